@@ -1,0 +1,98 @@
+"""Every object identifier of KWBP, in one table.
+
+KWBP has no registered arc yet, so it lives under ITU-T X.667's `2.25`. A full 128-bit UUID there cannot be read by
+GnuTLS (libtasn1 holds an arc in 63 bits: `certtool` refuses to parse such a CMS message), therefore the arc is a
+random 62-bit number. Every tool we are judged by reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cryptography.x509 import ObjectIdentifier
+
+_ARC: Final = "2.25.3671368458182110935"
+
+
+def _kwbp(suffix: str) -> ObjectIdentifier:
+    return ObjectIdentifier(f"{_ARC}.{suffix}")
+
+
+ID_KWBP: Final = ObjectIdentifier(_ARC)
+
+# .1 content types of signed messages
+CT_INVOICE: Final = _kwbp("1.1")
+CT_DUAL_SIGNATURE: Final = _kwbp("1.2")
+CT_AUTH_REQ: Final = _kwbp("1.3")
+CT_AUTH_RES: Final = _kwbp("1.4")
+CT_AUTH_ACK: Final = _kwbp("1.5")
+CT_RECEIPT: Final = _kwbp("1.6")
+CT_INVOICE_REQ: Final = _kwbp("1.7")
+CT_ERROR: Final = _kwbp("1.8")
+CT_DECISION: Final = _kwbp("1.20")
+CT_KEY_ATTESTATION: Final = _kwbp("1.21")
+CT_CARD_CONFIRMATION: Final = _kwbp("1.22")
+CT_REVOCATION: Final = _kwbp("1.23")
+# message types of the outer wrapper that are not themselves a signed content
+MT_PREQ: Final = _kwbp("1.40")
+MT_INVOICE: Final = _kwbp("1.41")
+
+# .3 certificate policies, one a role
+POLICY_CARDHOLDER: Final = _kwbp("3.1")
+POLICY_MERCHANT_ONLINE: Final = _kwbp("3.2")
+POLICY_GATEWAY: Final = _kwbp("3.3")
+POLICY_OFFICER: Final = _kwbp("3.4")
+POLICY_SERVICE: Final = _kwbp("3.5")
+
+# .4 certificate extensions, never critical (see pki.extensions)
+EXT_ACCOUNT_BINDING: Final = _kwbp("4.1")
+EXT_GATEWAY_DATA: Final = _kwbp("4.2")
+EXT_OFFICER_DATA: Final = _kwbp("4.3")
+
+# SET's own extensions (SET Book 2), kept because evidence readers know them
+SET_CERTIFICATE_TYPE: Final = ObjectIdentifier("2.23.42.7.1")
+SET_MERCHANT_DATA: Final = ObjectIdentifier("2.23.42.7.2")
+
+# CMS and PKIX
+DATA: Final = ObjectIdentifier("1.2.840.113549.1.7.1")
+SIGNED_DATA: Final = ObjectIdentifier("1.2.840.113549.1.7.2")
+AUTH_ENVELOPED_DATA: Final = ObjectIdentifier("1.2.840.113549.1.9.16.1.23")
+AA_CONTENT_TYPE: Final = ObjectIdentifier("1.2.840.113549.1.9.3")
+AA_MESSAGE_DIGEST: Final = ObjectIdentifier("1.2.840.113549.1.9.4")
+AA_SIGNING_TIME: Final = ObjectIdentifier("1.2.840.113549.1.9.5")
+AA_SIGNING_CERTIFICATE_V2: Final = ObjectIdentifier("1.2.840.113549.1.9.16.2.47")
+AA_TIME_STAMP_TOKEN: Final = ObjectIdentifier("1.2.840.113549.1.9.16.2.14")
+SHA256: Final = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
+RSASSA_PSS: Final = ObjectIdentifier("1.2.840.113549.1.1.10")
+ECDSA_WITH_SHA256: Final = ObjectIdentifier("1.2.840.10045.4.3.2")
+RSAES_OAEP: Final = ObjectIdentifier("1.2.840.113549.1.1.7")
+AES_256_GCM: Final = ObjectIdentifier("2.16.840.1.101.3.4.1.46")
+SMIME_CAPABILITIES: Final = ObjectIdentifier("1.2.840.113549.1.9.15")
+
+NAMES: Final[dict[ObjectIdentifier, str]] = {
+    ID_KWBP: "id-kwbp",
+    CT_INVOICE: "id-kwbp-ct-invoice",
+    CT_DUAL_SIGNATURE: "id-kwbp-ct-dualSig",
+    CT_AUTH_REQ: "id-kwbp-ct-authReq",
+    CT_AUTH_RES: "id-kwbp-ct-authRes",
+    CT_AUTH_ACK: "id-kwbp-ct-authAck",
+    CT_RECEIPT: "id-kwbp-ct-receipt",
+    CT_INVOICE_REQ: "id-kwbp-ct-invoiceReq",
+    CT_ERROR: "id-kwbp-ct-error",
+    CT_DECISION: "id-kwbp-ct-decision",
+    CT_KEY_ATTESTATION: "id-kwbp-ct-keyAttestation",
+    CT_CARD_CONFIRMATION: "id-kwbp-ct-cardConfirmation",
+    CT_REVOCATION: "id-kwbp-ct-revocation",
+    MT_PREQ: "id-kwbp-mt-pReq",
+    MT_INVOICE: "id-kwbp-mt-invoice",
+    POLICY_CARDHOLDER: "id-kwbp-cp-cardholder",
+    POLICY_MERCHANT_ONLINE: "id-kwbp-cp-merchantOnline",
+    POLICY_GATEWAY: "id-kwbp-cp-gateway",
+    POLICY_OFFICER: "id-kwbp-cp-officer",
+    POLICY_SERVICE: "id-kwbp-cp-service",
+    EXT_ACCOUNT_BINDING: "id-kwbp-ce-accountBinding",
+    EXT_GATEWAY_DATA: "id-kwbp-ce-gatewayData",
+    EXT_OFFICER_DATA: "id-kwbp-ce-officerData",
+    SET_CERTIFICATE_TYPE: "set-certificateType",
+    SET_MERCHANT_DATA: "set-merchantData",
+}
