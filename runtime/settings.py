@@ -1,0 +1,173 @@
+"""Settings: one TOML file in the installation's home, overridden by `KWBP_…` variables; secrets only by path.
+
+The home folder of an installation:
+
+    kwbp.toml       these settings
+    secrets/        token PINs, key passphrases, zone-key components, each a file of mode 0600
+    tokens/         SoftHSM2 object stores, the root's apart from the services'
+    tls/            keys and certificates of the services' own TLS
+    pki/            root.pem, cas/*.pem: what every party pins and builds paths from
+    db/  audit/  log/
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from runtime.client import TlsFiles
+
+ENV_PREFIX: Final = "KWBP_"
+HOME_VARIABLE: Final = "KWBP_HOME"
+
+
+class SettingsError(Exception):
+    """The settings file or an environment variable is not as expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one installation."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, given: Path | None = None) -> Home:
+        """The home given, else `KWBP_HOME`, else `var/kwbp` below the working directory."""
+        return cls((given or Path(os.environ.get(HOME_VARIABLE, "var/kwbp"))).absolute())
+
+    @property
+    def config(self) -> Path:
+        return self.path / "kwbp.toml"
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
+
+    @property
+    def tokens(self) -> Path:
+        return self.path / "tokens"
+
+    @property
+    def tls(self) -> Path:
+        return self.path / "tls"
+
+    @property
+    def pki(self) -> Path:
+        return self.path / "pki"
+
+    @property
+    def db(self) -> Path:
+        return self.path / "db"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    def create(self) -> None:
+        """Make the folders, for this user alone."""
+        for folder in (self.path, self.secrets, self.tokens, self.tls, self.pki, self.db, self.audit, self.log):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def trust_anchors(self) -> Path:
+        """The root certificate that every party of this installation pins."""
+        return self.pki / "root.pem"
+
+    def tls_files(self, name: str) -> TlsFiles:
+        """The TLS certificate chain and key of the service or person `name`, and what it trusts."""
+        return TlsFiles(self.tls / f"{name}.pem", self.tls / f"{name}.key", self.trust_anchors)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Endpoint(_Section):
+    """Where a service listens and how others reach it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    tls: bool = True
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
+
+
+class GatewaySettings(Endpoint):
+    """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
+
+    port: int = 7140
+    gateway_id: str = "GW-1"
+    acquirer_bin: str = "603770"
+    answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
+    ack_timeout: float = Field(default=900.0, gt=0, description="T_ack: no AuthAck after this long reverses the order")
+    reversal_interval: float = Field(default=5.0, gt=0, description="first pause between repeats of a reversal")
+    status_max_age: float = Field(default=0.0, ge=0, description="how old a look at the CA's status may be")
+
+
+class SwitchSettings(_Section):
+    """The switch: ISO 8583 over TCP, and the loopback port of the simulator's controls."""
+
+    host: str = "127.0.0.1"
+    port: int = 7150
+    admin_port: int = 7151
+    length_prefix: int = Field(default=2, description="bytes of the length prefix, 2 or 4")
+
+
+class MerchantSettings(Endpoint):
+    """A merchant server run by this installation."""
+
+    port: int = 7160
+    merchant_id: str
+    name: str
+    terminal_id: str
+    key: str | None = Field(
+        default=None, description="name of the token key; none for a merchant with its own key file"
+    )
+    catalogue: Path | None = None
+
+
+class Settings(_Section):
+    """Everything a service needs to know that is not a secret."""
+
+    hsm: Endpoint = Endpoint(port=7100)
+    ca: Endpoint = Endpoint(port=7110)
+    repository: Endpoint = Endpoint(port=7111, tls=False)
+    ra: Endpoint = Endpoint(port=7120)
+    gateway: GatewaySettings = GatewaySettings()
+    switch: SwitchSettings = SwitchSettings()
+    merchants: dict[str, MerchantSettings] = Field(default_factory=dict)
+
+    @classmethod
+    def load(cls, home: Home, environment: dict[str, str] | None = None) -> Self:
+        """Read `kwbp.toml` of `home`; `KWBP_<SECTION>__<FIELD>` overrides a field. Raises SettingsError."""
+        document: dict[str, Any] = {}
+        if home.config.exists():
+            try:
+                document = tomllib.loads(home.config.read_text(encoding="utf-8"))
+            except tomllib.TOMLDecodeError as error:
+                raise SettingsError(f"{home.config} is not TOML: {error}") from None
+        for variable, value in (os.environ if environment is None else environment).items():
+            if variable.startswith(ENV_PREFIX) and "__" in variable:
+                _put(document, variable.removeprefix(ENV_PREFIX).lower().split("__"), value)
+        try:
+            return cls.model_validate(document)
+        except ValueError as error:
+            raise SettingsError(f"{home.config} or a KWBP_ variable is not as expected:\n{error}") from None
+
+
+def _put(document: dict[str, Any], path: list[str], value: str) -> None:
+    for part in path[:-1]:
+        document = document.setdefault(part, {})
+    document[path[-1]] = value
