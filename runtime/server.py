@@ -86,6 +86,9 @@ class BodyLimit:
             if raised is not problem:
                 raise
             await problem.response()(scope, receive, send)
+        except Exception:
+            # `problems.install` has answered and logged it without its text; re-raised, uvicorn would log the text.
+            return
 
 
 def server_context(tls: TlsFiles, client_certificate: ClientCertificate) -> ssl.SSLContext:

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from fastapi import Depends, FastAPI, Request
+from pydantic import BaseModel
+
+from runtime import health, problems
+from runtime.client import TlsFiles, async_http_client, client_context, http_client, raise_problem
+from runtime.identity import Caller, caller_of, require
+from runtime.problems import Problem
+from runtime.server import start
+
+
+class Amount(BaseModel):
+    rial: int
+
+
+def make_app() -> FastAPI:
+    app = FastAPI()
+    problems.install(app)
+    health.install(app, "test")
+
+    @app.get("/who")
+    async def who(request: Request) -> dict[str, str]:
+        return {"caller": str(caller_of(request.scope))}
+
+    @app.get("/ca-only")
+    async def ca_only(caller: Caller = Depends(require("service:ca"))) -> dict[str, str]:  # noqa: B008
+        return {"caller": str(caller)}
+
+    @app.post("/echo")
+    async def echo(request: Request) -> dict[str, int]:
+        return {"length": len(await request.body())}
+
+    @app.post("/amount")
+    async def amount(body: Amount) -> int:
+        return body.rial
+
+    @app.get("/refuse")
+    async def refuse() -> None:
+        raise Problem(409, "self-approval", "an officer may not approve what they opened", clause="CPS 5.2.4")
+
+    @app.get("/crash")
+    async def crash() -> None:
+        raise RuntimeError("6037701000000007")
+
+    return app
+
+
+@pytest.fixture(scope="module")
+def server(issue: Callable[..., TlsFiles]) -> Iterator[str]:
+    with start(make_app(), tls=issue("server"), client_certificate="optional") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def ca_client(issue: Callable[..., TlsFiles], server: str) -> Iterator[httpx.Client]:
+    with http_client(issue("ca", uri="urn:kwbp:service:ca"), server) as client:
+        yield client
+
+
+def test_the_caller_is_the_client_certificate(ca_client: httpx.Client) -> None:
+    assert ca_client.get("/who").json() == {"caller": "service:ca"}
+    assert ca_client.get("/ca-only").status_code == 200
+
+
+def test_the_async_client_presents_its_certificate_too(issue: Callable[..., TlsFiles], server: str) -> None:
+    async def call() -> object:
+        async with async_http_client(issue("ca-async", uri="urn:kwbp:service:ca"), server) as client:
+            return (await client.get("/who")).json()
+
+    assert asyncio.run(call()) == {"caller": "service:ca"}
+
+
+def test_another_identity_is_forbidden(issue: Callable[..., TlsFiles], server: str) -> None:
+    with http_client(issue("shop", uri="urn:kwbp:merchant:shop-1"), server) as client:
+        answer = client.get("/ca-only")
+    assert answer.status_code == 403
+    assert answer.json()["detail"] == "merchant:shop-1 may not do this; it is for service:ca"
+
+
+@pytest.mark.parametrize(
+    ("uri", "usage"),
+    [
+        (None, "clientAuth"),
+        ("urn:kwbp:emperor:ca", "clientAuth"),
+        ("urn:kwbp:service:", "clientAuth"),
+        ("urn:other:service:ca", "clientAuth"),
+    ],
+    ids=["no identity", "unknown kind", "no name", "foreign urn"],
+)
+def test_a_certificate_without_one_identity_is_anonymous(
+    issue: Callable[..., TlsFiles], server: str, uri: str | None, usage: str
+) -> None:
+    with http_client(issue("odd", uri=uri, usage=usage), server) as client:
+        assert client.get("/who").json() == {"caller": "anonymous"}
+        assert client.get("/ca-only").status_code == 401
+
+
+def test_a_certificate_without_client_auth_cannot_connect(issue: Callable[..., TlsFiles], server: str) -> None:
+    with http_client(issue("signing", uri="urn:kwbp:service:ca", usage="emailProtection"), server) as client:
+        with pytest.raises(httpx.TransportError):
+            client.get("/who")
+
+
+def test_a_certificate_of_a_foreign_root_cannot_connect(issue: Callable[..., TlsFiles], server: str) -> None:
+    with http_client(issue("stranger", uri="urn:kwbp:service:ca", root="foreign"), server) as client:
+        with pytest.raises(httpx.TransportError):
+            client.get("/who")
+
+
+def test_tls_1_2_is_refused(issue: Callable[..., TlsFiles], server: str) -> None:
+    context = client_context(issue("old"))
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with httpx.Client(base_url=server, verify=context, trust_env=False) as client:
+        with pytest.raises(httpx.TransportError):
+            client.get("/who")
+
+
+def test_no_client_certificate_where_one_is_required(issue: Callable[..., TlsFiles]) -> None:
+    files = issue("strict")
+    with start(make_app(), tls=files, client_certificate="required") as url:
+        with http_client(None, url, ca=files.ca) as client, pytest.raises(httpx.TransportError):
+            client.get("/who")
+
+
+def test_plaintext_is_refused(server: str) -> None:
+    with httpx.Client(base_url=server.replace("https", "http"), trust_env=False) as client:
+        with pytest.raises(httpx.TransportError):
+            client.get("/who")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_refused(ca_client: httpx.Client, chunked: bool) -> None:
+    size = 256 * 1024
+    content = (b"x" * 1024 for _ in range(257)) if chunked else b"x" * (size + 1)
+    answer = ca_client.post("/echo", content=content)
+    assert answer.status_code == 413
+    assert answer.json()["clause"] == "KWBP K1"
+    assert ca_client.post("/echo", content=b"x" * size).json() == {"length": size}
+
+
+def test_a_problem_crosses_the_wire_whole(ca_client: httpx.Client) -> None:
+    answer = ca_client.get("/refuse")
+    assert answer.headers["content-type"] == "application/problem+json"
+    with pytest.raises(Problem) as caught:
+        raise_problem(answer)
+    assert caught.value.type == "self-approval"
+    assert str(caught.value) == "an officer may not approve what they opened (CPS 5.2.4)"
+
+
+def test_invalid_input_is_named_and_never_echoed(ca_client: httpx.Client) -> None:
+    answer = ca_client.post("/amount", json={"rial": "6037701000000007x"})
+    assert answer.status_code == 422
+    assert "6037701000000007" not in answer.text
+    assert answer.json()["faults"] == [{"field": "body.rial", "rule": "int_parsing"}]
+
+
+def test_an_unexpected_error_shows_nothing(
+    ca_client: httpx.Client, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = ca_client.get("/crash")
+    assert answer.status_code == 500
+    assert answer.json()["type"] == "urn:kwbp:problem:internal"
+    assert "6037701000000007" not in answer.text
+    captured = capfd.readouterr()
+    assert "6037701000000007" not in captured.out + captured.err + caplog.text
+
+
+def test_an_unknown_path_is_a_problem_too(ca_client: httpx.Client) -> None:
+    answer = ca_client.get("/nowhere")
+    assert answer.status_code == 404
+    assert answer.json()["type"] == "urn:kwbp:problem:not-found"
+
+
+def test_health_and_metrics_answer(ca_client: httpx.Client) -> None:
+    assert ca_client.get("/health/live").json() == {"service": "test", "status": "live"}
+    assert ca_client.get("/health/ready").status_code == 200
+    assert "python_info" in ca_client.get("/metrics").text
