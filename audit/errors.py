@@ -1,0 +1,41 @@
+"""Errors of the audit journal.
+
+AuditError
+├── EntryError           the caller's entry cannot be recorded (a float, a key that is no text, too long)
+├── BrokenJournalError   the file is not a whole journal; says where it breaks and how
+├── JournalLockedError   another process writes this journal
+└── JournalFailedError   a write or sync failed: nothing may be recorded, so nothing be done, until it is opened anew
+"""
+
+from __future__ import annotations
+
+
+class AuditError(Exception):
+    """Base of everything this package raises."""
+
+
+class EntryError(AuditError):
+    """The entry is not made of text, whole numbers, booleans, null, lists and objects, or exceeds the limit."""
+
+
+class BrokenJournalError(AuditError):
+    """A journal that was altered, cut, reordered, or is none.
+
+    `index` is the number of the first entry that cannot be trusted (counted from 0); `reason` a slug:
+    `not-canonical`, `not-json`, `bad-shape`, `bad-index`, `bad-hash`, `bad-chain`, `cut-tail`, `head-mismatch`,
+    `head-missing`, `head-unreadable`, `journal-missing`, `too-long`.
+    """
+
+    def __init__(self, index: int, reason: str, detail: str) -> None:
+        super().__init__(f"entry {index}: {reason}: {detail}")
+        self.index = index
+        self.reason = reason
+        self.detail = detail
+
+
+class JournalLockedError(AuditError):
+    """The file is open for writing elsewhere; two writers would fork the chain."""
+
+
+class JournalFailedError(AuditError):
+    """Recording failed (disk full, I/O error, closed). Whoever gets this must not act."""
