@@ -1,0 +1,151 @@
+"""`kwbp serve`: all services of one machine as child processes, or one of them alone in this process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Annotated
+
+import httpx
+import typer
+
+from cli import output, services
+from cli.state import Installation, existing
+
+_FIRST_PAUSE = 0.5  # seconds before a service that died is started again; doubled each time, up to the cap
+_LONGEST_PAUSE = 30.0
+_STEADY = 60.0  # seconds of life after which a service counts as healthy again
+
+
+@dataclass
+class _Child:
+    name: str
+    process: subprocess.Popen[bytes]
+    started: float
+    pause: float = _FIRST_PAUSE
+    restart_at: float | None = field(default=None)
+
+
+def serve(
+    service: Annotated[
+        str | None,
+        typer.Argument(help="One service to run in the foreground; without it all of them run.", show_default="all"),
+    ] = None,
+) -> None:
+    """Run the services: all of them on this machine, or one alone.
+
+    A service that dies is started again, with growing pauses. SIGTERM or Ctrl-C drains and stops them all.
+    """
+    found = existing()
+    names = services.names(found)
+    if service is None:
+        _Supervisor(found, names).run()
+    elif service in names:
+        services.run(found, service)
+    else:
+        output.fail(f"there is no service {service!r}", hint=f"services here: {', '.join(names)}")
+
+
+def status(
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until every service is ready.")] = 0.0,
+) -> None:
+    """Show which services are ready; with --wait, wait for them."""
+    found = existing()
+    deadline = time.monotonic() + wait
+    while True:
+        states = {name: ready(found, name) for name in services.names(found)}
+        if all(states.values()) or time.monotonic() >= deadline:
+            break
+        time.sleep(0.1)
+    output.table(
+        "Services",
+        ("Service", "Address", "State"),
+        [(name, services.address(found, name), "ready" if good else "not ready") for name, good in states.items()],
+    )
+    if not all(states.values()):
+        raise typer.Exit(1)
+
+
+def ready(found: Installation, name: str) -> bool:
+    """Whether the service answers that it is ready."""
+    try:
+        with found.client(services.address(found, name)) as client:
+            return client.get("/health/ready", timeout=5).status_code == 200
+    except (httpx.HTTPError, OSError):
+        return False
+
+
+class _Supervisor:
+    """Starts the services in their order, each once the one before is ready, and keeps them running."""
+
+    def __init__(self, found: Installation, names: list[str]) -> None:
+        self._installation = found
+        self._names = names
+        self._children: dict[str, _Child] = {}
+        self._stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            for name in self._names:
+                self._start(name)
+                self._wait_ready(name)
+                if self._stopping:
+                    return
+                output.done(f"{name:<12} {services.address(self._installation, name)}")
+            output.note("All services are ready. Ctrl-C stops them.")
+            while not self._stopping:
+                self._mend()
+                time.sleep(0.2)
+        finally:
+            self._stop()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self, name: str, pause: float = _FIRST_PAUSE) -> None:
+        command = [sys.executable, "-m", "cli", "--home", str(self._installation.home.path), "serve", name]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._children[name] = _Child(name, process, time.monotonic(), pause)
+
+    def _wait_ready(self, name: str, timeout: float = 60.0) -> None:
+        deadline = time.monotonic() + timeout
+        child = self._children[name]
+        while not self._stopping and not ready(self._installation, name):
+            if child.process.poll() is not None:
+                output.fail(f"{name} ended with exit code {child.process.returncode}", hint=self._log_hint(name))
+            if time.monotonic() > deadline:
+                output.fail(f"{name} was not ready after {timeout:.0f} s", hint=self._log_hint(name))
+            time.sleep(0.05)
+
+    def _log_hint(self, name: str) -> str:
+        return f"its log is {self._installation.home.log / name}.log"
+
+    def _mend(self) -> None:
+        now = time.monotonic()
+        for name, child in list(self._children.items()):
+            if child.process.poll() is None:
+                continue
+            if child.restart_at is None:
+                steady = now - child.started > _STEADY
+                child.pause = _FIRST_PAUSE if steady else min(child.pause * 2, _LONGEST_PAUSE)
+                child.restart_at = now + child.pause
+                output.note(f"{name} ended ({child.process.returncode}); starting it again in {child.pause:.1f} s")
+            elif now >= child.restart_at:
+                self._start(name, child.pause)
+
+    def _stop(self) -> None:
+        # Callers before callees, so that what is under way can still be finished.
+        for child in reversed(list(self._children.values())):
+            if child.process.poll() is None:
+                child.process.terminate()
+                try:
+                    child.process.wait(15)
+                except subprocess.TimeoutExpired:
+                    child.process.kill()
+                    child.process.wait()
