@@ -1,0 +1,67 @@
+"""CardConfirmation: the issuing bank says that a commitment stands for a card it issued, without naming the card.
+
+The registration authority never sees a PAN. It gets this statement as evidence `issuer_bank_confirmation`, CMS-signed
+by the bank under content type `id-kwbp-ct-cardConfirmation`, and compares commitment, key and BIN with the application.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from cryptography.hazmat import asn1
+
+from pki import der
+from pki.errors import DerError
+
+VERSION: Final = 1
+
+
+@asn1.sequence
+class CardConfirmation:
+    """CardConfirmation ::= SEQUENCE {
+
+    version     INTEGER (1),
+    commitment  UTF8String,                  -- common name of the certificate, base64url of 32 bytes
+    spkiSha256  OCTET STRING (SIZE(32)),     -- of the cardholder's public key (DER SubjectPublicKeyInfo)
+    bin         UTF8String,                  -- first 6 digits of the card
+    expiresAt   GeneralizedTime,             -- first instant at which the card is no longer valid
+    issuer      UTF8String,                  -- name of the bank
+    date        GeneralizedTime }            -- when the bank looked
+    """
+
+    version: int
+    commitment: str
+    spki_sha256: Annotated[bytes, asn1.Size(min=32, max=32)]
+    bin: str
+    expires_at: asn1.GeneralizedTime
+    issuer: str
+    date: asn1.GeneralizedTime
+
+
+def build_card_confirmation(
+    *, commitment: str, spki_sha256: bytes, bin_: str, expires_at: datetime, issuer: str, date: datetime
+) -> bytes:
+    """DER of a CardConfirmation; times are aware, cut to whole seconds of UTC. ValueError if a size is wrong."""
+    return der.encode(
+        CardConfirmation(
+            version=VERSION,
+            commitment=commitment,
+            spki_sha256=spki_sha256,
+            bin=bin_,
+            expires_at=asn1.GeneralizedTime(expires_at.astimezone(UTC).replace(microsecond=0)),
+            issuer=issuer,
+            date=asn1.GeneralizedTime(date.astimezone(UTC).replace(microsecond=0)),
+        )
+    )
+
+
+def parse_card_confirmation(content: bytes) -> CardConfirmation:
+    """Read the content of the signed statement.
+
+    Raises DerError: `malformed`, `not_canonical`, or `version` if it is not version 1.
+    """
+    confirmation = der.decode(CardConfirmation, content, limit=4096)
+    if confirmation.version != VERSION:
+        raise DerError("version", f"version {confirmation.version}, expected {VERSION}", clause="CPS 3.2.3")
+    return confirmation
