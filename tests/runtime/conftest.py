@@ -27,7 +27,9 @@ def issue(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TlsFiles]:
             cwd=folder,
         )
 
-    def make(name: str, *, uri: str | None = None, usage: str = "serverAuth,clientAuth", root: str = "root") -> TlsFiles:
+    def make(
+        name: str, *, uri: str | None = None, usage: str = "serverAuth,clientAuth", root: str = "root"
+    ) -> TlsFiles:
         names = "DNS:localhost,IP:127.0.0.1" + (f",URI:{uri}" if uri else "")
         (folder / f"{name}.ext").write_text(f"subjectAltName={names}\nextendedKeyUsage={usage}\n")
         _openssl("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", cwd=folder)

@@ -30,7 +30,7 @@ def make_app() -> FastAPI:
         return {"caller": str(caller_of(request.scope))}
 
     @app.get("/ca-only")
-    async def ca_only(caller: Caller = Depends(require("service:ca"))) -> dict[str, str]:  # noqa: B008
+    async def ca_only(caller: Caller = Depends(require("service:ca"))) -> dict[str, str]:
         return {"caller": str(caller)}
 
     @app.post("/echo")
