@@ -1,0 +1,181 @@
+"""What a key in a token is: its kind, its usage, its attributes, and when we refuse it.
+
+A key has exactly one usage, and only the PKCS#11 usages that this one needs are switched on. A key is refused unless the
+token says that it was made there and has never been able to leave: `SENSITIVE`, `ALWAYS_SENSITIVE`,
+`NEVER_EXTRACTABLE`, `LOCAL` true and `EXTRACTABLE` false. Zone keys are the one exception: they come as components from
+outside, so `LOCAL`, `ALWAYS_SENSITIVE` and `NEVER_EXTRACTABLE` cannot be true of them, and they count as imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from pkcs11 import Attribute, KeyType, ObjectClass
+
+from hsm_service.errors import WeakKey
+
+
+class KeyKind(StrEnum):
+    """Key types of this service."""
+
+    RSA = "rsa"
+    EC = "ec"
+    AES = "aes"
+    DES2 = "des2"
+
+
+class Usage(StrEnum):
+    """The one thing that a key is for."""
+
+    SIGN = "sign"
+    """RSA or EC private key: signatures."""
+    OPEN = "open"
+    """RSA private key: unwrapping content keys into the token (RSAES-OAEP)."""
+    SEAL = "seal"
+    """AES key: AES-GCM, both directions."""
+    PIN_BLOCK = "pin-block"
+    """2-key TDES zone key: encrypting PIN blocks, one direction only."""
+    MAC = "mac"
+    """AES zone key: AES-CMAC."""
+
+
+IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC})
+"""Usages of zone keys, whose components come from outside the token."""
+
+_ON: Final[dict[Usage, frozenset[Attribute]]] = {
+    Usage.SIGN: frozenset({Attribute.SIGN}),
+    Usage.OPEN: frozenset({Attribute.UNWRAP}),
+    Usage.SEAL: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
+    Usage.PIN_BLOCK: frozenset({Attribute.ENCRYPT}),
+    Usage.MAC: frozenset({Attribute.SIGN}),
+}
+_PRIVATE_USAGES: Final = (
+    Attribute.SIGN,
+    Attribute.SIGN_RECOVER,
+    Attribute.DECRYPT,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+_SECRET_USAGES: Final = (
+    Attribute.SIGN,
+    Attribute.VERIFY,
+    Attribute.ENCRYPT,
+    Attribute.DECRYPT,
+    Attribute.WRAP,
+    Attribute.UNWRAP,
+    Attribute.DERIVE,
+)
+
+PKCS11_TYPE: Final = {
+    KeyKind.RSA: KeyType.RSA,
+    KeyKind.EC: KeyType.EC,
+    KeyKind.AES: KeyType.AES,
+    KeyKind.DES2: KeyType.DES2,
+}
+KIND_OF_TYPE: Final = {value: key for key, value in PKCS11_TYPE.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRef:
+    """Names a private or secret key in a token; says nothing secret."""
+
+    token: str
+    kind: KeyKind
+    cka_id: bytes
+    label: str
+
+    @property
+    def object_class(self) -> ObjectClass:
+        """CKA_CLASS of the key that the token must never give away."""
+        return ObjectClass.PRIVATE_KEY if self.kind in {KeyKind.RSA, KeyKind.EC} else ObjectClass.SECRET_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttributes:
+    """What the token says about a key: the protection attributes, and the usages that are switched on."""
+
+    sensitive: bool
+    always_sensitive: bool
+    never_extractable: bool
+    local: bool
+    extractable: bool
+    private: bool
+    usages: frozenset[str]
+    """Names of the true CKA_ usage attributes in lower case, for example {"sign"}."""
+
+    @property
+    def imported(self) -> bool:
+        """True for a key whose value existed outside the token (zone keys)."""
+        return not self.local
+
+    def protection(self) -> dict[str, bool]:
+        """The protection attributes by name, as shown to people and put into attestations."""
+        values = asdict(self)
+        del values["usages"]
+        return values
+
+    def faults(self, usage: Usage) -> tuple[str, ...]:
+        """Each attribute that is not as `usage` requires, for example ("EXTRACTABLE=true",); empty if the key is sound."""
+        required = {"sensitive": True, "extractable": False, "private": True}
+        if usage not in IMPORTED_USAGES:
+            required |= {"always_sensitive": True, "never_extractable": True, "local": True}
+        values = self.protection()
+        faults = [
+            f"{name.upper()}={str(values[name]).lower()}" for name, want in required.items() if values[name] != want
+        ]
+        wanted = {attribute.name.lower() for attribute in _ON[usage]}
+        faults += [f"{name.upper()}=true" for name in sorted(self.usages - wanted)]
+        faults += [f"{name.upper()}=false" for name in sorted(wanted - self.usages)]
+        return tuple(faults)
+
+    def require(self, label: str, usage: Usage) -> None:
+        """Raise WeakKey unless the key is protected and restricted as `usage` requires."""
+        if faults := self.faults(usage):
+            raise WeakKey(label, faults)
+
+
+PROTECTION_ATTRIBUTES: Final = (
+    Attribute.SENSITIVE,
+    Attribute.ALWAYS_SENSITIVE,
+    Attribute.NEVER_EXTRACTABLE,
+    Attribute.LOCAL,
+    Attribute.EXTRACTABLE,
+    Attribute.PRIVATE,
+)
+
+
+def attributes_to_read(object_class: ObjectClass) -> tuple[Attribute, ...]:
+    """The attributes that `parse_attributes` needs, for a private or a secret key."""
+    return PROTECTION_ATTRIBUTES + _usages_of(object_class)
+
+
+def parse_attributes(object_class: ObjectClass, values: dict[Attribute, Any]) -> KeyAttributes:
+    """Build KeyAttributes from what the token answered; an attribute that it left out counts against the key."""
+    return KeyAttributes(
+        sensitive=values.get(Attribute.SENSITIVE, False),
+        always_sensitive=values.get(Attribute.ALWAYS_SENSITIVE, False),
+        never_extractable=values.get(Attribute.NEVER_EXTRACTABLE, False),
+        local=values.get(Attribute.LOCAL, False),
+        extractable=values.get(Attribute.EXTRACTABLE, True),
+        private=values.get(Attribute.PRIVATE, False),
+        usages=frozenset(each.name.lower() for each in _usages_of(object_class) if values.get(each, False)),
+    )
+
+
+def protected_template(object_class: ObjectClass, usage: Usage, *, store: bool) -> dict[Attribute, Any]:
+    """The template of a key that cannot leave the token and can do only `usage`; `store` puts it on the token."""
+    return {
+        Attribute.TOKEN: store,
+        Attribute.PRIVATE: True,
+        Attribute.SENSITIVE: True,
+        Attribute.EXTRACTABLE: False,
+        # Otherwise C_SetAttributeValue could switch further usages on later.
+        Attribute.MODIFIABLE: False,
+        **{each: each in _ON[usage] for each in _usages_of(object_class)},
+    }
+
+
+def _usages_of(object_class: ObjectClass) -> tuple[Attribute, ...]:
+    return _PRIVATE_USAGES if object_class == ObjectClass.PRIVATE_KEY else _SECRET_USAGES
