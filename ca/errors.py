@@ -1,0 +1,155 @@
+"""What can go wrong in the certificate authority.
+
+    CaError
+    ├── ProfileError               a profile file is not as expected
+    ├── CeremonyError
+    │   ├── PlanError              the ceremony's inputs are refused; nothing was touched
+    │   ├── KeysExistError         keys of an earlier, unfinished run are in the tokens; nothing was touched
+    │   └── CeremonyAbortedError   a run stopped half-way; nothing was published, the keys it made are listed
+    ├── RequestError               the application cannot be turned into a certificate of this profile
+    ├── NotApprovedError           decide() does not approve, now and here
+    ├── KeyRefusedError            weak, denylisted, or certified already under another name or for another use
+    ├── LintError                  the certificate that would be issued breaks a blocking rule
+    ├── AlreadyRedeemedError       a one-shot issuance token was used twice
+    ├── SigningRefusedError        the HSM service will not sign this, ever
+    ├── TokenUnavailableError      the HSM service cannot sign now; the intent stays open
+    ├── CompareError               what came back from the token is not what was linted
+    ├── UnknownCertificateError    no such issuer and serial
+    ├── RevocationRefusedError     decide_revocation() does not approve, or the certificate is revoked already
+    ├── StoreError                 the database does not fit the published hierarchy
+    └── StatusError                certificate status cannot be had, or is not to be trusted: fail closed
+
+Each error carries a machine-readable `reason` and, where a rule refused, the `clause` (RFC or CPS) it stands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule that refused: its code, the clause it implements, and a sentence for people."""
+
+    code: str
+    clause: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.clause}): {self.message}"
+
+
+class CaError(Exception):
+    """Base of all refusals and failures of the certificate authority."""
+
+    reason: ClassVar[str] = "ca-error"
+
+    def __init__(self, message: str, *, clause: str | None = None) -> None:
+        super().__init__(message)
+        self.clause = clause
+
+
+class ProfileError(CaError):
+    reason = "profile"
+
+
+class CeremonyError(CaError):
+    reason = "ceremony"
+
+
+class _Findings(CaError):
+    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
+        super().__init__(
+            f"{message}: " + "; ".join(map(str, findings)), clause=findings[0].clause if findings else None
+        )
+        self.findings = tuple(findings)
+
+
+class PlanError(CeremonyError, _Findings):
+    reason = "ceremony-plan"
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """A key that a ceremony left in a token: registry name, template, SHA-256 of its SPKI (hex)."""
+
+    name: str
+    template: str
+    spki_sha256: str
+
+
+class KeysExistError(CeremonyError):
+    reason = "ceremony-keys-exist"
+
+    def __init__(self, keys: Sequence[RegisteredKey]) -> None:
+        names = ", ".join(key.name for key in keys)
+        super().__init__(
+            f"the tokens already hold {names}: an earlier run did not finish. Its transcript tells which keys it made. "
+            "Run again and adopt them, or start from fresh tokens.",
+            clause="CPS 6.1.1",
+        )
+        self.keys = tuple(keys)
+
+
+class CeremonyAbortedError(CeremonyError):
+    reason = "ceremony-aborted"
+
+    def __init__(self, step: str, keys: Sequence[RegisteredKey]) -> None:
+        left = ", ".join(f"{key.name} ({key.spki_sha256[:16]})" for key in keys) or "none"
+        super().__init__(
+            f"the ceremony stopped at {step!r}; nothing was published. Keys registered in the tokens: {left}. "
+            "Run again and adopt them, or start from fresh tokens.",
+            clause="CPS 6.1.1",
+        )
+        self.step = step
+        self.keys = tuple(keys)
+
+
+class RequestError(CaError):
+    reason = "request"
+
+
+class NotApprovedError(_Findings):
+    reason = "not-approved"
+
+
+class KeyRefusedError(CaError):
+    reason = "key-refused"
+
+
+class LintError(_Findings):
+    reason = "lint"
+
+
+class AlreadyRedeemedError(CaError):
+    reason = "already-redeemed"
+
+
+class SigningRefusedError(CaError):
+    reason = "signing-refused"
+
+
+class TokenUnavailableError(CaError):
+    reason = "token-unavailable"
+
+
+class CompareError(CaError):
+    reason = "compare"
+
+
+class UnknownCertificateError(CaError):
+    reason = "unknown-certificate"
+
+
+class RevocationRefusedError(CaError):
+    reason = "revocation-refused"
+
+
+class StoreError(CaError):
+    reason = "store"
+
+
+class StatusError(CaError):
+    reason = "status"

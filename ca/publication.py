@@ -1,0 +1,31 @@
+"""Where relying parties fetch what they need to judge a certificate: CRLs, CA certificates, the CPS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from ca.errors import ProfileError
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Addresses that go into every certificate: the repository's base URL and the URI of the CPS with its version."""
+
+    repository: str
+    cps_uri: str
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.repository)
+        if parts.scheme not in {"http", "https"} or not parts.netloc or not self.repository.isascii():
+            raise ProfileError(f"{self.repository!r} is not an http(s) address", clause="RFC 5280 4.2.1.13")
+        if not urlsplit(self.cps_uri).scheme or not self.cps_uri.isascii():
+            raise ProfileError(f"{self.cps_uri!r} is not a URI", clause="RFC 5280 4.2.1.4")
+
+    def crl_url(self, issuer: str) -> str:
+        """cRLDistributionPoints of what `issuer` (an authority's name) issues."""
+        return f"{self.repository.rstrip('/')}/crls/{issuer}.crl"
+
+    def certificate_url(self, issuer: str) -> str:
+        """authorityInfoAccess caIssuers of what `issuer` issues (DER, RFC 5280 4.2.2.1)."""
+        return f"{self.repository.rstrip('/')}/cas/{issuer}.cer"
