@@ -1,0 +1,123 @@
+"""Numbers that travel in KWBP messages: why a message was refused, how an authorisation ended, how a purchase ended.
+
+1 to 22 of `ErrorCode`, all of `AuthCode` and all of `CompletionCode` are SET's (SET Book 3); 23 to 37 are KWBP's own.
+On the wire each is an INTEGER out of a closed value set: a number that is not in the table does not decode. (SET wrote
+ENUMERATED; the DER encoder at hand has no such type, and a closed INTEGER carries the same information.)
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, unique
+
+from cryptography.hazmat import asn1
+
+
+@asn1.value_set(int)
+@unique
+class ErrorCode(IntEnum):
+    """`errorCode` of the Error message (catalogue row 24)."""
+
+    UNSPECIFIED_FAILURE = 1
+    MESSAGE_NOT_SUPPORTED = 2
+    DECODING_FAILURE = 3
+    INVALID_CERTIFICATE = 4
+    EXPIRED_CERTIFICATE = 5
+    REVOKED_CERTIFICATE = 6
+    MISSING_CERTIFICATE = 7
+    SIGNATURE_FAILURE = 8
+    BAD_MESSAGE_HEADER = 9
+    WRAPPER_MSG_MISMATCH = 10
+    VERSION_TOO_OLD = 11
+    VERSION_TOO_NEW = 12
+    UNRECOGNIZED_EXTENSION = 13
+    MESSAGE_TOO_BIG = 14
+    SIGNATURE_REQUIRED = 15
+    MESSAGE_TOO_OLD = 16
+    MESSAGE_TOO_NEW = 17
+    THUMBS_MISMATCH = 18
+    UNKNOWN_RRPID = 19
+    UNKNOWN_XID = 20
+    UNKNOWN_LID = 21
+    CHALLENGE_MISMATCH = 22
+    GATEWAY_MISMATCH = 23
+    INVOICE_MISMATCH = 24
+    AMOUNT_MISMATCH = 25
+    HASH_MISMATCH = 26
+    ENVELOPE_MISMATCH = 27
+    ACCOUNT_BINDING_FAILURE = 28
+    XID_ALREADY_USED = 29
+    INVOICE_EXPIRED = 30
+    ROLE_NOT_ALLOWED = 31
+    NOT_ONLINE_MERCHANT = 32
+    RATE_LIMITED = 33
+    ACK_TIMEOUT = 34
+    UNKNOWN_OUTCOME = 35
+    CLOCK_SKEW = 36
+    BCI_STALE = 37
+
+    @property
+    def protocol_name(self) -> str:
+        """The name as the protocol's tables spell it, for instance `wrapperMsgMismatch`."""
+        return _camel_case(self.name)
+
+
+@asn1.value_set(int)
+@unique
+class AuthCode(IntEnum):
+    """`authCode` of AuthRes (catalogue row 14): what became of the authorisation."""
+
+    APPROVED = 0
+    UNSPECIFIED_FAILURE = 1
+    DECLINED = 2
+    NO_REPLY = 3
+    CALL_ISSUER = 4
+    AMOUNT_ERROR = 5
+    EXPIRED_CARD = 6
+    INVALID_TRANSACTION = 7
+    SYSTEM_ERROR = 8
+    PI_PREVIOUSLY_USED = 9
+    RECURRING_TOO_SOON = 10
+    RECURRING_EXPIRED = 11
+    PI_AUTH_MISMATCH = 12
+    INSTALL_RECUR_MISMATCH = 13
+    CAPTURE_NOT_SUPPORTED = 14
+    SIGNATURE_REQUIRED = 15
+    CARD_MERCH_BRAND_MISMATCH = 16
+
+    @property
+    def protocol_name(self) -> str:
+        """The name as the protocol's tables spell it, for instance `piPreviouslyUsed`."""
+        return _camel_case(self.name)
+
+
+@asn1.value_set(int)
+@unique
+class CompletionCode(IntEnum):
+    """`completionCode` of Receipt (catalogue row 16): how far the purchase has come."""
+
+    MEANINGLESS_RATIO = 0
+    ORDER_REJECTED = 1
+    ORDER_RECEIVED = 2
+    ORDER_NOT_RECEIVED = 3
+    AUTHORIZATION_PERFORMED = 4
+    CAPTURE_PERFORMED = 5
+    CREDIT_PERFORMED = 6
+
+    @property
+    def protocol_name(self) -> str:
+        """The name as the protocol's tables spell it, for instance `authorizationPerformed`."""
+        return _camel_case(self.name)
+
+
+@asn1.value_set(int)
+@unique
+class SaleKind(IntEnum):
+    """`saleKind` of PIHead and DualSigTBS: what the buyer agreed to."""
+
+    SALE = 0
+    AUTH_ONLY = 1
+
+
+def _camel_case(name: str) -> str:
+    first, *rest = name.lower().split("_")
+    return first + "".join(word.capitalize() for word in rest)
