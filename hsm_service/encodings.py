@@ -27,7 +27,7 @@ _DIGEST_INFO: Final = {
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
-_CURVES: Final[dict[str, type[ec.EllipticCurve]]] = {"secp256r1": ec.SECP256R1, "secp384r1": ec.SECP384R1}
+_CURVES: Final[dict[str, ec.EllipticCurve]] = {"secp256r1": ec.SECP256R1(), "secp384r1": ec.SECP384R1()}
 
 
 def digest(data: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
@@ -67,7 +67,7 @@ def ec_public_key(values: dict[Attribute, Any]) -> ec.EllipticCurvePublicKey:
     uncompressed = 1 + 2 * ((_CURVES[curve].key_size + 7) // 8)
     if len(point) != uncompressed:
         point = bytes(OctetString.load(point))
-    return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve](), point)
+    return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve], point)
 
 
 def combine_components(kind: KeyKind, components: Sequence[Secret]) -> Secret:

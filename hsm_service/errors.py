@@ -96,7 +96,7 @@ class TokenTrouble(HsmError):
 
     status = 503
     slug = "token-trouble"
-    retry_after = 1
+    retry_after: ClassVar[int | None] = 1
 
 
 class TokenBusy(TokenTrouble):

@@ -1,9 +1,9 @@
 """What a key in a token is: its kind, its usage, its attributes, and when we refuse it.
 
-A key has exactly one usage, and only the PKCS#11 usages that this one needs are switched on. A key is refused unless the
-token says that it was made there and has never been able to leave: `SENSITIVE`, `ALWAYS_SENSITIVE`,
-`NEVER_EXTRACTABLE`, `LOCAL` true and `EXTRACTABLE` false. Zone keys are the one exception: they come as components from
-outside, so `LOCAL`, `ALWAYS_SENSITIVE` and `NEVER_EXTRACTABLE` cannot be true of them, and they count as imported.
+A key has exactly one usage, and only the PKCS#11 usages that this one needs are switched on. A key is refused unless
+the token says that it was made there and has never been able to leave: `SENSITIVE`, `ALWAYS_SENSITIVE`,
+`NEVER_EXTRACTABLE`, `LOCAL` true and `EXTRACTABLE` false. Zone keys are the one exception: they come as components
+from outside, so `LOCAL`, `ALWAYS_SENSITIVE` and `NEVER_EXTRACTABLE` cannot be true of them, and they count as imported.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class KeyAttributes:
         return values
 
     def faults(self, usage: Usage) -> tuple[str, ...]:
-        """Each attribute that is not as `usage` requires, for example ("EXTRACTABLE=true",); empty if the key is sound."""
+        """Each attribute that is not as `usage` requires, for example ("EXTRACTABLE=true",); empty for a sound key."""
         required = {"sensitive": True, "extractable": False, "private": True}
         if usage not in IMPORTED_USAGES:
             required |= {"always_sensitive": True, "never_extractable": True, "local": True}

@@ -29,7 +29,7 @@ from typing import Final, Protocol
 
 import pkcs11
 from pkcs11 import _pkcs11
-from pkcs11.exceptions import NoSuchToken, PKCS11Error
+from pkcs11.exceptions import PKCS11Error
 
 from hsm_service.errors import HsmError, ModuleBusy, TokenClosed, TokenNotFound, TokenUnavailable
 from runtime.secrets import Secret
@@ -49,7 +49,7 @@ _USUAL_PLACES: Final = (
 _CKF_OS_LOCKING_OK: Final = 0x2
 _CKR_OK: Final = 0x0
 _LABEL_BYTES: Final = 32
-_TOKEN_INITIALISED: Final = pkcs11.TokenFlag.TOKEN_INITIALIZED
+_READY: Final = pkcs11.TokenFlag.TOKEN_INITIALIZED | pkcs11.TokenFlag.USER_PIN_INITIALIZED
 
 
 class _InitializeArgs(ctypes.Structure):
@@ -122,7 +122,8 @@ def _check(function: str, value: int) -> None:
 class Holder(Protocol):
     """Something that keeps sessions open on the module and can give them back."""
 
-    label: str
+    @property
+    def label(self) -> str: ...
 
     def close(self) -> None: ...
 
@@ -157,17 +158,17 @@ class Pkcs11Module:
             raise TokenClosed("the PKCS#11 module was finalised")
 
     def labels(self) -> list[str]:
-        """Labels of the initialised tokens under this configuration."""
+        """Labels of the tokens under this configuration that are initialised and have a user PIN."""
         self.check_usable()
-        return [token.label for token in self._library.get_tokens(token_flags=_TOKEN_INITIALISED)]
+        return [token.label for token in self._library.get_tokens() if _is_ready(token)]
 
     def token(self, label: str) -> pkcs11.Token:
         """The token with this label; raises TokenNotFound."""
         self.check_usable()
-        try:
-            return self._library.get_token(token_label=label, token_flags=_TOKEN_INITIALISED)
-        except NoSuchToken:
-            raise TokenNotFound(f"no token {label!r}; there are {sorted(self.labels())}") from None
+        found = [token for token in self._library.get_tokens(token_label=label) if _is_ready(token)]
+        if len(found) != 1:
+            raise TokenNotFound(f"{len(found)} tokens are labelled {label!r}, expected 1; there are {self.labels()}")
+        return found[0]
 
     def init_token(self, label: str, so_pin: Secret, user_pin: Secret) -> None:
         """Initialise a free slot as token `label` and set both PINs, then re-initialise, so that it is visible.
@@ -178,12 +179,7 @@ class Pkcs11Module:
             self._refuse_if_held("initialise a token")
             if label in self.labels():
                 raise ModuleBusy(f"there is already a token {label!r}")
-            for slot in self._library.get_slots(token_present=True):
-                token = slot.get_token()
-                if not token.flags & _TOKEN_INITIALISED:
-                    break
-            else:
-                raise TokenNotFound("no slot holds a token that could be initialised")
+            slot = self._free_slot(label)
             self._library.init_token(slot.slot_id, so_pin, label)
             with slot.get_token().open(rw=True, so_pin=so_pin.reveal().decode()) as session:
                 session.init_pin(user_pin.reveal().decode())
@@ -240,6 +236,15 @@ class Pkcs11Module:
                 self._library.initialize()
             self._live = True
 
+    def _free_slot(self, label: str) -> pkcs11.Slot:
+        """An uninitialised slot, or the one where an earlier attempt for `label` was cut off before the user PIN."""
+        tokens = [slot.get_token() for slot in self._library.get_slots(token_present=True)]
+        unfinished = [token for token in tokens if token.label == label and not _is_ready(token)]
+        uninitialised = [token for token in tokens if not token.flags & pkcs11.TokenFlag.TOKEN_INITIALIZED]
+        for token in unfinished + uninitialised:
+            return token.slot
+        raise TokenNotFound("no slot holds a token that could be initialised")
+
     def _refuse_if_held(self, action: str) -> None:
         if self._holders:
             raise ModuleBusy(f"cannot {action} while tokens are open: {sorted(self._holders)}")
@@ -267,7 +272,7 @@ def load_module(path: Path | None = None, softhsm_conf: Path | None = None) -> P
     the environment says). Raises TokenNotFound without a module, ModuleBusy if tokens are open under another
     configuration or another module is loaded, TokenClosed in a forked child.
     """
-    global _module  # noqa: PLW0603  # a PKCS#11 module is process-wide by its standard
+    global _module  # a PKCS#11 module is process-wide by its standard
     path = path or find_module()
     with _loading:
         if _module is None:
@@ -280,6 +285,10 @@ def load_module(path: Path | None = None, softhsm_conf: Path | None = None) -> P
             raise ModuleBusy(f"{_module.path} is already loaded in this process")
         _module._revive(softhsm_conf)
         return _module
+
+
+def _is_ready(token: pkcs11.Token) -> bool:
+    return token.flags & _READY == _READY
 
 
 def _load(path: Path) -> _ThreadSafeLibrary:

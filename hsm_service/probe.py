@@ -1,7 +1,7 @@
 """What a token can really do, found out by doing it with throw-away session keys.
 
-A mechanism list promises too much: SoftHSM2 lists RSA-OAEP and does it with SHA-1 only. Decisions (which sealing suite a
-gateway's certificate names) follow from the result, never from the vendor's name.
+A mechanism list promises too much: SoftHSM2 lists RSA-OAEP and does it with SHA-1 only. Decisions (which sealing suites
+a gateway's certificate names) follow from the result, never from the vendor's name.
 """
 
 from __future__ import annotations

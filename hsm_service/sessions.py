@@ -1,9 +1,9 @@
 """Sessions of one token: one logged in and kept for ever, a bounded pool of others beside it.
 
-Login in PKCS#11 belongs to the process and the token, not to a session (PKCS#11 v2.40 2.6.7): a second login is refused,
-and closing a session that logged in logs every other one out. So exactly one session is opened with the PIN and stays
-open as long as the token does; it is read-write and serves key generation, one caller at a time. All others are opened
-without a PIN, inherit the login, and are read-only: they sign and open, and can change nothing on the token.
+Login in PKCS#11 belongs to the process and the token, not to a session (PKCS#11 v2.40 2.6.7): a second login is
+refused, and closing a session that logged in logs every other one out. So exactly one session is opened with the PIN
+and stays open as long as the token does; it is read-write and serves key generation, one caller at a time. All others
+are opened without a PIN, inherit the login, and are read-only: they sign and open, and can change nothing on the token.
 
 A session carries one operation at a time, so each is lent to one thread. It remembers the object handles that it found:
 looking a key up costs several times a P-256 signature. A session on which something went wrong is thrown away, because
@@ -72,7 +72,8 @@ class SessionPool:
     def session(self, timeout: float) -> Iterator[Session]:
         """Lend a session for one operation; wait at most `timeout` seconds.
 
-        A session on which a PKCS#11 error was raised is not lent again. Raises TokenBusy, TokenClosed, TokenUnavailable.
+        A session on which a PKCS#11 error was raised is not lent again. Raises TokenBusy, TokenClosed and
+        TokenUnavailable.
         """
         session = self._acquire(timeout)
         try:

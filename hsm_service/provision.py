@@ -1,0 +1,127 @@
+"""Making the tokens of an installation: configuration files, object stores, tokens, random PINs.
+
+    home/tokens/<group>.conf      SoftHSM2 configuration, from softhsm_config/softhsm2.conf
+    home/tokens/<group>/          object store of the group
+    home/secrets/token-<label>.pin, token-<label>.so-pin      0600, random, never overwritten
+
+Which tokens there are and how they are grouped is data: softhsm_config/layout.toml. PINs go to `C_InitToken` and
+`C_InitPIN` directly, not through softhsm2-util, whose command line every user of the machine could read.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hsm_service.errors import TokenNotFound
+from hsm_service.pkcs11_module import Pkcs11Module, load_module
+from hsm_service.tokens import Token
+from runtime.secrets import Secret, random_pin, read_secret, write_secret
+from runtime.settings import Home
+
+CONFIGURATION_FOLDER: Final = Path(__file__).resolve().parent.parent / "softhsm_config"
+
+
+class Group(BaseModel):
+    """Tokens that share an object store and a configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: tuple[str, ...] = Field(min_length=1)
+
+
+class Layout(BaseModel):
+    """The tokens of an installation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: dict[str, Group]
+
+    def group_of(self, label: str) -> str:
+        """The group that holds the token `label`; raises TokenNotFound."""
+        for name, group in self.groups.items():
+            if label in group.tokens:
+                return name
+        raise TokenNotFound(f"the token layout has no token {label!r}")
+
+
+@cache
+def layout(folder: Path = CONFIGURATION_FOLDER) -> Layout:
+    """The token layout, from `folder`/layout.toml; raises pydantic.ValidationError if it holds unknown keys."""
+    return Layout.model_validate(tomllib.loads((folder / "layout.toml").read_text("utf-8")))
+
+
+def configuration_of(home: Home, group: str) -> Path:
+    """The SoftHSM2 configuration file of a group."""
+    return home.tokens / f"{group}.conf"
+
+
+def pin_file(home: Home, label: str) -> Path:
+    """The file with the user PIN of a token."""
+    return home.secrets / f"token-{label}.pin"
+
+
+def so_pin_file(home: Home, label: str) -> Path:
+    """The file with the security officer's PIN of a token, needed only to re-initialise it or to reset the user PIN."""
+    return home.secrets / f"token-{label}.so-pin"
+
+
+def provision_tokens(
+    home: Home, *, rng: Callable[[int], bytes] = os.urandom, folder: Path = CONFIGURATION_FOLDER
+) -> tuple[str, ...]:
+    """Make what is missing; labels of the tokens that were made now. A second run makes nothing.
+
+    Must run in a process that has no token open (ModuleBusy). An interrupted run is taken up where it stopped: PIN files
+    are written before the token that they open.
+    """
+    home.create()
+    made: list[str] = []
+    for group, content in layout(folder).groups.items():
+        configuration = _write_configuration(home, group, folder)
+        module = load_module(softhsm_conf=configuration)
+        for label in content.tokens:
+            if label not in module.labels():
+                so_pin = _pin(so_pin_file(home, label), rng)
+                module.init_token(label, so_pin, _pin(pin_file(home, label), rng))
+                made.append(label)
+    return tuple(made)
+
+
+def load_group(home: Home, group: str) -> Pkcs11Module:
+    """The PKCS#11 module under a group's configuration; raises TokenNotFound before `provision_tokens`, ModuleBusy."""
+    configuration = configuration_of(home, group)
+    if not configuration.is_file():
+        raise TokenNotFound(f"{configuration} is missing: the tokens of this installation were not made yet")
+    return load_module(softhsm_conf=configuration)
+
+
+def open_token(home: Home, label: str, *, sessions: int = 8, acquire_timeout: float = 2.0) -> Token:
+    """Open a token of the installation with the PIN from its file (see `Token.open`).
+
+    A process has tokens of one group open at a time. Raises also runtime.secrets.SecretFileError.
+    """
+    module = load_group(home, layout().group_of(label))
+    pin = read_secret(pin_file(home, label))
+    return Token.open(module, label, pin, sessions=sessions, acquire_timeout=acquire_timeout)
+
+
+def _write_configuration(home: Home, group: str, folder: Path) -> Path:
+    store = home.tokens / group
+    store.mkdir(mode=0o700, exist_ok=True)
+    text = (folder / "softhsm2.conf").read_text("utf-8").replace("{tokendir}", str(store), 2)
+    path = configuration_of(home, group)
+    if not path.is_file() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+    return path
+
+
+def _pin(path: Path, rng: Callable[[int], bytes]) -> Secret:
+    if not path.exists():
+        write_secret(path, random_pin(rng).reveal())
+    return read_secret(path)
