@@ -1,0 +1,22 @@
+"""The canonical form of data: one JSON text for one value, so that its SHA-256 can be signed and recomputed.
+
+Sorted keys, no white space, UTF-8 unescaped, no floating point in what we digest but the pack's warning marks. A file
+that holds the canonical form has the digest that `sha256sum` prints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+
+def canonical_json(value: Any) -> bytes:
+    """The canonical UTF-8 JSON text of a value made of dict, list, str, int, bool and None."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")
+
+
+def digest(value: Any) -> bytes:
+    """SHA-256 (32 bytes) of the canonical form."""
+    return hashlib.sha256(canonical_json(value)).digest()

@@ -1,0 +1,259 @@
+"""The one function that says whether a case may be certified.
+
+The RA runs it when a decision is posted, the CA before it prepares a certificate, the HSM service before it signs one.
+It sees bytes, a policy pack, the trust in force and the time; it never sees a status column. Rules are in the pack, and
+each refusal names the clause of the rule that refused.
+
+Decisions are taken in the order of their dates. One counts if every rule of `_objection` lets it; those that do not are
+findings, and a case can still be approved by others. What a person did earlier in the case keeps them from steps that
+exclude it, also when it was done over an older revision or their certificate lapsed since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from cps.application import KnownKeys, check_application
+from cps.decision import Choice, Decision, parse_decision
+from cps.dossier import Dossier, Revision
+from cps.errors import StatementError
+from cps.evidence import check_evidence
+from cps.model import AUTHOR, SAME_ORG, Pack, Step
+from cps.revocation import RevocationVerdict, decide_revocation
+from cps.rules import Rule
+from cps.signatory import Signatory, identify, open_signed
+from cps.verdict import Approval, Finding, Findings, NextStep, Status, Verdict
+from pki.errors import PkiError
+from pki.oids import CT_DECISION
+from pki.path import Trust
+
+__all__ = [
+    "Approval",
+    "Finding",
+    "KnownKeys",
+    "NextStep",
+    "RevocationVerdict",
+    "Status",
+    "Verdict",
+    "decide",
+    "decide_revocation",
+]
+
+_NOTHING_KNOWN: Final = KnownKeys()
+
+
+@dataclass(frozen=True, slots=True)
+class _Vote:
+    """A decision whose signature verifies, with its signatory and its place in the dossier."""
+
+    index: int
+    decision: Decision
+    signed_at: datetime
+    signatory: Signatory
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """That a person acted in a step, in roles they held."""
+
+    step: str
+    roles: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Ballot:
+    """The state of deciding, while the votes are taken in order."""
+
+    dossier: Dossier
+    pack: Pack
+    now: datetime
+    steps: tuple[Step, ...]
+    acts: dict[str, list[_Act]] = field(default_factory=dict)  # by person, over any revision of the case
+    approvals: list[Approval] = field(default_factory=list)
+    rejected: bool = False
+
+    def open_step(self) -> tuple[Step, int] | None:
+        """The first step that still misses approvals, and how many."""
+        for step in self.steps:
+            missing = step.count - sum(approval.step == step.name for approval in self.approvals)
+            if missing > 0:
+                return step, missing
+        return None
+
+
+def decide(
+    dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime, known_keys: KnownKeys = _NOTHING_KNOWN
+) -> Verdict:
+    """Judge a case at `now` (aware UTC) by `pack`, believing signatures that `trust` supports.
+
+    `known_keys` is what the caller's own registers say of the keys in the case: the RA and the CA each pass theirs.
+    Never raises for anything in the dossier: what is wrong with it is in the findings.
+    """
+    member = pack.classes[dossier.revision.member_class]
+    risk = pack.risk_of(dossier.revision.signals)
+    broken, lacking, votes = Findings(pack), Findings(pack), Findings(pack)
+    check_application(dossier, pack, known_keys=known_keys, now=now, found=broken)
+    card_expiry = check_evidence(dossier, pack, trust=trust, now=now, found=lacking)
+    steps = tuple(step for step in member.steps if step.applies(risk=risk))
+    ballot = _Ballot(dossier, pack, now, steps)
+    for vote in _votes(dossier, pack, trust, now, votes):
+        _take(ballot, vote, votes)
+    due = ballot.open_step()
+    if not steps:
+        broken.add(Rule.DEC_STEP, "no step of the class applies to the case")
+
+    if broken or ballot.rejected:
+        status = Status.REFUSED
+    elif due is None and not lacking:
+        status = Status.APPROVED
+    else:
+        status = Status.PENDING
+    not_after = None
+    if status is Status.APPROVED:
+        not_after = now + member.validity.max
+        if member.validity.not_beyond is not None and card_expiry is not None:
+            not_after = min(not_after, card_expiry)
+    return Verdict(
+        status=status,
+        next_step=NextStep(due[0].name, due[0].by, due[1]) if due is not None and status is Status.PENDING else None,
+        findings=broken.all() + lacking.all() + votes.all(),
+        approvals=tuple(ballot.approvals),
+        risk=risk,
+        not_after=not_after,
+    )
+
+
+def _votes(dossier: Dossier, pack: Pack, trust: Trust, now: datetime, found: Findings) -> list[_Vote]:
+    """The decisions whose signatures verify and whose signatories are known, in the order of their dates."""
+    votes = []
+    for index, der in enumerate(dossier.decisions):
+        try:
+            signed = open_signed(der, CT_DECISION)
+            decision = parse_decision(signed.content)
+        except (PkiError, StatementError) as error:
+            found.add(Rule.DEC_FORM, f"not a decision with a verified signature: {error}", index)
+            continue
+        try:
+            signatory = identify(signed, pack=pack, trust=trust, now=now)
+        except PkiError as error:
+            found.add(Rule.DEC_CREDENTIAL, f"signed by no officer and no service of ours: {error}", index)
+            continue
+        votes.append(_Vote(index, decision, signed.signing_time, signatory))
+    return sorted(votes, key=lambda vote: (vote.decision.date, vote.index))
+
+
+def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
+    """Count the vote, or say why not; either way remember that the person acted, if they had the role to."""
+    signatory, decision = vote.signatory, vote.decision
+    objection = _objection(ballot, vote)
+    if objection is not None:
+        found.add(objection[0], objection[1], vote.index)
+    elif decision.choice is Choice.REJECT:
+        ballot.rejected = True
+        found.add(Rule.DEC_REJECTED, f"{signatory.person} rejected the case at step {decision.step}", vote.index)
+    else:
+        ballot.approvals.append(
+            Approval(decision.step, signatory.person, signatory.organisation, vote.signed_at, vote.index)
+        )
+    step = _step(ballot.pack.classes[ballot.dossier.revision.member_class].steps, decision.step)
+    of_this_case = decision.application_id == ballot.dossier.revision.application_id
+    if of_this_case and step is not None and signatory.holds(step.by):
+        act = _Act(step.name, signatory.roles.intersection(step.by))
+        ballot.acts.setdefault(signatory.person, []).append(act)
+
+
+def _step(steps: tuple[Step, ...], name: str) -> Step | None:
+    return next((step for step in steps if step.name == name), None)
+
+
+def _objection(ballot: _Ballot, vote: _Vote) -> tuple[Rule, str] | None:
+    """The first rule that keeps the vote from counting; None if it counts."""
+    step = _step(ballot.steps, vote.decision.step)
+    if step is None:
+        return Rule.DEC_STEP, f"the case has no step {vote.decision.step}"
+    return (
+        _about_this_case(ballot, vote)
+        or _in_time(ballot, vote, step)
+        or _by_right(ballot, vote, step)
+        or _separation_of_duties(ballot, vote, step)
+        or _in_turn(ballot, vote, step)
+    )
+
+
+def _about_this_case(ballot: _Ballot, vote: _Vote) -> tuple[Rule, str] | None:
+    revision, decision = ballot.dossier.revision, vote.decision
+    if decision.application_id != revision.application_id:
+        return Rule.DEC_FORM, "the decision is about another case"
+    if decision.revision_digest != revision.digest:
+        return Rule.DEC_STALE, "the decision is over another revision than the current one"
+    if decision.evidence_digest != ballot.dossier.evidence_digest:
+        return Rule.DEC_EVIDENCE, "the decision is over other evidence than is on file"
+    return None
+
+
+def _in_time(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+    decision, skew = vote.decision, ballot.pack.clocks.skew
+    if decision.date > ballot.now + skew:
+        return Rule.DEC_TIME, "the decision is dated in the future"
+    if not decision.date - skew <= vote.signed_at < decision.expires:
+        return Rule.DEC_TIME, "the decision was signed at another time than it states"
+    lapses = decision.expires if step.expires is None else min(decision.expires, decision.date + step.expires)
+    if ballot.now >= lapses:
+        return Rule.DEC_EXPIRED, f"the decision lapsed at {lapses.isoformat()}"
+    return None
+
+
+def _by_right(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+    signatory = vote.signatory
+    if signatory.lapsed is not None:
+        return Rule.DEC_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
+    if not signatory.holds(step.by):
+        return Rule.DEC_ROLE, f"step {step.name} is decided by {' or '.join(step.by)}, not by {signatory.person}"
+    exclusive = ballot.pack.exclusive_roles(signatory.roles)
+    if exclusive:
+        return Rule.SOD_EXCLUSIVE, f"{signatory.person} holds the exclusive roles {', '.join(sorted(exclusive))}"
+    return None
+
+
+def _separation_of_duties(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+    revision, signatory = ballot.dossier.revision, vote.signatory
+    person = signatory.person
+    acts = ballot.acts.get(person, [])
+    if revision.subject.member_class == "officer" and revision.subject.person_id == person:
+        return Rule.SOD_OWN, f"{person} is the person to be certified"
+    if AUTHOR in step.excluded and any(author.person == person for author in revision.authors):
+        return Rule.SOD_AUTHOR, f"{person} is an author of the case"
+    if SAME_ORG in step.excluded and _fold(signatory.organisation) in _organisations(revision):
+        return Rule.SOD_ORGANISATION, f"{person} is employed by an organisation of the case"
+    excluded = sorted({act.step for act in acts}.intersection(step.excluded))
+    if excluded:
+        return Rule.SOD_STEP, f"{person} already acted in {', '.join(excluded)}"
+    acting = signatory.roles.intersection(step.by)
+    clash = ballot.pack.exclusive_roles(acting.union(*(act.roles for act in acts)))
+    if clash:
+        return Rule.SOD_EXCLUSIVE, f"{person} already acted in the case in the other of {', '.join(sorted(clash))}"
+    counted = any((approval.person, approval.step) == (person, step.name) for approval in ballot.approvals)
+    if counted and vote.decision.choice is Choice.APPROVE:
+        return Rule.SOD_PERSON, f"{person} approved this step before"
+    return None
+
+
+def _organisations(revision: Revision) -> set[str]:
+    """The organisations of the case, comparable; a service that wrote it for an applicant is of none."""
+    named = {author.organisation for author in revision.authors}
+    if revision.subject.member_class != "cardholder":
+        named.add(revision.subject.organisation)
+    return {_fold(name) for name in named if name}
+
+
+def _fold(organisation: str) -> str:
+    return " ".join(organisation.casefold().split())
+
+
+def _in_turn(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+    due = ballot.open_step()
+    if due is not None and ballot.steps.index(step) > ballot.steps.index(due[0]):
+        return Rule.DEC_ORDER, f"step {due[0].name} comes first"
+    return None

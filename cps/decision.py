@@ -1,0 +1,201 @@
+"""What officers sign: decisions on cases, and revocations of certificates.
+
+    DecisionTBS ::= SEQUENCE {
+      version          INTEGER (1),
+      applicationId    UTF8String (SIZE(1..64)),
+      revisionDigest   OCTET STRING (SIZE(32)),    -- SHA-256 of the revision's canonical form
+      evidenceDigest   OCTET STRING (SIZE(32)),    -- SHA-256 over the evidence on file
+      step             UTF8String (SIZE(1..64)),
+      verdict          INTEGER { approve(0), reject(1) },
+      reason           UTF8String (SIZE(0..500)),
+      date             GeneralizedTime,
+      expires          GeneralizedTime }
+
+    RevocationTBS ::= SEQUENCE {
+      version          INTEGER (1),
+      issuerKeyId      OCTET STRING (SIZE(1..64)), -- subjectKeyIdentifier of the issuing CA
+      serial           INTEGER,
+      reason           UTF8String,                 -- a CRLReason by its name in RFC 5280 5.3.1
+      date             GeneralizedTime,
+      invalidityDate   [0] GeneralizedTime OPTIONAL }
+
+Each is the content of a CMS SignedData by the officer's key (`pki.cms_signed`, CT_DECISION and CT_REVOCATION), so a
+decision is a signature over the digests of exactly what is approved, and nothing that is edited later keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Annotated, Final, TypeVar, cast, get_args
+
+from cryptography.hazmat import asn1
+
+from cps.errors import StatementError
+from cps.model import RevocationReason
+from pki.der import decode, encode
+from pki.errors import DerError
+
+VERSION: Final = 1
+MAX_SIZE: Final = 4096
+MAX_SERIAL_BITS: Final = 160  # RFC 5280 4.1.2.2: 20 octets
+
+
+class Choice(IntEnum):
+    """The verdict of a decision."""
+
+    APPROVE = 0
+    REJECT = 1
+
+
+@asn1.sequence
+class DecisionTBS:
+    """DER form of a decision."""
+
+    version: int
+    application_id: Annotated[str, asn1.Size(min=1, max=64)]
+    revision_digest: Annotated[bytes, asn1.Size(min=32, max=32)]
+    evidence_digest: Annotated[bytes, asn1.Size(min=32, max=32)]
+    step: Annotated[str, asn1.Size(min=1, max=64)]
+    verdict: int
+    reason: Annotated[str, asn1.Size(min=0, max=500)]
+    date: asn1.GeneralizedTime
+    expires: asn1.GeneralizedTime
+
+
+@asn1.sequence
+class RevocationTBS:
+    """DER form of a revocation order."""
+
+    version: int
+    issuer_key_id: Annotated[bytes, asn1.Size(min=1, max=64)]
+    serial: int
+    reason: str
+    date: asn1.GeneralizedTime
+    invalidity_date: Annotated[asn1.GeneralizedTime | None, asn1.Implicit(0)]
+
+
+_Statement = TypeVar("_Statement", DecisionTBS, RevocationTBS)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A decision: `choice` on `step` of the case with these digests (SHA-256); times are aware UTC."""
+
+    application_id: str
+    revision_digest: bytes
+    evidence_digest: bytes
+    step: str
+    choice: Choice
+    reason: str
+    date: datetime
+    expires: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """An order to revoke the certificate `serial` of the CA with this subjectKeyIdentifier."""
+
+    issuer_key_id: bytes
+    serial: int
+    reason: RevocationReason
+    date: datetime
+    invalidity_date: datetime | None = None
+
+
+def build_decision(decision: Decision) -> bytes:
+    """DER of DecisionTBS. Raises ValueError if a time is not aware or not a whole second, StatementError on sizes."""
+    return _encode(
+        DecisionTBS(
+            version=VERSION,
+            application_id=decision.application_id,
+            revision_digest=decision.revision_digest,
+            evidence_digest=decision.evidence_digest,
+            step=decision.step,
+            verdict=decision.choice.value,
+            reason=decision.reason,
+            date=_time(decision.date),
+            expires=_time(decision.expires),
+        )
+    )
+
+
+def parse_decision(der: bytes) -> Decision:
+    """Read DecisionTBS. Raises StatementError unless it is exactly one, of version 1, lasting some time."""
+    tbs = _decode(DecisionTBS, der)
+    if tbs.verdict not in Choice.__members__.values():
+        raise StatementError("the verdict is neither approve nor reject")
+    decision = Decision(
+        application_id=tbs.application_id,
+        revision_digest=tbs.revision_digest,
+        evidence_digest=tbs.evidence_digest,
+        step=tbs.step,
+        choice=Choice(tbs.verdict),
+        reason=tbs.reason,
+        date=_instant(tbs.date),
+        expires=_instant(tbs.expires),
+    )
+    if decision.expires <= decision.date:
+        raise StatementError("the decision expires before it is made")
+    return decision
+
+
+def build_revocation(order: Revocation) -> bytes:
+    """DER of RevocationTBS. Raises ValueError if a time is not aware or not a whole second, StatementError on sizes."""
+    return _encode(
+        RevocationTBS(
+            version=VERSION,
+            issuer_key_id=order.issuer_key_id,
+            serial=order.serial,
+            reason=order.reason,
+            date=_time(order.date),
+            invalidity_date=None if order.invalidity_date is None else _time(order.invalidity_date),
+        )
+    )
+
+
+def parse_revocation(der: bytes) -> Revocation:
+    """Read RevocationTBS. Raises StatementError unless it is exactly one, of version 1, with a known reason."""
+    tbs = _decode(RevocationTBS, der)
+    if tbs.reason not in get_args(RevocationReason):
+        raise StatementError("the reason is not one for which certificates are revoked")
+    if tbs.serial <= 0 or tbs.serial.bit_length() > MAX_SERIAL_BITS:
+        raise StatementError("the serial number is not one of a certificate")
+    return Revocation(
+        issuer_key_id=tbs.issuer_key_id,
+        serial=tbs.serial,
+        reason=cast(RevocationReason, tbs.reason),
+        date=_instant(tbs.date),
+        invalidity_date=None if tbs.invalidity_date is None else _instant(tbs.invalidity_date),
+    )
+
+
+def _encode(tbs: DecisionTBS | RevocationTBS) -> bytes:
+    try:
+        return encode(tbs)
+    except ValueError:
+        raise StatementError("a field is longer or shorter than the statement allows") from None
+
+
+def _decode(cls: type[_Statement], der: bytes) -> _Statement:
+    try:
+        tbs = decode(cls, der, limit=MAX_SIZE)
+    except DerError:
+        raise StatementError(f"not a {cls.__name__} in DER") from None
+    if tbs.version != VERSION:
+        raise StatementError(f"{cls.__name__} of version {tbs.version}, not {VERSION}")
+    return tbs
+
+
+def _time(instant: datetime) -> asn1.GeneralizedTime:
+    if instant.tzinfo is None or instant.microsecond:
+        raise ValueError("times of statements are aware and whole seconds")
+    return asn1.GeneralizedTime(instant.astimezone(UTC))
+
+
+def _instant(time: asn1.GeneralizedTime) -> datetime:
+    instant = time.as_datetime()
+    if instant.microsecond:
+        raise StatementError("times of statements are whole seconds")
+    return instant

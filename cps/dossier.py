@@ -1,0 +1,256 @@
+"""Everything about one application that can influence a certificate, in the form that travels and is judged.
+
+A `Revision` is what officers approve: its digest is SHA-256 of its canonical JSON, so the file that holds the canonical
+form can be checked with `sha256sum`. Evidence is digested beside it, because evidence may arrive after the revision; a
+decision signs both digests (`cps.decision`). Revisions and evidence only ever grow in number: an edit makes a new
+revision, and every decision over the old digests falls away by construction.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import unicodedata
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from cps import canonical
+from cps.errors import DossierError
+from cps.model import MemberClass, Pack, Purpose
+
+MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
+
+
+def _b64decode(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None
+
+
+def _unhex(value: object) -> object:
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def _plain(value: str) -> str:
+    if not unicodedata.is_normalized("NFC", value):
+        raise ValueError("not in Unicode normalisation form C")
+    if value != value.strip() or any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in value):
+        raise ValueError("control, direction or surrounding space characters")
+    return value
+
+
+Base64 = Annotated[
+    bytes, BeforeValidator(_b64decode), PlainSerializer(lambda raw: base64.b64encode(raw).decode(), when_used="json")
+]
+Hex32 = Annotated[
+    bytes,
+    BeforeValidator(_unhex),
+    Field(min_length=32, max_length=32),
+    PlainSerializer(lambda raw: raw.hex(), when_used="json"),
+]
+Hex16 = Annotated[
+    bytes,
+    BeforeValidator(_unhex),
+    Field(min_length=16, max_length=16),
+    PlainSerializer(lambda raw: raw.hex(), when_used="json"),
+]
+# RFC 5280 appendix A: ub-common-name and ub-organization-name are 64 characters.
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_plain)]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,29}$")]
+Bin = Annotated[str, StringConstraints(pattern=r"^[0-9]{6,8}$")]
+Host = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+Origin = Annotated[str, StringConstraints(pattern=r"^https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")]
+
+
+class Frozen(BaseModel):
+    """Frozen, closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class CardholderSubject(Frozen):
+    """A cardholder is the commitment to one card (`kwbp.commitment`) and the BIN of its issuer; never a name or PAN."""
+
+    member_class: Literal["cardholder"] = Field(default="cardholder", alias="class")
+    commitment: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    bin: Bin
+
+
+class MerchantSubject(Frozen):
+    """A merchant; the settlement account `iban` (`IR`, 24 digits) is bound into the certificate with `iban_salt`."""
+
+    member_class: Literal["merchant"] = Field(default="merchant", alias="class")
+    merchant_id: Identifier
+    name: Annotated[Text, Field(max_length=50)]  # SET merchantData: merName has at most 50 characters
+    organisation: Text
+    country: int = Field(default=364, ge=1, le=999)
+    acquirer_bin: Bin
+    online: bool = True
+    origin: Origin | None = None
+    iban: Annotated[str, StringConstraints(pattern=r"^IR[0-9]{24}$")]
+    iban_salt: Hex16
+    hosts: tuple[Host, ...] = ()
+
+
+class GatewaySubject(Frozen):
+    """A payment gateway; `suites` are the sealing suites its token can open (RFC 4262)."""
+
+    member_class: Literal["gateway"] = Field(default="gateway", alias="class")
+    gateway_id: Identifier
+    name: Text
+    organisation: Text
+    acquirer_bin: Bin
+    suites: tuple[Literal["oaep-sha1", "oaep-sha256"], ...] = Field(min_length=1)
+    hosts: tuple[Host, ...] = ()
+
+
+class OfficerSubject(Frozen):
+    """An officer: who they are, who employs them, and the trusted roles (CPS 5.2.1) asked for."""
+
+    member_class: Literal["officer"] = Field(default="officer", alias="class")
+    person_id: Identifier
+    name: Text
+    organisation: Text
+    roles: tuple[str, ...] = Field(min_length=1)
+
+
+Subject = Annotated[
+    CardholderSubject | MerchantSubject | GatewaySubject | OfficerSubject, Field(discriminator="member_class")
+]
+
+
+class Author(Frozen):
+    """A person (or `kind:name` of a service) who wrote a revision, and who employs them; empty if nobody is known."""
+
+    person: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    organisation: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
+class CsrDigest(Frozen):
+    """A PKCS#10 request by its digests: SHA-256 of the DER and of the SubjectPublicKeyInfo."""
+
+    purpose: Purpose
+    sha256: Hex32
+    spki_sha256: Hex32
+
+
+class CpsPin(Frozen):
+    """The exact statement that the revision was made under."""
+
+    id: str
+    version: str
+    digest: Hex32
+
+    @classmethod
+    def of(cls, pack: Pack) -> CpsPin:
+        """The pin of a loaded pack."""
+        return cls(id=pack.cps.id, version=pack.cps.version, digest=pack.digest)
+
+
+class Revision(Frozen):
+    """What is approved. `authors` are all who wrote any revision of the case, the writer of this one last.
+
+    New fields must be optional and default to None, which the canonical form leaves out: digests of old revisions stay.
+    """
+
+    application_id: Identifier
+    number: int = Field(ge=1)
+    authors: tuple[Author, ...] = Field(min_length=1)
+    subject: Subject
+    csrs: tuple[CsrDigest, ...] = Field(min_length=1)
+    signals: tuple[str, ...] = ()
+    cps: CpsPin
+
+    @property
+    def member_class(self) -> MemberClass:
+        return self.subject.member_class
+
+    @property
+    def author(self) -> Author:
+        """Who wrote this revision."""
+        return self.authors[-1]
+
+    @property
+    def common_name(self) -> str:
+        """The common name of the certificates: the commitment of a card, the name of everybody else."""
+        return self.subject.commitment if self.subject.member_class == "cardholder" else self.subject.name
+
+    def canonical(self) -> bytes:
+        """The canonical JSON that is digested (UTF-8)."""
+        return canonical.canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) of the canonical form."""
+        return hashlib.sha256(self.canonical()).digest()
+
+
+class Evidence(Frozen):
+    """A piece of evidence. `body` travels only where a machine verifies it: signed confirmations and attestations."""
+
+    kind: Identifier
+    sha256: Hex32
+    source: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    collected_by: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    collected_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    body: Base64 | None = None
+
+    @model_validator(mode="after")
+    def _body_has_the_digest(self) -> Self:
+        if self.body is not None and hashlib.sha256(self.body).digest() != self.sha256:
+            raise ValueError("the body is not the one that was digested")
+        return self
+
+
+def evidence_digest(evidence: tuple[Evidence, ...]) -> bytes:
+    """SHA-256 (32 bytes) of the canonical JSON of the evidence, bodies by their digests; order does not count."""
+    records = [item.model_dump(mode="json", exclude={"body"}, exclude_none=True) for item in evidence]
+    return canonical.digest(sorted(records, key=canonical.canonical_json))
+
+
+class Dossier(Frozen):
+    """A case: the revision, its PKCS#10 requests (DER), the evidence, and all decisions (CMS SignedData, DER)."""
+
+    revision: Revision
+    csrs: dict[Purpose, Annotated[Base64, Field(max_length=MAX_CSR)]]
+    evidence: tuple[Evidence, ...] = ()
+    decisions: tuple[Base64, ...] = ()
+
+    @property
+    def evidence_digest(self) -> bytes:
+        """SHA-256 (32 bytes) of the evidence on file, as decisions cite it."""
+        return evidence_digest(self.evidence)
+
+    def to_json(self) -> bytes:
+        """The dossier as JSON (UTF-8); bytes are base64, digests hex, times RFC 3339."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Dossier:
+        """Read the JSON form; raises DossierError naming fields and broken rules, never values."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['type']}" for fault in error.errors())
+            raise DossierError(f"not a dossier: {faults}") from None
+
+    def with_decision(self, signed: bytes) -> Dossier:
+        """The dossier with one more decision (CMS SignedData, DER)."""
+        return self.model_copy(update={"decisions": (*self.decisions, signed)})

@@ -1,0 +1,27 @@
+"""Errors of the CPS package.
+
+    CpsError
+    ├── PackError          a policy pack that cannot be loaded: unknown key, dangling name, contradiction
+    ├── DossierError       a dossier that is not the JSON form of one
+    └── StatementError     a decision or revocation statement that is not the DER form of one
+
+A case that breaks a rule is no error: `decide` answers with findings, each naming its CPS clause.
+"""
+
+from __future__ import annotations
+
+
+class CpsError(Exception):
+    """Root of the tree."""
+
+
+class PackError(CpsError):
+    """A policy pack cannot be loaded; the text names the key and the rule."""
+
+
+class DossierError(CpsError):
+    """The bytes are not a dossier; the text names the field, never its value."""
+
+
+class StatementError(CpsError):
+    """The bytes are not a decision or revocation statement."""

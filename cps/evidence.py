@@ -1,0 +1,130 @@
+"""Whether the evidence on file is enough, today.
+
+A document is vouched for by the officers whose decisions sign the digest of the evidence. Signed evidence needs no
+such word: the issuing bank's confirmation of a card (CT_CARD_CONFIRMATION) and the token service's attestation of a key
+(CT_KEY_ATTESTATION) are verified here, by every service that decides. Of several pieces of one kind, one good one is
+enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cps.card_confirmation import parse_card_confirmation
+from cps.dossier import CardholderSubject, Dossier, Evidence
+from cps.model import EvidenceRule, Pack
+from cps.rules import Rule
+from cps.signatory import statement_of_service
+from cps.verdict import Findings
+from pki.attestation import KeyAttestation
+from pki.errors import PkiError
+from pki.oids import CT_CARD_CONFIRMATION, CT_KEY_ATTESTATION
+from pki.path import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a piece of evidence does not count."""
+
+    rule: Rule
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    dossier: Dossier
+    pack: Pack
+    trust: Trust
+    now: datetime
+
+
+def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime, found: Findings) -> datetime | None:
+    """Add a finding for each kind of evidence that is missing, too old or not valid.
+
+    Returns the card's expiry where a confirmation states it, else None.
+    """
+    case = _Case(dossier, pack, trust, now)
+    expiry = None
+    for rule in pack.classes[dossier.revision.member_class].evidence:
+        pieces = [piece for piece in dossier.evidence if piece.kind == rule.kind]
+        if not pieces:
+            found.add(Rule.EVID_MISSING, f"no {rule.kind} on file")
+        elif rule.form == "document":
+            _one_good(rule, [_check_document(piece, rule, case) for piece in pieces], found)
+        elif rule.form == "key_attestation":
+            _check_attestations(pieces, rule, case, found)
+        else:
+            checked = [_check_confirmation(piece, rule, case) for piece in pieces]
+            _one_good(rule, [None if isinstance(item, datetime) else item for item in checked], found)
+            expiry = max((item for item in checked if isinstance(item, datetime)), default=None)
+    return expiry
+
+
+def _one_good(rule: EvidenceRule, faults: list[Fault | None], found: Findings) -> None:
+    bad = [fault for fault in faults if fault is not None]
+    if len(bad) == len(faults):
+        found.add(bad[-1].rule, f"{rule.kind}: {bad[-1].message}")
+
+
+def _check_age(made: datetime, rule: EvidenceRule, case: _Case) -> Fault | None:
+    if made > case.now + case.pack.clocks.skew:
+        return Fault(Rule.EVID_AGE, "dated in the future")
+    if case.now - made > rule.max_age:
+        return Fault(Rule.EVID_AGE, f"older than {rule.max_age.days} days")
+    return None
+
+
+def _check_document(piece: Evidence, rule: EvidenceRule, case: _Case) -> Fault | None:
+    if piece.expires_at is not None and case.now >= piece.expires_at:
+        return Fault(Rule.EVID_AGE, "expired")
+    return _check_age(piece.collected_at, rule, case)
+
+
+def _check_attestations(pieces: list[Evidence], rule: EvidenceRule, case: _Case, found: Findings) -> None:
+    member = case.dossier.revision.member_class
+    for entry in case.dossier.revision.csrs:
+        if entry.purpose in case.pack.classes[member].csrs.required:
+            faults = [_check_attestation(piece, entry.spki_sha256, rule, case) for piece in pieces]
+            bad = [fault for fault in faults if fault is not None]
+            if len(bad) == len(faults):
+                fault = next((fault for fault in bad if fault.rule is not Rule.KEY_TOKEN), bad[-1])
+                found.add(fault.rule, f"{rule.kind} of the {entry.purpose} key: {fault.message}")
+
+
+def _check_attestation(piece: Evidence, spki_sha256: bytes, rule: EvidenceRule, case: _Case) -> Fault | None:
+    if piece.body is None:
+        return Fault(Rule.EVID_INVALID, "not in the dossier")
+    try:
+        signed = statement_of_service(
+            piece.body, CT_KEY_ATTESTATION, case.pack.signers.key_attestation, trust=case.trust, now=case.now
+        )
+        attestation = KeyAttestation.from_der(signed.content)
+    except PkiError as error:
+        return Fault(Rule.EVID_INVALID, error.reason)
+    if attestation.spki_sha256 != spki_sha256:
+        return Fault(Rule.KEY_TOKEN, "none attests this key")
+    if not attestation.born_and_bound_in_token:
+        return Fault(Rule.KEY_TOKEN, "the key was not made in the token, or can leave it")
+    return _check_age(attestation.at, rule, case)
+
+
+def _check_confirmation(piece: Evidence, rule: EvidenceRule, case: _Case) -> Fault | datetime:
+    subject = case.dossier.revision.subject
+    if piece.body is None or not isinstance(subject, CardholderSubject):
+        return Fault(Rule.EVID_INVALID, "not in the dossier, or not about a card")
+    issuer = case.pack.signers.card_confirmation.format(bin=subject.bin)
+    try:
+        signed = statement_of_service(piece.body, CT_CARD_CONFIRMATION, issuer, trust=case.trust, now=case.now)
+        confirmation = parse_card_confirmation(signed.content)
+    except PkiError as error:
+        return Fault(Rule.EVID_INVALID, error.reason)
+    keys = {entry.spki_sha256 for entry in case.dossier.revision.csrs}
+    if (confirmation.commitment, confirmation.bin) != (subject.commitment, subject.bin):
+        return Fault(Rule.EVID_CARD, "it confirms another card")
+    if {confirmation.spki_sha256} != keys:
+        return Fault(Rule.EVID_CARD, "it confirms another key")
+    expires_at = confirmation.expires_at.as_datetime()
+    if case.now >= expires_at:
+        return Fault(Rule.EVID_CARD, "the card is expired")
+    return _check_age(confirmation.date.as_datetime(), rule, case) or expires_at

@@ -1,0 +1,321 @@
+"""A policy pack as frozen models that refuse unknown keys, contradictions and dangling names.
+
+`load_pack` is the only way in. The pack's digest is taken over the canonical form of the document itself, not of these
+models, so that it does not move when the models gain a field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, Self, get_args
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from cps import canonical
+from cps.condition import Condition
+from cps.errors import PackError
+from cps.rules import Rule
+
+SYSTEM: Final = "system"
+AUTHOR: Final = "author"
+SAME_ORG: Final = "same_org"
+
+MemberClass = Literal["cardholder", "merchant", "gateway", "officer"]
+Purpose = Literal["signing", "encryption", "tls"]
+EvidenceForm = Literal["document", "card_confirmation", "key_attestation"]
+RejectedKey = Literal["roca", "fermat", "denylisted", "reused"]
+RevocationReason = Literal[
+    "keyCompromise", "cessationOfOperation", "affiliationChanged", "superseded", "privilegeWithdrawn"
+]
+
+
+def _condition(value: object) -> object:
+    return Condition.parse(value) if isinstance(value, str) else value
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Header(_Model):
+    """Which statement this is; `uri` goes into the certificates as the CPS pointer (RFC 5280 4.2.1.4)."""
+
+    id: str
+    version: str
+    effective: AwareDatetime
+    uri: str
+    on_supersede: Literal["reevaluate"]
+
+
+class Signers(_Model):
+    """URIs (subjectAltName) of the service certificates whose signatures count; `{bin}` stands for the card's BIN."""
+
+    system_step: str
+    key_attestation: str
+    card_confirmation: str
+
+
+class RsaRule(_Model):
+    """RSA keys: smallest modulus in bits, allowed public exponents."""
+
+    min: int
+    e: tuple[int, ...]
+
+
+class KeyAlternative(_Model):
+    """One kind of key that a key rule allows: RSA or named curves."""
+
+    rsa: RsaRule | None = None
+    ec: tuple[Literal["P-256", "P-384"], ...] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.rsa is None) == (not self.ec):
+            raise ValueError("a key alternative is either rsa or ec")
+        return self
+
+
+class KeyRule(_Model):
+    """Which keys may be certified, and which known weaknesses are looked for."""
+
+    any_of: tuple[KeyAlternative, ...] = Field(min_length=1)
+    reject: tuple[RejectedKey, ...]
+
+
+class Risk(_Model):
+    """The risk of a case: a base plus the weight of each observation made at screening."""
+
+    base: int = Field(ge=0)
+    signals: dict[str, Annotated[int, Field(ge=0)]]
+
+
+class Clocks(_Model):
+    """`skew`: how far two honest clocks may differ."""
+
+    skew: timedelta
+    retention_years: int
+    warn_at: tuple[float, ...]
+    revoke_publish: timedelta
+
+
+class Csrs(_Model):
+    """The purposes for which the class certifies keys."""
+
+    required: tuple[Purpose, ...] = Field(min_length=1)
+    optional: tuple[Purpose, ...] = ()
+
+    @property
+    def all(self) -> tuple[Purpose, ...]:
+        return self.required + self.optional
+
+
+class SubjectRule(_Model):
+    """`cn` names the subject field that becomes the common name; `forbid` what no subject field may hold."""
+
+    cn: Literal["{commitment}", "{name}"]
+    forbid: tuple[Literal["pan", "email"], ...] = ()
+
+
+class Validity(_Model):
+    """How long a certificate of the class may be valid."""
+
+    max: timedelta
+    not_beyond: Literal["card_expiry"] | None = None
+
+
+class EvidenceRule(_Model):
+    """A kind of evidence the class needs; a signed `form` is verified, a document is vouched for by who decides."""
+
+    kind: str
+    max_age: timedelta
+    form: EvidenceForm = "document"
+
+
+class Step(_Model):
+    """A step of deciding: `count` different persons holding one of the roles `by`, none of them excluded by `not`."""
+
+    name: str
+    by: Annotated[tuple[str, ...], BeforeValidator(_one_or_more)] = Field(min_length=1)
+    count: int = Field(default=1, ge=1)
+    excluded: tuple[str, ...] = Field(default=(), alias="not")
+    distinct: Literal["person"] = "person"
+    expires: timedelta | None = None
+    when: Annotated[Condition | None, BeforeValidator(_condition)] = None
+
+    def applies(self, *, risk: int) -> bool:
+        return self.when is None or self.when.holds(risk=risk)
+
+    @property
+    def is_system(self) -> bool:
+        """Whether the RA itself decides this step, with its own key."""
+        return self.by == (SYSTEM,)
+
+
+class ServiceLevel(_Model):
+    """`decide`: when a case should be decided; `request_expires`: when an undecided one lapses."""
+
+    decide: timedelta
+    request_expires: timedelta
+
+
+class ClassKey(_Model):
+    """The key rule of a class; with `attested_in_token` the required keys must be proven to live in a token."""
+
+    inherit: str = "strong"
+    attested_in_token: bool = False
+
+
+class ClassRule(_Model):
+    """Everything the statement says about one class of members."""
+
+    section: str
+    issuer: str
+    key: ClassKey = ClassKey()
+    csrs: Csrs
+    subject: SubjectRule
+    validity: Validity
+    evidence: tuple[EvidenceRule, ...] = ()
+    steps: tuple[Step, ...] = Field(min_length=1)
+    sla: ServiceLevel
+
+    def evidence_of(self, form: EvidenceForm) -> EvidenceRule | None:
+        """The rule of the evidence that has this form, if the class asks for any."""
+        return next((rule for rule in self.evidence if rule.form == form), None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_steps(self.steps)
+        kinds = [rule.kind for rule in self.evidence]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("a kind of evidence is listed twice")
+        if self.key.attested_in_token and self.evidence_of("key_attestation") is None:
+            raise ValueError("attested_in_token needs evidence of the form key_attestation")
+        if self.validity.not_beyond is not None and self.evidence_of("card_confirmation") is None:
+            raise ValueError("not_beyond card_expiry needs evidence of the form card_confirmation")
+        return self
+
+
+class RevocationRule(_Model):
+    """Who orders a revocation for one reason, and how fast it must be published."""
+
+    section: str
+    deadline: timedelta
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
+    denylist_key: bool = False
+
+
+class RuleText(_Model):
+    """Section of RFC 3647 and the sentence of a rule."""
+
+    section: str
+    text: str
+
+
+class Pack(_Model):
+    """A whole policy pack."""
+
+    cps: Header
+    roles: tuple[str, ...]
+    exclusive: tuple[frozenset[str], ...]
+    signers: Signers
+    key_rules: dict[str, KeyRule]
+    risk: Risk
+    clocks: Clocks
+    classes: dict[MemberClass, ClassRule]
+    revocation: dict[RevocationReason, RevocationRule]
+    rules: dict[Rule, RuleText]
+    procedural: dict[str, str]
+    digest: bytes
+
+    @model_validator(mode="after")
+    def _no_dangling_names(self) -> Self:
+        if set(self.classes) != set(get_args(MemberClass)):
+            raise ValueError("a pack speaks of every class of members")
+        roles = set(self.roles)
+        for group in self.exclusive:
+            _subset(group, roles, "exclusive")
+        for name, member in self.classes.items():
+            _subset({member.key.inherit}, set(self.key_rules), f"classes.{name}.key.inherit")
+            for step in member.steps:
+                _subset(step.by, roles | {SYSTEM}, f"classes.{name}.steps.{step.name}.by")
+        for reason, rule in self.revocation.items():
+            _subset(rule.steps[0].by, roles, f"revocation.{reason}.by")
+        missing = set(Rule) - set(self.rules)
+        if missing:
+            raise ValueError(f"no text for the rules {sorted(missing)}")
+        return self
+
+    def clause(self, rule: Rule) -> str:
+        """The clause of a rule as refusals name it, for example `CPS 5.2.4`."""
+        return f"CPS {self.rules[rule].section}"
+
+    def risk_of(self, signals: tuple[str, ...]) -> int:
+        """The risk of a case with these observations; one that the pack does not know has no weight of its own."""
+        return self.risk.base + sum(self.risk.signals.get(signal, 0) for signal in signals)
+
+    def exclusive_roles(self, held: frozenset[str]) -> frozenset[str]:
+        """Those of the roles `held` that no person may hold together; empty if all may."""
+        return frozenset().union(*(group & held for group in self.exclusive if len(group & held) > 1))
+
+
+def _check_steps(steps: tuple[Step, ...]) -> None:
+    earlier = {AUTHOR, SAME_ORG}
+    for step in steps:
+        if step.name in earlier:
+            raise ValueError(f"the step name {step.name} is taken")
+        _subset(step.excluded, earlier, f"steps.{step.name}.not")
+        if SYSTEM in step.by and (not step.is_system or step.count != 1):
+            raise ValueError(f"the step {step.name} is decided once by the system, or by persons")
+        earlier.add(step.name)
+
+
+def _subset(names: tuple[str, ...] | frozenset[str] | set[str], known: set[str], where: str) -> None:
+    unknown = set(names) - known
+    if unknown:
+        raise ValueError(f"{where} names {sorted(unknown)}, which the pack does not define")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without what invites mistakes: duplicate keys, anchors, and dates that turn into other types."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _value in node.value]
+        if len(set(keys)) != len(keys):
+            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias is not allowed", None)
+        return super().compose_node(parent, index)
+
+
+_StrictLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load_pack(text: str | bytes) -> Pack:
+    """Load a policy pack from its YAML text (UTF-8).
+
+    `Pack.digest` is SHA-256 (32 bytes) of the document's canonical form (`cps.canonical`).
+    Raises PackError naming the key and the rule that it breaks.
+    """
+    try:
+        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader, made stricter
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PackError(f"the pack is not YAML as we read it: {error}") from None
+    if not isinstance(document, dict) or "digest" in document:
+        raise PackError("a pack is a mapping, and its digest is computed, never given")
+    try:
+        return Pack.model_validate({**document, "digest": canonical.digest(document)})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise PackError(f"the pack breaks its schema: {faults}") from None

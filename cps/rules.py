@@ -1,0 +1,56 @@
+"""The ids of all rules that code enforces.
+
+A rule has one id, and the id is found in four places: here, in the policy pack (which gives its CPS section and text),
+in the test that breaks it, and in the refusal that a person reads.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Rule(StrEnum):
+    """Rule ids; `Pack.clause` gives the CPS section of each."""
+
+    # the pack
+    PACK_PIN = "PACK-PIN"
+    PACK_EFFECTIVE = "PACK-EFFECTIVE"
+    # the application
+    APP_CSR = "APP-CSR"
+    APP_POP = "APP-POP"
+    APP_SIGNAL = "APP-SIGNAL"
+    NAME_FORM = "NAME-FORM"
+    NAME_FORBIDDEN = "NAME-FORBIDDEN"
+    # keys
+    KEY_SIZE = "KEY-SIZE"
+    KEY_QUALITY = "KEY-QUALITY"
+    KEY_REUSED = "KEY-REUSED"
+    KEY_DENYLISTED = "KEY-DENYLISTED"
+    KEY_TOKEN = "KEY-TOKEN"  # noqa: S105  # a rule id
+    # evidence
+    EVID_MISSING = "EVID-MISSING"
+    EVID_AGE = "EVID-AGE"
+    EVID_INVALID = "EVID-INVALID"
+    EVID_CARD = "EVID-CARD"
+    # decisions
+    DEC_FORM = "DEC-FORM"
+    DEC_CREDENTIAL = "DEC-CREDENTIAL"
+    DEC_ROLE = "DEC-ROLE"
+    DEC_STALE = "DEC-STALE"
+    DEC_EVIDENCE = "DEC-EVIDENCE"
+    DEC_STEP = "DEC-STEP"
+    DEC_ORDER = "DEC-ORDER"
+    DEC_TIME = "DEC-TIME"
+    DEC_EXPIRED = "DEC-EXPIRED"
+    DEC_REJECTED = "DEC-REJECTED"
+    # separation of duties
+    SOD_AUTHOR = "SOD-AUTHOR"
+    SOD_OWN = "SOD-OWN"
+    SOD_STEP = "SOD-STEP"
+    SOD_ORGANISATION = "SOD-ORGANISATION"
+    SOD_PERSON = "SOD-PERSON"
+    SOD_EXCLUSIVE = "SOD-EXCLUSIVE"
+    # revocation
+    REV_REASON = "REV-REASON"
+    REV_STATEMENT = "REV-STATEMENT"
+    REV_ROLE = "REV-ROLE"

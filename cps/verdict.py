@@ -1,0 +1,91 @@
+"""What `decide` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from cps.model import Pack
+from cps.rules import Rule
+
+
+class Status(StrEnum):
+    """`pending` can still become approved with other decisions or evidence, `refused` only with another revision."""
+
+    APPROVED = "approved"
+    PENDING = "pending"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that something in the case breaks; `decision` is the index of the decision that does, if one does."""
+
+    code: Rule
+    clause: str
+    message: str
+    decision: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.clause} {self.code}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """The step that is due: `missing` decisions of different persons who hold one of the roles `by`."""
+
+    name: str
+    by: tuple[str, ...]
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A decision that counts: who approved which step when, by which of the dossier's decisions."""
+
+    step: str
+    person: str
+    organisation: str
+    signed_at: datetime
+    decision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The judgement of a case at one instant.
+
+    `not_after` is the latest end of validity that the statement allows a certificate issued now; None unless approved.
+    """
+
+    status: Status
+    next_step: NextStep | None
+    findings: tuple[Finding, ...]
+    approvals: tuple[Approval, ...]
+    risk: int
+    not_after: datetime | None
+
+    @property
+    def approved(self) -> bool:
+        return self.status is Status.APPROVED
+
+    def about(self, decision: int) -> tuple[Finding, ...]:
+        """The findings about the decision with this index in the dossier."""
+        return tuple(finding for finding in self.findings if finding.decision == decision)
+
+
+class Findings:
+    """Collects findings under one pack, so that each names its clause."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._pack = pack
+        self._found: list[Finding] = []
+
+    def add(self, rule: Rule, message: str, decision: int | None = None) -> None:
+        self._found.append(Finding(rule, self._pack.clause(rule), message, decision))
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def all(self) -> tuple[Finding, ...]:
+        return tuple(self._found)
