@@ -1,0 +1,94 @@
+"""What a CA key signs, before it is signed, and the signed object afterwards.
+
+`cryptography` encodes certificates and CRLs well but insists on signing them at once. Here it signs with a key that has
+no private half, so that the TBS bytes can be linted, approved and sent to a token; the real signature is joined to
+exactly those bytes later.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PublicKeyTypes
+
+from pki.algorithms import certificate_signature_identifier
+from pki.der import any_value, encode
+
+_PLACEHOLDER: Final = b"\x00"
+
+
+class _RsaWithoutPrivateHalf:
+    """States the issuer's public key and leaves a placeholder where the signature goes."""
+
+    def __init__(self, public_key: PublicKeyTypes) -> None:
+        self._public_key = public_key
+
+    def public_key(self) -> PublicKeyTypes:
+        return self._public_key
+
+    def sign(self, *_arguments: Any) -> bytes:
+        return _PLACEHOLDER
+
+
+class _EcWithoutPrivateHalf(_RsaWithoutPrivateHalf):
+    @property
+    def curve(self) -> ec.EllipticCurve:
+        return cast(ec.EllipticCurvePublicKey, self._public_key).curve
+
+
+# Registered, not derived: the abstract classes demand decrypt, private_numbers, … which these keys do not have.
+rsa.RSAPrivateKey.register(_RsaWithoutPrivateHalf)
+ec.EllipticCurvePrivateKey.register(_EcWithoutPrivateHalf)
+
+
+def _unsigned_key(issuer: PublicKeyTypes) -> tuple[CertificateIssuerPrivateKeyTypes, hashes.SHA256 | hashes.SHA384]:
+    certificate_signature_identifier(issuer)  # refuses every other kind of key
+    if isinstance(issuer, rsa.RSAPublicKey):
+        return cast(rsa.RSAPrivateKey, _RsaWithoutPrivateHalf(issuer)), hashes.SHA256()
+    key = cast(ec.EllipticCurvePrivateKey, _EcWithoutPrivateHalf(issuer))
+    return key, hashes.SHA384() if key.curve.key_size > 256 else hashes.SHA256()
+
+
+def tbs_certificate(builder: x509.CertificateBuilder, issuer_public_key: PublicKeyTypes) -> bytes:
+    """Encode the DER TBSCertificate of a complete builder, for signing by `issuer_public_key`'s private half.
+
+    ValueError if the builder is incomplete; CertificateError `weak_algorithm` for an issuer key of another kind.
+    """
+    key, algorithm = _unsigned_key(issuer_public_key)
+    return builder.sign(key, algorithm).tbs_certificate_bytes
+
+
+def tbs_crl(builder: x509.CertificateRevocationListBuilder, issuer_public_key: PublicKeyTypes) -> bytes:
+    """Encode the DER TBSCertList of a complete builder; errors as `tbs_certificate`."""
+    key, algorithm = _unsigned_key(issuer_public_key)
+    return builder.sign(key, algorithm).tbs_certlist_bytes
+
+
+@asn1.sequence
+class _Signed:
+    tbs: asn1.TLV
+    algorithm: asn1.TLV
+    signature: asn1.BitString
+
+
+def _assemble(tbs: bytes, signature: bytes, issuer_public_key: PublicKeyTypes) -> bytes:
+    algorithm = any_value(certificate_signature_identifier(issuer_public_key))
+    return encode(_Signed(tbs=any_value(tbs), algorithm=algorithm, signature=asn1.BitString(signature, 0)))
+
+
+def assemble_certificate(tbs: bytes, signature: bytes, issuer_public_key: PublicKeyTypes) -> bytes:
+    """Join a DER TBSCertificate and its signature to a DER Certificate (RFC 5280 4.1). Nothing is verified.
+
+    `signature` is PKCS#1 v1.5 with SHA-256 (RSA) or DER ECDSA-Sig-Value with SHA-256 (P-256) or SHA-384 (P-384).
+    DerError if `tbs` is not one DER element.
+    """
+    return _assemble(tbs, signature, issuer_public_key)
+
+
+def assemble_crl(tbs: bytes, signature: bytes, issuer_public_key: PublicKeyTypes) -> bytes:
+    """Join a DER TBSCertList and its signature to a DER CertificateList (RFC 5280 5.1), as `assemble_certificate`."""
+    return _assemble(tbs, signature, issuer_public_key)

@@ -1,0 +1,67 @@
+"""PKCS#10 requests at the door of enrolment (RFC 2986)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+from pki.algorithms import CERTIFICATE_SIGNATURE_OIDS
+from pki.der import decode
+from pki.errors import CertificateError, CsrError, DerError
+from pki.keys import screen_public_key
+
+LIMIT: Final = 16_384
+"""Largest request accepted, bytes."""
+
+_PEM: Final = re.compile(
+    rb"\s*-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----\s*"
+    rb"(?P<body>[A-Za-z0-9+/=\s]+)"
+    rb"-----END (?P=label)-----\s*"
+)
+
+
+def parse_csr(der_or_pem: bytes) -> x509.CertificateSigningRequest:
+    """Read one request in DER or PEM and prove possession of its key.
+
+    Raises CsrError: `too_big`, `malformed` (not DER, trailing bytes, several PEM blocks, unreadable extensions),
+    `weak_algorithm` (request signed with anything but SHA-256/384 and RSA or ECDSA), `weak_key`,
+    `bad_signature` (no proof of possession, RFC 2986 3).
+    """
+    if len(der_or_pem) > LIMIT:
+        raise CsrError("too_big", f"at most {LIMIT} bytes", clause="RFC 2986")
+    try:
+        request = decode(x509.CertificateSigningRequest, _to_der(der_or_pem), limit=LIMIT)
+        list(request.extensions)
+        list(request.subject)
+        key = request.public_key()
+        algorithm = request.signature_algorithm_oid
+    except UnsupportedAlgorithm:
+        raise CsrError("weak_algorithm", "unknown kind of key", clause="RFC 2986 4.1") from None
+    except (DerError, ValueError, x509.DuplicateExtension):
+        raise CsrError("malformed", "not one PKCS#10 request", clause="RFC 2986 4.2") from None
+    if algorithm not in CERTIFICATE_SIGNATURE_OIDS:
+        raise CsrError("weak_algorithm", "the request's signature algorithm is not accepted", clause="RFC 2986 4.2")
+    try:
+        screen_public_key(key)
+    except CertificateError as error:
+        raise CsrError(error.reason, error.detail, clause=error.clause) from None
+    if not request.is_signature_valid:
+        raise CsrError("bad_signature", "the requester did not prove possession of the key", clause="RFC 2986 3")
+    return request
+
+
+def _to_der(data: bytes) -> bytes:
+    if data[:1] == b"\x30":
+        return data
+    match = _PEM.fullmatch(data)
+    if match is None:
+        raise ValueError("neither DER nor one PEM block")
+    try:
+        return base64.b64decode(b"".join(match["body"].split()), validate=True)
+    except binascii.Error:
+        raise ValueError("PEM body is not base64") from None

@@ -1,0 +1,45 @@
+"""Everything `pki` can refuse, in one tree.
+
+    PkiError
+    ├── DerError          bytes are not the one DER encoding of the structure asked for
+    ├── CertificateError  a certificate, CRL or key is outside the profile
+    ├── CsrError          a PKCS#10 request is malformed, unproven or asks with an unfit key
+    ├── PathError         no certification path from the certificate to a pinned root holds now
+    └── CmsError          a SignedData or AuthEnvelopedData is outside the profile, or its signature is wrong
+
+Each error carries `reason`, a stable machine slug, and `clause`, the rule that refused. The text never contains the
+bytes that were refused.
+"""
+
+from __future__ import annotations
+
+
+class PkiError(Exception):
+    """Base of every refusal of this package."""
+
+    def __init__(self, reason: str, detail: str = "", *, clause: str = "") -> None:
+        """Take the machine slug, a sentence for people (no secrets, no input bytes) and the clause that refused."""
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+        self.clause = clause
+
+
+class DerError(PkiError):
+    """Not the one DER encoding of the structure (X.690; KWBP global rule 1)."""
+
+
+class CertificateError(PkiError):
+    """A certificate, CRL or public key outside the profile (RFC 5280 and the CPS)."""
+
+
+class CsrError(PkiError):
+    """A PKCS#10 request that may not enter enrolment (RFC 2986)."""
+
+
+class PathError(PkiError):
+    """No valid certification path (RFC 5280 6.1); `reason` says which check failed first, seen from the root."""
+
+
+class CmsError(PkiError):
+    """A CMS object outside the closed profile (KWBP global rules 2 and 3) or with a wrong signature (RFC 5652)."""

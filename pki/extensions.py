@@ -1,0 +1,312 @@
+"""The certificate extensions of KWBP, each a frozen value.
+
+All are non-critical: as critical ones they make `openssl verify` fail with "unhandled critical extension". What they
+say is bound to the holder by the CA's signature all the same, and code that needs one refuses its absence.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, Self
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+
+from pki import oids
+from pki.algorithms import SEALING_IDENTIFIERS, SealingSuite
+from pki.der import decode, encode, numeric_string, numeric_text, sha256, tlv
+from pki.errors import CertificateError, DerError
+
+_SEQUENCE: Final = 0x30
+_LIMIT: Final = 4096
+
+
+def extensions_of(certificate: x509.Certificate | x509.CertificateRevocationList) -> x509.Extensions:
+    """Read the extensions; CertificateError `bad_extension` if one is malformed or appears twice (RFC 5280 4.2)."""
+    try:
+        return certificate.extensions
+    except (ValueError, x509.DuplicateExtension):
+        raise CertificateError("bad_extension", "malformed or repeated extension", clause="RFC 5280 4.2") from None
+
+
+def subject_key_id(extensions: x509.Extensions) -> bytes | None:
+    """The subjectKeyIdentifier, if stated (RFC 5280 4.2.1.2)."""
+    return next((e.value.digest for e in extensions if isinstance(e.value, x509.SubjectKeyIdentifier)), None)
+
+
+def authority_key_id(extensions: x509.Extensions) -> bytes | None:
+    """The keyIdentifier of authorityKeyIdentifier, if stated (RFC 5280 4.2.1.1)."""
+    return next((e.value.key_identifier for e in extensions if isinstance(e.value, x509.AuthorityKeyIdentifier)), None)
+
+
+class _Extension:
+    """What all of them share: finding the extension by its OID and framing it."""
+
+    OID: ClassVar[x509.ObjectIdentifier]
+
+    def to_der(self) -> bytes:
+        raise NotImplementedError
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        raise NotImplementedError
+
+    def to_extension(self) -> x509.UnrecognizedExtension:
+        """Make the extension value for a certificate builder, to be added with `critical=False`."""
+        return x509.UnrecognizedExtension(self.OID, self.to_der())
+
+    @classmethod
+    def from_certificate(cls, certificate: x509.Certificate) -> Self | None:
+        """Read it from a certificate; None if absent, CertificateError `bad_extension` if present but malformed."""
+        try:
+            value = extensions_of(certificate).get_extension_for_oid(cls.OID).value
+        except x509.ExtensionNotFound:
+            return None
+        try:
+            return cls.from_der(value.public_bytes())
+        except (DerError, ValueError):
+            name = oids.NAMES.get(cls.OID, cls.OID.dotted_string)
+            raise CertificateError("bad_extension", f"malformed {name}", clause="RFC 5280 4.2") from None
+
+
+@dataclass(frozen=True)
+class CertificateType(_Extension):
+    """SET's certificateType: a BIT STRING naming what the holder is (SET Book 2; OID 2.23.42.7.1)."""
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.SET_CERTIFICATE_TYPE
+    NAMES: ClassVar[tuple[str, ...]] = ("card", "mer", "pgwy", "cca", "mca", "pca", "gca", "bca", "rca", "acq")
+
+    bits: frozenset[str]
+
+    def __post_init__(self) -> None:
+        if not self.bits or not self.bits <= set(self.NAMES):
+            raise ValueError("certificateType names at least one of SET's ten types")
+
+    def to_der(self) -> bytes:
+        """Named bits, trailing zero bits cut off (X.690 11.2.2)."""
+        positions = [self.NAMES.index(bit) for bit in self.bits]
+        octets = bytearray(max(positions) // 8 + 1)
+        for position in positions:
+            octets[position // 8] |= 0x80 >> position % 8
+        return encode(asn1.BitString(bytes(octets), 7 - max(positions) % 8))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the named bits; ValueError for an unknown bit or a trailing zero bit."""
+        value = decode(asn1.BitString, der, limit=_LIMIT)
+        octets = value.as_bytes()
+        size = len(octets) * 8 - value.padding_bits()
+        positions = [n for n in range(size) if octets[n // 8] & 0x80 >> n % 8]
+        if size > len(cls.NAMES) or not positions or positions[-1] != size - 1:
+            raise ValueError("not named bits of certificateType in DER")
+        return cls(frozenset(cls.NAMES[n] for n in positions))
+
+
+@asn1.sequence
+class _MerchantName:
+    name: Annotated[str, asn1.Explicit(1)]
+
+
+@asn1.sequence
+class _MerchantData:
+    mer_id: str
+    mer_acquirer_bin: asn1.TLV  # NumericString
+    mer_name_seq: Annotated[list[_MerchantName], asn1.Size(1, 1)]
+    mer_country: int
+    mer_auth_flag: Annotated[bool, asn1.Default(True)]
+
+
+@dataclass(frozen=True)
+class MerchantData(_Extension):
+    """SET's merchantData: who the merchant is to its acquirer (SET Book 2; OID 2.23.42.7.2).
+
+    `merchant_id` at most 30 characters, `acquirer_bin` 6 to 8 digits, `name` at most 50 characters, `country` ISO 3166
+    numeric (Iran 364), `online` SET's merAuthFlag. SET's SETString is UTF8String here.
+    """
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.SET_MERCHANT_DATA
+
+    merchant_id: str
+    acquirer_bin: str
+    name: str
+    country: int
+    online: bool
+
+    def __post_init__(self) -> None:
+        _check_length("merchant id", self.merchant_id, 30)
+        _check_length("merchant name", self.name, 50)
+        _check_bin(self.acquirer_bin)
+        if not 0 < self.country < 1000:
+            raise ValueError("country is an ISO 3166 numeric code")
+
+    def to_der(self) -> bytes:
+        """SEQUENCE { merID, merAcquirerBIN, merNameSeq, merCountry, merAuthFlag DEFAULT TRUE }."""
+        return encode(
+            _MerchantData(
+                mer_id=self.merchant_id,
+                mer_acquirer_bin=numeric_string(self.acquirer_bin),
+                mer_name_seq=[_MerchantName(name=self.name)],
+                mer_country=self.country,
+                mer_auth_flag=self.online,
+            )
+        )
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the extension value; DerError or ValueError outside the ranges above."""
+        data = decode(_MerchantData, der, limit=_LIMIT)
+        return cls(
+            merchant_id=data.mer_id,
+            acquirer_bin=numeric_text(data.mer_acquirer_bin),
+            name=data.mer_name_seq[0].name,
+            country=data.mer_country,
+            online=data.mer_auth_flag,
+        )
+
+
+@asn1.sequence
+class _GatewayData:
+    gateway_id: str
+    acquirer_bin: asn1.TLV  # NumericString
+
+
+@dataclass(frozen=True)
+class GatewayData(_Extension):
+    """Which gateway this is, for which acquirer: SEQUENCE { gatewayID UTF8String, acquirerBIN NumericString }."""
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.EXT_GATEWAY_DATA
+
+    gateway_id: str
+    acquirer_bin: str
+
+    def __post_init__(self) -> None:
+        _check_length("gateway id", self.gateway_id, 30)
+        _check_bin(self.acquirer_bin)
+
+    def to_der(self) -> bytes:
+        """DER of the sequence above."""
+        return encode(_GatewayData(gateway_id=self.gateway_id, acquirer_bin=numeric_string(self.acquirer_bin)))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the extension value; DerError or ValueError outside the ranges above."""
+        data = decode(_GatewayData, der, limit=_LIMIT)
+        return cls(gateway_id=data.gateway_id, acquirer_bin=numeric_text(data.acquirer_bin))
+
+
+@asn1.sequence
+class _AccountBinding:
+    salt: Annotated[bytes, asn1.Size.exact(16)]
+    digest: Annotated[bytes, asn1.Size.exact(32)]
+
+
+@dataclass(frozen=True)
+class AccountBinding(_Extension):
+    """The settlement account of a merchant, committed to but not printed: a salted SHA-256 of the IBAN.
+
+    It lets whoever knows the IBAN check it. It does not hide the IBAN from a search of all account numbers of a bank,
+    since the salt stands beside the digest; it keeps the IBAN out of sight and out of indexes.
+    """
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.EXT_ACCOUNT_BINDING
+
+    salt: bytes
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.salt) != 16 or len(self.digest) != 32:
+            raise ValueError("salt of 16 bytes and digest of 32 bytes")
+
+    @classmethod
+    def of(cls, iban: str, salt: bytes) -> Self:
+        """Commit to `iban` (electronic format, ISO 13616: no spaces, capitals) under a fresh 16-byte `salt`."""
+        if re.fullmatch(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}", iban) is None:
+            raise ValueError("not an IBAN in electronic format")
+        return cls(salt=salt, digest=sha256(b"KWBP-account-binding-v1" + salt + iban.encode("ascii")))
+
+    def to_der(self) -> bytes:
+        """SEQUENCE { salt OCTET STRING (SIZE(16)), digest OCTET STRING (SIZE(32)) }."""
+        return encode(_AccountBinding(salt=self.salt, digest=self.digest))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the extension value; DerError for other sizes."""
+        data = decode(_AccountBinding, der, limit=_LIMIT)
+        return cls(salt=data.salt, digest=data.digest)
+
+
+@asn1.sequence
+class _OfficerData:
+    person_id: str
+    organisation: str
+    roles: Annotated[list[str], asn1.Size(1, 16)]
+
+
+@dataclass(frozen=True)
+class OfficerData(_Extension):
+    """What an officer may decide, and for whom: SEQUENCE { personID, organisation, roles SEQUENCE OF UTF8String }."""
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.EXT_OFFICER_DATA
+
+    person_id: str
+    organisation: str
+    roles: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_length("person id", self.person_id, 64)
+        _check_length("organisation", self.organisation, 64)
+        if not 1 <= len(self.roles) <= 16 or len(set(self.roles)) != len(self.roles):
+            raise ValueError("one to sixteen different roles")
+        for role in self.roles:
+            _check_length("role", role, 64)
+
+    def to_der(self) -> bytes:
+        """DER of the sequence above."""
+        return encode(_OfficerData(person_id=self.person_id, organisation=self.organisation, roles=list(self.roles)))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the extension value; DerError or ValueError outside the ranges above."""
+        data = decode(_OfficerData, der, limit=_LIMIT)
+        return cls(person_id=data.person_id, organisation=data.organisation, roles=tuple(data.roles))
+
+
+@asn1.sequence
+class _Capabilities:
+    members: list[asn1.TLV]
+
+
+@dataclass(frozen=True)
+class SealingSuites(_Extension):
+    """The sealing suites a gateway's token can open, strongest first, as smimeCapabilities (RFC 4262, RFC 3560 5)."""
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.SMIME_CAPABILITIES
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        known = {str(suite) for suite in SealingSuite}
+        if not self.names or len(set(self.names)) != len(self.names) or not set(self.names) <= known:
+            raise ValueError("at least one known sealing suite, none twice")
+
+    def to_der(self) -> bytes:
+        """SEQUENCE OF SMIMECapability, each the AlgorithmIdentifier of one suite."""
+        return tlv(_SEQUENCE, b"".join(SealingSuite(name).identifier for name in self.names))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the known suites, ignoring other capabilities (RFC 8551 2.5.2); ValueError if none remains."""
+        members = decode(_Capabilities, tlv(_SEQUENCE, der), limit=_LIMIT).members
+        suites = (SEALING_IDENTIFIERS.get(encode(member)) for member in members)
+        return cls(names=tuple(str(suite) for suite in suites if suite is not None))
+
+
+def _check_length(what: str, text: str, longest: int) -> None:
+    if not 1 <= len(text) <= longest:
+        raise ValueError(f"{what} has 1 to {longest} characters")
+
+
+def _check_bin(text: str) -> None:
+    if re.fullmatch(r"[0-9]{6,8}", text) is None:
+        raise ValueError("acquirer BIN has 6 to 8 digits")
