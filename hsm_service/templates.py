@@ -1,0 +1,223 @@
+"""Key templates (`templates.yaml`): what a key is for, what it may sign, who makes it and who uses it.
+
+Who may do what is decided here and nowhere else: `Template.permits` is asked by the vault, the one choke point, for
+every operation of every caller, whichever way they came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Final, Literal
+
+import yaml
+from cryptography.x509 import ObjectIdentifier
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hsm_service.keys import Usage
+from pki import oids
+from pki.roles import Role
+
+OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Key owners and key names: what can stand in an identity URI, a path and a pattern without meaning anything else."""
+
+_PLACEHOLDER: Final = "{owner}"
+_PATTERN: Final = re.compile(r"ceremony|(service|merchant|officer|gateway):([A-Za-z0-9._-]+|\*|\{owner\})")
+_CONTENT_TYPES: Final = {name: oid for oid, name in oids.NAMES.items() if name.startswith("id-kwbp-ct-")}
+
+
+class TemplatesError(Exception):
+    """The templates file is not as expected; raised at start-up, before any token is opened."""
+
+
+class Purpose(StrEnum):
+    """The one thing a key is for."""
+
+    CA = "ca"
+    CMS = "cms"
+    OPEN_ORDER = "open-order"
+    SEAL_PAN = "seal-pan"
+    PIN_BLOCK = "pin-block"
+    MAC = "mac"
+
+
+class Operation(StrEnum):
+    """What can be asked of a key. `generate` and `attach` are its creators', `describe` anyone's who may touch it."""
+
+    GENERATE = "generate"
+    ATTACH = "attach"
+    REQUEST = "request"
+    DESCRIBE = "describe"
+    ATTEST = "attest"
+    CERTIFICATE = "certificate"
+    CRL = "crl"
+    CMS = "cms"
+    OPEN = "open"
+    SEAL = "seal"
+    UNSEAL = "unseal"
+    PIN_BLOCK = "pin-block"
+    MAC = "mac"
+
+
+Algorithm = Literal["rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2"]
+KEY_PAIRS: Final = frozenset({"rsa-3072", "rsa-4096", "ec-p256", "ec-p384"})
+
+USAGES: Final[Mapping[Purpose, Usage]] = {
+    Purpose.CA: Usage.SIGN,
+    Purpose.CMS: Usage.SIGN,
+    Purpose.OPEN_ORDER: Usage.OPEN,
+    Purpose.SEAL_PAN: Usage.SEAL,
+    Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
+    Purpose.MAC: Usage.MAC,
+}
+"""How the token is told to restrict a key of each purpose."""
+
+_ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
+    Purpose.CA: KEY_PAIRS,
+    Purpose.CMS: frozenset({"rsa-3072", "rsa-4096", "ec-p256"}),  # pki.algorithms.SignatureSuite
+    Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
+    Purpose.SEAL_PAN: frozenset({"aes-256"}),
+    Purpose.PIN_BLOCK: frozenset({"des2"}),
+    Purpose.MAC: frozenset({"aes-128"}),
+}
+_OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
+    Purpose.CA: frozenset({Operation.CERTIFICATE, Operation.CRL}),
+    Purpose.CMS: frozenset({Operation.CMS}),
+    Purpose.OPEN_ORDER: frozenset({Operation.OPEN}),
+    Purpose.SEAL_PAN: frozenset({Operation.SEAL, Operation.UNSEAL}),
+    Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
+    Purpose.MAC: frozenset({Operation.MAC}),
+}
+_CREATORS: Final = frozenset({Operation.GENERATE, Operation.ATTACH})
+_EITHER: Final = frozenset({Operation.REQUEST, Operation.DESCRIBE, Operation.ATTEST})
+
+
+def _check_pattern(pattern: str) -> str:
+    if _PATTERN.fullmatch(pattern) is None:
+        raise ValueError(f"{pattern!r} names no caller; expected ceremony or <kind>:<name>, *, {{owner}}")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+
+
+class Template(BaseModel):
+    """One kind of key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    description: str
+    token: Literal["root", "ca", "gateway", "merchants"]
+    algorithm: Algorithm
+    purpose: Purpose
+    issues: frozenset[Role] = frozenset()
+    content_types: tuple[str, ...] = Field(default=(), description="names of `pki.oids`, such as id-kwbp-ct-invoice")
+    creators: tuple[Pattern, ...] = Field(min_length=1)
+    callers: tuple[Pattern, ...] = Field(min_length=1)
+    only: Mapping[Operation, tuple[Pattern, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Template:
+        if self.algorithm not in _ALGORITHMS[self.purpose]:
+            raise ValueError(f"a key for {self.purpose} is one of {sorted(_ALGORITHMS[self.purpose])}")
+        if bool(self.issues) != (self.purpose is Purpose.CA):
+            raise ValueError("a CA key, and no other, names the roles it issues")
+        if bool(self.content_types) != (self.purpose is Purpose.CMS):
+            raise ValueError("a message key, and no other, names its content types")
+        if unknown := set(self.content_types) - _CONTENT_TYPES.keys():
+            raise ValueError(f"no content types {sorted(unknown)}")
+        if not self.only.keys() <= _OPERATIONS[self.purpose]:
+            raise ValueError(f"a key for {self.purpose} does only {sorted(_OPERATIONS[self.purpose])}")
+        return self
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it has a public key, and with it requests, certificates and attestations."""
+        return self.algorithm in KEY_PAIRS
+
+    @property
+    def imported(self) -> bool:
+        """Whether its value comes from components instead of being made in the token."""
+        return self.purpose in {Purpose.PIN_BLOCK, Purpose.MAC}
+
+    @property
+    def owned(self) -> bool:
+        """Whether a key of this kind belongs to somebody, who must be named when it is made."""
+        patterns = (*self.creators, *self.callers, *(each for group in self.only.values() for each in group))
+        return any(_PLACEHOLDER in pattern for pattern in patterns)
+
+    @property
+    def content_type_oids(self) -> tuple[str, ...]:
+        """The content types as dotted OIDs."""
+        return tuple(_CONTENT_TYPES[name].dotted_string for name in self.content_types)
+
+    def offers(self, operation: Operation) -> bool:
+        """Whether a key of this kind can do `operation` at all, whoever asks."""
+        if operation in {Operation.ATTACH, Operation.REQUEST, Operation.ATTEST}:
+            return self.is_pair
+        return operation in _OPERATIONS[self.purpose] or operation in {Operation.GENERATE, Operation.DESCRIBE}
+
+    def allowed(self, operation: Operation, owner: str | None) -> tuple[str, ...]:
+        """The caller patterns that may ask `operation` of a key that belongs to `owner`."""
+        if operation in _CREATORS:
+            patterns = self.creators
+        elif operation in _EITHER:
+            patterns = tuple(dict.fromkeys((*self.creators, *self.callers)))
+        else:
+            patterns = self.only.get(operation, self.callers)
+        if owner is None:
+            return tuple(pattern for pattern in patterns if _PLACEHOLDER not in pattern)
+        return tuple(pattern.replace(_PLACEHOLDER, owner) for pattern in patterns)
+
+    def permits(self, caller: str, operation: Operation, owner: str | None) -> bool:
+        """Whether `caller` (`kind:name`, or `ceremony`) may ask `operation` of a key that belongs to `owner`."""
+        return any(
+            pattern == caller or ("*" in pattern and fnmatchcase(caller, pattern))
+            for pattern in self.allowed(operation, owner)
+        )
+
+
+class Templates(BaseModel):
+    """All templates, by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1]
+    templates: Mapping[str, Template]
+    digest: str = Field(description="SHA-256 of the file, hex: the policy version in the audit journal")
+
+    def __getitem__(self, name: str) -> Template:
+        return self.templates[name]
+
+    def get(self, name: str) -> Template | None:
+        return self.templates.get(name)
+
+    @classmethod
+    def parse(cls, text: bytes) -> Templates:
+        """Templates from the bytes of a YAML file; raises TemplatesError."""
+        try:
+            document = yaml.safe_load(text)
+            named = {name: {"name": name, **fields} for name, fields in document.pop("templates").items()}
+            return cls.model_validate({**document, "templates": named, "digest": hashlib.sha256(text).hexdigest()})
+        except (yaml.YAMLError, ValidationError, AttributeError, KeyError, TypeError) as error:
+            raise TemplatesError(f"the key templates are not as expected: {error}") from error
+
+
+@cache
+def built_in() -> Templates:
+    """The templates of this product, `templates.yaml` beside this file."""
+    return Templates.parse(files(__package__).joinpath("templates.yaml").read_bytes())
+
+
+def content_type_name(dotted: str) -> str:
+    """Name of a content type for people and records; the OID itself if it has none."""
+    try:
+        return oids.NAMES.get(ObjectIdentifier(dotted), dotted)
+    except ValueError:
+        return dotted
