@@ -1,0 +1,145 @@
+"""Loading a policy pack: the published one, and packs with one thing wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from cps.errors import PackError
+from cps.model import load_pack
+from cps.packs import published
+from cps.rules import Rule
+
+TEXT = files("cps.packs").joinpath("kwbp-cps-1.0.0.yaml").read_text(encoding="utf-8")
+
+
+def document() -> dict[str, Any]:
+    loaded = yaml.load(TEXT, Loader=yaml.BaseLoader)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_the_published_pack_has_the_four_classes_and_their_steps() -> None:
+    pack = published()
+    assert {name: [step.name for step in rule.steps] for name, rule in pack.classes.items()} == {
+        "cardholder": ["auto", "review"],
+        "merchant": ["vet", "approve"],
+        "gateway": ["vet", "approve", "release"],
+        "officer": ["sponsor", "approve"],
+    }
+    approve = pack.classes["gateway"].steps[1]
+    assert (approve.by, approve.count, approve.excluded) == (("approving_officer",), 2, ("author", "vet"))
+    assert approve.expires == timedelta(days=2)
+    assert pack.classes["gateway"].key.attested_in_token
+    assert pack.revocation["keyCompromise"].denylist_key
+
+
+def test_every_rule_has_a_section_and_a_text() -> None:
+    pack = published()
+    assert set(pack.rules) == set(Rule)
+    assert pack.clause(Rule.SOD_AUTHOR) == "CPS 5.2.4"
+
+
+def test_the_digest_is_over_the_canonical_document_so_comments_and_layout_do_not_matter() -> None:
+    respelled = yaml.safe_dump(yaml.safe_load(TEXT.replace("2026-01-01T00:00:00Z", '"2026-01-01T00:00:00Z"')))
+    assert load_pack(respelled).digest == published().digest
+    changed = load_pack(TEXT.replace("max_age: P30D", "max_age: P31D"))
+    assert changed.digest != published().digest
+
+
+def test_the_digest_can_be_recomputed_with_common_tools() -> None:
+    plain = yaml.safe_load(TEXT.replace("2026-01-01T00:00:00Z", '"2026-01-01T00:00:00Z"'))
+    canonical = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert hashlib.sha256(canonical.encode()).digest() == published().digest
+
+
+def test_a_pack_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        published().cps.version = "2"  # type: ignore[misc]  # that it is refused is the point
+
+
+def test_risk_is_the_base_plus_the_weight_of_each_observation() -> None:
+    pack = published()
+    assert pack.risk_of(()) == 10
+    assert pack.risk_of(("commitment_certified_before", "rejected_before")) == 70
+    assert pack.risk_of(("never_heard_of",)) == 10
+
+
+def test_exclusive_roles_are_named_only_when_held_together() -> None:
+    pack = published()
+    assert pack.exclusive_roles(frozenset({"vetting_officer", "security_officer"})) == frozenset()
+    assert pack.exclusive_roles(frozenset({"vetting_officer", "auditor", "applicant"})) == {
+        "vetting_officer",
+        "auditor",
+    }
+
+
+def _change(path: str, value: object) -> str:
+    """The published pack with one place changed; `path` is dotted, list places by number."""
+    pack: Any = document()
+    node = pack
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[int(key) if isinstance(node, list) else key]
+    if isinstance(node, list):
+        node[int(last)] = value
+    else:
+        node[last] = value
+    return json.dumps(pack)
+
+
+STEP = {"name": "vet", "by": "vetting_officer"}
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        pytest.param("cps: [", "not YAML", id="broken-yaml"),
+        pytest.param(b"\xff\xfe\xff", "not YAML", id="not-utf-8"),
+        pytest.param("- a list", "a mapping", id="not-a-mapping"),
+        pytest.param("cps: {id: a, id: b}", "a key stands twice", id="duplicate-key"),
+        pytest.param("a: &x 1\nb: *x", "alias", id="alias"),
+        pytest.param(_change("digest", "00"), "never given", id="digest-given"),
+        pytest.param(_change("unknown", "1"), "unknown: Extra inputs", id="unknown-key"),
+        pytest.param(_change("cps.effective", "2026-01-01T00:00:00"), "cps.effective", id="naive-date"),
+        pytest.param(_change("exclusive.0", ["ghost"]), "exclusive names", id="unknown-exclusive-role"),
+        pytest.param(_change("classes.merchant.steps.0.by", "ghost"), "steps.vet.by names", id="unknown-step-role"),
+        pytest.param(_change("classes.merchant.steps.0.not", ["approve"]), "vet.not names", id="excludes-later-step"),
+        pytest.param(_change("classes.merchant.steps.1", STEP), "vet is taken", id="step-name-twice"),
+        pytest.param(_change("classes.merchant.steps.0.name", "author"), "author is taken", id="step-named-author"),
+        pytest.param(_change("classes.merchant.steps", []), "classes.merchant.steps", id="no-steps"),
+        pytest.param(_change("classes.merchant.steps.0.count", "0"), "steps.0.count", id="no-persons"),
+        pytest.param(_change("classes.merchant.steps.0.when", "risk"), "a condition reads", id="bad-condition"),
+        pytest.param(_change("classes.merchant.steps.0.when", 7), "steps.0.when", id="condition-no-text"),
+        pytest.param(_change("classes.cardholder.steps.0.count", "2"), "once by the system", id="system-twice"),
+        pytest.param(
+            _change("classes.cardholder.steps.0.by", ["system", "auditor"]), "once by the system", id="system-or-person"
+        ),
+        pytest.param(_change("classes.merchant.key", {"inherit": "x"}), "key.inherit names", id="unknown-key-rule"),
+        pytest.param(
+            _change("classes.merchant.key", {"attested_in_token": "true"}), "needs evidence", id="attested-not-shown"
+        ),
+        pytest.param(
+            _change("classes.merchant.validity.not_beyond", "card_expiry"), "needs evidence", id="expiry-not-shown"
+        ),
+        pytest.param(_change("classes.merchant.evidence.1.kind", "iban_owner"), "listed twice", id="evidence-twice"),
+        pytest.param(_change("classes.robot", {}), "classes.robot", id="unknown-class"),
+        pytest.param(_change("key_rules.strong.any_of.0.ec", ["P-256"]), "either rsa or ec", id="rsa-and-ec"),
+        pytest.param(_change("key_rules.strong.any_of.0", {}), "either rsa or ec", id="neither-rsa-nor-ec"),
+        pytest.param(
+            _change("revocation.keyCompromise.steps.0.by", "system"), "keyCompromise.by names", id="system-revokes"
+        ),
+        pytest.param(_change("rules", {}), "no text for the rules", id="rules-without-text"),
+        pytest.param(_change("classes", {}), "every class", id="class-missing"),
+    ],
+)
+def test_a_pack_with_one_thing_wrong_is_refused_by_name(text: str | bytes, fault: str) -> None:
+    with pytest.raises(PackError, match=fault):
+        load_pack(text)
