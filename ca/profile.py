@@ -83,10 +83,30 @@ class KeyRule(_Model):
         return f"keys of type {type(key).__name__} are not certified"
 
 
+class CrlRule(_Model):
+    """How an authority's CRLs are made (CPS 4.9.7): how long one serves, and when at the latest the next is signed."""
+
+    lifetime: timedelta = Field(gt=timedelta(0))
+    renew_before: timedelta = Field(gt=timedelta(0), description="sign the next one this long before nextUpdate")
+    backdate: timedelta = Field(
+        default=timedelta(0),
+        ge=timedelta(0),
+        le=timedelta(minutes=10),
+        description="thisUpdate is set back for relying parties whose clock runs slow",
+    )
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> CrlRule:
+        if self.renew_before >= self.lifetime:
+            raise ValueError("a CRL is renewed after it was made")
+        return self
+
+
 class Authority(_Model):
-    """basicConstraints of a CA certificate (RFC 5280 4.2.1.9)."""
+    """What makes a certificate an authority's: basicConstraints (RFC 5280 4.2.1.9) and its CRLs."""
 
     path_length: int = Field(ge=0, le=3)
+    crl: CrlRule
 
 
 class SubjectRule(_Model):
@@ -108,7 +128,7 @@ class IdentityRule(_Model):
 
     kinds: frozenset[Literal["service", "merchant", "officer", "gateway"]] = Field(min_length=1)
     origin: bool = Field(default=False, description="may carry https:// origins beside the identity")
-    hosts: bool = Field(default=False, description="must carry DNS names or IP addresses")
+    hosts: bool = Field(default=False, description="may carry DNS names and IP addresses")
 
     def accepts(self, uri: str) -> bool:
         """Whether `uri` is `urn:kwbp:<kind>:<name>` of one of the kinds."""

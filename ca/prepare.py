@@ -1,0 +1,200 @@
+"""Put a certificate together from its profile and its holder: the TBSCertificate, not yet signed (CPS 7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from ca.errors import RequestError
+from ca.profile import EXTENDED_KEY_USAGES, POLICIES, Profile
+from ca.publication import Publication
+from pki.builder import tbs_certificate
+from pki.extensions import CertificateType
+
+Rng = Callable[[int], bytes]
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+_SERIAL_BYTES: Final = 16
+
+
+class KwbpExtension(Protocol):
+    """One of the value classes of `pki.extensions`."""
+
+    def to_extension(self) -> x509.UnrecognizedExtension:
+        """The extension as cryptography's builder takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a certificate says about its holder: everything that comes with the application."""
+
+    public_key: PublicKey
+    subject: x509.Name
+    identity: str | None = None  # the one urn:kwbp: URI of subjectAltName
+    origins: tuple[str, ...] = ()  # https:// origins of the shop
+    hosts: tuple[str, ...] = ()  # DNS names and IP addresses, TLS only
+    extensions: tuple[KwbpExtension, ...] = ()
+    not_after: datetime | None = None  # a limit of the application's own, such as the expiry of the card
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An authority that signs: its name here (also its file name in the repository) and its certificate."""
+
+    name: str
+    certificate: x509.Certificate
+
+    @property
+    def public_key(self) -> PublicKey:
+        return certified_key(self.certificate)
+
+
+def certified_key(certificate: x509.Certificate) -> PublicKey:
+    """The public key of a certificate, which is RSA or on a named curve; raises RequestError for others."""
+    return supported_key(certificate.public_key())
+
+
+def supported_key(key: object) -> PublicKey:
+    """`key` itself if it is RSA or on a named curve; raises RequestError for others."""
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise RequestError(f"keys of type {type(key).__name__} are not certified", clause="CPS 6.1.5")
+    return key
+
+
+def new_serial(rng: Rng) -> int:
+    """A positive serial number of 128 random bits, at most 17 octets in DER (RFC 5280 4.1.2.2, CPS 7.1).
+
+    A draw below 2^64 is thrown away, so that the number is never shorter than what a linter counts as random.
+    """
+    while (serial := int.from_bytes(rng(_SERIAL_BYTES), "big")) < 1 << 64:
+        pass
+    return serial
+
+
+def validity(
+    profile: Profile, issuer: Issuer | None, now: datetime, limit: datetime | None
+) -> tuple[datetime, datetime]:
+    """notBefore and notAfter (aware UTC, whole seconds): within the profile, the issuer's own life, and `limit`."""
+    now = now.replace(microsecond=0)
+    not_before, not_after = now - profile.validity.backdate, now + profile.validity.max - profile.validity.backdate
+    if issuer is not None:
+        not_before = max(not_before, issuer.certificate.not_valid_before_utc)
+        not_after = min(not_after, issuer.certificate.not_valid_after_utc)
+    if limit is not None:
+        not_after = min(not_after, limit.replace(microsecond=0))
+    if not_after <= now:
+        raise RequestError(
+            f"it would end on {not_after:%Y-%m-%dT%H:%M:%SZ}, before it begins to serve", clause="CPS 6.3.2"
+        )
+    return not_before, not_after
+
+
+def prepare(
+    profile: Profile, holder: Holder, *, issuer: Issuer | None, serial: int, now: datetime, publication: Publication
+) -> bytes:
+    """The TBSCertificate (DER) of `holder` under `profile`; `issuer` is None for a self-signed root.
+
+    Raises RequestError where the holder's data do not fit the profile. What the result must look like is checked again,
+    independently of how it was made, by `ca.lints`.
+    """
+    _check_holder(profile, holder, issuer)
+    not_before, not_after = validity(profile, issuer, now, holder.not_after)
+    issuer_key = issuer.public_key if issuer else holder.public_key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(holder.subject)
+        .issuer_name(issuer.certificate.subject if issuer else holder.subject)
+        .public_key(holder.public_key)
+        .serial_number(serial)
+        .not_valid_before(not_before)
+        .not_valid_after(not_after)
+        .add_extension(x509.AuthorityKeyIdentifier(key_identifier(issuer, issuer_key), None, None), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(holder.public_key), critical=False)
+        .add_extension(
+            x509.BasicConstraints(profile.ca is not None, profile.ca.path_length if profile.ca else None), critical=True
+        )
+        .add_extension(profile.key_usage_extension(), critical=True)
+    )
+    if profile.extended_key_usage:
+        usages = [EXTENDED_KEY_USAGES[name] for name in profile.extended_key_usage]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if profile.policies:
+        builder = builder.add_extension(
+            x509.CertificatePolicies(
+                [x509.PolicyInformation(POLICIES[name], [publication.cps_uri]) for name in profile.policies]
+            ),
+            critical=False,
+        )
+    names = _alternative_names(holder)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if issuer is not None:
+        builder = _with_publication(builder, issuer.name, publication)
+    if profile.set_certificate_type:
+        certificate_type = CertificateType(profile.set_certificate_type)
+        builder = builder.add_extension(certificate_type.to_extension(), critical=False)
+    for extension in holder.extensions:
+        builder = builder.add_extension(extension.to_extension(), critical=False)
+    return tbs_certificate(builder, issuer_key)
+
+
+def _with_publication(
+    builder: x509.CertificateBuilder, issuer: str, publication: Publication
+) -> x509.CertificateBuilder:
+    crl = x509.UniformResourceIdentifier(publication.crl_url(issuer))
+    ca = x509.UniformResourceIdentifier(publication.certificate_url(issuer))
+    return builder.add_extension(
+        x509.CRLDistributionPoints([x509.DistributionPoint([crl], None, None, None)]), critical=False
+    ).add_extension(
+        x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]),
+        critical=False,
+    )
+
+
+def key_identifier(issuer: Issuer | None, issuer_key: PublicKey) -> bytes:
+    """The issuer's subjectKeyIdentifier as its certificate has it (RFC 5280 4.2.1.1)."""
+    if issuer is None:
+        return x509.SubjectKeyIdentifier.from_public_key(issuer_key).digest
+    return issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+
+def _alternative_names(holder: Holder) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = []
+    if holder.identity is not None:
+        names.append(x509.UniformResourceIdentifier(holder.identity))
+    names.extend(x509.UniformResourceIdentifier(origin) for origin in holder.origins)
+    names.extend(map(_host, holder.hosts))
+    return names
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _check_holder(profile: Profile, holder: Holder, issuer: Issuer | None) -> None:
+    if (issuer is None) != (profile.issuer == "self"):
+        raise RequestError(f"{profile.name} is issued by {profile.issuer}", clause="CPS 7.1")
+    if issuer is not None and issuer.name != profile.issuer:
+        raise RequestError(f"{profile.name} is issued by {profile.issuer}, not by {issuer.name}", clause="CPS 7.1")
+    refusal = profile.key.refusal(holder.public_key)
+    if refusal is not None:
+        raise RequestError(refusal, clause="CPS 6.1.5")
+    rule = profile.identity
+    if (holder.identity is None) != (rule is None) or (rule and holder.identity and not rule.accepts(holder.identity)):
+        raise RequestError(
+            f"the identity {holder.identity!r} is not one of the profile {profile.name}", clause="CPS 3.1.1"
+        )
+    if holder.hosts and not (rule and rule.hosts):
+        raise RequestError("host names belong into TLS certificates only", clause="CPS 3.1.1")
+    if holder.origins and not (rule and rule.origin):
+        raise RequestError("an origin belongs into a merchant's certificate only", clause="CPS 3.1.1")

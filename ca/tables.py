@@ -1,0 +1,161 @@
+"""The tables of the certificate authority's database.
+
+    serials ──┬── intents ──── certificates ──── revocations
+    dossiers ─┘      │
+                certified_keys    denylist    crls
+
+A serial is reserved before anything is prepared under it; an intent is what is about to be signed, made durable before
+the token is called; it ends in exactly one certificate or is abandoned. Nothing is ever deleted but the claim on a key
+whose intent was abandoned before the token could have signed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+    text,
+)
+
+_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime, stored as RFC 3339 text in UTC, so that it sorts and reads the same in every database."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.astimezone(UTC).strftime(_FORMAT)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.strptime(value, _FORMAT).replace(tzinfo=UTC)
+
+
+metadata: Final = MetaData()
+
+serials: Final = Table(
+    "serials",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("serial", String(40), primary_key=True),  # lower-case hexadecimal, no leading zeros
+    Column("reserved_at", UtcTime, nullable=False),
+)
+
+dossiers: Final = Table(
+    "dossiers",
+    metadata,
+    Column("revision_digest", String(64), primary_key=True),  # SHA-256 of the revision's canonical form, hexadecimal
+    Column("application_id", String(64), nullable=False, index=True),
+    Column("member_class", String(16), nullable=False),
+    Column("cps_digest", String(64), nullable=False),
+    Column("dossier", LargeBinary, nullable=False),  # JSON, with the decisions that the issuance rested on
+    Column("received_at", UtcTime, nullable=False),
+)
+
+intents: Final = Table(
+    "intents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("revision_digest", ForeignKey("dossiers.revision_digest"), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("profile", String(64), nullable=False),
+    Column("issuer", String(64), nullable=False),
+    Column("serial", String(40), nullable=False),
+    Column("tbs", LargeBinary, nullable=False),
+    Column("tbs_sha256", String(64), nullable=False),
+    Column("spki_sha256", String(64), nullable=False),
+    Column("lints", String, nullable=False),  # the codes of the rules it kept, separated by spaces
+    Column("approvals", String, nullable=False),  # JSON: who approved which step, when
+    Column("state", String(16), nullable=False),
+    Column("reason", String),
+    Column("intended_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+    CheckConstraint("state IN ('open', 'issued', 'abandoned')", name="intent_state"),
+    Index("one_intent_a_serial", "issuer", "serial", unique=True),
+    # Two requests for the same application at the same moment: the second finds the first one's intent.
+    Index(
+        "one_intent_a_purpose",
+        "revision_digest",
+        "purpose",
+        unique=True,
+        sqlite_where=text("state <> 'abandoned'"),
+        postgresql_where=text("state <> 'abandoned'"),
+    ),
+)
+
+certificates: Final = Table(
+    "certificates",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("serial", String(40), primary_key=True),
+    Column("intent_id", ForeignKey("intents.id"), unique=True),  # none: made by a ceremony
+    Column("profile", String(64), nullable=False),
+    Column("subject", String, nullable=False),  # RFC 4514
+    Column("identity", String, index=True),  # the urn:kwbp: URI, or a cardholder's commitment
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("spki_sha256", String(64), nullable=False, index=True),
+    Column("not_before", UtcTime, nullable=False),
+    Column("not_after", UtcTime, nullable=False),
+    Column("stored_at", UtcTime, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+)
+
+certified_keys: Final = Table(
+    "certified_keys",
+    metadata,
+    Column("spki_sha256", String(64), primary_key=True),
+    Column("issuer", String(64), nullable=False),
+    Column("serial", String(40), nullable=False),
+    ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+)
+
+denylist: Final = Table(
+    "denylist",
+    metadata,
+    Column("spki_sha256", String(64), primary_key=True),
+    Column("reason", String, nullable=False),
+    Column("listed_at", UtcTime, nullable=False),
+)
+
+revocations: Final = Table(
+    "revocations",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("serial", String(40), primary_key=True),
+    Column("reason", String(32), nullable=False),  # a CRLReason of RFC 5280 5.3.1
+    Column("revoked_at", UtcTime, nullable=False),
+    Column("invalidity_date", UtcTime),
+    Column("order", LargeBinary),  # the officer's CMS; none: a serial that may have been signed but was never stored
+    Column("ordered_by", String, nullable=False),
+    Column("published", Boolean, nullable=False),  # stands in a stored CRL
+    ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+)
+
+crls: Final = Table(
+    "crls",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("this_update", UtcTime, nullable=False),
+    Column("next_update", UtcTime, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+)
