@@ -1,0 +1,293 @@
+"""The merchant's order book: one row an order, changed only by compare-and-set, and every signed object, kept for ever.
+
+What is stored is what was sent or received, byte for byte: a repeat is answered from here, and evidence is exported from
+here. CRLs are kept by content, with the orders that were judged by them, so that a dispute years later is judged by the
+status of that day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from pki.der import sha256
+from runtime.group_writer import GroupWriter
+from storefront.merchant.states import PAID, UNFINISHED, OrderState, may_follow
+
+metadata: Final = MetaData()
+
+orders: Final = Table(
+    "orders",
+    metadata,
+    Column("xid", LargeBinary(20), primary_key=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("rrpid", LargeBinary(20), nullable=False, unique=True),
+    Column("h_request", LargeBinary(32), nullable=False),
+    Column("h_purchase", LargeBinary(32)),
+    Column("amount", BigInteger, nullable=False),
+    Column("rrn", String(12)),
+    Column("auth_code", Integer),
+    Column("created_at", String(20), nullable=False),
+    Column("changed_at", String(20), nullable=False),
+)
+
+documents: Final = Table(
+    "documents",
+    metadata,
+    Column("xid", LargeBinary(20), ForeignKey("orders.xid"), primary_key=True),
+    Column("kind", String(24), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("stored_at", String(20), nullable=False),
+)
+
+crls: Final = Table(
+    "crls",
+    metadata,
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+)
+
+order_crls: Final = Table(
+    "order_crls",
+    metadata,
+    Column("xid", LargeBinary(20), ForeignKey("orders.xid"), primary_key=True),
+    Column("sha256", LargeBinary(32), ForeignKey("crls.sha256"), primary_key=True),
+)
+
+
+class Document(StrEnum):
+    """What is kept of a purchase."""
+
+    INVOICE_REQUEST = "invoice-request"  # SignedData
+    INVOICE = "invoice"  # SignedData
+    ORDER_DETAILS = "order-details"  # DER OrderDetails
+    INVOICE_ANSWER = "invoice-answer"  # KwbpMessage as it went to the wallet
+    PURCHASE = "purchase"  # DER PReq
+    AUTH_REQ = "auth-req"  # SignedData
+    AUTH_RES = "auth-res"  # SignedData
+    AUTH_ACK = "auth-ack"  # SignedData
+    GATEWAY_ERROR = "gateway-error"  # SignedData
+    RECEIPT = "receipt"  # SignedData
+    ANSWER = "answer"  # KwbpMessage that ended the purchase, as it went to the wallet
+
+
+class OrderBookError(Exception):
+    """Base of what the order book refuses."""
+
+
+class XidAlreadyUsed(OrderBookError):
+    """The order is not in the state that the change starts from."""
+
+
+class RrpidAlreadyUsed(OrderBookError):
+    """Another invoice request came with this RRPID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order as stored; times are UTC."""
+
+    xid: bytes
+    state: OrderState
+    rrpid: bytes
+    h_request: bytes
+    h_purchase: bytes | None
+    amount: int
+    rrn: str | None
+    auth_code: int | None
+    created_at: datetime
+    changed_at: datetime
+
+    @property
+    def paid(self) -> bool:
+        """Whether the goods may be shipped."""
+        return self.state in PAID
+
+
+class OrderStore:
+    """All access to the order book. Writes go through a `GroupWriter`; each is durable when it returns."""
+
+    def __init__(self, engine: Engine) -> None:
+        metadata.create_all(engine)
+        self._engine = engine
+        self._writer = GroupWriter(engine, "merchant")
+        self._writer.start()
+
+    def close(self) -> None:
+        self._writer.close()
+        self._engine.dispose()
+
+    async def create(
+        self,
+        *,
+        xid: bytes,
+        rrpid: bytes,
+        h_request: bytes,
+        amount: int,
+        stored: Mapping[Document, bytes],
+        now: datetime,
+    ) -> None:
+        """Store a new order in state INVOICED with its documents; raises RrpidAlreadyUsed."""
+
+        def job(connection: Connection) -> None:
+            if connection.execute(select(orders.c.xid).where(orders.c.rrpid == rrpid)).first() is not None:
+                raise RrpidAlreadyUsed
+            time = _text(now)
+            row = {
+                "xid": xid,
+                "state": OrderState.INVOICED,
+                "rrpid": rrpid,
+                "h_request": h_request,
+                "amount": amount,
+                "created_at": time,
+                "changed_at": time,
+            }
+            connection.execute(insert(orders).values(row))
+            _put(connection, xid, stored, now)
+
+        await self._writer.run(job)
+
+    async def move(
+        self,
+        xid: bytes,
+        before: OrderState,
+        after: OrderState,
+        *,
+        now: datetime,
+        stored: Mapping[Document, bytes] | None = None,
+        crls_used: Iterable[bytes] = (),
+        **columns: Any,
+    ) -> None:
+        """Change the state by compare-and-set and store documents with it, all or nothing; raises XidAlreadyUsed."""
+        if not may_follow(before, after):
+            raise ValueError(f"an order does not go from {before} to {after}")
+        used = tuple(crls_used)
+
+        def job(connection: Connection) -> None:
+            changed = connection.execute(
+                update(orders)
+                .where(orders.c.xid == xid, orders.c.state == before)
+                .values(state=after, changed_at=_text(now), **columns)
+            )
+            if changed.rowcount != 1:
+                raise XidAlreadyUsed
+            _put(connection, xid, stored or {}, now)
+            _put_crls(connection, xid, used)
+
+        await self._writer.run(job)
+
+    async def keep(self, xid: bytes, stored: Mapping[Document, bytes], *, now: datetime) -> None:
+        """Store documents of an order that keeps its state. The first one of a kind stays."""
+        await self._writer.run(lambda connection: _put(connection, xid, stored, now))
+
+    def find(self, xid: bytes) -> Order | None:
+        """The order of this XID."""
+        return self._one(orders.c.xid == xid)
+
+    def find_by_rrpid(self, rrpid: bytes) -> Order | None:
+        """The order that the invoice request of this RRPID made."""
+        return self._one(orders.c.rrpid == rrpid)
+
+    def document(self, xid: bytes, kind: Document) -> bytes | None:
+        """One stored object."""
+        with self._engine.connect() as connection:
+            row = connection.execute(
+                select(documents.c.der).where(documents.c.xid == xid, documents.c.kind == kind)
+            ).first()
+        return None if row is None else bytes(row.der)
+
+    def documents(self, xid: bytes) -> dict[Document, bytes]:
+        """All stored objects of an order."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(documents.c.kind, documents.c.der).where(documents.c.xid == xid)).all()
+        return {Document(row.kind): bytes(row.der) for row in rows}
+
+    def crls(self, xid: bytes) -> list[bytes]:
+        """The CRLs (DER) by which the order was judged."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                select(crls.c.der).join(order_crls, order_crls.c.sha256 == crls.c.sha256).where(order_crls.c.xid == xid)
+            ).all()
+        return [bytes(row.der) for row in rows]
+
+    def unfinished(self) -> list[Order]:
+        """Orders that a merchant which starts again must drive on."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(
+                select(orders).where(orders.c.state.in_(UNFINISHED)).order_by(orders.c.created_at)
+            ).all()
+        return [_order(row) for row in rows]
+
+    def newest(self, limit: int) -> list[Order]:
+        """The newest orders, newest first."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(orders).order_by(orders.c.created_at.desc()).limit(limit)).all()
+        return [_order(row) for row in rows]
+
+    def _one(self, condition: Any) -> Order | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(orders).where(condition)).first()
+        return None if row is None else _order(row)
+
+
+def _put(connection: Connection, xid: bytes, stored: Mapping[Document, bytes], now: datetime) -> None:
+    for kind, der in stored.items():
+        row = {"xid": xid, "kind": kind.value, "der": der, "stored_at": _text(now)}
+        _insert_if_absent(connection, documents, row)
+
+
+def _put_crls(connection: Connection, xid: bytes, ders: tuple[bytes, ...]) -> None:
+    for der in ders:
+        fingerprint = sha256(der)
+        _insert_if_absent(connection, crls, {"sha256": fingerprint, "der": der})
+        _insert_if_absent(connection, order_crls, {"xid": xid, "sha256": fingerprint})
+
+
+def _insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    dialect_insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    connection.execute(dialect_insert(table).values(row).on_conflict_do_nothing())
+
+
+def _order(row: Row[Any]) -> Order:
+    return Order(
+        xid=bytes(row.xid),
+        state=OrderState(row.state),
+        rrpid=bytes(row.rrpid),
+        h_request=bytes(row.h_request),
+        h_purchase=None if row.h_purchase is None else bytes(row.h_purchase),
+        amount=row.amount,
+        rrn=row.rrn,
+        auth_code=row.auth_code,
+        created_at=_time(row.created_at),
+        changed_at=_time(row.changed_at),
+    )
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

@@ -1,0 +1,93 @@
+"""Who signs for a merchant: its key in a token, reached through the signing API, or a key file of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Protocol, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from hsm_service.client import AsyncHsmClient
+from pki import cms_signed
+from runtime.secrets import Secret
+from storefront.errors import StorefrontError
+
+
+class Signer(Protocol):
+    """Signs message contents as one party."""
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+
+    async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+        """The SignedData (DER ContentInfo) over `content` (DER)."""
+        ...
+
+
+class TokenSigner:
+    """A key in a token; the HSM service judges the content before it signs."""
+
+    def __init__(
+        self, client: AsyncHsmClient, key: str, certificate: x509.Certificate, chain: tuple[x509.Certificate, ...]
+    ) -> None:
+        self.certificate = certificate
+        self.chain = chain
+        self._client = client
+        self._key = key
+
+    @classmethod
+    async def connect(cls, client: AsyncHsmClient, key: str) -> Self:
+        """Look up the certificate that belongs to the key; raises StorefrontError if it has none yet."""
+        info = await client.describe_key(key)
+        if not info.certificate_chain:
+            raise StorefrontError(f"the token key {key} has no certificate yet; enrol the merchant first")
+        certificate, *chain = (x509.load_der_x509_certificate(der) for der in info.certificate_chain)
+        return cls(client, key, certificate, tuple(chain))
+
+    async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+        return await self._client.sign_cms(self._key, content_type.dotted_string, content)
+
+
+class FileSigner:
+    """A private key in an (encrypted) PEM file, for a merchant that keeps its own."""
+
+    def __init__(
+        self,
+        key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+        certificate: x509.Certificate,
+        chain: tuple[x509.Certificate, ...],
+        clock: Callable[[], datetime],
+    ) -> None:
+        if key.public_key() != certificate.public_key():
+            raise StorefrontError("the key file and the certificate do not belong together")
+        self.certificate = certificate
+        self.chain = chain
+        self._key = key
+        self._clock = clock
+
+    @classmethod
+    def load(cls, key: Path, chain: Path, passphrase: Secret | None, clock: Callable[[], datetime]) -> Self:
+        """Load a PEM key and a PEM chain (leaf first)."""
+        loaded = load_pem_private_key(key.read_bytes(), passphrase.reveal() if passphrase else None)
+        if not isinstance(loaded, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise StorefrontError(f"{key} holds neither an RSA nor an EC key")
+        certificate, *rest = x509.load_pem_x509_certificates(chain.read_bytes())
+        return cls(loaded, certificate, tuple(rest), clock)
+
+    async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+        sign = partial(
+            cms_signed.sign,
+            content_type,
+            content,
+            key=self._key,
+            signer=self.certificate,
+            chain=self.chain,
+            signing_time=self._clock(),
+        )
+        return await asyncio.to_thread(sign)
