@@ -120,5 +120,5 @@ class GroupWriter:
         _GROUP.labels(self._name).observe(len(group))
         for future, result in done:
             future.set_result(result)
-        for future, error in failed:
-            future.set_exception(error)
+        for future, failure in failed:
+            future.set_exception(failure)

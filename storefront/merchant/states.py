@@ -18,7 +18,7 @@ class OrderState(StrEnum):
 
     INVOICED = "INVOICED"
     PAID_PENDING = "PAID_PENDING"
-    """The buyer's order is accepted and AuthReq is stored; it is sent, the same bytes each time, until it is answered."""
+    """The buyer's order is accepted; AuthReq is stored and sent, the same bytes each time, until it is answered."""
     AUTHORISED = "AUTHORISED"
     """The gateway's approval and our AuthAck are stored; AuthAck is sent until the gateway confirms it."""
     ACKED = "ACKED"

@@ -1,8 +1,8 @@
-"""The merchant's order book: one row an order, changed only by compare-and-set, and every signed object, kept for ever.
+"""The merchant's order book: one row an order, changed only by compare-and-set, and every signed object.
 
-What is stored is what was sent or received, byte for byte: a repeat is answered from here, and evidence is exported from
-here. CRLs are kept by content, with the orders that were judged by them, so that a dispute years later is judged by the
-status of that day.
+What is stored is what was sent or received, byte for byte: a repeat is answered from here, and evidence is exported
+from here. CRLs are kept by content, with the orders that were judged by them, so that a dispute years later is judged
+by the status of that day.
 """
 
 from __future__ import annotations
