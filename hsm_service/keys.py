@@ -32,7 +32,7 @@ class Usage(StrEnum):
     SIGN = "sign"
     """RSA or EC private key: signatures."""
     OPEN = "open"
-    """RSA private key: unwrapping content keys into the token (RSAES-OAEP)."""
+    """RSA private key: unwrapping content keys into the token (RSAES-OAEP), and signing its own PKCS#10 request."""
     SEAL = "seal"
     """AES key: AES-GCM, both directions."""
     PIN_BLOCK = "pin-block"
@@ -46,7 +46,9 @@ IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC})
 
 _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.SIGN: frozenset({Attribute.SIGN}),
-    Usage.OPEN: frozenset({Attribute.UNWRAP}),
+    # Without SIGN the key could not prove possession in its PKCS#10 request (RFC 2986 3). Only `Token.prove_possession`
+    # uses it, and typed signing hands that nothing but such a request.
+    Usage.OPEN: frozenset({Attribute.UNWRAP, Attribute.SIGN}),
     Usage.SEAL: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
     Usage.PIN_BLOCK: frozenset({Attribute.ENCRYPT}),
     Usage.MAC: frozenset({Attribute.SIGN}),

@@ -310,6 +310,11 @@ class Token:
         """As `sign_pkcs1v15`, for a digest made with `algorithm`."""
         return self._sign(ref, KeyKind.RSA, encodings.digest_info(digest, algorithm), Mechanism.RSA_PKCS, None)
 
+    def prove_possession(self, ref: KeyRef, data: bytes) -> bytes:
+        """RSASSA-PKCS1-v1_5 with SHA-256 by an OPEN key, over the CertificationRequestInfo of its own request."""
+        info = encodings.digest_info(encodings.digest(data, hashes.SHA256()), hashes.SHA256())
+        return self._sign(ref, KeyKind.RSA, info, Mechanism.RSA_PKCS, None, usage=Usage.OPEN)
+
     def sign_ecdsa(self, ref: KeyRef, data: bytes, algorithm: hashes.HashAlgorithm | None = None) -> bytes:
         """ECDSA over `data` with SHA-256 (default), SHA-384 or SHA-512; DER Ecdsa-Sig-Value (RFC 3279 2.2.3)."""
         return self.sign_ecdsa_digest(ref, encodings.digest(data, algorithm or hashes.SHA256()))
@@ -475,7 +480,7 @@ class Token:
         public_template: dict[Attribute, Any] = {
             Attribute.TOKEN: True,
             Attribute.PRIVATE: False,
-            Attribute.VERIFY: usage is Usage.SIGN,
+            Attribute.VERIFY: True,
             Attribute.VERIFY_RECOVER: False,
             Attribute.ENCRYPT: False,
             Attribute.WRAP: usage is Usage.OPEN,
@@ -519,8 +524,17 @@ class Token:
             self.destroy(ref)
             raise
 
-    def _sign(self, ref: KeyRef, kind: KeyKind, data: bytes, mechanism: Mechanism, parameters: Any) -> bytes:
-        self._require_kind(ref, kind, Usage.SIGN)
+    def _sign(
+        self,
+        ref: KeyRef,
+        kind: KeyKind,
+        data: bytes,
+        mechanism: Mechanism,
+        parameters: Any,
+        *,
+        usage: Usage = Usage.SIGN,
+    ) -> bytes:
+        self._require_kind(ref, kind, usage)
 
         def sign(session: Session) -> bytes:
             key = session.key(ref)
