@@ -61,7 +61,8 @@ class FieldRule(_Strict):
 
     @model_validator(mode="after")
     def _notation_and_pattern_are_known(self) -> Self:
-        if self._date_parts and (self.format.kind != "n" or self.format.size != 2 * len(self._date_parts)):
+        field_format, parts = self.format, self._date_parts  # parsed here, so that a wrong file is refused when loaded
+        if parts and (field_format.kind != "n" or field_format.size != 2 * len(parts)):
             raise ValueError(f"{self.name}: pattern does not fit the format")
         return self
 
@@ -276,12 +277,13 @@ class Dialect(_Strict):
     def response_mti(self, request_mti: str) -> str:
         """MTI that answers `request_mti`: "0210" for "0200" and for its repeat "0201".
 
-        :raises MessageFormatError: the MTI asks for no answer.
+        :raises MessageFormatError: the MTI is unknown or asks for no answer.
         """
         original = self.original_mti(request_mti)
-        for mti, rule in self.messages.items():
-            if rule.request == original and mti[2] != original[2]:
-                return mti
+        if request_mti[2] == original[2]:  # a repeat has the function digit of its request, a response the next one
+            for mti, rule in self.messages.items():
+                if rule.request == original and mti[2] != original[2]:
+                    return mti
         raise MessageFormatError(mti=request_mti, field="t", rule="mti_has_no_response")
 
     def original_mti(self, mti: str) -> str:
