@@ -1,0 +1,98 @@
+"""Merchants this gateway collects for, as their acquirer registered them.
+
+The registry says what the network needs to know of a merchant (terminal, category, name) and whether it may sell. Who a
+merchant *is* comes from certificates alone: the TLS client certificate and the signing certificate's merchantData must
+both name the merchant id under which it is registered here (G2).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gateway.errors import MerchantRegistryError
+from gateway.schema import merchants
+from gateway.store import OrderStore
+
+_FORMS: Final = {
+    "merchant_id": (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), "1 to 15 letters, digits, '.', '_', '-' (DE 42)"),
+    "terminal_id": (re.compile(r"[A-Za-z0-9]{1,8}"), "1 to 8 letters and digits (DE 41)"),
+    "name": (re.compile(r"[!-~]([ -~]{0,38}[!-~])?"), "1 to 40 printable ASCII characters (DE 43)"),
+    "mcc": (re.compile(r"[0-9]{4}"), "4 digits (DE 18, ISO 18245)"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A registered merchant. `order_limit` in rial, None for no limit.
+
+    :raises MerchantRegistryError: a field that its data element cannot carry.
+    """
+
+    merchant_id: str
+    terminal_id: str
+    name: str
+    mcc: str
+    active: bool = True
+    order_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, (form, expected) in _FORMS.items():
+            if form.fullmatch(getattr(self, field)) is None:
+                raise MerchantRegistryError(f"{field} must be {expected}")
+        if self.order_limit is not None and self.order_limit <= 0:
+            raise MerchantRegistryError("order_limit must be more than 0 rial")
+
+
+class MerchantRegistry:
+    """The merchants in the order book's database."""
+
+    def __init__(self, store: OrderStore) -> None:
+        self._store = store
+
+    def find(self, merchant_id: str) -> Merchant | None:
+        """The merchant registered under `merchant_id`, active or not."""
+        with self._store.reading() as connection:
+            row = connection.execute(select(merchants).where(merchants.c.merchant_id == merchant_id)).one_or_none()
+        return None if row is None else _merchant(row)
+
+    def all(self) -> list[Merchant]:
+        """All merchants, by id."""
+        with self._store.reading() as connection:
+            return [_merchant(row) for row in connection.execute(select(merchants).order_by(merchants.c.merchant_id))]
+
+    async def register(self, merchant: Merchant, now: datetime) -> bool:
+        """Register `merchant`, or change its registration; True if it is new.
+
+        :raises MerchantRegistryError: the terminal belongs to another merchant.
+        """
+        values: dict[str, Any] = {
+            "terminal_id": merchant.terminal_id,
+            "name": merchant.name,
+            "mcc": merchant.mcc,
+            "active": merchant.active,
+            "order_limit": merchant.order_limit,
+            "changed_at": now,
+        }
+
+        def job(connection: Connection) -> bool:
+            this = merchants.c.merchant_id == merchant.merchant_id
+            try:
+                if connection.execute(update(merchants).where(this).values(values)).rowcount:
+                    return False
+                values.update(merchant_id=merchant.merchant_id, registered_at=now)
+                connection.execute(insert(merchants).values(values))
+            except IntegrityError:
+                raise MerchantRegistryError("the terminal is registered for another merchant") from None
+            return True
+
+        return await self._store.writer.run(job)
+
+
+def _merchant(row: Row[Any]) -> Merchant:
+    return Merchant(row.merchant_id, row.terminal_id, row.name, row.mcc, row.active, row.order_limit)

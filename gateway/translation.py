@@ -1,0 +1,141 @@
+"""KWBP to ISO 8583 and back: which data element says what (bank-network tables of the dialect).
+
+Pure: takes values, returns messages. The one place of the gateway where clear card data is handled; it goes from the
+key service's answer into the message and is kept nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from gateway.merchants import Merchant
+from gateway.order import Order, UnclaimedAnswer
+from shetab.dialect import Dialect
+from shetab.jalali import IRAN_STANDARD_TIME
+from shetab.message import Message
+from shetab.response_codes import ResponseCodes
+from shetab.reversal import repeated, reversal_advice
+from shetab.subfields import AdditionalData, SecurityControl
+from shetab.types import Cvv2, Expiry, Pan, Rial
+
+_SALE: Final = "000000"
+_IRAN: Final = "364"
+_RIAL: Final = "364"
+_KEYED_WITHOUT_CARD: Final = "010"
+"""DE 22: PAN entered by hand, nothing said of a PIN pad (ISO 8583:1987 A.5)."""
+_INTERNET: Final = "59"
+_LONGEST_PIN: Final = "12"
+_PIN_BLOCK_FORMAT: Final = 3
+"""ISO 9564-1 format 3: filled at random, so equal PINs of one card do not give equal blocks."""
+
+
+class OpenedCard(Protocol):
+    """What the key service returns of a card, for one message (see `gateway_keys.client`)."""
+
+    @property
+    def pan(self) -> Pan: ...
+    @property
+    def expiry(self) -> Expiry: ...
+    @property
+    def cvv2(self) -> Cvv2 | None: ...
+    @property
+    def pin_block(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchAnswer:
+    """What a 0210 says, in terms of KWBP. `outcome` is "approved", "declined" or "unknown"."""
+
+    rc: str
+    outcome: str
+    auth_code: int
+    approval: str | None
+    settle_date: str
+    alarm: bool
+
+
+def times(now: datetime) -> dict[int, str]:
+    """DE 7 (UTC), DE 12 and DE 13 (Iran) of a message first sent at `now`."""
+    local = now.astimezone(IRAN_STANDARD_TIME)
+    return {7: transmission_time(now), 12: local.strftime("%H%M%S"), 13: local.strftime("%m%d")}
+
+
+def transmission_time(now: datetime) -> str:
+    """DE 7: MMDDhhmmss in UTC."""
+    return now.astimezone(UTC).strftime("%m%d%H%M%S")
+
+
+def financial_request(dialect: Dialect, order: Order, merchant: Merchant, card: OpenedCard, now: datetime) -> Message:
+    """The 0200 of a VERIFIED order."""
+    if order.acquirer is None or order.stan is None or order.rrn is None:
+        raise ValueError("the order has no trace numbers yet")
+    fields = times(now)
+    fields |= {
+        2: card.pan.reveal(),
+        3: _SALE,
+        4: Rial(order.amount).to_de4(),
+        11: order.stan,
+        14: card.expiry.reveal(),
+        17: fields[13],
+        18: merchant.mcc,
+        19: _IRAN,
+        22: _KEYED_WITHOUT_CARD,
+        25: _INTERNET,
+        26: _LONGEST_PIN,
+        32: order.acquirer,
+        37: order.rrn,
+        41: dialect.pad(41, merchant.terminal_id),
+        42: dialect.pad(42, merchant.merchant_id),
+        43: dialect.pad(43, merchant.name),
+        48: AdditionalData(card.cvv2).to_de48(),
+        49: _RIAL,
+        # The purchase as buyer and merchant know it: with it an issuer can ask for the signed order.
+        62: f"KWBP2 {order.xid.hex()}",
+        100: card.pan.bin,
+    }
+    if card.pin_block is not None:
+        fields |= {52: card.pin_block.hex().upper(), 53: SecurityControl(_PIN_BLOCK_FORMAT).to_de53()}
+    return Message("0200", fields)
+
+
+def reversible_fields(dialect: Dialect, request: Message) -> dict[int, str]:
+    """What of a 0200 must be stored to reverse it: all that its 0420 repeats, but the PAN. Nothing of it is secret."""
+    kept = dialect.messages["0420"].mandatory - {2}
+    return {field: value for field, value in request.fields.items() if field in kept}
+
+
+def reversal_request(order: Order, pan: Pan, now: datetime) -> Message:
+    """The 0420 of a queued reversal, or the 0421 if one was sent before."""
+    if order.sent_fields is None or order.reversal_stan is None:
+        raise ValueError("the order was not sent or its reversal not queued")
+    original = Message("0200", {int(field): value for field, value in order.sent_fields.items()})
+    sent_at = transmission_time(now)
+    advice = reversal_advice(original, stan=order.reversal_stan, transmission_time=sent_at, pan=pan.reveal())
+    return advice if order.reversal_attempts == 0 else repeated(advice, transmission_time=sent_at)
+
+
+def read_answer(codes: ResponseCodes, answer: Message) -> SwitchAnswer:
+    """Outcome and references of a 0210. A code that is not in the table is outcome "unknown"."""
+    rc = answer[39]
+    entry = codes.of(rc)
+    approval = answer.get(38) if entry.outcome == "approved" else None
+    return SwitchAnswer(rc, entry.outcome, codes.auth_code(rc), approval, answer[15], entry.alarm)
+
+
+def unclaimed(codes: ResponseCodes, answer: Message) -> UnclaimedAnswer:
+    """An answer that nobody waits for, without its card data."""
+    fields: Mapping[int, str] = answer.fields
+    rc = fields.get(39)
+    return UnclaimedAnswer(
+        mti=answer.mti,
+        acquirer=fields.get(32),
+        stan=fields.get(11),
+        rrn=fields.get(37),
+        terminal_id=fields.get(41, "").rstrip(),
+        rc=rc,
+        approval=fields.get(38),
+        approved=rc is not None and codes.of(rc).outcome == "approved",
+    )
