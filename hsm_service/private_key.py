@@ -1,4 +1,4 @@
-"""Token keys that `cryptography` can sign with: its certificate, CSR and CRL builders then work with keys it never sees.
+"""Token keys that `cryptography` can sign with: its certificate, CSR and CRL builders work with keys they never see.
 
 Only signing and the public key are offered; everything that would need the private numbers is refused.
 """
@@ -72,7 +72,7 @@ class TokenRsaPrivateKey(_InToken, rsa.RSAPrivateKey):
         padding: AsymmetricPadding,
         algorithm: Prehashed | hashes.HashAlgorithm | NoDigestInfo,
     ) -> bytes:
-        """RSASSA-PKCS1-v1_5 or RSASSA-PSS (RFC 8017 8) in the token; raises UnsupportedAlgorithm for other parameters."""
+        """RSASSA-PKCS1-v1_5 or RSASSA-PSS (RFC 8017 8) in the token; UnsupportedAlgorithm for other parameters."""
         if isinstance(algorithm, NoDigestInfo):
             raise UnsupportedAlgorithm("a signature names its hash")
         hash_algorithm, digest = _digest(bytes(data), algorithm)

@@ -77,8 +77,8 @@ def provision_tokens(
 ) -> tuple[str, ...]:
     """Make what is missing; labels of the tokens that were made now. A second run makes nothing.
 
-    Must run in a process that has no token open (ModuleBusy). An interrupted run is taken up where it stopped: PIN files
-    are written before the token that they open.
+    Must run in a process that has no token open (ModuleBusy). An interrupted run is taken up where it stopped: PIN
+    files are written before the token that they open.
     """
     home.create()
     made: list[str] = []
