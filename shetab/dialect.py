@@ -27,6 +27,7 @@ MAC_SIZE: Final = 8
 
 _MTI_LENGTH: Final = 4
 _BITMAP_LENGTH: Final = 16
+_SHORTEST_PAN: Final = 16
 _NO_MAC_YET: Final = bytes(MAC_SIZE)
 
 
@@ -280,11 +281,10 @@ class Dialect(_Strict):
         :raises MessageFormatError: the MTI is unknown or asks for no answer.
         """
         original = self.original_mti(request_mti)
-        if request_mti[2] == original[2]:  # a repeat has the function digit of its request, a response the next one
-            for mti, rule in self.messages.items():
-                if rule.request == original and mti[2] != original[2]:
-                    return mti
-        raise MessageFormatError(mti=request_mti, field="t", rule="mti_has_no_response")
+        answers = [mti for mti, rule in self.messages.items() if rule.request == original and mti[2] != original[2]]
+        if request_mti in answers or not answers:
+            raise MessageFormatError(mti=request_mti, field="t", rule="mti_has_no_response")
+        return answers[0]
 
     def original_mti(self, mti: str) -> str:
         """MTI of the first request an MTI belongs to: "0420" for "0420", "0421" and "0430".
@@ -330,13 +330,13 @@ class Dialect(_Strict):
         """The message as a log may show it: only fields the table marks `clear`, and the PAN masked."""
         shown = {"mti": message.mti}
         for field, value in message.fields.items():
-            match self.fields[field].show:
-                case "clear":
-                    shown[str(field)] = value
-                case "masked":
-                    shown[str(field)] = f"{value[:6]}{'*' * max(0, len(value) - 10)}{value[-4:]}"
-                case "never":
-                    shown[str(field)] = "*"
+            show = self.fields[field].show
+            if show == "clear":
+                shown[str(field)] = value
+            elif show == "masked" and len(value) >= _SHORTEST_PAN:
+                shown[str(field)] = f"{value[:6]}{'*' * (len(value) - 10)}{value[-4:]}"
+            else:
+                shown[str(field)] = "*"
         return shown
 
 

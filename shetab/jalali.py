@@ -24,6 +24,10 @@ def _days_before(year: int) -> int:
     return 365 * year + (8 * year + 21) // 33
 
 
+def _new_year(year: int) -> date:
+    return _ANCHOR + timedelta(days=_days_before(year) - _days_before(_ANCHOR_YEAR))
+
+
 def to_gregorian(year: int, month: int, day: int) -> date:
     """Gregorian date of a Jalali date, years 1304 to 1468.
 
@@ -32,7 +36,7 @@ def to_gregorian(year: int, month: int, day: int) -> date:
     if not (_FIRST_YEAR <= year <= _LAST_YEAR and 1 <= month <= 12 and 1 <= day <= days_in_month(year, month)):
         raise ValueFormatError("Jalali date", f"no such day in the years {_FIRST_YEAR} to {_LAST_YEAR}")
     before_month = 31 * (month - 1) - max(0, month - 7)
-    return _ANCHOR + timedelta(days=_days_before(year) - _days_before(_ANCHOR_YEAR) + before_month + day - 1)
+    return _new_year(year) + timedelta(days=before_month + day - 1)
 
 
 def from_gregorian(day: date) -> tuple[int, int, int]:
@@ -41,11 +45,11 @@ def from_gregorian(day: date) -> tuple[int, int, int]:
     :raises ValueFormatError: outside the years 1304 to 1468.
     """
     year = day.year - 621
+    if day < _new_year(year):
+        year -= 1
     if not _FIRST_YEAR <= year <= _LAST_YEAR:
         raise ValueFormatError("Jalali date", f"only the years {_FIRST_YEAR} to {_LAST_YEAR} are known")
-    if day < to_gregorian(year, 1, 1):
-        year -= 1
-    nth = (day - to_gregorian(year, 1, 1)).days
+    nth = (day - _new_year(year)).days
     month = nth // 31 + 1 if nth < 186 else (nth - 186) // 30 + 7
     return year, month, (day - to_gregorian(year, month, 1)).days + 1
 

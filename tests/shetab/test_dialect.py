@@ -338,6 +338,8 @@ class TestMatching:
             dialect.response_mti("0210")
         with pytest.raises(MessageFormatError, match="mti_not_in_dialect"):
             dialect.response_mti("0600")
+        with pytest.raises(MessageFormatError, match="mti_has_no_response"):
+            Dialect.from_yaml(TestDialectFile.MINIMAL).response_mti("0800")
 
     def test_echo(self, dialect: Dialect, request_message: Message, response_message: Message) -> None:
         dialect.check_echo(request_message, response_message)
@@ -368,6 +370,9 @@ class TestMessageShowsNothing:
         shown = dialect.redact(request_message)
         assert (shown["2"], shown["14"], shown["48"], shown["52"]) == ("603799******7893", "*", "*", "*")
         assert (shown["mti"], shown["4"]) == ("0200", "000000150000")
+
+    def test_a_short_card_number_is_not_shown_at_all(self, dialect: Dialect) -> None:
+        assert dialect.redact(Message("0200", changed(request_fields(), de2="6037991234")))["2"] == "*"
 
     def test_typed_access(self, request_message: Message, response_message: Message) -> None:
         assert request_message.pan.reveal() == PAN
