@@ -29,6 +29,10 @@ __all__ = ["AuthEnveloped", "SealingSuite", "oaep", "parse_auth_enveloped", "sea
 KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
 TAG_SIZE: Final = 16
+_OAEP_HASH: Final[dict[SealingSuite, type[hashes.HashAlgorithm]]] = {
+    SealingSuite.OAEP_SHA1: hashes.SHA1,  # for tokens that know no other; OAEP does not rest on collision resistance
+    SealingSuite.OAEP_SHA256: hashes.SHA256,
+}
 _CLAUSE: Final = "KWBP global rule 3"
 
 
@@ -143,7 +147,7 @@ def _refuse(reason: str, detail: str) -> CmsError:
 
 def oaep(suite: SealingSuite) -> padding.OAEP:
     """The OAEP padding of a suite: MGF1 with the same hash, empty label."""
-    algorithm: hashes.HashAlgorithm = hashes.SHA256() if suite is SealingSuite.OAEP_SHA256 else hashes.SHA1()  # noqa: S303
+    algorithm = _OAEP_HASH[suite]()
     return padding.OAEP(mgf=padding.MGF1(algorithm), algorithm=algorithm, label=None)
 
 

@@ -20,6 +20,7 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import oids
 from pki.algorithms import SHA256_IDENTIFIER, SHA256_IDENTIFIERS, SIGNATURE_IDENTIFIERS, SignatureSuite
@@ -41,7 +42,7 @@ class _Attribute:
 
 @asn1.sequence
 class _IssuerAndSerialNumber:
-    issuer: x509.Name
+    issuer: asn1.TLV  # Name, compared as bytes with that of the certificate
     serial_number: int
 
 
@@ -79,7 +80,7 @@ class _ContentInfo:
 
 @asn1.sequence
 class _GeneralNames:
-    directory_name: Annotated[x509.Name, asn1.Explicit(4)]
+    directory_name: Annotated[asn1.TLV, asn1.Explicit(4)]
 
 
 @asn1.sequence
@@ -232,15 +233,18 @@ def _write_time(time: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
 def _signer(
     certificates: tuple[x509.Certificate, ...], sid: _IssuerAndSerialNumber, ess: _EssCertIdV2
 ) -> x509.Certificate:
-    found = [c for c in certificates if hmac.compare_digest(c.fingerprint(hashes.SHA256()), ess.cert_hash)]
+    found = [c for c in certificates if sha256(c.public_bytes(Encoding.DER)) == ess.cert_hash]
     if len(found) != 1:
         raise _refuse("signer_missing", "exactly one embedded certificate must have the hash of ESSCertIDv2")
     signer = found[0]
-    named = [(sid.issuer, sid.serial_number)]
+    try:
+        own = (signer.issuer.public_bytes(), signer.serial_number)
+    except ValueError:
+        raise _refuse("malformed", "unreadable issuer name of the signer") from None
+    named = [(encode(sid.issuer), sid.serial_number)]
     if ess.issuer_serial is not None:
-        named.append((ess.issuer_serial.issuer.directory_name, ess.issuer_serial.serial_number))
-    own = (signer.issuer.public_bytes(), signer.serial_number)
-    if any((issuer.public_bytes(), serial) != own for issuer, serial in named):
+        named.append((encode(ess.issuer_serial.issuer.directory_name), ess.issuer_serial.serial_number))
+    if any(names != own for names in named):
         raise _refuse("signer_mismatch", "signer identifier and ESSCertIDv2 name different certificates")
     return signer
 
@@ -287,9 +291,10 @@ def build_signed_attributes(
     if signing_time.tzinfo is None:
         raise ValueError("signing_time must be an aware datetime")
     ess = _EssCertIdV2(
-        cert_hash=signer.fingerprint(hashes.SHA256()),
+        cert_hash=sha256(signer.public_bytes(Encoding.DER)),
         issuer_serial=_IssuerSerial(
-            issuer=_GeneralNames(directory_name=signer.issuer), serial_number=signer.serial_number
+            issuer=_GeneralNames(directory_name=any_value(signer.issuer.public_bytes())),
+            serial_number=signer.serial_number,
         ),
     )
     attributes = {
@@ -328,7 +333,7 @@ def assemble_signed_data(
     attributes = decode(_AttributeSet, tlv(_SEQUENCE, signed_attributes)).attributes
     signer_info = _SignerInfo(
         version=1,
-        sid=_IssuerAndSerialNumber(issuer=signer.issuer, serial_number=signer.serial_number),
+        sid=_IssuerAndSerialNumber(issuer=any_value(signer.issuer.public_bytes()), serial_number=signer.serial_number),
         digest_algorithm=digest_algorithm,
         signed_attrs=attributes,
         signature_algorithm=any_value(suite.identifier),

@@ -7,6 +7,7 @@ near that Fermat finds them, and the Infineon key generator's fingerprint (CVE-2
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
@@ -52,13 +53,14 @@ def screen_public_key(key: PublicKeyTypes) -> None:
     other kind of key. (That an EC point is on its curve was checked when the key was loaded.)
     """
     if isinstance(key, rsa.RSAPublicKey):
-        _screen_rsa(key.public_numbers())
+        numbers = key.public_numbers()
+        _screen_rsa(numbers.n, numbers.e)
     elif not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)):
         raise CertificateError("weak_algorithm", "keys are RSA, P-256 or P-384", clause=_CLAUSE)
 
 
-def _screen_rsa(numbers: rsa.RSAPublicNumbers) -> None:
-    n, e = numbers.n, numbers.e
+@lru_cache(maxsize=4096)  # the same keys sign on every payment, and a verdict on numbers never changes
+def _screen_rsa(n: int, e: int) -> None:
     if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
         raise _weak(f"RSA of {n.bit_length()} bits, not {MIN_RSA_BITS} to {MAX_RSA_BITS}")
     if e < MIN_EXPONENT or e % 2 == 0 or e.bit_length() > MAX_EXPONENT_BITS:
