@@ -233,9 +233,16 @@ def _write_time(time: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
 def _signer(
     certificates: tuple[x509.Certificate, ...], sid: _IssuerAndSerialNumber, ess: _EssCertIdV2
 ) -> x509.Certificate:
-    found = [c for c in certificates if sha256(c.public_bytes(Encoding.DER)) == ess.cert_hash]
+    found = [
+        certificate
+        for certificate in certificates
+        if certificate.serial_number == sid.serial_number
+        and sha256(certificate.public_bytes(Encoding.DER)) == ess.cert_hash
+    ]
     if len(found) != 1:
-        raise _refuse("signer_missing", "exactly one embedded certificate must have the hash of ESSCertIDv2")
+        raise _refuse(
+            "signer_missing", "one embedded certificate must have the serial of sid and the hash of ESSCertIDv2"
+        )
     signer = found[0]
     try:
         own = (signer.issuer.public_bytes(), signer.serial_number)

@@ -147,7 +147,8 @@ def validate_path(
     Raises PathError. `unknown_issuer`: no chain of names and keys to an anchor. `bad_signature`: a certificate names an
     issuer we know and was not signed by it. `expired`, `not_yet_valid`, `weak_key`, `weak_algorithm`,
     `bad_certificate`, `unknown_critical_extension`, `bad_extension`, `not_a_ca`, `bad_key_usage`, `path_too_long`,
-    `wrong_role`, `revoked`, `crl_missing`, `crl_expired`, `crl_not_yet_valid`: the first check that failed, seen from the root.
+    `wrong_role`, `revoked`, `crl_missing`, `crl_expired`, `crl_not_yet_valid`: the first check that failed, seen
+    from the root.
     """
     if now.tzinfo is None:
         raise ValueError("now must be an aware datetime")
