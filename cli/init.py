@@ -1,0 +1,90 @@
+"""`kwbp init`: a new installation: folders, tokens with random PINs, the services' TLS keys, a settings file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.ceremony import founding_ceremony
+from cli import keyfiles, output
+from cli.state import installation
+from hsm_service.provision import provision_tokens
+from pki import names
+from runtime.settings import Home
+
+_CONFIG = """\
+# Settings of this KWBP installation. Every value can be overridden by a variable: KWBP_GATEWAY__ACK_TIMEOUT=60.
+# Secrets are never in here: they are files in secrets/, each readable by this user alone.
+
+[hsm]
+port = {hsm}
+
+[ca]
+port = {ca}
+
+[repository]        # CRLs and CA certificates, anonymous
+port = {repository}
+tls = false
+
+[ra]
+port = {ra}
+
+[gateway]
+port = {gateway}
+gateway_id = "GW-1"
+acquirer_bin = "603770"
+answer_timeout = 25.0       # T1: seconds until a missing 0210 means outcome unknown
+ack_timeout = 900.0         # T_ack: seconds until a missing AuthAck reverses the order
+
+[switch]
+port = {switch}
+admin_port = {admin}
+"""
+
+
+def init(
+    base_port: Annotated[
+        int, typer.Option(min=1024, max=65400, help="First of the ports that the services listen on (loopback).")
+    ] = 7100,
+) -> None:
+    """Make a new installation: tokens with random PINs, the services' TLS keys, settings.
+
+    Run it again after an interruption: what is there stays as it is.
+    """
+    home = installation().home
+    home.create()
+    made = provision_tokens(home)
+    for label in made:
+        output.done(f"token [bold]{label}[/bold] with a random PIN in {home.secrets}")
+    for entry in founding_ceremony().services:
+        request_tls(home, entry.name, entry.hosts)
+    if not home.config.exists():
+        ports = {
+            "hsm": base_port,
+            "ca": base_port + 10,
+            "repository": base_port + 11,
+            "ra": base_port + 20,
+            "gateway": base_port + 40,
+            "switch": base_port + 50,
+            "admin": base_port + 51,
+        }
+        home.config.write_text(_CONFIG.format(**ports), encoding="utf-8")
+    output.emit(
+        {"home": str(home.path), "tokens_made": list(made)},
+        [f"Installation in {home.path}. Next: officers' keys ('kwbp officer new-key'), then 'kwbp ceremony run'."],
+    )
+
+
+def request_tls(home: Home, name: str, hosts: tuple[str, ...] = (), *, uri: str | None = None) -> bytes:
+    """Make the TLS key of a service or member, once, and its PKCS#10 request (DER)."""
+    path = home.tls / f"{name}.key"
+    request_path = path.with_suffix(".csr")
+    if not path.exists():
+        keyfiles.save(path, keyfiles.generate("ec-p256"), None)
+    if not request_path.exists():
+        uris = (uri or f"urn:kwbp:service:{name}",)
+        request = keyfiles.request(keyfiles.load(path, None), names.name(cn=name), uris=uris, hosts=hosts)
+        request_path.write_bytes(request.public_bytes(Encoding.DER))
+    return request_path.read_bytes()

@@ -1,0 +1,236 @@
+"""The wallet: several cards, each with a key and a certificate of its own, in one file under one passphrase.
+
+The card's number, expiry and secrets live inside that file only. PIN and CVV2 are typed at each purchase and never kept.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
+
+from kwbp.commitment import commitment_cn, pan_secret
+from kwbp.wallet import Card
+from pki import names
+from runtime.secrets import Secret
+from shetab.types import Cvv2, Expiry, Pan, Pin
+from storefront.errors import NoSuchCard, WalletError
+from storefront.wallet import container
+
+FILE_NAME: Final = "wallet.kwbp"
+Algorithm = Literal["rsa-3072", "ec-p256"]
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What goes to the registration authority for one card; nothing in it lets the card number be guessed."""
+
+    commitment: str
+    bin: str
+    request: bytes
+    """PKCS#10, DER."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CardCredential:
+    """A card that can pay: its secrets, key and certificate. Has no repr."""
+
+    label: str
+    pan: Pan
+    expiry: Expiry
+    card_secret: bytes
+    pan_secret: bytes
+    key: PrivateKey
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+
+    def in_hand(self, pin2: Pin | None, cvv2: Cvv2 | None) -> Card:
+        """The card together with what its holder just typed."""
+        return Card(self.pan, self.expiry, self.card_secret, self.pan_secret, pin2, cvv2)
+
+    @property
+    def bin(self) -> str:
+        """First six digits: the issuer."""
+        return self.pan.bin
+
+
+@dataclass(frozen=True, slots=True)
+class CardSummary:
+    """What may be shown of a card."""
+
+    label: str
+    masked_pan: str
+    serial: int | None
+    not_after: datetime | None
+
+
+class Wallet:
+    """An opened wallet. Read-only; changes happen inside `editing`, which writes the file anew."""
+
+    def __init__(self, folder: Path, document: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._document = document
+
+    @classmethod
+    def create(
+        cls, folder: Path, passphrase: Secret, *, root: x509.Certificate, rng: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """Make an empty wallet that trusts `root` alone (scenario B: the buyer holds a copy of the CA's certificate)."""
+        document = {"root": root.public_bytes(Encoding.PEM).decode(), "cards": {}}
+        container.create(folder / FILE_NAME, passphrase, document, rng=rng)
+
+    @classmethod
+    def open(cls, folder: Path, passphrase: Secret) -> Wallet:
+        """Open for reading; raises WalletLocked or WalletError."""
+        return cls(folder, container.read(folder / FILE_NAME, passphrase))
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The pinned root."""
+        return x509.load_pem_x509_certificate(str(self._document["root"]).encode())
+
+    @property
+    def purchases(self) -> Path:
+        """Folder of the evidence of purchases, one folder each."""
+        return self.folder / "purchases"
+
+    def cards(self) -> list[CardSummary]:
+        """All cards, masked."""
+        return [self._summary(label, entry) for label, entry in sorted(self._document["cards"].items())]
+
+    def card(self, label: str) -> CardCredential:
+        """A card ready to pay; raises NoSuchCard, or WalletError if it has no certificate yet."""
+        entry = _entry(self._document, label)
+        if "certificate" not in entry or "pan_secret" not in entry:
+            raise WalletError(f"the card {label} has no certificate yet; enrol it first")
+        certificate, *chain = x509.load_pem_x509_certificates(entry["certificate"].encode())
+        return CardCredential(
+            label=label,
+            pan=Pan.parse(entry["pan"]),
+            expiry=Expiry.parse(entry["expiry"]),
+            card_secret=bytes.fromhex(entry["card_secret"]),
+            pan_secret=bytes.fromhex(entry["pan_secret"]),
+            key=_key(entry),
+            certificate=certificate,
+            chain=tuple(chain),
+        )
+
+    def issuer_proof(self, label: str) -> tuple[Pan, Expiry, bytes]:
+        """What the card's own bank is shown to confirm the commitment: card number, expiry, PANSecret."""
+        entry = _entry(self._document, label)
+        if "pan_secret" not in entry:
+            raise WalletError(f"the enrolment of the card {label} has not begun")
+        return Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]), bytes.fromhex(entry["pan_secret"])
+
+    def application(self, label: str) -> str | None:
+        """The application under which the card is being enrolled."""
+        found = _entry(self._document, label).get("application")
+        return None if found is None else str(found)
+
+    @staticmethod
+    def _summary(label: str, entry: Mapping[str, Any]) -> CardSummary:
+        certificate = (
+            x509.load_pem_x509_certificates(entry["certificate"].encode())[0] if "certificate" in entry else None
+        )
+        return CardSummary(
+            label=label,
+            masked_pan=Pan.parse(entry["pan"]).masked,
+            serial=None if certificate is None else certificate.serial_number,
+            not_after=None if certificate is None else certificate.not_valid_after_utc.astimezone(UTC),
+        )
+
+
+class WalletEditor:
+    """The changes that can be made to an open wallet."""
+
+    def __init__(self, document: dict[str, Any], rng: Callable[[int], bytes]) -> None:
+        self._document = document
+        self._rng = rng
+
+    def add_card(self, label: str, pan: Pan, expiry: Expiry, *, algorithm: Algorithm = "rsa-3072") -> None:
+        """Add a card and make its key; raises WalletError if the label or the card is there already."""
+        cards = self._document["cards"]
+        if label in cards:
+            raise WalletError(f"there is already a card {label}")
+        if any(Pan.parse(entry["pan"]) == pan for entry in cards.values()):
+            raise WalletError("this card is already in the wallet")
+        key: PrivateKey = (
+            rsa.generate_private_key(65537, 3072)
+            if algorithm == "rsa-3072"
+            else ec.generate_private_key(ec.SECP256R1())
+        )
+        cards[label] = {
+            "pan": pan.reveal(),
+            "expiry": expiry.reveal(),
+            "card_secret": self._rng(32).hex(),
+            "key": key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()).hex(),
+        }
+
+    def begin_enrolment(self, label: str, *, application: str, nonce_cca: bytes, ca_key_id: bytes) -> Enrolment:
+        """Derive PANSecret and the commitment, and make the PKCS#10 request (proof of possession).
+
+        :param nonce_cca: the registration authority's 32 bytes for this application.
+        :param ca_key_id: subjectKeyIdentifier of the cardholder CA.
+        """
+        entry = _entry(self._document, label)
+        secret = pan_secret(bytes.fromhex(entry["card_secret"]), nonce_cca, ca_key_id)
+        pan = Pan.parse(entry["pan"])
+        commitment = commitment_cn(secret, pan, Expiry.parse(entry["expiry"]))
+        entry["pan_secret"] = secret.hex()
+        entry["application"] = application
+        entry.pop("certificate", None)
+        request = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(names.name(cn=commitment))
+            .sign(_key(entry), hashes.SHA256())
+        )
+        return Enrolment(commitment, pan.bin, request.public_bytes(Encoding.DER))
+
+    def finish_enrolment(self, label: str, chain: tuple[x509.Certificate, ...]) -> None:
+        """Keep the certificate (leaf first), if it is for this card's key and commitment; raises WalletError."""
+        entry = _entry(self._document, label)
+        leaf = chain[0]
+        commitment = commitment_cn(
+            bytes.fromhex(entry["pan_secret"]), Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
+        )
+        common_names = [attribute.value for attribute in leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+        if leaf.public_key() != _key(entry).public_key() or common_names != [commitment]:
+            raise WalletError("the certificate is not for this card")
+        entry["certificate"] = "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in chain)
+
+    def remove_card(self, label: str) -> None:
+        """Forget a card and its key."""
+        _entry(self._document, label)
+        del self._document["cards"][label]
+
+
+@contextmanager
+def editing(folder: Path, passphrase: Secret, *, rng: Callable[[int], bytes] = os.urandom) -> Iterator[WalletEditor]:
+    """Change the wallet in `folder`; it is written back if the block ends without an error."""
+    with container.editing(folder / FILE_NAME, passphrase, rng=rng) as document:
+        yield WalletEditor(document, rng)
+
+
+def _entry(document: Mapping[str, Any], label: str) -> dict[str, Any]:
+    try:
+        entry = document["cards"][label]
+    except KeyError:
+        raise NoSuchCard(f"the wallet has no card {label}") from None
+    assert isinstance(entry, dict)
+    return entry
+
+
+def _key(entry: Mapping[str, Any]) -> PrivateKey:
+    key = load_der_private_key(bytes.fromhex(entry["key"]), None)
+    assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    return key
