@@ -27,6 +27,7 @@ from hsm_service import encodings, probe
 from hsm_service.errors import (
     BadInput,
     DecodingFailure,
+    HsmError,
     KeyExists,
     KeyMisused,
     KeyNotFound,
@@ -591,7 +592,7 @@ def _says_does_not_open(error: PKCS11Error) -> bool:
     return kind_of(error) in _DOES_NOT_OPEN or isinstance(error, pkcs11.exceptions.GeneralError)
 
 
-def _translate(label: str, ref: KeyRef | None, error: PKCS11Error) -> Exception:
+def _translate(label: str, ref: KeyRef | None, error: PKCS11Error) -> HsmError:
     """Our error for a PKCS#11 error; its class name is told, its text (a token's own words) is not."""
     name = type(error).__name__
     what = f"key {ref.label!r} of token {label!r}" if ref else f"token {label!r}"
