@@ -1,0 +1,121 @@
+"""The published hierarchy on disk: what every party pins and builds paths from.
+
+    root.pem               the trust anchor
+    cas/<name>.pem         one certificate each: brand, cardholder-ca, merchant-ca, gateway-ca, operations-ca
+    crls/<name>.crl        the newest full CRL of each authority, DER
+    keys/<name>.pem        system keys in tokens, with their chain
+    services/<name>.pem    services from the ceremony, with their chain (as TLS wants it)
+    officers/<person>.pem  founding officers, with their chain
+    transcript.json        the ceremony
+
+Chains go from the leaf up, without the root. Nothing here is secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from ca.errors import StoreError
+from ca.prepare import Issuer
+from ca.profile import Profile, profiles
+from pki.crl import CrlSet
+from pki.errors import PkiError
+from pki.path import Trust
+from pki.roles import Role, role_of
+
+ROOT: Final = "root"
+TRANSCRIPT: Final = "transcript.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A CA that has been founded. Its name is also the name of its key in the token and of its files."""
+
+    name: str
+    profile: Profile
+    certificate: x509.Certificate
+
+    @property
+    def issuer(self) -> Issuer:
+        return Issuer(self.name, self.certificate)
+
+    @property
+    def is_root(self) -> bool:
+        return self.profile.role is Role.ROOT
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """All authorities by name, the root first."""
+
+    authorities: Mapping[str, Authority]
+
+    @property
+    def root(self) -> Authority:
+        return self.authorities[ROOT]
+
+    @property
+    def anchors(self) -> tuple[x509.Certificate, ...]:
+        return (self.root.certificate,)
+
+    @property
+    def intermediates(self) -> tuple[x509.Certificate, ...]:
+        return tuple(authority.certificate for authority in self.authorities.values() if not authority.is_root)
+
+    def __getitem__(self, name: str) -> Authority:
+        return self.authorities[name]
+
+    def parent(self, authority: Authority) -> Authority:
+        """Who certified an authority; the root certified itself."""
+        issuer = authority.profile.issuer
+        return authority if issuer == "self" else self.authorities[issuer]
+
+    def chain(self, issuer: str) -> tuple[x509.Certificate, ...]:
+        """What goes below a leaf of `issuer`: the issuer and those above it, without the root."""
+        chain = []
+        authority = self.authorities[issuer]
+        while not authority.is_root:
+            chain.append(authority.certificate)
+            authority = self.parent(authority)
+        return tuple(chain)
+
+    def by_key_identifier(self, key_identifier: bytes) -> Authority | None:
+        """The authority with this subjectKeyIdentifier."""
+        for authority in self.authorities.values():
+            extensions = authority.certificate.extensions
+            if extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest == key_identifier:
+                return authority
+        return None
+
+    def trust(self, crls: CrlSet) -> Trust:
+        """What this hierarchy lets a party believe, with these CRLs."""
+        return Trust(self.anchors, self.intermediates, crls)
+
+
+def load_hierarchy(folder: Path) -> Hierarchy:
+    """Read `root.pem` and `cas/*.pem`; raises StoreError if they are not one hierarchy under the profiles."""
+    files = [folder / "root.pem", *sorted((folder / "cas").glob("*.pem"))]
+    authorities: dict[str, Authority] = {}
+    for path in files:
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            role = role_of(certificate)
+        except (OSError, ValueError, PkiError) as error:
+            raise StoreError(f"{path} is not the certificate of an authority: {error}") from None
+        profile = next((found for found in profiles().values() if found.role is role and found.ca is not None), None)
+        if profile is None:
+            raise StoreError(f"{path} is the certificate of a {role}, not of an authority")
+        authorities[path.stem] = Authority(path.stem, profile, certificate)
+    hierarchy = Hierarchy(authorities)
+    for authority in authorities.values():
+        try:
+            authority.certificate.verify_directly_issued_by(hierarchy.parent(authority).certificate)
+        except (KeyError, ValueError, TypeError, InvalidSignature):
+            raise StoreError(f"{authority.name} is not certified by {authority.profile.issuer}") from None
+    return hierarchy
