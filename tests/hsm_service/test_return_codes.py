@@ -9,8 +9,8 @@ from pkcs11 import exceptions as ckr
 
 from hsm_service.errors import CallerError, HsmError, TokenTrouble
 from hsm_service.keys import KeyKind, KeyRef
+from hsm_service.logged_in import translate
 from hsm_service.return_codes import Kind, kind_of
-from hsm_service.tokens import _translate
 
 
 def concrete(base: type[HsmError]) -> Iterator[type[HsmError]]:
@@ -42,8 +42,8 @@ def test_every_error_has_a_slug_of_its_own() -> None:
 )
 def test_each_kind_becomes_the_status_it_deserves(error: ckr.PKCS11Error, status: int) -> None:
     ref = KeyRef("gateway", KeyKind.RSA, b"id", "key")
-    assert _translate("gateway", ref, error).status == status
-    assert "nobody knows" not in str(_translate("gateway", ref, error))
+    assert translate("gateway", ref, error).status == status
+    assert "nobody knows" not in str(translate("gateway", ref, error))
 
 
 def test_an_unknown_return_code_is_the_tokens_trouble() -> None:

@@ -155,7 +155,8 @@ def test_a_key_is_found_by_id_and_by_label(token: Token, rsa_key: tuple[KeyRef, 
     assert token.find(cka_id=ref.cka_id) == ref
     assert token.find(label="signing") == ref
     assert token.find(label="nobody") is None
-    assert ref in token.keys()
+    everything = token.keys()
+    assert ref in everything
 
 
 def test_an_id_is_given_once(token: Token, ec_key: tuple[KeyRef, ec.EllipticCurvePublicKey]) -> None:

@@ -71,4 +71,3 @@ def run_python(program: str, *arguments: str | Path, timeout: float = 120) -> su
     """Run a Python program in a process of its own, where a crash of the module is seen and harms nobody."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
-
