@@ -1,7 +1,7 @@
 """Forms of the fields that messages are made of, beyond what their ASN.1 types say.
 
 `cryptography.hazmat.asn1` checks tags, lengths of mandatory strings and canonical encoding. It has no NumericString
-and no SIZE for OPTIONAL fields; these, text for people, and times are checked here. A refusal is `decodingFailure` at K1.
+and no SIZE for OPTIONAL fields; these, text for people, and times are checked here. Refusals are `decodingFailure`, K1.
 """
 
 from __future__ import annotations
