@@ -113,24 +113,29 @@ class KeyStore(LoggedInToken):
 
     def find(self, *, cka_id: bytes | None = None, label: str | None = None) -> KeyRef | None:
         """The private or secret key with this CKA_ID or label; None if there is none, KeyMisused if there are more."""
-        found = [ref for ref in self.keys() if cka_id in {None, ref.cka_id} and label in {None, ref.label}]
+        wanted: dict[Attribute, Any] = {}
+        if cka_id is not None:
+            wanted[Attribute.ID] = cka_id
+        if label is not None:
+            wanted[Attribute.LABEL] = label
+        found = self._run(lambda session: self._search(session, wanted))
         if len(found) > 1:
             raise KeyMisused(f"token {self.label!r} holds {len(found)} keys like that; expected one")
         return found[0] if found else None
 
     def keys(self) -> list[KeyRef]:
         """All private and secret keys stored on the token, whoever made them."""
+        return self._run(lambda session: self._search(session, {}))
 
-        def read(session: Session) -> list[KeyRef]:
-            refs = []
-            for object_class in (ObjectClass.PRIVATE_KEY, ObjectClass.SECRET_KEY):
-                for each in session.raw.get_objects({Attribute.CLASS: object_class, Attribute.TOKEN: True}):
-                    kind = KIND_OF_TYPE.get(each[Attribute.KEY_TYPE])
-                    if kind is not None:
-                        refs.append(KeyRef(self.label, kind, each[Attribute.ID], each[Attribute.LABEL]))
-            return refs
-
-        return self._run(read)
+    def _search(self, session: Session, wanted: dict[Attribute, Any]) -> list[KeyRef]:
+        refs = []
+        for object_class in (ObjectClass.PRIVATE_KEY, ObjectClass.SECRET_KEY):
+            template = {Attribute.CLASS: object_class, Attribute.TOKEN: True, **wanted}
+            for each in session.raw.get_objects(template):
+                kind = KIND_OF_TYPE.get(each[Attribute.KEY_TYPE])
+                if kind is not None:
+                    refs.append(KeyRef(self.label, kind, each[Attribute.ID], each[Attribute.LABEL]))
+        return refs
 
     def attributes(self, ref: KeyRef) -> KeyAttributes:
         """What the token says about the key, read afresh."""
