@@ -56,9 +56,10 @@ class _Vote:
 
 @dataclass(frozen=True, slots=True)
 class _Act:
-    """That a person acted in a step, in roles they held."""
+    """That a person acted in a step, in roles they held; steps exclude each other in whatever order they are taken."""
 
     step: str
+    excluded: tuple[str, ...]
     roles: frozenset[str]
 
 
@@ -160,7 +161,7 @@ def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
     step = _step(ballot.pack.classes[ballot.dossier.revision.member_class].steps, decision.step)
     of_this_case = decision.application_id == ballot.dossier.revision.application_id
     if of_this_case and step is not None and signatory.holds(step.by):
-        act = _Act(step.name, signatory.roles.intersection(step.by))
+        act = _Act(step.name, step.excluded, signatory.roles.intersection(step.by))
         ballot.acts.setdefault(signatory.person, []).append(act)
 
 
@@ -227,9 +228,9 @@ def _separation_of_duties(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rul
         return Rule.SOD_AUTHOR, f"{person} is an author of the case"
     if SAME_ORG in step.excluded and _fold(signatory.organisation) in _organisations(revision):
         return Rule.SOD_ORGANISATION, f"{person} is employed by an organisation of the case"
-    excluded = sorted({act.step for act in acts}.intersection(step.excluded))
-    if excluded:
-        return Rule.SOD_STEP, f"{person} already acted in {', '.join(excluded)}"
+    apart = sorted({act.step for act in acts if act.step in step.excluded or step.name in act.excluded})
+    if apart:
+        return Rule.SOD_STEP, f"{person} already acted in {', '.join(apart)}"
     acting = signatory.roles.intersection(step.by)
     clash = ballot.pack.exclusive_roles(acting.union(*(act.roles for act in acts)))
     if clash:

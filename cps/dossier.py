@@ -33,6 +33,9 @@ from cps.model import MemberClass, Pack, Purpose
 
 MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
 
+_ZWNJ: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
 
 def _b64decode(value: object) -> object:
     if not isinstance(value, str):
@@ -50,7 +53,8 @@ def _unhex(value: object) -> object:
 def _plain(value: str) -> str:
     if not unicodedata.is_normalized("NFC", value):
         raise ValueError("not in Unicode normalisation form C")
-    if value != value.strip() or any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in value):
+    letters = value.replace(_ZWNJ, "")
+    if value != value.strip() or any(unicodedata.category(char) in _INVISIBLE for char in letters):
         raise ValueError("control, direction or surrounding space characters")
     return value
 

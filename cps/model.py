@@ -238,6 +238,8 @@ class Pack(_Model):
         if set(self.classes) != set(get_args(MemberClass)):
             raise ValueError("a pack speaks of every class of members")
         roles = set(self.roles)
+        if SYSTEM in roles:
+            raise ValueError(f"{SYSTEM} is no role of a person")
         for group in self.exclusive:
             _subset(group, roles, "exclusive")
         for name, member in self.classes.items():

@@ -73,7 +73,8 @@ def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime) -> 
     officer = OfficerData.from_certificate(signer)
     if officer is None:
         raise CertificateError("wrong_role", "an officer's certificate without officer data", clause="CPS 5.2.1")
-    return Signatory(officer.person_id, officer.organisation, frozenset(officer.roles), signer, lapsed)
+    roles = frozenset(officer.roles).intersection(pack.roles)  # a role that the statement does not know gives no right
+    return Signatory(officer.person_id, officer.organisation, roles, signer, lapsed)
 
 
 def statement_of_service(

@@ -136,6 +136,7 @@ STEP = {"name": "vet", "by": "vetting_officer"}
         pytest.param(
             _change("revocation.keyCompromise.steps.0.by", "system"), "keyCompromise.by names", id="system-revokes"
         ),
+        pytest.param(_change("roles.0", "system"), "no role of a person", id="system-as-a-role"),
         pytest.param(_change("rules", {}), "no text for the rules", id="rules-without-text"),
         pytest.param(_change("classes", {}), "every class", id="class-missing"),
     ],
