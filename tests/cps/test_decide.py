@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -137,7 +138,7 @@ def test_an_officer_does_not_decide_on_what_a_colleague_wrote(office: Office, ju
 def test_a_cardholder_has_no_employer_but_the_author_has(office: Office, trust: Trust) -> None:
     pack = load_pack(TEXT.replace('count: 1, not: [author], when: "risk', 'count: 1, not: [same_org], when: "risk'))
     here = Office(office.pki, pack)
-    risky = {"signals": ("rejected_before",)}
+    risky: dict[str, Any] = {"signals": ("rejected_before",)}
     dossier = here.decided(here.cardholder_case(**risky), "review", office.vetter)
     assert decide(dossier, pack, trust=trust, now=NOW).approved
     dossier = here.cardholder_case(authors=(Author(person="teller-1", organisation="ra"),), **risky)

@@ -107,7 +107,7 @@ def spki(office: Office) -> bytes:
     ],
 )
 def test_a_gateway_key_is_made_in_the_token_and_cannot_leave_it(
-    office: Office, findings: Findings, spki: bytes, attribute: dict[str, bool]
+    office: Office, findings: Findings, spki: bytes, attribute: dict[str, Any]
 ) -> None:
     (finding,) = findings(_attested(office, office.attestation(spki, **attribute)))
     assert (finding.code, finding.clause) == (Rule.KEY_TOKEN, "CPS 6.2.1")

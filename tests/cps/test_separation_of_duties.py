@@ -1,9 +1,9 @@
 """Separation of duties as invariants over random histories.
 
-A history is any sequence of decisions by any hands (officers of every role, officers with two certificates, officers who
-are the author, the applicant's employee or since revoked, a system key) on any step, over the current or an older
-revision, approving or rejecting, in any order of time. Whatever the history, an approved case obeys the rules below,
-which are written here from the statement's text and share no code with `decide`.
+A history is any sequence of decisions by any hands (officers of every role, with two certificates, who are the author or
+the applicant's employee, or whose certificate is revoked) on any step, over the current or an older revision, approving
+or rejecting, in any order of time. Whatever the history, an approved case obeys the rules below, which are written here
+from the statement's text and share no code with `decide`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cps.decide import Status, Verdict, decide
 from cps.decision import Choice
 from cps.dossier import Author, Dossier
 from pki.path import Trust
-from tests.support.cps_cases import MINUTE, OFFICER, Office, OfficerSubject
+from tests.support.cps_cases import MINUTE, OFFICER, Office
 from tests.support.pki_factory import NOW, Credential, PkiFactory
 
 
@@ -105,7 +105,7 @@ class World:
     def case(self, member_class: str, author: str, number: int) -> Dossier:
         changes = {"authors": (Author(person=author),), "number": number}
         if member_class == "officer":
-            subject: OfficerSubject = OFFICER.model_copy(update={"person_id": "p-7", "roles": ("auditor",)})
+            subject = OFFICER.model_copy(update={"person_id": "p-7", "roles": ("auditor",)})
             return self.office.officer_case(subject, **changes)
         return (
             self.office.merchant_case(**changes) if member_class == "merchant" else self.office.gateway_case(**changes)
