@@ -21,9 +21,11 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pki import cms_signed
+from pki.cms_enveloped import oaep, parse_auth_enveloped
 from pki.crl import CrlSet
 from pki.extensions import (
     AccountBinding,
@@ -95,6 +97,13 @@ class Credential:
         key.touch(mode=0o600)
         key.write_bytes(self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate, key
+
+
+def unseal(sealed: bytes, key: rsa.RSAPrivateKey) -> bytes:
+    """Open an AuthEnvelopedData with a key in memory, as the token does: OAEP, then AES-256-GCM."""
+    envelope = parse_auth_enveloped(sealed)
+    content_key = key.decrypt(envelope.encrypted_key, oaep(envelope.suite))
+    return AESGCM(content_key).decrypt(envelope.nonce, envelope.ciphertext + envelope.tag, None)
 
 
 def pem(*objects: x509.Certificate | x509.CertificateRevocationList) -> bytes:
