@@ -1,8 +1,8 @@
 """Separation of duties as invariants over random histories.
 
-A history is any sequence of decisions by any hands (officers of every role, with two certificates, who are the author or
-the applicant's employee, or whose certificate is revoked) on any step, over the current or an older revision, approving
-or rejecting, in any order of time. Whatever the history, an approved case obeys the rules below, which are written here
+A history is any sequence of decisions by any hands (officers of every role, with two certificates, who are the author
+or the applicant's employee, or whose certificate is revoked), on any step, over the current or an older revision,
+approving or rejecting, in any order of time. Whatever the history, an approved case obeys the rules below, written here
 from the statement's text and share no code with `decide`.
 """
 
