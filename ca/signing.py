@@ -6,10 +6,9 @@ whole TBS structure and checks it again before it signs (typed signing).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
-import httpx
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
 from ca.prepare import PublicKey
-from hsm_service.errors import HsmError
+from hsm_service.service import SigningService
 from pki.algorithms import certificate_signature_identifier
 from runtime.problems import Problem
 
@@ -25,48 +24,7 @@ _CLAUSE: Final = "CPS 4.3.1"
 _BUSY: Final = 429
 
 
-class KeyInfo(Protocol):
-    """What the token boundary says about a key; `public_key` is SubjectPublicKeyInfo, DER."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def template(self) -> str: ...
-    @property
-    def algorithm(self) -> str: ...
-    @property
-    def public_key(self) -> bytes: ...
-    @property
-    def attributes(self) -> Mapping[str, bool]: ...
-    @property
-    def certificate_chain(self) -> Sequence[bytes]: ...
-
-
-class CertificateSigner(Protocol):
-    """The part of the signing service that the running CA needs."""
-
-    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
-        """TBSCertificate in, Certificate out (DER), signed by the key `name`."""
-
-    def sign_crl(self, name: str, tbs: bytes) -> bytes:
-        """TBSCertList in, CertificateList out (DER), signed by the key `name`."""
-
-
-class KeyRoom(CertificateSigner, Protocol):
-    """The part of the signing service that a ceremony needs: opened tokens, which make and certify keys."""
-
-    def list_keys(self) -> Sequence[KeyInfo]: ...
-
-    def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo: ...
-
-    def describe_key(self, name: str) -> KeyInfo: ...
-
-    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes: ...
-
-    def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None: ...
-
-
-def sign_certificate(signer: CertificateSigner, key: str, tbs: bytes, issuer_key: PublicKey) -> x509.Certificate:
+def sign_certificate(signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey) -> x509.Certificate:
     """Have `tbs` signed by the key `key`, whose public half is `issuer_key`.
 
     Raises SigningRefusedError (never again), TokenUnavailableError (try later), CompareError: what came back is not,
@@ -83,7 +41,7 @@ def sign_certificate(signer: CertificateSigner, key: str, tbs: bytes, issuer_key
     return certificate
 
 
-def sign_crl(signer: CertificateSigner, key: str, tbs: bytes, issuer_key: PublicKey) -> x509.CertificateRevocationList:
+def sign_crl(signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey) -> x509.CertificateRevocationList:
     """As `sign_certificate`, for a TBSCertList."""
     der = _ask(lambda: signer.sign_crl(key, tbs))
     try:
@@ -97,12 +55,10 @@ def sign_crl(signer: CertificateSigner, key: str, tbs: bytes, issuer_key: Public
 def _ask(call: Callable[[], bytes]) -> bytes:
     try:
         return call()
-    except (Problem, HsmError) as error:
-        if error.status >= 500 or error.status == _BUSY:
-            raise TokenUnavailableError(f"the HSM service cannot sign now: {error}") from error
-        raise SigningRefusedError(f"the HSM service refuses to sign this: {error}") from error
-    except httpx.TransportError as error:
-        raise TokenUnavailableError(f"the HSM service does not answer: {type(error).__name__}") from error
+    except Problem as problem:
+        if problem.status >= 500 or problem.status == _BUSY:
+            raise TokenUnavailableError(f"the HSM service cannot sign now: {problem}") from problem
+        raise SigningRefusedError(f"the HSM service will not sign this: {problem}", clause=problem.clause) from problem
 
 
 def _compare(der: bytes, signed_tbs: bytes, tbs: bytes, signature: bytes, issuer_key: PublicKey) -> None:

@@ -28,19 +28,20 @@ from ca.files import publish_folder
 from ca.hierarchy import TRANSCRIPT
 from ca.lints import require_clean
 from ca.prepare import Holder, Issuer, PublicKey, Rng, new_serial, prepare, supported_key
-from ca.signing import KeyInfo, KeyRoom, sign_certificate, sign_crl
+from ca.signing import sign_certificate, sign_crl
 from ca.store import serial_hex
+from hsm_service.service import KeyInfo, SigningService
 from pki.crl import CrlSet
 from pki.csr import parse_csr
 from pki.keys import spki_der, spki_sha256
 from pki.path import Trust, validate_path
 
-OpenRoom = Callable[[], AbstractContextManager[KeyRoom]]
+OpenRoom = Callable[[], AbstractContextManager[SigningService]]
 Progress = Callable[[Step, Entry], None]
 Clock = Callable[[], datetime]
 
 # CPS 6.2.1: made in the token, and never able to leave it.
-_REQUIRED: Final = {
+REQUIRED_ATTRIBUTES: Final = {
     "sensitive": True,
     "always_sensitive": True,
     "never_extractable": True,
@@ -74,8 +75,8 @@ def run(
     `service_room` and `root_room` open the tokens for the time of a `with` block. With `adopt`, keys that an unfinished
     earlier run left in the tokens under the planned names and templates are used instead of new ones.
 
-    Raises CeremonyError or KeysExistError before anything was touched, CeremonyAbortedError afterwards: it lists the keys
-    that are registered in the tokens, and nothing is published.
+    Raises CeremonyError or KeysExistError before anything was touched, CeremonyAbortedError afterwards: it lists the
+    keys that are registered in the tokens, and nothing is published.
     """
     if folder.exists() and any(folder.iterdir()):
         raise CeremonyError(f"{folder} holds a hierarchy already", clause="CPS 6.1.1")
@@ -117,7 +118,7 @@ class _Run:
         self.crls: dict[str, x509.CertificateRevocationList] = {}
         self.registered: list[RegisteredKey] = []
 
-    def look_for_keys(self, room: KeyRoom) -> None:
+    def look_for_keys(self, room: SigningService) -> None:
         """Find planned keys that exist; without `adopt` that is the end."""
         templates = {order.key: order.template for order in self._plan.orders.values() if order.key is not None}
         found = {info.name: info for info in room.list_keys() if info.name in templates}
@@ -143,7 +144,7 @@ class _Run:
             self._clock(),
         )
 
-    def perform(self, step: Step, room: KeyRoom) -> None:
+    def perform(self, step: Step, room: SigningService) -> None:
         """Do one step with the tokens of an open room, and record it."""
         order = self._plan.orders[step.subject]
         match step.action:
@@ -171,13 +172,13 @@ class _Run:
     def _record(self, step: Step, outcome: dict[str, Any]) -> None:
         self._progress(step, self.transcript.append(str(step), outcome, self._clock()))
 
-    def _make_key(self, order: Order, room: KeyRoom) -> dict[str, Any]:
+    def _make_key(self, order: Order, room: SigningService) -> dict[str, Any]:
         assert order.key is not None
         assert order.template is not None
         adopted = self._existing.get(order.key)
         info = adopted or room.generate_key(order.key, order.template)
         self.registered.append(_registered(info))
-        wrong = [name for name, value in _REQUIRED.items() if info.attributes.get(name) is not value]
+        wrong = [name for name, value in REQUIRED_ATTRIBUTES.items() if info.attributes.get(name) is not value]
         if wrong:
             raise CeremonyError(f"{order.key} is not protected by its token: {', '.join(wrong)}", clause="CPS 6.2.1")
         key = supported_key(load_der_public_key(info.public_key))
@@ -198,7 +199,7 @@ class _Run:
             "adopted": adopted is not None,
         }
 
-    def _certify(self, order: Order, room: KeyRoom) -> dict[str, Any]:
+    def _certify(self, order: Order, room: SigningService) -> dict[str, Any]:
         now = self._clock()
         issuer = None if order.issuer is None else self._issuer(order.issuer)
         key = order.public_key or self._keys[order.id]
@@ -233,13 +234,13 @@ class _Run:
             "lints": len(lints),
         }
 
-    def _attach(self, order: Order, room: KeyRoom) -> dict[str, Any]:
+    def _attach(self, order: Order, room: SigningService) -> dict[str, Any]:
         assert order.key is not None
         chain = [order.id, *self._above(order)]
         room.attach_certificate(order.key, [_der(self.certificates[each]) for each in chain])
         return {"key": order.key, "chain": chain}
 
-    def _sign_crl(self, order: Order, room: KeyRoom) -> dict[str, Any]:
+    def _sign_crl(self, order: Order, room: SigningService) -> dict[str, Any]:
         assert order.profile.ca is not None
         now = self._clock()
         issuer = self._issuer(order.name)

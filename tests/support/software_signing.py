@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from hsm_service.service import KeyInfo
 from hsm_service.templates import Operation, built_in
 from pki.attestation import KeyAttestation
 from pki.builder import assemble_certificate, assemble_crl
@@ -38,23 +40,6 @@ IN_TOKEN = {
 
 FAST: Mapping[str, str] = {"rsa-3072": "ec-p256"}
 """Elliptic curves where a profile allows them: a hierarchy in a second instead of ten. The root stays RSA-4096."""
-
-
-@dataclass(frozen=True, slots=True)
-class KeyInfo:
-    """As `hsm_service` describes a key."""
-
-    name: str
-    version: int
-    template: str
-    purpose: str
-    algorithm: str
-    owner: str | None
-    state: str
-    public_key: bytes
-    attributes: dict[str, bool]
-    uses: int
-    certificate_chain: tuple[bytes, ...]
 
 
 @dataclass
@@ -117,15 +102,29 @@ class SoftwareSigning:
                 template=template,
                 purpose=found.purpose,
                 algorithm=algorithm,
+                token=found.token,
                 owner=owner,
                 state="ENABLED",
+                created=self.clock().isoformat(),
                 public_key=spki_der(private.public_key()),
                 attributes=dict(IN_TOKEN),
                 uses=0,
+                content_types=found.content_type_oids,
+                callers=found.callers,
                 certificate_chain=(),
             )
             self._keys[name] = _Key(private, info)
         return info
+
+    def adopt(self, name: str, template: str, private: PrivateKey, chain: Sequence[x509.Certificate]) -> None:
+        """Put in a key that exists already, with its certificate chain (its own first, without the root)."""
+        make, caller = self._make, self.caller
+        self._make, self.caller = (lambda _algorithm: private), "ceremony"
+        try:
+            self.generate_key(name, template)
+            self.attach_certificate(name, [certificate.public_bytes(Encoding.DER) for certificate in chain])
+        finally:
+            self._make, self.caller = make, caller
 
     def describe_key(self, name: str) -> KeyInfo:
         return self._key(name, Operation.DESCRIBE).info
@@ -147,7 +146,7 @@ class SoftwareSigning:
         if spki_der(certificates[0].public_key()) != key.info.public_key:
             raise Problem(422, "foreign-certificate", "the certificate is for another key")
         key.chain = certificates
-        key.info = replace(key.info, certificate_chain=tuple(chain))
+        key.info = msgspec.structs.replace(key.info, certificate_chain=tuple(chain))
 
     def sign_certificate(self, name: str, tbs: bytes) -> bytes:
         key = self._use(name, Operation.CERTIFICATE)
@@ -205,7 +204,7 @@ class SoftwareSigning:
     def _use(self, name: str, operation: Operation) -> _Key:
         key = self._key(name, operation)
         with self._lock:
-            key.info = replace(key.info, uses=key.info.uses + 1)
+            key.info = msgspec.structs.replace(key.info, uses=key.info.uses + 1)
         return key
 
 
