@@ -7,7 +7,7 @@ decide (who is on it, whose key signed it) is computed once per `CrlSet`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -92,6 +92,10 @@ class CrlSet:
 
     def __len__(self) -> int:
         return len(self._crls)
+
+    def __iter__(self) -> Iterator[x509.CertificateRevocationList]:
+        """All lists, in no order that means anything."""
+        return (indexed.crl for indexed in self._crls)
 
     def in_force(self, issuer: bytes, key_id: bytes | None) -> IndexedCrl | None:
         """The list of the CA with this DER name and, where both it and the list state one, this key identifier."""

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from runtime.secrets import Secret
 from storefront.errors import WalletBusy, WalletError, WalletLocked
+from storefront.files import write_whole
 
 _FORMAT: Final = "kwbp-wallet"
 _VERSION: Final = 1
@@ -124,15 +125,4 @@ def _write(path: Path, passphrase: Secret, document: dict[str, Any], rng: Random
     clear = json.dumps(document, ensure_ascii=False, sort_keys=True).encode()
     # A fresh salt makes a fresh key for each write, so the random nonce can never meet the same key twice.
     ciphertext = AESGCM(_derive(passphrase, header)).encrypt(nonce, clear, header_line)
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(header_line + b"\n" + ciphertext)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, header_line + b"\n" + ciphertext)

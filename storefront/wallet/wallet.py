@@ -1,6 +1,6 @@
 """The wallet: several cards, each with a key and a certificate of its own, in one file under one passphrase.
 
-The card's number, expiry and secrets live inside that file only. PIN and CVV2 are typed at each purchase and never kept.
+The number, expiry and secrets of a card live inside that file only. PIN and CVV2 are typed at each purchase, not kept.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Wallet:
     def create(
         cls, folder: Path, passphrase: Secret, *, root: x509.Certificate, rng: Callable[[int], bytes] = os.urandom
     ) -> None:
-        """Make an empty wallet that trusts `root` alone (scenario B: the buyer holds a copy of the CA's certificate)."""
+        """Make an empty wallet that trusts `root` alone (scenario B: the buyer has a copy of the CA certificate)."""
         document = {"root": root.public_bytes(Encoding.PEM).decode(), "cards": {}}
         container.create(folder / FILE_NAME, passphrase, document, rng=rng)
 
