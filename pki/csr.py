@@ -19,9 +19,9 @@ LIMIT: Final = 16_384
 """Largest request accepted, bytes."""
 
 _PEM: Final = re.compile(
-    rb"\s*-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----\s*"
+    rb"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----\s*"
     rb"(?P<body>[A-Za-z0-9+/=\s]+)"
-    rb"-----END (?P=label)-----\s*"
+    rb"-----END (?P=label)-----"
 )
 
 
@@ -58,8 +58,8 @@ def parse_csr(der_or_pem: bytes) -> x509.CertificateSigningRequest:
 def _to_der(data: bytes) -> bytes:
     if data[:1] == b"\x30":
         return data
-    match = _PEM.fullmatch(data)
-    if match is None:
+    match = _PEM.search(data)  # explanatory text around it is allowed (RFC 7468 2) and certtool writes it
+    if match is None or data.count(b"-----BEGIN ") != 1:
         raise ValueError("neither DER nor one PEM block")
     try:
         return base64.b64decode(b"".join(match["body"].split()), validate=True)

@@ -7,6 +7,7 @@ say is bound to the holder by the CA's signature all the same, and code that nee
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Self
 
@@ -40,17 +41,19 @@ def authority_key_id(extensions: x509.Extensions) -> bytes | None:
     return next((e.value.key_identifier for e in extensions if isinstance(e.value, x509.AuthorityKeyIdentifier)), None)
 
 
-class _Extension:
+class _Extension(ABC):
     """What all of them share: finding the extension by its OID and framing it."""
 
     OID: ClassVar[x509.ObjectIdentifier]
 
+    @abstractmethod
     def to_der(self) -> bytes:
-        raise NotImplementedError
+        """The extension value, DER."""
 
     @classmethod
+    @abstractmethod
     def from_der(cls, der: bytes) -> Self:
-        raise NotImplementedError
+        """Read the extension value; DerError or ValueError if it is not one."""
 
     def to_extension(self) -> x509.UnrecognizedExtension:
         """Make the extension value for a certificate builder, to be added with `critical=False`."""

@@ -96,7 +96,7 @@ class _Known:
     def role(self) -> Role:
         """The role, once everything that depends on the bytes alone is in order; CertificateError otherwise."""
         certificate = self.certificate
-        if certificate.version is not x509.Version.v3 or certificate.serial_number <= 0:
+        if certificate.version is not x509.Version.v3 or self.serial <= 0:
             raise CertificateError("bad_certificate", "not version 3 with a positive serial", clause="RFC 5280 4.1.2")
         if not self._is_processed:
             raise CertificateError(

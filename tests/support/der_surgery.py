@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
 CONSTRUCTED = 0x20
 
 
@@ -87,3 +90,10 @@ def indefinite(data: bytes) -> bytes:
     """The same constructed element with indefinite length and end-of-contents octets (BER, not DER)."""
     tag, start, _ = header(data)
     return bytes((tag, 0x80)) + data[start:] + b"\x00\x00"
+
+
+def resigned(tree: Node, key: object) -> bytes:
+    """A certificate, CRL or PKCS#10 request whose changed first member is signed anew with a P-256 key."""
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    tree.at(2).content = b"\x00" + key.sign(tree.at(0).encode(), ec.ECDSA(hashes.SHA256()))
+    return tree.encode()
