@@ -3,7 +3,7 @@
     purchases/<xid>/
       purchase.json           state and the facts that the receipt is judged by; nothing of the card
       invoice.p7s             as the merchant signed it
-      order-details.der  oi-data.der  dual-signature.p7s  pi-envelope.p7m
+      order-details.der  oi-data.der  dual-signature.p7s  pi-envelope.p7m  gateway-encryption.cer
       order.kwbp              the message as it is sent, the same bytes each time
       receipt.p7s  auth-res.p7s
       crls/                   the lists by which the receipt was judged
@@ -150,6 +150,8 @@ class Buyer:
         write_whole(folder / "oi-data.der", draft.oi_data)
         write_whole(folder / "dual-signature.p7s", signed)
         write_whole(folder / "pi-envelope.p7m", draft.pi_envelope)
+        gateway = checked.gateway.certificate.public_bytes(Encoding.DER)
+        write_whole(folder / "gateway-encryption.cer", gateway)
         write_whole(folder / _ORDER, draft.message(signed))
         _write_record(folder, draft.record(signed), PurchaseState.SIGNED, self._origin)
         return self.resume(checked.invoice.xid)
