@@ -71,7 +71,7 @@ class GatewayIdentity:
         return SealingSuite.OAEP_SHA256 if SealingSuite.OAEP_SHA256 in self.suites else self.suites[0]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _merchant(certificate: x509.Certificate) -> MerchantIdentity:
     try:
         data = MerchantData.from_certificate(certificate)

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kwbp import fields
 from kwbp.codes import AuthCode, ErrorCode
+from kwbp.coherence import carries_references
 from kwbp.common import (
     Draft,
     check_live,
@@ -47,11 +48,8 @@ def build_auth_res(
     :param masked_pan: `Pan.masked`.
     :raises ValueError: approval of an unverified order, or without `rc`, `stan`, `rrn` and `masked_pan`.
     """
-    if auth_code is AuthCode.APPROVED:
-        if not isinstance(request, VerifiedAuthReq):
-            raise ValueError("only a verified order can be approved")
-        if None in (rc, stan, rrn, masked_pan):
-            raise ValueError("an approval carries rc, stan, rrn and masked_pan")
+    if auth_code is AuthCode.APPROVED and not isinstance(request, VerifiedAuthReq):
+        raise ValueError("only a verified order can be approved")
     received = request.received if isinstance(request, VerifiedAuthReq) else request
     asked, invoice = received.request.body, received.invoice.body
     body = AuthResTBS(
@@ -77,6 +75,8 @@ def build_auth_res(
         ack_by=fields.to_time(ack_by),
         cap_token=cap_token,
     )
+    if not carries_references(body):
+        raise ValueError("an approval carries rc, stan, rrn and masked_pan")
     return Draft.of(CT_AUTH_RES, body, rrpid=body.rrpid, xid=body.xid)
 
 

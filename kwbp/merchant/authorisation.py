@@ -7,6 +7,7 @@ from datetime import datetime
 
 from kwbp import fields
 from kwbp.codes import AuthCode, ErrorCode, SaleKind
+from kwbp.coherence import carries_references
 from kwbp.common import (
     Draft,
     check_answer,
@@ -153,9 +154,8 @@ def check_auth_res(message: KwbpMessage, *, sent: SentAuthReq, trust: Trust, now
         "RRPID, XID, Chall-C and hDualSig must be those of the request",
     )
     require(body.amount == sent.amount, ErrorCode.AMOUNT_MISMATCH, "A4", "amount must be that of the request")
-    approved = body.auth_code is AuthCode.APPROVED
     require(
-        not approved or None not in (body.rc, body.stan, body.rrn, body.masked_pan),
+        carries_references(body),
         ErrorCode.DECODING_FAILURE,
         "A5",
         "an approval must carry rc, stan, rrn and maskedPan",
@@ -169,7 +169,7 @@ def check_auth_res(message: KwbpMessage, *, sent: SentAuthReq, trust: Trust, now
     )
     check_answer(received, body.date, asked=sent.sent_at, now=now, check="A7")
     require(
-        not approved or now <= instant(body.ack_by),
+        body.auth_code is not AuthCode.APPROVED or now <= instant(body.ack_by),
         ErrorCode.ACK_TIMEOUT,
         "A7",
         "an approval must still be open for acknowledgement",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode
+from kwbp.codes import ErrorCode
+from kwbp.coherence import claims_no_more, is_performed
 from kwbp.common import (
     Received,
     check_answer,
@@ -69,7 +70,13 @@ def check_receipt(message: KwbpMessage, *, purchase: PurchaseRecord, trust: Trus
     )
     require(receipt.h_oi_data == purchase.h_oi_data, ErrorCode.HASH_MISMATCH, "R3", "hOIData must be that of the order")
     _check_gateway_answer(answer, purchase, trust=trust, now=now)
-    return CheckedReceipt(receipt=receipt, auth_res=answer.body, paid=_is_paid(receipt, answer.body))
+    require(
+        claims_no_more(receipt, answer.body),
+        ErrorCode.INVOICE_MISMATCH,
+        "R6",
+        "completionCode and particularsOK must agree with the gateway's answer",
+    )
+    return CheckedReceipt(receipt=receipt, auth_res=answer.body, paid=is_performed(receipt))
 
 
 def _check_gateway_answer(
@@ -107,16 +114,3 @@ def _check_gateway_answer(
         "R5",
         "gateway's answer must be about this amount",
     )
-
-
-def _is_paid(receipt: ReceiptTBS, auth_res: AuthResTBS) -> bool:
-    """R6: the merchant may say less than the gateway (and give the money back), never more."""
-    performed = receipt.completion_code in (CompletionCode.AUTHORIZATION_PERFORMED, CompletionCode.CAPTURE_PERFORMED)
-    approved = auth_res.auth_code is AuthCode.APPROVED
-    require(
-        performed == receipt.particulars_ok and (approved or not performed),
-        ErrorCode.INVOICE_MISMATCH,
-        "R6",
-        "completionCode and particularsOK must agree with the gateway's answer",
-    )
-    return performed

@@ -1,0 +1,170 @@
+"""What a signing service asks before a key signs a protocol content: is it in form, and does it speak for this key?
+
+One function a content type: `(content, signer_certificate) -> None`, where `content` is the DER to be signed. It reads
+the content as strictly as its receiver will, reads the signed objects that the content carries along, and compares the
+party that the content names with the party that the certificate names. So a merchant's key cannot be talked into
+signing another merchant's invoice, nor the gateway's into an approval without references. Whether the statement is
+*true* is for the caller to know; no signature of an object inside is verified here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from cryptography import x509
+
+from kwbp.codes import ErrorCode
+from kwbp.coherence import carries_references, claims_no_more
+from kwbp.common import instant, read_envelope, read_signed, require
+from kwbp.errors import ProtocolError
+from kwbp.messages import (
+    AuthAckTBS,
+    AuthReqTBS,
+    AuthResTBS,
+    DualSigTBS,
+    ErrorTBS,
+    InvoiceReqTBS,
+    InvoiceTBS,
+    ReceiptTBS,
+)
+from kwbp.parties import MerchantIdentity, gateway_data
+from kwbp.structure import decode
+from pki.errors import CertificateError
+from pki.oids import (
+    CT_AUTH_ACK,
+    CT_AUTH_REQ,
+    CT_AUTH_RES,
+    CT_DUAL_SIGNATURE,
+    CT_ERROR,
+    CT_INVOICE,
+    CT_INVOICE_REQ,
+    CT_RECEIPT,
+)
+from pki.roles import Role, role_of
+
+Validator = Callable[[bytes, x509.Certificate], None]
+
+
+def validate_invoice_req(content: bytes, signer: x509.Certificate) -> None:
+    """InvoiceReqTBS, for a card's key. The content names no card, so only form and role are judged."""
+    _require_role(signer, Role.CARDHOLDER)
+    decode(InvoiceReqTBS, content)
+
+
+def validate_dual_signature(content: bytes, signer: x509.Certificate) -> None:
+    """DualSigTBS, for a card's key. The content names no card, so only form and role are judged."""
+    _require_role(signer, Role.CARDHOLDER)
+    decode(DualSigTBS, content)
+
+
+def validate_invoice(content: bytes, signer: x509.Certificate) -> None:
+    """InvoiceTBS names the merchant, certificate and acquirer of the key, and stands for some time."""
+    merchant = _merchant(signer)
+    invoice = decode(InvoiceTBS, content)
+    _require_invoice_of(merchant, invoice)
+    _require(instant(invoice.issued_at) < instant(invoice.not_after), "invoice must stand for some time")
+
+
+def validate_auth_req(content: bytes, signer: x509.Certificate) -> None:
+    """AuthReqTBS names the merchant of the key and asks for what the invoice and the order inside it say."""
+    merchant = _merchant(signer)
+    request = decode(AuthReqTBS, content)
+    invoice = read_signed(InvoiceTBS, CT_INVOICE, request.invoice)
+    dual = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, request.dual_sig).body
+    envelope = read_envelope(request.pi_envelope)
+    _require_invoice_of(merchant, invoice.body)
+    _require(
+        request.merchant_id == merchant.merchant_id and invoice.signer == signer,
+        "request and invoice must be the key's own merchant's",
+    )
+    _require(
+        (request.xid, request.amount, request.hod) == (invoice.body.xid, invoice.body.amount, invoice.body.hod),
+        "request must ask for what the invoice says",
+    )
+    _require(
+        (dual.xid, dual.amount, dual.invoice_hash, dual.h_oi_data, dual.h_pi_envelope)
+        == (request.xid, request.amount, invoice.digest, request.h_oi_data, envelope.digest),
+        "request must ask for what the buyer signed",
+    )
+
+
+def validate_auth_ack(content: bytes, signer: x509.Certificate) -> None:
+    """AuthAckTBS names the merchant of the key."""
+    merchant = _merchant(signer)
+    _require(decode(AuthAckTBS, content).merchant_id == merchant.merchant_id, "acknowledgement must name the merchant")
+
+
+def validate_receipt(content: bytes, signer: x509.Certificate) -> None:
+    """ReceiptTBS carries a gateway's answer about the merchant of the key, and claims no more than the answer says."""
+    merchant = _merchant(signer)
+    receipt = decode(ReceiptTBS, content)
+    answer = read_signed(AuthResTBS, CT_AUTH_RES, receipt.auth_res).body
+    _require(
+        (answer.merchant_id, answer.mer_cert_hash) == (merchant.merchant_id, merchant.cert_hash),
+        "answer in the receipt must name the merchant and its certificate",
+    )
+    _require(
+        (answer.xid, answer.chall_c) == (receipt.xid, receipt.chall_c),
+        "answer must be about the purchase of the receipt",
+    )
+    _require(claims_no_more(receipt, answer), "receipt must not claim more than the answer says")
+
+
+def validate_auth_res(content: bytes, signer: x509.Certificate) -> None:
+    """AuthResTBS names the gateway and acquirer of the key; an approval carries the network's references."""
+    _require_role(signer, Role.GATEWAY_SIGNING)
+    gateway = gateway_data(signer)
+    answer = decode(AuthResTBS, content)
+    _require(
+        (answer.gw_id, answer.acquirer_id) == (gateway.gateway_id, gateway.acquirer_bin),
+        "answer must name the gateway and its acquirer",
+    )
+    _require(carries_references(answer), "an approval must carry rc, stan, rrn and maskedPan")
+
+
+def validate_error(content: bytes, signer: x509.Certificate) -> None:
+    """ErrorTBS, for a merchant's, gateway's or card's key. It names no party."""
+    _require_role(signer, Role.MERCHANT, Role.GATEWAY_SIGNING, Role.CARDHOLDER)
+    decode(ErrorTBS, content)
+
+
+VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
+    {
+        CT_INVOICE_REQ: validate_invoice_req,
+        CT_INVOICE: validate_invoice,
+        CT_DUAL_SIGNATURE: validate_dual_signature,
+        CT_AUTH_REQ: validate_auth_req,
+        CT_AUTH_RES: validate_auth_res,
+        CT_AUTH_ACK: validate_auth_ack,
+        CT_RECEIPT: validate_receipt,
+        CT_ERROR: validate_error,
+    }
+)
+"""Every content type of the protocol. Each function raises ProtocolError: K1 or K4 for form, S1 for what it says."""
+
+
+def _require(condition: bool, detail: str) -> None:
+    require(condition, ErrorCode.ROLE_NOT_ALLOWED, "S1", detail)
+
+
+def _require_role(signer: x509.Certificate, *roles: Role) -> None:
+    try:
+        role = role_of(signer)
+    except CertificateError as error:
+        raise ProtocolError(ErrorCode.INVALID_CERTIFICATE, "S1", f"key has no role ({error.reason})") from None
+    _require(role in roles, f"{role} may not sign this content")
+
+
+def _merchant(signer: x509.Certificate) -> MerchantIdentity:
+    _require_role(signer, Role.MERCHANT)
+    return MerchantIdentity.of(signer)
+
+
+def _require_invoice_of(merchant: MerchantIdentity, invoice: InvoiceTBS) -> None:
+    _require(
+        (invoice.merchant_id, invoice.mer_cert_hash, invoice.acquirer_bin)
+        == (merchant.merchant_id, merchant.cert_hash, merchant.acquirer_bin),
+        "invoice must name the merchant, certificate and acquirer of the key",
+    )
