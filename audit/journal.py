@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from audit.entry import JsonValue, encode, timestamp
+from audit.entry import Entry, JsonValue, encode, timestamp
 from audit.errors import BrokenJournalError, JournalFailedError, JournalLockedError
 from audit.verify import Head, Verification, head_path, verify
 
@@ -57,14 +57,18 @@ class Journal:
         *,
         clock: Callable[[], datetime] = _utc_now,
         sync: Callable[[int], None] = os.fdatasync,
+        replay: Callable[[Entry], None] | None = None,
     ) -> Journal:
         """Opens the journal for writing, making it (mode 0600) where there is none.
 
         The whole file is verified first, against the head beside it. An unfinished last line, which a killed writer
         leaves and nobody was ever told of, is removed and noted as an entry `{"event": "journal.torn-tail", …}`.
 
-        `clock` gives aware times. `sync` puts a file descriptor's data on the disk. Raises BrokenJournalError for a
-        log that is not whole, JournalLockedError while another process (or another Journal) has it open.
+        `clock` gives aware times. `sync` puts a file descriptor's data on the disk. `replay` is given every entry that
+        is there, in order, so that whoever keeps state by the journal has it before the first append.
+
+        Raises BrokenJournalError for a log that is not whole, JournalLockedError while another process (or another
+        Journal) has it open.
         """
         beside = head_path(path)
         if not path.exists() and beside.exists():
@@ -74,7 +78,7 @@ class Journal:
             _lock(log, path)
             if os.fstat(log).st_size and not beside.exists():
                 raise BrokenJournalError(0, "head-missing", "the log is there, its head is not")
-            found = verify(path)
+            found = verify(path, replay=replay)
             if found.torn:
                 os.ftruncate(log, found.length)
             head = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -100,6 +104,11 @@ class Journal:
     def verify(path: Path, *, witnessed: Head | None = None) -> Verification:
         """See `audit.verify.verify`; needs no open journal and writes nothing."""
         return verify(path, witnessed=witnessed)
+
+    @property
+    def usable(self) -> bool:
+        """Whether entries can be appended: no write has failed and it is not closed."""
+        return self._failed is None
 
     @property
     def head(self) -> Head:

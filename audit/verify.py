@@ -8,7 +8,7 @@ rewrite every noted head is the business of witnesses, not of a hash chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -71,10 +71,11 @@ def read(path: Path) -> Iterator[Entry]:
             yield entry
 
 
-def verify(path: Path, *, witnessed: Head | None = None) -> Verification:
+def verify(path: Path, *, witnessed: Head | None = None, replay: Callable[[Entry], None] | None = None) -> Verification:
     """Checks the whole journal, and that it extends the head `witnessed`, by default the one noted beside it, if there.
 
-    Raises BrokenJournalError naming the first entry that is wrong.
+    `replay` is given every entry once it was checked, in order. Raises BrokenJournalError naming the first entry that
+    is wrong.
     """
     if not path.exists():
         raise BrokenJournalError(0, "journal-missing", "there is no such file")
@@ -88,7 +89,10 @@ def verify(path: Path, *, witnessed: Head | None = None) -> Verification:
             if not line.endswith(b"\n"):
                 torn = line
                 break
-            prev = decode(line[:-1], index=count, prev=prev).hash
+            entry = decode(line[:-1], index=count, prev=prev)
+            prev = entry.hash
+            if replay is not None:
+                replay(entry)
             count += 1
             length += len(line)
             if witnessed is not None and count == witnessed.count:

@@ -116,6 +116,7 @@ class Template(BaseModel):
     token: Literal["root", "ca", "gateway", "merchants"]
     algorithm: Algorithm
     purpose: Purpose
+    holds: frozenset[Role] = frozenset()
     issues: frozenset[Role] = frozenset()
     content_types: tuple[str, ...] = Field(default=(), description="names of `pki.oids`, such as id-kwbp-ct-invoice")
     creators: tuple[Pattern, ...] = Field(min_length=1)
@@ -126,6 +127,8 @@ class Template(BaseModel):
     def _consistent(self) -> Template:
         if self.algorithm not in _ALGORITHMS[self.purpose]:
             raise ValueError(f"a key for {self.purpose} is one of {sorted(_ALGORITHMS[self.purpose])}")
+        if bool(self.holds) != self.is_pair:
+            raise ValueError("a key pair, and no secret key, names the roles of its certificates")
         if bool(self.issues) != (self.purpose is Purpose.CA):
             raise ValueError("a CA key, and no other, names the roles it issues")
         if bool(self.content_types) != (self.purpose is Purpose.CMS):
@@ -174,6 +177,10 @@ class Template(BaseModel):
         if owner is None:
             return tuple(pattern for pattern in patterns if _PLACEHOLDER not in pattern)
         return tuple(pattern.replace(_PLACEHOLDER, owner) for pattern in patterns)
+
+    def users(self, owner: str | None) -> tuple[str, ...]:
+        """The caller patterns of those who use a key that belongs to `owner`, for whatever it does."""
+        return tuple(dict.fromkeys(each for kind in _OPERATIONS[self.purpose] for each in self.allowed(kind, owner)))
 
     def permits(self, caller: str, operation: Operation, owner: str | None) -> bool:
         """Whether `caller` (`kind:name`, or `ceremony`) may ask `operation` of a key that belongs to `owner`."""

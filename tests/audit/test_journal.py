@@ -36,6 +36,13 @@ def test_a_reopened_journal_goes_on_where_it_ended(written: Path) -> None:
     assert verify(written).head.count == 6
 
 
+def test_what_is_there_is_replayed_in_order_when_it_is_opened(written: Path) -> None:
+    replayed: list[object] = []
+    with Journal.open(written, replay=lambda entry: replayed.append(entry.entry["key"])):
+        pass
+    assert replayed == [f"key-{number}" for number in range(5)]
+
+
 def test_only_the_owner_may_read_it(journal: Journal, path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(head_path(path).stat().st_mode) == 0o600
@@ -114,8 +121,10 @@ def test_after_a_failed_sync_nothing_is_recorded_until_it_is_opened_anew(path: P
     journal = Journal.open(path, sync=disk)
     journal.append({"number": 0})
     broken = True
+    assert journal.usable
     with pytest.raises(JournalFailedError, match="Input/output error"):
         journal.append({"number": 1})
+    assert not journal.usable
     broken = False
     with pytest.raises(JournalFailedError):
         journal.append({"number": 2})

@@ -31,6 +31,7 @@ def _template(**changes: Any) -> Template:
         "token": "merchants",
         "algorithm": "ec-p256",
         "purpose": "cms",
+        "holds": ["merchant"],
         "content_types": ["id-kwbp-ct-invoice"],
         "creators": ["service:operator"],
         "callers": ["merchant:{owner}"],
@@ -70,6 +71,14 @@ def test_only_ceremonies_touch_the_root_token() -> None:
 def test_every_role_of_the_hierarchy_is_issued_by_exactly_one_template() -> None:
     issued = [role for template in TEMPLATES.values() for role in template.issues]
     assert sorted(issued) == sorted(Role)
+
+
+def test_a_key_carries_certificates_of_a_role_that_fits_its_purpose() -> None:
+    for template in TEMPLATES.values():
+        authority = {PROFILES[role].is_ca for role in template.holds}
+        assert authority == ({template.purpose is Purpose.CA} if template.is_pair else set())
+        for role in template.issues:
+            assert PROFILES[role].issuer in template.holds
 
 
 def test_a_key_that_issues_leaves_issues_no_authorities() -> None:
@@ -138,6 +147,8 @@ def test_a_wildcard_matches_names_of_its_kind_only() -> None:
         {"purpose": "raw"},
         {"purpose": "ca"},
         {"issues": ["merchant"]},
+        {"holds": []},
+        {"holds": ["shopkeeper"]},
         {"content_types": []},
         {"content_types": ["id-kwbp-ct-unheardOf"]},
         {"content_types": ["id-kwbp-cp-service"]},  # a policy is no content

@@ -1,0 +1,53 @@
+"""The vault as one caller sees it: `hsm_service.service.SigningService` in this process, for ceremonies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hsm_service.request import compose_request
+from hsm_service.service import KeyInfo
+from runtime.secrets import Secret
+
+if TYPE_CHECKING:
+    from hsm_service.vault import Vault
+
+
+class BoundVault:
+    """A vault and the caller who uses it. Opens and closes nothing."""
+
+    def __init__(self, vault: Vault, caller: str) -> None:
+        self._vault = vault
+        self._caller = caller
+
+    def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
+        return self._vault.generate_key(self._caller, name, template, owner=owner)
+
+    def import_zone_key(self, name: str, template: str, components: Sequence[Secret]) -> KeyInfo:
+        """Load a zone key from its components; see `Vault.import_zone_key`. Not offered over the network."""
+        return self._vault.import_zone_key(self._caller, name, template, components)
+
+    def describe_key(self, name: str) -> KeyInfo:
+        return self._vault.describe_key(self._caller, name)
+
+    def list_keys(self) -> list[KeyInfo]:
+        return self._vault.list_keys(self._caller)
+
+    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
+        info = compose_request(subject, san_uris, self.describe_key(name))
+        return self._vault.sign_request(self._caller, name, info).signed
+
+    def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
+        self._vault.attach_certificate(self._caller, name, chain)
+
+    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
+        return self._vault.sign_certificate(self._caller, name, tbs).signed
+
+    def sign_crl(self, name: str, tbs: bytes) -> bytes:
+        return self._vault.sign_crl(self._caller, name, tbs).signed
+
+    def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
+        return self._vault.sign_cms(self._caller, name, content_type, content).signed
+
+    def attest_key(self, name: str) -> bytes:
+        return self._vault.attest_key(self._caller, name).signed

@@ -1,0 +1,90 @@
+"""What the token boundary offers: one interface, in this process (`Vault.as_caller`) and over the network (`client`).
+
+This module knows neither tokens nor HTTP, so that whoever calls the service depends on neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+SignKind = Literal["certificate", "crl", "cms", "request"]
+
+
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A key as its callers see it. Bytes are base64 in JSON.
+
+    `public_key` is the DER SubjectPublicKeyInfo, empty for a secret key; `attributes` what the token says about its
+    protection (PKCS#11 names in lower case); `uses` how often the token was called with it; `content_types` the dotted
+    OIDs it signs; `callers` the patterns of those who use it; `certificate_chain` DER, its own first, without the root;
+    `unusable` why it does not serve although it is enabled, if so.
+    """
+
+    name: str
+    version: int
+    template: str
+    purpose: str
+    algorithm: str
+    token: str
+    owner: str | None
+    state: str
+    created: str
+    public_key: bytes
+    attributes: dict[str, bool]
+    uses: int
+    content_types: tuple[str, ...]
+    callers: tuple[str, ...]
+    certificate_chain: tuple[bytes, ...]
+    unusable: str | None = None
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer: which key signed, and how; the number of the record in the audit journal; the signed object (DER)."""
+
+    key: str
+    version: int
+    algorithm: str
+    log_index: int
+    signed: bytes
+
+
+class SigningService(Protocol):
+    """The token boundary, for one caller. Every method raises `runtime.problems.Problem` when it refuses or cannot."""
+
+    def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
+        """Make a key pair or an AES key in the template's token; `owner` where the template's keys have one."""
+        ...
+
+    def describe_key(self, name: str) -> KeyInfo:
+        """The version in use of a key."""
+        ...
+
+    def list_keys(self) -> list[KeyInfo]:
+        """Every version of every key that this caller may use or manage."""
+        ...
+
+    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
+        """PKCS#10 request (DER) of the key for `subject` (DER Name), with `san_uris` as requested subjectAltName."""
+        ...
+
+    def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
+        """Give the key its certificate: DER, the key's own first, then its issuers without the root."""
+        ...
+
+    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
+        """TBSCertificate in, Certificate out (DER)."""
+        ...
+
+    def sign_crl(self, name: str, tbs: bytes) -> bytes:
+        """TBSCertList in, CertificateList out (DER)."""
+        ...
+
+    def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
+        """Content (DER) of the dotted OID `content_type` in, ContentInfo with SignedData and chain out (DER)."""
+        ...
+
+    def attest_key(self, name: str) -> bytes:
+        """SignedData (DER) of the attestation key over what the token says about the key."""
+        ...
