@@ -117,7 +117,7 @@ def _check_request(purpose: Purpose, entry: CsrDigest, der: bytes, rule: KeyRule
     try:
         key = parse_csr(der).public_key()
     except CsrError as error:
-        found.add(_rule_of(error, der, rule), f"the {purpose} request: {error.detail}")
+        found.add(rule_of_csr_error(error, der, rule), f"the {purpose} request: {error.detail}")
         return
     if sha256(der) != entry.sha256 or spki_sha256(key) != entry.spki_sha256:
         found.add(Rule.APP_CSR, f"the {purpose} request is not the one that the revision names")
@@ -127,7 +127,8 @@ def _check_request(purpose: Purpose, entry: CsrDigest, der: bytes, rule: KeyRule
         found.add(Rule.KEY_SIZE, "an encryption key is an RSA key: orders are sealed with RSAES-OAEP")
 
 
-def _rule_of(error: CsrError, der: bytes, rule: KeyRule) -> Rule:
+def rule_of_csr_error(error: CsrError, der: bytes, rule: KeyRule) -> Rule:
+    """The rule that a request breaks which `pki.csr.parse_csr` refused with `error`; `der` are the bytes it read."""
     if error.reason == "bad_signature":
         return Rule.APP_POP
     if error.reason == "weak_key":

@@ -10,7 +10,11 @@ from enum import StrEnum
 
 
 class Rule(StrEnum):
-    """Rule ids; `Pack.clause` gives the CPS section of each."""
+    """Rule ids; `Pack.clause` gives the CPS section of each.
+
+    The RA alone can see `APP-DUPLICATE` and the `ID-` rules, which compare a case with registers; the others are judged
+    by `cps.decide`.
+    """
 
     # the pack
     PACK_PIN = "PACK-PIN"
@@ -19,6 +23,10 @@ class Rule(StrEnum):
     APP_CSR = "APP-CSR"
     APP_POP = "APP-POP"
     APP_SIGNAL = "APP-SIGNAL"
+    APP_DUPLICATE = "APP-DUPLICATE"
+    ID_IBAN = "ID-IBAN"
+    ID_PERSON = "ID-PERSON"
+    ID_ACQUIRER = "ID-ACQUIRER"
     NAME_FORM = "NAME-FORM"
     NAME_FORBIDDEN = "NAME-FORBIDDEN"
     # keys
