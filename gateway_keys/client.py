@@ -1,0 +1,80 @@
+"""The gateway's way to its token operations: the HSM service over mutual TLS.
+
+Refusals come as `runtime.problems.Problem`: `order-refused` (422, `clause` names the check, `code` the protocol's error
+code) while the order was still sealed, `decoding-failure` (422) from its opening on, 503 for the token's trouble.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from gateway_keys import wire
+from gateway_keys.opened import OpenedOrder
+from runtime.client import raise_problem
+from runtime.problems import Problem
+from shetab.types import Cvv2, Expiry, Pan
+
+__all__ = ["GatewayKeysClient", "OpenedOrder"]
+
+_T = TypeVar("_T")
+
+
+class GatewayKeysClient:
+    """Asynchronous client; `transport` is an httpx client of the HSM service with the gateway's certificate."""
+
+    def __init__(self, transport: httpx.AsyncClient) -> None:
+        self._transport = transport
+
+    async def open_order(self, pi_envelope: bytes, dual_signature: bytes, hod: bytes) -> OpenedOrder:
+        """Have a buyer's order opened (KWBP G8 to G10).
+
+        :param pi_envelope: DER AuthEnvelopedData. :param dual_signature: DER SignedData. :param hod: 32 bytes.
+        :raises Problem: `order-refused`, `decoding-failure`, or the service's trouble.
+        """
+        request = wire.OpenOrderRequest(pi_envelope=pi_envelope, dual_signature=dual_signature, hod=hod)
+        answer = await self._ask(wire.OPEN_ORDER, request, wire.OpenOrderAnswer)
+        return OpenedOrder(
+            pan=Pan.parse(answer.pan),
+            expiry=Expiry.parse(answer.expiry),
+            cvv2=None if answer.cvv2 is None else Cvv2.parse(answer.cvv2),
+            pin_block=answer.pin_block,
+            pan_sealed=answer.pan_sealed,
+            masked_pan=answer.masked_pan,
+        )
+
+    async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
+        """The PAN that was sealed for the order `xid` (20 bytes), for its reversal.
+
+        :raises Problem: `decoding-failure` if the blob is not of this order.
+        """
+        request = wire.UnsealPanRequest(xid=xid, pan_sealed=blob)
+        return Pan.parse((await self._ask(wire.UNSEAL_PAN, request, wire.UnsealPanAnswer)).pan)
+
+    async def mac(self, data: bytes) -> bytes:
+        """The MAC of an ISO 8583 message, 8 bytes."""
+        return (await self._ask(wire.GENERATE_MAC, wire.GenerateMacRequest(data=data), wire.GenerateMacAnswer)).mac
+
+    async def verify_mac(self, data: bytes, mac: bytes) -> bool:
+        """Whether `mac` is the MAC of `data`."""
+        request = wire.VerifyMacRequest(data=data, mac=mac)
+        return (await self._ask(wire.VERIFY_MAC, request, wire.VerifyMacAnswer)).valid
+
+    async def _ask(self, path: str, request: msgspec.Struct, answer: type[_T]) -> _T:
+        try:
+            response = await self._transport.post(
+                path, content=msgspec.json.encode(request), headers={"content-type": "application/json"}
+            )
+        except httpx.TransportError as error:
+            raise Problem(503, "hsm-unreachable", f"the HSM service does not answer: {type(error).__name__}") from None
+        content = raise_problem(response).content
+        decoded: _T | None = None
+        with contextlib.suppress(msgspec.DecodeError):
+            decoded = msgspec.json.decode(content, type=answer)
+        # Raised out here, because the decoder's exception would keep the answer, and with it card data, as context.
+        if decoded is None:
+            raise Problem(502, "unreadable-answer", "the HSM service gave an answer of another form")
+        return decoded

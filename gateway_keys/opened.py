@@ -1,0 +1,23 @@
+"""What the gateway may see of an opened order; the same on both sides of the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shetab.types import Cvv2, Expiry, Pan
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedOrder:
+    """Card data for one message to the switch.
+
+    The PIN is in `pin_block` alone: 8 bytes, ISO 9564-1 format 3 under the zone PIN key. `pan_sealed` gives the PAN
+    back to `unseal_pan` for this XID: it may be stored for a reversal, and `masked_pan` too; the rest may not.
+    """
+
+    pan: Pan
+    expiry: Expiry
+    cvv2: Cvv2 | None
+    pin_block: bytes | None
+    pan_sealed: bytes
+    masked_pan: str

@@ -1,0 +1,146 @@
+"""Opening a buyer's order inside the token boundary (KWBP G8 to G10), for a gateway that is not taken at its word.
+
+The process that asks has checked the order already; it is also the process that faces the network. So nothing is opened
+here before the signature, the path of the cardholder's certificate, and every hash and name that binds the envelope to
+this gateway have been verified once more. No private key is used until then (threats 8, 23, 24, 40). Whether a
+certificate is revoked is left to the gateway, which fetches the lists.
+
+From the moment of opening on there is one failure, whatever the cause: a tag, a hash, a commitment that is wrong look
+alike, so that the answer tells nothing about what was sealed. Clear card data lives in local variables of `open_order`
+alone; the PIN leaves it as an ISO 9564-1 block under the zone PIN key, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+
+from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
+from gateway_keys.opened import OpenedOrder
+from hsm_service.errors import DecodingFailure
+from hsm_service.keys import KeyRef
+from hsm_service.tokens import Token
+from kwbp.errors import ProtocolError, SealedContentError
+from kwbp.gateway import GatewayIdentity, OpenedCard, VerifiedOrder, check_opened, check_sealed_order
+from pki.path import Trust
+from shetab import pin_block
+from shetab.errors import ShetabError
+from shetab.pin_block import PinBlockFormat
+from shetab.types import Pan
+
+MAC_BYTES: Final = 8
+"""DE 64/128 and the dialect: the first half of the CMAC."""
+_PAN_CONTEXT: Final = b"kwbp-pan-v1"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKeys:
+    """The keys that opening an order needs, all in one token; `certificate` is that of the decryption key."""
+
+    token: Token
+    encryption: KeyRef
+    vault: KeyRef
+    zone_pin: KeyRef
+    certificate: x509.Certificate
+
+
+def open_order(
+    pi_envelope: bytes,
+    dual_signature: bytes,
+    hod: bytes,
+    *,
+    keys: OrderKeys,
+    trust: Trust,
+    now: datetime,
+    accepts_bin: Callable[[str], bool],
+) -> OpenedOrder:
+    """Verify, open, and re-seal what must not be seen.
+
+    :param pi_envelope: DER AuthEnvelopedData. :param dual_signature: DER SignedData over DualSigTBS.
+    :param hod: hash of the order description as the merchant stated it, 32 bytes (G9 compares it with the sealed one).
+    :param trust: pinned root and known CA certificates; revocation lists are not consulted.
+    :param accepts_bin: whether the issuer of a card, by its first six digits, is served (G10).
+    :raises OrderRefusedError: G1, G6 or G7; no private key was used.
+    :raises DecodingFailedError: G8, G9 or G10; the same for every cause.
+    :raises HsmError: the token's trouble.
+    """
+    order = _verify(pi_envelope, dual_signature, hod, keys, trust, now)
+    card = _open(order, keys, accepts_bin, now)
+    block = None
+    if card.pin2 is not None:
+        clear = pin_block.build(PinBlockFormat.FORMAT_3, card.pin2, card.pan, rng=keys.token.random)
+        block = keys.token.des3_ecb_encrypt(keys.zone_pin, clear)
+    return OpenedOrder(
+        pan=card.pan,
+        expiry=card.expiry,
+        cvv2=card.cvv2,
+        pin_block=block,
+        pan_sealed=seal_pan(keys.token, keys.vault, order.dual.xid, card.pan),
+        masked_pan=card.pan.masked,
+    )
+
+
+def seal_pan(token: Token, vault: KeyRef, xid: bytes, pan: Pan) -> bytes:
+    """The PAN under the vault key, bound to its order: AES-GCM, additional data `kwbp-pan-v1` ‖ XID."""
+    return token.aes_gcm_encrypt(vault, pan.reveal().encode("ascii"), _PAN_CONTEXT + xid)
+
+
+def unseal_pan(token: Token, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:
+    """The PAN that was sealed for the order `xid`.
+
+    :raises BlobError: the blob is not one of this key for this XID.
+    """
+    pan = None
+    with contextlib.suppress(DecodingFailure, ShetabError, UnicodeDecodeError):
+        pan = Pan.parse(token.aes_gcm_decrypt(vault, blob, _PAN_CONTEXT + xid).decode("ascii"))
+    # Raised out here, so that no exception that has seen the PAN is its context.
+    if pan is None:
+        raise BlobError
+    return pan
+
+
+def message_mac(token: Token, zone_mac: KeyRef, data: bytes) -> bytes:
+    """The MAC of an ISO 8583 message: AES-CMAC (RFC 4493) under the zone MAC key, first 8 bytes."""
+    return token.aes_cmac(zone_mac, data)[:MAC_BYTES]
+
+
+def _verify(
+    pi_envelope: bytes, dual_signature: bytes, hod: bytes, keys: OrderKeys, trust: Trust, now: datetime
+) -> VerifiedOrder:
+    try:
+        return check_sealed_order(
+            dual_signature,
+            pi_envelope,
+            hod,
+            gateway=GatewayIdentity.of(keys.certificate),
+            trust=trust,
+            now=now,
+            check_revocation=False,
+        )
+    except ProtocolError as error:
+        raise OrderRefusedError(error.check, error.code, error.detail) from None
+
+
+def _open(order: VerifiedOrder, keys: OrderKeys, accepts_bin: Callable[[str], bool], now: datetime) -> OpenedCard:
+    envelope = order.envelope
+    try:
+        plaintext = keys.token.unwrap_and_decrypt_gcm(
+            keys.encryption,
+            envelope.suite,
+            envelope.encrypted_key,
+            envelope.nonce,
+            envelope.ciphertext,
+            envelope.tag,
+        )
+        return check_opened(plaintext, order, accepts_bin=accepts_bin, now=now)
+    except DecodingFailure:
+        cause = "G8 decodingFailure"
+    except SealedContentError as error:
+        cause = f"{error.check} {error.code.protocol_name}"
+    # Outside the except clause: what is raised there would carry the frames that hold the plaintext as its context.
+    raise DecodingFailedError(cause)

@@ -1,0 +1,80 @@
+"""The bodies of the gateway-keys API: JSON, bytes as base64. Shared by the plug-in and its client.
+
+Card data crosses here, between two processes over mutual TLS; therefore no structure shows its fields.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+OPEN_ORDER: Final = "/v1/gateway/orders:open"
+UNSEAL_PAN: Final = "/v1/gateway/pans:unseal"
+GENERATE_MAC: Final = "/v1/gateway/macs:generate"
+VERIFY_MAC: Final = "/v1/gateway/macs:verify"
+
+MAX_BODY: Final = 1_048_576
+"""Bytes of a request: an order's two objects are at most 256 KiB each, in base64."""
+
+
+class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class OpenOrderRequest(_Message, frozen=True):
+    """`pi_envelope` and `dual_signature` DER, `hod` 32 bytes."""
+
+    pi_envelope: bytes
+    dual_signature: bytes
+    hod: bytes
+
+
+class OpenOrderAnswer(_Message, frozen=True):
+    """`pan`, `expiry` (YYMM, Jalali) and `cvv2` in clear; `pin_block` 8 bytes; `pan_sealed` for `pans:unseal`."""
+
+    pan: str
+    expiry: str
+    cvv2: str | None
+    pin_block: bytes | None
+    pan_sealed: bytes
+    masked_pan: str
+
+
+class UnsealPanRequest(_Message, frozen=True):
+    """`xid` 20 bytes, `pan_sealed` as it was given."""
+
+    xid: bytes
+    pan_sealed: bytes
+
+
+class UnsealPanAnswer(_Message, frozen=True):
+    """The PAN in clear."""
+
+    pan: str
+
+
+class GenerateMacRequest(_Message, frozen=True):
+    """`data`: the ISO 8583 message up to its MAC."""
+
+    data: bytes
+
+
+class GenerateMacAnswer(_Message, frozen=True):
+    """`mac` 8 bytes."""
+
+    mac: bytes
+
+
+class VerifyMacRequest(_Message, frozen=True):
+    """`data` and the `mac` that came with it."""
+
+    data: bytes
+    mac: bytes
+
+
+class VerifyMacAnswer(_Message, frozen=True):
+    """Whether the MAC is right."""
+
+    valid: bool

@@ -1,0 +1,78 @@
+"""A gateway token with its four keys, and a PKI whose gateway certificate is on the token's own key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from gateway_keys import zone_keys
+from gateway_keys.orders import OrderKeys
+from hsm_service.keys import KeyRef, Usage
+from hsm_service.private_key import TokenRsaPrivateKey
+from hsm_service.tokens import Token
+from pki.cms_enveloped import SealingSuite, seal
+from pki.path import Trust
+from runtime.settings import Home
+from tests.support.pki_factory import PkiFactory
+from tests.support.sealed_orders import OrderMaker
+from tests.support.softhsm import opened, provisioned_home
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    home = provisioned_home(tmp_path_factory.mktemp("gateway-keys"))
+    zone_keys.make_components(home.secrets)
+    return home
+
+
+@pytest.fixture(scope="module")
+def home_secrets(home: Home) -> Path:
+    return home.secrets
+
+
+@pytest.fixture(scope="module")
+def token(home: Home) -> Iterator[Token]:
+    with opened(home, "gateway") as token:
+        yield token
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The gateway's side: its keys in the token and the PKI around it."""
+
+    keys: OrderKeys
+    zone_mac: KeyRef
+    pki: PkiFactory
+    trust: Trust
+    orders: OrderMaker
+
+    def uses(self) -> int:
+        """How often any private or secret key of the gateway was used."""
+        token = self.keys.token
+        return sum(token.uses(ref) for ref in token.keys())
+
+
+@pytest.fixture(scope="module")
+def gateway(token: Token, home: Home) -> Gateway:
+    encryption, _public = token.generate_rsa("gateway-encryption", 3072, usage=Usage.OPEN)
+    refs = {
+        zone_key.name: token.import_zone_key(
+            zone_key.name, zone_key.kind, zone_keys.read_components(home.secrets, zone_key), usage=zone_key.usage
+        )
+        for zone_key in zone_keys.ZONE_KEYS
+    }
+    pki = PkiFactory()
+    in_token = TokenRsaPrivateKey(token, encryption)
+    certificate = pki.gateway_encryption(key=in_token, suites=("oaep-sha1",)).certificate
+    keys = OrderKeys(token, encryption, token.generate_aes("gateway-vault"), refs["zone-pin"], certificate)
+    trust = Trust(anchors=(pki.root.certificate,))
+    return Gateway(keys, refs["zone-mac"], pki, trust, OrderMaker(pki, certificate, seal_with_our_library))
+
+
+def seal_with_our_library(plaintext: bytes, recipient: x509.Certificate) -> bytes:
+    return seal(plaintext, recipient, SealingSuite.OAEP_SHA1, rng=os.urandom)

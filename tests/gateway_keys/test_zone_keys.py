@@ -1,0 +1,86 @@
+"""The zone-key ceremony: components in files, keys in the token, the same keys at the other end."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from gateway_keys.errors import ZoneKeyError
+from gateway_keys.zone_keys import (
+    ZONE_KEYS,
+    ZONE_MAC,
+    ZONE_PIN,
+    check_value,
+    make_components,
+    read_components,
+)
+from runtime.secrets import Secret, SecretFileError
+from shetab.zone_keys import aes_kcv, combine, tdes_kcv
+from tests.gateway_keys.conftest import Gateway
+
+
+def test_each_custodian_gets_a_file_of_his_own(tmp_path: Path) -> None:
+    written = make_components(tmp_path)
+    assert [path.name for path in written] == [
+        "zone-pin-component-1",
+        "zone-pin-component-2",
+        "zone-mac-component-1",
+        "zone-mac-component-2",
+    ]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
+    assert len({path.read_bytes() for path in written}) == len(written)
+
+
+def test_a_second_ceremony_keeps_the_components(tmp_path: Path) -> None:
+    paths = make_components(tmp_path)
+    before = [path.read_bytes() for path in paths]
+    assert make_components(tmp_path) == ()
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_one_component_says_nothing_about_the_key(tmp_path: Path) -> None:
+    make_components(tmp_path)
+    for zone_key in ZONE_KEYS:
+        parts = [each.reveal() for each in read_components(tmp_path, zone_key)]
+        assert combine(parts) not in parts
+
+
+def test_the_token_holds_the_key_of_the_components(gateway: Gateway, home_secrets: Path) -> None:
+    token = gateway.keys.token
+    pin, mac = (combine([part.reveal() for part in read_components(home_secrets, each)]) for each in ZONE_KEYS)
+    assert check_value(token, gateway.keys.zone_pin) == tdes_kcv(pin)
+    assert check_value(token, gateway.zone_mac) == aes_kcv(mac)
+    assert token.attributes(gateway.keys.zone_pin).imported
+
+
+def test_a_missing_component_names_its_file(tmp_path: Path) -> None:
+    make_components(tmp_path)
+    ZONE_MAC.files(tmp_path)[1].unlink()
+    assert len(read_components(tmp_path, ZONE_PIN)) == 2
+    with pytest.raises(ZoneKeyError, match="zone-mac-component-2 is missing"):
+        read_components(tmp_path, ZONE_MAC)
+
+
+@pytest.mark.parametrize("content", ["", "00" * 16, "AB" * 15, "AB" * 17, "XY" * 16])
+def test_a_malformed_component_is_refused_without_showing_it(tmp_path: Path, content: str) -> None:
+    make_components(tmp_path)
+    ZONE_PIN.files(tmp_path)[0].write_text(content)
+    with pytest.raises(ZoneKeyError, match="zone-pin-component-1") as refusal:
+        read_components(tmp_path, ZONE_PIN)
+    assert not content or content not in str(refusal.value)
+
+
+def test_a_component_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    make_components(tmp_path)
+    ZONE_PIN.files(tmp_path)[0].chmod(0o640)
+    with pytest.raises(SecretFileError, match="0640"):
+        read_components(tmp_path, ZONE_PIN)
+
+
+def test_components_do_not_print(tmp_path: Path) -> None:
+    make_components(tmp_path)
+    component = read_components(tmp_path, ZONE_PIN)[0]
+    assert isinstance(component, Secret)
+    assert component.reveal().hex() not in repr(component)
