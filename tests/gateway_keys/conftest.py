@@ -53,8 +53,8 @@ class Gateway:
 
     def uses(self) -> int:
         """How often any private or secret key of the gateway was used."""
-        token = self.keys.token
-        return sum(token.uses(ref) for ref in token.keys())
+        keys = self.keys
+        return sum(keys.token.uses(ref) for ref in (keys.encryption, keys.vault, keys.zone_pin, self.zone_mac))
 
 
 @pytest.fixture(scope="module")
