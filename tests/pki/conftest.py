@@ -8,10 +8,7 @@ import pytest
 
 from pki import oids
 from pki.path import Trust
-from tests.support.pki_factory import Credential, PkiFactory, rsa_key
-
-CONTENT = bytes.fromhex("3006020102020103")
-"""Some DER that is signed and sealed."""
+from tests.support.pki_factory import CONTENT, Credential, PkiFactory, rsa_key
 
 
 @pytest.fixture(scope="session")

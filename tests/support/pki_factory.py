@@ -45,6 +45,8 @@ NOW: Final = datetime(2026, 3, 21, 12, 0, 0, tzinfo=UTC)
 DAY: Final = timedelta(days=1)
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 IBAN: Final = "IR570560123456789012345678"
+CONTENT: Final = bytes.fromhex("3006020102020103")
+"""Some DER to sign or seal where nobody reads it."""
 CPS_URI: Final = "https://pki.example/cps/1.0.0"
 
 
