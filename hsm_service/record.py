@@ -28,10 +28,14 @@ Fields = Mapping[str, JsonValue]
 
 
 class Outcome:
-    """What an operation came to; set `output_sha256` (hex) before it ends. `index` is the number of its record then."""
+    """What an operation came to; set `output_sha256` (hex) before it ends. `index` is the number of its record then.
+
+    `cause`, if set, is recorded with a failure: what the caller is not told, because it would be an oracle.
+    """
 
     def __init__(self) -> None:
         self.output_sha256: str | None = None
+        self.cause: str | None = None
         self.index = -1
 
 
@@ -92,7 +96,8 @@ class Recorder:
         except Exception as error:
             problem = _problem(error)
             reason = problem.type if problem is not None else "internal"
-            self._append({"event": OUTCOME, "intent": intent, "result": FAILED, "reason": reason})
+            cause: Fields = {"cause": outcome.cause} if outcome.cause is not None else {}
+            self._append({**cause, "event": OUTCOME, "intent": intent, "result": FAILED, "reason": reason})
             self._give_back(claim)
             if problem is None or problem is error:
                 raise

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -407,6 +408,13 @@ class Vault:
         recorded: dict[str, JsonValue] = {**(fields or {}), "keys": labels}
         with self._recorder.operation(what, caller, digest, recorded) as outcome:
             yield Running(lent, outcome)
+
+    def refusals(
+        self, caller: str, what: str, keys: Sequence[str], *, input_sha256: bytes | None
+    ) -> AbstractContextManager[None]:
+        """Records a Problem raised inside as a plug-in's refusal of `what`, before anything was done."""
+        digest = input_sha256.hex() if input_sha256 is not None else None
+        return self._recorder.refusals(what, caller, keys, digest)
 
     def key(self, name: str) -> Key:
         """A key with its certificates, whoever asks: for plug-ins, which check input against it. Problem 404."""
