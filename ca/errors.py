@@ -143,7 +143,7 @@ class UnknownCertificateError(CaError):
     reason = "unknown-certificate"
 
 
-class RevocationRefusedError(CaError):
+class RevocationRefusedError(_Findings):
     reason = "revocation-refused"
 
 

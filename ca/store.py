@@ -15,11 +15,12 @@ from typing import Any, Final, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Engine, Row, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ca import tables
 from ca.errors import KeyRefusedError, StoreError, UnknownCertificateError
+from cps.application import KnownKeys
 from pki.keys import spki_sha256
 from pki.names import common_name, identity_uris, parse_identity
 
@@ -221,28 +222,27 @@ class Store:
         return record
 
     def abandon_intent(self, intent: Intent, reason: str, now: datetime, *, may_be_signed: bool) -> None:
-        """End an open intent without a certificate.
+        """End an open intent without a certificate, and free its key.
 
         If the token may have signed it (`may_be_signed`), a certificate that nobody has seen may exist: its serial goes
-        on the next CRL and its key stays claimed. Otherwise the key is free again.
+        on the next CRL.
         """
+        claims = tables.certified_keys.c
         with self._engine.begin() as db:
             self._end(db, intent, "abandoned", reason, now)
+            db.execute(
+                delete(tables.certified_keys).where(claims.issuer == intent.issuer, claims.serial == intent.serial)
+            )
             if may_be_signed:
                 db.execute(
                     insert(tables.revocations).values(
                         issuer=intent.issuer,
                         serial=intent.serial,
                         reason="unspecified",
-                        revoked_at=now,
+                        revoked_at=now.replace(microsecond=0),
                         ordered_by="service:ca",
                         published=False,
                     )
-                )
-            else:
-                claims = tables.certified_keys.c
-                db.execute(
-                    delete(tables.certified_keys).where(claims.issuer == intent.issuer, claims.serial == intent.serial)
                 )
 
     @staticmethod
@@ -318,11 +318,28 @@ class Store:
         with self._engine.begin() as db:
             return [CertificateRecord(**row._mapping) for row in db.execute(query).all()]
 
-    def is_denylisted(self, spki: str) -> bool:
-        """Whether a key (SHA-256 of its SPKI, hexadecimal) was reported compromised."""
+    def known_keys(self, keys: Iterable[bytes], *, application_id: str) -> KnownKeys:
+        """What is on record about keys (SHA-256 of SPKI): certified in another case than this one, denylisted."""
+        wanted = [key.hex() for key in keys]
+        claims, intents, cases = tables.certified_keys, tables.intents, tables.dossiers
+        certified = (
+            select(claims.c.spki_sha256)
+            .select_from(
+                claims.outerjoin(
+                    intents, (intents.c.issuer == claims.c.issuer) & (intents.c.serial == claims.c.serial)
+                ).outerjoin(cases, cases.c.revision_digest == intents.c.revision_digest)
+            )
+            .where(
+                claims.c.spki_sha256.in_(wanted),
+                or_(cases.c.application_id.is_(None), cases.c.application_id != application_id),
+            )
+        )
+        denied = select(tables.denylist.c.spki_sha256).where(tables.denylist.c.spki_sha256.in_(wanted))
         with self._engine.begin() as db:
-            query = select(tables.denylist.c.spki_sha256).where(tables.denylist.c.spki_sha256 == spki)
-            return db.execute(query).first() is not None
+            return KnownKeys(
+                certified=frozenset(map(bytes.fromhex, db.execute(certified).scalars())),
+                denylisted=frozenset(map(bytes.fromhex, db.execute(denied).scalars())),
+            )
 
     # revocations and CRLs
 

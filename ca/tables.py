@@ -6,7 +6,7 @@
 
 A serial is reserved before anything is prepared under it; an intent is what is about to be signed, made durable before
 the token is called; it ends in exactly one certificate or is abandoned. Nothing is ever deleted but the claim on a key
-whose intent was abandoned before the token could have signed.
+whose intent was abandoned.
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""The right to have one certificate signed, once.
+
+An `IssuanceToken` comes into being only for an intent that is durable and a verdict that approves its revision; the one
+function that reaches the token (`ca.issuance`) takes nothing else. Redeeming empties it, so that a second use, by a
+retry, a loop or a mistake, cannot become a second certificate.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ca.errors import AlreadyRedeemedError, Finding, NotApprovedError
+from ca.store import Intent
+from cps.verdict import Verdict
+
+
+class IssuanceToken:
+    """One-shot: see the module. `resumed`: an earlier process may already have had the intent signed."""
+
+    def __init__(self, intent: Intent, verdict: Verdict, *, resumed: bool = False) -> None:
+        require_approved(verdict)
+        self.resumed = resumed
+        self._intent: Intent | None = intent
+        self._lock = threading.Lock()
+
+    def redeem(self) -> Intent:
+        """The intent, the first time; raises AlreadyRedeemedError ever after."""
+        with self._lock:
+            intent, self._intent = self._intent, None
+        if intent is None:
+            raise AlreadyRedeemedError("this issuance token was redeemed before", clause="CPS 4.3.1")
+        return intent
+
+
+def require_approved(verdict: Verdict) -> Verdict:
+    """The verdict itself if it approves; raises NotApprovedError with the CPS's findings."""
+    if verdict.approved:
+        return verdict
+    findings = [Finding(str(each.code), each.clause, each.message) for each in verdict.findings]
+    if verdict.next_step is not None:
+        step = verdict.next_step
+        message = f"step {step.name} misses {step.missing} decision(s) by {' or '.join(step.by)}"
+        findings.append(Finding("STEP-DUE", "CPS 4.2.2", message))
+    raise NotApprovedError(f"the case is {verdict.status}", findings)

@@ -1,0 +1,232 @@
+"""Issue certificates: prepare, lint, intend, sign, compare, store (CPS 4.3.1).
+
+    dossier ─ decide() ─► orders ─► TBSCertificate ─ lints ─► intent ─► IssuanceToken ─► token ─ compare ─► certificate
+
+The intent is on disk, with the exact bytes and the approvals they rest on, before the token is called. A process that
+is killed after that leaves an open intent, which the next start finishes: the very same bytes are signed again, so that
+whatever the dead process may have obtained is the certificate that is stored, not a second one. An intent that cannot
+be finished is abandoned, and if it may have been signed its serial number is revoked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from ca.authorisation import IssuanceToken, require_approved
+from ca.errors import CompareError, NotApprovedError, SigningRefusedError, TokenUnavailableError
+from ca.hierarchy import Hierarchy
+from ca.lints import require_clean
+from ca.orders import CertificateOrder, orders
+from ca.prepare import Rng, new_serial, prepare
+from ca.publication import Publication
+from ca.publisher import CrlPublisher
+from ca.record import Record, instant
+from ca.signing import sign_certificate
+from ca.store import CertificateRecord, DossierRecord, Intent, NewIntent, Store, serial_hex
+from cps.decide import decide
+from cps.dossier import Dossier
+from cps.model import Pack
+from cps.verdict import Verdict
+from hsm_service.service import SigningService
+from pki.keys import spki_sha256
+from runtime.logging import get_logger
+
+_STRIPES: Final = 64
+_log: Final = get_logger("ca.issuance")
+
+
+class Issuance:
+    """The issuing pipeline of one hierarchy."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        hierarchy: Hierarchy,
+        signer: SigningService,
+        publisher: CrlPublisher,
+        record: Record,
+        pack: Pack,
+        publication: Publication,
+        rng: Rng,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._hierarchy = hierarchy
+        self._signer = signer
+        self._publisher = publisher
+        self._record = record
+        self._pack = pack
+        self._publication = publication
+        self._rng = rng
+        self._clock = clock
+        # Two requests for one revision wait for each other; the number of locks is fixed, whatever is asked.
+        self._locks = [threading.Lock() for _ in range(_STRIPES)]
+
+    def issue(self, dossier: Dossier) -> dict[str, CertificateRecord]:
+        """One certificate for each request of the case, by its purpose; asked again, the same ones.
+
+        Raises NotApprovedError, RequestError, LintError, KeyRefusedError, SigningRefusedError, CompareError: there is
+        no certificate; TokenUnavailableError: none yet, ask again or wait for `resume`.
+        """
+        digest = dossier.revision.digest.hex()
+        with self._lock(digest):
+            live = self._store.live_intents(digest)
+            if live.keys() == dossier.csrs.keys() and all(intent.state == "issued" for intent in live.values()):
+                return {purpose: self._issued(live[purpose]) for purpose in sorted(live)}
+            verdict = self._decide(dossier)
+            self._store.save_dossier(self._dossier_record(dossier))
+            return {
+                order.purpose: self._one(order, digest, verdict, live.get(order.purpose))
+                for order in orders(dossier, not_after=verdict.not_after)
+            }
+
+    def resume(self) -> int:
+        """Finish what a killed process left open; returns how many intents ended. Without the token they stay open."""
+        ended = 0
+        for intent in self._store.unfinished():
+            with self._lock(intent.revision_digest):
+                current = self._store.intent(intent.id)
+                if current is None or current.state != "open":
+                    continue
+                try:
+                    self._resume_one(current)
+                    ended += 1
+                except TokenUnavailableError:
+                    _log.warning("intent-still-open", intent=intent.id, issuer=intent.issuer, serial=intent.serial)
+                except (NotApprovedError, SigningRefusedError, CompareError) as error:
+                    ended += 1
+                    _log.error("intent-abandoned", intent=intent.id, serial=intent.serial, reason=error.reason)
+        return ended
+
+    def _resume_one(self, intent: Intent) -> None:
+        kept = self._store.dossier(intent.revision_digest)
+        assert kept is not None  # a foreign key
+        try:
+            verdict = self._decide(Dossier.from_json(kept.dossier))
+        except NotApprovedError as error:
+            self._abandon(intent, error.reason, may_be_signed=True)
+            raise
+        self._sign(IssuanceToken(intent, verdict, resumed=True))
+
+    def _decide(self, dossier: Dossier) -> Verdict:
+        known = self._store.known_keys(
+            [entry.spki_sha256 for entry in dossier.revision.csrs], application_id=dossier.revision.application_id
+        )
+        verdict = decide(dossier, self._pack, trust=self._publisher.trust(), now=self._clock(), known_keys=known)
+        return require_approved(verdict)
+
+    def _one(
+        self, order: CertificateOrder, revision_digest: str, verdict: Verdict, intent: Intent | None
+    ) -> CertificateRecord:
+        if intent is not None and intent.state == "issued":
+            return self._issued(intent)
+        if intent is not None:
+            return self._sign(IssuanceToken(intent, verdict, resumed=True))
+        return self._sign(self._intend(order, revision_digest, verdict))
+
+    def _intend(self, order: CertificateOrder, revision_digest: str, verdict: Verdict) -> IssuanceToken:
+        """Prepare and lint, then make the intent durable: from here on the token may be called, once."""
+        now = self._clock()
+        issuer = self._hierarchy[order.profile.issuer].issuer
+        serial = self._reserve_serial(issuer.name, now)
+        tbs = prepare(order.profile, order.holder, issuer=issuer, serial=serial, now=now, publication=self._publication)
+        lints = require_clean(
+            tbs,
+            order.profile,
+            issuer=issuer,
+            issuer_key=issuer.public_key,
+            publication=self._publication,
+            now=now,
+        )
+        approvals = tuple(
+            {
+                "step": approval.step,
+                "person": approval.person,
+                "organisation": approval.organisation,
+                "signed_at": instant(approval.signed_at),
+            }
+            for approval in verdict.approvals
+        )
+        new = NewIntent(
+            revision_digest=revision_digest,
+            purpose=order.purpose,
+            profile=order.profile.name,
+            issuer=issuer.name,
+            serial=serial_hex(serial),
+            tbs=tbs,
+            tbs_sha256=hashlib.sha256(tbs).hexdigest(),
+            spki_sha256=spki_sha256(order.holder.public_key).hex(),
+            lints=lints,
+            approvals=approvals,
+        )
+        intent = self._store.open_intent(new, now)
+        self._record.note(
+            "ca.intent",
+            str(intent.id),
+            revision=revision_digest,
+            purpose=intent.purpose,
+            issuer=intent.issuer,
+            serial=intent.serial,
+            tbs_sha256=intent.tbs_sha256,
+            cps=self._pack.digest.hex(),
+        )
+        return IssuanceToken(intent, verdict)
+
+    def _reserve_serial(self, issuer: str, now: datetime) -> int:
+        while not self._store.reserve_serial(issuer, serial_hex(serial := new_serial(self._rng)), now):
+            pass
+        return serial
+
+    def _sign(self, token: IssuanceToken) -> CertificateRecord:
+        """Redeem the token: the only way to the CA's key."""
+        intent = token.redeem()
+        issuer = self._hierarchy[intent.issuer].issuer
+        try:
+            certificate = sign_certificate(self._signer, issuer.name, intent.tbs, issuer.public_key)
+        except SigningRefusedError as error:
+            self._abandon(intent, error.reason, may_be_signed=token.resumed)
+            raise
+        except CompareError as error:
+            _log.critical("signed-something-else", intent=intent.id, issuer=intent.issuer, serial=intent.serial)
+            self._abandon(intent, error.reason, may_be_signed=True)
+            raise
+        now = self._clock()
+        record = self._store.finish_intent(intent, certificate, now)
+        self._record.note("ca.issued", str(intent.id), issuer=record.issuer, serial=record.serial, sha256=record.sha256)
+        return record
+
+    def _abandon(self, intent: Intent, reason: str, *, may_be_signed: bool) -> None:
+        self._store.abandon_intent(intent, reason, self._clock(), may_be_signed=may_be_signed)
+        self._record.note(
+            "ca.abandoned",
+            str(intent.id),
+            issuer=intent.issuer,
+            serial=intent.serial,
+            reason=reason,
+            revoked=may_be_signed,
+        )
+        if may_be_signed:
+            self._publisher.refresh()
+
+    def _issued(self, intent: Intent) -> CertificateRecord:
+        record = self._store.certificate(intent.issuer, intent.serial)
+        self._record.note("ca.issued", str(intent.id), issuer=record.issuer, serial=record.serial, sha256=record.sha256)
+        return record
+
+    def _dossier_record(self, dossier: Dossier) -> DossierRecord:
+        return DossierRecord(
+            revision_digest=dossier.revision.digest.hex(),
+            application_id=dossier.revision.application_id,
+            member_class=dossier.revision.member_class,
+            cps_digest=self._pack.digest.hex(),
+            dossier=dossier.to_json(),
+            received_at=self._clock(),
+        )
+
+    def _lock(self, revision_digest: str) -> threading.Lock:
+        return self._locks[int(revision_digest[:8], 16) % _STRIPES]

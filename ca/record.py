@@ -1,0 +1,51 @@
+"""What the CA did, in the audit journal: each event of each thing exactly once, however often a step is retried."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from audit import Entry, Journal, JsonValue
+
+
+class Record:
+    """The CA's audit journal. An event has a key, such as `issued` of intent 7; the same event is written once."""
+
+    def __init__(self, journal: Journal, known: dict[tuple[str, str], int]) -> None:
+        self._journal = journal
+        self._known = known
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path) -> Record:
+        """Open (and thereby verify) the journal at `path`; raises what `audit.Journal.open` raises."""
+        known: dict[tuple[str, str], int] = {}
+
+        def replay(entry: Entry) -> None:
+            event, key = entry.entry.get("event"), entry.entry.get("key")
+            if isinstance(event, str) and isinstance(key, str):
+                known[event, key] = entry.index
+
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(Journal.open(path, replay=replay), known)
+
+    def note(self, event: str, key: str, **fields: JsonValue) -> int:
+        """Record an event durably and return its number; a repeat returns the number it already has."""
+        with self._lock:
+            if (event, key) not in self._known:
+                self._known[event, key] = self._journal.append({"event": event, "key": key, **fields})
+            return self._known[event, key]
+
+    def numbers_of(self, key: str) -> dict[str, int]:
+        """The events recorded under a key, with their numbers."""
+        with self._lock:
+            return {event: number for (event, found), number in self._known.items() if found == key}
+
+    def close(self) -> None:
+        self._journal.close()
+
+
+def instant(moment: datetime) -> str:
+    """A time as it stands in entries and answers: RFC 3339, UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
