@@ -4,8 +4,7 @@ GatewayError
 ├── StoreError
 │   ├── StateConflictError     an order is not (or no longer) in the state that a step starts from
 │   ├── UnknownOrderError      no order of this merchant has this XID
-│   ├── StoreLockedError       another gateway process has this database open
-│   └── StoreUnavailableError  the database could not commit: nothing that depended on it may happen
+│   └── StoreLockedError       another gateway process has this database open
 ├── StanExhaustedError         an acquirer's 999,999 trace numbers of one business day are used up
 ├── LinkError
 │   ├── LinkDownError          the message did not leave: the outcome is certain, nothing happened
@@ -13,6 +12,7 @@ GatewayError
 ├── AnswerError                an authenticated answer that does not fit its question (DE 2/3/4/37/49 not echoed)
 └── MerchantRegistryError      a merchant's registration is refused (its terminal belongs to another)
 
+A commit that fails is `runtime.group_writer.DatabaseUnavailableError`: nothing that depended on it may happen.
 Refusals of the protocol are not here: they are `kwbp.errors.ProtocolError` with SET's code and the check that refused.
 """
 
@@ -42,10 +42,6 @@ class UnknownOrderError(StoreError):
 
 class StoreLockedError(StoreError):
     """Two processes on one order book would each send the same reversals."""
-
-
-class StoreUnavailableError(StoreError):
-    """A transaction could not be committed."""
 
 
 class StanExhaustedError(GatewayError):

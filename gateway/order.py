@@ -71,7 +71,6 @@ class Order:
     late_approval: str | None
     late_at: datetime | None
     answer: bytes | None
-    auth_res_digest: bytes | None
     auth_code: int | None
     ack_by: datetime | None
     auth_ack: bytes | None
@@ -95,10 +94,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A signed answer, stored before it is given: the bytes, and what they say."""
+    """An answer, stored before it is given: the DER KwbpMessage, and the AuthCode if it is an AuthRes."""
 
     message: bytes
-    auth_res_digest: bytes | None = None
     auth_code: int | None = None
 
 

@@ -41,7 +41,11 @@ _TOGETHER: Final = 32
 """Reversals under way at once: they must not crowd payments out of the line."""
 _LATE_ANSWERS: Final = timedelta(days=1)
 """How long an original that the switch did not know may still come in (DE 17 is a day)."""
-_FORGET_EVERY: Final = timedelta(hours=1)
+_LOST_RUN: Final = timedelta(minutes=1)
+"""A run that has not stored its outcome so long after its deadline never will (the disk was full, say)."""
+_STALE_REQUEST: Final = timedelta(minutes=10)
+"""Beyond the window of K7 on both sides: the request could not be run again."""
+_TIDY_EVERY: Final = timedelta(seconds=30)
 
 _attempts: Final = Counter("kwbp_gateway_reversal_messages_total", "Reversal messages sent", ["mti"])
 _ended: Final = Counter("kwbp_gateway_reversals_total", "Reversals that ended", ["state"])
@@ -91,7 +95,7 @@ class Reversals:
         self._rng = rng
         self._checkpoint = checkpoint
         self._woken = asyncio.Event()
-        self._forget_at = clock()
+        self._tidy_at = clock()
         self._under_way: dict[OrderKey, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
@@ -106,7 +110,7 @@ class Reversals:
                 try:
                     await self._queue()
                     self._send_due()
-                    await self._forget()
+                    await self._tidy()
                 except Exception as error:  # disk full, say: the next look may find it better
                     _log.error("reversals could not be looked through", error=type(error).__name__)
                 try:
@@ -119,11 +123,15 @@ class Reversals:
                 task.cancel()
             await asyncio.gather(*self._under_way.values(), return_exceptions=True)
 
-    async def _forget(self) -> None:
+    async def _tidy(self) -> None:
+        """What a run that ended before its time left behind: orders half-way, sealed PANs that are of no more use."""
         now = self._clock()
-        if now >= self._forget_at:
-            await self._store.forget_pans(now - _LATE_ANSWERS)
-            self._forget_at = now + _FORGET_EVERY
+        if now < self._tidy_at:
+            return
+        self._tidy_at = now + _TIDY_EVERY
+        await self._store.recover(now, sent_before=now - timedelta(seconds=self._settings.answer_timeout) - _LOST_RUN)
+        await self._store.abandon(now, untouched_since=now - _STALE_REQUEST)
+        await self._store.forget_pans(now - _LATE_ANSWERS)
 
     async def _queue(self) -> None:
         waiting = [(order, NO_ANSWER) for order in self._store.in_states(OrderState.UNKNOWN)]

@@ -96,9 +96,8 @@ orders: Final = Table(
     Column("late_approval", String(6)),
     Column("late_at", Instant),
     # what was answered
-    Column("answer", LargeBinary, doc="the bytes answered to the merchant, for every repeat (DER)"),
-    Column("auth_res_digest", LargeBinary(32), doc="SHA-256 of the signed AuthRes: what an AuthAck names"),
-    Column("auth_code", Integer),
+    Column("answer", LargeBinary, doc="the KwbpMessage answered to the merchant, for every repeat (DER)"),
+    Column("auth_code", Integer, doc="of the AuthRes in `answer`; none if that is an Error"),
     Column("ack_by", Instant),
     Column("auth_ack", LargeBinary, doc="signed by the merchant (DER)"),
     # store-and-forward

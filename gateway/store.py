@@ -1,8 +1,8 @@
 """The order book: every step of every order, durable before the step's effect.
 
-A step is a compare-and-set on the order's state, run by the one writer (`gateway.writer`). It returns once it is on the
-disk. If two steps race (the merchant's acknowledgement and the clock that reverses without one), exactly one finds
-the state it expects; the other gets StateConflictError and has changed nothing.
+A step is a compare-and-set on the order's state, run by the one writer (`runtime.group_writer`). It returns once it is
+on the disk. If two steps race (the merchant's acknowledgement and the clock that reverses without one), exactly one
+finds the state it expects; the other gets StateConflictError and has changed nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
 from gateway.schema import metadata, orders, unclaimed_answers
 from gateway.states import WITHOUT_PAN, OrderState, may_follow
 from gateway.trace_numbers import business_day, next_stan, rrn_for
-from gateway.writer import GroupWriter
 from runtime.database import open_database
+from runtime.group_writer import GroupWriter
 
 _FINANCIAL_RESPONSE: Final = "0210"
 _WITHOUT_ANSWER: Final = frozenset(
@@ -43,7 +43,7 @@ class OrderStore:
         # Readers must not take the write lock that `open_database` takes at the start of each transaction.
         self._reader = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 30})
         event.listen(self._reader, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
-        self.writer = GroupWriter(self._engine)
+        self.writer = GroupWriter(self._engine, "gateway")
         self.writer.start()
 
     @classmethod
@@ -55,11 +55,14 @@ class OrderStore:
         return cls(path)
 
     def close(self) -> None:
-        """Finish the steps that are queued and let go of the files."""
+        """Finish the steps that are queued and let go of the files. May be called twice."""
+        if self._lock < 0:
+            return
         self.writer.close()
         self._engine.dispose()
         self._reader.dispose()
         os.close(self._lock)
+        self._lock = -1
 
     def __enter__(self) -> Self:
         return self
@@ -175,19 +178,23 @@ class OrderStore:
         outcome: OrderState,
         now: datetime,
         *,
+        approved: bool = False,
         rc: str | None = None,
         approval: str | None = None,
         settle_date: str | None = None,
         ack_by: datetime | None = None,
         answer: Answer | None = None,
     ) -> Order:
-        """APPROVED, DECLINED or UNKNOWN after SENT. `answer` is None if it could not be signed: `answered` adds it."""
+        """APPROVED, DECLINED or UNKNOWN after SENT. `answer` is None if it could not be signed: `answered` adds it.
+
+        `approved` says what the switch answered; an approval that could not be signed is UNKNOWN all the same.
+        """
         return await self._step(
             key,
             (OrderState.SENT,),
             outcome,
             now,
-            approved=outcome is OrderState.APPROVED,
+            approved=approved,
             rc=rc,
             approval=approval,
             settle_date=settle_date,
@@ -325,14 +332,28 @@ class OrderStore:
             lambda connection: connection.execute(update(orders).where(old).values(pan_sealed=None)).rowcount
         )
 
-    # --- at start -----------------------------------------------------------------------------------------------------
+    # --- runs that ended before their time ----------------------------------------------------------------------------
 
-    async def recover(self, now: datetime) -> list[Order]:
-        """Orders that a killed gateway left SENT become UNKNOWN: their answer, if there was one, is lost."""
+    async def recover(self, now: datetime, *, sent_before: datetime) -> list[Order]:
+        """Orders that have been SENT since `sent_before` become UNKNOWN: nobody waits for their answer any more."""
 
         def job(connection: Connection) -> list[Order]:
-            left = connection.execute(select(orders).where(orders.c.state == OrderState.SENT)).all()
+            lost = and_(orders.c.state == OrderState.SENT, orders.c.changed_at <= sent_before)
+            left = connection.execute(select(orders).where(lost)).all()
             return [_move(connection, Order.of(row).key, (OrderState.SENT,), OrderState.UNKNOWN, now) for row in left]
+
+        return await self.writer.run(job)
+
+    async def abandon(self, now: datetime, *, untouched_since: datetime) -> int:
+        """Orders that were never sent and whose request is too old to be run again are DECLINED; returns how many."""
+        before = (OrderState.RECEIVED, OrderState.VERIFIED)
+        stale = and_(orders.c.state.in_(before), orders.c.changed_at <= untouched_since)
+
+        def job(connection: Connection) -> int:
+            left = [Order.of(row) for row in connection.execute(select(orders).where(stale))]
+            for order in left:
+                _move(connection, order.key, before, OrderState.DECLINED, now)
+            return len(left)
 
         return await self.writer.run(job)
 
@@ -391,11 +412,7 @@ def _key_values(key: OrderKey) -> dict[str, Any]:
 
 
 def _answer_values(answer: Answer) -> dict[str, Any]:
-    return {
-        "answer": answer.message,
-        "auth_res_digest": answer.auth_res_digest,
-        "auth_code": answer.auth_code,
-    }
+    return {"answer": answer.message, "auth_code": answer.auth_code}
 
 
 def _lock(path: Path) -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 from gateway.merchants import Merchant
 from gateway.order import Order, UnclaimedAnswer
 from shetab.dialect import Dialect
-from shetab.jalali import IRAN_STANDARD_TIME
+from shetab.jalali import local_time_and_date, transmission_time
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 from shetab.reversal import repeated, reversal_advice
@@ -53,19 +53,14 @@ class SwitchAnswer:
     outcome: str
     auth_code: int
     approval: str | None
-    settle_date: str
+    settle_date: str | None
     alarm: bool
 
 
 def times(now: datetime) -> dict[int, str]:
     """DE 7 (UTC), DE 12 and DE 13 (Iran) of a message first sent at `now`."""
-    local = now.astimezone(IRAN_STANDARD_TIME)
-    return {7: transmission_time(now), 12: local.strftime("%H%M%S"), 13: local.strftime("%m%d")}
-
-
-def transmission_time(now: datetime) -> str:
-    """DE 7: MMDDhhmmss in UTC."""
-    return now.astimezone(UTC).strftime("%m%d%H%M%S")
+    local_time, local_date = local_time_and_date(now)
+    return {7: transmission_time(now), 12: local_time, 13: local_date}
 
 
 def financial_request(dialect: Dialect, order: Order, merchant: Merchant, card: OpenedCard, now: datetime) -> Message:

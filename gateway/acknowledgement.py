@@ -1,0 +1,91 @@
+"""AuthAck (row 15): the merchant has our answer, signed. It switches off the clock that would reverse the approval.
+
+Without it a merchant could deny ever having learnt that it was paid, and the buyer would have paid for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from gateway.errors import StateConflictError
+from gateway.order import Order, OrderKey
+from gateway.ports import TrustSource
+from gateway.refusals import Refusals
+from gateway.reversal import NOT_ACCEPTED
+from gateway.states import OrderState
+from gateway.store import OrderStore
+from kwbp.codes import AuthCode, ErrorCode
+from kwbp.errors import ProtocolError
+from kwbp.gateway import SentAuthRes, check_auth_ack
+from kwbp.wrapper import KwbpMessage, unwrap
+from pki.oids import CT_AUTH_ACK, CT_AUTH_RES
+
+
+class Acknowledgement:
+    """Takes AuthAck."""
+
+    def __init__(
+        self,
+        *,
+        store: OrderStore,
+        refusals: Refusals,
+        trust: TrustSource,
+        clock: Callable[[], datetime],
+        checkpoint: Callable[[str], None],
+        on_reversal: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._refusals = refusals
+        self._trust = trust
+        self._clock = clock
+        self._checkpoint = checkpoint
+        self._on_reversal = on_reversal
+
+    async def take(self, tls_merchant_id: str, data: bytes) -> bytes | None:
+        """Take the acknowledgement in `data` (DER KwbpMessage) from the merchant at the other end of the connection.
+
+        :returns: None if it was taken, now or before; else the DER KwbpMessage with the Error that says why not.
+        :raises Problem: 400 or 429, see `Refusals`.
+        """
+        message: KwbpMessage | None = None
+        try:
+            message = unwrap(data, expected=(CT_AUTH_ACK,))
+            await self._take(tls_merchant_id, message)
+        except ProtocolError as error:
+            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+        return None
+
+    async def _take(self, tls_merchant_id: str, message: KwbpMessage) -> None:
+        # The merchant of the connection, so that nobody learns of, or acknowledges, another's order.
+        order = self._store.find(OrderKey(tls_merchant_id, message.xid)) if message.xid is not None else None
+        answer = _auth_res(order)
+        if order is None or answer is None:
+            raise ProtocolError(ErrorCode.UNKNOWN_XID, "B2", "no answer was given about an order of this XID")
+        if order.auth_ack == message.body:
+            return  # the same bytes again: taken already, whatever the clock says now
+        now = self._clock()
+        ack = check_auth_ack(message, sent=SentAuthRes.load(answer), trust=await self._trust.trust(now), now=now)
+        if order.auth_code != AuthCode.APPROVED:
+            return  # nothing was approved, so there is no clock to switch off
+        try:
+            if ack.accepted:
+                await self._store.acknowledge(order.key, message.body, now)
+            else:
+                reversal = self._store.queue_reversal
+                await reversal(order.key, OrderState.APPROVED, NOT_ACCEPTED, now, auth_ack=message.body)
+                self._on_reversal()
+            self._checkpoint("acknowledged")
+        except StateConflictError:
+            moved = self._store.find(order.key)
+            if ack.accepted and (moved is None or moved.state is not OrderState.ACKED):
+                raise ProtocolError(ErrorCode.ACK_TIMEOUT, "B3", "the approval is being reversed") from None
+            if not ack.accepted and moved is not None and moved.state is OrderState.ACKED:
+                raise ProtocolError(ErrorCode.XID_ALREADY_USED, "B3", "the approval was accepted before") from None
+
+
+def _auth_res(order: Order | None) -> bytes | None:
+    """The signed AuthRes that was given about `order`; None if there was none, or an Error."""
+    if order is None or order.answer is None or order.auth_code is None:
+        return None
+    return unwrap(order.answer, expected=(CT_AUTH_RES,)).body

@@ -1,0 +1,401 @@
+"""One AuthReq from its bytes to its signed answer: G1 to G15, in this order (protocol.md).
+
+    G1  structure            ┐ cheap, nothing stored: a refusal leaves the order book as it was
+    G2  sender               │
+    G3  seen before?         │ → the stored answer, byte for byte; or piPreviouslyUsed
+    G4–G7  all signatures    ┘ public keys only
+        RECEIVED ── durable: this request holds the XID
+    G8–G10 open, in the token
+    G11 limits
+        VERIFIED ── durable: sealed PAN, STAN, RRN
+        message built and MACed, so that what can fail has failed
+    G12 SENT ── durable: from here on the order counts as sent, whatever happens
+    G13 0200 → 0210
+    G14 answer signed
+        APPROVED, DECLINED or UNKNOWN ── durable, with the answer
+    G15 the card data go out of scope
+
+Repeats never start a second run. While a request is being worked on, its repeats wait for the same run and get the same
+bytes; afterwards they get the stored bytes. A run belongs to the order, not to the connection that asked: if the
+merchant hangs up, it goes on.
+
+A gateway killed before G12 has sent nothing: the repeat runs the order again from the start. Killed after G12, it
+finds the order SENT at its next start and makes it UNKNOWN (`OrderStore.recover`), which is reversed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import httpx
+from prometheus_client import Counter
+
+from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
+from gateway.link import SwitchLink
+from gateway.merchants import Merchant, MerchantRegistry
+from gateway.order import Answer, NewOrder, Order, OrderKey
+from gateway.ports import OpenedOrder, OrderKeys, TrustSource
+from gateway.refusals import Refusals
+from gateway.signing import AnswerSigner
+from gateway.states import OrderState
+from gateway.store import OrderStore
+from gateway.translation import SwitchAnswer, financial_request, read_answer, reversible_fields
+from kwbp.codes import AuthCode, ErrorCode
+from kwbp.common import Draft
+from kwbp.errors import ProtocolError, SealedContentError
+from kwbp.gateway import (
+    EnrolledMerchant,
+    GatewayIdentity,
+    ReceivedAuthReq,
+    VerifiedAuthReq,
+    build_auth_res,
+    check_auth_req,
+    check_sender,
+    receive_auth_req,
+)
+from kwbp.messages import AuthResTBS
+from kwbp.wrapper import KwbpMessage, unwrap
+from pki.oids import CT_AUTH_REQ
+from runtime.logging import get_logger
+from runtime.problems import Problem
+from shetab.dialect import Dialect
+from shetab.response_codes import ResponseCodes
+
+_SEALED_FAILURE: Final = "decoding-failure"
+_OUTCOMES: Final = {
+    "approved": OrderState.APPROVED,
+    "declined": OrderState.DECLINED,
+    "unknown": OrderState.UNKNOWN,
+}
+RC_LIMIT: Final = "61"
+"""DE 39 "exceeds amount limit", given by the gateway itself."""
+RC_NOT_SENT: Final = "96"
+"""DE 39 "system malfunction", given by the gateway itself: there is no line, nothing was sent."""
+
+_concluded: Final = Counter("kwbp_gateway_orders_total", "Orders that got their answer", ["state"])
+_log = get_logger("gateway.authorization")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationSettings:
+    """Clocks of an order, in seconds."""
+
+    answer_timeout: float
+    """T1: no 0210 after this long is outcome unknown."""
+    ack_timeout: float
+    """T_ack: no AuthAck after this long reverses an approval."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    digest: bytes
+    task: asyncio.Task[bytes]
+
+
+class Authorization:
+    """Answers AuthReq. All state is in the order book; this object knows only the runs under way."""
+
+    def __init__(
+        self,
+        settings: AuthorizationSettings,
+        identity: GatewayIdentity,
+        *,
+        store: OrderStore,
+        merchants: MerchantRegistry,
+        link: SwitchLink,
+        keys: OrderKeys,
+        signer: AnswerSigner,
+        refusals: Refusals,
+        trust: TrustSource,
+        dialect: Dialect,
+        codes: ResponseCodes,
+        clock: Callable[[], datetime],
+        checkpoint: Callable[[str], None],
+        on_unknown: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._store = store
+        self._merchants = merchants
+        self._link = link
+        self._keys = keys
+        self._signer = signer
+        self._refusals = refusals
+        self._trust = trust
+        self._dialect = dialect
+        self._codes = codes
+        self._clock = clock
+        self._checkpoint = checkpoint
+        self._on_unknown = on_unknown
+        self._flights: dict[OrderKey, _Flight] = {}
+
+    async def answer(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """The answer to `data` (DER KwbpMessage) from the merchant at the other end of the TLS connection.
+
+        :returns: DER KwbpMessage with AuthRes or Error.
+        :raises Problem: 400 or 429 (see `Refusals`), 503 while something that is needed is away: send the same again.
+        """
+        message: KwbpMessage | None = None
+        try:
+            message = unwrap(data, expected=(CT_AUTH_REQ,))
+            received = receive_auth_req(message)  # G1
+            merchant = self._merchants.find(received.merchant_id)
+            check_sender(received, _enrolled(merchant), tls_merchant_id=tls_merchant_id)  # G2
+            assert merchant is not None
+            return await self._once(received, merchant)  # G3
+        except ProtocolError as error:
+            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+
+    async def drain(self) -> None:
+        """Wait for the runs under way; each ends by its own deadlines."""
+        await asyncio.gather(*(flight.task for flight in self._flights.values()), return_exceptions=True)
+
+    # --- G3: once -----------------------------------------------------------------------------------------------------
+
+    async def _once(self, received: ReceivedAuthReq, merchant: Merchant) -> bytes:
+        key = OrderKey(received.merchant_id, received.xid)
+        while (flight := self._flights.get(key)) is not None:
+            if flight.digest == received.digest:
+                return await asyncio.shield(flight.task)
+            # Another request for the XID is being judged. If it is refused, it was as if it had never come.
+            await asyncio.wait({flight.task})
+        # No await from here to the entry in _flights: two requests cannot both find nothing.
+        order = self._store.find(key)
+        if order is not None and order.request_digest != received.digest:
+            return await self._previously_used(received)
+        if order is not None and order.answer is not None:
+            return order.answer
+        task = asyncio.create_task(self._run(received, merchant, order))
+        self._flights[key] = _Flight(received.digest, task)
+        task.add_done_callback(partial(self._landed, key))
+        return await asyncio.shield(task)
+
+    def _landed(self, key: OrderKey, task: asyncio.Task[bytes]) -> None:
+        del self._flights[key]
+        if not task.cancelled():
+            task.exception()  # those who waited have it; nobody may be left to
+
+    async def _previously_used(self, received: ReceivedAuthReq) -> bytes:
+        return await self._signer.message(self._auth_res(received, AuthCode.PI_PREVIOUSLY_USED))
+
+    # --- one run ------------------------------------------------------------------------------------------------------
+
+    async def _run(self, received: ReceivedAuthReq, merchant: Merchant, order: Order | None) -> bytes:
+        if order is not None and order.state not in (OrderState.RECEIVED, OrderState.VERIFIED):
+            return await self._answer_from_book(received, order)
+        now = self._clock()
+        verified = check_auth_req(  # G4 to G7
+            received, gateway=self._identity, trust=await self._trust.trust(now), now=now
+        )
+        if not verified.auth_req.capture_now:
+            raise ProtocolError(ErrorCode.MESSAGE_NOT_SUPPORTED, "G11", "only sales are collected here")
+        if order is None:
+            order = await self._store.receive(_new_order(received), now)
+        self._checkpoint("received")
+        try:
+            card = await self._open(verified)  # G8 to G10
+        except SealedContentError as error:
+            return await self._refuse_sealed(error, verified, order.key)
+        return await self._collect(verified, merchant, order, card)
+
+    async def _open(self, verified: VerifiedAuthReq) -> OpenedOrder:
+        request = verified.auth_req
+        try:
+            return await self._keys.open_order(request.pi_envelope, request.dual_sig, verified.hod)
+        except httpx.TransportError as error:
+            _log.error("key service away", error=type(error).__name__)
+            raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
+        except Problem as problem:
+            if problem.status >= 500:
+                raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
+            if problem.type != _SEALED_FAILURE:
+                _log.error("the key service does not share our judgement", problem=problem.type, clause=problem.clause)
+            # Which of the reasons it was is in the key service's journal, and nowhere else.
+            raise SealedContentError(ErrorCode.DECODING_FAILURE, "G8", "the sealed order was refused") from None
+
+    async def _refuse_sealed(self, error: SealedContentError, verified: VerifiedAuthReq, key: OrderKey) -> bytes:
+        """The XID is used up: every repeat gets this refusal, and the envelope is not tried again."""
+        request = verified.auth_req
+        message = await self._signer.error(
+            error, verified.received.request.signed.der, rrpid=request.rrpid, xid=key.xid
+        )
+        await self._refusals.note(error, f"merchant:{key.merchant_id}", message, None)
+        await self._store.refuse(key, Answer(message), self._clock())
+        _concluded.labels(OrderState.DECLINED).inc()
+        return message
+
+    async def _collect(self, verified: VerifiedAuthReq, merchant: Merchant, order: Order, card: OpenedOrder) -> bytes:
+        now = self._clock()
+        order = await self._store.verify(
+            order.key,
+            acquirer=self._identity.acquirer_bin,
+            pan_sealed=card.pan_sealed,
+            masked_pan=card.masked_pan,
+            now=now,
+        )
+        self._checkpoint("verified")
+        if merchant.order_limit is not None and order.amount > merchant.order_limit:  # G11
+            return await self._decline(verified, order, RC_LIMIT)
+        if not self._link.signed_on:
+            return await self._decline(verified, order, RC_NOT_SENT)
+        request = financial_request(self._dialect, order, merchant, card, now)
+        raw = await self._link.authenticate(request)
+        order = await self._store.sent(order.key, reversible_fields(self._dialect, request), now)  # G12
+        del card  # G15: PIN block and CVV2 are in `request` alone, which ends with the exchange
+        self._checkpoint("sent")
+        try:
+            answer = await self._link.exchange(request, raw, self._settings.answer_timeout)  # G13
+        except LinkDownError:
+            return await self._conclude(verified, order, _not_sent(self._codes))
+        except NoAnswerError as error:
+            _log.warning("outcome unknown", order=str(order.key), reason=str(error))
+            return await self._conclude(verified, order, None)
+        finally:
+            del request, raw
+        self._checkpoint("answered")
+        return await self._conclude(verified, order, read_answer(self._codes, answer))
+
+    # --- G14: answers -------------------------------------------------------------------------------------------------
+
+    async def _decline(self, verified: VerifiedAuthReq, order: Order, rc: str) -> bytes:
+        """Refused by the gateway itself, nothing sent."""
+        code = AuthCode(self._codes.auth_code(rc))
+        message = await self._signer.message(
+            self._auth_res(verified.received, code, rc=rc, masked_pan=order.masked_pan)
+        )
+        await self._store.refuse(order.key, Answer(message, int(code)), self._clock(), rc=rc)
+        _concluded.labels(OrderState.DECLINED).inc()
+        return message
+
+    async def _conclude(self, verified: VerifiedAuthReq, order: Order, answer: SwitchAnswer | None) -> bytes:
+        """Sign what the network said, store it with the outcome, return it. `answer` is None if it said nothing."""
+        now = self._clock()
+        outcome = _OUTCOMES[answer.outcome] if answer is not None else OrderState.UNKNOWN
+        code = AuthCode(answer.auth_code) if answer is not None else AuthCode.NO_REPLY
+        if answer is not None and answer.alarm:
+            _log.error("response code needs attention", order=str(order.key), rc=answer.rc, alarm=True)
+        ack_by = _whole_second(now + timedelta(seconds=self._settings.ack_timeout))
+        draft = build_auth_res(
+            verified,
+            gateway=self._identity,
+            auth_code=code,
+            now=now,
+            ack_by=ack_by,
+            rc=answer.rc if answer is not None else None,
+            stan=order.stan,
+            rrn=order.rrn,
+            approval=answer.approval if answer is not None else None,
+            masked_pan=order.masked_pan,
+            settle_date=answer.settle_date if answer is not None else None,
+        )
+        message: bytes | None
+        try:
+            message = await self._signer.message(draft)
+        except Exception as error:  # whatever keeps us from signing: an approval nobody can prove is given back
+            _log.error("answer could not be signed", order=str(order.key), error=type(error).__name__)
+            message = None
+            if outcome is OrderState.APPROVED:
+                outcome = OrderState.UNKNOWN
+        self._checkpoint("signed")
+        try:
+            order = await self._store.conclude(
+                order.key,
+                outcome,
+                now,
+                approved=answer is not None and answer.outcome == "approved",
+                rc=answer.rc if answer is not None else None,
+                approval=answer.approval if answer is not None else None,
+                settle_date=answer.settle_date if answer is not None else None,
+                ack_by=ack_by if outcome is OrderState.APPROVED else None,
+                answer=Answer(message, int(code)) if message is not None else None,
+            )
+        except StateConflictError:
+            # The clock of lost runs was faster: the order is UNKNOWN already, and that is what the merchant is told.
+            return await self._answer_from_book(verified.received, self._current(order.key))
+        self._checkpoint("stored")
+        _concluded.labels(outcome).inc()
+        if outcome is OrderState.UNKNOWN:
+            self._on_unknown()
+        if message is None:
+            raise Problem(503, "key-service-away", "the gateway cannot sign at the moment; send the same message again")
+        return message
+
+    async def _answer_from_book(self, received: ReceivedAuthReq, order: Order) -> bytes:
+        """The answer to a repeat of an order that was concluded without one: by a restart, or with no signer there."""
+        if order.answer is not None:
+            return order.answer
+        if order.state is OrderState.DECLINED:
+            code = AuthCode(self._codes.auth_code(order.rc or RC_NOT_SENT))
+        else:
+            code = AuthCode.NO_REPLY
+        rc = order.rc if order.state is OrderState.DECLINED else None
+        draft = self._auth_res(received, code, rc=rc, stan=order.stan, rrn=order.rrn, masked_pan=order.masked_pan)
+        message = await self._signer.message(draft)
+        try:
+            await self._store.answered(order.key, Answer(message, int(code)), state=order.state)
+        except StateConflictError:
+            # Moved on meanwhile (UNKNOWN becomes REV_QUEUED within moments): look again.
+            return await self._answer_from_book(received, self._current(order.key))
+        return message
+
+    def _current(self, key: OrderKey) -> Order:
+        order = self._store.find(key)
+        assert order is not None
+        return order
+
+    def _auth_res(
+        self,
+        received: ReceivedAuthReq,
+        code: AuthCode,
+        *,
+        rc: str | None = None,
+        stan: str | None = None,
+        rrn: str | None = None,
+        masked_pan: str | None = None,
+    ) -> Draft[AuthResTBS]:
+        """An AuthRes that approves nothing; there is nothing to acknowledge, so `ackBy` is its own date."""
+        now = self._clock()
+        return build_auth_res(
+            received,
+            gateway=self._identity,
+            auth_code=code,
+            now=now,
+            ack_by=now,
+            rc=rc,
+            stan=stan,
+            rrn=rrn,
+            masked_pan=masked_pan,
+        )
+
+
+def _enrolled(merchant: Merchant | None) -> EnrolledMerchant | None:
+    if merchant is None:
+        return None
+    return EnrolledMerchant(merchant.merchant_id, frozenset({merchant.terminal_id}), merchant.active)
+
+
+def _new_order(received: ReceivedAuthReq) -> NewOrder:
+    request = received.request.body
+    return NewOrder(
+        key=OrderKey(request.merchant_id, request.xid),
+        request_digest=received.digest,
+        rrpid=request.rrpid,
+        terminal_id=request.terminal_id,
+        amount=request.amount.amount,
+        invoice=request.invoice,
+        dual_signature=request.dual_sig,
+    )
+
+
+def _not_sent(codes: ResponseCodes) -> SwitchAnswer:
+    return SwitchAnswer(RC_NOT_SENT, "declined", codes.auth_code(RC_NOT_SENT), None, None, alarm=False)
+
+
+def _whole_second(moment: datetime) -> datetime:
+    """As AuthRes carries it: what is stored must be what was signed."""
+    return moment.replace(microsecond=0)

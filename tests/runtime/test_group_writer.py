@@ -1,0 +1,135 @@
+"""The group writer of a database: durable before told, one commit for many, each job's fate its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, event, func, insert, select
+
+from runtime.database import open_database
+from runtime.group_writer import DatabaseUnavailableError, GroupWriter
+
+metadata = MetaData()
+names = Table("names", metadata, Column("name", String, primary_key=True))
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_database(tmp_path / "writer.db")
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def writer(engine: Engine) -> Iterator[GroupWriter]:
+    writer = GroupWriter(engine, "test")
+    writer.start()
+    yield writer
+    writer.close()
+
+
+def _add(name: str) -> Callable[[Connection], str]:
+    def job(connection: Connection) -> str:
+        connection.execute(insert(names).values(name=name))
+        return name
+
+    return job
+
+
+def _count(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(names)).scalar_one()
+
+
+def _held(writer: GroupWriter) -> threading.Event:
+    """Keep the writer busy until the event is set, so that what is submitted meanwhile forms one group."""
+    go = threading.Event()
+    started = threading.Event()
+
+    def wait(_connection: Connection) -> None:
+        started.set()
+        go.wait(20)
+
+    writer.submit(wait)
+    started.wait(20)
+    return go
+
+
+def test_a_result_is_given_after_its_commit(writer: GroupWriter, engine: Engine) -> None:
+    async def scenario() -> None:
+        assert await writer.run(_add("1")) == "1"
+        assert _count(engine) == 1
+
+    asyncio.run(scenario())
+
+
+def test_jobs_that_meet_share_one_commit(writer: GroupWriter, engine: Engine) -> None:
+    commits: list[int] = []
+    event.listen(engine, "commit", lambda _connection: commits.append(1))
+    go = _held(writer)
+    futures = [writer.submit(_add(str(number))) for number in range(50)]
+    go.set()
+    assert [future.result(20) for future in futures] == [str(number) for number in range(50)]
+    assert len(commits) == 2  # the one that held the writer, and one for all fifty
+
+
+def test_a_job_that_fails_is_undone_alone(writer: GroupWriter, engine: Engine) -> None:
+    def half(connection: Connection) -> None:
+        connection.execute(insert(names).values(name="half"))
+        raise KeyError("half")
+
+    go = _held(writer)
+    good = writer.submit(_add("1"))
+    bad = writer.submit(half)
+    also_good = writer.submit(_add("2"))
+    go.set()
+    assert (good.result(20), also_good.result(20)) == ("1", "2")
+    with pytest.raises(KeyError):
+        bad.result(20)
+    assert _count(engine) == 2
+
+
+def test_nobody_is_told_of_a_commit_that_failed(writer: GroupWriter, engine: Engine) -> None:
+    @event.listens_for(engine, "commit")
+    def _full(_connection: Connection) -> None:
+        raise OSError("no space left on device")
+
+    go = _held(writer)
+    futures = [writer.submit(_add("1")), writer.submit(_add("2"))]
+    go.set()
+    for future in futures:
+        with pytest.raises(DatabaseUnavailableError):
+            future.result(20)
+    event.remove(engine, "commit", _full)
+    assert _count(engine) == 0
+    assert writer.submit(_add("3")).result(20) == "3"  # and the writer lives on
+
+
+def test_a_cancelled_job_that_has_not_begun_is_not_done(writer: GroupWriter, engine: Engine) -> None:
+    async def scenario() -> None:
+        go = _held(writer)
+        task = asyncio.create_task(writer.run(_add("1")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        go.set()
+        assert await writer.run(_add("2")) == "2"
+
+    asyncio.run(scenario())
+    assert _count(engine) == 1
+
+
+def test_closing_finishes_what_is_queued_and_refuses_more(writer: GroupWriter, engine: Engine) -> None:
+    go = _held(writer)
+    futures = [writer.submit(_add(str(number))) for number in range(5)]
+    go.set()
+    writer.close()
+    assert all(future.done() for future in futures)
+    assert _count(engine) == 5
+    with pytest.raises(DatabaseUnavailableError):
+        writer.submit(_add("late"))
