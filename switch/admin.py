@@ -1,0 +1,257 @@
+"""The simulator's controls over loopback HTTP: the bank's counter, and faults on demand.
+
+Every route but health needs the bearer token of `secrets/switch-admin-token`, because whoever reaches the counter can
+issue cards. Card data are in two places only: the answer that issues a card and the question that confirms one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, FastAPI, Header
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime import health, problems
+from runtime.problems import Problem
+from runtime.secrets import Secret
+from shetab.errors import ValueFormatError
+from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
+from switch.bank import Bank
+from switch.errors import BankError
+from switch.faults import Fault, FaultPlan
+from switch.processing import Statistics
+from switch.records import IssuedCard
+
+STATUS: Final = {
+    "unknown_issuer": 422,
+    "unknown_account": 404,
+    "unknown_card": 404,
+    "unknown_acquirer": 404,
+    "not_a_customer": 409,
+    "invalid": 422,
+    "card_refused": 403,
+    "commitment_mismatch": 403,
+    "issuer_identity": 503,
+}
+"""HTTP status of each reason of `BankError`."""
+
+Amount = Annotated[int, Field(ge=0, lt=10**12)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NewAccount(_Body):
+    """An account to open; `balance` is the first deposit in rial."""
+
+    bin: str
+    holder: str
+    national_code: str | None = None
+    balance: Amount = 0
+
+
+class Deposit(_Body):
+    """Rial paid in."""
+
+    amount: Annotated[int, Field(gt=0, lt=10**12)]
+
+
+class NewCard(_Body):
+    """A card to issue, valid for so many Jalali years."""
+
+    years: int = 3
+
+
+class NewAcquirer(_Body):
+    """An acquirer to make known."""
+
+    code: str
+    name: str
+
+
+class Confirmation(_Body):
+    """A card to confirm to the registration authority; `pan_secret` and `spki_sha256` in base64."""
+
+    pan: str
+    expiry: str
+    cvv2: str
+    pin2: str
+    pan_secret: str
+    commitment: str
+    spki_sha256: str
+
+
+def create_app(
+    bank: Bank,
+    faults: FaultPlan,
+    statistics: Statistics,
+    *,
+    token: Secret,
+    ready: Callable[[], bool],
+    break_connections: Callable[[], None],
+) -> FastAPI:
+    """The controls as an ASGI application."""
+
+    def authorised(authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization.encode(), b"Bearer " + token.reveal()):
+            raise Problem(401, "token-required", "the controls need the bearer token of secrets/switch-admin-token")
+
+    app = FastAPI(title="Switch simulator", dependencies=[Depends(authorised)])
+    problems.install(app)
+    health.install(app, "switch", ready)
+    app.add_exception_handler(BankError, _on_bank_error)
+    app.add_exception_handler(ValueFormatError, _on_value_error)
+    app.include_router(_accounts(bank))
+    app.include_router(_cards(bank))
+    app.include_router(_network(bank))
+    app.include_router(_controls(faults, statistics, break_connections))
+    return app
+
+
+async def _on_bank_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BankError)
+    return Problem(STATUS[error.reason], error.reason.replace("_", "-"), error.detail).response()
+
+
+async def _on_value_error(_request: Request, error: Exception) -> Response:
+    return Problem(422, "invalid", str(error)).response()  # names the type and the rule, never the value
+
+
+def _accounts(bank: Bank) -> APIRouter:
+    routes = APIRouter(prefix="/v1/accounts")
+
+    @routes.post("", status_code=201)
+    def open_account(body: NewAccount) -> dict[str, Any]:
+        opened = bank.open_account(
+            body.bin, holder=body.holder, national_code=body.national_code, balance=Rial(body.balance)
+        )
+        return asdict(opened)
+
+    @routes.get("/{iban}")
+    def account(iban: str) -> dict[str, Any]:
+        return asdict(bank.account(iban))
+
+    @routes.get("/{iban}/entries")
+    def entries(iban: str) -> list[dict[str, Any]]:
+        return [{"at": at.isoformat(), "amount": amount, "text": text} for at, amount, text in bank.statement(iban)]
+
+    @routes.post("/{iban}/deposits", status_code=201)
+    def deposit(iban: str, body: Deposit) -> dict[str, Any]:
+        return asdict(bank.deposit(iban, Rial(body.amount)))
+
+    @routes.post("/{iban}/cards", status_code=201)
+    def issue_card(iban: str, body: NewCard) -> dict[str, str]:
+        return _revealed(bank.issue_card(iban, years=body.years))
+
+    return routes
+
+
+def _cards(bank: Bank) -> APIRouter:
+    routes = APIRouter(prefix="/v1")
+
+    @routes.get("/cards/{card_id}")
+    def card(card_id: str) -> dict[str, Any]:
+        return asdict(bank.card(card_id))
+
+    @routes.put("/cards/{card_id}/block")
+    def block(card_id: str) -> dict[str, Any]:
+        return asdict(bank.block_card(card_id))
+
+    @routes.delete("/cards/{card_id}/block")
+    def unblock(card_id: str) -> dict[str, Any]:
+        return asdict(bank.unblock_card(card_id))
+
+    @routes.post("/confirmations")
+    def confirm(body: Confirmation) -> dict[str, str]:
+        statement = bank.confirm_card(
+            pan=Pan.parse(body.pan),
+            expiry=Expiry.parse(body.expiry),
+            cvv2=Cvv2.parse(body.cvv2),
+            pin2=Pin.parse(body.pin2),
+            pan_secret=_bytes(body.pan_secret),
+            commitment=body.commitment,
+            spki_sha256=_bytes(body.spki_sha256),
+        )
+        return {"confirmation": base64.b64encode(statement).decode("ascii")}
+
+    return routes
+
+
+def _network(bank: Bank) -> APIRouter:
+    routes = APIRouter(prefix="/v1")
+
+    @routes.post("/acquirers", status_code=201)
+    def register(body: NewAcquirer) -> dict[str, Any]:
+        return asdict(bank.register_acquirer(body.code, body.name))
+
+    @routes.get("/acquirers/{code}/intermediary")
+    def intermediary(code: str) -> dict[str, Any]:
+        return asdict(bank.intermediary(code))
+
+    @routes.get("/acquirers/{code}/merchants")
+    def merchants(code: str) -> list[dict[str, Any]]:
+        return [asdict(total) for total in bank.merchant_totals(code)]
+
+    @routes.get("/transactions")
+    def transactions(rrn: str | None = None, reference: str | None = None) -> list[dict[str, Any]]:
+        return [asdict(found) for found in bank.transactions(rrn=rrn, reference=reference)]
+
+    @routes.get("/balanced")
+    def balanced() -> dict[str, bool]:
+        return {"balanced": bank.is_balanced()}
+
+    return routes
+
+
+def _controls(faults: FaultPlan, statistics: Statistics, break_connections: Callable[[], None]) -> APIRouter:
+    routes = APIRouter(prefix="/v1")
+
+    @routes.post("/faults", status_code=201)
+    def add(body: Fault) -> list[Fault]:
+        faults.add(body)
+        return faults.waiting()
+
+    @routes.get("/faults")
+    def waiting() -> list[Fault]:
+        return faults.waiting()
+
+    @routes.delete("/faults", status_code=204)
+    def clear() -> None:
+        faults.clear()
+
+    @routes.delete("/connections", status_code=204)
+    def disconnect() -> None:
+        break_connections()
+
+    @routes.get("/statistics")
+    def counters() -> dict[str, dict[str, int]]:
+        return {"received": dict(statistics.received), "dropped": dict(statistics.dropped)}
+
+    return routes
+
+
+def _revealed(card: IssuedCard) -> dict[str, str]:
+    return {
+        "card_id": card.card_id,
+        "iban": card.iban,
+        "masked_pan": card.masked_pan,
+        "pan": card.pan.reveal(),
+        "expiry": card.expiry.reveal(),
+        "cvv2": card.cvv2.reveal(),
+        "pin2": card.pin2.reveal(),
+    }
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem(422, "invalid", "bytes are sent in base64") from None

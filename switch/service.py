@@ -1,0 +1,171 @@
+"""The simulator as a process, and as a part of a test: where its files are, and how its parts fit together.
+
+db/switch.sqlite                    accounts, cards, transactions, ledger
+secrets/switch-issuer-key           the issuers' master key, made at the first start
+secrets/switch-admin-token          bearer token of the controls, made at the first start
+secrets/zone-*-component-*          the zone keys, made by the zone-key ceremony
+tls/issuer-<bin>.key, .pem          the issuers' signing identities, made by the ceremony
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+
+from runtime import server
+from runtime.database import open_database
+from runtime.group_writer import GroupWriter
+from runtime.secrets import Secret, read_secret, write_secret
+from runtime.settings import Home, Settings, SwitchSettings
+from shetab.dialect import Dialect
+from shetab.framing import Framing
+from shetab.iran import Banks
+from switch.admin import create_app
+from switch.authorisation import Rules
+from switch.bank import Bank, Transact, issuer_identity_in, transact_on
+from switch.client import SwitchAdmin
+from switch.faults import FaultPlan
+from switch.issuer_keys import IssuerKeys
+from switch.processing import Processor
+from switch.schema import metadata
+from switch.server import SwitchServer
+from switch.zone import ZoneKeys
+
+DIALECT: Final = "shetab87_ascii"
+INSTITUTION: Final = "900000"
+"""DE 33 of what the switch sends."""
+_ADMIN_HOST: Final = "127.0.0.1"  # the controls are for this machine alone, wherever the line listens
+
+Rng = Callable[[int], bytes]
+Clock = Callable[[], datetime]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def database_path(home: Home) -> Path:
+    """The simulator's SQLite file."""
+    return home.db / "switch.sqlite"
+
+
+def issuer_keys(home: Home, *, rng: Rng = os.urandom) -> IssuerKeys:
+    """The issuers' keys, made if there are none yet."""
+    return IssuerKeys.load_or_create(home.secrets / "switch-issuer-key", rng=rng)
+
+
+def admin_token(home: Home, *, rng: Rng = os.urandom) -> Secret:
+    """The bearer token of the controls, made if there is none yet."""
+    path = home.secrets / "switch-admin-token"
+    if not path.exists():
+        write_secret(path, rng(32).hex().encode("ascii"))
+    return read_secret(path)
+
+
+def open_bank(home: Home, *, rng: Rng = os.urandom, clock: Clock = _utc_now) -> Bank:
+    """The bank's counter on the database file, for use while the simulator does not run."""
+    return _bank(home, transact_on(open_database(database_path(home))), rng, clock)
+
+
+def admin_client(home: Home, settings: SwitchSettings) -> SwitchAdmin:
+    """Client of the controls of this installation's running simulator."""
+    return SwitchAdmin(f"http://{_ADMIN_HOST}:{settings.admin_port}", admin_token(home))
+
+
+def run(home: Home, settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Registers the gateway's acquirer, so that it can sign on.
+
+    :raises KeyFileError: zone-key components are missing. :raises OSError: an address is not to be had.
+    """
+    with _parts(home, settings.switch, rng=os.urandom, clock=_utc_now) as parts:
+        acquirer = settings.gateway.acquirer_bin
+        parts.bank.register_acquirer(acquirer, f"Acquirer {acquirer}")
+        server.serve(parts.app, host=_ADMIN_HOST, port=settings.switch.admin_port, tls=None, client_certificate="none")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSwitch:
+    """A simulator inside this process: where its line listens, its counter, its faults, its controls."""
+
+    host: str
+    port: int
+    admin_url: str
+    bank: Bank
+    faults: FaultPlan
+    processor: Processor
+    admin: SwitchAdmin
+
+
+@contextmanager
+def running(
+    home: Home,
+    settings: SwitchSettings | None = None,
+    *,
+    acquirers: tuple[str, ...] = (),
+    rng: Rng = os.urandom,
+    clock: Clock = _utc_now,
+) -> Iterator[RunningSwitch]:
+    """Run a simulator in background threads; without `settings` on free ports of the loopback."""
+    settings = settings or SwitchSettings(port=0, admin_port=0)
+    with _parts(home, settings, rng=rng, clock=clock) as parts:
+        for code in acquirers:
+            parts.bank.register_acquirer(code, f"Acquirer {code}")
+        with (
+            server.start(
+                parts.app, tls=None, client_certificate="none", host=_ADMIN_HOST, port=settings.admin_port
+            ) as url,
+            SwitchAdmin(url, admin_token(home)) as admin,
+        ):
+            yield RunningSwitch(settings.host, parts.line.port, url, parts.bank, parts.faults, parts.processor, admin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    bank: Bank
+    faults: FaultPlan
+    processor: Processor
+    line: SwitchServer
+    app: FastAPI
+
+
+@contextmanager
+def _parts(home: Home, settings: SwitchSettings, *, rng: Rng, clock: Clock) -> Iterator[_Parts]:
+    """Open the database and listen for the gateway; on leaving, close the line first, then the database."""
+    zone = ZoneKeys.load(home.secrets)
+    engine = open_database(database_path(home))
+    metadata.create_all(engine)
+    writer = GroupWriter(engine, "switch")
+    writer.start()
+    try:
+        rules = Rules(Dialect.load(DIALECT), issuer_keys(home, rng=rng), zone, Banks.load(), INSTITUTION, rng)
+        faults = FaultPlan()
+        processor = Processor(rules, writer, faults, clock)
+        line = SwitchServer(processor, Framing(settings.length_prefix), host=settings.host, port=settings.port)
+        line.start()
+        try:
+            bank = _bank(home, lambda job: writer.submit(job).result(), rng, clock)
+            app = create_app(
+                bank,
+                faults,
+                processor.statistics,
+                token=admin_token(home, rng=rng),
+                ready=lambda: line.listening,
+                break_connections=line.break_connections,
+            )
+            yield _Parts(bank, faults, processor, line, app)
+        finally:
+            line.close()
+    finally:
+        writer.close()
+        engine.dispose()
+
+
+def _bank(home: Home, transact: Transact, rng: Rng, clock: Clock) -> Bank:
+    return Bank(transact, issuer_keys(home, rng=rng), issuer_identity=issuer_identity_in(home), rng=rng, clock=clock)
