@@ -82,7 +82,7 @@ def request_tls(home: Home, name: str, hosts: tuple[str, ...] = (), *, uri: str 
     path = home.tls / f"{name}.key"
     request_path = path.with_suffix(".csr")
     if not path.exists():
-        keyfiles.save(path, keyfiles.generate("ec-p256"), None)
+        keyfiles.save(path, keyfiles.generate(keyfiles.AlgorithmChoice.EC), None)
     if not request_path.exists():
         uris = (uri or f"urn:kwbp:service:{name}",)
         request = keyfiles.request(keyfiles.load(path, None), names.name(cn=name), uris=uris, hosts=hosts)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import getpass
 import ipaddress
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -28,13 +28,19 @@ from cli import output
 from pki import names
 from runtime.secrets import Secret, SecretFileError, read_secret, write_secret
 
-Algorithm = Literal["rsa-3072", "ec-p256"]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
-def generate(algorithm: Algorithm) -> PrivateKey:
+class AlgorithmChoice(StrEnum):
+    """Kinds of key on the command line."""
+
+    RSA = "rsa-3072"
+    EC = "ec-p256"
+
+
+def generate(algorithm: AlgorithmChoice) -> PrivateKey:
     """A new software key."""
-    if algorithm == "rsa-3072":
+    if algorithm is AlgorithmChoice.RSA:
         return rsa.generate_private_key(65537, 3072)
     return ec.generate_private_key(ec.SECP256R1())
 

@@ -11,15 +11,20 @@ from typing import Any
 import httpx
 
 from runtime.problems import MEDIA_TYPE, Problem
+from runtime.secrets import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Paths of a PEM certificate chain (leaf first), its PEM key, and the PEM trust anchors of the other side."""
+    """Paths of a PEM certificate chain (leaf first), its PEM key, and the PEM trust anchors of the other side.
+
+    `passphrase` opens the key file where it is encrypted, as a person's is.
+    """
 
     certificate: Path
     key: Path
     ca: Path
+    passphrase: Secret | None = None
 
 
 def client_context(tls: TlsFiles | None = None, *, ca: Path | None = None) -> ssl.SSLContext:
@@ -27,7 +32,7 @@ def client_context(tls: TlsFiles | None = None, *, ca: Path | None = None) -> ss
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if tls is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
+        context.load_cert_chain(tls.certificate, tls.key, tls.passphrase.reveal() if tls.passphrase else None)
         context.load_verify_locations(tls.ca)
     elif ca is not None:
         context.load_verify_locations(ca)
