@@ -21,7 +21,7 @@ from pki.der import any_value, encode
 _PLACEHOLDER: Final = b"\x00"
 
 
-class _RsaWithoutPrivateHalf:
+class _WithoutPrivateHalf:
     """States the issuer's public key and leaves a placeholder where the signature goes."""
 
     def __init__(self, public_key: PublicKeyTypes) -> None:
@@ -34,7 +34,12 @@ class _RsaWithoutPrivateHalf:
         return _PLACEHOLDER
 
 
-class _EcWithoutPrivateHalf(_RsaWithoutPrivateHalf):
+# Siblings: a class registered as an RSA key would make every class below it one, too.
+class _RsaWithoutPrivateHalf(_WithoutPrivateHalf):
+    pass
+
+
+class _EcWithoutPrivateHalf(_WithoutPrivateHalf):
     @property
     def curve(self) -> ec.EllipticCurve:
         return cast(ec.EllipticCurvePublicKey, self._public_key).curve
