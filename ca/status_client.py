@@ -1,0 +1,254 @@
+"""Certificate status for relying parties: the CRLs in force, asked for before each decision, or no decision.
+
+`StatusCache` (and `AsyncStatusCache`, the same over asyncio) asks the repository's `/status` with If-None-Match,
+fetches only the CRLs that changed, verifies each under the CA certificates it was given, and hands out a `Trust` for
+`pki.path.validate_path`. It fails closed: no answer, a wrong one, or an older CRL than was seen before raise
+StatusError; a CRL past its nextUpdate is handed out, and every path under it fails (`crl_expired`), as it does under
+one that is missing.
+
+With `max_age` 0 every call asks, but not each with a request of its own: all calls that wait while a request is under
+way share the next one, which starts after they did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Final
+
+import httpx
+import msgspec
+from cryptography import x509
+
+from ca.errors import StatusError
+from pki.crl import CrlSet, verify_crl
+from pki.errors import PkiError
+from pki.path import Trust
+from runtime.client import async_http_client, http_client
+
+_CLAUSE: Final = "CPS 4.9.6"
+_TIMEOUT: Final = 5.0  # seconds; a payment waits for this
+_ATTEMPTS: Final = 3  # a CRL that is replaced between /status and its own download is asked for again
+_MAX_AUTHORITIES: Final = 64
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """One line of /status."""
+
+    issuer: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,64}$")]  # it becomes part of a path
+    number: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A verified CRL and the line of /status it was announced by."""
+
+    entry: _Entry
+    crl: x509.CertificateRevocationList
+
+
+@dataclass(frozen=True, slots=True)
+class _Get:
+    """A request that the state wants sent."""
+
+    path: str
+    headers: dict[str, str]
+
+
+class _State:
+    """What was learned so far; no I/O here, so that both caches decide alike."""
+
+    def __init__(
+        self, anchors: Sequence[x509.Certificate], intermediates: Sequence[x509.Certificate], max_age: timedelta
+    ) -> None:
+        self._anchors = tuple(anchors)
+        self._intermediates = tuple(intermediates)
+        self._max_age = max_age
+        self._etag: str | None = None
+        self._checked_at: datetime | None = None
+        self._known: dict[str, _Known] = {}
+        self._trust: Trust | None = None
+        self.started = 0  # requests begun
+        self.finished = 0  # the highest request that ended well
+
+    def fresh(self, now: datetime) -> Trust | None:
+        """What is known, if it was confirmed no longer than `max_age` ago (and not in the future)."""
+        if self._trust is None or self._checked_at is None or not self._max_age:
+            return None
+        return self._trust if timedelta(0) <= now - self._checked_at <= self._max_age else None
+
+    def since(self, ticket: int) -> Trust | None:
+        """What is known, if a request that began after `ticket` was taken ended well."""
+        return self._trust if self.finished > ticket else None
+
+    def exchange(self, now: datetime) -> Generator[_Get, httpx.Response, Trust]:
+        """One look at the repository: yields requests, is sent their responses, returns what may be believed."""
+        self.started += 1
+        number = self.started
+        for _ in range(_ATTEMPTS):
+            response = yield _Get("/status", {} if self._etag is None else {"if-none-match": self._etag})
+            if self._unchanged(response):
+                return self._confirm(now, number)
+            entries, missing = self._missing(response)
+            fetched: list[_Known] = []
+            for entry in missing:
+                found = self._read(entry, (yield _Get(f"/crls/{entry.issuer}.crl", {})))
+                if found is not None:
+                    fetched.append(found)
+            if len(fetched) == len(missing):
+                self._accept(entries, fetched, response)
+                return self._confirm(now, number)
+        raise StatusError("the repository's status and its CRLs do not fit together", clause=_CLAUSE)
+
+    def _unchanged(self, response: httpx.Response) -> bool:
+        """Whether /status answered that nothing changed; raises StatusError for any other answer than 200."""
+        if response.status_code == httpx.codes.NOT_MODIFIED and self._trust is not None:
+            return True
+        if response.status_code != httpx.codes.OK:
+            raise StatusError(f"the repository answers {response.status_code}", clause=_CLAUSE)
+        return False
+
+    def _missing(self, response: httpx.Response) -> tuple[list[_Entry], list[_Entry]]:
+        """All lines of /status, and those whose CRL has to be fetched."""
+        try:
+            entries = msgspec.json.decode(response.content, type=list[_Entry])
+        except msgspec.MsgspecError:
+            raise StatusError("the repository's status is not a list of CRLs", clause=_CLAUSE) from None
+        if not 1 <= len(entries) <= _MAX_AUTHORITIES or len({entry.issuer for entry in entries}) != len(entries):
+            raise StatusError("the repository's status names no authority, too many, or one twice", clause=_CLAUSE)
+        return entries, [entry for entry in entries if not self._has(entry)]
+
+    def _has(self, entry: _Entry) -> bool:
+        known = self._known.get(entry.issuer)
+        return known is not None and known.entry == entry
+
+    def _read(self, entry: _Entry, response: httpx.Response) -> _Known | None:
+        """The CRL of a line, verified; None if it was replaced meanwhile, by one that a new /status will name."""
+        if response.status_code != httpx.codes.OK:
+            raise StatusError(f"the repository has no CRL of {entry.issuer}", clause=_CLAUSE)
+        if hashlib.sha256(response.content).hexdigest() != entry.sha256:
+            return None
+        try:
+            crl = x509.load_der_x509_crl(response.content)
+            verify_crl(crl, self._issuer(crl), crl.last_update_utc)
+            number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        except (ValueError, PkiError, x509.ExtensionNotFound) as error:
+            raise StatusError(f"the CRL of {entry.issuer} is not one: {error}", clause="RFC 5280 6.3") from None
+        known = self._known.get(entry.issuer)
+        if number != entry.number or (known is not None and number <= known.entry.number):
+            raise StatusError(f"the CRL of {entry.issuer} is older than one seen before", clause="RFC 5280 5.2.3")
+        return _Known(entry, crl)
+
+    def _issuer(self, crl: x509.CertificateRevocationList) -> x509.Certificate:
+        for certificate in (*self._anchors, *self._intermediates):
+            if certificate.subject == crl.issuer:
+                return certificate
+        raise ValueError("its issuer is not an authority that is trusted here")
+
+    def _accept(self, entries: Iterable[_Entry], fetched: Iterable[_Known], response: httpx.Response) -> None:
+        known = self._known | {each.entry.issuer: each for each in fetched}
+        gone = known.keys() - {entry.issuer for entry in entries}
+        if gone:
+            raise StatusError(f"the repository no longer has a CRL of {', '.join(sorted(gone))}", clause=_CLAUSE)
+        self._known = known
+        self._etag = response.headers.get("etag")
+        self._trust = Trust(self._anchors, self._intermediates, CrlSet(each.crl for each in known.values()))
+
+    def _confirm(self, now: datetime, number: int) -> Trust:
+        assert self._trust is not None  # _unchanged and _accept see to it
+        self._checked_at = now
+        self.finished = number
+        return self._trust
+
+
+class StatusCache:
+    """Status for threads: `trust(now)` is what may be believed now."""
+
+    def __init__(
+        self,
+        url: str,
+        anchors: Sequence[x509.Certificate],
+        intermediates: Sequence[x509.Certificate],
+        max_age: float = 0.0,
+        *,
+        client: httpx.Client | None = None,
+    ) -> None:
+        """`url` is the repository's base; `max_age` in seconds: how old a look at the status may be."""
+        self._http = client or http_client(None, url, timeout=_TIMEOUT)
+        self._state = _State(anchors, intermediates, timedelta(seconds=max_age))
+        self._lock = threading.Lock()
+
+    def trust(self, now: datetime) -> Trust:
+        """Pinned roots, CA certificates and the CRLs in force; raises StatusError."""
+        ticket = self._state.started
+        with self._lock:
+            known = self._state.fresh(now) or self._state.since(ticket)
+            return known or self._ask(now)
+
+    def _ask(self, now: datetime) -> Trust:
+        exchange = self._state.exchange(now)
+        try:
+            request = next(exchange)
+            while True:
+                request = exchange.send(self._http.get(request.path, headers=request.headers))
+        except StopIteration as end:
+            return _result(end)
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+
+    def close(self) -> None:
+        self._http.close()
+
+
+class AsyncStatusCache:
+    """Status for asyncio: `await trust(now)` is what may be believed now."""
+
+    def __init__(
+        self,
+        url: str,
+        anchors: Sequence[x509.Certificate],
+        intermediates: Sequence[x509.Certificate],
+        max_age: float = 0.0,
+        *,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        """As `StatusCache`."""
+        self._http = client or async_http_client(None, url, timeout=_TIMEOUT)
+        self._state = _State(anchors, intermediates, timedelta(seconds=max_age))
+        self._lock = asyncio.Lock()
+
+    async def trust(self, now: datetime) -> Trust:
+        """As `StatusCache.trust`."""
+        ticket = self._state.started
+        async with self._lock:
+            known = self._state.fresh(now) or self._state.since(ticket)
+            return known or await self._ask(now)
+
+    async def _ask(self, now: datetime) -> Trust:
+        exchange = self._state.exchange(now)
+        try:
+            request = next(exchange)
+            while True:
+                request = exchange.send(await self._http.get(request.path, headers=request.headers))
+        except StopIteration as end:
+            return _result(end)
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from error
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+
+def _result(end: StopIteration) -> Trust:
+    trust = end.value
+    assert isinstance(trust, Trust)
+    return trust
+
+
+def _unreachable(error: httpx.HTTPError) -> StatusError:
+    return StatusError(f"the repository does not answer: {type(error).__name__}", clause=_CLAUSE)
