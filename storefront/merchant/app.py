@@ -13,8 +13,8 @@ HTTP status carries no business meaning for KWBP messages: an Error message come
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
@@ -32,21 +32,28 @@ OPERATOR = ("service:operator",)
 Operator = Annotated[Caller, Depends(require(*OPERATOR))]
 
 
-def create_app(shop: Shop) -> FastAPI:
-    """The ASGI application of one merchant."""
+def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merchant_id: str) -> FastAPI:
+    """The ASGI application of one merchant; `open_shop` opens its lines when the server starts."""
+    opened: list[Shop] = []
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await shop.start()
-        yield
-        await shop.stop()
-        shop.store.close()
+        async with open_shop() as shop:
+            await shop.start()
+            opened.append(shop)
+            try:
+                yield
+            finally:
+                opened.clear()
+                await shop.stop()
+                shop.store.close()
 
-    app = FastAPI(title=f"KWBP merchant {shop.merchant.merchant_id}", version="2", lifespan=lifespan)
+    app = FastAPI(title=f"KWBP merchant {merchant_id}", version="2", lifespan=lifespan)
     problems.install(app)
-    health.install(app, f"merchant {shop.merchant.merchant_id}")
+    health.install(app, f"merchant {merchant_id}", lambda: bool(opened))
 
     async def message(request: Request) -> Response:
+        (shop,) = opened
         if request.headers.get("content-type") != MEDIA_TYPE:
             raise Problem(415, "unsupported-media-type", f"expected {MEDIA_TYPE}", clause="KWBP K1")
         return Response(await shop.answer(await request.body()), media_type=MEDIA_TYPE)
@@ -57,21 +64,25 @@ def create_app(shop: Shop) -> FastAPI:
     @app.get("/catalogue")
     async def catalogue() -> dict[str, Any]:
         """What the shop sells; prices in rial."""
+        (shop,) = opened
         return shop.catalogue.model_dump(mode="json")
 
     @app.get("/orders")
     async def orders(_caller: Operator, limit: int = 50) -> list[dict[str, Any]]:
         """The newest orders."""
+        (shop,) = opened
         return [_document(order) for order in shop.store.newest(max(1, min(limit, 500)))]
 
     @app.get("/orders/{xid}")
     async def order(_caller: Operator, xid: str) -> dict[str, Any]:
         """One order."""
+        (shop,) = opened
         return _document(_find(shop, xid))
 
     @app.get("/orders/{xid}/evidence")
     async def evidence(_caller: Operator, xid: str) -> dict[str, Any]:
         """Everything kept of one order, as it was signed, sent and received."""
+        (shop,) = opened
         found = _find(shop, xid)
         return {
             "order": _document(found),

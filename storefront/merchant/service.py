@@ -1,0 +1,127 @@
+"""A merchant server as a process: its parts, and how they fit together.
+
+db/merchant-<name>.sqlite      order book
+tls/merchant-<name>.key, .pem  TLS identity `urn:kwbp:merchant:<merchant id>`
+merchants/<name>.key, .pem     signing key and chain, for a merchant that keeps its own
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Final
+
+from ca.errors import StatusError
+from ca.hierarchy import load_hierarchy
+from ca.status_client import AsyncStatusCache
+from hsm_service.client import AsyncHsmClient
+from kwbp.codes import ErrorCode
+from kwbp.errors import ProtocolError
+from pki.path import Trust
+from runtime import server
+from runtime.client import async_http_client
+from runtime.database import open_database
+from runtime.secrets import read_secret
+from runtime.settings import Home, MerchantSettings, Settings
+from shetab.iran import Banks
+from storefront.errors import StorefrontError
+from storefront.merchant.app import create_app
+from storefront.merchant.catalogue import Catalogue, load_catalogue
+from storefront.merchant.gateway_link import GatewayLink
+from storefront.merchant.shop import Shop, ShopRules
+from storefront.merchant.store import OrderStore
+from storefront.signers import FileSigner, Signer, TokenSigner
+
+BRANDS: Final = frozenset({"Shetab"})
+_GATEWAY_TIMEOUT: Final = 60.0  # seconds: longer than the gateway waits for the switch
+
+
+class RepositoryTrust:
+    """Status from the CA's repository; when it cannot be had, nothing is believed."""
+
+    def __init__(self, cache: AsyncStatusCache) -> None:
+        self._cache = cache
+
+    async def trust(self, now: datetime) -> Trust:
+        """The trust in force; raises ProtocolError bciStale (K5)."""
+        try:
+            return await self._cache.trust(now)
+        except StatusError:
+            raise ProtocolError(ErrorCode.BCI_STALE, "K5", "the status of certificates cannot be had") from None
+
+
+def tls_name(name: str) -> str:
+    """Name of the TLS files of the merchant server `name`."""
+    return f"merchant-{name}"
+
+
+def key_files(home: Home, name: str) -> tuple[Path, Path]:
+    """Signing key and chain of a merchant that keeps its own key."""
+    folder = home.path / "merchants"
+    return folder / f"{name}.key", folder / f"{name}.pem"
+
+
+@asynccontextmanager
+async def opened(home: Home, settings: Settings, name: str, merchant: MerchantSettings) -> AsyncIterator[Shop]:
+    """The shop of one merchant with all its lines open."""
+    tls = home.tls_files(tls_name(name))
+    hierarchy = load_hierarchy(home.pki)
+    async with AsyncExitStack() as stack:
+        signer = await _signer(stack, home, settings, name, merchant)
+        gateway = async_http_client(tls, settings.gateway.url, timeout=_GATEWAY_TIMEOUT)
+        stack.push_async_callback(gateway.aclose)
+        status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
+        stack.push_async_callback(status.aclose)
+        banks = Banks.load()
+        yield Shop(
+            rules=ShopRules(merchant.terminal_id, BRANDS, lambda prefix: banks.of_bin(prefix) is not None),
+            catalogue=_catalogue(merchant),
+            store=OrderStore(open_database(home.db / f"merchant-{name}.sqlite")),
+            signer=signer,
+            gateway=GatewayLink(gateway),
+            trust=RepositoryTrust(status),
+            clock=_now,
+            rng=os.urandom,
+        )
+
+
+def run(home: Home, settings: Settings, name: str) -> None:
+    """Serve the merchant `name` until SIGTERM."""
+    merchant = settings.merchants[name]
+    server.serve(
+        create_app(lambda: opened(home, settings, name, merchant), merchant.merchant_id),
+        host=merchant.host,
+        port=merchant.port,
+        tls=home.tls_files(tls_name(name)),
+        client_certificate="optional",
+    )
+
+
+async def _signer(
+    stack: AsyncExitStack, home: Home, settings: Settings, name: str, merchant: MerchantSettings
+) -> Signer:
+    if merchant.key is not None:
+        client = AsyncHsmClient.connect(settings.hsm.url, home.tls_files(tls_name(name)))
+        stack.push_async_callback(client.close)
+        return await TokenSigner.connect(client, merchant.key)
+    key, chain = key_files(home, name)
+    if not chain.exists():
+        raise StorefrontError(f"the merchant {name} has no certificate yet: {chain} is missing")
+    passphrase_file = home.secrets / f"merchant-{name}.passphrase"
+    passphrase = read_secret(passphrase_file) if passphrase_file.exists() else None
+    return FileSigner.load(key, chain, passphrase, _now)
+
+
+def _catalogue(merchant: MerchantSettings) -> Catalogue:
+    if merchant.catalogue is not None:
+        return load_catalogue(merchant.catalogue)
+    with as_file(files("storefront.merchant") / "bookshop.yaml") as path:
+        return load_catalogue(path)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
