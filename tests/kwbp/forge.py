@@ -156,12 +156,10 @@ def requested(
     **changes: Any,
 ) -> bytes:
     """AuthReq. A changed invoice is followed by the dual signature's invoiceHash, a changed envelope by its hash."""
-    invoice_signed = signed(
-        invoice_signer or world.shop,
-        CT_INVOICE,
-        changed(purchase.invoice.invoice.body, invoice or {}),
-        signing_time=invoice_time,
-    )
+    invoice_signed = purchase.invoice_signed
+    if invoice or invoice_signer or invoice_time:
+        invoice_body = changed(purchase.invoice.invoice.body, invoice or {})
+        invoice_signed = signed(invoice_signer or world.shop, CT_INVOICE, invoice_body, signing_time=invoice_time)
     envelope = envelope or purchase.order.pi_envelope
     dual_body = replace(
         purchase.order.dual_signature.body,
