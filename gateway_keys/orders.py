@@ -1,9 +1,9 @@
 """Opening a buyer's order inside the token boundary (KWBP G8 to G10), for a gateway that is not taken at its word.
 
-The process that asks has checked the order already; it is also the process that faces the network. So nothing is opened
-here before the signature, the path of the cardholder's certificate, and every hash and name that binds the envelope to
-this gateway have been verified once more. No private key is used until then (threats 8, 23, 24, 40). Whether a
-certificate is revoked is left to the gateway, which fetches the lists.
+The process that asks has checked the order already; it is also the process that faces the network. So nothing is
+opened here before the signature, the path of the cardholder's certificate, and every hash and name that binds the
+envelope to this gateway have been verified once more. No private key is used until then (threats 8, 23, 24, 40).
+Whether a certificate is revoked is left to the gateway, which fetches the lists.
 
 From the moment of opening on there is one failure, whatever the cause: a tag, a hash, a commitment that is wrong look
 alike, so that the answer tells nothing about what was sealed. Clear card data lives in local variables of `open_order`
@@ -40,36 +40,48 @@ _PAN_CONTEXT: Final = b"kwbp-pan-v1"
 
 @dataclass(frozen=True, slots=True)
 class OrderKeys:
-    """The keys that opening an order needs, all in one token; `certificate` is that of the decryption key."""
+    """The keys that opening an order needs, all in one token."""
 
     token: Token
     encryption: KeyRef
     vault: KeyRef
     zone_pin: KeyRef
-    certificate: x509.Certificate
 
 
-def open_order(
-    pi_envelope: bytes,
-    dual_signature: bytes,
-    hod: bytes,
-    *,
-    keys: OrderKeys,
-    trust: Trust,
-    now: datetime,
-    accepts_bin: Callable[[str], bool],
-) -> OpenedOrder:
-    """Verify, open, and re-seal what must not be seen.
+def verify_order(
+    pi_envelope: bytes, dual_signature: bytes, hod: bytes, *, gateway: x509.Certificate, trust: Trust, now: datetime
+) -> VerifiedOrder:
+    """G1, G6 and G7 with public keys alone; only what comes out of here can be opened.
 
     :param pi_envelope: DER AuthEnvelopedData. :param dual_signature: DER SignedData over DualSigTBS.
     :param hod: hash of the order description as the merchant stated it, 32 bytes (G9 compares it with the sealed one).
+    :param gateway: the certificate of the decryption key.
     :param trust: pinned root and known CA certificates; revocation lists are not consulted.
+    :raises OrderRefusedError: a check failed.
+    """
+    try:
+        return check_sealed_order(
+            dual_signature,
+            pi_envelope,
+            hod,
+            gateway=GatewayIdentity.of(gateway),
+            trust=trust,
+            now=now,
+            check_revocation=False,
+        )
+    except ProtocolError as error:
+        raise OrderRefusedError(error.check, error.code, error.detail) from None
+
+
+def open_order(
+    order: VerifiedOrder, *, keys: OrderKeys, now: datetime, accepts_bin: Callable[[str], bool]
+) -> OpenedOrder:
+    """G8 to G10 in the token, then re-seal what must not be seen.
+
     :param accepts_bin: whether the issuer of a card, by its first six digits, is served (G10).
-    :raises OrderRefusedError: G1, G6 or G7; no private key was used.
-    :raises DecodingFailedError: G8, G9 or G10; the same for every cause.
+    :raises DecodingFailedError: the same for every cause.
     :raises HsmError: the token's trouble.
     """
-    order = _verify(pi_envelope, dual_signature, hod, keys, trust, now)
     card = _open(order, keys, accepts_bin, now)
     block = None
     if card.pin2 is not None:
@@ -107,23 +119,6 @@ def unseal_pan(token: Token, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:
 def message_mac(token: Token, zone_mac: KeyRef, data: bytes) -> bytes:
     """The MAC of an ISO 8583 message: AES-CMAC (RFC 4493) under the zone MAC key, first 8 bytes."""
     return token.aes_cmac(zone_mac, data)[:MAC_BYTES]
-
-
-def _verify(
-    pi_envelope: bytes, dual_signature: bytes, hod: bytes, keys: OrderKeys, trust: Trust, now: datetime
-) -> VerifiedOrder:
-    try:
-        return check_sealed_order(
-            dual_signature,
-            pi_envelope,
-            hod,
-            gateway=GatewayIdentity.of(keys.certificate),
-            trust=trust,
-            now=now,
-            check_revocation=False,
-        )
-    except ProtocolError as error:
-        raise OrderRefusedError(error.check, error.code, error.detail) from None
 
 
 def _open(order: VerifiedOrder, keys: OrderKeys, accepts_bin: Callable[[str], bool], now: datetime) -> OpenedCard:

@@ -14,9 +14,6 @@ UNSEAL_PAN: Final = "/v1/gateway/pans:unseal"
 GENERATE_MAC: Final = "/v1/gateway/macs:generate"
 VERIFY_MAC: Final = "/v1/gateway/macs:verify"
 
-MAX_BODY: Final = 1_048_576
-"""Bytes of a request: an order's two objects are at most 256 KiB each, in base64."""
-
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def __repr__(self) -> str:

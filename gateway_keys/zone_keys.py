@@ -17,30 +17,32 @@ from pathlib import Path
 from typing import Final
 
 from gateway_keys.errors import ZoneKeyError
-from hsm_service.keys import KeyKind, KeyRef, Usage
-from hsm_service.tokens import Token
+from hsm_service.vault import Vault
 from runtime.secrets import Secret, read_secret, write_secret
 from shetab.errors import ValueFormatError
-from shetab.zone_keys import KEY_SIZE, parse_component
+from shetab.zone_keys import KEY_SIZE, aes_kcv, combine, parse_component, tdes_kcv
 
 CUSTODIANS: Final = 2
+CEREMONY: Final = "ceremony"
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneKey:
-    """One kind of zone key: its name as a key and as the start of its component files, and what it is for."""
+    """One kind of zone key. `name` is that of the key, of its template, and the start of its component files.
+
+    `kcv` computes the check value from the clear key, in software.
+    """
 
     name: str
-    kind: KeyKind
-    usage: Usage
+    kcv: Callable[[bytes], str]
 
     def files(self, secrets: Path) -> tuple[Path, ...]:
         """The component files, one a custodian."""
         return tuple(secrets / f"{self.name}-component-{number}" for number in range(1, CUSTODIANS + 1))
 
 
-ZONE_PIN: Final = ZoneKey("zone-pin", KeyKind.DES2, Usage.PIN_BLOCK)
-ZONE_MAC: Final = ZoneKey("zone-mac", KeyKind.AES, Usage.MAC)
+ZONE_PIN: Final = ZoneKey("zone-pin", tdes_kcv)
+ZONE_MAC: Final = ZoneKey("zone-mac", aes_kcv)
 ZONE_KEYS: Final = (ZONE_PIN, ZONE_MAC)
 
 
@@ -71,6 +73,25 @@ def read_components(secrets: Path, zone_key: ZoneKey) -> tuple[Secret, ...]:
     return tuple(components)
 
 
-def check_value(token: Token, ref: KeyRef) -> str:
-    """Key check value, 6 hexadecimal digits in upper case, as custodians compare it (ANSI X9.24-1)."""
-    return token.check_value(ref).hex().upper()
+def load(vault: Vault, secrets: Path) -> dict[str, str]:
+    """Load the zone keys that the vault does not hold yet; the check value of each by name, as the token computes it.
+
+    Check values are 6 hexadecimal digits in upper case (ANSI X9.24-1), as custodians and the other end compare them.
+
+    :raises ZoneKeyError: components are missing or malformed, or make another key than the token already holds.
+    :raises Problem: the vault refuses. :raises HsmError: the token's trouble.
+    """
+    held = {key.name for key in vault.list_keys(CEREMONY)}
+    return {zone_key.name: _load(vault, zone_key, secrets, held) for zone_key in ZONE_KEYS}
+
+
+def _load(vault: Vault, zone_key: ZoneKey, secrets: Path, held: set[str]) -> str:
+    components = read_components(secrets, zone_key)
+    expected = zone_key.kcv(combine([each.reveal() for each in components]))
+    if zone_key.name not in held:
+        vault.import_zone_key(CEREMONY, zone_key.name, zone_key.name, components)
+    token, ref = vault.key(zone_key.name).use()
+    found = token.check_value(ref).hex().upper()
+    if found != expected:
+        raise ZoneKeyError(f"the token holds a {zone_key.name} key with check value {found}, not {expected}")
+    return found

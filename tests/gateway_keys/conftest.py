@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from gateway_keys import zone_keys
 from gateway_keys.orders import OrderKeys
-from hsm_service.keys import KeyRef, Usage
+from hsm_service.keys import KeyKind, KeyRef, Usage
 from hsm_service.private_key import TokenRsaPrivateKey
 from hsm_service.tokens import Token
 from pki.cms_enveloped import SealingSuite, seal
@@ -31,11 +30,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="module")
-def home_secrets(home: Home) -> Path:
-    return home.secrets
-
-
-@pytest.fixture(scope="module")
 def token(home: Home) -> Iterator[Token]:
     with opened(home, "gateway") as token:
         yield token
@@ -47,6 +41,7 @@ class Gateway:
 
     keys: OrderKeys
     zone_mac: KeyRef
+    certificate: x509.Certificate
     pki: PkiFactory
     trust: Trust
     orders: OrderMaker
@@ -60,18 +55,15 @@ class Gateway:
 @pytest.fixture(scope="module")
 def gateway(token: Token, home: Home) -> Gateway:
     encryption, _public = token.generate_rsa("gateway-encryption", 3072, usage=Usage.OPEN)
-    refs = {
-        zone_key.name: token.import_zone_key(
-            zone_key.name, zone_key.kind, zone_keys.read_components(home.secrets, zone_key), usage=zone_key.usage
-        )
-        for zone_key in zone_keys.ZONE_KEYS
-    }
+    pin, mac = (zone_keys.read_components(home.secrets, each) for each in zone_keys.ZONE_KEYS)
+    zone_pin = token.import_zone_key("zone-pin", KeyKind.DES2, pin, usage=Usage.PIN_BLOCK)
+    zone_mac = token.import_zone_key("zone-mac", KeyKind.AES, mac, usage=Usage.MAC)
     pki = PkiFactory()
     in_token = TokenRsaPrivateKey(token, encryption)
     certificate = pki.gateway_encryption(key=in_token, suites=("oaep-sha1",)).certificate
-    keys = OrderKeys(token, encryption, token.generate_aes("gateway-vault"), refs["zone-pin"], certificate)
+    keys = OrderKeys(token, encryption, token.generate_aes("gateway-vault"), zone_pin)
     trust = Trust(anchors=(pki.root.certificate,))
-    return Gateway(keys, refs["zone-mac"], pki, trust, OrderMaker(pki, certificate, seal_with_our_library))
+    return Gateway(keys, zone_mac, certificate, pki, trust, OrderMaker(pki, certificate, seal_with_our_library))
 
 
 def seal_with_our_library(plaintext: bytes, recipient: x509.Certificate) -> bytes:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway_keys import zone_keys
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.opened import OpenedOrder
-from gateway_keys.orders import message_mac, open_order, unseal_pan
+from gateway_keys.orders import message_mac, open_order, unseal_pan, verify_order
 from kwbp import fields
 from kwbp.codes import SaleKind
 from kwbp.money import Money
@@ -36,15 +36,22 @@ from tests.support.pki_factory import NOW, PkiFactory
 from tests.support.sealed_orders import BuyersCard, OrderMaker, SealedOrder
 
 
-def open_it(gateway: Gateway, order: SealedOrder, **changes: object) -> OpenedOrder:
-    arguments: dict[str, object] = {
-        "keys": gateway.keys,
-        "trust": gateway.trust,
-        "now": NOW,
-        "accepts_bin": lambda _bin: True,
-        **changes,
-    }
-    return open_order(order.pi_envelope, order.dual_signature, order.hod, **arguments)  # type: ignore[arg-type]
+def open_it(
+    gateway: Gateway,
+    order: SealedOrder,
+    *,
+    trust: Trust | None = None,
+    accepts_bin: Callable[[str], bool] = lambda _bin: True,
+) -> OpenedOrder:
+    verified = verify_order(
+        order.pi_envelope,
+        order.dual_signature,
+        order.hod,
+        gateway=gateway.certificate,
+        trust=trust or gateway.trust,
+        now=NOW,
+    )
+    return open_order(verified, keys=gateway.keys, now=NOW, accepts_bin=accepts_bin)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,7 @@ def test_an_order_sealed_by_openssl_is_opened(
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
         return (tmp_path / "pi.p7m").read_bytes()
 
-    maker = OrderMaker(gateway.pki, gateway.keys.certificate, seal_with_openssl)
+    maker = OrderMaker(gateway.pki, gateway.certificate, seal_with_openssl)
     assert open_it(gateway, maker.order(card)).pan == card.pan
 
 
@@ -213,11 +220,11 @@ def sealed_with_a_suite_that_the_certificate_does_not_name(gateway: Gateway, car
     def seal_sha256(plaintext: bytes, recipient: x509.Certificate) -> bytes:
         return seal(plaintext, recipient, SealingSuite.OAEP_SHA256, rng=os.urandom)
 
-    return OrderMaker(gateway.pki, gateway.keys.certificate, seal_sha256).order(card)
+    return OrderMaker(gateway.pki, gateway.certificate, seal_sha256).order(card)
 
 
 def sealed_as_cbc_enveloped_data(gateway: Gateway, card: BuyersCard) -> SealedOrder:
-    pem = gateway.keys.certificate.public_bytes(Encoding.PEM)
+    pem = gateway.certificate.public_bytes(Encoding.PEM)
     command = ["openssl", "cms", "-encrypt", "-binary", "-aes-256-cbc", "-outform", "DER"]
     command += ["-recip", "/dev/stdin", "-in", "/dev/null", "-keyopt", "rsa_padding_mode:oaep"]
     der = subprocess.run(command, input=pem, check=True, capture_output=True).stdout
@@ -225,7 +232,7 @@ def sealed_as_cbc_enveloped_data(gateway: Gateway, card: BuyersCard) -> SealedOr
 
 
 def sealed_by_pkcs1_v15(gateway: Gateway, card: BuyersCard) -> SealedOrder:
-    pem = gateway.keys.certificate.public_bytes(Encoding.PEM)
+    pem = gateway.certificate.public_bytes(Encoding.PEM)
     command = ["openssl", "cms", "-encrypt", "-binary", "-aes-256-gcm", "-outform", "DER"]
     command += ["-recip", "/dev/stdin", "-in", "/dev/null"]
     der = subprocess.run(command, input=pem, check=True, capture_output=True).stdout
@@ -297,7 +304,7 @@ def tampered(position: int) -> Twin:
 
 def wrapped_wrong(gateway: Gateway, card: BuyersCard) -> SealedOrder:
     """The encrypted key is a random number below the modulus: OAEP decoding fails."""
-    certificate = gateway.keys.certificate
+    certificate = gateway.certificate
     public = certificate.public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     good = public.encrypt(os.urandom(32), padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None))
@@ -336,9 +343,11 @@ REFUSED_OPEN: dict[str, Twin] = {
 }
 
 
-def refusal_of(gateway: Gateway, order: SealedOrder, **changes: object) -> DecodingFailedError:
+def refusal_of(
+    gateway: Gateway, order: SealedOrder, accepts_bin: Callable[[str], bool] = lambda _bin: True
+) -> DecodingFailedError:
     with pytest.raises(DecodingFailedError) as refusal:
-        open_it(gateway, order, **changes)
+        open_it(gateway, order, accepts_bin=accepts_bin)
     return refusal.value
 
 

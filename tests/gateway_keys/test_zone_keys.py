@@ -12,13 +12,15 @@ from gateway_keys.zone_keys import (
     ZONE_KEYS,
     ZONE_MAC,
     ZONE_PIN,
-    check_value,
+    load,
     make_components,
     read_components,
 )
+from hsm_service.vault import Vault
 from runtime.secrets import Secret, SecretFileError
+from runtime.settings import Home
 from shetab.zone_keys import aes_kcv, combine, tdes_kcv
-from tests.gateway_keys.conftest import Gateway
+from tests.support.softhsm import provisioned_home
 
 
 def test_each_custodian_gets_a_file_of_his_own(tmp_path: Path) -> None:
@@ -47,12 +49,38 @@ def test_one_component_says_nothing_about_the_key(tmp_path: Path) -> None:
         assert combine(parts) not in parts
 
 
-def test_the_token_holds_the_key_of_the_components(gateway: Gateway, home_secrets: Path) -> None:
-    token = gateway.keys.token
-    pin, mac = (combine([part.reveal() for part in read_components(home_secrets, each)]) for each in ZONE_KEYS)
-    assert check_value(token, gateway.keys.zone_pin) == tdes_kcv(pin)
-    assert check_value(token, gateway.zone_mac) == aes_kcv(mac)
-    assert token.attributes(gateway.keys.zone_pin).imported
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = provisioned_home(tmp_path)
+    make_components(home.secrets)
+    return home
+
+
+def test_the_token_holds_the_keys_of_the_components(home: Home) -> None:
+    pin, mac = (combine([part.reveal() for part in read_components(home.secrets, each)]) for each in ZONE_KEYS)
+    with Vault.open(home, ["gateway"]) as vault:
+        assert load(vault, home.secrets) == {"zone-pin": tdes_kcv(pin), "zone-mac": aes_kcv(mac)}
+        token, ref = vault.key("zone-pin").use()
+        attributes = token.attributes(ref)
+        assert attributes.imported
+        assert (attributes.sensitive, attributes.extractable) == (True, False)
+
+
+def test_loading_twice_changes_nothing(home: Home) -> None:
+    with Vault.open(home, ["gateway"]) as vault:
+        first = load(vault, home.secrets)
+        assert load(vault, home.secrets) == first
+        assert [key.version for key in vault.list_keys("ceremony")] == [1, 1]
+
+
+def test_components_of_another_key_are_found_out(home: Home) -> None:
+    with Vault.open(home, ["gateway"]) as vault:
+        load(vault, home.secrets)
+        component = ZONE_PIN.files(home.secrets)[0]
+        component.unlink()
+        make_components(home.secrets)
+        with pytest.raises(ZoneKeyError, match="zone-pin key with check value"):
+            load(vault, home.secrets)
 
 
 def test_a_missing_component_names_its_file(tmp_path: Path) -> None:

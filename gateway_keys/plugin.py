@@ -1,0 +1,206 @@
+"""The gateway's operations as routes of the HSM service: where the keys are lent, recorded, and given back.
+
+Each operation asks the vault for its keys by name; the vault refuses a caller whom their templates do not let use them,
+writes the intent before the token is called and the outcome before the answer leaves. What is recorded holds no card
+data and nothing that card data could be guessed from: a MAC's input is a message with the PAN and little else that an
+insider does not know, so its hash is left out; so is that of an answer, in favour of its sealed part.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, TypeVar
+
+import msgspec
+from cryptography import x509
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway_keys import orders, wire
+from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
+from gateway_keys.orders import OrderKeys
+from gateway_keys.zone_keys import ZONE_MAC, ZONE_PIN
+from hsm_service.templates import Operation
+from hsm_service.vault import Vault
+from kwbp.gateway import VerifiedOrder
+from pki.der import sha256
+from pki.path import Trust
+from runtime.identity import caller_of, check
+from runtime.problems import Problem
+from runtime.settings import Home
+from shetab.iran import Banks
+
+CALLER: Final = "service:gateway"
+
+_XID_BYTES: Final = 20
+_HASH_BYTES: Final = 32
+
+_In = TypeVar("_In", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyNames:
+    """Names of the gateway's keys in the registry."""
+
+    encryption: str = "gateway-encryption"
+    vault: str = "gateway-vault"
+    zone_pin: str = ZONE_PIN.name
+    zone_mac: str = ZONE_MAC.name
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _is_known_issuer(prefix: str) -> bool:
+    return Banks.load().of_bin(prefix) is not None
+
+
+class GatewayKeys:
+    """The plug-in; give it to the HSM service's application, which mounts its routes on a vault."""
+
+    def __init__(
+        self,
+        anchors: Callable[[], tuple[x509.Certificate, ...]],
+        *,
+        names: KeyNames | None = None,
+        accepts_bin: Callable[[str], bool] = _is_known_issuer,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        """`anchors` gives the pinned roots, `accepts_bin` tells which issuers are served (G10), by six digits."""
+        self._anchors = anchors
+        self._names = names or KeyNames()
+        self._accepts_bin = accepts_bin
+        self._clock = clock
+
+    @classmethod
+    def of(cls, home: Home, *, names: KeyNames | None = None, clock: Callable[[], datetime] = _utc_now) -> GatewayKeys:
+        """For an installation: its pinned root is read for every order, because a ceremony may write it meanwhile."""
+
+        def anchors() -> tuple[x509.Certificate, ...]:
+            path = home.trust_anchors
+            return tuple(x509.load_pem_x509_certificates(path.read_bytes())) if path.exists() else ()
+
+        return cls(anchors, names=names, clock=clock)
+
+    def routes(self, vault: Vault) -> list[Route]:
+        """POST routes, all for the gateway service alone; see `gateway_keys.wire` for the bodies."""
+        return [
+            _route(wire.OPEN_ORDER, wire.OpenOrderRequest, partial(self.open_order, vault)),
+            _route(wire.UNSEAL_PAN, wire.UnsealPanRequest, partial(self.unseal_pan, vault)),
+            _route(wire.GENERATE_MAC, wire.GenerateMacRequest, partial(self.generate_mac, vault)),
+            _route(wire.VERIFY_MAC, wire.VerifyMacRequest, partial(self.verify_mac, vault)),
+        ]
+
+    def open_order(self, vault: Vault, caller: str, request: wire.OpenOrderRequest) -> wire.OpenOrderAnswer:
+        """KWBP G8 to G10, once G1, G6 and G7 hold.
+
+        Raises Problem 422 `order-refused` (clause and code of the check) before anything is opened, 422
+        `decoding-failure` (one answer for every cause) from then on.
+        """
+        names, now = self._names, self._clock()
+        operations = {
+            names.encryption: Operation.OPEN,
+            names.vault: Operation.SEAL,
+            names.zone_pin: Operation.PIN_BLOCK,
+        }
+        digest = sha256(request.pi_envelope)
+        with vault.refusals(caller, "open-order", list(operations), input_sha256=digest):
+            _check_length("hod", request.hod, _HASH_BYTES)
+            order = self._verify(vault, request, now)
+        with vault.operation(caller, "open-order", operations, input_sha256=digest) as running:
+            encryption = running.keys[names.encryption]
+            keys = OrderKeys(
+                token=encryption.token,
+                encryption=encryption.ref,
+                vault=running.keys[names.vault].ref,
+                zone_pin=running.keys[names.zone_pin].ref,
+            )
+            try:
+                opened = orders.open_order(order, keys=keys, now=now, accepts_bin=self._accepts_bin)
+            except DecodingFailedError as error:
+                running.outcome.cause = error.cause
+                raise _decoding_failure() from None
+            running.outcome.output_sha256 = sha256(opened.pan_sealed).hex()
+        return wire.OpenOrderAnswer(
+            pan=opened.pan.reveal(),
+            expiry=opened.expiry.reveal(),
+            cvv2=None if opened.cvv2 is None else opened.cvv2.reveal(),
+            pin_block=opened.pin_block,
+            pan_sealed=opened.pan_sealed,
+            masked_pan=opened.masked_pan,
+        )
+
+    def _verify(self, vault: Vault, request: wire.OpenOrderRequest, now: datetime) -> VerifiedOrder:
+        gateway = vault.key(self._names.encryption).pair().certificate
+        trust = Trust(anchors=self._anchors())
+        try:
+            return orders.verify_order(
+                request.pi_envelope, request.dual_signature, request.hod, gateway=gateway, trust=trust, now=now
+            )
+        except OrderRefusedError as error:
+            raise Problem(
+                422, "order-refused", error.detail, clause=f"KWBP {error.check}", code=int(error.code)
+            ) from None
+
+    def unseal_pan(self, vault: Vault, caller: str, request: wire.UnsealPanRequest) -> wire.UnsealPanAnswer:
+        """The PAN of an order, for its reversal; Problem 422 `decoding-failure` if the blob is not of this order."""
+        name, digest = self._names.vault, sha256(request.pan_sealed)
+        with vault.refusals(caller, "unseal-pan", [name], input_sha256=digest):
+            _check_length("xid", request.xid, _XID_BYTES)
+        with vault.operation(caller, "unseal-pan", {name: Operation.UNSEAL}, input_sha256=digest) as running:
+            key = running.keys[name]
+            try:
+                pan = orders.unseal_pan(key.token, key.ref, request.xid, request.pan_sealed)
+            except BlobError:
+                raise _decoding_failure() from None
+        return wire.UnsealPanAnswer(pan=pan.reveal())
+
+    def generate_mac(self, vault: Vault, caller: str, request: wire.GenerateMacRequest) -> wire.GenerateMacAnswer:
+        """The MAC of an ISO 8583 message under the zone MAC key."""
+        return wire.GenerateMacAnswer(mac=self._mac(vault, caller, "generate-mac", request.data))
+
+    def verify_mac(self, vault: Vault, caller: str, request: wire.VerifyMacRequest) -> wire.VerifyMacAnswer:
+        """Whether the MAC is right; compared in constant time, here, so that the right one is not told."""
+        mac = self._mac(vault, caller, "verify-mac", request.data)
+        return wire.VerifyMacAnswer(valid=hmac.compare_digest(mac, request.mac))
+
+    def _mac(self, vault: Vault, caller: str, what: str, data: bytes) -> bytes:
+        name = self._names.zone_mac
+        with vault.operation(caller, what, {name: Operation.MAC}, input_sha256=None) as running:
+            key = running.keys[name]
+            return orders.message_mac(key.token, key.ref, data)
+
+
+def _route(path: str, body: type[_In], work: Callable[[str, _In], msgspec.Struct]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        caller = str(check(caller_of(request.scope), CALLER))
+        parsed = _parse(await request.body(), body)
+        answer = await run_in_threadpool(work, caller, parsed)
+        return Response(msgspec.json.encode(answer), media_type="application/json")
+
+    named: Callable[[Request], Awaitable[Response]] = endpoint
+    return Route(path, named, methods=["POST"], name=path.rpartition("/")[2])
+
+
+def _parse(content: bytes, body: type[_In]) -> _In:
+    try:
+        return msgspec.json.decode(content, type=body)
+    except msgspec.DecodeError:
+        raise Problem(422, "invalid-request", f"the body must be a {body.__name__}") from None
+
+
+def _check_length(field: str, value: bytes, length: int) -> None:
+    if len(value) != length:
+        raise Problem(422, "invalid-request", f"{field} has {length} bytes")
+
+
+def _decoding_failure() -> Problem:
+    """One answer, the same bytes, for whatever was wrong inside."""
+    return Problem(422, "decoding-failure", "the sealed data could not be opened", clause="KWBP G8")
