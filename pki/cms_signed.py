@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -278,10 +278,14 @@ def verify_signature(signed_data: SignedData) -> None:
     if suite is not signed_data.suite:
         raise _refuse("bad_algorithm", "signature algorithm does not fit the signer's key")
     try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signed_data.signature, signed_data.signed_attributes, _PSS, hashes.SHA256())
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signed_data.signature, signed_data.signed_attributes, ec.ECDSA(hashes.SHA256()))
+        if suite is SignatureSuite.RSA_PSS_SHA256:
+            cast(rsa.RSAPublicKey, key).verify(
+                signed_data.signature, signed_data.signed_attributes, _PSS, hashes.SHA256()
+            )
+        else:
+            cast(ec.EllipticCurvePublicKey, key).verify(
+                signed_data.signature, signed_data.signed_attributes, ec.ECDSA(hashes.SHA256())
+            )
     except InvalidSignature:
         raise _refuse("bad_signature", "signature is not by the signer's key") from None
 
@@ -359,11 +363,9 @@ def assemble_signed_data(
 
 def sign_signed_attributes(signed_attributes: bytes, key: PrivateKeyTypes) -> bytes:
     """Sign with `key` as its suite demands: RSA → PSS, SHA-256, salt 32; P-256 → ECDSA, SHA-256 (DER r, s)."""
-    suite = SignatureSuite.for_key(key.public_key())
-    if suite is SignatureSuite.RSA_PSS_SHA256 and isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(signed_attributes, _PSS, hashes.SHA256())
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    return key.sign(signed_attributes, ec.ECDSA(hashes.SHA256()))
+    if SignatureSuite.for_key(key.public_key()) is SignatureSuite.RSA_PSS_SHA256:
+        return cast(rsa.RSAPrivateKey, key).sign(signed_attributes, _PSS, hashes.SHA256())
+    return cast(ec.EllipticCurvePrivateKey, key).sign(signed_attributes, ec.ECDSA(hashes.SHA256()))
 
 
 def sign(
