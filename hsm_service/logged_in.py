@@ -63,10 +63,11 @@ class LoggedInToken:
         `sessions` bounds the pool, `acquire_timeout` is the longest wait for a session in seconds. Raises
         TokenNotFound, PinRefused (after one try), ModuleBusy (already open), TokenUnavailable.
         """
+        text = _text(pin)
         token = cls(module, label, module.token(label), sessions=sessions, acquire_timeout=acquire_timeout)
         module.hold(token)
         try:
-            token._login = Session(token._token.open(rw=True, user_pin=pin.reveal().decode()))
+            token._login = Session(token._token.open(rw=True, user_pin=text))
         except PKCS11Error as error:
             module.release(token)
             if kind_of(error) is Kind.PIN:
@@ -140,6 +141,14 @@ class LoggedInToken:
                 return work(self._login)
             except PKCS11Error as error:
                 raise translate(self.label, None, error) from None
+
+
+def _text(pin: Secret) -> str:
+    """The PIN as python-pkcs11 takes it; the exception of a failed decoding would hold it, so none gets out."""
+    value = pin.reveal()
+    if not value.isascii():
+        raise PinRefused("a PIN is ASCII text; this one was not tried")
+    return value.decode("ascii")
 
 
 def translate(label: str, ref: KeyRef | None, error: PKCS11Error) -> HsmError:

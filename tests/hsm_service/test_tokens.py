@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pkcs11 import Attribute, KeyType, ObjectClass
 from pkcs11.exceptions import PKCS11Error
 
+from hsm_service import key_store
 from hsm_service.errors import (
     BadInput,
     DecodingFailure,
@@ -28,7 +30,7 @@ from hsm_service.errors import (
     TokenUnavailable,
     WeakKey,
 )
-from hsm_service.keys import KeyKind, KeyRef, Usage
+from hsm_service.keys import KeyKind, KeyRef, Usage, protected_template
 from hsm_service.pkcs11_module import load_module
 from hsm_service.tokens import Token
 from runtime.secrets import Secret
@@ -124,6 +126,26 @@ def test_a_key_of_the_raw_template_is_sound_without_the_weakness(token: Token) -
     ref = weak_rsa_key(token, "not weak at all")
     assert len(token.sign_pss_sha256(ref, b"data")) == 256
     token.destroy(ref)
+
+
+def test_a_new_key_that_comes_out_weaker_than_asked_for_is_destroyed(
+    token: Token, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a token that ignores a part of the template."""
+
+    def careless(object_class: ObjectClass, usage: Usage, *, store: bool) -> dict[Attribute, Any]:
+        return protected_template(object_class, usage, store=store) | {Attribute.EXTRACTABLE: True}
+
+    monkeypatch.setattr(key_store, "protected_template", careless)
+    for make in (
+        lambda: token.generate_rsa("careless", 2048),
+        lambda: token.generate_ec("careless"),
+        lambda: token.generate_aes("careless"),
+        lambda: token.import_zone_key("careless", KeyKind.AES, components(bytes(range(16))), usage=Usage.MAC),
+    ):
+        with pytest.raises(WeakKey, match="EXTRACTABLE=true"):
+            make()
+    assert token.find(label="careless") is None
 
 
 def test_a_key_brought_from_outside_is_not_taken_for_one_made_in_the_token(token: Token) -> None:
@@ -435,6 +457,14 @@ def test_a_wrong_pin_is_tried_once_and_the_right_one_still_works(home: Home, tok
     with pytest.raises(PinRefused, match="PinIncorrect") as refusal:
         Token.open(module, "merchants", Secret(b"0000"))
     assert "0000" not in str(refusal.value)
+    with opened(home, "merchants") as merchants:
+        assert merchants.keys() == []
+
+
+def test_a_pin_that_is_no_text_is_not_tried_and_not_shown(home: Home, token: Token) -> None:
+    with pytest.raises(PinRefused) as refusal:
+        Token.open(load_module(), "merchants", Secret(b"12\xff34"))
+    assert (refusal.value.__context__, "12" in str(refusal.value)) == (None, False)
     with opened(home, "merchants") as merchants:
         assert merchants.keys() == []
 
