@@ -1,0 +1,186 @@
+"""`kwbp bank`: the counter of the banks behind the switch simulator: accounts, cards, statements, faults on demand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from cli import output
+from cli.state import Installation, existing
+from shetab.errors import ValueFormatError
+from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
+from switch.bank import Bank
+from switch.client import SwitchAdmin
+from switch.errors import BankError
+from switch.service import admin_client, open_bank
+
+app = typer.Typer(help="The banks behind the switch simulator: accounts, cards, faults.", no_args_is_help=True)
+
+DEFAULT_BIN = "603770"
+
+
+class FaultKind(Enum):
+    """Faults on the command line; see `switch.faults`."""
+
+    IGNORE = "ignore"
+    REFUSE = "refuse"
+    DROP = "drop"
+    DELAY = "delay"
+    REPEAT = "repeat"
+    DISCONNECT = "disconnect"
+    CORRUPT_MAC = "corrupt_mac"
+    GARBLE = "garble"
+    WRONG_STAN = "wrong_stan"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CardData:
+    """What is printed on a card and its PIN letter. Has no repr."""
+
+    pan: Pan
+    expiry: Expiry
+    cvv2: Cvv2
+    pin2: Pin
+
+
+@app.command("open-account")
+def open_account(
+    holder: Annotated[str, typer.Option(help="Name of the account's holder.")],
+    balance: Annotated[int, typer.Option(min=0, help="First deposit in rial.")] = 0,
+    bank_bin: Annotated[str, typer.Option("--bin", help="BIN of the bank, a member of the network.")] = DEFAULT_BIN,
+    national_code: Annotated[str | None, typer.Option(help="The holder's national code, 10 digits.")] = None,
+) -> None:
+    """Open a deposit account (scenario A)."""
+    with counter(existing()) as bank:
+        account = bank.open_account(bank_bin, holder=holder, national_code=national_code, balance=Rial(balance))
+    output.emit(
+        {"iban": account.iban, "bank": account.bank, "balance": account.balance},
+        [f"Account {account.iban} at {account.bank}, balance {output.rial(account.balance)}."],
+    )
+
+
+@app.command("issue-card")
+def issue_card(
+    iban: Annotated[str, typer.Option(help="The account that the card debits.")],
+    years: Annotated[int, typer.Option(min=1, max=10, help="Jalali years for which the card is valid.")] = 3,
+) -> None:
+    """Issue a card on an account. Its data are shown this one time and stored nowhere in clear."""
+    with counter(existing()) as bank:
+        card = bank.issue_card(iban, years=years)
+    shown = {
+        "card_id": card.card_id,
+        "pan": card.pan.reveal(),
+        "expiry": card.expiry.reveal(),
+        "cvv2": card.cvv2.reveal(),
+        "pin2": card.pin2.reveal(),
+    }
+    year, month = shown["expiry"][:2], shown["expiry"][2:]
+    output.emit(
+        shown,
+        [
+            f"Card {shown['pan']}  expiry {month}/{year}  CVV2 {shown['cvv2']}  PIN2 {shown['pin2']}",
+            "Keep them: nobody can show them again.",
+        ],
+    )
+
+
+@app.command()
+def balance(iban: Annotated[str, typer.Argument(help="The account.")]) -> None:
+    """Show the balance of an account."""
+    with counter(existing()) as bank:
+        account = bank.account(iban)
+    output.emit(
+        {"iban": account.iban, "holder": account.holder, "balance": account.balance},
+        [f"{account.iban}  {account.holder}  {output.rial(account.balance)}"],
+    )
+
+
+@app.command()
+def settle(
+    acquirer: Annotated[str | None, typer.Option(help="The acquirer's code; that of the gateway by default.")] = None,
+) -> None:
+    """Show what the acquirer owes each merchant: the settle line."""
+    found = existing()
+    with counter(found) as bank:
+        totals = bank.merchant_totals(acquirer or found.settings.gateway.acquirer_bin)
+    output.table(
+        "Settlement",
+        ("Merchant", "Sales", "Reversed", "Amount"),
+        [(total.merchant, total.sales, total.reversed, total.amount) for total in totals],
+    )
+
+
+@app.command("register-acquirer")
+def register_acquirer(
+    name: Annotated[str, typer.Option(help="Name of the acquirer.")] = "KWBP acquirer",
+    code: Annotated[str | None, typer.Option(help="Its code; that of the gateway by default.")] = None,
+) -> None:
+    """Make an acquirer known to the switch, with its intermediary account."""
+    found = existing()
+    with counter(found) as bank:
+        account = bank.register_acquirer(code or found.settings.gateway.acquirer_bin, name)
+    output.emit({"intermediary": account.iban}, [f"Intermediary account {account.iban}."])
+
+
+@app.command()
+def fault(
+    kind: Annotated[FaultKind, typer.Argument(help="What happens to the answers.")],
+    mti: Annotated[str, typer.Option(help="Which requests: 0200, 0420 …")] = "0200",
+    count: Annotated[int, typer.Option(min=1, help="How many answers.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0, help="For a delay.")] = 0.0,
+) -> None:
+    """Make the running simulator misbehave for the next answers."""
+    found = existing()
+    admin = admin_client(found.home, found.settings.switch)
+    try:
+        admin.add_fault(mti, kind.value, count=count, seconds=seconds)
+    finally:
+        admin.close()
+    output.emit(
+        {"fault": kind.value, "mti": mti, "count": count}, [f"The next {count} answers to {mti}: {kind.value}."]
+    )
+
+
+@contextmanager
+def counter(found: Installation) -> Iterator[Bank | SwitchAdmin]:
+    """The bank's counter: of the running simulator if there is one, else on its database."""
+    admin = admin_client(found.home, found.settings.switch)
+    try:
+        yield admin if _answers(admin) else open_bank(found.home)
+    except (BankError, ValueFormatError) as error:
+        output.fail(str(error))
+    finally:
+        admin.close()
+
+
+def _answers(admin: SwitchAdmin) -> bool:
+    try:
+        admin.faults()
+    except (httpx.HTTPError, OSError):
+        return False
+    return True
+
+
+def read_card() -> CardData:
+    """Card data as JSON from standard input, as `kwbp --json bank issue-card` prints them."""
+    try:
+        document: dict[str, Any] = json.load(sys.stdin)
+        return CardData(
+            Pan.parse(document["pan"]),
+            Expiry.parse(document["expiry"]),
+            Cvv2.parse(document["cvv2"]),
+            Pin.parse(document["pin2"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        # Nothing of the input may be in the message: it is card data.
+        output.fail(
+            "standard input has no card data", hint='expected {"pan": …, "expiry": "YYMM", "cvv2": …, "pin2": …}'
+        )

@@ -1,0 +1,88 @@
+"""`kwbp key`: keys in the tokens, through the signing API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from cli import output
+from cli.state import Installation, existing
+from hsm_service.client import HsmClient
+from hsm_service.service import KeyInfo
+
+app = typer.Typer(help="Keys in the tokens: make, show, attest.", no_args_is_help=True)
+
+
+@app.command()
+def generate(
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    template: Annotated[str, typer.Option(help="What kind of key: merchant-signing, gateway-signing …")],
+    owner: Annotated[str | None, typer.Option(help="Whose key it is, where the template's keys have an owner.")] = None,
+) -> None:
+    """Make a key in its token. It never leaves."""
+    with service(existing()) as keys:
+        info = keys.generate_key(name, template, owner=owner)
+    output.emit(msgspec.to_builtins(info), [f"{info.algorithm} key {info.name} in the token {info.token}."])
+
+
+@app.command("list")
+def list_keys() -> None:
+    """Show the keys that the operator may see."""
+    with service(existing()) as keys:
+        found = keys.list_keys()
+    output.table(
+        "Keys",
+        ("Name", "Version", "Token", "Algorithm", "Purpose", "State", "Uses"),
+        [
+            (key.name, key.version, key.token, key.algorithm, key.purpose, key.unusable or key.state, key.uses)
+            for key in found
+        ],
+        document=[msgspec.to_builtins(key) for key in found],
+    )
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name of the key.")]) -> None:
+    """Show one key: who may use it for what, and how its token protects it."""
+    with service(existing()) as keys:
+        info = keys.describe_key(name)
+    output.emit(msgspec.to_builtins(info), _lines(info))
+
+
+@app.command()
+def attest(
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    out: Annotated[Path, typer.Option(help="Where to write the statement (DER SignedData).")],
+) -> None:
+    """Get a signed statement that the key was made in its token and cannot leave it."""
+    with service(existing()) as keys:
+        out.write_bytes(keys.attest_key(name))
+    output.emit({"statement": str(out)}, [f"Statement in {out}; 'openssl cms -verify' judges it."])
+
+
+@contextmanager
+def service(found: Installation, identity: str = "operator") -> Iterator[HsmClient]:
+    """The signing API as `identity`."""
+    client = HsmClient.connect(found.settings.hsm.url, found.tls(identity))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _lines(info: KeyInfo) -> list[str]:
+    attributes = ", ".join(name if value else f"not {name}" for name, value in sorted(info.attributes.items()))
+    return [
+        f"[bold]{info.name}[/bold] version {info.version}: {info.algorithm} in the token {info.token}, {info.state}",
+        f"  purpose     {info.purpose} ({info.template})",
+        f"  used by     {', '.join(info.callers)}",
+        f"  signs       {', '.join(info.content_types) or '-'}",
+        f"  protection  {attributes}",
+        f"  uses        {info.uses}",
+        f"  certificate {'yes' if info.certificate_chain else 'not yet'}",
+    ]

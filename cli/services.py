@@ -1,0 +1,122 @@
+"""How each service is put together. Only here do the packages meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from ca import repository
+from ca.app import create_app as create_ca
+from ca.authority import CertificateAuthority
+from ca.publication import Publication
+from ca.record import Record
+from cli.packs import statement
+from cli.state import Installation
+from gateway import service as gateway_service
+from gateway_keys.plugin import GatewayKeys
+from hsm_service.app import create_app as create_hsm
+from hsm_service.client import HsmClient
+from hsm_service.vault import Vault
+from kwbp.validators import VALIDATORS
+from ra import service as ra_service
+from runtime import logging, server
+from runtime.database import open_database
+from storefront.merchant import service as merchant_service
+from switch import service as switch_service
+
+MERCHANT: Final = "merchant-"
+"""Prefix of the service names of merchant servers."""
+
+
+def names(found: Installation) -> list[str]:
+    """All services of this installation, callees first."""
+    return [*_RUN, *(f"{MERCHANT}{name}" for name in found.settings.merchants)]
+
+
+def address(found: Installation, name: str) -> str:
+    """Base URL at which the service answers for its health."""
+    settings = found.settings
+    if name.startswith(MERCHANT):
+        return settings.merchants[name.removeprefix(MERCHANT)].url
+    if name == "switch":
+        return f"http://127.0.0.1:{settings.switch.admin_port}"
+    endpoint: str = getattr(settings, name).url
+    return endpoint
+
+
+def run(found: Installation, name: str) -> None:
+    """Run one service in this process until SIGTERM."""
+    logging.configure(name, found.home.log)
+    if name.startswith(MERCHANT):
+        merchant_service.run(found.home, found.settings, name.removeprefix(MERCHANT))
+    else:
+        _RUN[name](found)
+
+
+def _hsm(found: Installation) -> None:
+    endpoint = found.settings.hsm
+    content_types = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
+    with Vault.open(found.home, content_types=content_types) as vault:
+        app = create_hsm(vault, plugins=[GatewayKeys.of(found.home)])
+        server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"))
+
+
+def _ca(found: Installation) -> None:
+    endpoint = found.settings.ca
+    record = Record.open(found.home.audit / "ca.jsonl")
+    signer = HsmClient.connect(found.settings.hsm.url, found.tls("ca"))
+    authority = CertificateAuthority(
+        folder=found.home.pki,
+        engine=open_database(found.home.db / "ca.sqlite"),
+        signer=signer,
+        record=record,
+        pack=statement(),
+        publication=Publication(found.settings.repository.url, statement().cps.uri),
+        rng=os.urandom,
+        clock=_now,
+    )
+    try:
+        authority.start()
+        server.serve(create_ca(authority), host=endpoint.host, port=endpoint.port, tls=found.tls("ca"))
+    finally:
+        record.close()
+        signer.close()
+
+
+def _repository(found: Installation) -> None:
+    endpoint = found.settings.repository
+    server.serve(
+        repository.create_app(found.home.pki),
+        host=endpoint.host,
+        port=endpoint.port,
+        tls=None,
+        client_certificate="none",
+    )
+
+
+def _ra(found: Installation) -> None:
+    ra_service.run(found.home, found.settings, statement())
+
+
+def _gateway(found: Installation) -> None:
+    gateway_service.run(found.home, found.settings)
+
+
+def _switch(found: Installation) -> None:
+    switch_service.run(found.home, found.settings)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+_RUN: Final[dict[str, Callable[[Installation], None]]] = {
+    "hsm": _hsm,
+    "ca": _ca,
+    "repository": _repository,
+    "ra": _ra,
+    "switch": _switch,
+    "gateway": _gateway,
+}
