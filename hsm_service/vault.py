@@ -60,6 +60,7 @@ SERVICE: Final = "service:hsm"
 
 SERVICE_TOKENS: Final = ("ca", "gateway", "merchants")
 ROOT_TOKENS: Final = ("root",)
+ANONYMOUS: Final = "anonymous"
 _ATTESTATION: Final = "attestation"
 
 Sign = Callable[[Token, KeyRef, bytes], bytes]
@@ -458,6 +459,8 @@ class Vault:
 
 
 def _permit(template: Template, caller: str, operation: Operation, owner: str | None, name: str) -> None:
+    if caller == ANONYMOUS:
+        raise Problem(401, "client-certificate-required", f"key {name} is not for callers without a name")
     if not template.permits(caller, operation, owner):
         expected = " or ".join(template.allowed(operation, owner)) or "nobody"
         raise Problem(

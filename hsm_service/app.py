@@ -1,0 +1,206 @@
+"""The signing API over HTTP (Starlette; msgspec for the bodies). Served with mutual TLS: the certificate is the caller.
+
+Handlers decide nothing: they read the body, name the caller, and let the vault do the rest in a worker thread. So there
+is one place where access is decided, whatever route a call takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hsm_service import openapi
+from hsm_service.openapi import ApiRoute
+from hsm_service.service import KeyInfo, Signed
+from hsm_service.templates import Operation
+from hsm_service.vault import Vault
+from hsm_service.wire import AttachCommand, GenerateCommand, KeyList, SignCommand, read
+from hsm_service.workers import THREADS, Workers
+from runtime import health, problems
+from runtime.identity import caller_of
+from runtime.problems import Problem
+
+_JSON: Final = "application/json"
+_encoder: Final = msgspec.json.Encoder()
+_sign_command: Final = msgspec.json.Decoder(SignCommand)
+_generate_command: Final = msgspec.json.Decoder(GenerateCommand)
+_attach_command: Final = msgspec.json.Decoder(AttachCommand)
+
+
+class Plugin(Protocol):
+    """Further operations inside the same process, such as the gateway's.
+
+    A route's endpoint runs its blocking work with `await request.app.state.workers.run(work, …)` and does everything
+    with keys through `Vault.operation`. What its docstring says stands in the OpenAPI document; an attribute
+    `callers` (tuple of patterns) on the endpoint says who may call it.
+    """
+
+    def routes(self, vault: Vault) -> Sequence[BaseRoute]: ...
+
+
+def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = THREADS) -> Starlette:
+    """The API of an open vault. The caller closes the vault after the server has stopped."""
+    workers = Workers(threads)
+    handlers = _Handlers(vault, workers)
+    api = handlers.routes()
+    extra = [route for plugin in plugins for route in plugin.routes(vault)]
+    document = msgspec.json.encode(openapi.document(api, extra))
+    page = openapi.page(api, extra)
+
+    async def openapi_json(_request: Request) -> Response:
+        return Response(document, media_type=_JSON)
+
+    async def docs(_request: Request) -> Response:
+        return HTMLResponse(page)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            workers.close()
+
+    app = Starlette(
+        routes=[
+            *(Route(each.path, each.endpoint, methods=[each.method], name=each.name) for each in api),
+            *extra,
+            Route("/openapi.json", openapi_json),
+            Route("/docs", docs),
+        ],
+        lifespan=lifespan,
+    )
+    app.state.workers = workers
+    problems.install(app)
+    health.install(app, "hsm", lambda: vault.ready)
+    return app
+
+
+class _Handlers:
+    def __init__(self, vault: Vault, workers: Workers) -> None:
+        self._vault = vault
+        self._workers = workers
+
+    def routes(self) -> list[ApiRoute]:
+        """The table of the API, the hottest first."""
+        signs = (Operation.CERTIFICATE, Operation.CRL, Operation.CMS, Operation.REQUEST)
+        return [
+            ApiRoute(
+                "POST",
+                "/v1/keys/{name}:sign",
+                self.sign,
+                "sign",
+                "Sign a structure with the version of the key that is in use",
+                signs,
+                body=SignCommand,
+                answer=Signed,
+            ),
+            ApiRoute(
+                "POST",
+                "/v1/keys/{name}/versions/{version:int}:sign",
+                self.sign,
+                "sign_version",
+                "Sign a structure with this version of the key",
+                signs,
+                body=SignCommand,
+                answer=Signed,
+            ),
+            ApiRoute(
+                "POST",
+                "/v1/keys/{name}:attest",
+                self.attest,
+                "attest",
+                "A signed statement of what the token says about the key",
+                (Operation.ATTEST,),
+                answer=Signed,
+            ),
+            ApiRoute(
+                "PUT",
+                "/v1/keys/{name}/certificate",
+                self.attach,
+                "attach",
+                "Give the key its certificate chain",
+                (Operation.ATTACH,),
+                body=AttachCommand,
+                answer=KeyInfo,
+            ),
+            ApiRoute(
+                "GET",
+                "/v1/keys/{name}",
+                self.describe,
+                "describe",
+                "Describe a key",
+                (Operation.DESCRIBE,),
+                answer=KeyInfo,
+            ),
+            ApiRoute(
+                "POST",
+                "/v1/keys",
+                self.generate,
+                "generate",
+                "Make a key in its token",
+                (Operation.GENERATE,),
+                body=GenerateCommand,
+                answer=KeyInfo,
+                status=201,
+            ),
+            ApiRoute(
+                "GET",
+                "/v1/keys",
+                self.list_keys,
+                "list",
+                "The keys that the caller may use or manage",
+                (Operation.DESCRIBE,),
+                answer=KeyList,
+            ),
+        ]
+
+    async def sign(self, request: Request) -> Response:
+        command = read(_sign_command, await request.body())
+        name, version = request.path_params["name"], request.path_params.get("version")
+        caller = str(caller_of(request.scope))
+        run, vault, content = self._workers.run, self._vault, command.content
+        if command.kind == "cms":
+            if command.content_type is None:
+                raise Problem(422, "invalid-request", "the field content_type is needed for kind cms")
+            signed = await run(vault.sign_cms, caller, name, command.content_type, content, version)
+        else:
+            if command.content_type is not None:
+                raise Problem(422, "invalid-request", "the field content_type is for kind cms alone")
+            sign = {"certificate": vault.sign_certificate, "crl": vault.sign_crl, "request": vault.sign_request}
+            signed = await run(sign[command.kind], caller, name, content, version)
+        return _json(signed)
+
+    async def attest(self, request: Request) -> Response:
+        return _json(await self._run(self._vault.attest_key, request, request.path_params["name"]))
+
+    async def attach(self, request: Request) -> Response:
+        command = read(_attach_command, await request.body())
+        name = request.path_params["name"]
+        return _json(await self._run(self._vault.attach_certificate, request, name, command.chain))
+
+    async def describe(self, request: Request) -> Response:
+        return _json(await self._run(self._vault.describe_key, request, request.path_params["name"]))
+
+    async def generate(self, request: Request) -> Response:
+        command = read(_generate_command, await request.body())
+        generate = self._vault.generate_key
+        caller = str(caller_of(request.scope))
+        info = await self._workers.run(generate, caller, command.name, command.template, owner=command.owner)
+        return _json(info, 201)
+
+    async def list_keys(self, request: Request) -> Response:
+        return _json(KeyList(keys=await self._run(self._vault.list_keys, request)))
+
+    async def _run(self, method: Callable[..., Any], request: Request, *arguments: Any) -> Any:
+        return await self._workers.run(method, str(caller_of(request.scope)), *arguments)
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(_encoder.encode(value), status, media_type=_JSON)
