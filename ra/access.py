@@ -1,0 +1,112 @@
+"""Who is calling, and what they may do: one table for every way in.
+
+| act       | who                                                                                        |
+| --------- | ------------------------------------------------------------------------------------------ |
+| open      | anybody                                                                                    |
+| edit      | who opened the application, the operator's console                                         |
+| read      | who opened it, every officer, the operator's console                                       |
+| attest    | evidence that proves itself (signed forms): as edit, and every officer                     |
+| vouch     | documents: officers who hold the role vetting_officer (CPS 4.2.1)                          |
+| review    | lists, documents, decisions to hand in, revocations, stories: every officer, the operator  |
+
+An application that an anonymous applicant opened is reached by its id alone, which is 128 random bits. Handing in a
+decision gives no right by itself: what counts is the signature in it (`cps.decide`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from cps.dossier import Author
+from pki.errors import PkiError
+from pki.extensions import OfficerData
+from pki.path import Trust, validate_path
+from pki.roles import Role
+from ra.errors import NotAllowedError
+from ra.store import Application
+from runtime.identity import Caller
+
+OPERATOR: Final = "service:operator"
+_VETTING: Final = "vetting_officer"
+
+
+class Act(StrEnum):
+    """The acts of the table."""
+
+    OPEN = "open"
+    EDIT = "edit"
+    READ = "read"
+    ATTEST = "attest"
+    VOUCH = "vouch"
+    REVIEW = "review"
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A caller whose certificate was checked; `name` is `kind:name`, `roles` an officer's trusted roles."""
+
+    name: str
+    organisation: str = ""
+    person: str = ""
+    roles: frozenset[str] = frozenset()
+
+    @property
+    def is_officer(self) -> bool:
+        return self.person != ""
+
+    @property
+    def author(self) -> Author:
+        """The actor as the author of a revision."""
+        return Author(person=self.person or self.name, organisation=self.organisation)
+
+
+SYSTEM: Final = Actor("service:ra")
+CLOCK: Final = Actor("clock")
+
+
+def actor_of(caller: Caller, *, trust: Trust, now: datetime) -> Actor:
+    """The actor behind a TLS caller.
+
+    TLS checked the chain when the connection was made; here the path is checked with the CRLs in force, so that a
+    revoked officer is nobody from that moment on. Raises NotAllowedError.
+    """
+    if caller.certificate is None:
+        return Actor(str(caller))
+    try:
+        validate_path(caller.certificate, trust=trust, now=now, roles={Role.OFFICER, Role.SERVICE})
+        officer = OfficerData.from_certificate(caller.certificate) if caller.kind == "officer" else None
+    except PkiError as error:
+        raise NotAllowedError(f"the client certificate of {caller} does not count: {error.reason}") from None
+    if caller.kind != "officer":
+        return Actor(str(caller))
+    if officer is None or officer.person_id != caller.name:
+        raise NotAllowedError("the client certificate names no officer")
+    return Actor(str(caller), officer.organisation, officer.person_id, frozenset(officer.roles))
+
+
+def require(actor: Actor, act: Act, application: Application | None = None) -> None:
+    """Raises NotAllowedError unless the table above lets `actor` do this (to this application)."""
+    opened = application is not None and application.opened_by == actor.name
+    reviews = actor.is_officer or actor.name == OPERATOR
+    permitted = {
+        Act.OPEN: True,
+        Act.EDIT: opened or actor.name == OPERATOR,
+        Act.READ: opened or reviews,
+        Act.ATTEST: opened or reviews,
+        Act.VOUCH: _VETTING in actor.roles,
+        Act.REVIEW: reviews,
+    }
+    if not permitted[act]:
+        raise NotAllowedError(_EXPECTED[act].format(actor=actor.name))
+
+
+_EXPECTED: Final = {
+    Act.EDIT: "{actor} did not open this application",
+    Act.READ: "{actor} did not open this application",
+    Act.ATTEST: "{actor} did not open this application",
+    Act.VOUCH: "documents are taken in by vetting officers, not by {actor}",
+    Act.REVIEW: "this is for officers, not for {actor}",
+}

@@ -1,0 +1,247 @@
+"""The registration authority over HTTP: TLS for everybody, a client certificate for whoever has one.
+
+| route                                            | for                                        |
+| ------------------------------------------------ | ------------------------------------------ |
+| POST /v1/applications                            | anybody                                    |
+| GET /v1/applications                             | officers, service:operator                 |
+| GET /v1/applications/{id}                        | who opened it, officers, service:operator  |
+| POST /v1/applications/{id}/submit, /amend        | who opened it, service:operator            |
+| POST /v1/applications/{id}/withdraw              | who opened it, service:operator            |
+| POST /v1/applications/{id}/evidence              | signed forms: who opened it, officers; documents: vetting officers |
+| GET /v1/applications/{id}/evidence/{sha256}      | officers, service:operator                 |
+| GET /v1/applications/{id}/dossier                | officers, service:operator                 |
+| POST /v1/applications/{id}/decisions             | officers, service:operator                 |
+| POST /v1/applications/{id}/issue                 | officers, service:operator                 |
+| POST /v1/revocations                             | officers, service:operator                 |
+| GET /v1/certificates/{serial}/story              | officers, service:operator                 |
+| GET /v1/cps                                      | anybody                                    |
+
+The guards stand in `ra.access` and `ra.workflow`, not here: a route reads its input, calls the workflow and shows what
+came of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, Path, Query, Response
+from starlette.requests import Request
+
+from ca.errors import StatusError
+from cps.model import MemberClass
+from ra import views
+from ra.access import Act, Actor, actor_of, require
+from ra.errors import (
+    ConflictError,
+    InvalidSubmissionError,
+    NotAllowedError,
+    RaError,
+    RefusedError,
+    UnknownError,
+    WrongStateError,
+)
+from ra.states import State
+from ra.submission import Submission
+from ra.wire import (
+    AddEvidence,
+    ApplicationSummary,
+    ApplicationView,
+    DossierView,
+    OpenApplication,
+    PackView,
+    PostDecision,
+    Revoke,
+    RevokedView,
+    StoryView,
+    Submit,
+    Withdraw,
+)
+from ra.workflow import NewEvidence, Workflow
+from runtime import health, problems
+from runtime.identity import caller_of
+from runtime.logging import get_logger
+from runtime.problems import Problem
+
+STATUS: Final[dict[type[RaError], tuple[int, str]]] = {
+    UnknownError: (404, "unknown"),
+    NotAllowedError: (403, "not-allowed"),
+    InvalidSubmissionError: (422, "invalid-submission"),
+    WrongStateError: (409, "wrong-state"),
+    ConflictError: (409, "changed-meanwhile"),
+    RefusedError: (403, "refused"),
+}
+"""HTTP status and problem type of each error."""
+
+_log: Final = get_logger("ra.app")
+
+ApplicationId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+Serial = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{1,40}$")]
+
+
+def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> FastAPI:
+    """The application of a registration authority.
+
+    Every `sweep_interval` seconds (None: never) applications whose time is over end, and what was interrupted on the
+    way to the CA is finished.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if sweep_interval is None:
+            yield
+            return
+        stop = threading.Event()
+        thread = threading.Thread(target=_sweep, args=(workflow, sweep_interval, stop), name="ra-sweep", daemon=True)
+        thread.start()
+        yield
+        stop.set()
+        thread.join()
+
+    app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan)
+    problems.install(app)
+    health.install(app, "ra")
+    app.add_exception_handler(RaError, _refused)
+    app.add_exception_handler(StatusError, _no_status)
+
+    # Plain functions run in the thread pool: each waits for the database, the disk, the CA and the token.
+
+    def acting(request: Request) -> Actor:
+        now = workflow.now
+        return actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)
+
+    Acting = Annotated[Actor, Depends(acting)]  # noqa: N806  # a type, as FastAPI's dependencies are
+
+    def view(application: Any) -> ApplicationView:
+        return views.show(workflow, application)
+
+    @app.get("/v1/cps")
+    def statement_in_force() -> PackView:
+        """The Certification Practice Statement that new applications are made under."""
+        header = workflow.pack.cps
+        return PackView(
+            id=header.id,
+            version=header.version,
+            digest=workflow.pack.digest,
+            effective=header.effective,
+            uri=header.uri,
+        )
+
+    @app.post("/v1/applications", status_code=201)
+    def open_application(body: OpenApplication, actor: Acting) -> ApplicationView:
+        """Open a draft; a cardholder's carries the nonce for the commitment."""
+        return view(workflow.open(actor, body.member_class))
+
+    @app.get("/v1/applications")
+    def list_applications(
+        actor: Acting,
+        state: Annotated[list[State] | None, Query()] = None,
+        member_class: Annotated[MemberClass | None, Query(alias="class")] = None,
+    ) -> list[ApplicationSummary]:
+        """Applications, newest first, at most 200."""
+        require(actor, Act.REVIEW)
+        workflow.sweep()
+        found = workflow.store.applications(states=state or (), member_class=member_class)
+        return [views.summary(workflow, application) for application in found]
+
+    @app.get("/v1/applications/{application_id}")
+    def show_application(application_id: ApplicationId, actor: Acting) -> ApplicationView:
+        """An application with everything on its file, its certificates included."""
+        return view(workflow.get(actor, application_id))
+
+    @app.post("/v1/applications/{application_id}/submit")
+    def submit(application_id: ApplicationId, body: Submit, actor: Acting) -> ApplicationView:
+        """Submit a draft."""
+        return view(workflow.submit(actor, application_id, _submission(body), version=body.version))
+
+    @app.post("/v1/applications/{application_id}/amend")
+    def amend(application_id: ApplicationId, body: Submit, actor: Acting) -> ApplicationView:
+        """Write a new revision; decisions over the old one fall away."""
+        return view(workflow.amend(actor, application_id, _submission(body), version=body.version))
+
+    @app.post("/v1/applications/{application_id}/withdraw")
+    def withdraw(application_id: ApplicationId, body: Withdraw, actor: Acting) -> ApplicationView:
+        """End an open application."""
+        return view(workflow.withdraw(actor, application_id, body.reason))
+
+    @app.post("/v1/applications/{application_id}/evidence", status_code=201)
+    def add_evidence(application_id: ApplicationId, body: AddEvidence, actor: Acting) -> ApplicationView:
+        """Put evidence on file."""
+        new = NewEvidence(kind=body.kind, body=body.body, source=body.source, expires_at=body.expires_at)
+        return view(workflow.add_evidence(actor, application_id, new))
+
+    @app.get("/v1/applications/{application_id}/evidence/{sha256}", response_class=Response)
+    def read_evidence(application_id: ApplicationId, sha256: Digest, actor: Acting) -> Response:
+        """A document on file, byte for byte."""
+        require(actor, Act.REVIEW)
+        body = workflow.store.evidence_body(application_id, bytes.fromhex(sha256))
+        return Response(body, media_type="application/octet-stream")
+
+    @app.get("/v1/applications/{application_id}/dossier")
+    def dossier(application_id: ApplicationId, actor: Acting) -> DossierView:
+        """The case as an officer judges and signs it."""
+        require(actor, Act.REVIEW)
+        return views.dossier(workflow, workflow.get(actor, application_id))
+
+    @app.post("/v1/applications/{application_id}/decisions", status_code=201)
+    def post_decision(application_id: ApplicationId, body: PostDecision, actor: Acting) -> ApplicationView:
+        """Hand in an officer's signed decision; the last one that is needed brings the certificates."""
+        return view(workflow.decide(actor, application_id, body.decision))
+
+    @app.post("/v1/applications/{application_id}/issue")
+    def issue(application_id: ApplicationId, actor: Acting) -> ApplicationView:
+        """Ask the CA again for an approved case."""
+        return view(workflow.issue(actor, application_id))
+
+    @app.post("/v1/revocations", status_code=201)
+    def revoke(body: Revoke, actor: Acting) -> RevokedView:
+        """Hand in an officer's signed order to revoke a certificate."""
+        revoked = workflow.revoke(actor, body.statement)
+        assert revoked.verdict.publish_by is not None  # an approved order has a deadline
+        return RevokedView(
+            issuer=revoked.record.issuer,
+            serial=revoked.record.serial,
+            reason=revoked.record.reason,
+            ordered_by=revoked.record.ordered_by,
+            publish_by=revoked.verdict.publish_by,
+            crl_number=revoked.crl_number,
+        )
+
+    @app.get("/v1/certificates/{serial}/story")
+    def explain(serial: Serial, actor: Acting) -> StoryView:
+        """The story of a certificate: rules, evidence, who decided what and when, the CA's record."""
+        return views.story(workflow, actor, serial.lower().lstrip("0") or "0")
+
+    return app
+
+
+def _submission(body: Submit) -> Submission:
+    return Submission(subject=body.subject, csrs=body.csrs, national_code=body.national_code)
+
+
+def _sweep(workflow: Workflow, interval: float, stop: threading.Event) -> None:
+    while not stop.wait(interval):
+        try:
+            workflow.sweep()
+            workflow.resume()
+        except Exception as error:  # a fault of one round, such as a CA that is away, must not end all later ones
+            _log.error("sweep-failed", error=type(error).__name__)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RaError)
+    status, slug = STATUS[type(error)]
+    problem = Problem(status, slug, str(error), clause=error.clause)
+    if isinstance(error, RefusedError):
+        problem.extra["findings"] = [
+            {"code": str(each.code), "clause": each.clause, "message": each.message} for each in error.findings
+        ]
+    return problem.response()
+
+
+async def _no_status(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, StatusError)
+    return Problem(503, "status-unavailable", str(error), clause=error.clause, headers={"Retry-After": "5"}).response()

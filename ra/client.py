@@ -1,0 +1,203 @@
+"""The registration authority as its callers see it: `RaClient`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from cps.model import MemberClass, Purpose
+from ra.states import State
+from ra.wire import (
+    AddEvidence,
+    ApplicationSummary,
+    ApplicationView,
+    CertificateView,
+    DossierView,
+    OpenApplication,
+    PackView,
+    PostDecision,
+    Revoke,
+    RevokedView,
+    StoryView,
+    Submit,
+    Wire,
+    Withdraw,
+)
+from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.problems import Problem
+
+__all__ = [
+    "ApplicationSummary",
+    "ApplicationView",
+    "CertificateView",
+    "DossierView",
+    "PackView",
+    "RaClient",
+    "RevokedView",
+    "State",
+    "StoryView",
+]
+
+_JSON = {"content-type": "application/json"}
+_LIST = TypeAdapter(list[ApplicationSummary])
+
+
+class RaClient:
+    """Calls the RA over TLS. Every method raises `runtime.problems.Problem` when the RA refuses or does not answer."""
+
+    def __init__(self, url: str, tls: TlsFiles | None = None, *, ca: Path | None = None, timeout: float = 60.0) -> None:
+        """`tls` is the caller's certificate and key; an anonymous applicant passes `ca`, the pinned roots, alone.
+
+        `timeout` in seconds a call: the last decision on a case waits for the CA and its token.
+        """
+        self._http = http_client(tls, url, ca=ca, timeout=timeout)
+
+    def statement(self) -> PackView:
+        """The CPS in force."""
+        return PackView.model_validate_json(self._get("/v1/cps"))
+
+    # applications
+
+    def open(self, member_class: MemberClass) -> ApplicationView:
+        """Open a draft; `nonce` of the answer is what a cardholder's commitment is made with."""
+        return self._view("/v1/applications", OpenApplication(member_class=member_class))
+
+    def submit(
+        self,
+        application_id: str,
+        subject: BaseModel | Mapping[str, Any],
+        csrs: Mapping[Purpose, bytes],
+        *,
+        national_code: str | None = None,
+        version: int | None = None,
+    ) -> ApplicationView:
+        """Submit a draft: the subject (of `cps.dossier`, or its JSON) and a PKCS#10 request (DER or PEM) by purpose."""
+        return self._view(f"/v1/applications/{application_id}/submit", _submit(subject, csrs, national_code, version))
+
+    def amend(
+        self,
+        application_id: str,
+        subject: BaseModel | Mapping[str, Any],
+        csrs: Mapping[Purpose, bytes],
+        *,
+        national_code: str | None = None,
+        version: int | None = None,
+    ) -> ApplicationView:
+        """Write a new revision of a returned or waiting application."""
+        return self._view(f"/v1/applications/{application_id}/amend", _submit(subject, csrs, national_code, version))
+
+    def apply(
+        self,
+        member_class: MemberClass,
+        subject: BaseModel | Mapping[str, Any],
+        csrs: Mapping[Purpose, bytes],
+        *,
+        national_code: str | None = None,
+    ) -> ApplicationView:
+        """Open and submit in one go."""
+        return self.submit(self.open(member_class).id, subject, csrs, national_code=national_code)
+
+    def withdraw(self, application_id: str, reason: str = "") -> ApplicationView:
+        """End an open application."""
+        return self._view(f"/v1/applications/{application_id}/withdraw", Withdraw(reason=reason))
+
+    def list(
+        self, *, states: Iterable[State] = (), member_class: MemberClass | None = None
+    ) -> list[ApplicationSummary]:
+        """Applications in one of the states (any, if none is named), newest first."""
+        query: dict[str, Any] = {"state": [str(state) for state in states]}
+        if member_class is not None:
+            query["class"] = member_class
+        return _LIST.validate_json(self._get("/v1/applications", query))
+
+    def show(self, application_id: str) -> ApplicationView:
+        """An application with everything on its file; `certificates` once it is ISSUED."""
+        return ApplicationView.model_validate_json(self._get(f"/v1/applications/{application_id}"))
+
+    # evidence, decisions
+
+    def add_evidence(
+        self, application_id: str, kind: str, body: bytes, *, source: str, expires_at: datetime | None = None
+    ) -> ApplicationView:
+        """Put evidence on file."""
+        new = AddEvidence(kind=kind, body=body, source=source, expires_at=expires_at)
+        return self._view(f"/v1/applications/{application_id}/evidence", new)
+
+    def evidence(self, application_id: str, sha256: bytes) -> bytes:
+        """A document on file."""
+        return self._get(f"/v1/applications/{application_id}/evidence/{sha256.hex()}")
+
+    def dossier(self, application_id: str) -> DossierView:
+        """The case to judge and sign (`ra.officer`)."""
+        return DossierView.model_validate_json(self._get(f"/v1/applications/{application_id}/dossier"))
+
+    def decide(self, application_id: str, decision: bytes) -> ApplicationView:
+        """Hand in a signed decision (CMS, DER)."""
+        return self._view(f"/v1/applications/{application_id}/decisions", PostDecision(decision=decision))
+
+    def issue(self, application_id: str) -> ApplicationView:
+        """Ask the CA again for an approved case."""
+        return ApplicationView.model_validate_json(self._post(f"/v1/applications/{application_id}/issue", None))
+
+    # certificates
+
+    def revoke(self, statement: bytes) -> RevokedView:
+        """Hand in a signed order to revoke (CMS, DER)."""
+        return RevokedView.model_validate_json(self._post("/v1/revocations", Revoke(statement=statement)))
+
+    def explain(self, serial: str) -> StoryView:
+        """The story of the certificate with this serial number (hexadecimal)."""
+        return StoryView.model_validate_json(self._get(f"/v1/certificates/{serial}/story"))
+
+    # transport
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _view(self, path: str, body: Wire) -> ApplicationView:
+        return ApplicationView.model_validate_json(self._post(path, body))
+
+    def _post(self, path: str, body: Wire | None) -> bytes:
+        content = b"" if body is None else body.to_json()
+        try:
+            return raise_problem(self._http.post(path, content=content, headers=_JSON)).content
+        except httpx.TransportError as error:
+            raise _away(error) from error
+
+    def _get(self, path: str, query: Mapping[str, Any] | None = None) -> bytes:
+        try:
+            return raise_problem(self._http.get(path, params=query)).content
+        except httpx.TransportError as error:
+            raise _away(error) from error
+
+
+def _submit(
+    subject: BaseModel | Mapping[str, Any],
+    csrs: Mapping[Purpose, bytes],
+    national_code: str | None,
+    version: int | None,
+) -> Submit:
+    fields = (
+        subject.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if isinstance(subject, BaseModel)
+        else dict(subject)
+    )
+    return Submit(subject=fields, csrs=dict(csrs), national_code=national_code, version=version)
+
+
+def _away(error: httpx.TransportError) -> Problem:
+    return Problem(503, "ra-unreachable", f"the registration authority does not answer: {type(error).__name__}")

@@ -1,0 +1,66 @@
+"""Errors of the registration authority.
+
+    RaError
+    ├── UnknownError            no such application, certificate or evidence (or none that the caller may see)
+    ├── NotAllowedError         the caller may not do this (CPS 5.2.1)
+    ├── InvalidSubmissionError  an application's content cannot be read; names the field or the rule
+    ├── WrongStateError         the action does not exist in the application's state
+    ├── ConflictError           somebody else changed the application meanwhile: read it again
+    ├── RefusedError            a rule of the CPS refuses; carries the findings
+    └── OfficerKeyError         an officer's key or certificate file cannot be used (`ra.officer`)
+
+The HTTP status of each stands in `ra.app`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cps.verdict import Finding
+
+
+class RaError(Exception):
+    """Root of the tree; `clause` is the rule that refused, where there is one."""
+
+    clause: str | None = None
+
+
+class UnknownError(RaError):
+    """Nothing here has this name."""
+
+
+class NotAllowedError(RaError):
+    """The caller may not do this."""
+
+    clause = "CPS 5.2.1"
+
+
+class InvalidSubmissionError(RaError):
+    """The content of an application cannot be read."""
+
+    def __init__(self, detail: str, *, clause: str | None = None) -> None:
+        super().__init__(detail)
+        self.clause = clause
+
+
+class WrongStateError(RaError):
+    """The action does not exist in this state."""
+
+    clause = "CPS 4.2"
+
+
+class ConflictError(RaError):
+    """The application changed between reading and writing."""
+
+
+class RefusedError(RaError):
+    """A rule of the CPS refuses; `findings` has at least one."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__(findings[0].message)
+        self.findings = tuple(findings)
+        self.clause = findings[0].clause
+
+
+class OfficerKeyError(RaError):
+    """An officer's key or certificate cannot be used."""

@@ -1,0 +1,176 @@
+"""The officer's side: see what is signed, then sign it with the officer's own key.
+
+    officer = load_officer(certificate, key, passphrase)
+    draft = draft_decision(view.dossier, "vet", Choice.APPROVE, pack=pack, now=now)
+    print("\\n".join(draft.lines))                    # everything the signature will stand for
+    signed = officer.sign(draft, now=now)            # CMS SignedData, for `RaClient.decide`
+
+Digests are computed here, from the dossier that is shown, never taken from the server: a server that shows one thing and
+asks for the signature of another gets a decision over what was shown, which counts for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from cps.decision import Choice, Decision, Revocation, build_decision, build_revocation
+from cps.dossier import Dossier
+from cps.model import Pack, RevocationReason
+from pki import cms_signed
+from pki.errors import CertificateError
+from pki.extensions import OfficerData, authority_key_id, extensions_of
+from pki.oids import CT_DECISION, CT_REVOCATION
+from ra.errors import OfficerKeyError
+from runtime.secrets import Secret
+
+_DEFAULT_LASTS: Final = timedelta(days=1)
+
+OfficerKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Something to sign: the content (DER), its content type, and all of it in lines for a person."""
+
+    content_type: x509.ObjectIdentifier
+    content: bytes
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Officer:
+    """An officer's certificate, the CA certificates above it (root excluded) and the key, held in this process."""
+
+    certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
+    key: OfficerKey
+    data: OfficerData
+
+    def sign(self, draft: Draft, *, now: datetime) -> bytes:
+        """CMS SignedData (DER) over the draft, with the certificate and its chain; `now` (aware) is the signing time."""
+        return cms_signed.sign(
+            draft.content_type,
+            draft.content,
+            key=self.key,
+            signer=self.certificate,
+            chain=self.chain,
+            signing_time=now,
+        )
+
+
+def load_officer(certificate: Path, key: Path, passphrase: Secret | None) -> Officer:
+    """Read an officer's PEM certificate chain (leaf first) and PKCS#8 key (PEM, normally encrypted).
+
+    Raises OfficerKeyError if a file cannot be read, the passphrase is wrong, or key and certificate do not belong
+    together or name no officer.
+    """
+    try:
+        leaf, *chain = x509.load_pem_x509_certificates(certificate.read_bytes())
+        secret = load_pem_private_key(key.read_bytes(), None if passphrase is None else passphrase.reveal())
+    except OSError as error:
+        raise OfficerKeyError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError):
+        raise OfficerKeyError(f"{certificate} or {key} cannot be opened: is it the right passphrase?") from None
+    if not isinstance(secret, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise OfficerKeyError(f"{key} holds neither an RSA nor an EC key")
+    return officer_of(leaf, [each for each in chain if each.issuer != each.subject], secret)
+
+
+def officer_of(certificate: x509.Certificate, chain: Sequence[x509.Certificate], key: OfficerKey) -> Officer:
+    """An officer from a certificate, the CA certificates above it and the key; raises OfficerKeyError."""
+    if key.public_key() != certificate.public_key():
+        raise OfficerKeyError("the key is not the one of the certificate")
+    try:
+        data = OfficerData.from_certificate(certificate)
+    except CertificateError as error:
+        raise OfficerKeyError(f"the certificate cannot be used: {error}") from None
+    if data is None:
+        raise OfficerKeyError("the certificate is not one of an officer")
+    return Officer(certificate, tuple(chain), key, data)
+
+
+def draft_decision(
+    dossier: Dossier,
+    step: str,
+    choice: Choice,
+    *,
+    pack: Pack,
+    now: datetime,
+    reason: str = "",
+    lasts: timedelta | None = None,
+) -> Draft:
+    """A decision on `step` of the case, made at `now` (aware); it lasts as long as the CPS lets the step, or `lasts`."""
+    date = now.replace(microsecond=0)
+    steps = pack.classes[dossier.revision.member_class].steps
+    allowed = next((each.expires for each in steps if each.name == step), None)
+    decision = Decision(
+        application_id=dossier.revision.application_id,
+        revision_digest=dossier.revision.digest,
+        evidence_digest=dossier.evidence_digest,
+        step=step,
+        choice=choice,
+        reason=reason,
+        date=date,
+        expires=date + (lasts or allowed or _DEFAULT_LASTS),
+    )
+    return Draft(CT_DECISION, build_decision(decision), tuple(_decision_lines(decision, dossier)))
+
+
+def draft_revocation(
+    certificate: x509.Certificate,
+    reason: RevocationReason,
+    *,
+    now: datetime,
+    invalidity_date: datetime | None = None,
+) -> Draft:
+    """An order to revoke a certificate, made at `now` (aware). Raises OfficerKeyError if its issuer cannot be told."""
+    issuer_key_id = authority_key_id(extensions_of(certificate))
+    if issuer_key_id is None:
+        raise OfficerKeyError("the certificate does not say by which key it was issued")
+    order = Revocation(issuer_key_id, certificate.serial_number, reason, now.replace(microsecond=0), invalidity_date)
+    lines = (
+        f"REVOKE       certificate {order.serial:x}",
+        f"  subject    {certificate.subject.rfc4514_string()}",
+        f"  issued by  {certificate.issuer.rfc4514_string()} (key {issuer_key_id.hex()})",
+        f"  reason     {reason}",
+        f"  date       {order.date.isoformat()}",
+    )
+    return Draft(CT_REVOCATION, build_revocation(order), lines)
+
+
+def _decision_lines(decision: Decision, dossier: Dossier) -> list[str]:
+    revision = dossier.revision
+    lines = [
+        f"{decision.choice.name:<12} step {decision.step} of case {revision.application_id}, revision {revision.number}",
+        *(f"  {name:<16} {value}" for name, value in _fields(revision.subject.model_dump(mode="json", by_alias=True))),
+        *(f"  key {entry.purpose:<12} SHA-256 {entry.spki_sha256.hex()}" for entry in revision.csrs),
+        *(
+            f"  evidence         {piece.kind} from {piece.source}, taken in by {piece.collected_by} on "
+            f"{piece.collected_at:%Y-%m-%d}, SHA-256 {piece.sha256.hex()}"
+            for piece in dossier.evidence
+        ),
+        f"  written by       {', '.join(f'{author.person} ({author.organisation or "-"})' for author in revision.authors)}",
+        f"  observations     {', '.join(revision.signals) or '-'}",
+        f"  statement        {revision.cps.id} {revision.cps.version}, SHA-256 {revision.cps.digest.hex()}",
+        f"  reason           {decision.reason or '-'}",
+        f"  counts until     {decision.expires.isoformat()}",
+        f"  signed digests   revision {decision.revision_digest.hex()}",
+        f"                   evidence {decision.evidence_digest.hex()}",
+    ]
+    return lines
+
+
+def _fields(subject: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for name, value in subject.items()
+        if value is not None and value != []
+    ]

@@ -1,0 +1,213 @@
+"""The tables of the registration authority's database.
+
+    applications ──┬── revisions ── requests        evidence_bodies
+                   ├── evidence                      revocations
+                   ├── decisions                     denylist
+                   ├── key_claims
+                   ├── certificates
+                   └── transitions
+
+Revisions, requests, evidence, decisions, certificates and revocations are only ever inserted; on SQLite a trigger
+refuses anything else. A transition is written in the same transaction as the change it tells of, and gets its number in
+the audit journal afterwards (`ra.record`).
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy import (
+    DDL,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.sql.ddl import ExecutableDDLElement
+
+_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime, stored as RFC 3339 text in UTC, so that it sorts and reads the same in every database."""
+
+    impl = String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.astimezone(UTC).strftime(_FORMAT)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else datetime.strptime(value, _FORMAT).replace(tzinfo=UTC)
+
+
+class DerList(TypeDecorator[tuple[bytes, ...]]):
+    """DER objects, stored as base64 with a blank between."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[bytes, ...] | None, dialect: Dialect) -> str | None:
+        return None if value is None else " ".join(base64.b64encode(der).decode() for der in value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[bytes, ...] | None:
+        return None if value is None else tuple(base64.b64decode(text) for text in value.split())
+
+
+metadata: Final = MetaData()
+
+applications: Final = Table(
+    "applications",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("member_class", String(16), nullable=False),
+    Column("state", String(24), nullable=False),
+    Column("version", Integer, nullable=False),  # optimistic lock: every change adds one
+    Column("opened_by", String(80), nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("due_at", UtcTime, nullable=False),
+    Column("nonce_cca", LargeBinary, nullable=True),
+    Column("national_code", String(10), nullable=True),
+    Column("subject_id", String(64), nullable=True),  # merchant id, gateway id, person id or commitment
+    Column("organisation", String(64), nullable=True),
+    Column("revision", Integer, nullable=True),  # number of the current one
+    Column("trouble", Text, nullable=True),  # why the CA did not issue, for people
+    Index("applications_by_state", "state", "opened_at"),
+    Index("applications_by_subject", "member_class", "subject_id"),
+)
+
+revisions: Final = Table(
+    "revisions",
+    metadata,
+    Column("application_id", ForeignKey("applications.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("canonical", LargeBinary, nullable=False),
+    Column("written_at", UtcTime, nullable=False),
+)
+
+requests: Final = Table(
+    "requests",
+    metadata,
+    Column("application_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("purpose", String(16), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["application_id", "number"], ["revisions.application_id", "revisions.number"]),
+)
+
+evidence: Final = Table(
+    "evidence",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("application_id", ForeignKey("applications.id"), nullable=False, index=True),
+    Column("kind", String(30), nullable=False),
+    Column("sha256", ForeignKey("evidence_bodies.sha256"), nullable=False),
+    Column("source", String(128), nullable=False),
+    Column("collected_by", String(64), nullable=False),
+    Column("collected_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=True),
+)
+
+evidence_bodies: Final = Table(
+    "evidence_bodies",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+)
+
+decisions: Final = Table(
+    "decisions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("application_id", ForeignKey("applications.id"), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("cms", LargeBinary, nullable=False),
+    Column("received_from", String(80), nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    UniqueConstraint("application_id", "sha256"),
+)
+
+key_claims: Final = Table(
+    "key_claims",
+    metadata,
+    Column("spki_sha256", String(64), primary_key=True),
+    Column("application_id", ForeignKey("applications.id"), nullable=False, index=True),
+)
+
+certificates: Final = Table(
+    "certificates",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("serial", String(40), primary_key=True),  # lower-case hexadecimal, no leading zeros
+    Column("application_id", ForeignKey("applications.id"), nullable=False, index=True),
+    Column("purpose", String(16), nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("chain", DerList, nullable=False),  # the CA certificates above it, nearest first, without the root
+    Column("stored_at", UtcTime, nullable=False),
+    Index("certificates_by_serial", "serial"),
+)
+
+transitions: Final = Table(
+    "transitions",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("application_id", ForeignKey("applications.id"), nullable=False, index=True),
+    Column("action", String(16), nullable=False),
+    Column("before", String(24), nullable=True),
+    Column("after", String(24), nullable=False),
+    Column("actor", String(80), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("detail", Text, nullable=False),  # a JSON object of text
+    Column("journal_index", Integer, nullable=True),
+)
+
+revocations: Final = Table(
+    "revocations",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("serial", String(40), primary_key=True),
+    Column("reason", String(32), nullable=False),
+    Column("cms", LargeBinary, nullable=False),
+    Column("ordered_by", String(64), nullable=False),
+    Column("received_from", String(80), nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+denylist: Final = Table(
+    "denylist",
+    metadata,
+    Column("spki_sha256", String(64), primary_key=True),
+    Column("at", UtcTime, nullable=False),
+)
+
+APPEND_ONLY: Final = (revisions, requests, evidence, evidence_bodies, decisions, certificates, revocations, denylist)
+
+
+def _refuse(table: str, verb: str) -> ExecutableDDLElement:
+    trigger = DDL(  # type: ignore[no-untyped-call]  # its constructor has no annotations
+        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+    )
+    return trigger.execute_if(dialect="sqlite")
+
+
+for _table in APPEND_ONLY:
+    for _verb in ("UPDATE", "DELETE"):
+        event.listen(
+            _table,
+            "after_create",
+            _refuse(_table.name, _verb),
+        )

@@ -1,0 +1,499 @@
+"""The memory of the registration authority (SQLAlchemy).
+
+Every method is one transaction and is on disk when it returns (`runtime.database`). A change of an application names
+the version it was made on; if somebody was faster it raises ConflictError and nothing happened. Each state an
+application passes through leaves a row in `transitions`, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from cps.application import KnownKeys
+from cps.dossier import Dossier, Evidence, OfficerSubject, Revision
+from cps.model import MemberClass, Purpose
+from ra import schema
+from ra.errors import ConflictError, UnknownError
+from ra.states import ENDED_WITHOUT, Action, State
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The row of an application; `revision` is the number of the current one, None while it is a draft."""
+
+    id: str
+    member_class: MemberClass
+    state: State
+    version: int
+    opened_by: str
+    opened_at: datetime
+    due_at: datetime
+    nonce_cca: bytes | None
+    national_code: str | None
+    subject_id: str | None
+    organisation: str | None
+    revision: int | None
+    trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One transition that a change makes: what was done, the state it leads to, and what the journal says of it."""
+
+    action: Action
+    after: State
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A transition on record; `journal_index` is its number in the audit journal, None until it is there."""
+
+    seq: int
+    application_id: str
+    action: Action
+    before: State | None
+    after: State
+    actor: str
+    at: datetime
+    detail: dict[str, str]
+    journal_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedDecision:
+    """A decision (CMS, DER) as it came in."""
+
+    cms: bytes
+    received_from: str
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewCertificate:
+    """A certificate (DER) for one purpose of an application; `serial` in lower-case hexadecimal.
+
+    `chain` are the CA certificates above it (DER), nearest first, without the root.
+    """
+
+    issuer: str
+    serial: str
+    purpose: Purpose
+    der: bytes
+    chain: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate(NewCertificate):
+    """A certificate on record."""
+
+    application_id: str
+    stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationRecord:
+    """A revocation that the CA took; `cms` is the officer's order (DER)."""
+
+    issuer: str
+    serial: str
+    reason: str
+    cms: bytes
+    ordered_by: str
+    received_from: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction writes beside the new state; `claims` replaces the keys that the application claims."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    revision: Revision | None = None
+    csrs: Mapping[Purpose, bytes] = field(default_factory=dict)
+    evidence: tuple[Evidence, bytes] | None = None
+    decision: bytes | None = None
+    certificates: Sequence[NewCertificate] = ()
+    claims: Collection[bytes] | None = None
+
+
+_NOTHING_ELSE = Change()
+
+
+class Store:
+    """The database of one registration authority."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        schema.metadata.create_all(engine)
+
+    # applications
+
+    def open(self, application: Application) -> Application:
+        """Insert a new application with its first transition."""
+        with self._engine.begin() as db:
+            db.execute(insert(schema.applications).values(**_columns(application)))
+            passage = Passage(Action.OPEN, application.state)
+            _note(db, application.id, None, passage, application.opened_by, application.opened_at)
+        return application
+
+    def application(self, application_id: str) -> Application:
+        """The application; raises UnknownError."""
+        with self._engine.begin() as db:
+            return _application(db, application_id)
+
+    def applications(
+        self, *, states: Collection[State] = (), member_class: MemberClass | None = None, limit: int = 200
+    ) -> list[Application]:
+        """Applications in one of the states (any, if none is named) and of the class, newest first."""
+        table = schema.applications
+        query = select(table).order_by(table.c.opened_at.desc(), table.c.id).limit(limit)
+        if states:
+            query = query.where(table.c.state.in_([str(state) for state in states]))
+        if member_class is not None:
+            query = query.where(table.c.member_class == member_class)
+        with self._engine.begin() as db:
+            return [_row_to_application(row) for row in db.execute(query).all()]
+
+    def overdue(self, now: datetime, states: Collection[State]) -> list[Application]:
+        """Applications in one of the states whose time is over."""
+        table = schema.applications
+        query = select(table).where(table.c.due_at <= now, table.c.state.in_([str(state) for state in states]))
+        with self._engine.begin() as db:
+            return [_row_to_application(row) for row in db.execute(query).all()]
+
+    def same_subject(self, member_class: MemberClass, subject_id: str, *, but: str) -> list[Application]:
+        """All other applications of a subject."""
+        table = schema.applications
+        query = select(table).where(
+            table.c.member_class == member_class, table.c.subject_id == subject_id, table.c.id != but
+        )
+        with self._engine.begin() as db:
+            return [_row_to_application(row) for row in db.execute(query).all()]
+
+    def change(
+        self,
+        application: Application,
+        passages: Sequence[Passage],
+        *,
+        actor: str,
+        now: datetime,
+        change: Change = _NOTHING_ELSE,
+    ) -> Application:
+        """Take the application through `passages` and write `change`, if nobody changed it since it was read.
+
+        Raises ConflictError: it was changed meanwhile, or another application claimed one of its keys meanwhile.
+        """
+        after = passages[-1].after
+        values = {**change.values, "state": str(after), "version": application.version + 1}
+        if change.revision is not None:
+            values["revision"] = change.revision.number
+        table = schema.applications
+        with self._engine.begin() as db:
+            changed = db.execute(
+                update(table)
+                .where(table.c.id == application.id, table.c.version == application.version)
+                .values(**values)
+            )
+            if changed.rowcount != 1:
+                raise ConflictError(f"application {application.id} was changed meanwhile: read it again")
+            _write(db, application.id, change, actor, now)
+            if change.claims is not None or after in ENDED_WITHOUT:
+                _claim(db, application.id, change.claims or ())
+            before: State | None = application.state
+            for passage in passages:
+                _note(db, application.id, before, passage, actor, now)
+                before = passage.after
+            return _application(db, application.id)
+
+    # dossiers
+
+    def dossier(self, application: Application, *, with_bodies_of: Collection[str]) -> Dossier:
+        """The case as it stands; bodies travel for the kinds of evidence that a machine verifies."""
+        with self._engine.begin() as db:
+            revision = _revision(db, application)
+            csrs = db.execute(
+                select(schema.requests.c.purpose, schema.requests.c.der).where(
+                    schema.requests.c.application_id == application.id, schema.requests.c.number == revision.number
+                )
+            ).all()
+            decisions = _decisions(db, application.id)
+            pieces = _evidence(db, application.id, with_bodies_of)
+        return Dossier(
+            revision=revision,
+            csrs={cast(Purpose, row.purpose): row.der for row in csrs},
+            evidence=pieces,
+            decisions=tuple(received.cms for received in decisions),
+        )
+
+    def revision(self, application: Application) -> Revision | None:
+        """The current revision; None while the application is a draft."""
+        if application.revision is None:
+            return None
+        with self._engine.begin() as db:
+            return _revision(db, application)
+
+    def evidence(self, application_id: str) -> tuple[Evidence, ...]:
+        """The evidence on file, oldest first, without bodies."""
+        with self._engine.begin() as db:
+            return _evidence(db, application_id, ())
+
+    def evidence_body(self, application_id: str, sha256: bytes) -> bytes:
+        """A document on the application's file; raises UnknownError."""
+        pieces, bodies = schema.evidence, schema.evidence_bodies
+        query = (
+            select(bodies.c.body)
+            .join(pieces, pieces.c.sha256 == bodies.c.sha256)
+            .where(pieces.c.application_id == application_id, bodies.c.sha256 == sha256.hex())
+            .limit(1)
+        )
+        with self._engine.begin() as db:
+            body = db.execute(query).scalar_one_or_none()
+        if body is None:
+            raise UnknownError("the application has no such document on file")
+        return bytes(body)
+
+    def decisions(self, application_id: str) -> list[ReceivedDecision]:
+        """All decisions, in the order in which they came."""
+        with self._engine.begin() as db:
+            return _decisions(db, application_id)
+
+    # registers
+
+    def known_keys(self, keys: Collection[bytes], *, but: str) -> KnownKeys:
+        """Keys (SHA-256 of SPKI) that other applications claim or were certified for, and compromised ones."""
+        wanted = [key.hex() for key in keys]
+        claims, denied = schema.key_claims, schema.denylist
+        claimed = select(claims.c.spki_sha256).where(claims.c.spki_sha256.in_(wanted), claims.c.application_id != but)
+        listed = select(denied.c.spki_sha256).where(denied.c.spki_sha256.in_(wanted))
+        with self._engine.begin() as db:
+            return KnownKeys(
+                certified=frozenset(map(bytes.fromhex, db.execute(claimed).scalars())),
+                denylisted=frozenset(map(bytes.fromhex, db.execute(listed).scalars())),
+            )
+
+    def roles_of(self, person_id: str, *, but: str) -> frozenset[str]:
+        """The trusted roles for which a person holds unrevoked certificates by other applications."""
+        roles: set[str] = set()
+        for application in self.same_subject("officer", person_id, but=but):
+            revision = self.revision(application)
+            if application.state is State.ISSUED and revision is not None and self._unrevoked(application.id):
+                assert isinstance(revision.subject, OfficerSubject)
+                roles.update(revision.subject.roles)
+        return frozenset(roles)
+
+    def _unrevoked(self, application_id: str) -> bool:
+        issued = self.certificates(application_id)
+        return any(self.revocation(each.issuer, each.serial) is None for each in issued)
+
+    # certificates
+
+    def certificates(self, application_id: str) -> list[Certificate]:
+        """The certificates issued for an application, by purpose."""
+        table = schema.certificates
+        query = select(table).where(table.c.application_id == application_id).order_by(table.c.purpose)
+        with self._engine.begin() as db:
+            return [Certificate(**row._mapping) for row in db.execute(query).all()]
+
+    def certificates_with_serial(self, serial: str) -> list[Certificate]:
+        """Certificates with this serial number (lower-case hexadecimal), whoever issued them."""
+        table = schema.certificates
+        with self._engine.begin() as db:
+            rows = db.execute(select(table).where(table.c.serial == serial).order_by(table.c.issuer)).all()
+        return [Certificate(**row._mapping) for row in rows]
+
+    def add_revocation(self, record: RevocationRecord, *, denylisted: bytes | None) -> None:
+        """Record a revocation, and its key as compromised if given; the same certificate again changes nothing."""
+        with self._engine.begin() as db:
+            _insert_once(db, schema.revocations, _columns(record))
+            if denylisted is not None:
+                _insert_once(db, schema.denylist, {"spki_sha256": denylisted.hex(), "at": record.at})
+
+    def revocation(self, issuer: str, serial: str) -> RevocationRecord | None:
+        """The revocation of a certificate, if the RA passed one on."""
+        table = schema.revocations
+        query = select(table).where(table.c.issuer == issuer, table.c.serial == serial)
+        with self._engine.begin() as db:
+            row = db.execute(query).one_or_none()
+        return None if row is None else RevocationRecord(**row._mapping)
+
+    # transitions and the journal
+
+    def transitions(self, application_id: str) -> list[Transition]:
+        """What happened to an application, oldest first."""
+        table = schema.transitions
+        query = select(table).where(table.c.application_id == application_id).order_by(table.c.seq)
+        with self._engine.begin() as db:
+            return [_row_to_transition(row) for row in db.execute(query).all()]
+
+    def unjournaled(self) -> list[Transition]:
+        """Transitions that have no number in the journal yet, oldest first."""
+        table = schema.transitions
+        query = select(table).where(table.c.journal_index.is_(None)).order_by(table.c.seq)
+        with self._engine.begin() as db:
+            return [_row_to_transition(row) for row in db.execute(query).all()]
+
+    def journaled(self, seq: int, index: int) -> None:
+        """Note the number that a transition has in the journal."""
+        table = schema.transitions
+        with self._engine.begin() as db:
+            db.execute(update(table).where(table.c.seq == seq).values(journal_index=index))
+
+
+def _application(db: Connection, application_id: str) -> Application:
+    row = db.execute(select(schema.applications).where(schema.applications.c.id == application_id)).one_or_none()
+    if row is None:
+        raise UnknownError("there is no such application")
+    return _row_to_application(row)
+
+
+def _row_to_application(row: Row[Any]) -> Application:
+    return Application(**{**row._mapping, "state": State(row.state)})
+
+
+def _row_to_transition(row: Row[Any]) -> Transition:
+    return Transition(
+        **{
+            **row._mapping,
+            "action": Action(row.action),
+            "before": None if row.before is None else State(row.before),
+            "after": State(row.after),
+            "detail": json.loads(row.detail),
+        }
+    )
+
+
+def _columns(record: Any) -> dict[str, Any]:
+    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    return {name: str(value) if isinstance(value, State) else value for name, value in values.items()}
+
+
+def _revision(db: Connection, application: Application) -> Revision:
+    table = schema.revisions
+    query = select(table.c.canonical).where(
+        table.c.application_id == application.id, table.c.number == application.revision
+    )
+    canonical = db.execute(query).scalar_one_or_none()
+    if canonical is None:
+        raise UnknownError("the application has not been submitted yet")
+    return Revision.model_validate_json(canonical)
+
+
+def _evidence(db: Connection, application_id: str, with_bodies_of: Collection[str]) -> tuple[Evidence, ...]:
+    pieces, bodies = schema.evidence, schema.evidence_bodies
+    query = (
+        select(pieces, bodies.c.body)
+        .join(bodies, bodies.c.sha256 == pieces.c.sha256)
+        .where(pieces.c.application_id == application_id)
+        .order_by(pieces.c.id)
+    )
+    return tuple(
+        Evidence(
+            kind=row.kind,
+            sha256=bytes.fromhex(row.sha256),
+            source=row.source,
+            collected_by=row.collected_by,
+            collected_at=row.collected_at,
+            expires_at=row.expires_at,
+            body=row.body if row.kind in with_bodies_of else None,
+        )
+        for row in db.execute(query).all()
+    )
+
+
+def _decisions(db: Connection, application_id: str) -> list[ReceivedDecision]:
+    table = schema.decisions
+    query = select(table.c.cms, table.c.received_from, table.c.received_at).where(
+        table.c.application_id == application_id
+    )
+    return [ReceivedDecision(**row._mapping) for row in db.execute(query.order_by(table.c.id)).all()]
+
+
+def _write(db: Connection, application_id: str, change: Change, actor: str, now: datetime) -> None:
+    if change.revision is not None:
+        revision = change.revision
+        db.execute(
+            insert(schema.revisions).values(
+                application_id=application_id,
+                number=revision.number,
+                digest=revision.digest.hex(),
+                canonical=revision.canonical(),
+                written_at=now,
+            )
+        )
+        for purpose, der in change.csrs.items():
+            db.execute(
+                insert(schema.requests).values(
+                    application_id=application_id, number=revision.number, purpose=purpose, der=der
+                )
+            )
+    if change.evidence is not None:
+        piece, body = change.evidence
+        _insert_once(db, schema.evidence_bodies, {"sha256": piece.sha256.hex(), "body": body})
+        db.execute(
+            insert(schema.evidence).values(
+                application_id=application_id,
+                kind=piece.kind,
+                sha256=piece.sha256.hex(),
+                source=piece.source,
+                collected_by=piece.collected_by,
+                collected_at=piece.collected_at,
+                expires_at=piece.expires_at,
+            )
+        )
+    if change.decision is not None:
+        db.execute(
+            insert(schema.decisions).values(
+                application_id=application_id,
+                sha256=hashlib.sha256(change.decision).hexdigest(),
+                cms=change.decision,
+                received_from=actor,
+                received_at=now,
+            )
+        )
+    for issued in change.certificates:
+        values = {name: getattr(issued, name) for name in NewCertificate.__dataclass_fields__}
+        db.execute(insert(schema.certificates).values(**values, application_id=application_id, stored_at=now))
+
+
+def _claim(db: Connection, application_id: str, claims: Collection[bytes]) -> None:
+    table = schema.key_claims
+    db.execute(delete(table).where(table.c.application_id == application_id))
+    for spki_sha256 in claims:
+        try:
+            with db.begin_nested():
+                db.execute(insert(table).values(spki_sha256=spki_sha256.hex(), application_id=application_id))
+        except IntegrityError:
+            raise ConflictError("another application claimed one of the keys meanwhile") from None
+
+
+def _note(
+    db: Connection, application_id: str, before: State | None, passage: Passage, actor: str, now: datetime
+) -> None:
+    db.execute(
+        insert(schema.transitions).values(
+            application_id=application_id,
+            action=str(passage.action),
+            before=None if before is None else str(before),
+            after=str(passage.after),
+            actor=actor,
+            at=now,
+            detail=json.dumps(dict(passage.detail), ensure_ascii=False, sort_keys=True),
+        )
+    )
+
+
+def _insert_once(db: Connection, table: Any, values: Mapping[str, Any]) -> None:
+    try:
+        with db.begin_nested():
+            db.execute(insert(table).values(**values))
+    except IntegrityError:
+        pass

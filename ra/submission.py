@@ -1,0 +1,103 @@
+"""Reading what an applicant submits: subject, PKCS#10 requests, national code.
+
+Nothing is kept of a submission that cannot be read: the application stays as it was, and the refusal names the field or
+the rule, never the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import TypeAdapter, ValidationError
+
+from cps.application import rule_of_csr_error
+from cps.dossier import CardholderSubject, CsrDigest, GatewaySubject, MerchantSubject, Subject
+from cps.model import MemberClass, Pack, Purpose
+from pki.csr import parse_csr
+from pki.der import sha256
+from pki.errors import CsrError
+from pki.keys import spki_sha256
+from ra.errors import InvalidSubmissionError
+
+_SUBJECT: Final[TypeAdapter[Any]] = TypeAdapter(Subject)
+_SALT: Final = 16  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What an applicant wants certified: `subject` as JSON, requests in DER or PEM, and who the person is."""
+
+    subject: Mapping[str, Any]
+    csrs: Mapping[Purpose, bytes]
+    national_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A submission that was understood; requests in DER."""
+
+    subject: Subject
+    csrs: Mapping[Purpose, bytes]
+    digests: tuple[CsrDigest, ...]
+    national_code: str | None
+
+    @property
+    def subject_id(self) -> str:
+        """What names the subject among all of its class: commitment, merchant id, gateway id or person id."""
+        return subject_id(self.subject)
+
+    @property
+    def organisation(self) -> str | None:
+        """The subject's organisation; a card has none."""
+        return None if isinstance(self.subject, CardholderSubject) else self.subject.organisation
+
+
+def subject_id(subject: Subject) -> str:
+    """What names a subject among all of its class."""
+    if isinstance(subject, CardholderSubject):
+        return subject.commitment
+    if isinstance(subject, MerchantSubject):
+        return subject.merchant_id
+    return subject.gateway_id if isinstance(subject, GatewaySubject) else subject.person_id
+
+
+def understand(
+    submission: Submission, member_class: MemberClass, pack: Pack, *, rng: Callable[[int], bytes]
+) -> Content:
+    """Read a submission for an application of `member_class`.
+
+    A merchant's account salt is made here (`rng(n)` gives n random bytes). Raises InvalidSubmissionError for fields
+    that are not as the class wants them, and for requests without proof of possession or with a weak key (CPS 3.2.1,
+    6.1).
+    """
+    fields = {**submission.subject}
+    if fields.setdefault("class", member_class) != member_class:
+        raise InvalidSubmissionError(f"the application is one of a {member_class}", clause="CPS 4.1.2")
+    if member_class == "merchant":
+        fields.setdefault("iban_salt", rng(_SALT).hex())
+    try:
+        subject: Subject = _SUBJECT.validate_python(fields)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['type']}" for fault in error.errors())
+        raise InvalidSubmissionError(f"the subject is not as it should be: {faults}", clause="CPS 3.1.4") from None
+    csrs: dict[Purpose, bytes] = {}
+    digests = []
+    for purpose, encoded in submission.csrs.items():
+        try:
+            request = parse_csr(encoded)
+        except CsrError as error:
+            rule = pack.key_rules[pack.classes[member_class].key.inherit]
+            broken = rule_of_csr_error(error, encoded, rule)
+            raise InvalidSubmissionError(
+                f"the {purpose} request: {error.detail}", clause=f"{pack.clause(broken)}"
+            ) from None
+        csrs[purpose] = request.public_bytes(Encoding.DER)
+        digests.append(
+            CsrDigest(purpose=purpose, sha256=sha256(csrs[purpose]), spki_sha256=spki_sha256(request.public_key()))
+        )
+    if not digests:
+        raise InvalidSubmissionError("a submission carries at least one PKCS#10 request", clause="CPS 4.1.2")
+    return Content(subject, csrs, tuple(digests), submission.national_code)

@@ -1,0 +1,274 @@
+"""The JSON that goes over the wire, for the application and the client alike.
+
+Bytes are base64 (standard alphabet), digests and serial numbers lower-case hexadecimal, times RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from ca.client import StoryAnswer
+from cps.dossier import Base64, Dossier, Hex32, Revision
+from cps.model import MemberClass, Purpose
+from ra.states import State
+
+
+class Wire(BaseModel):
+    """Closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def to_json(self) -> bytes:
+        """The JSON text (UTF-8)."""
+        return self.model_dump_json(by_alias=True).encode()
+
+
+# what callers send
+
+
+class OpenApplication(Wire):
+    """Open an application of a class."""
+
+    member_class: MemberClass = Field(alias="class")
+
+
+class Submit(Wire):
+    """Submit or amend: the subject as JSON (`cps.dossier`), a PKCS#10 request (DER or PEM) for each purpose.
+
+    `version` is the version that the caller read; None to take whatever is there.
+    """
+
+    subject: dict[str, Any]
+    csrs: dict[Purpose, Base64]
+    national_code: str | None = None
+    version: int | None = None
+
+
+class AddEvidence(Wire):
+    """A piece of evidence: its kind in the CPS, its body, and where it came from."""
+
+    kind: str
+    body: Base64
+    source: str
+    expires_at: AwareDatetime | None = None
+
+
+class PostDecision(Wire):
+    """An officer's decision: CMS SignedData over DecisionTBS, DER."""
+
+    decision: Base64
+
+
+class Withdraw(Wire):
+    """Withdraw an application."""
+
+    reason: str = Field(default="", max_length=500)
+
+
+class Revoke(Wire):
+    """An officer's order: CMS SignedData over RevocationTBS, DER."""
+
+    statement: Base64
+
+
+# what is answered
+
+
+class FindingView(Wire):
+    """A rule that is broken; `decision` is the index of the decision that breaks it."""
+
+    code: str
+    clause: str
+    message: str
+    decision: int | None = None
+
+
+class NextStepView(Wire):
+    """The step that is due."""
+
+    name: str
+    by: tuple[str, ...]
+    missing: int
+
+
+class EvidenceView(Wire):
+    """A piece of evidence on file."""
+
+    kind: str
+    sha256: Hex32
+    source: str
+    collected_by: str
+    collected_at: datetime
+    expires_at: datetime | None
+
+
+class DecisionView(Wire):
+    """A decision on file; `counts` says whether it counts now."""
+
+    step: str
+    choice: str
+    person: str
+    organisation: str
+    roles: tuple[str, ...]
+    reason: str
+    signed_at: datetime
+    expires: datetime
+    revision_digest: Hex32
+    evidence_digest: Hex32
+    sha256: Hex32
+    received_from: str
+    received_at: datetime
+    counts: bool
+
+
+class RevocationView(Wire):
+    """That a certificate was revoked, and by whose order."""
+
+    reason: str
+    ordered_by: str
+    at: datetime
+    statement: Base64
+
+
+class CertificateView(Wire):
+    """An issued certificate (DER) with the CA certificates above it, root excluded."""
+
+    purpose: Purpose
+    issuer: str
+    serial: str
+    not_before: datetime
+    not_after: datetime
+    certificate: Base64
+    chain: tuple[Base64, ...]
+    revocation: RevocationView | None = None
+
+
+class NonceView(Wire):
+    """What a wallet needs to commit to its card (`kwbp.commitment`): the CA's nonce and key identifier."""
+
+    nonce_cca: Base64
+    ca_key_id: Base64
+
+
+class ApplicationSummary(Wire):
+    """An application in a list."""
+
+    id: str
+    member_class: MemberClass = Field(alias="class")
+    state: State
+    version: int
+    subject_id: str | None
+    organisation: str | None
+    opened_by: str
+    opened_at: datetime
+    due_at: datetime
+    next_step: NextStepView | None
+
+
+class ApplicationView(ApplicationSummary):
+    """An application with everything on its file."""
+
+    revision: Revision | None
+    revision_digest: Hex32 | None
+    evidence_digest: Hex32
+    risk: int | None
+    findings: tuple[FindingView, ...]
+    evidence: tuple[EvidenceView, ...]
+    decisions: tuple[DecisionView, ...]
+    certificates: tuple[CertificateView, ...]
+    nonce: NonceView | None
+    trouble: str | None
+
+
+class DossierView(Wire):
+    """The case as an officer judges and signs it."""
+
+    dossier: Dossier
+    revision_digest: Hex32
+    evidence_digest: Hex32
+    next_step: NextStepView | None
+    findings: tuple[FindingView, ...]
+
+
+class TransitionView(Wire):
+    """One step of an application's life; `journal_index` is its entry in the RA's audit journal."""
+
+    action: str
+    before: State | None
+    after: State
+    actor: str
+    at: datetime
+    detail: dict[str, str]
+    journal_index: int | None
+
+
+class RuleView(Wire):
+    """A step that the CPS asked of this case."""
+
+    step: str
+    by: tuple[str, ...]
+    count: int
+    excluded: tuple[str, ...]
+
+
+class StatementView(DecisionView):
+    """A decision in a story, with its signature judged now and its CMS, so that anybody can judge it again."""
+
+    signature_verifies: bool
+    signer_certificate_sha256: Hex32
+    cms: Base64
+
+
+class PolicyView(Wire):
+    """The statement that a case was decided by."""
+
+    id: str
+    version: str
+    digest: Hex32
+    uri: str
+    section: str
+
+
+class StoryView(Wire):
+    """The story of a certificate: what it is, by which rules, on which evidence, decided by whom; then the CA's record.
+
+    For a certificate that no application asked for (a ceremony made it) only `ca` is there.
+    """
+
+    serial: str
+    issuer: str | None
+    certificate: CertificateView | None = None
+    application: ApplicationSummary | None = None
+    revision: Revision | None = None
+    revision_digest: Hex32 | None = None
+    policy: PolicyView | None = None
+    risk: int | None = None
+    rules: tuple[RuleView, ...] = ()
+    evidence: tuple[EvidenceView, ...] = ()
+    decisions: tuple[StatementView, ...] = ()
+    transitions: tuple[TransitionView, ...] = ()
+    ca: StoryAnswer | None = None
+
+
+class RevokedView(Wire):
+    """A revocation that the CA took, and the CPS's deadline for the CRL that lists it."""
+
+    issuer: str
+    serial: str
+    reason: str
+    ordered_by: str
+    publish_by: datetime
+    crl_number: int | None
+
+
+class PackView(Wire):
+    """The statement in force."""
+
+    id: str
+    version: str
+    digest: Hex32
+    effective: datetime
+    uri: str
