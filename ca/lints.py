@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID
 
@@ -114,7 +115,7 @@ def lint(
     try:
         certificate = twin(tbs, issuer_key)
         list(certificate.extensions)  # a duplicate or malformed extension raises here
-    except (ValueError, PkiError) as error:
+    except (ValueError, PkiError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
         return (Finding("readable", "RFC 5280 4.1", f"not a readable TBSCertificate: {error}"),)
     subject = Subject(certificate, profile, issuer, issuer_key, publication, now)
     broken = ((rule, rule.check(subject)) for rule in LINTS)
