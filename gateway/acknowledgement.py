@@ -46,7 +46,7 @@ class Acknowledgement:
         """Take the acknowledgement in `data` (DER KwbpMessage) from the merchant at the other end of the connection.
 
         :returns: None if it was taken, now or before; else the DER KwbpMessage with the Error that says why not.
-        :raises Problem: 400 or 429, see `Refusals`.
+        :raises Problem: 503 while something that is needed is away: send the same again.
         """
         message: KwbpMessage | None = None
         try:

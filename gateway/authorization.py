@@ -32,7 +32,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-import httpx
 from prometheus_client import Counter
 
 from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
@@ -59,7 +58,7 @@ from kwbp.gateway import (
     receive_auth_req,
 )
 from kwbp.messages import AuthResTBS
-from kwbp.wrapper import KwbpMessage, unwrap
+from kwbp.wrapper import KwbpMessage, unwrap, wrap
 from pki.oids import CT_AUTH_REQ
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -138,7 +137,7 @@ class Authorization:
         """The answer to `data` (DER KwbpMessage) from the merchant at the other end of the TLS connection.
 
         :returns: DER KwbpMessage with AuthRes or Error.
-        :raises Problem: 400 or 429 (see `Refusals`), 503 while something that is needed is away: send the same again.
+        :raises Problem: 503 while something that is needed is away: send the same again.
         """
         message: KwbpMessage | None = None
         try:
@@ -207,11 +206,9 @@ class Authorization:
         request = verified.auth_req
         try:
             return await self._keys.open_order(request.pi_envelope, request.dual_sig, verified.hod)
-        except httpx.TransportError as error:
-            _log.error("key service away", error=type(error).__name__)
-            raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
         except Problem as problem:
-            if problem.status >= 500:
+            if problem.status >= 500 or problem.status == 429:
+                _log.error("key service away", problem=problem.type)
                 raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
             if problem.type != _SEALED_FAILURE:
                 _log.error("the key service does not share our judgement", problem=problem.type, clause=problem.clause)
@@ -220,11 +217,9 @@ class Authorization:
 
     async def _refuse_sealed(self, error: SealedContentError, verified: VerifiedAuthReq, key: OrderKey) -> bytes:
         """The XID is used up: every repeat gets this refusal, and the envelope is not tried again."""
-        request = verified.auth_req
-        message = await self._signer.error(
-            error, verified.received.request.signed.der, rrpid=request.rrpid, xid=key.xid
-        )
-        await self._refusals.note(error, f"merchant:{key.merchant_id}", message, None)
+        signed, rrpid = verified.received.request.signed.der, verified.auth_req.rrpid
+        data = wrap(CT_AUTH_REQ, signed, rrpid=rrpid, xid=key.xid)  # DER has one form: this is what came
+        message = await self._refusals.final(error, f"merchant:{key.merchant_id}", data, key.xid)
         await self._store.refuse(key, Answer(message), self._clock())
         _concluded.labels(OrderState.DECLINED).inc()
         return message

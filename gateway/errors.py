@@ -9,8 +9,8 @@ GatewayError
 ├── LinkError
 │   ├── LinkDownError          the message did not leave: the outcome is certain, nothing happened
 │   └── NoAnswerError          the message may have left and no answer can be believed: the outcome is unknown
-├── AnswerError                an authenticated answer that does not fit its question (DE 2/3/4/37/49 not echoed)
-└── MerchantRegistryError      a merchant's registration is refused (its terminal belongs to another)
+├── MerchantRegistryError      a merchant's registration is refused (its terminal belongs to another)
+└── IdentityError              the gateway's keys have no certificates, or another gateway's
 
 A commit that fails is `runtime.group_writer.DatabaseUnavailableError`: nothing that depended on it may happen.
 Refusals of the protocol are not here: they are `kwbp.errors.ProtocolError` with SET's code and the check that refused.
@@ -60,12 +60,8 @@ class NoAnswerError(LinkError):
     """Written, in whole or in part, and not answered in time."""
 
 
-class AnswerError(GatewayError):
-    """`field` is the data element that was not echoed as sent."""
-
-    def __init__(self, field: str) -> None:
-        super().__init__(f"data element {field} is not the one that was sent")
-        self.field = field
+class IdentityError(GatewayError):
+    """The certificates of the gateway's keys do not make the gateway that the settings name."""
 
 
 class MerchantRegistryError(GatewayError):

@@ -39,8 +39,18 @@ class OrderKeys(Protocol):
         """Whether `mac` is the MAC of `data`."""
 
 
+class KeyDescription(Protocol):
+    """What the gateway asks of a key: its certificate chain, DER, leaf first, without the root."""
+
+    @property
+    def certificate_chain(self) -> tuple[bytes, ...]: ...
+
+
 class CmsSigner(Protocol):
     """The gateway's signature key, reached through typed signing (`hsm_service`)."""
+
+    async def describe_key(self, name: str) -> KeyDescription:
+        """The key `name` as the registry has it."""
 
     async def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
         """SignedData (DER) over `content`, whose type is the dotted OID `content_type`, by the key `name`."""

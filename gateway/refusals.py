@@ -1,8 +1,7 @@
-"""How the gateway says no: a signed Error message (row 24), and the exact cause in its own journal.
+"""How the gateway says no: an Error message (row 24), and the exact cause in its own journal.
 
-To whom nothing can be addressed gets no signature: bytes that are no KwbpMessage have no RRPID to answer to. And a
-caller has a budget of signed refusals a minute, so that a stream of junk costs the token a bounded number of
-operations (threat 40). Both are told by an HTTP problem with the same code instead.
+The Error is signed, so that a merchant can hold us to it. Two exceptions, bare, because the token shall not work for
+them (threat 40): bytes that are no KwbpMessage, and whatever a caller sends beyond its budget of signed refusals.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from prometheus_client import Counter
 
 from audit.journal import Journal
 from gateway.signing import AnswerSigner
-from kwbp.codes import ErrorCode
+from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
 from kwbp.wrapper import KwbpMessage
 from pki.der import sha256
 from runtime.logging import get_logger
-from runtime.problems import Problem
 
 _BUDGET: Final = 120
+"""Signed refusals of one caller in a minute."""
 _MINUTE: Final = timedelta(minutes=1)
 
 _refused: Final = Counter("kwbp_gateway_refusals_total", "Messages refused", ["check", "code"])
@@ -41,44 +40,34 @@ class Refusals:
         self._signed: dict[str, deque[datetime]] = {}
 
     async def answer(self, error: ProtocolError, caller: str, data: bytes, message: KwbpMessage | None) -> bytes:
-        """The signed Error message for `data`, which decoded to `message` (None if it did not).
+        """The Error message (DER KwbpMessage) for `data`, which decoded to `message` (None if it did not).
 
-        :raises Problem: 400 for what is no KwbpMessage, 429 beyond the caller's budget.
+        :raises Problem: the key service is away.
         """
-        await self.note(error, caller, data, message)
-        if message is None:
-            raise Problem(
-                400,
-                "not-a-kwbp-message",
-                "the body is not a message of the protocol that is served here",
-                clause=error.check,
-                error_code=int(error.outward),
-            )
-        if not self._within_budget(caller):
-            raise Problem(
-                429,
-                "rate-limited",
-                "too many refused messages; correct the sender and try again in a minute",
-                clause=error.outward_check,
-                headers={"retry-after": "60"},
-                error_code=int(ErrorCode.RATE_LIMITED),
-            )
-        return await self._signer.error(error, data, rrpid=message.rrpid, xid=message.xid)
+        await self.note(error, caller, data, message.xid if message is not None else None)
+        draft = build_error(error, refused=data, now=self._clock())
+        if message is None or not self._within_budget(caller):
+            return draft.message(draft.content)
+        return await self._signer.message(draft)
 
-    async def note(self, error: ProtocolError, caller: str, data: bytes, message: KwbpMessage | None) -> None:
+    async def final(self, error: ProtocolError, caller: str, data: bytes, xid: bytes) -> bytes:
+        """As `answer`, for a refusal that will be stored: always signed."""
+        await self.note(error, caller, data, xid)
+        return await self._signer.message(build_error(error, refused=data, now=self._clock()))
+
+    async def note(self, error: ProtocolError, caller: str, data: bytes, xid: bytes | None) -> None:
         """Put the exact cause on the record; outsiders learn less."""
         _refused.labels(error.check, error.code.protocol_name).inc()
         entry = {
-            "event": "refused",
             "caller": caller,
             "check": error.check,
             "code": error.code.protocol_name,
             "detail": error.detail,
             "message": sha256(data).hex(),
-            "xid": message.xid.hex() if message is not None and message.xid is not None else None,
+            "xid": xid.hex() if xid is not None else None,
         }
-        _log.warning("refused", **{name: value for name, value in entry.items() if name != "event"})
-        await asyncio.to_thread(self._journal.append, entry)
+        _log.warning("refused", **entry)
+        await asyncio.to_thread(self._journal.append, {"event": "refused", **entry})
 
     def _within_budget(self, caller: str) -> bool:
         now = self._clock()

@@ -76,6 +76,10 @@ class OrderStore:
         """A connection for reading, outside the writer's transactions; close it (`with`)."""
         return self._reader.connect()
 
+    async def next_stan(self, acquirer: str, now: datetime) -> str:
+        """A trace number for a message that is about no order (sign-on, echo)."""
+        return await self.writer.run(lambda connection: next_stan(connection, acquirer, now))
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def find(self, key: OrderKey) -> Order | None:

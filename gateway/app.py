@@ -1,0 +1,218 @@
+"""The gateway over HTTP: mutual TLS, the client certificate says who asks.
+
+| route                      | for                             |                                                 |
+| -------------------------- | ------------------------------- | ----------------------------------------------- |
+| POST /v1/auth              | merchants                       | AuthReq in, AuthRes or Error out                 |
+| POST /v1/ack               | merchants                       | AuthAck in; 204 if taken, else Error             |
+| GET /v1/orders/{xid}       | the order's merchant, operator  | where an order stands, with the signed answer    |
+| GET /v1/certificates       | merchants, services             | what invoices name and wallets seal to           |
+| GET, POST /v1/merchants    | operator                        | the merchants this gateway collects for          |
+
+A protocol message is answered with a protocol message and status 200, whatever it says: HTTP status carries no business
+meaning (KWBP global rule 7). Problem details are for what is not a protocol exchange: nothing that was sent has been
+judged, and the same bytes may be sent again.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, FastAPI, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from gateway.errors import MerchantRegistryError, StoreError
+from gateway.gateway import Gateway
+from gateway.merchants import Merchant
+from gateway.order import Order, OrderKey
+from kwbp.codes import AuthCode
+from kwbp.wrapper import MEDIA_TYPE
+from runtime import health, problems
+from runtime.group_writer import DatabaseUnavailableError
+from runtime.identity import Caller, require
+from runtime.problems import Problem
+
+_MERCHANT: Final = "merchant:*"
+_OPERATOR: Final = "service:operator"
+_MESSAGE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {MEDIA_TYPE: {}}, "description": "KwbpMessage"}}
+
+MerchantCaller = Annotated[Caller, Depends(require(_MERCHANT))]
+OperatorCaller = Annotated[Caller, Depends(require(_OPERATOR))]
+OrderReader = Annotated[Caller, Depends(require(_MERCHANT, _OPERATOR))]
+CertificateReader = Annotated[Caller, Depends(require(_MERCHANT, "service:*"))]
+XidHex = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$", description="XID, 20 bytes as lower-case hexadecimal")]
+
+
+class MerchantDocument(BaseModel):
+    """A merchant's registration. `order_limit` in rial; none for no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    merchant_id: str = Field(max_length=15)
+    terminal_id: str = Field(max_length=8)
+    name: str = Field(max_length=40, description="printable ASCII, for DE 43")
+    mcc: str = Field(max_length=4)
+    active: bool = True
+    order_limit: int | None = Field(default=None, gt=0)
+
+
+class OrderDocument(BaseModel):
+    """Where an order stands. Amount in rial; `answer` and `auth_ack` are DER in base64."""
+
+    xid: str
+    merchant_id: str
+    kind: str
+    state: str
+    amount: int
+    received_at: datetime
+    changed_at: datetime
+    masked_pan: str | None
+    stan: str | None
+    rrn: str | None
+    rc: str | None
+    approval: str | None
+    settle_date: str | None
+    auth_code: str | None
+    ack_by: datetime | None
+    reversal_reason: str | None
+    reversal_attempts: int
+    reversal_rc: str | None
+    answer: str | None = Field(description="KwbpMessage with the AuthRes or Error that was given")
+    auth_ack: str | None = Field(description="SignedData of the merchant's AuthAck")
+
+
+class CertificatesDocument(BaseModel):
+    """Both chains of the gateway: DER in base64, leaf first, without the root."""
+
+    gateway_id: str
+    acquirer_bin: str
+    signing: list[str]
+    encryption: list[str]
+
+
+def _gateway(request: Request) -> Gateway:
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway
+
+
+Served = Annotated[Gateway, Depends(_gateway)]
+
+
+def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]]) -> FastAPI:
+    """The application; `open_gateway` makes its gateway in the server's event loop and closes it at the end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_gateway() as gateway:
+            app.state.gateway = gateway
+            await gateway.start()
+            try:
+                yield
+            finally:
+                await gateway.stop()
+
+    app = FastAPI(title="KWBP payment gateway", version="1", lifespan=lifespan)
+    problems.install(app)
+    health.install(app, "gateway", lambda: bool(app.state.gateway.ready))
+    app.add_exception_handler(DatabaseUnavailableError, _on_store_failure)
+    app.add_exception_handler(StoreError, _on_store_failure)
+
+    @app.post("/v1/auth", responses=_MESSAGE, response_class=Response)
+    async def authorize(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
+        """Collect an order: KwbpMessage with AuthReq in, with AuthRes or Error out; for the same bytes, the same."""
+        return _message(await gateway.authorize(caller.name, await _body(request)))
+
+    @app.post("/v1/ack", responses={**_MESSAGE, 204: {"description": "taken"}}, response_class=Response)
+    async def acknowledge(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
+        """Acknowledge an AuthRes: KwbpMessage with AuthAck in; nothing out, or an Error."""
+        error = await gateway.acknowledge(caller.name, await _body(request))
+        return Response(status_code=204) if error is None else _message(error)
+
+    @app.get("/v1/orders/{xid}")
+    async def order(
+        xid: XidHex, caller: OrderReader, gateway: Served, merchant_id: Annotated[str | None, Query()] = None
+    ) -> OrderDocument:
+        """Where an order stands. A merchant sees its own; the operator says whose."""
+        owner = caller.name if caller.kind == "merchant" else merchant_id
+        found = gateway.store.find(OrderKey(owner, bytes.fromhex(xid))) if owner is not None else None
+        if found is None:
+            raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
+        return _order_document(found)
+
+    @app.get("/v1/certificates")
+    async def certificates(_caller: CertificateReader, gateway: Served) -> CertificatesDocument:
+        """The certificates in force."""
+        found = gateway.certificates()
+        return CertificatesDocument(
+            gateway_id=found.encryption.gateway_id,
+            acquirer_bin=found.encryption.acquirer_bin,
+            signing=[_base64(der) for der in found.signing_chain],
+            encryption=[_base64(der) for der in found.encryption_chain],
+        )
+
+    @app.post("/v1/merchants", status_code=201)
+    async def register(
+        document: MerchantDocument, response: Response, _caller: OperatorCaller, gateway: Served
+    ) -> MerchantDocument:
+        """Register a merchant, or change a registration (200)."""
+        try:
+            new = await gateway.merchants.register(Merchant(**document.model_dump()), gateway.clock())
+        except MerchantRegistryError as error:
+            raise Problem(409 if "registered" in str(error) else 422, "registration-refused", str(error)) from None
+        response.status_code = 201 if new else 200
+        return document
+
+    @app.get("/v1/merchants")
+    async def merchants(_caller: OperatorCaller, gateway: Served) -> list[MerchantDocument]:
+        """All registered merchants."""
+        return [MerchantDocument.model_validate(each, from_attributes=True) for each in gateway.merchants.all()]
+
+    return app
+
+
+async def _body(request: Request) -> bytes:
+    if request.headers.get("content-type", "").partition(";")[0].strip() != MEDIA_TYPE:
+        raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
+    return await request.body()
+
+
+def _message(data: bytes) -> Response:
+    return Response(data, media_type=MEDIA_TYPE)
+
+
+def _order_document(order: Order) -> OrderDocument:
+    return OrderDocument(
+        xid=order.xid.hex(),
+        merchant_id=order.merchant_id,
+        kind=order.kind,
+        state=order.state,
+        amount=order.amount,
+        received_at=order.received_at,
+        changed_at=order.changed_at,
+        masked_pan=order.masked_pan,
+        stan=order.stan,
+        rrn=order.rrn,
+        rc=order.rc,
+        approval=order.approval,
+        settle_date=order.settle_date,
+        auth_code=None if order.auth_code is None else AuthCode(order.auth_code).protocol_name,
+        ack_by=order.ack_by,
+        reversal_reason=order.reversal_reason,
+        reversal_attempts=order.reversal_attempts,
+        reversal_rc=order.reversal_rc,
+        answer=None if order.answer is None else _base64(order.answer),
+        auth_ack=None if order.auth_ack is None else _base64(order.auth_ack),
+    )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+async def _on_store_failure(_request: Request, _error: Exception) -> Response:
+    return Problem(503, "order-book-unavailable", "the order book cannot be written; send the same again").response()

@@ -1,0 +1,231 @@
+"""The gateway as a whole: its parts put together, started in order, stopped in order.
+
+It starts without waiting for anybody: the order book is put right at once, then the certificates are asked for until
+the key service answers, then the line and the reversals begin. Until then `ready` is false and every request is
+answered 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from audit.journal import Journal
+from gateway.acknowledgement import Acknowledgement
+from gateway.authorization import Authorization, AuthorizationSettings
+from gateway.backoff import pause
+from gateway.errors import IdentityError
+from gateway.identity import GatewayCertificates
+from gateway.link import LinkSettings, SwitchLink
+from gateway.merchants import MerchantRegistry
+from gateway.order import Order
+from gateway.ports import CmsSigner, OrderKeys, TrustSource
+from gateway.refusals import Refusals
+from gateway.reversal import Reversals, ReversalSettings
+from gateway.signing import AnswerSigner
+from gateway.store import OrderStore
+from gateway.translation import unclaimed
+from runtime.logging import get_logger
+from runtime.problems import Problem
+from shetab.dialect import Dialect
+from shetab.message import Message
+from shetab.response_codes import ResponseCodes
+
+_LONGEST_PAUSE: Final = 5.0
+_log = get_logger("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """How one gateway is set up. Its id and acquirer must be those in its certificates."""
+
+    gateway_id: str
+    acquirer_bin: str
+    authorization: AuthorizationSettings
+    reversal: ReversalSettings
+    link: LinkSettings
+    dialect: str = "shetab87_ascii"
+    signing_key: str = "gateway-signing"
+    encryption_key: str = "gateway-encryption"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the gateway works with and does not own: who makes them closes them, after `Gateway.stop`."""
+
+    store: OrderStore
+    journal: Journal
+    signer: CmsSigner
+    keys: OrderKeys
+    trust: TrustSource
+    clock: Callable[[], datetime]
+    rng: Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    certificates: GatewayCertificates
+    authorization: Authorization
+    acknowledgement: Acknowledgement
+    link: SwitchLink
+    reversals: Reversals
+
+
+class Gateway:
+    """One payment gateway. `start` and `stop` it in the event loop that serves it.
+
+    `checkpoint` is called with the name of each step right after it: a place to stand still or fall, for tests of what
+    a crash leaves behind.
+    """
+
+    def __init__(
+        self, config: GatewayConfig, resources: Resources, *, checkpoint: Callable[[str], None] = lambda step: None
+    ) -> None:
+        self._config = config
+        self._resources = resources
+        self._checkpoint = checkpoint
+        self.merchants = MerchantRegistry(resources.store)
+        self._parts: _Parts | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether an order that comes now can be collected."""
+        return self._parts is not None and self._parts.link.signed_on
+
+    @property
+    def store(self) -> OrderStore:
+        return self._resources.store
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        return self._resources.clock
+
+    async def start(self) -> None:
+        """Put the order book right after whatever ended the last run, then begin in the background."""
+        now = self._resources.clock()
+        recovered = await self._resources.store.recover(now, sent_before=now)
+        for order in recovered:
+            _log.warning("outcome unknown after a restart", order=str(order.key))
+        self._tasks.append(asyncio.create_task(self._begin()))
+
+    async def stop(self) -> None:
+        """Let the orders under way come to their end, then close the line."""
+        if self._parts is not None:
+            await self._parts.authorization.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def authorize(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """AuthReq to AuthRes or Error; see `Authorization.answer`."""
+        return await self._begun().authorization.answer(tls_merchant_id, data)
+
+    async def acknowledge(self, tls_merchant_id: str, data: bytes) -> bytes | None:
+        """AuthAck to nothing or Error; see `Acknowledgement.take`."""
+        return await self._begun().acknowledgement.take(tls_merchant_id, data)
+
+    def certificates(self) -> GatewayCertificates:
+        """What invoices name and wallets seal to.
+
+        :raises Problem: 503 while they are not known yet.
+        """
+        return self._begun().certificates
+
+    def _begun(self) -> _Parts:
+        if self._parts is None:
+            raise Problem(503, "starting", "the gateway has not reached its keys yet", headers={"retry-after": "1"})
+        return self._parts
+
+    async def _begin(self) -> None:
+        certificates = await self._load_certificates()
+        self._parts = self._assemble(certificates)
+        self._tasks.append(asyncio.create_task(self._parts.link.run()))
+        self._tasks.append(asyncio.create_task(self._parts.reversals.run()))
+
+    async def _load_certificates(self) -> GatewayCertificates:
+        config, attempt = self._config, 0
+        while True:
+            attempt += 1
+            try:
+                found = await GatewayCertificates.load(
+                    self._resources.signer, signing_key=config.signing_key, encryption_key=config.encryption_key
+                )
+                own = found.encryption
+                if (own.gateway_id, own.acquirer_bin) == (config.gateway_id, config.acquirer_bin):
+                    return found
+                _log.error("the certificates are another gateway's", named=own.gateway_id, acquirer=own.acquirer_bin)
+            except (Problem, IdentityError) as error:
+                _log.warning("no certificates yet", reason=str(error))
+            await asyncio.sleep(pause(attempt, first=0.2, longest=_LONGEST_PAUSE, rng=self._resources.rng))
+
+    def _assemble(self, certificates: GatewayCertificates) -> _Parts:
+        config, resources = self._config, self._resources
+        dialect, codes = Dialect.load(config.dialect), ResponseCodes.load()
+        signer = AnswerSigner(resources.signer, config.signing_key)
+        refusals = Refusals(signer, resources.journal, clock=resources.clock)
+
+        async def next_stan() -> str:
+            return await resources.store.next_stan(config.acquirer_bin, resources.clock())
+
+        async def file(answer: Message) -> None:
+            order = await resources.store.file_unclaimed(unclaimed(codes, answer), resources.clock())
+            _note_unclaimed(answer, order)
+            reversals.wake()
+
+        link = SwitchLink(
+            config.link,
+            dialect,
+            resources.keys,
+            next_stan=next_stan,
+            on_unclaimed=file,
+            clock=resources.clock,
+            rng=resources.rng,
+        )
+        reversals = Reversals(
+            config.reversal,
+            resources.store,
+            link,
+            resources.keys,
+            codes,
+            clock=resources.clock,
+            rng=resources.rng,
+            checkpoint=self._checkpoint,
+        )
+        authorization = Authorization(
+            config.authorization,
+            certificates.encryption,
+            store=resources.store,
+            merchants=self.merchants,
+            link=link,
+            keys=resources.keys,
+            signer=signer,
+            refusals=refusals,
+            trust=resources.trust,
+            dialect=dialect,
+            codes=codes,
+            clock=resources.clock,
+            checkpoint=self._checkpoint,
+            on_unknown=reversals.wake,
+        )
+        acknowledgement = Acknowledgement(
+            store=resources.store,
+            refusals=refusals,
+            trust=resources.trust,
+            clock=resources.clock,
+            checkpoint=self._checkpoint,
+            on_reversal=reversals.wake,
+        )
+        return _Parts(certificates, authorization, acknowledgement, link, reversals)
+
+
+def _note_unclaimed(answer: Message, order: Order | None) -> None:
+    if order is None:
+        _log.error("an answer of nobody", mti=answer.mti, rc=answer.get(39))
+    elif order.late_approved:
+        _log.warning("late approval, to be reversed", order=str(order.key), state=order.state)
+    else:
+        _log.info("late or repeated answer", order=str(order.key), mti=answer.mti, rc=answer.get(39))

@@ -1,0 +1,571 @@
+"""A whole site for the gateway's tests, of real parts: token, HSM service, repository, switch, buyers, shops.
+
+    HSM service     a process of its own on SoftHSM2, with the gateway's keys in the token
+    repository      the CA's published folder over HTTP, fed by `PkiFactory`
+    switch          the simulator with its accounts
+    gateway         in a thread (`gateway`), or as a process that can be killed at a step (`gateway_process`)
+
+Shops and buyers have software keys: their signatures are judged, not made, here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from ca import repository
+from gateway import service
+from gateway.app import create_app
+from gateway_keys import zone_keys
+from hsm_service.vault import Vault
+from kwbp import merchant, wallet
+from kwbp.codes import SaleKind
+from kwbp.commitment import commitment_cn
+from kwbp.common import Draft
+from kwbp.error_message import read_error
+from kwbp.messages import AuthResTBS, ErrorTBS, OrderLine
+from kwbp.parties import GatewayIdentity, MerchantIdentity
+from kwbp.structure import decode
+from kwbp.wrapper import MEDIA_TYPE, unwrap
+from pki import cms_signed
+from pki.names import identity_uri
+from pki.oids import CT_AUTH_RES, CT_ERROR, CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
+from pki.roles import Role
+from runtime import server
+from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.settings import Home, Settings
+from shetab.types import Rial
+from switch.records import Account, IssuedCard
+from switch.service import RunningSwitch
+from switch.service import running as running_switch
+from tests.support.pki_factory import Credential, PkiFactory
+from tests.support.softhsm import provisioned_home
+
+ACQUIRER: Final = "603770"
+GATEWAY_ID: Final = "GW-1"
+CARD_BIN: Final = "603770"
+BRAND: Final = "Shetab"
+OPENING: Final = 10_000_000
+
+_HSM_PROGRAM: Final = """
+import sys
+from pathlib import Path
+from gateway_keys.plugin import GatewayKeys
+from hsm_service.app import create_app
+from hsm_service.vault import Vault
+from kwbp.validators import VALIDATORS
+from runtime import logging, server
+from runtime.settings import Home, Settings
+
+home = Home(Path(sys.argv[1]))
+endpoint = Settings.load(home).hsm
+logging.configure("hsm", home.log)
+judges = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
+with Vault.open(home, content_types=judges) as vault:
+    app = create_app(vault, plugins=[GatewayKeys.of(home)])
+    server.serve(app, host=endpoint.host, port=endpoint.port, tls=home.tls_files("hsm"))
+"""
+
+_GATEWAY_PROGRAM: Final = """
+import os, signal, sys
+from pathlib import Path
+from gateway import service
+from runtime import logging
+from runtime.settings import Home, Settings
+
+home, fatal = Home(Path(sys.argv[1])), sys.argv[2]
+
+
+def checkpoint(step: str) -> None:
+    if step == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+logging.configure("gateway", home.log)
+service.run(home, Settings.load(home), checkpoint=checkpoint)
+"""
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def wait_for(condition: Callable[[], object], *, within: float = 60.0) -> None:
+    """Poll until `condition()` holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError("what was waited for did not come")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A merchant: its signing credential and its way to a gateway."""
+
+    site: Site
+    merchant_id: str
+    terminal_id: str
+    credential: Credential
+    tls: TlsFiles
+
+    @property
+    def identity(self) -> MerchantIdentity:
+        return MerchantIdentity.of(self.credential.certificate)
+
+    def post(self, url: str, path: str, body: bytes, *, tls: TlsFiles | None = None) -> httpx.Response:
+        with http_client(tls or self.tls, url) as client:
+            return client.post(path, content=body, headers={"content-type": MEDIA_TYPE})
+
+    def order_state(self, url: str, xid: bytes) -> dict[str, Any]:
+        with http_client(self.tls, url) as client:
+            found: dict[str, Any] = raise_problem(client.get(f"/v1/orders/{xid.hex()}")).json()
+        return found
+
+
+@dataclass(frozen=True)
+class Buyer:
+    """A customer of a bank: an account, a card with its secrets, a certificate that commits to it."""
+
+    site: Site
+    account: Account
+    issued: IssuedCard
+    card: wallet.Card
+    credential: Credential
+
+    @property
+    def balance(self) -> int:
+        return int(self.site.switch.admin.account(self.account.iban).balance)
+
+
+@dataclass(frozen=True)
+class Purchase:
+    """An order that is ready to be collected: the AuthReq message, and what its answer is judged by."""
+
+    shop: Shop
+    buyer: Buyer
+    amount: int
+    xid: bytes
+    message: bytes
+    signed: bytes
+    checked: merchant.CheckedPurchase
+
+    @property
+    def sent(self) -> merchant.SentAuthReq:
+        return merchant.SentAuthReq.load(self.signed)
+
+    def checked_answer(self, answer: bytes) -> merchant.CheckedAuthRes:
+        """The AuthRes in `answer`, after all of the merchant's checks."""
+        message = unwrap(answer, expected=(CT_AUTH_RES,))
+        return merchant.check_auth_res(message, sent=self.sent, trust=self.shop.site.pki.trust(now()), now=now())
+
+    def ack(self, answer: bytes, *, accepted: bool = True) -> bytes:
+        """The AuthAck message to `answer`."""
+        draft = merchant.build_auth_ack(self.checked_answer(answer), accepted=accepted, now=now())
+        return draft.message(signed_by(self.shop.credential, draft))
+
+    def again(self) -> bytes:
+        """The same order in another AuthReq: signed anew, so another hash."""
+        draft = merchant.build_auth_req(
+            self.checked, terminal_id=self.shop.terminal_id, rrpid=os.urandom(20), now=now(), attempt=2
+        )
+        return draft.message(signed_by(self.shop.credential, draft))
+
+
+def signed_by(credential: Credential, draft: Draft[Any]) -> bytes:
+    return credential.sign(draft.content_type, draft.content, signing_time=now())
+
+
+@dataclass
+class GatewayProcess:
+    """A gateway as a process of its own."""
+
+    url: str
+    home: Home
+    process: subprocess.Popen[bytes]
+
+    def wait_killed(self, within: float = 60.0) -> None:
+        """It kills itself at the step it was told; nothing else may end it."""
+        assert self.process.wait(within) == -signal.SIGKILL
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+
+@dataclass
+class Site:
+    """See the module."""
+
+    folder: Path
+    home: Home
+    pki: PkiFactory
+    signing: Credential
+    encryption: Credential
+    settings: dict[str, Any]
+    switch: RunningSwitch
+    _shops: dict[str, Shop] = field(default_factory=dict)
+
+    # --- who takes part ---------------------------------------------------------------------------------------------
+
+    def tls(self, name: str, uri: str | None = None) -> TlsFiles:
+        """TLS files of an identity, made at the first call; without `uri` that of the service `name`."""
+        return tls_files(self.home, self.pki, name, uri or identity_uri("service", name))
+
+    def shop(self, merchant_id: str, *, online: bool = True) -> Shop:
+        """A merchant with a certificate, not yet registered at any gateway."""
+        if merchant_id not in self._shops:
+            number = len(self._shops) + 1
+            self._shops[merchant_id] = Shop(
+                self,
+                merchant_id,
+                f"T{number:07d}",
+                self.pki.merchant(merchant_id, acquirer_bin=ACQUIRER, online=online),
+                self.tls(f"merchant-{merchant_id}", identity_uri("merchant", merchant_id)),
+            )
+        return self._shops[merchant_id]
+
+    def register(self, url: str, shop: Shop, **changes: Any) -> None:
+        """Tell a gateway of a merchant, as its operator."""
+        document = {
+            "merchant_id": shop.merchant_id,
+            "terminal_id": shop.terminal_id,
+            "name": "Bookshop Tehran",
+            "mcc": "5942",
+            **changes,
+        }
+        with http_client(self.tls("operator"), url) as client:
+            raise_problem(client.post("/v1/merchants", json=document))
+
+    def buyer(self, *, balance: int = OPENING, with_pin: bool = True, **wrong: Any) -> Buyer:
+        """A customer with a card; `wrong` replaces what the card's holder types (cvv2, pin2, expiry)."""
+        account = self.switch.admin.open_account(CARD_BIN, holder="Member One", balance=Rial(balance))
+        issued = self.switch.admin.issue_card(account.iban)
+        secret = os.urandom(32)
+        typed: dict[str, Any] = {
+            "pan": issued.pan,
+            "expiry": issued.expiry,
+            "pin2": issued.pin2 if with_pin else None,
+            "cvv2": issued.cvv2,
+            **wrong,
+        }
+        card = wallet.Card(card_secret=os.urandom(32), pan_secret=secret, **typed)
+        credential = self.pki.cardholder(commitment_cn(secret, card.pan, card.expiry))
+        return Buyer(self, account, issued, card, credential)
+
+    # --- what they do -----------------------------------------------------------------------------------------------
+
+    def purchase(self, shop: Shop, buyer: Buyer, amount: int = 150_000, **changes: Any) -> Purchase:
+        """Everything up to the AuthReq, with every party's checks. `changes` go to the parts named below."""
+        trust, moment = self.pki.trust(now()), now()
+        request = wallet.build_invoice_request(
+            rrpid=os.urandom(20),
+            chall_c=os.urandom(32),
+            brand_id=BRAND,
+            bin_=buyer.card.pan.bin,
+            basket=[("book-1", 1)],
+            now=moment,
+        )
+        asked = merchant.check_invoice_request(
+            unwrap(request.message(signed_by(buyer.credential, request)), expected=(CT_INVOICE_REQ,)),
+            brands={BRAND},
+            accepts_bin=lambda prefix: True,
+            trust=trust,
+            now=moment,
+        )
+        identity = GatewayIdentity.of(self.encryption.certificate)
+        line = OrderLine(sku="book-1", name="کتاب", quantity=1, unit_price=amount, amount=amount)
+        offer = merchant.build_invoice(
+            asked,
+            merchant=shop.identity,
+            gateway=identity,
+            lines=[line],
+            terms="Delivery within three days.",
+            lid_m="order-1",
+            lifetime=changes.pop("lifetime", timedelta(minutes=10)),
+            now=moment,
+            rng=os.urandom,
+            deliver_by=moment + timedelta(days=3),
+        )
+        invoice = signed_by(shop.credential, offer.invoice)
+        checked_invoice = wallet.check_invoice(
+            unwrap(offer.message(invoice, self.encryption.chain), expected=(MT_INVOICE,)),
+            request=request.body,
+            origin=None,
+            trust=trust,
+            now=moment,
+        )
+        order = wallet.build_purchase(
+            checked_invoice,
+            changes.pop("card", buyer.card),
+            rrpid=os.urandom(20),
+            now=moment,
+            rng=os.urandom,
+            sale_kind=changes.pop("sale_kind", SaleKind.SALE),
+        )
+        dual = signed_by(buyer.credential, order.dual_signature)
+        received = merchant.receive_purchase(unwrap(order.message(dual), expected=(MT_PREQ,)))
+        checked = merchant.check_purchase(received, issued=offer.issued(invoice), trust=trust, now=moment)
+        terminal = changes.pop("terminal_id", shop.terminal_id)
+        draft = merchant.build_auth_req(checked, terminal_id=terminal, rrpid=os.urandom(20), now=moment)
+        signed = signed_by(shop.credential, draft)
+        assert not changes
+        return Purchase(shop, buyer, amount, offer.invoice.body.xid, draft.message(signed), signed, checked)
+
+    def publish(self) -> None:
+        """Put the CRLs of every authority into the repository's folder."""
+        publish(self.home, self.pki)
+
+    def key_uses(self, name: str) -> int:
+        """How often a key of the gateway was used, as the HSM service tells it."""
+        url = f"https://127.0.0.1:{self.settings['hsm']['port']}"
+        with http_client(self.tls("gateway"), url) as client:
+            return int(raise_problem(client.get(f"/v1/keys/{name}")).json()["uses"])
+
+    # --- gateways ---------------------------------------------------------------------------------------------------
+
+    def gateway_home(self, folder: Path, **changes: Any) -> Home:
+        """A home of a gateway's own below `folder`, with the site's PKI and TLS files; `changes` are settings."""
+        home = Home(folder)
+        if not home.path.exists():
+            home.path.mkdir(parents=True)
+            home.pki.symlink_to(self.home.pki)
+            home.tls.symlink_to(self.home.tls)
+            home.create()
+            self.tls("gateway")
+        port = free_port()
+        write_settings(home, {**self.settings, "gateway": {**self.settings["gateway"], "port": port, **changes}})
+        return home
+
+    @contextmanager
+    def gateway(self, home: Home, *, ready: bool = True) -> Iterator[str]:
+        """A gateway in a thread of this process; yields its URL."""
+        settings = Settings.load(home)
+        app = create_app(partial(service.opened, home, settings))
+        with server.start(app, tls=home.tls_files("gateway")) as url:
+            if ready:
+                wait_for(lambda: self._is_ready(url))
+            yield url
+
+    @contextmanager
+    def gateway_process(self, home: Home, *, fatal: str = "", ready: bool = True) -> Iterator[GatewayProcess]:
+        """A gateway as a process; it kills itself right after the step `fatal`."""
+        process = subprocess.Popen([sys.executable, "-c", _GATEWAY_PROGRAM, str(home.path), fatal], env=_environment())
+        started = GatewayProcess(Settings.load(home).gateway.url, home, process)
+        try:
+            if ready:
+                wait_for(lambda: process.poll() is not None or self._is_ready(started.url))
+                assert process.poll() is None
+            yield started
+        finally:
+            started.stop()
+
+    def _is_ready(self, url: str) -> bool:
+        try:
+            with http_client(self.tls("operator"), url) as client:
+                return client.get("/health/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    # --- building it ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path) -> Iterator[Self]:
+        """Build and run a site below `folder`."""
+        home = provisioned_home(folder)
+        home.create()
+        zone_keys.make_components(home.secrets)
+        pki = PkiFactory(now=now().replace(microsecond=0))
+        settings: dict[str, Any] = {
+            "hsm": {"port": free_port()},
+            "repository": {"port": free_port(), "tls": False},
+            "switch": {"port": free_port(), "admin_port": free_port()},
+            "gateway": {
+                "gateway_id": GATEWAY_ID,
+                "acquirer_bin": ACQUIRER,
+                "answer_timeout": 2.0,
+                "reversal_interval": 0.1,
+            },
+        }
+        write_settings(home, settings)
+        publish(home, pki)
+        tls_files(home, pki, "hsm", identity_uri("service", "hsm"))
+        signing, encryption = _make_gateway_keys(home, pki)
+        with ExitStack() as stack:
+            stack.enter_context(_hsm_process(home, pki, settings["hsm"]["port"]))
+            stack.enter_context(
+                server.start(
+                    repository.create_app(home.pki),
+                    tls=None,
+                    client_certificate="none",
+                    port=settings["repository"]["port"],
+                )
+            )
+            line = Settings.load(home).switch
+            switch = stack.enter_context(running_switch(home, line, acquirers=(ACQUIRER,)))
+            yield cls(folder, home, pki, signing, encryption, settings, switch)
+
+
+def _make_gateway_keys(home: Home, pki: PkiFactory) -> tuple[Credential, Credential]:
+    """The ceremony: keys in the token, their certificates, the zone keys."""
+    with Vault.open(home) as vault:
+        ceremony = vault.as_caller("ceremony")
+        ceremony.generate_key("gateway-vault", "gateway-vault")
+        zone_keys.load(vault, home.secrets)
+        made = []
+        for name, issue in (
+            ("gateway-signing", pki.gateway_signing),
+            ("gateway-encryption", partial(pki.gateway_encryption, suites=("oaep-sha1",))),
+        ):
+            key: Any = _PublicOnly(ceremony.generate_key(name, name).public_key)
+            credential = issue(GATEWAY_ID, acquirer_bin=ACQUIRER, key=key)
+            chain = [certificate.public_bytes(Encoding.DER) for certificate in credential.chain]
+            ceremony.attach_certificate(name, [credential.der, *chain])
+            made.append(credential)
+    return made[0], made[1]
+
+
+class _PublicOnly:
+    """Stands for a key whose private half is in the token."""
+
+    def __init__(self, spki: bytes) -> None:
+        self._public = load_der_public_key(spki)
+
+    def public_key(self) -> Any:
+        return self._public
+
+
+@contextmanager
+def _hsm_process(home: Home, pki: PkiFactory, port: int) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", _HSM_PROGRAM, str(home.path)], env=_environment())
+    operator = tls_files(home, pki, "operator", identity_uri("service", "operator"))
+
+    def ready() -> bool:
+        assert process.poll() is None, "the HSM service ended"
+        try:
+            with http_client(operator, f"https://127.0.0.1:{port}") as client:
+                return client.get("/health/ready").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    try:
+        wait_for(ready)
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _environment() -> dict[str, str]:
+    root = Path(__file__).resolve().parents[2]
+    return {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def tls_files(home: Home, pki: PkiFactory, name: str, uri: str) -> TlsFiles:
+    """A TLS identity below the operations CA, in the home's folder; made once."""
+    files = home.tls_files(name)
+    if not files.certificate.exists():
+        names: list[x509.GeneralName] = [
+            x509.DNSName("localhost"),
+            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+            x509.UniformResourceIdentifier(uri),
+        ]
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        credential = pki.service(
+            name,
+            replace={
+                "subject_alternative_name": (x509.SubjectAlternativeName(names), False),
+                "extended_key_usage": (x509.ExtendedKeyUsage(usages), False),
+            },
+        )
+        credential.write(home.tls, name)
+    return files
+
+
+def publish(home: Home, pki: PkiFactory) -> None:
+    """Root, CA certificates and CRLs where the services look for them."""
+    names = ("root", "brand", "cardholder-ca", "merchant-ca", "gateway-ca", "operations-ca")
+    for folder in (home.pki / "cas", home.pki / "crls"):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, authority in zip(names, pki.authorities, strict=True):
+        path = home.trust_anchors if name == "root" else home.pki / "cas" / f"{name}.pem"
+        if not path.exists():
+            path.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
+        crl = home.pki / "crls" / f"{name}.crl"
+        staged = crl.with_suffix(".new")
+        staged.write_bytes(authority.crl(now()).public_bytes(Encoding.DER))
+        staged.replace(crl)
+
+
+def write_settings(home: Home, settings: dict[str, Any]) -> None:
+    """`kwbp.toml` of a home."""
+    lines = []
+    for section, values in settings.items():
+        lines.append(f"[{section}]")
+        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # such values are TOML as well
+    home.config.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def error_of(answer: bytes, sent: bytes, site: Site) -> ErrorTBS:
+    """The Error message that answers `sent`, signed by the gateway."""
+    received = read_error(
+        unwrap(answer, expected=(CT_ERROR,)),
+        sent=sent,
+        role=Role.GATEWAY_SIGNING,
+        trust=site.pki.trust(now()),
+        now=now(),
+    )
+    assert received.signer is not None
+    return received.body
+
+
+def auth_res_of(answer: bytes) -> AuthResTBS:
+    """The AuthRes in `answer`, its signature verified, its content not judged."""
+    signed = cms_signed.parse_signed_data(unwrap(answer, expected=(CT_AUTH_RES,)).body, content_type=CT_AUTH_RES)
+    cms_signed.verify_signature(signed)
+    return decode(AuthResTBS, signed.content)
+
+
+__all__ = [
+    "ACQUIRER",
+    "GATEWAY_ID",
+    "OPENING",
+    "Buyer",
+    "GatewayProcess",
+    "Purchase",
+    "Shop",
+    "Site",
+    "auth_res_of",
+    "error_of",
+    "free_port",
+    "now",
+    "signed_by",
+    "wait_for",
+]
