@@ -206,7 +206,7 @@ def _presented(rules: Rules, request: Message) -> Presented:
     except ValueFormatError:
         raise _Refused("14") from None
     expiry = request.get(14)
-    return Presented(pan, None if expiry is None else Expiry(expiry), cvv2, _pin(rules.zone, request, pan))
+    return Presented(pan, None if expiry is None else Expiry(expiry), cvv2, lambda: _pin(rules.zone, request, pan))
 
 
 def _pin(zone: ZoneKeys, request: Message, pan: Pan) -> Pin | None:

@@ -208,7 +208,7 @@ class Bank:
         if len(spki_sha256) != 32:
             raise BankError("invalid", "the SHA-256 of the key has 32 bytes")
         now = self._clock()
-        presented = Presented(pan, expiry, cvv2, pin2)
+        presented = Presented(pan, expiry, cvv2, lambda: pin2)
         verdict = self._transact(lambda connection: check_card(connection, self._keys, presented, now))
         if verdict.rc != "00":
             raise BankError("card_refused", f"the card data do not hold: response code {verdict.rc}")

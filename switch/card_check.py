@@ -6,6 +6,7 @@ All wrong values count as tries of one card, so that nobody can search for one o
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -22,12 +23,15 @@ MAX_WRONG_TRIES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What came with a payment or was said at the counter. None where nothing came."""
+    """What came with a payment or was said at the counter. None where nothing came.
+
+    The PIN is asked for last, and only of a card that exists: a PIN block can be opened with the right PAN alone.
+    """
 
     pan: Pan
     expiry: Expiry | None
     cvv2: Cvv2 | None
-    pin: Pin | None
+    pin: Callable[[], Pin | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ def _first_wrong(keys: IssuerKeys, card: Row[tuple[object, ...]], presented: Pre
         return "54"
     if presented.cvv2 is None or presented.cvv2 != keys.cvv2(pan, expiry):
         return "14"
-    if presented.pin is None or not hmac.compare_digest(keys.pin_value(pan, presented.pin), card.pin_value):
+    pin = presented.pin()
+    if pin is None or not hmac.compare_digest(keys.pin_value(pan, pin), card.pin_value):
         return "55"
     return None
 

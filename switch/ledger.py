@@ -18,17 +18,6 @@ def naive_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-def balance(connection: Connection, iban: str) -> int:
-    """Balance in rial.
-
-    :raises LedgerError: no such account.
-    """
-    found = connection.execute(select(accounts.c.balance).where(accounts.c.iban == iban)).scalar_one_or_none()
-    if found is None:
-        raise LedgerError("no such account")
-    return int(found)
-
-
 def transfer(
     connection: Connection,
     *,

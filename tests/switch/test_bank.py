@@ -1,0 +1,364 @@
+"""The counter: accounts and cards of network banks only, card data shown once, confirmations that OpenSSL verifies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from cps.card_confirmation import parse_card_confirmation
+from kwbp.commitment import commitment_cn
+from pki import oids
+from pki.cms_signed import parse_signed_data, verify_signature
+from runtime.problems import Problem
+from runtime.settings import Home
+from shetab.iran import luhn_is_valid, parse_iban
+from shetab.jalali import expires_at, has_expired
+from shetab.types import Pin, Rial
+from switch.bank import Bank
+from switch.errors import BankError, LedgerError
+from switch.ledger import transfer
+from switch.records import IssuedCard
+from switch.service import RunningSwitch, open_bank
+from tests.switch.conftest import OPENING, Customer
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    home = Home(tmp_path / "bank")
+    home.create()
+    return open_bank(home, clock=lambda: NOW)
+
+
+def refused(reason: str) -> pytest.RaisesExc[BankError]:
+    return pytest.RaisesExc(BankError, check=lambda error: error.reason == reason)
+
+
+class TestAccounts:
+    def test_a_new_account_has_a_valid_iban_of_its_bank(self, bank: Bank) -> None:
+        account = bank.open_account("603770", holder="Member One", national_code="12345679", balance=Rial(500))
+        assert parse_iban(account.iban) == account.iban
+        assert account.iban[4:7] == "016"
+        assert (account.kind, account.bank, account.balance) == ("customer", "Keshavarzi", 500)
+        assert bank.account(account.iban) == account
+        assert bank.deposit(account.iban, Rial(20)).balance == 520
+        assert [(amount, text) for _, amount, text in bank.statement(account.iban)] == [
+            (500, "deposit"),
+            (20, "deposit"),
+        ]
+        assert bank.is_balanced()
+
+    def test_an_empty_account_has_no_entries(self, bank: Bank) -> None:
+        account = bank.open_account("621986", holder="Member Two")
+        assert (account.balance, bank.statement(account.iban)) == (0, [])
+
+    @pytest.mark.parametrize(
+        ("bin_", "holder", "national_code", "reason"),
+        [
+            ("400000", "Member", None, "unknown_issuer"),
+            ("", "Member", None, "unknown_issuer"),
+            ("6037701", "Member", None, "invalid"),
+            ("603770", " ", None, "invalid"),
+            ("603770", "M" * 201, None, "invalid"),
+            ("603770", "Member", "1111111111", "invalid"),
+        ],
+    )
+    def test_what_cannot_be_opened(
+        self, bank: Bank, bin_: str, holder: str, national_code: str | None, reason: str
+    ) -> None:
+        with refused(reason):
+            bank.open_account(bin_, holder=holder, national_code=national_code)
+
+    def test_accounts_nobody_has(self, bank: Bank) -> None:
+        for ask in (bank.account, bank.statement, bank.issue_card):
+            with refused("unknown_account"):
+                ask("IR570560123456789012345678")
+        with refused("unknown_account"):
+            bank.deposit("IR570560123456789012345678", Rial(1))
+        with refused("unknown_acquirer"):
+            bank.intermediary("603770")
+
+    @pytest.mark.parametrize(
+        ("code", "reason"),
+        [("60377", "invalid"), ("0603770", "invalid"), ("60377x", "invalid"), ("400000", "unknown_issuer")],
+    )
+    def test_acquirers_nobody_is(self, bank: Bank, code: str, reason: str) -> None:
+        with refused(reason):
+            bank.register_acquirer(code, "Acquirer")
+
+
+class TestCards:
+    def test_a_new_card(self, bank: Bank) -> None:
+        account = bank.open_account("603770", holder="Member One")
+        card = bank.issue_card(account.iban, years=2)
+        assert luhn_is_valid(card.pan.reveal())
+        assert card.pan.has_bin("603770")
+        assert len(card.pan.reveal()) == 16
+        assert card.expiry.reveal() == "0612"
+        assert not has_expired(card.expiry, NOW)
+        assert (len(card.cvv2.reveal()), len(card.pin2.reveal())) == (4, 8)
+        status = bank.card(card.card_id)
+        assert (status.masked_pan, status.state, status.iban) == (card.pan.masked, "active", account.iban)
+
+    def test_two_cards_of_one_account_differ(self, bank: Bank) -> None:
+        account = bank.open_account("603770", holder="Member One")
+        first, second = bank.issue_card(account.iban), bank.issue_card(account.iban)
+        assert first.pan != second.pan
+        assert first.card_id != second.card_id
+
+    def test_a_number_that_is_taken_is_not_issued_again(self, tmp_path: Path) -> None:
+        home = Home(tmp_path / "bank")
+        home.create()
+        served: list[int] = []
+
+        def rng(count: int) -> bytes:
+            """The same digits for the first two card numbers."""
+            served.append(count)
+            return bytes(count) if served.count(9) <= 2 and count == 9 else os.urandom(count)
+
+        bank = open_bank(home, rng=rng, clock=lambda: NOW)
+        account = bank.open_account("603770", holder="Member One")
+        first, second = bank.issue_card(account.iban), bank.issue_card(account.iban)
+        assert first.pan.reveal().startswith("603770000000000")
+        assert first.pan != second.pan
+
+    @pytest.mark.parametrize("years", [0, 11])
+    def test_years(self, bank: Bank, years: int) -> None:
+        with refused("invalid"):
+            bank.issue_card("", years=years)
+
+    def test_only_customers_have_cards(self, bank: Bank) -> None:
+        with refused("not_a_customer"):
+            bank.issue_card(bank.register_acquirer("603770", "Acquirer").iban)
+
+    def test_cards_nobody_has(self, bank: Bank) -> None:
+        for ask in (bank.card, bank.block_card, bank.unblock_card):
+            with refused("unknown_card"):
+                ask("0" * 16)
+
+    def test_repr_of_a_card_shows_no_secret(self, bank: Bank) -> None:
+        card = bank.issue_card(bank.open_account("603770", holder="Member One").iban)
+        for secret in (card.pan, card.expiry, card.cvv2, card.pin2):
+            assert secret.reveal() not in repr(card).replace(card.iban, "").replace(card.card_id, "")
+
+
+class Issuer:
+    """An issuing bank's identity in an installation's tls folder, self-signed."""
+
+    def __init__(self, home: Home, bin_: str, *, names: str | None = None) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Issuer {bin_}")])
+        uri = x509.UniformResourceIdentifier(f"urn:kwbp:service:issuer-{names or bin_}")
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - timedelta(days=1))
+            .not_valid_after(NOW + timedelta(days=365))
+            .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        self.files = home.tls_files(f"issuer-{bin_}")
+        self.files.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+        self.write_key(self.key)
+
+    def write_key(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self.files.key.unlink(missing_ok=True)
+        self.files.key.touch(mode=0o600)
+        self.files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+class TestConfirmation:
+    SECRET = bytes(range(32))
+    SPKI = bytes(range(1, 33))
+
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Home:
+        home = Home(tmp_path / "bank")
+        home.create()
+        return home
+
+    @pytest.fixture
+    def card(self, bank: Bank) -> IssuedCard:
+        return bank.issue_card(bank.open_account("603770", holder="Member One").iban)
+
+    def confirm(self, bank: Bank, card: IssuedCard, **changed: object) -> bytes:
+        arguments: dict[str, object] = {
+            "pan": card.pan,
+            "expiry": card.expiry,
+            "cvv2": card.cvv2,
+            "pin2": card.pin2,
+            "pan_secret": self.SECRET,
+            "commitment": commitment_cn(self.SECRET, card.pan, card.expiry),
+            "spki_sha256": self.SPKI,
+        }
+        return bank.confirm_card(**{**arguments, **changed})  # type: ignore[arg-type]  # one argument is wrong on purpose
+
+    def test_it_says_what_the_registration_authority_asks(
+        self, bank: Bank, home: Home, card: IssuedCard, tmp_path: Path
+    ) -> None:
+        issuer = Issuer(home, "603770")
+        statement = self.confirm(bank, card)
+        signed = parse_signed_data(statement, content_type=oids.CT_CARD_CONFIRMATION)
+        verify_signature(signed)
+        confirmation = parse_card_confirmation(signed.content)
+        assert confirmation.commitment == commitment_cn(self.SECRET, card.pan, card.expiry)
+        assert (confirmation.bin, confirmation.issuer) == ("603770", "Keshavarzi")
+        assert confirmation.spki_sha256 == self.SPKI
+        assert confirmation.expires_at.as_datetime() == expires_at(card.expiry, NOW)
+        for secret in (card.pan, card.pin2):
+            assert secret.reveal().encode() not in statement
+        path = tmp_path / "confirmation.p7s"
+        path.write_bytes(statement)
+        done = subprocess.run(
+            [
+                *("openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", path, "-purpose", "any"),
+                *("-CAfile", issuer.files.certificate, "-attime", str(int(NOW.timestamp()))),
+            ],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        assert done.stdout == signed.content
+
+    def test_a_wrong_pin_is_a_wrong_try(self, bank: Bank, home: Home, card: IssuedCard) -> None:
+        Issuer(home, "603770")
+        for _ in range(3):
+            with refused("card_refused"):
+                self.confirm(bank, card, pin2=Pin("1234"))
+        with refused("card_refused"):
+            self.confirm(bank, card)
+        assert bank.card(card.card_id).wrong_tries == 3
+
+    def test_a_blocked_card(self, bank: Bank, home: Home, card: IssuedCard) -> None:
+        Issuer(home, "603770")
+        bank.block_card(card.card_id)
+        with refused("card_refused"):
+            self.confirm(bank, card)
+
+    @pytest.mark.parametrize(
+        ("changed", "reason"),
+        [
+            ({"commitment": "A" * 43}, "commitment_mismatch"),
+            ({"commitment": "کارت"}, "commitment_mismatch"),
+            ({"pan_secret": bytes(32)}, "commitment_mismatch"),
+            ({"pan_secret": bytes(range(31))}, "commitment_mismatch"),
+            ({"spki_sha256": bytes(31)}, "invalid"),
+        ],
+    )
+    def test_what_is_not_confirmed(
+        self, bank: Bank, home: Home, card: IssuedCard, changed: dict[str, object], reason: str
+    ) -> None:
+        Issuer(home, "603770")
+        with refused(reason):
+            self.confirm(bank, card, **changed)
+
+    def test_without_an_identity(self, bank: Bank, card: IssuedCard) -> None:
+        with refused("issuer_identity"):
+            self.confirm(bank, card)
+
+    def test_with_another_banks_identity(self, bank: Bank, home: Home, card: IssuedCard) -> None:
+        Issuer(home, "603770", names="621986")
+        with refused("issuer_identity"):
+            self.confirm(bank, card)
+
+    def test_with_another_key(self, bank: Bank, home: Home, card: IssuedCard) -> None:
+        Issuer(home, "603770").write_key(ec.generate_private_key(ec.SECP256R1()))
+        with refused("issuer_identity"):
+            self.confirm(bank, card)
+
+    def test_over_http(self, switch: RunningSwitch, zone: object, customer: Customer) -> None:
+        card = customer.card
+        arguments = {"pan": card.pan, "expiry": card.expiry, "cvv2": card.cvv2, "pin2": card.pin2}
+        with pytest.raises(Problem) as refusal:
+            switch.admin.confirm_card(
+                **arguments,  # type: ignore[arg-type]  # each has its own type
+                pan_secret=self.SECRET,
+                commitment=commitment_cn(self.SECRET, card.pan, card.expiry),
+                spki_sha256=self.SPKI,
+            )
+        assert (refusal.value.status, refusal.value.type) == (503, "issuer-identity")
+        for secret in (card.pan, card.pin2):
+            assert secret.reveal() not in repr(refusal.value.document())
+
+
+class TestOverHttp:
+    def test_without_the_token_nothing_is_told(self, switch: RunningSwitch, customer: Customer) -> None:
+        for header in ({}, {"authorization": "Bearer 00"}, {"authorization": "Bearer ٠"}):
+            response = switch.admin._http.request(
+                "GET",
+                f"/v1/accounts/{customer.account.iban}",
+                headers={"authorization": "", **{name: value.encode() for name, value in header.items()}},  # type: ignore[dict-item]  # bytes for a header that is not ASCII
+            )
+            assert response.status_code == 401
+            assert customer.account.holder not in response.text
+
+    def test_health_needs_no_token(self, switch: RunningSwitch) -> None:
+        for path in ("/health/live", "/health/ready"):
+            assert switch.admin._http.get(path, headers={"authorization": ""}).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body", "status"),
+        [
+            ("POST", "/v1/accounts", {"bin": "400000", "holder": "M"}, 422),
+            ("POST", "/v1/accounts", {"bin": "603770", "holder": "M", "balance": -1}, 422),
+            ("POST", "/v1/accounts", {"bin": "603770"}, 422),
+            ("GET", "/v1/accounts/IR570560123456789012345678", None, 404),
+            ("GET", "/v1/cards/00", None, 404),
+            ("GET", "/v1/acquirers/621986/intermediary", None, 404),
+        ],
+    )
+    def test_refusals_are_problems(
+        self, switch: RunningSwitch, method: str, path: str, body: dict[str, object] | None, status: int
+    ) -> None:
+        with pytest.raises(Problem) as refusal:
+            switch.admin._call(method, path, body)
+        assert refusal.value.status == status
+
+    def test_wrong_card_data_are_not_echoed(self, switch: RunningSwitch) -> None:
+        body = dict.fromkeys(("expiry", "cvv2", "pin2", "pan_secret", "commitment", "spki_sha256"), "7777")
+        with pytest.raises(Problem) as refusal:
+            switch.admin._call("POST", "/v1/confirmations", {"pan": "6037701000000008", **body})
+        assert refusal.value.status == 422
+        assert "6037701000000008" not in repr(refusal.value.document())
+
+    def test_bytes_are_base64(self, switch: RunningSwitch, customer: Customer) -> None:
+        card = customer.card
+        body = {"pan": card.pan.reveal(), "expiry": card.expiry.reveal(), "cvv2": "1234", "pin2": "1234"}
+        body |= {"pan_secret": "!", "commitment": "", "spki_sha256": ""}
+        with pytest.raises(Problem, match="base64"):
+            switch.admin._call("POST", "/v1/confirmations", body)
+
+    def test_the_whole_counter(self, switch: RunningSwitch, customer: Customer) -> None:
+        admin = switch.admin
+        assert admin.account(customer.account.iban) == customer.account
+        assert admin.deposit(customer.account.iban, Rial(5)).balance == OPENING + 5
+        assert [entry["amount"] for entry in admin.statement(customer.account.iban)] == [OPENING, 5]
+        assert admin.card(customer.card.card_id).state == "active"
+        assert admin.transactions(reference="none") == []
+        assert admin.is_balanced()
+
+
+class TestLedger:
+    @pytest.mark.parametrize(("credit", "amount"), [("IR570560123456789012345678", 5), ("CASH", 0), ("CASH", -5)])
+    def test_bookings_that_cannot_be(self, bank: Bank, credit: str, amount: int) -> None:
+        iban = bank.open_account("603770", holder="Member One", balance=Rial(100)).iban
+        with pytest.raises(LedgerError):
+            bank._transact(
+                lambda connection: transfer(connection, debit=iban, credit=credit, amount=amount, text="wrong", now=NOW)
+            )
+        assert bank.account(iban).balance == 100
+        assert bank.is_balanced()
