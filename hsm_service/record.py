@@ -49,10 +49,11 @@ class Recorder:
 
     @contextlib.contextmanager
     def refusals(self, operation: str, caller: str, keys: Sequence[str], input_sha256: str | None) -> Iterator[None]:
-        """Records a Problem raised inside as a refusal of this operation."""
+        """Records whatever is raised inside as a refusal of this operation; an HsmError leaves as a Problem."""
         try:
             yield
-        except Problem as problem:
+        except Exception as error:
+            problem = _problem(error)
             self._append(
                 {
                     "event": REFUSED,
@@ -61,11 +62,13 @@ class Recorder:
                     "keys": list(keys),
                     "input_sha256": input_sha256,
                     "policy": self._policy,
-                    "reason": problem.type,
-                    "rule": problem.clause,
+                    "reason": problem.type if problem is not None else "internal",
+                    "rule": problem.clause if problem is not None else None,
                 }
             )
-            raise
+            if problem is None or problem is error:
+                raise
+            raise problem from error
 
     @contextlib.contextmanager
     def operation(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Any, Final, TypeVar
 
 from cryptography import x509
@@ -22,13 +23,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from cps.decision import parse_decision
 from cps.errors import CpsError
+from hsm_service.message import MessageWriter
 from hsm_service.request import EXTENSION_REQUEST, CertificationRequestInfo
 from hsm_service.templates import Template, content_type_name
 from pki import oids
 from pki.algorithms import certificate_signature_identifier
 from pki.attestation import KeyAttestation
 from pki.builder import assemble_certificate, assemble_crl
-from pki.cms_signed import build_signed_attributes
 from pki.der import decode, encode
 from pki.errors import CertificateError, DerError, PkiError
 from pki.extensions import extensions_of
@@ -42,7 +43,8 @@ ContentValidator = Callable[[bytes, x509.Certificate], None]
 """Judges one content type: takes the content (DER) and the certificate that will sign it.
 
 Returns if the bytes are exactly one content of that type and whatever it says about its signer is true of this
-certificate; otherwise raises ContentRefusedError (or an error of `pki` or `cps`).
+certificate; otherwise raises an exception whose `detail` says what is wrong, in words that repeat nothing of the
+content, and whose `clause` or `check` (of the protocol) names the rule. Errors of `pki` and `kwbp` are such exceptions.
 """
 
 CLOCK_SKEW: Final = timedelta(minutes=5)
@@ -60,16 +62,7 @@ T = TypeVar("T")
 X = TypeVar("X", bound=x509.ExtensionType)
 
 
-class ContentRefusedError(Exception):
-    """A content validator's no: `detail` for people (no secrets, no input), `clause` the rule that refused."""
-
-    def __init__(self, detail: str, *, clause: str | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.clause = clause
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SigningKey:
     """What the checks need to know of a key: its template, public half, and certificate chain (its own first)."""
 
@@ -85,6 +78,11 @@ class SigningKey:
         if not self.chain:
             raise Problem(409, "key-has-no-certificate", f"key {self.name} has no certificate yet: attach one first")
         return self.chain[0]
+
+    @cached_property
+    def writer(self) -> MessageWriter:
+        """What writes the messages of this key; a Problem 409 while it has no certificate."""
+        return MessageWriter(self.certificate, self.chain[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +332,10 @@ def _judge_attestation(content: bytes, _signer: x509.Certificate) -> None:
 
 
 def _judge_decision(content: bytes, _signer: x509.Certificate) -> None:
-    parse_decision(content)
+    try:
+        parse_decision(content)
+    except CpsError as error:
+        raise _refuse("content-refused", str(error), None) from error
 
 
 def check_cms(
@@ -369,15 +370,22 @@ def check_cms(
         )
     try:
         validate(content, signer)
-    except ContentRefusedError as error:
-        raise _refuse("content-refused", error.detail, error.clause) from error
-    except PkiError as error:
-        raise _refuse("content-refused", error.detail or error.reason, error.clause) from error
-    except CpsError as error:
-        raise _refuse("content-refused", str(error), None) from error
+    except Problem:
+        raise
+    except Exception as error:
+        raise _judged(error) from error
     oid = x509.ObjectIdentifier(content_type)
-    attributes = build_signed_attributes(oid, content, signer=signer, signing_time=now)
-    return CmsOrder(oid, content, attributes)
+    return CmsOrder(oid, content, key.writer.signed_attributes(oid, content, now))
+
+
+def _judged(error: Exception) -> Exception:
+    """A validator's refusal as a Problem; any other exception as it is, which then is a fault of ours."""
+    detail = getattr(error, "detail", None)
+    if not isinstance(detail, str):
+        return error
+    check = getattr(error, "check", None)
+    clause = f"KWBP {check}" if check is not None else getattr(error, "clause", None)
+    return _refuse("content-refused", detail or "the content is not what its type demands", clause)
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -35,7 +35,6 @@ from hsm_service.attestation import attestation_of
 from hsm_service.bound import BoundVault
 from hsm_service.chain import check_chain
 from hsm_service.custody import Custody, Key
-from hsm_service.errors import HsmError
 from hsm_service.keys import KeyRef
 from hsm_service.ledger import Claim, CrlClaim, Ledger, SerialClaim
 from hsm_service.provision import open_token
@@ -49,7 +48,6 @@ from hsm_service.typed import ContentValidator, SigningKey, built_in_content_typ
 from pki import oids
 from pki.algorithms import SignatureSuite
 from pki.builder import assemble_certificate, assemble_crl
-from pki.cms_signed import assemble_signed_data
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.secrets import Secret
@@ -311,13 +309,8 @@ class Vault:
             return _Job(
                 order.signed_attributes,
                 *_message_signature(key),
-                lambda signature: assemble_signed_data(
-                    order.content_type,
-                    order.content,
-                    order.signed_attributes,
-                    signature,
-                    signer=key.certificate,
-                    chain=key.chain[1:],
+                lambda signature: key.writer.assemble(
+                    order.content_type, order.content, order.signed_attributes, signature
                 ),
                 fields={**fields, "content_type": content_type},
             )
@@ -346,10 +339,7 @@ class Vault:
             signer = next((each for each in self._custody.all() if each.template.name == _ATTESTATION), None)
             if signer is None:
                 raise Problem(409, "no-attestation-key", "this installation has no attestation key yet")
-            try:
-                content = attestation_of(key, self._clock())
-            except HsmError as error:
-                raise Problem(error.status, error.slug, str(error)) from error
+            content = attestation_of(key, self._clock())
         fields: dict[str, JsonValue] = {"attested": key.label, "asked_by": caller}
         return self._sign_cms(SERVICE, signer.row.name, None, oids.CT_KEY_ATTESTATION.dotted_string, content, fields)
 
