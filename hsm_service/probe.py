@@ -133,7 +133,8 @@ def _oaep(
         mechanism_param=(mechanism, mgf, None),
         template={Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False},
     )
-    with _destroyed(key):
+    # Opening needs the copy too, to stand in for a content key that did not come out (Token.unwrap_and_decrypt_gcm).
+    with _destroyed(key, key.copy({})):
         sealed = AESGCM(content_key).encrypt(nonce, _MESSAGE, None)
         _same(key.decrypt(sealed, mechanism=Mechanism.AES_GCM, mechanism_param=GCMParams(nonce, None, 128)), _MESSAGE)
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pkcs11
-from pkcs11 import Attribute
+from pkcs11 import Attribute, KeyType
 from pkcs11.exceptions import PKCS11Error
 
 from hsm_service.errors import KeyNotFound, TokenBusy, TokenClosed, TokenUnavailable
@@ -30,11 +30,12 @@ from hsm_service.keys import KeyRef
 class Session:
     """A PKCS#11 session with the handles that were found on it. Used by one thread at a time."""
 
-    __slots__ = ("_handles", "raw")
+    __slots__ = ("_decoy", "_handles", "raw")
 
     def __init__(self, raw: pkcs11.Session) -> None:
         self.raw = raw
         self._handles: dict[bytes, Any] = {}
+        self._decoy: Any = None
 
     def key(self, ref: KeyRef) -> Any:
         """The private or secret key object of `ref`; raises KeyNotFound.
@@ -49,12 +50,15 @@ class Session:
             handle = self._handles[ref.cka_id] = found[0]
         return handle
 
-    def forget(self, cka_id: bytes | None = None) -> None:
-        """Drop one cached handle, or all of them."""
-        if cka_id is None:
-            self._handles.clear()
-        else:
-            self._handles.pop(cka_id, None)
+    def decoy(self, template: dict[Attribute, Any]) -> Any:
+        """A random AES-256 key of `template` that lives as long as this session; for work whose result is not used."""
+        if self._decoy is None:
+            self._decoy = self.raw.generate_key(KeyType.AES, 256, template=template)
+        return self._decoy
+
+    def forget(self, cka_id: bytes) -> None:
+        """Drop a cached handle."""
+        self._handles.pop(cka_id, None)
 
 
 class SessionPool:

@@ -34,6 +34,12 @@ _GCM_NONCE_BYTES: Final = 12
 _GCM_TAG_BYTES: Final = 16
 _CMAC_BYTES: Final = 16
 
+_CONTENT_KEY: Final = {
+    **protected_template(ObjectClass.SECRET_KEY, Usage.SEAL, store=False),
+    Attribute.ENCRYPT: False,
+}
+"""The template of a content key: it lives in the session, opens one order, and does nothing else."""
+
 # What a token may answer when a key or a ciphertext is wrong. SoftHSM2 says GeneralError to a bad GCM tag and to bad
 # OAEP padding; a real failure of the token hides behind the same word, so the caller then hears that decoding failed.
 _DOES_NOT_OPEN: Final = frozenset({Kind.CALLER, Kind.KEY, Kind.MECHANISM})
@@ -89,8 +95,8 @@ class Token(KeyStore):
         `suite` is "oaep-sha1" or "oaep-sha256" (MGF1 with the same hash, empty label), `nonce` 12 bytes, `tag` 16. The
         content key is unwrapped into the token as a non-extractable session object that can only decrypt, used once
         and destroyed. Raises MechanismMissing if the token cannot do the suite, DecodingFailure for everything that
-        depends on the sealed bytes: after a failed unwrap a decoy key goes the same way, so that bad padding (Manger's
-        oracle), another key length and a bad tag look alike.
+        depends on the sealed bytes: after a failed unwrap the copy of a decoy key decrypts in its place, so that bad
+        padding (Manger's oracle), another key length and a bad tag look alike and take equally long.
         """
         if suite not in _OAEP:
             raise MechanismMissing(f"no sealing suite {suite!r}; there are {sorted(_OAEP)}")
@@ -101,51 +107,32 @@ class Token(KeyStore):
         self._require_kind(ref, KeyKind.RSA, Usage.OPEN)
 
         def open_it(session: Session) -> bytes:
-            private = session.key(ref)
+            private, decoy = session.key(ref), session.decoy(_CONTENT_KEY)
             self._count("unwrap", ref)
-            content_key, genuine = self._content_key(session, private, suite, encrypted_key)
+            content_key = _unwrapped(private, suite, encrypted_key)
+            genuine = content_key is not None
+            if content_key is None:
+                content_key = decoy.copy({})
+            plaintext = None
             try:
-                plaintext = content_key.decrypt(
-                    ciphertext + tag,
-                    mechanism=Mechanism.AES_GCM,
-                    mechanism_param=GCMParams(nonce, None, _GCM_TAG_BYTES * 8),
-                    buffer_size=len(ciphertext) + _GCM_TAG_BYTES,
+                plaintext = bytes(
+                    content_key.decrypt(
+                        ciphertext + tag,
+                        mechanism=Mechanism.AES_GCM,
+                        mechanism_param=GCMParams(nonce, None, _GCM_TAG_BYTES * 8),
+                        buffer_size=len(ciphertext) + _GCM_TAG_BYTES,
+                    )
                 )
             except PKCS11Error as error:
                 if not _says_does_not_open(error):
                     raise
-                genuine = False
-                plaintext = b""
             finally:
                 content_key.destroy()
-            if not genuine:
+            if not genuine or plaintext is None:
                 raise DecodingFailure
-            return bytes(plaintext)
+            return plaintext
 
         return self._run(open_it, ref)
-
-    def _content_key(self, session: Session, private: Any, suite: str, encrypted_key: bytes) -> tuple[Any, bool]:
-        """The unwrapped AES-256 key and True, or a random one and False."""
-        template = protected_template(ObjectClass.SECRET_KEY, Usage.SEAL, store=False) | {Attribute.ENCRYPT: False}
-        try:
-            key = private.unwrap_key(
-                ObjectClass.SECRET_KEY,
-                KeyType.AES,
-                encrypted_key,
-                mechanism=Mechanism.RSA_PKCS_OAEP,
-                mechanism_param=_OAEP[suite],
-                template=template,
-            )
-        except PKCS11Error as error:
-            if not _says_does_not_open(error):
-                raise
-        else:
-            # SoftHSM2 leaves CKA_VALUE_LEN of an unwrapped key at 0. A shorter key that thus goes unseen
-            # weakens only the order of the sender who chose it.
-            if key[Attribute.VALUE_LEN] in {0, _CONTENT_KEY_BYTES}:
-                return key, True
-            key.destroy()
-        return session.raw.generate_key(KeyType.AES, _CONTENT_KEY_BYTES * 8, template=template), False
 
     # -- secret keys ---------------------------------------------------------------------------------------------------
 
@@ -239,6 +226,29 @@ class Token(KeyStore):
             return bytes(key.sign(data, mechanism=mechanism, mechanism_param=parameters, buffer_size=1024))
 
         return self._run(sign, ref)
+
+
+def _unwrapped(private: Any, suite: str, encrypted_key: bytes) -> Any:
+    """The content key as a session object, or None if no AES-256 key comes out."""
+    key = None
+    try:
+        key = private.unwrap_key(
+            ObjectClass.SECRET_KEY,
+            KeyType.AES,
+            encrypted_key,
+            mechanism=Mechanism.RSA_PKCS_OAEP,
+            mechanism_param=_OAEP[suite],
+            template=_CONTENT_KEY,
+        )
+    except PKCS11Error as error:
+        if not _says_does_not_open(error):
+            raise
+    # SoftHSM2 leaves CKA_VALUE_LEN of an unwrapped key at 0. A shorter key that thus goes unseen weakens only the order
+    # of the sender who chose it.
+    if key is not None and key[Attribute.VALUE_LEN] not in {0, _CONTENT_KEY_BYTES}:
+        key.destroy()
+        key = None
+    return key
 
 
 def _says_does_not_open(error: PKCS11Error) -> bool:

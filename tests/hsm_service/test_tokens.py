@@ -343,19 +343,24 @@ def test_sealed_content_of_any_size_is_opened_in_the_token(
 def test_no_content_key_stays_in_the_token(
     token: Token, opening_key: tuple[KeyRef, rsa.RSAPublicKey], sealed: Sealed
 ) -> None:
+    """What stays is one decoy a session: a random key that never protected anything."""
+
     def session_objects() -> int:
         return len(list(raw_session(token).get_objects({Attribute.TOKEN: False})))
 
     sealed.open(token, opening_key[0])
-    assert session_objects() == 0
+    decoys = session_objects()
+    assert decoys <= 8
+    sealed.open(token, opening_key[0])
+    assert session_objects() == decoys
     sealed.tag = flipped(sealed.tag)
     with pytest.raises(DecodingFailure):
         sealed.open(token, opening_key[0])
-    assert session_objects() == 0
+    assert session_objects() == decoys
     sealed.encrypted_key = bytes(384)
     with pytest.raises(DecodingFailure):
         sealed.open(token, opening_key[0])
-    assert session_objects() == 0
+    assert session_objects() == decoys
 
 
 def test_whatever_is_wrong_with_the_sealed_bytes_the_error_is_the_same(
