@@ -25,6 +25,7 @@ from ca.errors import (
 )
 from ca.store import CertificateRecord
 from cps.dossier import Dossier
+from cps.model import Purpose
 from cps.verdict import Status, Verdict
 from pki.extensions import AccountBinding, MerchantData, OfficerData, SealingSuites
 from pki.names import common_name, identity_uris
@@ -116,10 +117,10 @@ def test_an_officer_certificate_grants_exactly_the_approved_roles(world: CaWorld
 
 def test_a_merchants_tls_key_gets_a_service_certificate_that_names_the_merchant(world: CaWorld, office: Office) -> None:
     tls = csr(p256())
-    requests = {"signing": office.signing_csr, "tls": tls}
+    requests: dict[Purpose, bytes] = {"signing": office.signing_csr, "tls": tls}
     case = office.merchant_case()
     revision = case.revision.model_copy(
-        update={"csrs": tuple(csr_digest(purpose, der) for purpose, der in requests.items())}  # type: ignore[arg-type]  # str for Purpose
+        update={"csrs": tuple(csr_digest(purpose, der) for purpose, der in requests.items())}
     )
     case = case.model_copy(update={"revision": revision, "csrs": requests})
     case = office.decided(office.decided(case, "vet", office.vetter), "approve", office.approver)
@@ -199,9 +200,9 @@ def test_a_key_is_certified_once_even_for_a_later_revision_of_the_same_case(worl
 
 def test_two_purposes_of_one_case_cannot_share_a_key(world: CaWorld, office: Office) -> None:
     case = office.gateway_case()
-    shared = {"signing": office.encryption_csr, "encryption": office.encryption_csr}
+    shared: dict[Purpose, bytes] = {"signing": office.encryption_csr, "encryption": office.encryption_csr}
     revision = case.revision.model_copy(
-        update={"csrs": tuple(csr_digest(purpose, der) for purpose, der in shared.items())}  # type: ignore[arg-type]  # str for Purpose
+        update={"csrs": tuple(csr_digest(purpose, der) for purpose, der in shared.items())}
     )
     case = case.model_copy(update={"revision": revision, "csrs": shared})
 
@@ -256,9 +257,9 @@ def raises(error: BaseException) -> Callable[..., Any]:
     return act
 
 
-DEATHS: dict[str, dict[str, Callable[..., Any]]] = {
-    "before the token is called": {"before": raises(Killed())},
-    "after the token signed": {"after": raises(Killed())},
+DEATHS: dict[str, Callable[[SoftwareSigning], Any]] = {
+    "before the token is called": lambda keys: Between(keys, before=raises(Killed())),
+    "after the token signed": lambda keys: Between(keys, after=raises(Killed())),
 }
 
 
@@ -266,7 +267,7 @@ DEATHS: dict[str, dict[str, Callable[..., Any]]] = {
 def test_a_killed_issuance_is_finished_at_the_next_start_with_the_bytes_that_were_intended(
     tmp_path: Path, office: Office, death: str
 ) -> None:
-    dying = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, **DEATHS[death]))
+    dying = CaWorld(tmp_path, office, signer=DEATHS[death])
     case = dying.approved_merchant()
     with pytest.raises(Killed):
         dying.authority.issuance.issue(case)
@@ -309,7 +310,7 @@ def test_a_process_killed_between_storing_and_logging_logs_once_at_the_next_requ
 def test_kill_dash_nine_in_the_token_call_leaves_one_certificate(tmp_path: Path, office: Office) -> None:
     child = os.fork()
     if child == 0:  # a process of its own, which dies without any clean-up
-        dying = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, after=lambda _signed: os._exit(9)))  # type: ignore[arg-type, return-value]  # stands in for SigningService; never returns
+        dying = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, after=lambda _signed: os._exit(9)))
         dying.authority.issuance.issue(dying.approved_merchant())
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
@@ -369,7 +370,7 @@ def test_another_certificate_than_the_linted_one_is_never_stored_and_its_serial_
     tmp_path: Path, office: Office
 ) -> None:
     foreign = office.pki.merchant("M-9").der
-    world = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, after=lambda _signed: foreign))  # type: ignore[arg-type, return-value]  # stands in for SigningService
+    world = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, after=lambda _signed: foreign))
 
     with pytest.raises(CompareError):
         world.authority.issuance.issue(world.approved_merchant())
@@ -383,7 +384,7 @@ def test_another_certificate_than_the_linted_one_is_never_stored_and_its_serial_
 def test_an_intent_whose_case_is_no_longer_approved_is_abandoned_and_its_serial_revoked(
     tmp_path: Path, office: Office
 ) -> None:
-    dying = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, after=raises(Killed())))  # type: ignore[arg-type, return-value]  # stands in for SigningService
+    dying = CaWorld(tmp_path, office, signer=lambda keys: Between(keys, after=raises(Killed())))
     with pytest.raises(Killed):
         dying.authority.issuance.issue(dying.approved_merchant())
     serial = dying.authority.store.unfinished()[0].serial

@@ -31,6 +31,7 @@ from pki.extensions import (
 from pki.names import name
 from pki.oids import POLICY_GATEWAY
 from pki.roles import Role
+from tests.support.der_surgery import parse
 from tests.support.pki_factory import IBAN, PkiFactory, key_usage, p256, rsa_key
 
 PUBLICATION = Publication("http://repository.example", "urn:kwbp:cps:1.0.0")
@@ -262,10 +263,26 @@ def test_a_subject_longer_than_the_standard_allows_is_refused(shop: Shop) -> Non
     assert shop.codes(replace(shop.parts, subject=long).tbs()) == ["subject-text"]
 
 
-def test_a_certificate_without_version_3_is_refused(shop: Shop) -> None:
-    tbs = shop.tbs.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003020101"), 1)
+def test_a_version_1_certificate_is_refused(shop: Shop) -> None:
+    tree = parse(shop.tbs)
+    del tree.children[0]  # the version: absent means 1
 
-    assert shop.codes(tbs) == ["readable"]
+    assert shop.codes(tree.encode()) == ["version-3"]
+
+
+def test_a_version_that_never_was_is_refused(shop: Shop) -> None:
+    tree = parse(shop.tbs)
+    tree.at(0, 0).content = b"\x07"
+
+    assert shop.codes(tree.encode()) == ["readable"]
+
+
+def test_an_extension_that_stands_twice_is_refused(shop: Shop) -> None:
+    tree = parse(shop.tbs)
+    extensions = tree.children[-1].at(0).children
+    extensions.append(extensions[0])
+
+    assert shop.codes(tree.encode()) == ["readable"]
 
 
 @pytest.mark.parametrize("wrong", ["cut", "trailing byte", "not DER"])
@@ -276,19 +293,11 @@ def test_what_is_not_one_tbs_certificate_is_refused(shop: Shop, wrong: str) -> N
 
 
 def test_dates_are_written_as_the_standard_says(shop: Shop) -> None:
-    year = f"{shop.parts.not_after:%Y}"
-    utc = shop.parts.not_after.strftime("%y%m%d%H%M%SZ").encode()
-    generalised = year[:2].encode() + utc
-    # GeneralizedTime for a date before 2050: the same instant, the wrong type, two bytes more
-    validity = bytes((0x17, len(utc))) + utc
-    wrong = bytes((0x18, len(generalised))) + generalised
-    start = shop.tbs.index(validity)
-    body = shop.tbs[4:].replace(validity, wrong, 1)
-    outer = start - 4 - 2 - 15  # the SEQUENCE of the two dates
-    body = body[: outer + 1] + bytes((body[outer + 1] + 2,)) + body[outer + 2 :]
-    tbs = shop.tbs[:2] + len(body).to_bytes(2, "big") + body
+    tree = parse(shop.tbs)
+    end = tree.at(4, 1)  # notAfter
+    end.tag, end.content = 0x18, b"20" + end.content  # GeneralizedTime of the same instant, long before 2050
 
-    assert shop.codes(tbs) == ["validity-encoding"]
+    assert shop.codes(tree.encode()) == ["validity-encoding"]
 
 
 def test_a_certificate_outside_its_issuers_life_is_refused(pki: PkiFactory, shop: Shop) -> None:

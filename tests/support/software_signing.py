@@ -150,11 +150,11 @@ class SoftwareSigning:
 
     def sign_certificate(self, name: str, tbs: bytes) -> bytes:
         key = self._use(name, Operation.CERTIFICATE)
-        return assemble_certificate(tbs, _raw_signature(key.private, tbs), key.private.public_key())
+        return assemble_certificate(tbs, raw_signature(key.private, tbs), key.private.public_key())
 
     def sign_crl(self, name: str, tbs: bytes) -> bytes:
         key = self._use(name, Operation.CRL)
-        return assemble_crl(tbs, _raw_signature(key.private, tbs), key.private.public_key())
+        return assemble_crl(tbs, raw_signature(key.private, tbs), key.private.public_key())
 
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
         key = self._use(name, Operation.CMS)
@@ -208,7 +208,8 @@ class SoftwareSigning:
         return key
 
 
-def _raw_signature(key: PrivateKey, data: bytes) -> bytes:
+def raw_signature(key: PrivateKey, data: bytes) -> bytes:
+    """As certificates and CRLs are signed: RSA PKCS#1 v1.5 with SHA-256, ECDSA with SHA-256 or SHA-384."""
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
     return key.sign(data, ec.ECDSA(hashes.SHA384() if key.curve.key_size > 256 else hashes.SHA256()))
