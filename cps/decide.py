@@ -120,6 +120,7 @@ def decide(
         status=status,
         next_step=NextStep(due[0].name, due[0].by, due[1]) if due is not None and status is Status.PENDING else None,
         findings=broken.all() + lacking.all() + votes.all(),
+        broken=broken.all(),
         approvals=tuple(ballot.approvals),
         risk=risk,
         not_after=not_after,

@@ -173,7 +173,7 @@ class Revision(Frozen):
     New fields must be optional and default to None, which the canonical form leaves out: digests of old revisions stay.
     """
 
-    application_id: Identifier
+    application_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     number: int = Field(ge=1)
     authors: tuple[Author, ...] = Field(min_length=1)
     subject: Subject

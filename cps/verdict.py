@@ -56,6 +56,7 @@ class Verdict:
     """The judgement of a case at one instant.
 
     `not_after` is the latest end of validity that the statement allows a certificate issued now; None unless approved.
+    `broken` are those of the findings that only another revision can mend.
     """
 
     status: Status
@@ -64,6 +65,7 @@ class Verdict:
     approvals: tuple[Approval, ...]
     risk: int
     not_after: datetime | None
+    broken: tuple[Finding, ...] = ()
 
     @property
     def approved(self) -> bool:

@@ -7,7 +7,8 @@
 | GET /v1/applications/{id}                        | who opened it, officers, service:operator  |
 | POST /v1/applications/{id}/submit, /amend        | who opened it, service:operator            |
 | POST /v1/applications/{id}/withdraw              | who opened it, service:operator            |
-| POST /v1/applications/{id}/evidence              | signed forms: who opened it, officers; documents: vetting officers |
+| POST /v1/applications/{id}/evidence              | documents: vetting officers; forms that    |
+|                                                  | prove themselves: also who opened it       |
 | GET /v1/applications/{id}/evidence/{sha256}      | officers, service:operator                 |
 | GET /v1/applications/{id}/dossier                | officers, service:operator                 |
 | POST /v1/applications/{id}/decisions             | officers, service:operator                 |
@@ -82,6 +83,15 @@ Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 Serial = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{1,40}$")]
 
 
+def _acting(request: Request) -> Actor:
+    workflow: Workflow = request.app.state.workflow
+    now = workflow.now
+    return actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)
+
+
+Acting = Annotated[Actor, Depends(_acting)]
+
+
 def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> FastAPI:
     """The application of a registration authority.
 
@@ -102,18 +112,13 @@ def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> Fa
         thread.join()
 
     app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan)
+    app.state.workflow = workflow
     problems.install(app)
     health.install(app, "ra")
     app.add_exception_handler(RaError, _refused)
     app.add_exception_handler(StatusError, _no_status)
 
     # Plain functions run in the thread pool: each waits for the database, the disk, the CA and the token.
-
-    def acting(request: Request) -> Actor:
-        now = workflow.now
-        return actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)
-
-    Acting = Annotated[Actor, Depends(acting)]  # noqa: N806  # a type, as FastAPI's dependencies are
 
     def view(application: Any) -> ApplicationView:
         return views.show(workflow, application)

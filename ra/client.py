@@ -66,7 +66,7 @@ class RaClient:
 
     def open(self, member_class: MemberClass) -> ApplicationView:
         """Open a draft; `nonce` of the answer is what a cardholder's commitment is made with."""
-        return self._view("/v1/applications", OpenApplication(member_class=member_class))
+        return self._view("/v1/applications", OpenApplication.model_validate({"class": member_class}))
 
     def submit(
         self,

@@ -5,8 +5,8 @@
     print("\\n".join(draft.lines))                    # everything the signature will stand for
     signed = officer.sign(draft, now=now)            # CMS SignedData, for `RaClient.decide`
 
-Digests are computed here, from the dossier that is shown, never taken from the server: a server that shows one thing and
-asks for the signature of another gets a decision over what was shown, which counts for nothing else.
+Digests are computed here, from the dossier that is shown, never taken from the server: a server that shows one thing
+and asks for the signature of another gets a decision over what was shown, which counts for nothing else.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Officer:
     data: OfficerData
 
     def sign(self, draft: Draft, *, now: datetime) -> bytes:
-        """CMS SignedData (DER) over the draft, with the certificate and its chain; `now` (aware) is the signing time."""
+        """CMS SignedData (DER) over the draft, with certificate and chain; `now` (aware) is the signing time."""
         return cms_signed.sign(
             draft.content_type,
             draft.content,
@@ -107,7 +107,7 @@ def draft_decision(
     reason: str = "",
     lasts: timedelta | None = None,
 ) -> Draft:
-    """A decision on `step` of the case, made at `now` (aware); it lasts as long as the CPS lets the step, or `lasts`."""
+    """A decision on `step` of the case, made at `now` (aware); it lasts as long as the CPS lets it, or `lasts`."""
     date = now.replace(microsecond=0)
     steps = pack.classes[dossier.revision.member_class].steps
     allowed = next((each.expires for each in steps if each.name == step), None)
@@ -148,16 +148,19 @@ def draft_revocation(
 
 def _decision_lines(decision: Decision, dossier: Dossier) -> list[str]:
     revision = dossier.revision
-    lines = [
-        f"{decision.choice.name:<12} step {decision.step} of case {revision.application_id}, revision {revision.number}",
-        *(f"  {name:<16} {value}" for name, value in _fields(revision.subject.model_dump(mode="json", by_alias=True))),
+    subject = _fields(revision.subject.model_dump(mode="json", by_alias=True))
+    authors = ", ".join(f"{author.person} ({author.organisation or 'no organisation'})" for author in revision.authors)
+    return [
+        f"{decision.choice.name:<12} step {decision.step} of case {revision.application_id}, "
+        f"revision {revision.number}",
+        *(f"  {name:<16} {value}" for name, value in subject),
         *(f"  key {entry.purpose:<12} SHA-256 {entry.spki_sha256.hex()}" for entry in revision.csrs),
         *(
             f"  evidence         {piece.kind} from {piece.source}, taken in by {piece.collected_by} on "
             f"{piece.collected_at:%Y-%m-%d}, SHA-256 {piece.sha256.hex()}"
             for piece in dossier.evidence
         ),
-        f"  written by       {', '.join(f'{author.person} ({author.organisation or "-"})' for author in revision.authors)}",
+        f"  written by       {authors}",
         f"  observations     {', '.join(revision.signals) or '-'}",
         f"  statement        {revision.cps.id} {revision.cps.version}, SHA-256 {revision.cps.digest.hex()}",
         f"  reason           {decision.reason or '-'}",
@@ -165,7 +168,6 @@ def _decision_lines(decision: Decision, dossier: Dossier) -> list[str]:
         f"  signed digests   revision {decision.revision_digest.hex()}",
         f"                   evidence {decision.evidence_digest.hex()}",
     ]
-    return lines
 
 
 def _fields(subject: dict[str, Any]) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from cps.errors import StatementError
 from cps.model import MemberClass, Pack
 from cps.revocation import RevocationVerdict
 from cps.rules import Rule
-from cps.verdict import Finding, Status
+from cps.verdict import Finding
 from pki.errors import PkiError
 from pki.keys import spki_sha256
 from pki.oids import CT_DECISION
@@ -342,7 +342,7 @@ class Workflow:
             revision=revision, csrs=dict(content.csrs), evidence=self.store.evidence(application.id), decisions=()
         )
         verdict = self.judge(dossier)
-        findings = screening.findings + (verdict.findings if verdict.status is Status.REFUSED else ())
+        findings = screening.findings + verdict.broken
         after = _refused_state(findings) if findings else State.VETTING
         trouble = "; ".join(map(str, findings)) or None
         values = {
@@ -371,10 +371,9 @@ class Workflow:
 
     def _refuse_broken_case(self, application: Application, verdict: Verdict) -> None:
         """Send a case back in which a rule broke while it waited; raises RefusedError if one did."""
-        broken = tuple(each for each in verdict.findings if each.decision is None)
-        if verdict.status is Status.REFUSED and broken:
-            self._send_back(application, broken)
-            raise RefusedError(broken)
+        if verdict.broken:
+            self._send_back(application, verdict.broken)
+            raise RefusedError(verdict.broken)
 
     def _send_back(self, application: Application, findings: tuple[Finding, ...]) -> Application:
         trouble = "; ".join(map(str, findings))
@@ -471,8 +470,8 @@ class Workflow:
         return self._pass(application, SYSTEM, Passage(Action.STORE, State.ISSUED, detail), change)
 
     def _no_longer_approved(self, application: Application, verdict: Verdict) -> Application:
-        if verdict.status is Status.REFUSED:
-            return self._send_back(application, verdict.findings)
+        if verdict.broken:
+            return self._send_back(application, verdict.broken)
         trouble = "; ".join(map(str, verdict.findings))
         passage = Passage(Action.RETURN, self._decidable_state(verdict), {"findings": trouble})
         return self._pass(application, SYSTEM, passage, Change(values={"trouble": trouble}))
