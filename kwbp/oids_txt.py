@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pki.oids import NAMES
+from pki.oids import ID_KWBP, NAMES
 
 
 def oids_txt() -> str:
-    """ASCII lines `dotted short-name long-name`, sorted by identifier, each ended by a line feed (asn1parse(1))."""
-    lines = [f"{oid.dotted_string} {name} {name}\n" for oid, name in NAMES.items()]
-    return "".join(sorted(lines))
+    """ASCII lines `dotted short-name long-name`, sorted by identifier, each ended by a line feed (asn1parse(1)).
+
+    Only identifiers of our own arc: OpenSSL knows SET's already, and stops reading at the first one that it knows.
+    """
+    own = {
+        oid.dotted_string: name for oid, name in NAMES.items() if oid.dotted_string.startswith(ID_KWBP.dotted_string)
+    }
+    return "".join(f"{dotted} {name} {name}\n" for dotted, name in sorted(own.items()))

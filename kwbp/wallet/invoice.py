@@ -171,7 +171,7 @@ def check_invoice(
 def _read_certificate(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise ProtocolError(ErrorCode.DECODING_FAILURE, "K1", "a certificate of the gateway is not DER") from None
 
 

@@ -7,9 +7,10 @@ change one thing, and offer it to the party that must refuse.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from cryptography import x509
@@ -24,7 +25,7 @@ from pki.names import identity_uri
 from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES, CT_INVOICE_REQ, CT_RECEIPT, MT_INVOICE, MT_PREQ
 from pki.path import Trust
 from shetab.types import Cvv2, Expiry, Pan, Pin
-from tests.support.pki_factory import NOW, Credential, PkiFactory, rsa_key, unseal
+from tests.support.pki_factory import Credential, PkiFactory, rsa_key, unseal
 
 PAN: Final = "6037701000000007"
 BIN: Final = "603770"
@@ -92,7 +93,7 @@ class World:
 
     def __init__(self, pki: PkiFactory) -> None:
         self.pki = pki
-        self.now: datetime = NOW
+        self.now: datetime = pki.now
         self.random = random.Random(8583)  # reproducible tests, no secrets
         self.card_secret, nonce = self.rng(32), self.rng(32)
         self.pan_secret = pan_secret(self.card_secret, nonce, b"cardholder-ca-key")
@@ -238,6 +239,7 @@ class World:
         sale_kind: SaleKind = SaleKind.SALE,
         answer: dict[str, Any] | None = None,
         particulars_ok: bool = True,
+        sign_invoice: Callable[[bytes], bytes] | None = None,
     ) -> Purchase:
         """Play a purchase from the request to the receipt; every step is checked by the party that receives it."""
         shop = shop or self.shop
@@ -245,7 +247,8 @@ class World:
         request_signed = self.buyer.sign(request.content_type, request.content)
         checked_request = self.check_request(request.message(request_signed))
         invoice = self.offer(checked_request, **(offer or {}))
-        invoice_signed = shop.sign(invoice.invoice.content_type, invoice.invoice.content)
+        sign_invoice = sign_invoice or partial(shop.sign, invoice.invoice.content_type)
+        invoice_signed = sign_invoice(invoice.invoice.content)
         invoice_message = invoice.message(invoice_signed, self.gateway_encryption.chain)
         checked_invoice = self.check_invoice(invoice_message, request)
         issued = invoice.issued(invoice_signed)

@@ -1,0 +1,176 @@
+"""Typed signing: a key signs what is in form and names its own holder, and nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from kwbp.codes import AuthCode, CompletionCode, ErrorCode
+from kwbp.error_message import build_error
+from kwbp.errors import ProtocolError
+from kwbp.money import Money
+from kwbp.validators import VALIDATORS
+from pki import der
+from pki.extensions import CertificateType
+from pki.oids import (
+    CT_AUTH_ACK,
+    CT_AUTH_REQ,
+    CT_AUTH_RES,
+    CT_DUAL_SIGNATURE,
+    CT_ERROR,
+    CT_INVOICE,
+    CT_INVOICE_REQ,
+    CT_RECEIPT,
+    NAMES,
+)
+from tests.kwbp.forge import changed, refused, resealed
+from tests.kwbp.world import TOTAL, Purchase, World
+from tests.support.pki_factory import Credential
+
+
+def _body(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier) -> Any:
+    error = ProtocolError(ErrorCode.INVOICE_MISMATCH, "G5", "x")
+    return {
+        CT_INVOICE_REQ: purchase.request.body,
+        CT_INVOICE: purchase.invoice.invoice.body,
+        CT_DUAL_SIGNATURE: purchase.order.dual_signature.body,
+        CT_AUTH_REQ: purchase.auth_req.body,
+        CT_AUTH_RES: purchase.auth_res.body,
+        CT_AUTH_ACK: purchase.auth_ack.body,
+        CT_RECEIPT: purchase.receipt.body,
+        CT_ERROR: build_error(error, refused=b"", now=world.now).body,
+    }[content_type]
+
+
+def _holders(world: World) -> dict[x509.ObjectIdentifier, tuple[Credential, ...]]:
+    return {
+        CT_INVOICE_REQ: (world.buyer,),
+        CT_INVOICE: (world.shop,),
+        CT_DUAL_SIGNATURE: (world.buyer,),
+        CT_AUTH_REQ: (world.shop,),
+        CT_AUTH_RES: (world.gateway_signing,),
+        CT_AUTH_ACK: (world.shop,),
+        CT_RECEIPT: (world.shop,),
+        CT_ERROR: (world.shop, world.gateway_signing, world.buyer),
+    }
+
+
+ALL = list(VALIDATORS)
+NAMED = {"ids": lambda oid: NAMES[oid]}
+
+
+def test_every_content_type_of_the_protocol_has_a_validator() -> None:
+    assert {NAMES[oid] for oid in VALIDATORS} == {
+        "id-kwbp-ct-invoice", "id-kwbp-ct-dualSig", "id-kwbp-ct-authReq", "id-kwbp-ct-authRes", "id-kwbp-ct-authAck",
+        "id-kwbp-ct-receipt", "id-kwbp-ct-invoiceReq", "id-kwbp-ct-error",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("content_type", ALL, **NAMED)
+def test_own_content_passes(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier) -> None:
+    content = der.encode(_body(world, purchase, content_type))
+    for holder in _holders(world)[content_type]:
+        VALIDATORS[content_type](content, holder.certificate)
+
+
+@pytest.mark.parametrize("content_type", ALL, **NAMED)
+@pytest.mark.parametrize("hostile", [b"", b"\x30\x00", b"anything"])
+def test_anything_else_is_not_signed(world: World, content_type: x509.ObjectIdentifier, hostile: bytes) -> None:
+    with refused(ErrorCode.DECODING_FAILURE, "K1"):
+        VALIDATORS[content_type](hostile, _holders(world)[content_type][0].certificate)
+
+
+@pytest.mark.parametrize("content_type", ALL, **NAMED)
+def test_key_of_another_role(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier) -> None:
+    content = der.encode(_body(world, purchase, content_type))
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[content_type](content, world.gateway_encryption.certificate)
+
+
+def test_key_without_a_role(world: World, purchase: Purchase) -> None:
+    certificate_type = CertificateType(frozenset({"card", "mer"})).to_extension()
+    odd = world.pki.merchant(replace={"certificate_type": (certificate_type, False)})
+    with refused(ErrorCode.INVALID_CERTIFICATE, "S1"):
+        VALIDATORS[CT_INVOICE](purchase.invoice.invoice.content, odd.certificate)
+
+
+@pytest.mark.parametrize("content_type", [CT_INVOICE, CT_AUTH_REQ, CT_AUTH_ACK, CT_RECEIPT], **NAMED)
+def test_key_of_another_merchant(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier) -> None:
+    content = der.encode(_body(world, purchase, content_type))
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[content_type](content, world.other_shop.certificate)
+
+
+def test_key_of_another_gateway(world: World, purchase: Purchase) -> None:
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[CT_AUTH_RES](purchase.auth_res.content, world.other_gateway_signing.certificate)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "changes"),
+    [
+        (CT_INVOICE, {"merchant_id": "M-2"}),
+        (CT_INVOICE, {"mer_cert_hash": bytes(32)}),
+        (CT_INVOICE, {"acquirer_bin": "622106"}),
+        (CT_AUTH_REQ, {"merchant_id": "M-2"}),
+        (CT_AUTH_REQ, {"xid": bytes(20)}),
+        (CT_AUTH_REQ, {"amount": Money.rial(TOTAL + 1)}),
+        (CT_AUTH_REQ, {"hod": bytes(32)}),
+        (CT_AUTH_REQ, {"h_oi_data": bytes(32)}),
+        (CT_AUTH_RES, {"gw_id": "GW-2"}),
+        (CT_AUTH_RES, {"acquirer_id": "622106"}),
+        (CT_AUTH_RES, {"rrn": None}),
+        (CT_AUTH_ACK, {"merchant_id": "M-2"}),
+        (CT_RECEIPT, {"xid": bytes(20)}),
+        (CT_RECEIPT, {"chall_c": bytes(32)}),
+        (CT_RECEIPT, {"completion_code": CompletionCode.ORDER_REJECTED}),
+        (CT_RECEIPT, {"particulars_ok": False}),
+    ],
+    ids=lambda part: NAMES[part] if isinstance(part, x509.ObjectIdentifier) else next(iter(part)),
+)
+def test_statement_that_the_key_must_not_make(
+    world: World, purchase: Purchase, content_type: x509.ObjectIdentifier, changes: dict[str, Any]
+) -> None:
+    content = der.encode(changed(_body(world, purchase, content_type), changes))
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[content_type](content, _holders(world)[content_type][0].certificate)
+
+
+def test_invoice_that_never_stands(world: World, purchase: Purchase) -> None:
+    body = changed(purchase.invoice.invoice.body, {"not_after": world.now - timedelta(seconds=1)})
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[CT_INVOICE](der.encode(body), world.shop.certificate)
+
+
+def test_request_around_an_envelope_that_the_buyer_did_not_sign(world: World, purchase: Purchase) -> None:
+    envelope = resealed(world, purchase, world.gateway_encryption, world.gateway_identity.strongest_suite)
+    body = changed(purchase.auth_req.body, {"pi_envelope": envelope})
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[CT_AUTH_REQ](der.encode(body), world.shop.certificate)
+
+
+def test_request_around_the_invoice_of_an_older_certificate(world: World, purchase: Purchase) -> None:
+    body = changed(
+        purchase.auth_req.body,
+        {"invoice": world.other_shop.sign(CT_INVOICE, purchase.invoice.invoice.content)},
+    )
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[CT_AUTH_REQ](der.encode(body), world.shop.certificate)
+
+
+@pytest.mark.parametrize("field", ["invoice", "dual_sig", "pi_envelope"])
+def test_request_around_something_else(world: World, purchase: Purchase, field: str) -> None:
+    body = changed(purchase.auth_req.body, {field: b"\x30\x00"})
+    with refused(ErrorCode.DECODING_FAILURE, "K4"):
+        VALIDATORS[CT_AUTH_REQ](der.encode(body), world.shop.certificate)
+
+
+def test_receipt_for_a_decline_claims_no_payment(world: World, purchase: Purchase) -> None:
+    declined = changed(purchase.auth_res.body, {"auth_code": AuthCode.DECLINED})
+    answer = world.gateway_signing.sign(CT_AUTH_RES, der.encode(declined))
+    body = changed(purchase.receipt.body, {"auth_res": answer})
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[CT_RECEIPT](der.encode(body), world.shop.certificate)
