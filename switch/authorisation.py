@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from shetab.dialect import Dialect
 from shetab.errors import ShetabError, ValueFormatError
@@ -36,6 +36,11 @@ _SALE: Final = "000000"
 _RIAL: Final = "364"
 _RATE_ONE: Final = "00000001"  # DE 10: no decimals, rate 1
 _OF_NOBODY: Final = bytes(32)
+
+_TRACE: Final = ("kind", "acquirer", "terminal", "stan", "local_time", "local_date")
+_FIND: Final = select(transactions).where(*(transactions.c[name] == bindparam(name) for name in _TRACE))
+_INTERMEDIARY: Final = select(acquirers.c.intermediary).where(acquirers.c.code == bindparam("acquirer"))
+_BALANCE: Final = select(accounts.c.balance).where(accounts.c.iban == bindparam("account"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +182,7 @@ def _authorise(
     if verdict.rc != "00" or verdict.card is None:
         raise _Refused(verdict.rc)
     iban = str(verdict.card.iban)
-    balance = connection.execute(select(accounts.c.balance).where(accounts.c.iban == iban)).scalar_one()
-    if balance < request.amount:
+    if connection.execute(_BALANCE, {"account": iban}).scalar_one() < request.amount:
         raise _Refused("51")
     return iban, intermediary
 
@@ -193,8 +197,7 @@ def _require_member(connection: Connection, request: Message, signed_on: str | N
 
 
 def _intermediary(connection: Connection, acquirer: str) -> str:
-    query = select(acquirers.c.intermediary).where(acquirers.c.code == acquirer)
-    return str(connection.execute(query).scalar_one())
+    return str(connection.execute(_INTERMEDIARY, {"acquirer": acquirer}).scalar_one())
 
 
 def _presented(rules: Rules, request: Message) -> Presented:
@@ -228,20 +231,8 @@ def _trace(request: Message) -> tuple[str, str, str, str, str]:
     return request[32], request[41], request[11], request[12], request[13]
 
 
-def _find(
-    connection: Connection, kind: str, acquirer: str, terminal: str, stan: str, local_time: str, local_date: str
-) -> Row[Any] | None:
-    column = transactions.c
-    return connection.execute(
-        select(transactions).where(
-            column.kind == kind,
-            column.acquirer == acquirer,
-            column.terminal == terminal,
-            column.stan == stan,
-            column.local_time == local_time,
-            column.local_date == local_date,
-        )
-    ).one_or_none()
+def _find(connection: Connection, kind: str, *trace: str) -> Row[Any] | None:
+    return connection.execute(_FIND, dict(zip(_TRACE, (kind, *trace), strict=True))).one_or_none()
 
 
 def _original(connection: Connection, rules: Rules, request: Message) -> Row[Any] | None:
@@ -267,7 +258,7 @@ def _forestall(connection: Connection, rules: Rules, request: Message, now: date
 
 
 def _insert(connection: Connection, values: Mapping[str, object]) -> int:
-    key = connection.execute(insert(transactions).values(**values)).inserted_primary_key
+    key = connection.execute(insert(transactions), dict(values)).inserted_primary_key
     return int(key[0]) if key is not None else 0
 
 

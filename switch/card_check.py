@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from shetab.jalali import has_expired
 from shetab.types import Cvv2, Expiry, Pan, Pin
@@ -19,6 +19,7 @@ from switch.issuer_keys import IssuerKeys
 from switch.schema import cards
 
 MAX_WRONG_TRIES: Final = 3
+_CARD: Final = select(cards).where(cards.c.pan_lookup == bindparam("lookup"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def check_card(connection: Connection, keys: IssuerKeys, presented: Presented, n
     14 no such card or wrong CVV2, 62 blocked, 75 too many wrong tries, 54 expired or wrong expiry, 55 wrong PIN.
     """
     pan = presented.pan
-    card = connection.execute(select(cards).where(cards.c.pan_lookup == keys.pan_lookup(pan))).one_or_none()
+    card = connection.execute(_CARD, {"lookup": keys.pan_lookup(pan)}).one_or_none()
     if card is None:
         return Verdict("14", None)
     if card.state != "active":
@@ -57,7 +58,8 @@ def check_card(connection: Connection, keys: IssuerKeys, presented: Presented, n
         return Verdict("75", card)
     rc = _first_wrong(keys, card, presented)
     if rc is None:
-        _set_tries(connection, card.card_id, 0)
+        if card.wrong_tries:
+            _set_tries(connection, card.card_id, 0)
         expired = presented.expiry is None or has_expired(presented.expiry, now)
         return Verdict("54" if expired else "00", card)
     _set_tries(connection, card.card_id, card.wrong_tries + 1)

@@ -6,11 +6,18 @@ All functions run in the caller's transaction; the balance of an account is alwa
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from switch.errors import LedgerError
 from switch.schema import accounts, entries
+
+_MOVE: Final = (
+    update(accounts)
+    .where(accounts.c.iban == bindparam("account"))
+    .values(balance=accounts.c.balance + bindparam("signed"))
+)
 
 
 def naive_utc(moment: datetime) -> datetime:
@@ -35,17 +42,12 @@ def transfer(
     """
     if amount <= 0 or debit == credit:
         raise LedgerError("a booking moves a positive amount between two accounts")
-    for iban, signed in ((debit, -amount), (credit, amount)):
-        changed = connection.execute(
-            update(accounts).where(accounts.c.iban == iban).values(balance=accounts.c.balance + signed)
-        )
-        if changed.rowcount != 1:
-            raise LedgerError("no such account")
-        connection.execute(
-            insert(entries).values(
-                transaction_id=transaction_id, iban=iban, amount=signed, text=text, booked_at=naive_utc(now)
-            )
-        )
+    sides = ((debit, -amount), (credit, amount))
+    moved = connection.execute(_MOVE, [{"account": iban, "signed": signed} for iban, signed in sides])
+    if moved.rowcount != len(sides):
+        raise LedgerError("no such account")
+    common = {"transaction_id": transaction_id, "text": text, "booked_at": naive_utc(now)}
+    connection.execute(insert(entries), [{**common, "iban": iban, "amount": signed} for iban, signed in sides])
 
 
 def is_balanced(connection: Connection) -> bool:
