@@ -10,7 +10,8 @@ Pure: no token, no clock, no log. A refusal is a `Problem` with status 422 that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -145,6 +146,11 @@ def check_certificate(tbs: bytes, key: SigningKey) -> CertificateOrder:
     issuer's own role does not issue, a path length that the issuer's does not leave room for, an unknown critical
     extension. A key without certificate signs nothing but its own self-signed root certificate.
     """
+    with _reading("TBSCertificate"):
+        return _check_certificate(tbs, key)
+
+
+def _check_certificate(tbs: bytes, key: SigningKey) -> CertificateOrder:
     parsed = _decode(_TbsCertificate, tbs, "TBSCertificate")
     if parsed.version != _V3:
         raise _refuse("not-version-3", "a certificate is of version 3", "RFC 5280 4.1.2.1")
@@ -276,6 +282,12 @@ def check_crl(tbs: bytes, key: SigningKey, *, now: datetime) -> CrlOrder:
     missing or past, a revocation in the future, a critical extension. Whether the number is larger than the last one is
     known to whoever signed the last one: `hsm_service.ledger`.
     """
+    with _reading("TBSCertList"):
+        return _check_crl(tbs, key, now)
+
+
+def _check_crl(tbs: bytes, key: SigningKey, now: datetime) -> CrlOrder:
+    _decode(asn1.TLV, tbs, "TBSCertList")
     crl = _decode(
         x509.CertificateRevocationList, assemble_crl(tbs, _PLACEHOLDER, key.public_key), "TBSCertList of this key"
     )
@@ -302,15 +314,12 @@ def check_crl(tbs: bytes, key: SigningKey, *, now: datetime) -> CrlOrder:
 def _check_entries(crl: x509.CertificateRevocationList, now: datetime) -> int:
     """Number of entries, each of them read."""
     serials = set()
-    try:
-        for entry in crl:
-            serials.add(entry.serial_number)
-            if entry.revocation_date_utc > now + CLOCK_SKEW:
-                raise _refuse("bad-revocation-date", "a certificate is revoked in the future", "RFC 5280 5.1.2.6")
-            if any(extension.critical for extension in entry.extensions):
-                raise _refuse("unknown-critical-extension", "an entry has a critical extension", "RFC 5280 5.3")
-    except (ValueError, x509.DuplicateExtension):
-        raise _refuse("malformed", "an entry cannot be read", "RFC 5280 5.1.2.6") from None
+    for entry in crl:
+        serials.add(entry.serial_number)
+        if entry.revocation_date_utc > now + CLOCK_SKEW:
+            raise _refuse("bad-revocation-date", "a certificate is revoked in the future", "RFC 5280 5.1.2.6")
+        if any(extension.critical for extension in entry.extensions):
+            raise _refuse("unknown-critical-extension", "an entry has a critical extension", "RFC 5280 5.3")
     if len(serials) != len(crl):
         raise _refuse("repeated-entry", "a serial number is listed twice", "RFC 5280 5.1.2.6")
     return len(serials)
@@ -418,6 +427,15 @@ def _check_algorithm(named: asn1.TLV, key: SigningKey) -> None:
         raise _refuse(
             "algorithm-mismatch", f"the signature algorithm is not that of key {key.name}", "RFC 5280 4.1.2.3"
         )
+
+
+@contextlib.contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Refuses what the parser, which reads some members only when asked for them, finds unreadable then."""
+    try:
+        yield
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+        raise _refuse("malformed", f"a member of the {what} cannot be read", "RFC 5280 4.1") from None
 
 
 def _decode(cls: type[T], der: bytes, what: str, **limits: Any) -> T:
