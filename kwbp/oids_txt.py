@@ -10,7 +10,6 @@ def oids_txt() -> str:
 
     Only identifiers of our own arc: OpenSSL knows SET's already, and stops reading at the first one that it knows.
     """
-    own = {
-        oid.dotted_string: name for oid, name in NAMES.items() if oid.dotted_string.startswith(ID_KWBP.dotted_string)
-    }
-    return "".join(f"{dotted} {name} {name}\n" for dotted, name in sorted(own.items()))
+    names = {oid.dotted_string: name for oid, name in NAMES.items()}
+    own = sorted(dotted for dotted in names if dotted.startswith(ID_KWBP.dotted_string))
+    return "".join(f"{dotted} {names[dotted]} {names[dotted]}\n" for dotted in own)

@@ -10,8 +10,11 @@ import pytest
 
 from kwbp.codes import ErrorCode
 from kwbp.gateway import GatewayIdentity
+from kwbp.merchant import receive_purchase
 from kwbp.money import Money
+from kwbp.wrapper import unwrap
 from pki.algorithms import SealingSuite
+from pki.oids import MT_PREQ
 from tests.kwbp.forge import named_gateway, ordered, refused, resealed
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.pki_factory import PkiFactory
@@ -23,6 +26,11 @@ def test_order_for_the_invoice_is_accepted(world: World, purchase: Purchase) -> 
     checked = world.check_purchase(ordered(world, purchase), purchase.issued)
     assert checked.oi.amount == Money.rial(TOTAL)
     assert checked.card_certificate == world.buyer.certificate
+
+
+def test_m1_look_up_key(purchase: Purchase) -> None:
+    received = receive_purchase(unwrap(purchase.preq_message, expected=[MT_PREQ]))
+    assert received.xid == purchase.issued.invoice.xid
 
 
 @pytest.mark.parametrize("header", [{"rrpid": bytes(20)}, {"xid": bytes(20)}, {"xid": None}])
