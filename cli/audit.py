@@ -16,7 +16,8 @@ app = typer.Typer(help="The audit journals.", no_args_is_help=True)
 def verify_journals() -> None:
     """Verify every journal of this installation offline: no entry altered, removed, inserted or reordered."""
     found = existing()
-    rows, broken = [], False
+    rows: list[tuple[str, int | None, str]] = []
+    broken = False
     for path in sorted(found.home.audit.glob("*.jsonl")):
         try:
             report = verify(path)

@@ -16,16 +16,17 @@ from ca.ceremony import Ceremony, Entry, Plan, Step, founding_ceremony, load_cer
 from ca.errors import CaError, CeremonyAbortedError
 from ca.publication import Publication
 from cli import output
-from cli.officer import folder as officers_folder
+from cli.officers import folder as officers_folder
 from cli.packs import statement
 from cli.state import Installation, existing
-from gateway_keys.zone_keys import ZONE_KEYS, make_components, read_components
+from gateway_keys.zone_keys import load, make_components
 from hsm_service.service import SigningService
 from hsm_service.vault import Vault
 
 app = typer.Typer(help="Ceremonies: found the hierarchy, load zone keys, verify a transcript.", no_args_is_help=True)
 
 CALLER = "ceremony"
+VAULT_KEY = "gateway-vault"
 
 CeremonyFile = Annotated[
     Path | None, typer.Argument(help="Ceremony in YAML.", show_default="the founding ceremony of KWBP", exists=True)
@@ -119,22 +120,16 @@ def zone_keys() -> None:
     found = existing()
     written = make_components(found.home.secrets)
     with Vault.open(found.home) as vault:
+        values = load(vault, found.home.secrets)
         room = vault.as_caller(CALLER)
-        there = {info.name for info in room.list_keys()}
-        for zone_key in ZONE_KEYS:
-            if zone_key.name not in there:
-                room.import_zone_key(zone_key.name, zone_key.name, read_components(found.home.secrets, zone_key))
-                output.done(f"{zone_key.name} loaded into the gateway's token")
-        if VAULT_KEY not in there:
+        if VAULT_KEY not in {info.name for info in room.list_keys()}:
             room.generate_key(VAULT_KEY, VAULT_KEY)
-            output.done(f"{VAULT_KEY} made in the gateway's token")
+    for name, value in values.items():
+        output.done(f"{name} is in the gateway's token, check value [bold]{value}[/bold]")
     output.emit(
-        {"components_written": [str(path) for path in written], "keys": [key.name for key in ZONE_KEYS]},
+        {"components_written": [str(path) for path in written], "check_values": values},
         [f"Components in {found.home.secrets}: each is for one custodian."],
     )
-
-
-VAULT_KEY = "gateway-vault"
 
 
 def _load(file: Path | None) -> Ceremony:

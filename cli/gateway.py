@@ -5,12 +5,67 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli import output
+from cli import enrolment, output
+from cli.key import service
 from cli.state import existing
+from cps.model import Purpose
+from pki import names
 from runtime.client import raise_problem
 
 app = typer.Typer(help="The payment gateway: merchants, orders.", no_args_is_help=True)
+
+
+SIGNING, ENCRYPTION = "gateway-signing", "gateway-encryption"
+
+
+@app.command()
+def apply(
+    organisation: Annotated[str, typer.Option(help="Who runs the gateway.")],
+    name: Annotated[str, typer.Option(help="Name in the certificates.")] = "KWBP payment gateway",
+) -> None:
+    """Make the gateway's keys in its token and apply for their certificates, with the token's attestations."""
+    found = existing()
+    own = found.settings.gateway
+    with service(found) as keys:
+        there = {info.name for info in keys.list_keys()}
+        for key in (SIGNING, ENCRYPTION):
+            if key not in there:
+                keys.generate_key(key, key)
+        subject_name = names.name(cn=name, o=organisation).public_bytes()
+        requests: dict[Purpose, bytes] = {
+            "signing": keys.certification_request(SIGNING, subject_name),
+            "encryption": keys.certification_request(ENCRYPTION, subject_name),
+        }
+        suites = keys.describe_key(ENCRYPTION).suites
+        attestations = [keys.attest_key(key) for key in (SIGNING, ENCRYPTION)]
+    subject = {
+        "gateway_id": own.gateway_id,
+        "name": name,
+        "organisation": organisation,
+        "acquirer_bin": own.acquirer_bin,
+        "suites": suites,
+    }
+    with enrolment.ra(found, found.tls("operator")) as client:
+        view = client.apply("gateway", subject, requests)
+        for attestation in attestations:
+            view = client.add_evidence(view.id, "key_attestation", attestation, source="service:hsm")
+    enrolment.report(view)
+
+
+@app.command()
+def collect(application: Annotated[str, typer.Argument(help="The application that was approved.")]) -> None:
+    """Fetch the certificates of an approved application and give them to the keys; the gateway takes them up."""
+    found = existing()
+    certificates = enrolment.issued(found, application)
+    with service(found) as keys:
+        for purpose, key in (("signing", SIGNING), ("encryption", ENCRYPTION)):
+            keys.attach_certificate(key, [each.public_bytes(Encoding.DER) for each in certificates[purpose]])
+    output.emit(
+        {purpose: f"{chain[0].serial_number:x}" for purpose, chain in certificates.items()},
+        [f"{purpose} certificate {chain[0].serial_number:x}" for purpose, chain in certificates.items()],
+    )
 
 
 @app.command("add-merchant")

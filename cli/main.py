@@ -1,41 +1,62 @@
-"""The `kwbp` command: the one place that puts the packages together."""
+"""The `kwbp` command: the one place that puts the packages together.
+
+A command's module is imported only when it is called: a script of many commands should not pay for all of them each time.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Final
 
 import typer
 
-from ca.errors import CaError
-from cli import ceremony, officer, output
-from cli.init import init
+from cli import output
 from cli.state import HomeOption, select
-from hsm_service.errors import HsmError
 from runtime import logging
 from runtime.problems import Problem
 from runtime.secrets import SecretFileError
 from runtime.settings import SettingsError
-from storefront.errors import StorefrontError
-
-SET_UP = "Set up"
-RUN = "Run"
-ENROL = "Enrol members"
-PAY = "Pay"
-JUDGE = "Judge"
-
-app = typer.Typer(
-    name="kwbp",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Hardware-backed PKI and payment signing for the KWBP card-payment protocol.\n\n"
-    "A new installation: init → officer new-key → ceremony run → ceremony zone-keys → serve. "
-    "Then enrol members (ra), pay (wallet) and judge (evidence). './scripts/demo' does all of it in two minutes.",
-)
 
 
-@app.callback()
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command or group of commands: `module`.`name` is a function, or a typer application called `app`."""
+
+    panel: str
+    module: str
+    function: str | None = None
+
+
+COMMANDS: Final = {
+    "init": _Command("Set up", "cli.init", "init"),
+    "officer": _Command("Set up", "cli.officer"),
+    "ceremony": _Command("Set up", "cli.ceremony"),
+    "serve": _Command("Run", "cli.serve", "serve"),
+    "status": _Command("Run", "cli.serve", "status"),
+    "key": _Command("Run", "cli.key"),
+    "gateway": _Command("Run", "cli.gateway"),
+    "merchant": _Command("Run", "cli.merchant"),
+    "ra": _Command("Enrol members", "cli.ra"),
+    "explain": _Command("Enrol members", "cli.explain", "explain"),
+    "bank": _Command("Pay", "cli.bank"),
+    "wallet": _Command("Pay", "cli.wallet"),
+    "evidence": _Command("Judge", "cli.evidence"),
+    "audit": _Command("Judge", "cli.audit"),
+}
+
+# Errors that a person can do something about, by the module that raises them; looked up only once something failed.
+_FORESEEN: Final = {
+    "ca.errors": "CaError",
+    "gateway_keys.errors": "GatewayKeysError",
+    "hsm_service.errors": "HsmError",
+    "ra.errors": "RaError",
+    "storefront.errors": "StorefrontError",
+    "switch.errors": "BankError",
+}
+
+
 def start(
     home: HomeOption = None,
     json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")] = False,
@@ -45,19 +66,47 @@ def start(
     logging.configure("kwbp", level="WARNING")
 
 
-app.command(rich_help_panel=SET_UP)(init)
-app.add_typer(officer.app, name="officer", rich_help_panel=SET_UP)
-app.add_typer(ceremony.app, name="ceremony", rich_help_panel=SET_UP)
+def build(arguments: list[str]) -> typer.Typer:
+    """The application with the command that `arguments` call, or with all of them if they call none."""
+    app = typer.Typer(
+        name="kwbp",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        help="Hardware-backed PKI and payment signing for the KWBP card-payment protocol.\n\n"
+        "A new installation: init → officer new-key → ceremony run → ceremony zone-keys → serve. "
+        "Then enrol members (ra), pay (wallet) and judge (evidence). './scripts/demo' does all of it in two minutes.",
+    )
+    app.callback()(start)
+    called = next((argument for argument in arguments if argument in COMMANDS), None)
+    for name, command in COMMANDS.items():
+        if called not in (None, name):
+            continue
+        module = import_module(command.module)
+        if command.function is None:
+            app.add_typer(module.app, name=name, rich_help_panel=command.panel)
+        else:
+            app.command(name, rich_help_panel=command.panel)(getattr(module, command.function))
+    return app
 
 
 def main() -> None:
     """Run the command; every foreseen error ends it with one sentence instead of a trace."""
     try:
-        app(standalone_mode=True)
+        build(sys.argv[1:])(standalone_mode=True)
     except Problem as problem:
         _end(str(problem), problem.document())
-    except (CaError, HsmError, SecretFileError, SettingsError, StorefrontError) as error:
+    except (SecretFileError, SettingsError) as error:
         _end(str(error))
+    except Exception as error:
+        if not _foreseen(error):
+            raise
+        _end(str(error))
+
+
+def _foreseen(error: Exception) -> bool:
+    names = {(cls.__module__, cls.__name__) for cls in type(error).__mro__}
+    return any(origin in names for origin in _FORESEEN.items())
 
 
 def _end(text: str, document: dict[str, object] | None = None) -> None:

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli import output
-from cli.state import existing
+from cli import enrolment, output
+from cli.init import request_tls
+from cli.key import service
+from cli.state import Installation, existing
+from pki import names
 from runtime.client import raise_problem
-from runtime.settings import Settings
+from runtime.settings import MerchantSettings, Settings
 from storefront.merchant.catalogue import load_catalogue
-from storefront.merchant.service import key_files
+from storefront.merchant.service import key_files, tls_name
 
 app = typer.Typer(help="Merchant servers: configure one, see its orders.", no_args_is_help=True)
 
@@ -74,12 +78,68 @@ def configure(
 
 
 @app.command()
+def apply(
+    name: Annotated[str, typer.Argument(help="Name of the merchant server, from 'kwbp merchant configure'.")],
+    iban: Annotated[str, typer.Option(help="Settlement account; bound into the certificate by a salted hash.")],
+    organisation: Annotated[str, typer.Option(help="The merchant's legal name.")],
+    request: Annotated[
+        Path | None, typer.Option("--csr", help="PKCS#10 request of a merchant that keeps its own key.", exists=True)
+    ] = None,
+) -> None:
+    """Apply for a merchant's certificates: one for its signing key, one for its TLS."""
+    found = existing()
+    merchant = _settings(found, name)
+    subject_name = names.name(cn=merchant.name, o=organisation)
+    if merchant.key is not None:
+        with service(found) as keys:
+            if merchant.key not in {info.name for info in keys.list_keys()}:
+                keys.generate_key(merchant.key, "merchant-signing", owner=merchant.merchant_id)
+            signing = keys.certification_request(merchant.key, subject_name.public_bytes())
+    elif request is not None:
+        signing = request.read_bytes()
+    else:
+        output.fail(f"{name} keeps its own key", hint="give its PKCS#10 request with --csr")
+    hosts = ("localhost", merchant.host)
+    tls = request_tls(found.home, tls_name(name), hosts, uri=f"urn:kwbp:merchant:{merchant.merchant_id}")
+    subject = {
+        "merchant_id": merchant.merchant_id,
+        "name": merchant.name,
+        "organisation": organisation,
+        "acquirer_bin": found.settings.gateway.acquirer_bin,
+        "origin": merchant.url,
+        "iban": iban,
+        "hosts": hosts,
+    }
+    with enrolment.ra(found, found.tls("operator")) as client:
+        enrolment.report(client.apply("merchant", subject, {"signing": signing, "tls": tls}))
+
+
+@app.command()
+def collect(
+    name: Annotated[str, typer.Argument(help="Name of the merchant server.")],
+    application: Annotated[str, typer.Argument(help="The application that was approved.")],
+) -> None:
+    """Fetch the certificates of an approved application and put them where the merchant server takes them from."""
+    found = existing()
+    merchant = _settings(found, name)
+    certificates = enrolment.issued(found, application)
+    if merchant.key is not None:
+        with service(found) as keys:
+            keys.attach_certificate(merchant.key, [each.public_bytes(Encoding.DER) for each in certificates["signing"]])
+    else:
+        enrolment.write_chain(key_files(found.home, name)[1], certificates["signing"])
+    enrolment.write_chain(found.home.tls / f"{tls_name(name)}.pem", certificates["tls"])
+    output.emit(
+        {purpose: f"{chain[0].serial_number:x}" for purpose, chain in certificates.items()},
+        [f"{purpose} certificate {chain[0].serial_number:x}" for purpose, chain in certificates.items()],
+    )
+
+
+@app.command()
 def orders(name: Annotated[str, typer.Argument(help="Name of the merchant server.")]) -> None:
     """Show the newest orders of a merchant."""
     found = existing()
-    if name not in found.settings.merchants:
-        output.fail(f"there is no merchant server {name!r}", hint=f"there are: {', '.join(found.settings.merchants)}")
-    with found.client(found.settings.merchants[name].url) as client:
+    with found.client(_settings(found, name).url) as client:
         rows = raise_problem(client.get("/orders")).json()
     output.table(
         "Orders",
@@ -87,3 +147,10 @@ def orders(name: Annotated[str, typer.Argument(help="Name of the merchant server
         [(row["xid"], row["state"], row["amount"], row["rrn"], row["created_at"]) for row in rows],
         document=rows,
     )
+
+
+def _settings(found: Installation, name: str) -> MerchantSettings:
+    merchants = found.settings.merchants
+    if name not in merchants:
+        output.fail(f"there is no merchant server {name!r}", hint=f"there are: {', '.join(merchants) or 'none'}")
+    return merchants[name]

@@ -11,12 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli import keyfiles, output
-from cli.state import Installation, installation
+from cli import enrolment, keyfiles, output
+from cli.officers import folder, key_path
+from cli.state import existing, installation
+from cps.dossier import OfficerSubject
 from pki import names
 from pki.extensions import OfficerData
-from runtime.client import TlsFiles
-from runtime.secrets import Secret, write_secret
+from runtime.secrets import write_secret
 
 app = typer.Typer(help="Officers' keys: make one, see whose they are.", no_args_is_help=True)
 
@@ -43,6 +44,39 @@ def new_key(
     output.emit(
         {"person": person, "key": str(path), "request": str(path.with_suffix(".csr"))},
         [f"Key in {path}, request in {path.with_suffix('.csr')}."],
+    )
+
+
+@app.command()
+def apply(
+    person: Annotated[str, typer.Argument(help="Person id of the officer to be appointed.")],
+    name: Annotated[str, typer.Option(help="The name in the certificate.")],
+    role: Annotated[list[str], typer.Option(help="Trusted role, as the CPS names it; may be repeated.")],
+    organisation: Annotated[str, typer.Option(help="Who employs the officer.")] = "KWBP",
+) -> None:
+    """Apply for an officer's certificate; two security officers decide (CPS 5.3)."""
+    found = existing()
+    request = key_path(found, person).with_suffix(".csr")
+    if not request.exists():
+        output.fail(f"{person} has no key yet", hint=f"the officer runs 'kwbp officer new-key {person}'")
+    subject = OfficerSubject(person_id=person, name=name, organisation=organisation, roles=tuple(role))
+    with enrolment.ra(found, found.tls("operator")) as client:
+        view = client.apply("officer", subject, {"signing": request.read_bytes()})
+    enrolment.report(view)
+
+
+@app.command()
+def collect(
+    person: Annotated[str, typer.Argument(help="Person id.")],
+    application: Annotated[str, typer.Argument(help="The application that was approved.")],
+) -> None:
+    """Fetch the certificate of an approved application."""
+    found = existing()
+    chain = enrolment.issued(found, application)["signing"]
+    enrolment.write_chain(folder(found) / f"{person}.pem", chain)
+    output.emit(
+        {"person": person, "serial": f"{chain[0].serial_number:x}"},
+        [f"{person} has certificate {chain[0].serial_number:x}."],
     )
 
 
@@ -75,19 +109,3 @@ def new_passphrase(
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_secret(path, os.urandom(16).hex().encode() + b"\n")
     output.emit({"file": str(path)}, [f"Passphrase in {path}."])
-
-
-def folder(found: Installation) -> Path:
-    """Where officers' keys and certificates of this machine are."""
-    return found.home.path / "officers"
-
-
-def key_path(found: Installation, person: str) -> Path:
-    return folder(found) / f"{person}.key"
-
-
-def identity(found: Installation, person: str, passphrase: Secret) -> TlsFiles:
-    """The officer as a TLS client: certificate chain and (encrypted) key."""
-    return TlsFiles(
-        folder(found) / f"{person}.pem", key_path(found, person), found.home.trust_anchors, passphrase=passphrase
-    )

@@ -43,7 +43,7 @@ def serve(
     found = existing()
     names = services.names(found)
     if service is None:
-        _Supervisor(found, names).run()
+        _Supervisor(found).run()
     elif service in names:
         services.run(found, service)
     else:
@@ -51,13 +51,17 @@ def serve(
 
 
 def status(
-    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until every service is ready.")] = 0.0,
+    service: Annotated[list[str] | None, typer.Argument(help="Only these.", show_default="all services")] = None,
+    wait: Annotated[float, typer.Option("--wait", help="Seconds to wait until all of them are ready.")] = 0.0,
 ) -> None:
     """Show which services are ready; with --wait, wait for them."""
     found = existing()
     deadline = time.monotonic() + wait
+    names = service or services.names(found)
+    if unknown := set(names) - set(services.names(found)):
+        output.fail(f"there is no service {', '.join(sorted(unknown))}")
     while True:
-        states = {name: ready(found, name) for name in services.names(found)}
+        states = {name: answers(found, name, "ready") for name in names}
         if all(states.values()) or time.monotonic() >= deadline:
             break
         time.sleep(0.1)
@@ -70,11 +74,11 @@ def status(
         raise typer.Exit(1)
 
 
-def ready(found: Installation, name: str) -> bool:
-    """Whether the service answers that it is ready."""
+def answers(found: Installation, name: str, what: str) -> bool:
+    """Whether the service answers that it is `live` or `ready`."""
     try:
         with found.client(services.address(found, name)) as client:
-            return client.get("/health/ready", timeout=5).status_code == 200
+            return client.get(f"/health/{what}", timeout=5).status_code == 200
     except (httpx.HTTPError, OSError):
         return False
 
@@ -82,25 +86,30 @@ def ready(found: Installation, name: str) -> bool:
 class _Supervisor:
     """Starts the services in their order, each once the one before is ready, and keeps them running."""
 
-    def __init__(self, found: Installation, names: list[str]) -> None:
-        self._installation = found
-        self._names = names
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
         self._children: dict[str, _Child] = {}
         self._stopping = False
+        self._settings_at = installation.home.config.stat().st_mtime_ns
+        self._waiting: list[str] = []
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         try:
-            for name in self._names:
+            for name in services.names(self._installation):
+                if not services.enrolled(self._installation, name):
+                    self._waiting.append(name)
+                    continue
                 self._start(name)
-                self._wait_ready(name)
+                self._wait_live(name)
                 if self._stopping:
                     return
                 output.done(f"{name:<12} {services.address(self._installation, name)}")
-            output.note("All services are ready. Ctrl-C stops them.")
+            output.note("All services run; 'kwbp status' shows which are ready. Ctrl-C stops them.")
             while not self._stopping:
                 self._mend()
+                self._take_up_new()
                 time.sleep(0.2)
         finally:
             self._stop()
@@ -113,18 +122,33 @@ class _Supervisor:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._children[name] = _Child(name, process, time.monotonic(), pause)
 
-    def _wait_ready(self, name: str, timeout: float = 60.0) -> None:
+    def _wait_live(self, name: str, timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
         child = self._children[name]
-        while not self._stopping and not ready(self._installation, name):
+        while not self._stopping and not answers(self._installation, name, "live"):
             if child.process.poll() is not None:
                 output.fail(f"{name} ended with exit code {child.process.returncode}", hint=self._log_hint(name))
             if time.monotonic() > deadline:
-                output.fail(f"{name} was not ready after {timeout:.0f} s", hint=self._log_hint(name))
+                output.fail(f"{name} did not answer after {timeout:.0f} s", hint=self._log_hint(name))
             time.sleep(0.05)
 
     def _log_hint(self, name: str) -> str:
         return f"its log is {self._installation.home.log / name}.log"
+
+    def _take_up_new(self) -> None:
+        """Start merchant servers that were added to the settings since, once they have their certificates."""
+        changed = self._installation.home.config.stat().st_mtime_ns
+        if changed == self._settings_at and not self._waiting:
+            return
+        if changed != self._settings_at:
+            self._settings_at = changed
+            self._installation = Installation(self._installation.home)
+            self._waiting = [name for name in services.names(self._installation) if name not in self._children]
+        for name in list(self._waiting):
+            if services.enrolled(self._installation, name):
+                self._waiting.remove(name)
+                self._start(name)
+                output.done(f"{name:<12} {services.address(self._installation, name)}")
 
     def _mend(self) -> None:
         now = time.monotonic()

@@ -10,8 +10,11 @@ from typing import Final
 from ca import repository
 from ca.app import create_app as create_ca
 from ca.authority import CertificateAuthority
+from ca.client import CaClient
+from ca.hierarchy import load_hierarchy
 from ca.publication import Publication
 from ca.record import Record
+from ca.status_client import StatusCache
 from cli.packs import statement
 from cli.state import Installation
 from gateway import service as gateway_service
@@ -20,12 +23,17 @@ from hsm_service.app import create_app as create_hsm
 from hsm_service.client import HsmClient
 from hsm_service.vault import Vault
 from kwbp.validators import VALIDATORS
-from ra import service as ra_service
+from ra.app import create_app as create_ra
+from ra.record import Record as RaRecord
+from ra.store import Store as RaStore
+from ra.workflow import Workflow
 from runtime import logging, server
 from runtime.database import open_database
 from storefront.merchant import service as merchant_service
+from storefront.merchant.service import key_files
 from switch import service as switch_service
 
+RA_KEY: Final = "ra-system"
 MERCHANT: Final = "merchant-"
 """Prefix of the service names of merchant servers."""
 
@@ -44,6 +52,16 @@ def address(found: Installation, name: str) -> str:
         return f"http://127.0.0.1:{settings.switch.admin_port}"
     endpoint: str = getattr(settings, name).url
     return endpoint
+
+
+def enrolled(found: Installation, name: str) -> bool:
+    """Whether a merchant server has its certificates; every other service has them from the ceremony."""
+    if not name.startswith(MERCHANT):
+        return True
+    merchant = name.removeprefix(MERCHANT)
+    own = found.settings.merchants[merchant].key is None
+    certificates = [found.home.tls / f"{name}.pem", *([key_files(found.home, merchant)[1]] if own else [])]
+    return all(path.exists() for path in certificates)
 
 
 def run(found: Installation, name: str) -> None:
@@ -97,7 +115,32 @@ def _repository(found: Installation) -> None:
 
 
 def _ra(found: Installation) -> None:
-    ra_service.run(found.home, found.settings, statement())
+    endpoint = found.settings.ra
+    hierarchy = load_hierarchy(found.home.pki)
+    status = StatusCache(found.settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
+    signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
+    authority = CaClient(found.settings.ca.url, found.tls("ra"))
+    store = RaStore(open_database(found.home.db / "ra.sqlite"))
+    record = RaRecord.open(found.home.audit / "ra.jsonl", store)
+    workflow = Workflow(
+        store=store,
+        record=record,
+        pack=statement(),
+        authority=authority,
+        trust=status.trust,
+        sign=lambda content_type, content: signer.sign_cms(RA_KEY, content_type.dotted_string, content),
+        rng=os.urandom,
+        clock=_now,
+    )
+    try:
+        app = create_ra(workflow)
+        # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
+        server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
+    finally:
+        record.close()
+        authority.close()
+        signer.close()
+        status.close()
 
 
 def _gateway(found: Installation) -> None:

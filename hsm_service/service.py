@@ -19,6 +19,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     `public_key` is the DER SubjectPublicKeyInfo, empty for a secret key; `attributes` what the token says about its
     protection (PKCS#11 names in lower case); `uses` how often the token was called with it; `content_types` the dotted
     OIDs it signs; `callers` the patterns of those who use it; `certificate_chain` DER, its own first, without the root;
+    `suites` the sealing suites that the token was found to open, for a key that orders are sealed to;
     `unusable` why it does not serve although it is enabled, if so.
     """
 
@@ -37,6 +38,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     content_types: tuple[str, ...]
     callers: tuple[str, ...]
     certificate_chain: tuple[bytes, ...]
+    suites: tuple[str, ...] = ()
     unusable: str | None = None
 
 

@@ -444,8 +444,16 @@ class Vault:
             content_types=key.template.content_type_oids,
             callers=key.template.users(row.owner),
             certificate_chain=row.chain,
+            suites=_suites(key),
             unusable=key.unusable,
         )
+
+
+def _suites(key: Key) -> tuple[str, ...]:
+    """What the token was seen to open, never what its maker says."""
+    if key.template.purpose is not Purpose.OPEN_ORDER or key.token is None:
+        return ()
+    return tuple(key.token.capabilities.sealing_suites)
 
 
 def _permit(template: Template, caller: str, operation: Operation, owner: str | None, name: str) -> None:

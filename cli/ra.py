@@ -1,0 +1,199 @@
+"""`kwbp ra`: the officers' daily work: applications, evidence, signed decisions, revocations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+from cryptography import x509
+
+from cli import enrolment, output
+from cli.enrolment import now
+from cli.packs import statement
+from cli.state import Installation, existing
+from cps.decision import Choice
+from cps.model import RevocationReason
+from ra.client import ApplicationView, State
+from ra.officer import draft_decision, draft_revocation
+
+app = typer.Typer(help="The registration authority: applications, decisions, revocations.", no_args_is_help=True)
+
+ApplicationId = Annotated[
+    str, typer.Argument(help="Application id, as 'kwbp ra list' shows it.", metavar="APPLICATION")
+]
+AsPerson = Annotated[str, typer.Option("--as", help="The officer who acts; the key must be on this machine.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option(help="File of mode 0600 with the officer's passphrase; without it you are asked.")
+]
+Step = Annotated[str | None, typer.Option(help="Step to decide.", show_default="the one that is due")]
+Reason = Annotated[str, typer.Option(help="Why, in a sentence; part of what is signed.")]
+
+
+@app.command("list")
+def list_applications(
+    state: Annotated[list[State] | None, typer.Option(help="Only applications in this state; may be repeated.")] = None,
+) -> None:
+    """Show the applications, newest first."""
+    found = existing()
+    with enrolment.ra(found, found.tls("operator")) as client:
+        rows = client.list(states=state or ())
+    output.table(
+        "Applications",
+        ("Application", "Class", "State", "Subject", "Organisation", "Due"),
+        [
+            (row.id, row.member_class, row.state, row.subject_id, row.organisation, f"{row.due_at:%F %H:%M}")
+            for row in rows
+        ],
+        document=[row.model_dump(mode="json", by_alias=True) for row in rows],
+    )
+
+
+@app.command()
+def show(application: ApplicationId) -> None:
+    """Show one application: state, findings, evidence, decisions."""
+    found = existing()
+    with enrolment.ra(found, found.tls("operator")) as client:
+        view = client.show(application)
+    output.emit(view.model_dump(mode="json", by_alias=True), _lines(view))
+
+
+@app.command()
+def evidence(
+    application: ApplicationId,
+    kind: Annotated[str, typer.Argument(help="Kind of evidence, as the CPS names it.")],
+    file: Annotated[Path, typer.Argument(help="The document.", exists=True, dir_okay=False)],
+    source: Annotated[str, typer.Option(help="Where it comes from.")],
+    person: AsPerson,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Take in a document as evidence; a vetting officer vouches for it."""
+    found = existing()
+    _officer, tls = enrolment.officer(found, person, passphrase_file)
+    with enrolment.ra(found, tls) as client:
+        view = client.add_evidence(application, kind, file.read_bytes(), source=source)
+    output.emit(view.model_dump(mode="json", by_alias=True), [f"{kind} is on file; {_state(view)}."])
+
+
+@app.command()
+def vet(
+    application: ApplicationId,
+    person: AsPerson,
+    passphrase_file: PassphraseFile = None,
+    reason: Reason = "",
+) -> None:
+    """Sign that the case was vetted."""
+    _decide(application, "vet", Choice.APPROVE, person, passphrase_file, reason)
+
+
+@app.command()
+def approve(
+    application: ApplicationId,
+    person: AsPerson,
+    passphrase_file: PassphraseFile = None,
+    step: Step = None,
+    reason: Reason = "",
+) -> None:
+    """Sign the step that is due. When it was the last one, the certificates are issued."""
+    _decide(application, step, Choice.APPROVE, person, passphrase_file, reason)
+
+
+@app.command()
+def reject(
+    application: ApplicationId,
+    person: AsPerson,
+    reason: Reason,
+    passphrase_file: PassphraseFile = None,
+    step: Step = None,
+) -> None:
+    """Sign that the case is rejected."""
+    _decide(application, step, Choice.REJECT, person, passphrase_file, reason)
+
+
+@app.command()
+def revoke(
+    certificate: Annotated[str, typer.Argument(help="Serial number (hexadecimal) or a PEM file.")],
+    person: AsPerson,
+    reason: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(RevocationReason))}.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Sign the order to revoke a certificate. It takes effect in the next purchase."""
+    found = existing()
+    signer, tls = enrolment.officer(found, person, passphrase_file)
+    if reason not in get_args(RevocationReason):
+        output.fail(f"{reason!r} is no reason of the CPS", hint=f"reasons: {', '.join(get_args(RevocationReason))}")
+    with enrolment.ra(found, tls) as client:
+        target = _certificate(found, certificate)
+        draft = draft_revocation(target, reason, now=now())  # type: ignore[arg-type]  # looked up in the literal above
+        for line in draft.lines:
+            output.note(line)
+        answer = client.revoke(signer.sign(draft, now=now()))
+    output.emit(
+        answer.model_dump(mode="json"),
+        [f"Certificate {answer.serial} is revoked ({answer.reason}) by order of {answer.ordered_by}."],
+    )
+
+
+@app.command()
+def withdraw(application: ApplicationId, reason: Reason = "") -> None:
+    """End an open application."""
+    found = existing()
+    with enrolment.ra(found, found.tls("operator")) as client:
+        view = client.withdraw(application, reason)
+    output.emit(view.model_dump(mode="json", by_alias=True), [f"The application is {view.state}."])
+
+
+def _decide(
+    application: str, step: str | None, choice: Choice, person: str, passphrase_file: Path | None, reason: str
+) -> None:
+    found = existing()
+    signer, tls = enrolment.officer(found, person, passphrase_file)
+    with enrolment.ra(found, tls) as client:
+        view = client.dossier(application)
+        due = step or (view.next_step.name if view.next_step else None)
+        if due is None:
+            findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in view.findings)
+            output.fail(f"no step is due: {findings or 'the case is decided'}")
+        draft = draft_decision(view.dossier, due, choice, pack=statement(), now=now(), reason=reason)
+        for line in draft.lines:
+            output.note(line)
+        after = client.decide(application, signer.sign(draft, now=now()))
+    output.emit(after.model_dump(mode="json", by_alias=True), [f"{person} signed {due}; {_state(after)}."])
+
+
+def _certificate(found: Installation, text: str) -> x509.Certificate:
+    path = Path(text)
+    if path.is_file():
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    with enrolment.ra(found, found.tls("operator")) as client:
+        story = client.explain(text)
+    if story.certificate is None:
+        output.fail(f"no application has led to the certificate {text}", hint="give its PEM file instead")
+    return x509.load_der_x509_certificate(story.certificate.certificate)
+
+
+def _state(view: ApplicationView) -> str:
+    if view.next_step is not None:
+        return (
+            f"{view.state}, next: {view.next_step.name} by {' or '.join(view.next_step.by)} ({view.next_step.missing})"
+        )
+    return str(view.state)
+
+
+def _lines(view: ApplicationView) -> list[str]:
+    lines = [
+        f"[bold]{view.id}[/bold]  {view.member_class}  {_state(view)}",
+        f"  subject    {view.subject_id or '-'}  {view.organisation or ''}",
+        f"  opened     {view.opened_at:%F %H:%M} by {view.opened_by}, due {view.due_at:%F %H:%M}",
+    ]
+    lines += [f"  evidence   {piece.kind} from {piece.source}, by {piece.collected_by}" for piece in view.evidence]
+    lines += [
+        f"  decision   {each.step}: {each.choice} by {each.person} at {each.signed_at:%F %H:%M}"
+        + ("" if each.counts else " (does not count)")
+        for each in view.decisions
+    ]
+    lines += [f"  finding    {finding.message} ({finding.clause})" for finding in view.findings]
+    lines += [
+        f"  issued     {issued.purpose} {issued.serial} until {issued.not_after:%F}" for issued in view.certificates
+    ]
+    return lines
