@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PublicKeyTypes
 
 from pki.algorithms import certificate_signature_identifier
-from pki.der import any_value, encode
+from pki.signed import assemble
 
 _PLACEHOLDER: Final = b"\x00"
 
@@ -26,9 +25,6 @@ class _WithoutPrivateHalf:
 
     def __init__(self, public_key: PublicKeyTypes) -> None:
         self._public_key = public_key
-
-    def public_key(self) -> PublicKeyTypes:
-        return self._public_key
 
     def sign(self, *_arguments: Any) -> bytes:
         return _PLACEHOLDER
@@ -73,27 +69,15 @@ def tbs_crl(builder: x509.CertificateRevocationListBuilder, issuer_public_key: P
     return builder.sign(key, algorithm).tbs_certlist_bytes
 
 
-@asn1.sequence
-class _Signed:
-    tbs: asn1.TLV
-    algorithm: asn1.TLV
-    signature: asn1.BitString
-
-
-def _assemble(tbs: bytes, signature: bytes, issuer_public_key: PublicKeyTypes) -> bytes:
-    algorithm = any_value(certificate_signature_identifier(issuer_public_key))
-    return encode(_Signed(tbs=any_value(tbs), algorithm=algorithm, signature=asn1.BitString(signature, 0)))
-
-
 def assemble_certificate(tbs: bytes, signature: bytes, issuer_public_key: PublicKeyTypes) -> bytes:
     """Join a DER TBSCertificate and its signature to a DER Certificate (RFC 5280 4.1). Nothing is verified.
 
     `signature` is PKCS#1 v1.5 with SHA-256 (RSA) or DER ECDSA-Sig-Value with SHA-256 (P-256) or SHA-384 (P-384).
     DerError if `tbs` is not one DER element.
     """
-    return _assemble(tbs, signature, issuer_public_key)
+    return assemble(tbs, certificate_signature_identifier(issuer_public_key), signature)
 
 
 def assemble_crl(tbs: bytes, signature: bytes, issuer_public_key: PublicKeyTypes) -> bytes:
     """Join a DER TBSCertList and its signature to a DER CertificateList (RFC 5280 5.1), as `assemble_certificate`."""
-    return _assemble(tbs, signature, issuer_public_key)
+    return assemble(tbs, certificate_signature_identifier(issuer_public_key), signature)

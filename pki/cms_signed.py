@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, cast
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki import oids
 from pki.algorithms import SHA256_IDENTIFIER, SHA256_IDENTIFIERS, SIGNATURE_IDENTIFIERS, SignatureSuite
 from pki.der import any_value, decode, encode, sha256, tlv
-from pki.errors import CertificateError, CmsError, DerError
+from pki.errors import UNREADABLE, CertificateError, CmsError, DerError
 from pki.keys import screen_public_key
 
 MAX_CERTIFICATES: Final = 8
@@ -246,7 +246,7 @@ def _signer(
     signer = found[0]
     try:
         own = (signer.issuer.public_bytes(), signer.serial_number)
-    except ValueError:
+    except UNREADABLE:
         raise _refuse("malformed", "unreadable issuer name of the signer") from None
     named = [(encode(sid.issuer), sid.serial_number)]
     if ess.issuer_serial is not None:
@@ -273,7 +273,7 @@ def verify_signature(signed_data: SignedData) -> None:
         suite = SignatureSuite.for_key(key)
     except CertificateError as error:
         raise CmsError(error.reason, error.detail, clause=error.clause) from None
-    except (UnsupportedAlgorithm, ValueError):
+    except UNREADABLE:
         raise _refuse("bad_algorithm", "unknown kind of signer key") from None
     if suite is not signed_data.suite:
         raise _refuse("bad_algorithm", "signature algorithm does not fit the signer's key")

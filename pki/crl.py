@@ -18,20 +18,26 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.algorithms import CERTIFICATE_SIGNATURE_OIDS
 from pki.der import sha256
-from pki.errors import PathError
+from pki.errors import UNREADABLE, CertificateError, DerError, PathError
 from pki.extensions import authority_key_id, extensions_of, subject_key_id
+from pki.signed import check_octets
 
 _PROCESSED: Final = (x509.CRLNumber, x509.AuthorityKeyIdentifier)
 _CLAUSE: Final = "RFC 5280 6.3"
+_ENTRIES: Final = "RFC 5280 5.3"
 
 
 class IndexedCrl:
-    """One CRL with what is asked of it often. CertificateError `bad_extension` if its extensions cannot be read."""
+    """One CRL with what is asked of it often. CertificateError `bad_extension` or `bad_crl` if it cannot be read."""
 
     def __init__(self, crl: x509.CertificateRevocationList) -> None:
         extensions = extensions_of(crl)
         self.crl: Final = crl
-        self.issuer: Final = crl.issuer.public_bytes()
+        try:
+            check_octets(crl.public_bytes(Encoding.DER))
+            self.issuer: Final = crl.issuer.public_bytes()
+        except (DerError, *UNREADABLE):
+            raise CertificateError("bad_crl", "unreadable signature or issuer name", clause="RFC 5280 5.1") from None
         self.authority_key_id: Final = authority_key_id(extensions)
         self.number: Final = next((e.value.crl_number for e in extensions if isinstance(e.value, x509.CRLNumber)), -1)
         self._is_processed = not any(e.critical and not isinstance(e.value, _PROCESSED) for e in extensions)
@@ -47,15 +53,18 @@ class IndexedCrl:
         """Serial numbers on the list with their revocation dates (aware UTC).
 
         PathError `unknown_critical_extension` if an entry has a critical extension: such a list must not be used at all
-        (RFC 5280 5.3).
+        (RFC 5280 5.3), `bad_extension` if an entry cannot be read.
         """
         revoked = {}
-        for entry in self.crl:
-            if any(extension.critical for extension in entry.extensions):
-                raise PathError(
-                    "unknown_critical_extension", "CRL entry has a critical extension", clause="RFC 5280 5.3"
-                )
-            revoked[entry.serial_number] = entry.revocation_date_utc
+        try:
+            for entry in self.crl:
+                if any(extension.critical for extension in entry.extensions):
+                    raise PathError(
+                        "unknown_critical_extension", "CRL entry with a critical extension", clause=_ENTRIES
+                    )
+                revoked[entry.serial_number] = entry.revocation_date_utc
+        except UNREADABLE:
+            raise PathError("bad_extension", "CRL entry cannot be read", clause=_ENTRIES) from None
         return revoked
 
     def authenticate(self, issuer: x509.Certificate) -> None:

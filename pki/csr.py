@@ -9,11 +9,13 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.algorithms import CERTIFICATE_SIGNATURE_OIDS
 from pki.der import decode
-from pki.errors import CertificateError, CsrError, DerError
+from pki.errors import UNREADABLE, CertificateError, CsrError, DerError
 from pki.keys import screen_public_key
+from pki.signed import check_octets
 
 LIMIT: Final = 16_384
 """Largest request accepted, bytes."""
@@ -36,13 +38,14 @@ def parse_csr(der_or_pem: bytes) -> x509.CertificateSigningRequest:
         raise CsrError("too_big", f"at most {LIMIT} bytes", clause="RFC 2986")
     try:
         request = decode(x509.CertificateSigningRequest, _to_der(der_or_pem), limit=LIMIT)
+        check_octets(request.public_bytes(Encoding.DER))
         list(request.extensions)
         list(request.subject)
         key = request.public_key()
         algorithm = request.signature_algorithm_oid
     except UnsupportedAlgorithm:
         raise CsrError("weak_algorithm", "unknown kind of key", clause="RFC 2986 4.1") from None
-    except (DerError, ValueError, x509.DuplicateExtension):
+    except (DerError, *UNREADABLE):
         raise CsrError("malformed", "not one PKCS#10 request", clause="RFC 2986 4.2") from None
     if algorithm not in CERTIFICATE_SIGNATURE_OIDS:
         raise CsrError("weak_algorithm", "the request's signature algorithm is not accepted", clause="RFC 2986 4.2")

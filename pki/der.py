@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from cryptography.hazmat import asn1
 
-from pki.errors import DerError
+from pki.errors import UNREADABLE, DerError
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def decode(cls: type[T], data: bytes, *, limit: int = LIMIT) -> T:
         raise DerError("too_big", f"{len(data)} bytes, at most {limit}", clause="KWBP global rule 7")
     try:
         value = asn1.decode_der(cls, data)
-    except ValueError:
+    except UNREADABLE:
         raise DerError("malformed", f"not a {getattr(cls, '__name__', cls)} in DER", clause=_CLAUSE) from None
     if asn1.encode_der(value) != data:
         raise DerError("not_canonical", "the value has another DER encoding", clause=_CLAUSE)

@@ -13,6 +13,24 @@ bytes that were refused.
 
 from __future__ import annotations
 
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the parsers of `cryptography` raise over bytes that they cannot read, some of it long after loading.
+
+Every single-bit flip of certificates, CRLs, requests and messages was tried to find the members of this list.
+"""
+
 
 class PkiError(Exception):
     """Base of every refusal of this package."""

@@ -17,7 +17,7 @@ from cryptography.hazmat import asn1
 from pki import oids
 from pki.algorithms import SEALING_IDENTIFIERS, SealingSuite
 from pki.der import decode, encode, numeric_string, numeric_text, sha256, tlv
-from pki.errors import CertificateError, DerError
+from pki.errors import UNREADABLE, CertificateError, DerError
 
 _SEQUENCE: Final = 0x30
 _LIMIT: Final = 4096
@@ -27,7 +27,7 @@ def extensions_of(certificate: x509.Certificate | x509.CertificateRevocationList
     """Read the extensions; CertificateError `bad_extension` if one is malformed or appears twice (RFC 5280 4.2)."""
     try:
         return certificate.extensions
-    except (ValueError, x509.DuplicateExtension):
+    except UNREADABLE:
         raise CertificateError("bad_extension", "malformed or repeated extension", clause="RFC 5280 4.2") from None
 
 

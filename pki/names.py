@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from pki.der import decode
 from pki.errors import CertificateError
+from pki.extensions import extensions_of
 
 _IDENTITY: Final = re.compile(r"urn:kwbp:(service|merchant|officer|gateway):([A-Za-z0-9][A-Za-z0-9._-]{0,63})")
 
@@ -57,11 +58,12 @@ def parse_identity(uri: str) -> tuple[str, str] | None:
 
 
 def identity_uris(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the URIs of subjectAltName, in order; empty without the extension (RFC 5280 4.2.1.6)."""
+    """Return the URIs of subjectAltName, in order; empty without the extension (RFC 5280 4.2.1.6).
+
+    CertificateError `bad_extension` if an extension cannot be read.
+    """
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = extensions_of(certificate).get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ()
-    except ValueError:
-        raise CertificateError("bad_extension", "unreadable extensions", clause="RFC 5280 4.2") from None
     return tuple(names.get_values_for_type(x509.UniformResourceIdentifier))

@@ -17,14 +17,16 @@ from functools import cached_property, lru_cache
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.algorithms import CERTIFICATE_SIGNATURE_OIDS
 from pki.crl import CrlSet, verify_crl
-from pki.errors import CertificateError, PathError
+from pki.errors import UNREADABLE, CertificateError, DerError, PathError
 from pki.extensions import authority_key_id, extensions_of, subject_key_id
 from pki.keys import screen_public_key
 from pki.roles import PROFILES, Role, role_of
+from pki.signed import check_octets
 
 MAX_DEPTH: Final = 5  # leaf, issuing CA, geopolitical CA, brand, root
 MAX_EXTRA: Final = 8
@@ -78,13 +80,14 @@ class _Known:
         extensions = extensions_of(certificate)
         self.certificate: Final = certificate
         try:
+            check_octets(certificate.public_bytes(Encoding.DER))
             self.issuer: Final = certificate.issuer.public_bytes()
             self.subject: Final = certificate.subject.public_bytes()
             self.serial: Final = certificate.serial_number
             self.not_before: Final = certificate.not_valid_before_utc
             self.not_after: Final = certificate.not_valid_after_utc
-        except ValueError:
-            raise CertificateError("bad_certificate", "unreadable name or validity", clause="RFC 5280 4.1.2") from None
+        except (DerError, *UNREADABLE):
+            raise CertificateError("bad_certificate", "unreadable name or signature", clause="RFC 5280 4.1") from None
         self.authority_key_id: Final = authority_key_id(extensions)
         self.subject_key_id: Final = subject_key_id(extensions)
         self.basic_constraints: Final = next(
@@ -106,7 +109,7 @@ class _Known:
             raise CertificateError("weak_algorithm", "certificate signature algorithm is not accepted", clause=_CLAUSE)
         try:
             key = certificate.public_key()
-        except (UnsupportedAlgorithm, ValueError):
+        except UNREADABLE:
             raise CertificateError("weak_algorithm", "unknown kind of key", clause=_CLAUSE) from None
         screen_public_key(key)
         return role_of(certificate)
@@ -126,7 +129,7 @@ _known = lru_cache(maxsize=4096)(_Known)
 def _is_signed(certificate: _Known, issuer: _Known) -> bool:
     try:
         certificate.certificate.verify_directly_issued_by(issuer.certificate)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+    except (InvalidSignature, *UNREADABLE):
         return False
     return True
 

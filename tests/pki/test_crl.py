@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.crl import CrlSet, IndexedCrl, verify_crl
 from pki.errors import CertificateError, PathError
-from tests.support.der_surgery import Node, parse, resigned
+from tests.support.der_surgery import Node, parse, resigned, with_unused_bit
 from tests.support.pki_factory import DAY, NOW, Authority, PkiFactory, key_usage, p256, role_extensions
 
 
@@ -138,6 +138,26 @@ def test_a_crl_with_unreadable_extensions_is_refused(mca: Authority) -> None:
     assert error.value.reason == "bad_extension"
 
 
+def test_a_signature_that_is_not_whole_octets_is_refused(mca: Authority) -> None:
+    """The library verifies it all the same: two files, one CRL."""
+    der = with_unused_bit(lambda: mca.crl(NOW).public_bytes(Encoding.DER))
+    crl = x509.load_der_x509_crl(der)
+    assert crl.is_signature_valid(mca.credential.key.public_key())
+    with pytest.raises(CertificateError) as error:
+        IndexedCrl(crl)
+    assert error.value.reason == "bad_crl"
+
+
+def test_an_entry_that_cannot_be_read_spoils_the_list(mca: Authority) -> None:
+    mca.revoked[4711] = NOW
+    tree = parse(mca.crl(NOW).public_bytes(Encoding.DER))
+    reason = parse(bytes.fromhex("300c300a0603551d15040302010a"))  # CRLReason as INTEGER, not ENUMERATED
+    tree.at(0, 5, 0).children.append(reason)
+    with pytest.raises(PathError) as error:
+        _ = IndexedCrl(crl_from(tree, mca)).revoked
+    assert error.value.reason == "bad_extension"
+
+
 def test_revoked_serials_carry_their_dates(mca: Authority) -> None:
     mca.revoked[4711] = NOW - DAY
     reason = x509.CRLReason(x509.ReasonFlags.key_compromise)
@@ -161,6 +181,7 @@ class TestCrlSet:
         assert len(found) == 6
         for authority, crl in zip(pki.authorities, crls, strict=True):
             assert found.of(authority.certificate) == crl
+        assert list(found) == list(crls)
 
     def test_a_ca_without_list_has_none(self, pki: PkiFactory, mca: Authority) -> None:
         assert CrlSet().of(mca.certificate) is None

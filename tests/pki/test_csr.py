@@ -14,7 +14,7 @@ from pki.csr import LIMIT, parse_csr
 from pki.errors import CsrError
 from pki.keys import spki_sha256
 from pki.names import name
-from tests.support.der_surgery import indefinite, long_length, parse
+from tests.support.der_surgery import indefinite, long_length, parse, with_unused_bit
 from tests.support.judges import certtool, openssl
 from tests.support.pki_factory import p256, rsa_key
 
@@ -74,7 +74,7 @@ def test_a_request_of_certtool_is_read(tmp_path: Path) -> None:
         ("two PEM blocks of different kinds", PEM + b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"),
         ("another PEM label", PEM.replace(b"CERTIFICATE REQUEST", b"CERTIFICATE")),
         ("labels that differ", PEM.replace(b"BEGIN CERTIFICATE", b"BEGIN NEW CERTIFICATE")),
-        ("PEM with bad padding", PEM.replace(b"\n-----END", b"=\n-----END")),
+        ("PEM without its padding", b"-----BEGIN CERTIFICATE REQUEST-----\nMAA\n-----END CERTIFICATE REQUEST-----\n"),
         ("PEM of something else", b"-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n"),
     ],
 )
@@ -135,3 +135,10 @@ def test_a_key_that_is_no_point_of_its_curve_is_refused() -> None:
     point = tree.at(0, 2, 1)
     point.content = point.content[:-1] + bytes((point.content[-1] ^ 1,))
     assert refused(tree.encode()) == "malformed"
+
+
+def test_a_signature_that_is_not_whole_octets_is_refused() -> None:
+    """The same request, respelt: the last bit of its signature is zero and is said to be unused."""
+    assert (
+        refused(with_unused_bit(lambda: BUILDER.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER))) == "malformed"
+    )

@@ -553,6 +553,14 @@ def test_the_operating_table_leaves_an_honest_object_honest(pki: PkiFactory, mer
     assert openssl_verifies(table.tree.encode(), world)
 
 
+def test_an_ess_cert_id_may_leave_issuer_and_serial_to_sid(pki: PkiFactory, merchant: Credential) -> None:
+    """RFC 5035 4: issuerSerial is optional; the hash binds the certificate."""
+    table = Twin(pki, merchant)
+    del table.ess_cert_id.children[1]
+    table.sign_again()
+    assert judge(table.tree.encode()).signer == merchant.certificate
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_we_refuse(name: str, pki: PkiFactory, merchant: Credential) -> None:
     with pytest.raises(CmsError) as refused:

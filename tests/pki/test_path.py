@@ -18,7 +18,7 @@ from pki.errors import PathError
 from pki.names import name
 from pki.path import MAX_EXTRA, Trust, validate_path
 from pki.roles import Role
-from tests.support.der_surgery import Node, parse, resigned
+from tests.support.der_surgery import Node, parse, resigned, with_unused_bit
 from tests.support.judges import attime, openssl_accepts
 from tests.support.pki_factory import (
     DAY,
@@ -395,6 +395,12 @@ class TestCertificates:
         tree = parse(leaf.der)
         tree.at(0, 1).content = b"\x00"
         assert refused(resign(leaf, tree, pki.merchant_ca), trust) == "bad_certificate"
+
+    def test_a_signature_that_is_not_whole_octets_is_refused(self, pki: PkiFactory, trust: Trust) -> None:
+        leaf = pki.merchant()
+        twin = x509.load_der_x509_certificate(with_unused_bit(lambda: pki.merchant(key=leaf.key).der))
+        twin.verify_directly_issued_by(pki.merchant_ca.certificate)
+        assert refused(replace(leaf, certificate=twin), trust) == "bad_certificate"
 
     def test_an_unreadable_name_is_refused(self, pki: PkiFactory, trust: Trust) -> None:
         leaf = pki.merchant()

@@ -10,6 +10,7 @@ the end write the encodings that BER allows and DER forbids.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import hashes
@@ -97,3 +98,13 @@ def resigned(tree: Node, key: object) -> bytes:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     tree.at(2).content = b"\x00" + key.sign(tree.at(0).encode(), ec.ECDSA(hashes.SHA256()))
     return tree.encode()
+
+
+def with_unused_bit(make: Callable[[], bytes]) -> bytes:
+    """Make signed objects until a signature ends with a zero bit, and declare that bit unused."""
+    while True:
+        tree = parse(make())
+        signature = tree.at(2)
+        if not signature.content[-1] & 1:
+            signature.content = b"\x01" + signature.content[1:]
+            return tree.encode()
