@@ -81,6 +81,7 @@ class OrderDocument(BaseModel):
     reversal_reason: str | None
     reversal_attempts: int
     reversal_rc: str | None
+    late_rc: str | None = Field(description="DE 39 of an answer that came too late to count")
     answer: str | None = Field(description="KwbpMessage with the AuthRes or Error that was given")
     auth_ack: str | None = Field(description="SignedData of the merchant's AuthAck")
 
@@ -205,6 +206,7 @@ def _order_document(order: Order) -> OrderDocument:
         reversal_reason=order.reversal_reason,
         reversal_attempts=order.reversal_attempts,
         reversal_rc=order.reversal_rc,
+        late_rc=order.late_rc,
         answer=None if order.answer is None else _base64(order.answer),
         auth_ack=None if order.auth_ack is None else _base64(order.auth_ack),
     )

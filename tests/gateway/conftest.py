@@ -17,6 +17,7 @@ from gateway.order import NewOrder, OrderKey
 from gateway.store import OrderStore
 from shetab.framing import Framing
 from shetab.message import Message
+from tests.support.payment_site import Buyer, Shop, Site
 from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, SoftwareMac
 
 T = TypeVar("T")
@@ -132,3 +133,42 @@ async def line(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+# --- real parts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Token, HSM service, repository and switch, for all tests of this package."""
+    with Site.running(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def gateway(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway with its own order book for the tests of one module; its URL."""
+    with site.gateway(site.gateway_home(tmp_path_factory.mktemp("gateway") / "home")) as url:
+        yield url
+
+
+@pytest.fixture
+def shop(site: Site, gateway: str) -> Shop:
+    """A merchant of the test's own, registered at the gateway."""
+    shop = site.new_shop()
+    site.register(gateway, shop)
+    return shop
+
+
+@pytest.fixture
+def buyer(site: Site) -> Buyer:
+    """A customer with 10,000,000 rial and a card."""
+    return site.buyer()
+
+
+@pytest.fixture(autouse=True)
+def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test inherits the faults of another."""
+    yield
+    if "site" in request.fixturenames:
+        request.getfixturevalue("site").switch.admin.clear_faults()

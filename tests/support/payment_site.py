@@ -138,11 +138,26 @@ class Shop:
     def identity(self) -> MerchantIdentity:
         return MerchantIdentity.of(self.credential.certificate)
 
+    def collect(self, url: str, purchase: Purchase) -> bytes:
+        """Send the AuthReq; the answer, which must be a protocol message."""
+        return self._exchanged(self.post(url, "/v1/auth", purchase.message))
+
+    def acknowledge(self, url: str, ack: bytes) -> bytes:
+        """Send an AuthAck; the Error that came back, or nothing."""
+        response = self.post(url, "/v1/ack", ack)
+        return b"" if response.status_code == 204 else self._exchanged(response)
+
+    def _exchanged(self, response: httpx.Response) -> bytes:
+        assert response.status_code == 200, (response.status_code, response.text)
+        assert response.headers["content-type"] == MEDIA_TYPE
+        return response.content
+
     def post(self, url: str, path: str, body: bytes, *, tls: TlsFiles | None = None) -> httpx.Response:
         with http_client(tls or self.tls, url) as client:
             return client.post(path, content=body, headers={"content-type": MEDIA_TYPE})
 
-    def order_state(self, url: str, xid: bytes) -> dict[str, Any]:
+    def order(self, url: str, xid: bytes) -> dict[str, Any]:
+        """What the gateway says of an order."""
         with http_client(self.tls, url) as client:
             found: dict[str, Any] = raise_problem(client.get(f"/v1/orders/{xid.hex()}")).json()
         return found
@@ -250,6 +265,10 @@ class Site:
                 self.tls(f"merchant-{merchant_id}", identity_uri("merchant", merchant_id)),
             )
         return self._shops[merchant_id]
+
+    def new_shop(self) -> Shop:
+        """A merchant that nobody knows yet."""
+        return self.shop(f"SHOP-{len(self._shops) + 1}")
 
     def register(self, url: str, shop: Shop, **changes: Any) -> None:
         """Tell a gateway of a merchant, as its operator."""
