@@ -1,6 +1,6 @@
 """The `kwbp` command: the one place that puts the packages together.
 
-A command's module is imported only when it is called: a script of many commands should not pay for all of them each time.
+A command module is imported only when it is called: a script of many commands should not pay for all of them each time.
 """
 
 from __future__ import annotations

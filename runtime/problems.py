@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from fastapi.exceptions import RequestValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from fastapi.exceptions import RequestValidationError
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:kwbp:problem:"
@@ -87,6 +89,9 @@ class Problem(Exception):
 
 def install(app: Starlette) -> None:
     """Make `app` answer every error as problem details."""
+    # Imported here: clients use this module too, and FastAPI takes half a second to load.
+    from fastapi.exceptions import RequestValidationError
+
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
@@ -99,7 +104,7 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 
 
 async def _on_validation(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    error = cast("RequestValidationError", error)
     faults = [
         {"field": ".".join(str(part) for part in fault["loc"]), "rule": fault["type"]} for fault in error.errors()
     ]
