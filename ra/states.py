@@ -11,7 +11,7 @@
 | VETTING, AWAITING        | return    | RETURNED, REJECTED                               | system: a rule broke |
 | APPROVED                 | return    | VETTING, AWAITING, RETURNED, REJECTED            | system: a rule broke |
 | APPROVED                 | issue     | ISSUING                                          | system               |
-| ISSUING                  | fail      | APPROVED                                         | system: the CA did not |
+| ISSUING                  | fail      | APPROVED                                         | system: the CA refused |
 | ISSUING                  | store     | ISSUED                                           | system               |
 | open states              | withdraw  | WITHDRAWN                                        | who opened it        |
 | open states              | expire    | EXPIRED                                          | clock                |

@@ -8,6 +8,7 @@ interrupted is finished by `resume`: the CA gives the same certificates for the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ Sign = Callable[[x509.ObjectIdentifier, bytes], bytes]
 
 _NONCE: Final = 32  # bytes
 _ID: Final = 16  # bytes: an anonymous applicant's application is reached by its id alone
+_NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
 _log: Final = get_logger("ra.workflow")
 
 
@@ -248,13 +250,17 @@ class Workflow:
         """End the applications whose time is over; returns how many."""
         overdue = self.store.overdue(self.now, OPEN)
         for application in overdue:
-            self._expire(application)
+            with contextlib.suppress(ConflictError):  # somebody was faster; the next round looks again
+                self._expire(application)
         return len(overdue)
 
     def resume(self) -> int:
-        """Finish what was interrupted on the way to the CA; returns how many cases were certified."""
+        """Finish what was interrupted on the way to the CA; returns how many cases were certified.
+
+        A case that the CA refused stays approved, with the reason on file, until somebody asks again (`issue`).
+        """
         self._record.catch_up()
-        waiting = self.store.applications(states={State.APPROVED, State.ISSUING}, limit=10_000)
+        waiting = self.store.applications(states={State.ISSUING}, limit=10_000)
         return sum(self._finish(application).state is State.ISSUED for application in waiting)
 
     # reading
@@ -463,6 +469,8 @@ class Workflow:
             issued = check_answer(self.authority.issue(dossier), dossier, trust=self.trust(self.now), now=self.now)
         except (Problem, UnfitAnswerError) as error:
             _log.warning("not-issued", application=application.id, reason=str(error))
+            if isinstance(error, Problem) and error.status >= _NOT_NOW:
+                return application  # the CA may have done it: `resume` asks again, for the same certificates
             passage = Passage(Action.FAIL, State.APPROVED, {"reason": str(error)})
             return self._pass(application, SYSTEM, passage, Change(values={"trouble": str(error)}))
         detail = {str(issue.purpose): f"{issue.issuer}/{issue.serial}" for issue in issued}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from audit import read
+from cps.model import load_pack
 from cps.rules import Rule
 from pki.extensions import AccountBinding, MerchantData, OfficerData
 from pki.keys import spki_sha256
@@ -23,8 +26,9 @@ from ra.errors import (
 from ra.states import State
 from ra.submission import Submission
 from ra.workflow import NewEvidence
-from tests.support.cps_cases import DAY, MINUTE, Office, csr
-from tests.support.pki_factory import PkiFactory, p256
+from tests.cps.test_model import TEXT
+from tests.support.cps_cases import MINUTE, Office, csr
+from tests.support.pki_factory import Credential, p256
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld, merchant_subject, officer
 
 
@@ -123,9 +127,8 @@ def test_an_officer_is_appointed_by_two_security_officers_and_can_then_decide(wo
     (issued,) = world.store.certificates(application.id)
     certificate = x509.load_der_x509_certificate(issued.der)
     assert OfficerData.from_certificate(certificate) == OfficerData("officer-9", "RA", ("vetting_officer",))
-    appointed = office.vetter.__class__(
-        certificate, key, tuple(map(x509.load_der_x509_certificate, issued.chain)), world.now
-    )
+    chain = tuple(map(x509.load_der_x509_certificate, issued.chain))
+    appointed = Credential(certificate, key, chain, world.now)
     merchant = world.open_merchant()
     world.clock.forward(MINUTE)
     assert world.decide(merchant.id, "vet", appointed).state is State.AWAITING_APPROVAL
@@ -172,10 +175,7 @@ def test_an_expired_decision_is_refused(world: RaWorld) -> None:
     assert refused(error) == (Rule.DEC_EXPIRED, "CPS 4.2.2")
 
 
-def test_the_decision_of_a_revoked_officer_is_refused(tmp_path: object, fresh_office: Office) -> None:
-    from pathlib import Path
-
-    assert isinstance(tmp_path, Path)
+def test_the_decision_of_a_revoked_officer_is_refused(tmp_path: Path, fresh_office: Office) -> None:
     world = RaWorld(tmp_path, fresh_office)
     application = world.open_merchant()
     fresh_office.pki.revoke(fresh_office.vetter)
@@ -187,8 +187,6 @@ def test_the_decision_of_a_revoked_officer_is_refused(tmp_path: object, fresh_of
 
 
 def test_a_refused_decision_leaves_the_case_as_it_was_but_not_the_journal(world: RaWorld) -> None:
-    from audit import read
-
     application = world.open_merchant()
     with pytest.raises(RefusedError):
         world.decide(application.id, "vet", world.office.approver)
@@ -450,10 +448,7 @@ def test_a_withdrawn_application_stays_withdrawn(world: RaWorld) -> None:
         world.workflow.withdraw(OPERATOR, application.id, "")
 
 
-def test_a_case_made_under_a_superseded_statement_is_sent_back(world: RaWorld, tmp_path: object) -> None:
-    from cps.model import load_pack
-    from tests.cps.test_model import TEXT
-
+def test_a_case_made_under_a_superseded_statement_is_sent_back(world: RaWorld) -> None:
     application = world.open_merchant()
     newer = load_pack(TEXT.replace("version: 1.0.0", "version: 1.0.1"))
     world.workflow.pack = newer  # type: ignore[misc]  # a restart with another pack, without the restart
@@ -463,6 +458,3 @@ def test_a_case_made_under_a_superseded_statement_is_sent_back(world: RaWorld, t
     assert world.store.application(application.id).state is State.RETURNED
     amended = Submission(merchant_subject(), {"signing": csr(p256())})
     assert world.workflow.amend(OPERATOR, application.id, amended).state is State.VETTING
-
-
-__all__ = ["DAY", "PkiFactory"]

@@ -1,0 +1,219 @@
+"""From an approved case to its certificates, also when the CA is away, refuses, errs, or the RA dies on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ca.client import CertificateAnswer, RevocationAnswer, StoryAnswer
+from cps.dossier import Dossier
+from ra.authority import CertificateAuthority
+from ra.errors import RefusedError, WrongStateError
+from ra.states import State
+from ra.store import Application, RevocationRecord
+from runtime.problems import Problem
+from tests.support.cps_cases import DAY, Office
+from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld
+
+Answers = dict[str, CertificateAnswer]
+
+
+class Between:
+    """The CA, with `on_issue` between: it gets the real issuing function and may do what it likes."""
+
+    def __init__(self, ca: CertificateAuthority) -> None:
+        self.ca = ca
+        self.on_issue: Callable[[Callable[[Dossier], Answers], Dossier], Answers] = lambda issue, dossier: issue(
+            dossier
+        )
+
+    def issue(self, dossier: Dossier) -> Answers:
+        return self.on_issue(self.ca.issue, dossier)
+
+    def revoke(self, order: bytes) -> RevocationAnswer:
+        return self.ca.revoke(order)
+
+    def look_up(self, issuer: str, serial: str) -> StoryAnswer:
+        return self.ca.look_up(issuer, serial)
+
+    def search(self, *, serial: str | None = None) -> tuple[CertificateAnswer, ...]:
+        return self.ca.search(serial=serial)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def away(_issue: object, _dossier: Dossier) -> Answers:
+    raise Problem(503, "ca-unreachable", "the certificate authority does not answer")
+
+
+def done_but_away(issue: Callable[[Dossier], Answers], dossier: Dossier) -> Answers:
+    issue(dossier)
+    raise Problem(503, "ca-unreachable", "the certificate authority does not answer")
+
+
+def refusing(_issue: object, _dossier: Dossier) -> Answers:
+    raise Problem(409, "key-refused", "this key is certified already", clause="CPS 6.1.1")
+
+
+def killed_after(issue: Callable[[Dossier], Answers], dossier: Dossier) -> Answers:
+    issue(dossier)
+    raise Killed
+
+
+class World(RaWorld):
+    """An RA world whose CA can be interfered with."""
+
+    def __init__(self, folder: Path, office: Office) -> None:
+        self.between: Between
+        super().__init__(folder, office, authority=self._interpose)
+
+    def _interpose(self, ca: CertificateAuthority) -> CertificateAuthority:
+        self.between = Between(ca)
+        return self.between
+
+    def last_decision(self) -> Application:
+        """A merchant but for the last decision; then that."""
+        application = self.open_merchant()
+        self.decide(application.id, "vet", self.office.vetter)
+        return self.decide(application.id, "approve", self.office.approver)
+
+    def issued_by_the_ca(self) -> int:
+        """How many certificates for merchants the CA has on record."""
+        return len(self.ca.authority.store.search(identity="urn:kwbp:merchant:M-1"))
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, office: Office) -> World:
+    return World(tmp_path, office)
+
+
+@pytest.mark.parametrize("fault", [away, done_but_away])
+def test_a_ca_that_is_away_is_asked_again(faulty: World, fault: Callable[..., Answers]) -> None:
+    faulty.between.on_issue = fault
+    application = faulty.last_decision()
+    assert application.state is State.ISSUING
+    assert faulty.workflow.resume() == 0
+    faulty.between.on_issue = lambda issue, dossier: issue(dossier)
+    assert faulty.workflow.resume() == 1
+    assert faulty.store.application(application.id).state is State.ISSUED
+    assert faulty.issued_by_the_ca() == 1
+    assert faulty.workflow.resume() == 0
+
+
+def test_what_a_killed_registration_authority_left_is_finished_by_the_next(
+    faulty: World, tmp_path: Path, office: Office
+) -> None:
+    faulty.between.on_issue = killed_after
+    with pytest.raises(Killed):
+        faulty.last_decision()
+    faulty.close()
+    restarted = World(tmp_path, office)
+    assert restarted.workflow.resume() == 1
+    (application,) = restarted.store.applications()
+    assert application.state is State.ISSUED
+    (mine,) = restarted.store.certificates(application.id)
+    (theirs,) = restarted.ca.authority.store.search(identity="urn:kwbp:merchant:M-1")
+    assert mine.der == theirs.der
+    restarted.close()
+
+
+def test_a_refusal_of_the_ca_is_on_file_until_somebody_asks_again(faulty: World) -> None:
+    faulty.between.on_issue = refusing
+    application = faulty.last_decision()
+    assert (application.state, application.trouble) == (
+        State.APPROVED,
+        "this key is certified already (CPS 6.1.1)",
+    )
+    assert faulty.workflow.resume() == 0
+    faulty.between.on_issue = lambda issue, dossier: issue(dossier)
+    application = faulty.workflow.issue(OPERATOR, application.id)
+    assert (application.state, application.trouble) == (State.ISSUED, None)
+    with pytest.raises(WrongStateError):
+        faulty.workflow.issue(OPERATOR, application.id)
+
+
+def test_asking_again_also_finishes_what_was_interrupted(faulty: World) -> None:
+    faulty.between.on_issue = away
+    application = faulty.last_decision()
+    faulty.between.on_issue = lambda issue, dossier: issue(dossier)
+    assert faulty.workflow.issue(OPERATOR, application.id).state is State.ISSUED
+
+
+def test_a_case_that_is_approved_no_longer_goes_back(faulty: World) -> None:
+    faulty.between.on_issue = refusing
+    application = faulty.last_decision()
+    faulty.clock.forward(6 * DAY)
+    faulty.trust_source = lambda: faulty.office.pki.trust(faulty.now)
+    application = faulty.workflow.issue(OPERATOR, application.id)
+    assert application.state is State.VETTING
+    assert "DEC-EXPIRED" in (application.trouble or "")
+
+
+def test_a_key_reported_compromised_after_approval_ends_the_case(faulty: World) -> None:
+    faulty.between.on_issue = refusing
+    application = faulty.last_decision()
+    revision = faulty.store.revision(application)
+    assert revision is not None
+    office = faulty.office
+    order = office.revocation(office.vetter_2.certificate, office.vetter)
+    record = RevocationRecord("merchant-ca", "1", "keyCompromise", order, "officer-1", "service:operator", faulty.now)
+    faulty.store.add_revocation(record, denylisted=revision.csrs[0].spki_sha256)
+    assert faulty.workflow.issue(OPERATOR, application.id).state is State.REJECTED
+
+
+def _without_answer(_issue: object, _dossier: Dossier) -> Answers:
+    return {}
+
+
+def _for_another_key(issue: Callable[[Dossier], Answers], dossier: Dossier) -> Answers:
+    (answer,) = issue(dossier).values()
+    return {"signing": answer.model_copy(update={"certificate": answer.chain[0]})}
+
+
+def _of_another_hierarchy(issue: Callable[[Dossier], Answers], dossier: Dossier) -> Answers:
+    (answer,) = issue(dossier).values()
+    broken = bytearray(answer.certificate)
+    broken[-1] ^= 1
+    return {"signing": answer.model_copy(update={"certificate": bytes(broken)})}
+
+
+@pytest.mark.parametrize(
+    ("fault", "trouble"),
+    [
+        (_without_answer, "no certificate for the signing key"),
+        (_for_another_key, "another key than the signing key"),
+        (_of_another_hierarchy, "the signing certificate is not valid: bad_signature"),
+    ],
+)
+def test_certificates_that_do_not_fit_the_case_are_not_taken(
+    faulty: World, fault: Callable[..., Answers], trouble: str
+) -> None:
+    faulty.between.on_issue = fault
+    application = faulty.last_decision()
+    assert application.state is State.APPROVED
+    assert trouble in (application.trouble or "")
+    assert faulty.store.certificates(application.id) == []
+
+
+def test_the_systems_step_waits_while_its_key_is_away(tmp_path: Path, office: Office) -> None:
+    def no_token(_content_type: object, _content: bytes) -> bytes:
+        raise Problem(503, "token-away", "the token does not answer")
+
+    world = RaWorld(tmp_path, office, sign=no_token)
+    assert world.open_cardholder().state is State.VETTING
+    world.close()
+
+
+def test_a_system_key_that_is_not_the_registration_authoritys_decides_nothing(tmp_path: Path, office: Office) -> None:
+    impostor = office.pki.service("gateway")
+    world = RaWorld(tmp_path, office, sign=lambda content_type, content: impostor.sign(content_type, content))
+    with pytest.raises(RefusedError, match="decided by system"):
+        world.open_cardholder()
+    (application,) = world.store.applications()
+    assert application.state is State.VETTING
+    assert application.opened_by == ANONYMOUS.name
+    world.close()
