@@ -35,6 +35,8 @@ BIN: Final = re.compile(r"[0-9]{6,8}")
 """Issuer identification number of a card, ISO/IEC 7812-1."""
 ACQUIRER: Final = re.compile(r"[0-9]{6,8}")
 """Acquiring institution (DE 32), as in merchantData and gatewayData."""
+SKU: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Article number: for machines; people read the name beside it."""
 LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Z]{2})?")
 RESPONSE_CODE: Final = re.compile(r"[0-9A-Z]{2,3}")
 """DE 39: two characters (1987), three digits (1993)."""

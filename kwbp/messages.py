@@ -44,7 +44,7 @@ class BasketLine(Structure):
     quantity: int
 
     def validate(self) -> None:
-        fields.check_text("sku", self.sku, longest=64)
+        fields.check_pattern("sku", self.sku, fields.SKU)
         if not 1 <= self.quantity <= 1_000_000:
             raise fields.refuse("quantity", "must be 1 to 1000000")
 
@@ -132,7 +132,7 @@ class OrderLine(Structure):
     amount: int
 
     def validate(self) -> None:
-        fields.check_text("sku", self.sku, longest=64)
+        fields.check_pattern("sku", self.sku, fields.SKU)
         fields.check_text("name", self.name, longest=200)
         if not 1 <= self.quantity <= 1_000_000:
             raise fields.refuse("quantity", "must be 1 to 1000000")

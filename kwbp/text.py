@@ -7,9 +7,10 @@ Rules for every UTF8String of the protocol that is shown to people:
   NON-JOINER between two letters, which Persian spelling needs;
 - no characters that are letters by name and blank to the eye (Hangul fillers, variation selectors…);
 - no space but U+0020, none at either end of a line, no two in a row;
-- digits are ASCII: `۱۰` and `10` would be two texts for one price. A program that shows the text may well print Persian
-  digits;
-- Persian letters where Persian and Arabic have look-alikes: ی and ک (U+06CC, U+06A9), not ي, ى and ك;
+- digits are ASCII: `۱۰` and `10` would be two texts for one price, and `10²` is a price that a person may misread. A
+  program that shows the text may well print Persian digits;
+- Persian letters where Persian and Arabic have look-alikes: ی and ک (U+06CC, U+06A9), not ي, ى and ك; no letters of the
+  presentation forms, which look like the ordinary ones; the rial sign ﷼ is no such letter;
 - a line holds at most four combining marks in a row, so that no mark reaches into the line above.
 """
 
@@ -64,14 +65,18 @@ def _line_fault(line: str) -> str | None:
             return "letter that shows nothing"
         elif category == "Zs" and character != " ":
             return "space other than U+0020"
-        elif category == "Nd" and not character.isascii():
+        elif character.isdigit() and not character.isascii():
             return "digit other than 0-9"
-        elif character in _ARABIC_LOOKALIKES:
+        elif character in _ARABIC_LOOKALIKES or _is_presentation_form(character):
             return "Arabic letter where Persian has its own"
         combining = combining + 1 if category in ("Mn", "Me") else 0
         if combining > _MAX_COMBINING:
             return "too many combining marks"
     return None
+
+
+def _is_presentation_form(character: str) -> bool:
+    return "\ufb50" <= character <= "\ufdfb" or "\ufe70" <= character <= "\ufefc"
 
 
 def _between_letters(line: str, position: int) -> bool:

@@ -23,6 +23,7 @@ from kwbp.messages import InvoiceMessage, PIData, PISealed, PReq
 from kwbp.wrapper import wrap
 from pki import der
 from pki.cms_enveloped import SealingSuite, seal
+from pki.cms_signed import assemble_signed_data, build_signed_attributes, sign_signed_attributes
 from pki.oids import (
     CT_AUTH_ACK,
     CT_AUTH_REQ,
@@ -56,6 +57,13 @@ def signed(
 ) -> bytes:
     """SignedData over `body` as it is, in form or not."""
     return credential.sign(content_type, der.encode(body), signing_time=signing_time)
+
+
+def forged(content_type: x509.ObjectIdentifier, content: bytes, *, named: Credential, signed_by: Credential) -> bytes:
+    """SignedData that names one party's certificate and is signed with the key of another."""
+    attributes = build_signed_attributes(content_type, content, signer=named.certificate, signing_time=named.now)
+    signature = sign_signed_attributes(attributes, signed_by.key)
+    return assemble_signed_data(content_type, content, attributes, signature, signer=named.certificate, chain=())
 
 
 def asked(

@@ -11,7 +11,7 @@ import pytest
 
 from kwbp.commitment import commitment_cn, pan_secret, trans_stain
 from kwbp.errors import CommitmentError
-from shetab.types import Expiry, Pan
+from shetab.types import Expiry, Pan, luhn_check_digit
 from tests.kwbp.world import BIN, EXPIRY, PAN, Purchase
 from tests.support.judges import openssl
 
@@ -75,8 +75,6 @@ def test_error_does_not_show_the_secret() -> None:
 
 def _guesses() -> list[str]:
     """Card numbers of the BIN, the right one among them: what somebody who knows the bank would try."""
-    from shetab.types import luhn_check_digit
-
     generator = random.Random(7)
     payloads = [f"{BIN}{generator.randrange(10**9):09d}" for _ in range(300)] + [PAN[:-1]]
     return [payload + luhn_check_digit(payload) for payload in payloads]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +13,9 @@ from kwbp.gateway import EnrolledMerchant, GatewayIdentity, VerifiedOrder
 from kwbp.money import Money
 from kwbp.wrapper import unwrap
 from pki.algorithms import SealingSuite
-from pki.oids import CT_AUTH_REQ
+from pki.oids import CT_AUTH_REQ, CT_DUAL_SIGNATURE, CT_INVOICE
 from pki.path import Trust
-from tests.kwbp.forge import changed, named_gateway, refused, requested, resealed, signed
+from tests.kwbp.forge import changed, forged, named_gateway, refused, requested, resealed, signed
 from tests.kwbp.world import TOTAL, Purchase, World, site
 from tests.support.pki_factory import Credential, PkiFactory, rsa_key
 
@@ -123,14 +122,9 @@ def test_g4_crl_that_is_missing_or_old(world: World, purchase: Purchase) -> None
 
 
 def test_g4_request_signed_by_another_key(world: World, purchase: Purchase) -> None:
-    from pki.cms_signed import assemble_signed_data, build_signed_attributes, sign_signed_attributes
-
-    content, certificate = purchase.auth_req.content, world.shop.certificate
-    attributes = build_signed_attributes(CT_AUTH_REQ, content, signer=certificate, signing_time=world.now)
-    signature = sign_signed_attributes(attributes, world.other_shop.key)
-    forged = assemble_signed_data(CT_AUTH_REQ, content, attributes, signature, signer=certificate, chain=())
+    data = forged(CT_AUTH_REQ, purchase.auth_req.content, named=world.shop, signed_by=world.other_shop)
     with refused(ErrorCode.SIGNATURE_FAILURE, "G4"):
-        world.check_auth_req(purchase.auth_req.message(forged))
+        world.check_auth_req(purchase.auth_req.message(data))
 
 
 def test_g4_merchant_not_allowed_to_sell_online(world: World, purchase: Purchase) -> None:
@@ -169,14 +163,8 @@ def test_g5_merchant_who_forwards_the_order_of_another(world: World, purchase: P
 
 
 def test_g5_invoice_whose_signature_is_broken(world: World, purchase: Purchase) -> None:
-    from pki.cms_signed import assemble_signed_data, build_signed_attributes, sign_signed_attributes
-    from pki.oids import CT_INVOICE
-
-    content, certificate = purchase.invoice.invoice.content, world.shop.certificate
-    attributes = build_signed_attributes(CT_INVOICE, content, signer=certificate, signing_time=world.now)
-    signature = sign_signed_attributes(attributes, world.other_shop.key)
-    forged = assemble_signed_data(CT_INVOICE, content, attributes, signature, signer=certificate, chain=())
-    body = changed(purchase.auth_req.body, {"invoice": forged})
+    invoice = forged(CT_INVOICE, purchase.invoice.invoice.content, named=world.shop, signed_by=world.other_shop)
+    body = changed(purchase.auth_req.body, {"invoice": invoice})
     with refused(ErrorCode.SIGNATURE_FAILURE, "G5"):
         world.check_auth_req(purchase.auth_req.message(signed(world.shop, CT_AUTH_REQ, body)))
 
@@ -244,9 +232,11 @@ def test_revoked_between_invoice_and_request(who: str) -> None:
 
 
 def test_g6_dual_signature_of_another_key(world: World, purchase: Purchase) -> None:
-    stolen_name = replace(world.buyer, key=world.shop.key, certificate=world.shop.certificate)
-    with refused(ErrorCode.ROLE_NOT_ALLOWED, "G6"):
-        world.check_auth_req(requested(world, purchase, buyer=stolen_name))
+    content = purchase.order.dual_signature.content
+    dual = forged(CT_DUAL_SIGNATURE, content, named=world.buyer, signed_by=world.shop)
+    body = changed(purchase.auth_req.body, {"dual_sig": dual})
+    with refused(ErrorCode.SIGNATURE_FAILURE, "G6"):
+        world.check_auth_req(purchase.auth_req.message(signed(world.shop, CT_AUTH_REQ, body)))
 
 
 def test_g6_dual_signature_from_the_future(world: World, purchase: Purchase) -> None:

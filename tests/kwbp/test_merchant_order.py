@@ -14,8 +14,8 @@ from kwbp.merchant import receive_purchase
 from kwbp.money import Money
 from kwbp.wrapper import unwrap
 from pki.algorithms import SealingSuite
-from pki.oids import MT_PREQ
-from tests.kwbp.forge import named_gateway, ordered, refused, resealed
+from pki.oids import CT_DUAL_SIGNATURE, MT_PREQ
+from tests.kwbp.forge import forged, named_gateway, ordered, refused, resealed
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.pki_factory import PkiFactory
 
@@ -84,9 +84,7 @@ def test_m5_expired_card(world: World, purchase: Purchase) -> None:
         world.check_purchase(ordered(world, purchase, signer=expired), purchase.issued)
 
 
-def test_m5_card_revoked_between_invoice_and_order(purchase: Purchase) -> None:
-    from tests.kwbp.world import World
-
+def test_m5_card_revoked_between_invoice_and_order() -> None:
     world = World(PkiFactory())
     purchase = world.purchase()
     world.pki.revoke(world.buyer)
@@ -101,16 +99,10 @@ def test_m5_another_card_than_asked_for_the_invoice(world: World, purchase: Purc
 
 
 def test_m6_signature_of_another_key(world: World, purchase: Purchase) -> None:
-    from pki.cms_signed import assemble_signed_data, build_signed_attributes, sign_signed_attributes
-    from pki.oids import CT_DUAL_SIGNATURE
-
     content = purchase.order.dual_signature.content
-    certificate = world.buyer.certificate
-    attributes = build_signed_attributes(CT_DUAL_SIGNATURE, content, signer=certificate, signing_time=world.now)
-    signature = sign_signed_attributes(attributes, world.shop.key)
-    forged = assemble_signed_data(CT_DUAL_SIGNATURE, content, attributes, signature, signer=certificate, chain=())
+    dual_signed = forged(CT_DUAL_SIGNATURE, content, named=world.buyer, signed_by=world.shop)
     with refused(ErrorCode.SIGNATURE_FAILURE, "M6"):
-        world.check_purchase(ordered(world, purchase, preq={"dual_sig": forged}), purchase.issued)
+        world.check_purchase(ordered(world, purchase, preq={"dual_sig": dual_signed}), purchase.issued)
 
 
 def test_k7_old_order(world: World, purchase: Purchase) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.fields import to_time
-from kwbp.messages import MAX_LINES, AuthResTBS, BasketLine, OrderDetails, OrderLine
+from kwbp.messages import MAX_LINES, AuthResTBS, BasketLine, OrderDetails, OrderLine, PISealed
 from kwbp.money import Money
 from kwbp.structure import decode, encode
 from pki import der
@@ -99,8 +99,6 @@ FORM: dict[str, dict[str, list[Any]]] = {
 
 
 def _body(purchase: Purchase, name: str) -> Any:
-    from kwbp.messages import PISealed
-
     return {
         "request": purchase.request.body,
         "invoice": purchase.invoice.invoice.body,
@@ -146,7 +144,15 @@ def test_quantity_out_of_range(quantity: int) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"sku": ""}, {"sku": "x" * 65}, {"name": ""}, {"name": "Pen" + RLO}, {"unit_price": -1}, {"amount": 10**12}],
+    [
+        {"sku": ""},
+        {"sku": "x" * 65},
+        {"sku": "کتاب"},
+        {"name": ""},
+        {"name": "Pen" + RLO},
+        {"unit_price": -1},
+        {"amount": 10**12},
+    ],
 )
 def test_order_line_out_of_form(changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):

@@ -20,6 +20,7 @@ HONEST = [
     "خانهٔ ما",
     "بَرادَر",
     "日本語",
+    "250000 ﷼",
     "",
 ]
 
@@ -42,6 +43,9 @@ DECEPTIVE = {
     "alef maksura": "موسى",
     "persian digit": "۱۰",
     "arabic digit": "١٠",
+    "superscript digit": "10²",
+    "circled digit": "①",
+    "presentation form": "ﻛﺘﺎب",
     "fullwidth digit": "１０",
     "mathematical digit": "𝟏",
     "not NFC": "cafe\u0301",

@@ -10,6 +10,7 @@ import pytest
 
 from kwbp.codes import ErrorCode, SaleKind
 from kwbp.commitment import trans_stain
+from kwbp.gateway import GatewayIdentity
 from kwbp.messages import PISealed, PReq
 from kwbp.structure import decode, encode
 from kwbp.wallet import build_purchase
@@ -74,8 +75,6 @@ def test_same_order_twice_is_two_different_envelopes_and_hashes(world: World, pu
 def test_strongest_suite_that_the_gateway_names(
     world: World, purchase: Purchase, named: tuple[str, ...], used: SealingSuite
 ) -> None:
-    from kwbp.gateway import GatewayIdentity
-
     gateway = GatewayIdentity.of(world.pki.gateway_encryption("GW-1", suites=named).certificate)
     checked = replace(purchase.checked_invoice, gateway=gateway)
     order = build_purchase(checked, world.card, rrpid=world.rng(20), now=world.now, rng=world.rng)

@@ -9,7 +9,8 @@ import pytest
 
 from kwbp.codes import AuthCode, CompletionCode, ErrorCode, SaleKind
 from kwbp.money import Money
-from tests.kwbp.forge import receipted, refused
+from pki.oids import CT_AUTH_RES
+from tests.kwbp.forge import forged, receipted, refused
 from tests.kwbp.world import TOTAL, Purchase, World, site
 from tests.support.pki_factory import PkiFactory
 
@@ -79,14 +80,16 @@ def test_r4_answer_that_the_merchant_made_up(world: World, purchase: Purchase) -
         world.check_receipt(receipted(world, purchase, gateway=world.shop), purchase.record)
 
 
-def test_r4_answer_signed_with_a_certificate_that_was_not_its_own(world: World, purchase: Purchase) -> None:
-    from dataclasses import replace
-
-    impostor = replace(world.gateway_signing, key=world.gateway_signing.key)
-    forged = PkiFactory().gateway_signing("GW-1")
+def test_r4_answer_of_a_foreign_gateway(world: World, purchase: Purchase) -> None:
+    foreign = PkiFactory().gateway_signing("GW-1")
     with refused(ErrorCode.INVALID_CERTIFICATE, "R4"):
-        world.check_receipt(receipted(world, purchase, gateway=forged), purchase.record)
-    assert world.check_receipt(receipted(world, purchase, gateway=impostor), purchase.record).paid
+        world.check_receipt(receipted(world, purchase, gateway=foreign), purchase.record)
+
+
+def test_r4_answer_that_the_gateway_did_not_sign(world: World, purchase: Purchase) -> None:
+    answer = forged(CT_AUTH_RES, purchase.auth_res.content, named=world.gateway_signing, signed_by=world.shop)
+    with refused(ErrorCode.SIGNATURE_FAILURE, "R4"):
+        world.check_receipt(receipted(world, purchase, auth_res=answer), purchase.record)
 
 
 def test_r4_answer_of_another_gateway(world: World, purchase: Purchase) -> None:
