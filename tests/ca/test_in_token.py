@@ -1,0 +1,221 @@
+"""The whole authority on real tokens: founded in SoftHSM2, in service through the vault, judged by OpenSSL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from ca.authority import CertificateAuthority
+from ca.ceremony import founding_ceremony, run, verify
+from ca.errors import NotApprovedError
+from ca.record import Record
+from ca.store import CertificateRecord
+from cps.dossier import GatewaySubject, OfficerSubject
+from cps.model import Purpose
+from cps.packs import published
+from hsm_service.vault import Vault
+from pki.keys import spki_sha256
+from pki.names import name
+from pki.roles import Role, role_of
+from runtime.database import open_database
+from runtime.settings import Home
+from tests.support.ceremonies import PUBLICATION, holders, planned
+from tests.support.cps_cases import MERCHANT, Office, csr, evidence
+from tests.support.judges import openssl, openssl_accepts
+from tests.support.pki_factory import Credential, Key, p256, pem
+from tests.support.softhsm import provisioned_home
+
+GATEWAY = GatewaySubject(
+    gateway_id="GW-1", name="Gateway One", organisation="Acquirer", acquirer_bin="603770", suites=("oaep-sha1",)
+)
+
+
+class FoundedOffice(Office):
+    """An office whose officers were certified by the founded hierarchy itself."""
+
+    def __init__(self) -> None:
+        self.pack = published()
+
+    @property
+    def now(self) -> datetime:  # type: ignore[override]  # this office lives in real time
+        return datetime.now(UTC).replace(microsecond=0)
+
+
+class Installation:
+    """A founded installation: its home, the keys that members made for themselves, the authority in service."""
+
+    def __init__(self, home: Home, keys: Mapping[str, Key], vault: Vault) -> None:
+        self.home = home
+        self.office = FoundedOffice()
+        self.vault = vault
+        self.record = Record.open(home.audit / "ca.jsonl")
+        self.engine = open_database(home.db / "ca.db")
+        self.authority = CertificateAuthority(
+            folder=home.pki,
+            engine=self.engine,
+            signer=vault.as_caller("service:ca"),
+            record=self.record,
+            pack=self.office.pack,
+            publication=PUBLICATION,
+            rng=os.urandom,
+            clock=lambda: datetime.now(UTC),
+        )
+        self.authority.start()
+        self.founders = [
+            self.credential(self.published("officers", f"security-officer-{n}"), keys[f"officer/security-officer-{n}"])
+            for n in (1, 2)
+        ]
+
+    def published(self, folder: str, stem: str) -> tuple[x509.Certificate, ...]:
+        return tuple(x509.load_pem_x509_certificates((self.home.pki / folder / f"{stem}.pem").read_bytes()))
+
+    def credential(self, chain: tuple[x509.Certificate, ...], key: Key) -> Credential:
+        return Credential(chain[0], key, chain[1:], self.office.now)
+
+    def appoint(self, person: str, role: str) -> Credential:
+        """A new officer, sponsored by one founder and approved by the other."""
+        key = p256()
+        subject = OfficerSubject(person_id=person, name=person, organisation="RA", roles=(role,))
+        case = self.office.case(subject, {"signing": csr(key)}, application_id=f"case-{person}")
+        case = self.office.decided(case, "sponsor", self.founders[0])
+        case = self.office.decided(case, "approve", self.founders[1])
+        record = self.authority.issuance.issue(case)["signing"]
+        return self.credential((record.certificate, *self.authority.hierarchy.chain(record.issuer)), key)
+
+    def judge(self, record: CertificateRecord, folder: Path) -> bool:
+        crls = [x509.load_der_x509_crl(path.read_bytes()) for path in (self.home.pki / "crls").glob("*.crl")]
+        (folder / "crls.pem").write_bytes(pem(*crls))
+        (folder / "cas.pem").write_bytes(pem(*self.authority.hierarchy.intermediates))
+        (folder / "leaf.pem").write_bytes(pem(record.certificate))
+        return openssl_accepts(
+            "verify", "-x509_strict", "-CAfile", self.home.pki / "root.pem", "-untrusted", folder / "cas.pem",
+            "-crl_check_all", "-CRLfile", folder / "crls.pem", folder / "leaf.pem",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.record.close()
+        self.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    home = provisioned_home(tmp_path_factory.mktemp("installation"))
+    home.create()
+    keys = holders(founding_ceremony())
+
+    @contextlib.contextmanager
+    def service_room() -> Any:
+        with Vault.open(home) as vault:
+            yield vault.as_caller("ceremony")
+
+    @contextlib.contextmanager
+    def root_room() -> Any:
+        with Vault.open_root(home) as vault:
+            yield vault.as_caller("ceremony")
+
+    run(
+        planned(keys=keys),
+        service_room=service_room,
+        root_room=root_room,
+        folder=home.pki,
+        rng=os.urandom,
+        clock=lambda: datetime.now(UTC),
+    )
+    with Vault.open(home) as vault:
+        made = Installation(home, keys, vault)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def officers(installation: Installation) -> dict[str, Credential]:
+    return {
+        "vetter": installation.appoint("vetting-officer-1", "vetting_officer"),
+        "approver": installation.appoint("approving-officer-1", "approving_officer"),
+        "approver-2": installation.appoint("approving-officer-2", "approving_officer"),
+    }
+
+
+def test_the_ceremony_in_tokens_verifies(installation: Installation) -> None:
+    assert verify(installation.home.pki, now=datetime.now(UTC)).certificates == 17
+
+
+def test_the_services_process_cannot_reach_the_roots_key(installation: Installation) -> None:
+    names = {key.name for key in installation.vault.as_caller("ceremony").list_keys()}
+
+    assert "root" not in names
+    assert {"brand", "merchant-ca", "attestation", "ra-system"} <= names
+
+
+def test_founders_appoint_officers_and_officers_enrol_a_merchant(
+    installation: Installation, officers: dict[str, Credential], tmp_path: Path
+) -> None:
+    office = installation.office
+    pieces = tuple(evidence(kind, at=office.now) for kind in ("acquirer_agreement", "company_register", "iban_owner"))
+    case = office.case(MERCHANT, {"signing": csr(p256())}, pieces)
+    case = office.decided(office.decided(case, "vet", officers["vetter"]), "approve", officers["approver"])
+
+    record = installation.authority.issuance.issue(case)["signing"]
+
+    assert installation.judge(record, tmp_path)
+    revoked = installation.authority.revocation.revoke(
+        office.revocation(record.certificate, officers["vetter"], reason="cessationOfOperation")
+    )
+    assert revoked.crl is not None
+    assert not installation.judge(record, tmp_path)
+
+
+def test_a_gateway_is_certified_only_for_keys_that_the_token_attests(
+    installation: Installation, officers: dict[str, Credential], tmp_path: Path
+) -> None:
+    office, vault = installation.office, installation.vault.as_caller("service:gateway")
+    subject = name(cn="Gateway One", o="Acquirer").public_bytes()
+    requests: dict[Purpose, bytes] = {}
+    pieces = []
+    for purpose in ("signing", "encryption"):
+        key = vault.generate_key(f"gateway-{purpose}", f"gateway-{purpose}")
+        requests[purpose] = vault.certification_request(key.name, subject)  # type: ignore[index]  # a Purpose
+        pieces.append(evidence("key_attestation", at=office.now, body=vault.attest_key(key.name)))
+    case = office.case(GATEWAY, requests, tuple(pieces), application_id="case-gw")
+
+    def decided(dossier: Any) -> Any:
+        dossier = office.decided(dossier, "vet", officers["vetter"])
+        dossier = office.decided(dossier, "approve", officers["approver"], officers["approver-2"])
+        return office.decided(dossier, "release", installation.founders[0])
+
+    issued = installation.authority.issuance.issue(decided(case))
+
+    assert {purpose: role_of(record.certificate) for purpose, record in issued.items()} == {
+        "signing": Role.GATEWAY_SIGNING,
+        "encryption": Role.GATEWAY_ENCRYPTION,
+    }
+    assert all(installation.judge(record, tmp_path) for record in issued.values())
+    vault.attach_certificate(
+        "gateway-signing",
+        [issued["signing"].der, *(pem_to_der(above) for above in installation.authority.hierarchy.chain("gateway-ca"))],
+    )
+    soft = office.case(GATEWAY, {**requests, "signing": csr(p256())}, tuple(pieces), application_id="case-soft")
+    with pytest.raises(NotApprovedError, match="KEY-TOKEN"):
+        installation.authority.issuance.issue(decided(soft))
+
+
+def pem_to_der(certificate: x509.Certificate) -> bytes:
+    return openssl("x509", "-outform", "DER", stdin=pem(certificate))
+
+
+def test_after_a_restart_everything_is_still_known(installation: Installation, officers: dict[str, Credential]) -> None:
+    certificate = officers["vetter"].certificate
+    story = installation.authority.story("operations-ca", format(certificate.serial_number, "x"))
+
+    assert story.certificate.spki_sha256 == spki_sha256(certificate.public_key()).hex()
+    assert story.intent is not None
+    assert {each["person"] for each in story.intent.approvals} == {"security-officer-1", "security-officer-2"}
+    installation.authority.start()  # as a restart does: imports, loads and resumes, and changes nothing
+    assert installation.authority.story("operations-ca", story.certificate.serial) == story

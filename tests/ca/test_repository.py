@@ -1,0 +1,91 @@
+"""What anybody may fetch: CRLs and CA certificates as tools expect them, and a status that says when to look again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+
+from ca.repository import create_app
+from runtime.client import http_client
+from runtime.server import start
+from tests.support.ca_world import CaWorld
+from tests.support.cps_cases import Office
+from tests.support.judges import certtool, openssl
+
+
+@pytest.fixture
+def repository(world: CaWorld) -> Iterator[httpx.Client]:
+    with start(create_app(world.folder), tls=None) as url, http_client(None, url) as client:
+        yield client
+
+
+def test_status_names_every_crl_with_number_and_digest(repository: httpx.Client, world: CaWorld) -> None:
+    answer = repository.get("/status")
+
+    assert answer.headers["content-type"] == "application/json"
+    entries = {entry["issuer"]: entry for entry in answer.json()}
+    assert set(entries) == {"root", "brand", "cardholder-ca", "merchant-ca", "gateway-ca", "operations-ca"}
+    for issuer, entry in entries.items():
+        der = (world.folder / "crls" / f"{issuer}.crl").read_bytes()
+        crl = x509.load_der_x509_crl(der)
+        assert entry["sha256"] == hashlib.sha256(der).hexdigest()
+        assert entry["number"] == crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
+def test_crls_and_certificates_are_what_tools_expect(repository: httpx.Client) -> None:
+    crl, certificate = repository.get("/crls/merchant-ca.crl"), repository.get("/cas/merchant-ca.cer")
+
+    assert crl.headers["content-type"] == "application/pkix-crl"
+    openssl("crl", "-inform", "DER", "-noout", stdin=crl.content)
+    certtool("--inder", "--crl-info", stdin=crl.content)
+    assert certificate.headers["content-type"] == "application/pkix-cert"
+    openssl("x509", "-inform", "DER", "-noout", stdin=certificate.content)
+    assert repository.get("/cas/root.cer").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/status", "/crls/brand.crl", "/cas/brand.cer"])
+def test_what_did_not_change_is_not_sent_again(repository: httpx.Client, path: str) -> None:
+    tag = repository.get(path).headers["etag"]
+
+    again = repository.get(path, headers={"if-none-match": f'"other", {tag}'})
+
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert repository.get(path, headers={"if-none-match": '"other"'}).status_code == 200
+
+
+def test_a_revocation_changes_the_status_at_once(repository: httpx.Client, world: CaWorld, office: Office) -> None:
+    record = world.authority.issuance.issue(world.approved_merchant())["signing"]
+    before = repository.get("/status")
+
+    world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter))
+
+    after = repository.get("/status", headers={"if-none-match": before.headers["etag"]})
+    assert after.status_code == 200
+    changed = [new["issuer"] for new, old in zip(after.json(), before.json(), strict=True) if new != old]
+    assert changed == ["merchant-ca"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/crls/nobody.crl", "/cas/nobody.cer", "/crls/..%2Froot.crl", "/cas/..%2Fcas%2Fbrand.cer", "/crls/"]
+)
+def test_nothing_else_is_there(repository: httpx.Client, path: str) -> None:
+    answer = repository.get(path)
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_before_the_first_crl_it_is_not_ready(tmp_path: Path) -> None:
+    with start(create_app(tmp_path), tls=None) as url, http_client(None, url) as client:
+        assert client.get("/status").status_code == 503
+        assert client.get("/health/ready").status_code == 503
+        assert client.get("/cas/root.cer").status_code == 404
+
+
+def test_it_says_that_it_is_ready(repository: httpx.Client) -> None:
+    assert repository.get("/health/ready").status_code == 200
