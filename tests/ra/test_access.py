@@ -1,0 +1,104 @@
+"""Who is calling: certificates are judged anew at each call, and the table of acts is kept."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+
+from pki.extensions import OfficerData
+from ra.access import Act, Actor, actor_of, require
+from ra.errors import NotAllowedError
+from ra.states import State
+from ra.store import Application
+from runtime.identity import ANONYMOUS, Caller
+from tests.support.cps_cases import Office
+from tests.support.pki_factory import NOW, Credential, PkiFactory
+
+OPENED = Application(
+    id="a" * 32,
+    member_class="merchant",
+    state=State.DRAFT,
+    version=1,
+    opened_by="merchant:M-1",
+    opened_at=NOW,
+    due_at=NOW,
+    nonce_cca=None,
+    national_code=None,
+    subject_id=None,
+    organisation=None,
+    revision=None,
+    trouble=None,
+)
+OPENER = Actor("merchant:M-1")
+STRANGER = Actor("merchant:M-2")
+OPERATOR = Actor("service:operator")
+OFFICER = Actor("officer:officer-1", "RA", "officer-1", frozenset({"approving_officer"}))
+VETTER = Actor("officer:officer-2", "RA", "officer-2", frozenset({"vetting_officer"}))
+
+TABLE = {
+    Act.OPEN: {OPENER, STRANGER, OPERATOR, OFFICER, VETTER},
+    Act.EDIT: {OPENER, OPERATOR},
+    Act.READ: {OPENER, OPERATOR, OFFICER, VETTER},
+    Act.ATTEST: {OPENER, OPERATOR, OFFICER, VETTER},
+    Act.VOUCH: {VETTER},
+    Act.REVIEW: {OPERATOR, OFFICER, VETTER},
+}
+
+
+@pytest.mark.parametrize("act", list(Act))
+@pytest.mark.parametrize("actor", [OPENER, STRANGER, OPERATOR, OFFICER, VETTER], ids=lambda actor: actor.name)
+def test_the_table_of_acts_is_kept(act: Act, actor: Actor) -> None:
+    if actor in TABLE[act]:
+        require(actor, act, OPENED)
+    else:
+        with pytest.raises(NotAllowedError):
+            require(actor, act, OPENED)
+
+
+def caller(kind: str, name: str, credential: Credential) -> Caller:
+    return Caller(kind, name, credential.certificate)  # type: ignore[arg-type]
+
+
+def test_an_officer_is_a_person_with_an_employer_and_roles() -> None:
+    office = Office()
+    actor = actor_of(caller("officer", "officer-1", office.vetter), trust=office.pki.trust(), now=NOW)
+    assert actor == Actor("officer:officer-1", "RA", "officer-1", frozenset({"vetting_officer"}))
+    assert (actor.author.person, actor.author.organisation) == ("officer-1", "RA")
+
+
+def test_a_service_and_an_anonymous_applicant_are_no_persons() -> None:
+    office = Office()
+    operator = office.pki.service("operator")
+    actor = actor_of(caller("service", "operator", operator), trust=office.pki.trust(), now=NOW)
+    assert (actor, actor.is_officer, actor.author.person) == (OPERATOR, False, "service:operator")
+    assert actor_of(ANONYMOUS, trust=office.pki.trust(), now=NOW).name == "anonymous"
+
+
+def test_a_revoked_officer_is_nobody() -> None:
+    office = Office()
+    office.pki.revoke(office.vetter)
+    with pytest.raises(NotAllowedError, match="revoked"):
+        actor_of(caller("officer", "officer-1", office.vetter), trust=office.pki.trust(), now=NOW)
+
+
+def test_a_certificate_of_another_hierarchy_is_nobodys() -> None:
+    office = Office()
+    stranger = PkiFactory(brand="Another").officer("officer-1", roles=("vetting_officer",))
+    with pytest.raises(NotAllowedError, match="unknown_issuer"):
+        actor_of(caller("officer", "officer-1", stranger), trust=office.pki.trust(), now=NOW)
+
+
+def test_a_name_alone_makes_no_officer() -> None:
+    office = Office()
+    service = office.pki.service("ra", uris=["urn:kwbp:officer:officer-1"])
+    assert OfficerData.from_certificate(service.certificate) is None
+    with pytest.raises(NotAllowedError, match="names no officer"):
+        actor_of(caller("officer", "officer-1", service), trust=office.pki.trust(), now=NOW)
+
+
+def test_the_name_and_the_data_of_an_officer_agree() -> None:
+    office = Office()
+    uris = x509.SubjectAlternativeName([x509.UniformResourceIdentifier("urn:kwbp:officer:officer-2")])
+    two_faced = office.officer("officer-1", "vetting_officer", replace={"subject_alternative_name": (uris, False)})
+    with pytest.raises(NotAllowedError, match="names no officer"):
+        actor_of(caller("officer", "officer-2", two_faced), trust=office.pki.trust(), now=NOW)
