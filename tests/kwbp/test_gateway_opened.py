@@ -172,7 +172,7 @@ def _refusals(world: World, purchase: Purchase) -> list[ProtocolError]:
     for pan in ({"pan": "6219861000000009"}, {"pan": "6037701000000008"}):
         plaintext, h_pi_data = sealed(purchase, pan=pan)
         cases.append((plaintext, _order_for(world, purchase, h_pi_data)))
-    found = []
+    found: list[ProtocolError] = []
     for plaintext, order in cases:
         with pytest.raises(SealedContentError) as caught:
             world.check_opened(plaintext, order)

@@ -34,9 +34,9 @@ def test_what_the_wallet_shows_is_what_was_signed(purchase: Purchase) -> None:
 
 @pytest.mark.parametrize("field", ["rrpid", "chall_c", "lid_c"])
 def test_w1_answer_to_another_request(world: World, purchase: Purchase, field: str) -> None:
-    value = {"rrpid": bytes(20), "chall_c": bytes(32), "lid_c": b"other"}[field]
+    values: dict[str, Any] = {"rrpid": bytes(20), "chall_c": bytes(32), "lid_c": b"other"}
     with refused(ErrorCode.CHALLENGE_MISMATCH, "W1"):
-        world.check_invoice(offered(world, purchase, **{field: value}), purchase.request)
+        world.check_invoice(offered(world, purchase, **{field: values[field]}), purchase.request)
 
 
 def test_w2_order_details_that_were_not_signed(world: World, purchase: Purchase) -> None:
