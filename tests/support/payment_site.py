@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from kwbp.parties import GatewayIdentity, MerchantIdentity
 from kwbp.structure import decode
 from kwbp.wrapper import MEDIA_TYPE, unwrap
 from pki import cms_signed
+from pki.der import sha256
 from pki.names import identity_uri
 from pki.oids import CT_AUTH_RES, CT_ERROR, CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
 from pki.roles import Role
@@ -212,6 +213,14 @@ class Purchase:
         return draft.message(signed_by(self.shop.credential, draft))
 
 
+def _with_envelope(order: wallet.PurchaseDraft, envelope: bytes) -> wallet.PurchaseDraft:
+    """The order of a buyer who signs another envelope."""
+    draft = order.dual_signature
+    body = replace(draft.body, h_pi_envelope=sha256(envelope))
+    dual = Draft.of(draft.content_type, body, rrpid=draft.rrpid, xid=draft.xid)
+    return replace(order, pi_envelope=envelope, dual_signature=dual)
+
+
 def signed_by(credential: Credential, draft: Draft[Any]) -> bytes:
     return credential.sign(draft.content_type, draft.content, signing_time=now())
 
@@ -348,6 +357,8 @@ class Site:
             rng=os.urandom,
             sale_kind=changes.pop("sale_kind", SaleKind.SALE),
         )
+        if (envelope := changes.pop("envelope", None)) is not None:
+            order = _with_envelope(order, envelope)
         dual = signed_by(buyer.credential, order.dual_signature)
         received = merchant.receive_purchase(unwrap(order.message(dual), expected=(MT_PREQ,)))
         checked = merchant.check_purchase(received, issued=offer.issued(invoice), trust=trust, now=moment)
@@ -538,9 +549,15 @@ def publish(home: Home, pki: PkiFactory) -> None:
         if not path.exists():
             path.write_bytes(authority.certificate.public_bytes(Encoding.PEM))
         crl = home.pki / "crls" / f"{name}.crl"
-        staged = crl.with_suffix(".new")
-        staged.write_bytes(authority.crl(now()).public_bytes(Encoding.DER))
-        staged.replace(crl)
+        if not crl.exists() or _number(crl) != authority.crl_number:
+            staged = crl.with_suffix(".new")
+            staged.write_bytes(authority.crl(now()).public_bytes(Encoding.DER))
+            staged.replace(crl)
+
+
+def _number(crl: Path) -> int:
+    loaded = x509.load_der_x509_crl(crl.read_bytes())
+    return loaded.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
 def write_settings(home: Home, settings: dict[str, Any]) -> None:
