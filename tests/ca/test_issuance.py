@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -426,3 +427,31 @@ def test_rsa_merchants_are_certified_too(world: CaWorld, office: Office) -> None
     case = office.decided(office.decided(case, "vet", office.vetter), "approve", office.approver)
 
     assert role_of(world.authority.issuance.issue(case)["signing"].certificate) is Role.MERCHANT
+
+
+def test_many_requests_for_one_case_at_once_get_the_same_certificate(world: CaWorld) -> None:
+    case = world.approved_gateway()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(world.authority.issuance.issue, [case] * 24))
+
+    assert all(answer == answers[0] for answer in answers)
+    assert len(world.authority.store.search(identity="urn:kwbp:gateway:GW-1")) == 2
+
+
+def test_cases_that_claim_one_key_at_once_get_one_certificate(world: CaWorld) -> None:
+    cases = [
+        world.approved_merchant(
+            application_id=f"case-{n}", subject=MERCHANT.model_copy(update={"merchant_id": f"M-{n}"})
+        )
+        for n in range(8)
+    ]
+
+    def attempt(case: Dossier) -> int:
+        try:
+            return len(world.authority.issuance.issue(case))
+        except (KeyRefusedError, NotApprovedError):
+            return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, cases)) == 1
