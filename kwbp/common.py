@@ -35,8 +35,6 @@ _STRUCTURE_CODES: Final = {
     "signer_missing": ErrorCode.MISSING_CERTIFICATE,
     "signer_mismatch": ErrorCode.INVALID_CERTIFICATE,
 }
-_UNREADABLE: Final = (CmsError, x509.InvalidVersion)
-"""InvalidVersion is no ValueError: what the certificate parser raises for a version number that X.509 does not have."""
 _PATH_CODES: Final = {
     "expired": ErrorCode.EXPIRED_CERTIFICATE,
     "revoked": ErrorCode.REVOKED_CERTIFICATE,
@@ -108,7 +106,7 @@ def read_signed(cls: type[T], content_type: x509.ObjectIdentifier, data: bytes) 
     _check_size(data)
     try:
         signed = cms_signed.parse_signed_data(data, content_type=content_type)
-    except _UNREADABLE as error:
+    except CmsError as error:
         raise _structure_error("SignedData", error) from None
     return Received(body=decode(cls, signed.content), signed=signed)
 
@@ -121,14 +119,13 @@ def read_envelope(data: bytes) -> AuthEnveloped:
     _check_size(data)
     try:
         return parse_auth_enveloped(data)
-    except _UNREADABLE as error:
+    except CmsError as error:
         raise _structure_error("AuthEnvelopedData", error) from None
 
 
-def _structure_error(what: str, error: Exception) -> ProtocolError:
-    reason = error.reason if isinstance(error, CmsError) else "malformed"
-    code = _STRUCTURE_CODES.get(reason, ErrorCode.DECODING_FAILURE)
-    return ProtocolError(code, "K4", f"must be {what} of the profile ({reason})")
+def _structure_error(what: str, error: CmsError) -> ProtocolError:
+    code = _STRUCTURE_CODES.get(error.reason, ErrorCode.DECODING_FAILURE)
+    return ProtocolError(code, "K4", f"must be {what} of the profile ({error.reason})")
 
 
 def _check_size(data: bytes) -> None:

@@ -33,6 +33,7 @@ from kwbp.parties import GatewayIdentity, MerchantIdentity
 from kwbp.structure import decode
 from kwbp.wrapper import KwbpMessage, check_header
 from pki.der import sha256
+from pki.errors import UNREADABLE
 from pki.oids import (
     CT_INVOICE,
     CT_INVOICE_REQ,
@@ -171,7 +172,7 @@ def check_invoice(
 def _read_certificate(der: bytes) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(der)
-    except (ValueError, x509.InvalidVersion):
+    except UNREADABLE:
         raise ProtocolError(ErrorCode.DECODING_FAILURE, "K1", "a certificate of the gateway is not DER") from None
 
 
