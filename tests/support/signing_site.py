@@ -10,12 +10,13 @@ Its clock stands at `pki_factory.NOW`, so that certificates, CRLs and messages a
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
@@ -33,6 +34,7 @@ from pki import oids
 from pki.builder import tbs_certificate, tbs_crl
 from pki.names import identity_uri, name
 from pki.roles import Role
+from runtime.problems import Problem
 from runtime.secrets import Secret
 from runtime.settings import Home
 from tests.support.pki_factory import DAY, NOW, PkiFactory, role_extensions
@@ -278,3 +280,33 @@ def error() -> bytes:
 ACK: Final = oids.CT_AUTH_ACK.dotted_string
 ERROR: Final = oids.CT_ERROR.dotted_string
 INVOICE: Final = oids.CT_INVOICE.dotted_string
+
+# -- calling ----------------------------------------------------------------------------------------------------------
+
+CEREMONY: Final = "ceremony"
+CA: Final = "service:ca"
+OPERATOR: Final = "service:operator"
+SHOP: Final = "merchant:M-1"
+GATEWAY: Final = "service:gateway"
+SUBJECT: Final = ec.generate_private_key(ec.SECP256R1()).public_key()
+"""Somebody's key, to be certified."""
+
+
+def refusal(call: Callable[[], object], status: int, slug: str) -> Problem:
+    """The problem that `call` is refused with, which has this status and type."""
+    with pytest.raises(Problem) as caught:
+        call()
+    assert (caught.value.status, caught.value.type) == (status, slug)
+    return caught.value
+
+
+def tbs(vault: Vault, key: str = "merchant-ca", **changes: Any) -> bytes:
+    """TBSCertificate below the vault's key; see `certificate_tbs`."""
+    pair = vault.key(key).pair()
+    return certificate_tbs(pair.certificate, pair.public_key, **{"public": SUBJECT, **changes})
+
+
+def crl(vault: Vault, number: int, key: str = "merchant-ca", **changes: Any) -> bytes:
+    """TBSCertList of the vault's key; see `crl_tbs`."""
+    pair = vault.key(key).pair()
+    return crl_tbs(pair.certificate, pair.public_key, number=number, **changes)

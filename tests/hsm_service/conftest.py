@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsm_service.vault import Vault
+from tests.support.signing_site import World, found
+
+
+@pytest.fixture(scope="session")
+def founded(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """An installation with keys of every template; nobody changes it: work on a `copy`."""
+    return found(tmp_path_factory.mktemp("founded"))
+
+
+@pytest.fixture
+def world(founded: World, tmp_path: Path) -> World:
+    """An installation of the test's own."""
+    return founded.copy(tmp_path)
+
+
+@pytest.fixture
+def vault(world: World) -> Iterator[Vault]:
+    """Its vault, open."""
+    with world.vault() as vault:
+        yield vault

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+
+from audit import Entry
+from audit.entry import JsonValue
+from hsm_service.ledger import Claim, CrlClaim, Ledger, SerialClaim
+from runtime.problems import Problem
+
+SERIAL = SerialClaim("ca", 77, "aa")
+CRL = CrlClaim("ca", 5, "aa")
+
+
+def _refused(ledger: Ledger, claim: Claim) -> str:
+    with pytest.raises(Problem) as caught:
+        ledger.claim(claim)
+    assert caught.value.status == 409
+    return caught.value.type
+
+
+def _replay(ledger: Ledger, *entries: dict[str, JsonValue]) -> None:
+    for index, entry in enumerate(entries):
+        ledger.replay(Entry(index, "", entry, "", ""))
+
+
+def _intent(claim: Claim) -> dict[str, JsonValue]:
+    return {"event": "intent", "keys": ["ca/1"], "input_sha256": claim.digest, **claim.fields()}
+
+
+def test_a_serial_number_is_given_to_one_certificate() -> None:
+    ledger = Ledger()
+    ledger.claim(SERIAL)
+    assert _refused(ledger, SerialClaim("ca", 77, "bb")) == "serial-not-fresh"
+
+
+def test_another_authority_has_serial_numbers_of_its_own() -> None:
+    ledger = Ledger()
+    ledger.claim(SERIAL)
+    ledger.claim(SerialClaim("other-ca", 77, "bb"))
+
+
+def test_the_very_same_structure_may_be_signed_again() -> None:
+    ledger = Ledger()
+    for claim in (SERIAL, SERIAL, CRL, CRL):
+        ledger.claim(claim)
+
+
+@pytest.mark.parametrize("number", [4, 5])
+def test_a_revocation_list_has_a_larger_number_than_the_last(number: int) -> None:
+    ledger = Ledger()
+    ledger.claim(CRL)
+    assert _refused(ledger, CrlClaim("ca", number, "bb")) == "crl-number-not-larger"
+    ledger.claim(CrlClaim("ca", 6, "bb"))
+
+
+def test_an_old_list_is_not_signed_again_once_a_newer_one_was() -> None:
+    ledger = Ledger()
+    ledger.claim(CRL)
+    ledger.claim(CrlClaim("ca", 6, "bb"))
+    assert _refused(ledger, CRL) == "crl-number-not-larger"
+
+
+def test_what_failed_is_free_again() -> None:
+    ledger = Ledger()
+    for claim, other in ((SERIAL, SerialClaim("ca", 77, "bb")), (CRL, CrlClaim("ca", 5, "bb"))):
+        ledger.claim(claim)
+        ledger.release(claim)
+        ledger.claim(other)
+
+
+def test_a_repeat_that_fails_does_not_free_what_was_signed() -> None:
+    ledger = Ledger()
+    ledger.claim(SERIAL)
+    ledger.claim(SERIAL)
+    ledger.release(SERIAL)
+    assert _refused(ledger, SerialClaim("ca", 77, "bb")) == "serial-not-fresh"
+
+
+@pytest.mark.parametrize("claim", [SERIAL, CRL], ids=["serial", "crl"])
+def test_the_journal_brings_every_claim_back(claim: Claim) -> None:
+    other = type(claim)("ca", claim.serial if isinstance(claim, SerialClaim) else claim.number, "bb")
+    done, interrupted, failed = Ledger(), Ledger(), Ledger()
+    _replay(done, _intent(claim), {"event": "outcome", "intent": 0, "result": "done"})
+    _replay(interrupted, _intent(claim))
+    _replay(failed, _intent(claim), {"event": "outcome", "intent": 0, "result": "failed"})
+    _refused(done, other)
+    _refused(interrupted, other)
+    failed.claim(other)
+
+
+def test_uses_are_counted_by_intents_of_the_version() -> None:
+    ledger = Ledger()
+    use: dict[str, JsonValue] = {"event": "intent", "keys": ["shop/1", "vault/2"], "input_sha256": ""}
+    _replay(
+        ledger,
+        use,
+        use,
+        {"event": "intent", "key": "shop/1"},  # its making: the token was not asked to use it
+        {"event": "refused", "keys": ["shop/1"]},
+        {"event": "journal.torn-tail", "bytes": 1, "sha256": ""},
+    )
+    assert (ledger.uses("shop", 1), ledger.uses("vault", 2), ledger.uses("shop", 2)) == (2, 2, 0)

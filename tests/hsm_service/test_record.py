@@ -1,0 +1,205 @@
+"""The record of the vault: intents, outcomes, refusals, and what a killed process leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from audit import verify
+from hsm_service.errors import TokenBusy
+from hsm_service.templates import Operation, built_in
+from hsm_service.tokens import Token
+from hsm_service.typed import ContentValidator
+from hsm_service.vault import Vault
+from tests.support.pki_factory import NOW
+from tests.support.signing_site import (
+    ACK,
+    CA,
+    GATEWAY,
+    SHOP,
+    World,
+    acknowledgement,
+    crl,
+    refusal,
+    tbs,
+)
+from tests.support.softhsm import run_python
+
+OWN_KEY = ec.generate_private_key(ec.SECP256R1()).public_key()
+
+
+# -- the record --------------------------------------------------------------------------------------------------------
+
+
+def test_every_signature_has_an_intent_and_an_outcome(world: World, vault: Vault) -> None:
+    answer = vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
+    intent, outcome = world.journal()[-2:]
+    assert intent["event"] == "intent"
+    assert (intent["caller"], intent["operation"], intent["keys"]) == (SHOP, "cms", ["shop-ec/1"])
+    assert (intent["content_type"], intent["policy"]) == (ACK, built_in().digest)
+    assert (outcome["event"], outcome["result"]) == ("outcome", "done")
+    assert outcome["intent"] == answer.log_index - 1
+    assert outcome["output_sha256"] == _sha256(answer.signed)
+    assert intent["input_sha256"] == _sha256(acknowledgement())
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_the_record_holds_digests_and_no_content(world: World, vault: Vault) -> None:
+    vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
+    text = json.dumps(world.journal())
+    assert acknowledgement().hex() not in text
+    assert "0102030405060708" not in text  # a component of the zone keys
+
+
+def test_an_intent_is_on_the_disk_before_the_token_is_called(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+    sign = Token.sign_ecdsa
+
+    def watched(self: Token, *arguments: Any) -> bytes:
+        seen.append(world.journal()[-1])
+        return sign(self, *arguments)
+
+    monkeypatch.setattr(Token, "sign_ecdsa", watched)
+    with world.vault() as vault:
+        vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
+    assert [entry["event"] for entry in seen] == ["intent"]
+
+
+def test_what_cannot_be_recorded_is_not_signed(vault: Vault) -> None:
+    token, ref = vault.key("shop-ec").use()
+    before = token.uses(ref)
+    assert vault.ready
+    vault._journal.close()
+    problem = refusal(lambda: vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement()), 503, "journal-unavailable")
+    assert problem.headers == {"Retry-After": "5"}
+    refusal(lambda: vault.sign_certificate(CA, "merchant-ca", tbs(vault)), 503, "journal-unavailable")
+    assert token.uses(ref) == before
+    assert not vault.ready
+
+
+def test_a_tokens_trouble_is_recorded_and_gives_the_numbers_back(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_arguments: Any) -> bytes:
+        raise TokenBusy("every session is in use")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Token, "sign_pkcs1v15", busy)
+        refusal(lambda: vault.sign_crl(CA, "merchant-ca", crl(vault, 9)), 503, "token-busy")
+        refusal(lambda: vault.sign_certificate(CA, "merchant-ca", tbs(vault, serial=1 << 99)), 503, "token-busy")
+    assert world.journal()[-1]["result"] == "failed"
+    assert world.journal()[-1]["reason"] == "token-busy"
+    vault.sign_crl(CA, "merchant-ca", crl(vault, 9, revoked=[(1, NOW)]))
+    vault.sign_certificate(CA, "merchant-ca", tbs(vault, serial=1 << 99, public=OWN_KEY))
+
+
+def test_a_judge_that_breaks_is_recorded_and_nothing_is_signed(world: World) -> None:
+    def broken(_content: bytes, _signer: x509.Certificate) -> None:
+        raise KeyError("surprise")
+
+    judges: dict[str, ContentValidator] = {ACK: broken}
+    with world.vault(content_types=judges) as vault:
+        before = vault.describe_key(SHOP, "shop-ec").uses
+        with pytest.raises(KeyError):
+            vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
+        assert vault.describe_key(SHOP, "shop-ec").uses == before
+    assert (world.journal()[-1]["event"], world.journal()[-1]["reason"]) == ("refused", "internal")
+
+
+_KILLED_BETWEEN_INTENT_AND_OUTCOME = """
+import os, signal, sys
+from pathlib import Path
+from hsm_service.tokens import Token
+from runtime.settings import Home
+from tests.support.pki_factory import NOW
+from tests.support.signing_site import *
+
+sign = Token.sign_pkcs1v15
+def signed_and_killed(self, *arguments):
+    sign(self, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+Token.sign_pkcs1v15 = signed_and_killed
+with World(Home(Path(sys.argv[1])), None).vault() as vault:
+    pair = vault.key("merchant-ca").pair()
+    vault.sign_crl("service:ca", "merchant-ca", crl_tbs(pair.certificate, pair.public_key, number=8))
+"""
+
+
+def test_a_process_killed_between_intent_and_outcome_leaves_a_whole_journal(world: World) -> None:
+    died = run_python(_KILLED_BETWEEN_INTENT_AND_OUTCOME, world.home.path)
+    assert died.returncode == -9, died.stderr
+    assert verify(world.home.audit / "hsm.jsonl").torn == b""
+    last = world.journal()[-1]
+    assert (last["event"], last["crl_number"]) == ("intent", "8")
+    with world.vault() as vault:
+        # it may have been signed, so the number counts as used
+        other = crl(vault, 8, revoked=[(1, NOW)])
+        refusal(lambda: vault.sign_crl(CA, "merchant-ca", other), 409, "crl-number-not-larger")
+        vault.sign_crl(CA, "merchant-ca", crl(vault, 8))
+
+
+def test_a_journal_that_was_tampered_with_keeps_the_vault_shut(world: World) -> None:
+    path = world.home.audit / "hsm.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3] + lines[4:]))
+    with pytest.raises(Exception, match="entry 3: bad-index"):
+        world.vault()
+    path.write_bytes(b"".join(lines))
+    world.vault().close()
+
+
+# -- plug-ins ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plug_in_uses_keys_in_one_recorded_operation(world: World, vault: Vault) -> None:
+    keys = {"gateway-vault": Operation.SEAL, "zone-mac": Operation.MAC}
+    with vault.operation(GATEWAY, "seal-and-mac", keys, input_sha256=bytes(32), fields={"order": "1"}) as running:
+        vault_key, mac_key = running.keys["gateway-vault"], running.keys["zone-mac"]
+        sealed = vault_key.token.aes_gcm_encrypt(vault_key.ref, b"clear", b"")
+        mac_key.token.aes_cmac(mac_key.ref, sealed)
+        running.outcome.output_sha256 = _sha256(sealed)
+    intent, outcome = world.journal()[-2:]
+    assert (intent["operation"], intent["keys"]) == ("seal-and-mac", ["gateway-vault/1", "zone-mac/1"])
+    assert (intent["order"], intent["input_sha256"]) == ("1", "00" * 32)
+    assert outcome["output_sha256"] == _sha256(sealed)
+
+
+@pytest.mark.parametrize(
+    ("caller", "keys", "status", "slug"),
+    [
+        (SHOP, {"zone-mac": Operation.MAC}, 403, "caller-not-allowed"),
+        ("anonymous", {"zone-mac": Operation.MAC}, 401, "client-certificate-required"),
+        (GATEWAY, {"zone-mac": Operation.PIN_BLOCK}, 409, "key-misused"),
+        (GATEWAY, {"zone-mac": Operation.MAC, "shop": Operation.CMS}, 403, "caller-not-allowed"),
+        (GATEWAY, {"zone-mac": Operation.MAC, "nobody": Operation.MAC}, 404, "key-not-found"),
+    ],
+)
+def test_a_plug_in_gets_no_key_that_its_caller_may_not_use(
+    caller: str, keys: dict[str, Operation], status: int, slug: str, world: World, vault: Vault
+) -> None:
+    def attempt() -> None:
+        with vault.operation(caller, "plug", keys, input_sha256=None):
+            pytest.fail("nothing runs")
+
+    refusal(attempt, status, slug)
+    assert world.journal()[-1]["event"] == "refused"
+
+
+def test_a_plug_ins_failure_is_recorded_and_a_tokens_trouble_leaves_as_a_problem(world: World, vault: Vault) -> None:
+    def attempt(error: Exception) -> None:
+        with vault.operation(GATEWAY, "plug", {"zone-mac": Operation.MAC}, input_sha256=None):
+            raise error
+
+    refusal(lambda: attempt(TokenBusy("busy")), 503, "token-busy")
+    assert world.journal()[-1]["reason"] == "token-busy"
+    with pytest.raises(ZeroDivisionError):
+        attempt(ZeroDivisionError())
+    assert world.journal()[-1]["reason"] == "internal"
