@@ -380,7 +380,7 @@ class Site:
 
     # --- gateways ---------------------------------------------------------------------------------------------------
 
-    def gateway_home(self, folder: Path, **changes: Any) -> Home:
+    def gateway_home(self, folder: Path, *, hsm: dict[str, Any] | None = None, **changes: Any) -> Home:
         """A home of a gateway's own below `folder`, with the site's PKI and TLS files; `changes` are settings."""
         home = Home(folder)
         if not home.path.exists():
@@ -390,7 +390,8 @@ class Site:
             home.create()
             self.tls("gateway")
         port = free_port()
-        write_settings(home, {**self.settings, "gateway": {**self.settings["gateway"], "port": port, **changes}})
+        own = {"gateway": {**self.settings["gateway"], "port": port, **changes}}
+        write_settings(home, {**self.settings, **own, "hsm": hsm or self.settings["hsm"]})
         return home
 
     @contextmanager

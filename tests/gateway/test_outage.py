@@ -1,0 +1,244 @@
+"""The key service away at any moment: an order that was not sent can be sent again, one that was is not lost.
+
+The parts are real; a wrapper around the two clients refuses to reach the service when a test says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.journal import Journal
+from ca.hierarchy import load_hierarchy
+from ca.status_client import AsyncStatusCache
+from gateway.gateway import Gateway, Resources
+from gateway.merchants import Merchant
+from gateway.order import OrderKey
+from gateway.ports import CmsSigner, OpenedOrder, OrderKeys
+from gateway.service import RepositoryTrust, config_of
+from gateway.states import OrderState
+from gateway.store import OrderStore
+from gateway_keys.client import GatewayKeysClient
+from hsm_service.client import AsyncHsmClient
+from kwbp.codes import AuthCode
+from runtime.client import async_http_client
+from runtime.problems import Problem
+from runtime.settings import Settings
+from shetab.types import Pan
+from tests.gateway.conftest import run, until
+from tests.support.payment_site import OPENING, Buyer, Purchase, Site, auth_res_of, now
+
+AMOUNT = 150_000
+
+
+class Outage:
+    """Which calls do not get through, and how often; the service behind is the real one."""
+
+    def __init__(self) -> None:
+        self.failing: dict[str, int] = {}
+
+    def begin(self, call: str, times: int = 10**6) -> None:
+        self.failing[call] = times
+
+    def end(self) -> None:
+        self.failing.clear()
+
+    def check(self, call: str) -> None:
+        left = self.failing.get(call, 0)
+        if left:
+            self.failing[call] = left - 1
+            raise Problem(503, "hsm-unreachable", "the HSM service does not answer")
+
+
+class Signer:
+    def __init__(self, real: CmsSigner, outage: Outage) -> None:
+        self._real, self._outage = real, outage
+
+    async def describe_key(self, name: str) -> Any:
+        return await self._real.describe_key(name)
+
+    async def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
+        self._outage.check("sign")
+        return await self._real.sign_cms(name, content_type, content)
+
+
+class Keys:
+    def __init__(self, real: OrderKeys, outage: Outage) -> None:
+        self._real, self._outage = real, outage
+
+    async def open_order(self, pi_envelope: bytes, dual_signature: bytes, hod: bytes) -> OpenedOrder:
+        self._outage.check("open")
+        return await self._real.open_order(pi_envelope, dual_signature, hod)
+
+    async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
+        self._outage.check("unseal")
+        return await self._real.unseal_pan(xid, blob)
+
+    async def mac(self, data: bytes) -> bytes:
+        self._outage.check("mac" + data[:4].decode())
+        return await self._real.mac(data)
+
+    async def verify_mac(self, data: bytes, mac: bytes) -> bool:
+        self._outage.check("verify" + data[:4].decode())
+        return await self._real.verify_mac(data, mac)
+
+
+Run = Callable[[Gateway, Outage, Purchase], Awaitable[None]]
+
+
+@asynccontextmanager
+async def _gateway(site: Site, folder: Path, outage: Outage) -> AsyncIterator[Gateway]:
+    home = site.gateway_home(folder)
+    settings = Settings.load(home)
+    hierarchy = load_hierarchy(home.pki)
+    status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
+    async with async_http_client(home.tls_files("gateway"), settings.hsm.url) as transport:
+        with (
+            OrderStore.open(home.db / "gateway.sqlite") as store,
+            Journal.open(home.audit / "gateway.jsonl") as journal,
+        ):
+            resources = Resources(
+                store=store,
+                journal=journal,
+                signer=Signer(AsyncHsmClient(transport), outage),
+                keys=Keys(GatewayKeysClient(transport), outage),
+                trust=RepositoryTrust(status),
+                clock=now,
+                rng=os.urandom,
+            )
+            gateway = Gateway(config_of(settings), resources)
+            await gateway.start()
+            try:
+                await until(lambda: gateway.ready)
+                yield gateway
+            finally:
+                outage.end()
+                await gateway.stop()
+                await status.aclose()
+
+
+def _play(site: Site, folder: Path, buyer: Buyer, play: Run) -> None:
+    """Run one test's play with a gateway in this loop and one order."""
+    shop = site.new_shop()
+    purchase = site.purchase(shop, buyer, AMOUNT)
+    outage = Outage()
+
+    async def scenario() -> None:
+        async with _gateway(site, folder, outage) as gateway:
+            merchant = Merchant(shop.merchant_id, shop.terminal_id, "Bookshop", "5942")
+            await gateway.merchants.register(merchant, now())
+            await play(gateway, outage, purchase)
+
+    run(scenario())
+
+
+def _state(gateway: Gateway, purchase: Purchase) -> OrderState | None:
+    order = gateway.store.find(OrderKey(purchase.shop.merchant_id, purchase.xid))
+    return None if order is None else order.state
+
+
+async def _collect(gateway: Gateway, purchase: Purchase) -> bytes:
+    return await gateway.authorize(purchase.shop.merchant_id, purchase.message)
+
+
+@pytest.mark.parametrize(
+    ("call", "state"), [("open", OrderState.RECEIVED), ("mac0200", OrderState.VERIFIED)], ids=["open", "mac"]
+)
+def test_away_before_anything_was_sent_the_same_bytes_are_collected_later(
+    site: Site, tmp_path: Path, buyer: Buyer, call: str, state: OrderState
+) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        outage.begin(call)
+        for _ in range(2):
+            with pytest.raises(Problem) as problem:
+                await _collect(gateway, purchase)
+            assert problem.value.status == 503
+            assert _state(gateway, purchase) is state
+        outage.end()
+        assert purchase.checked_answer(await _collect(gateway, purchase)).approved
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING - AMOUNT
+
+
+def test_a_short_absence_while_signing_is_waited_out(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        outage.begin("sign", times=2)
+        assert purchase.checked_answer(await _collect(gateway, purchase)).approved
+
+    _play(site, tmp_path / "home", buyer, play)
+
+
+def test_an_approval_that_cannot_be_signed_is_given_back(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        outage.begin("sign")
+        with pytest.raises(Problem) as problem:
+            await _collect(gateway, purchase)
+        assert problem.value.status == 503
+        assert _state(gateway, purchase) in (OrderState.UNKNOWN, OrderState.REV_QUEUED, OrderState.REVERSED)
+        outage.end()
+        answer = await _collect(gateway, purchase)
+        assert auth_res_of(answer).auth_code is AuthCode.NO_REPLY
+        await until(lambda: _state(gateway, purchase) is OrderState.REVERSED)
+        assert await _collect(gateway, purchase) == answer
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
+
+
+def test_a_refusal_of_the_issuer_that_cannot_be_signed_is_told_later(site: Site, tmp_path: Path) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        outage.begin("sign")
+        with pytest.raises(Problem):
+            await _collect(gateway, purchase)
+        assert _state(gateway, purchase) is OrderState.DECLINED
+        outage.end()
+        body = auth_res_of(await _collect(gateway, purchase))
+        assert (body.auth_code, body.rc) == (AuthCode.DECLINED, "51")
+
+    _play(site, tmp_path / "home", site.buyer(balance=100), play)
+
+
+def test_an_answer_whose_mac_nobody_can_verify_is_no_answer(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        outage.begin("verify0210")
+        assert auth_res_of(await _collect(gateway, purchase)).auth_code is AuthCode.NO_REPLY
+        await until(lambda: _state(gateway, purchase) is OrderState.REVERSED)
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
+
+
+def test_reversals_wait_for_the_key_service(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        site.switch.admin.add_fault("0200", "drop")
+        outage.begin("unseal")
+        await _collect(gateway, purchase)
+        await until(lambda: _state(gateway, purchase) is OrderState.REV_QUEUED)
+        await asyncio.sleep(1.5)
+        assert _state(gateway, purchase) is OrderState.REV_QUEUED
+        outage.end()
+        await until(lambda: _state(gateway, purchase) is OrderState.REVERSED)
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
+
+
+def test_an_order_book_that_cannot_be_written_stops_the_order_before_it_is_sent(
+    site: Site, tmp_path: Path, buyer: Buyer
+) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        before = site.switch.admin.statistics()["received"].get("0200", 0)
+        gateway.store.writer.close()
+        with pytest.raises(Exception, match="closed"):
+            await _collect(gateway, purchase)
+        assert site.switch.admin.statistics()["received"].get("0200", 0) == before
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
