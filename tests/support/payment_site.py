@@ -291,10 +291,10 @@ class Site:
         with http_client(self.tls("operator"), url) as client:
             raise_problem(client.post("/v1/merchants", json=document))
 
-    def buyer(self, *, balance: int = OPENING, with_pin: bool = True, **wrong: Any) -> Buyer:
+    def buyer(self, *, balance: int = OPENING, with_pin: bool = True, years: int = 3, **wrong: Any) -> Buyer:
         """A customer with a card; `wrong` replaces what the card's holder types (cvv2, pin2, expiry)."""
         account = self.switch.admin.open_account(CARD_BIN, holder="Member One", balance=Rial(balance))
-        issued = self.switch.admin.issue_card(account.iban)
+        issued = self.switch.admin.issue_card(account.iban, years=years)
         secret = os.urandom(32)
         typed: dict[str, Any] = {
             "pan": issued.pan,
