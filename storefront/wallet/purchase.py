@@ -157,13 +157,11 @@ class Buyer:
         return self.resume(checked.invoice.xid)
 
     def resume(self, xid: bytes) -> Outcome:
-        """Send the stored order, again if need be, and judge what comes back."""
+        """Send the stored order, again if need be, and judge what comes back: the shop answers a repeat as before."""
         folder = self._folder / xid.hex()
         record, state, origin = _read_record(folder)
         if origin != self._origin:
             raise WalletError(f"this purchase was made at {origin}")
-        if state in (PurchaseState.PAID, PurchaseState.DECLINED, PurchaseState.REFUSED):
-            return Outcome(xid, state, record.amount.amount)
         sent = (folder / _ORDER).read_bytes()
         answer = self._exchange("/kwbp/purchase", sent)
         now = self._clock()
