@@ -8,6 +8,7 @@ authority whose database was restored from a backup, or whose ceremony was run a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -57,6 +58,31 @@ def prepare_crl(
     for entry in revoked:
         builder = builder.add_revoked_certificate(_entry(entry))
     return tbs_crl(builder, issuer.public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSerial:
+    """An entry of a CRL, read back."""
+
+    serial: str
+    reason: str
+    revoked_at: datetime
+    invalidity_date: datetime | None
+
+
+def listed(crl: x509.CertificateRevocationList) -> list[ListedSerial]:
+    """The entries of a CRL, in its order."""
+    return [_listed(entry) for entry in crl]
+
+
+def _listed(entry: x509.RevokedCertificate) -> ListedSerial:
+    reason, since = UNSPECIFIED, None
+    for extension in entry.extensions:
+        if isinstance(extension.value, x509.CRLReason):
+            reason = extension.value.reason.value
+        elif isinstance(extension.value, x509.InvalidityDate):
+            since = extension.value.invalidity_date_utc
+    return ListedSerial(format(entry.serial_number, "x"), reason, entry.revocation_date_utc, since)
 
 
 def _entry(entry: RevokedSerial) -> x509.RevokedCertificate:

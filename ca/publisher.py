@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.crl import next_number, prepare_crl
+from ca.crl import listed, next_number, prepare_crl
 from ca.errors import CaError, StoreError
 from ca.files import replace_file
 from ca.hierarchy import Authority, Hierarchy
@@ -53,6 +53,8 @@ class CrlPublisher:
         self._folder = folder / "crls"
         self._clock = clock
         self._locks = {name: threading.Lock() for name in hierarchy.authorities}
+        # Guards both below: a trust made from a CRL that was replaced meanwhile must not outlive it.
+        self._latest_lock = threading.Lock()
         self._latest: dict[str, CrlRecord] = {}
         self._trust: Trust | None = None
 
@@ -67,11 +69,11 @@ class CrlPublisher:
 
     def trust(self) -> Trust:
         """What the CA itself believes: its own hierarchy under the newest CRLs."""
-        trust = self._trust
-        if trust is None:
-            crls = CrlSet(x509.load_der_x509_crl(record.der) for record in self._latest.values())
-            self._trust = trust = self._hierarchy.trust(crls)
-        return trust
+        with self._latest_lock:
+            if self._trust is None:
+                crls = CrlSet(x509.load_der_x509_crl(record.der) for record in self._latest.values())
+                self._trust = self._hierarchy.trust(crls)
+            return self._trust
 
     def publish(self, issuer: str) -> CrlRecord:
         """Sign and publish the next full CRL of an authority whose key is in service.
@@ -121,10 +123,9 @@ class CrlPublisher:
     def is_current(self) -> bool:
         """Whether every authority has a CRL that has not ended."""
         now = self._clock()
-        return all(
-            (latest := self._latest.get(name)) is not None and latest.next_update > now
-            for name in self._hierarchy.authorities
-        )
+        with self._latest_lock:
+            latest = dict(self._latest)
+        return all(name in latest and latest[name].next_update > now for name in self._hierarchy.authorities)
 
     def _is_due(self, authority: Authority) -> bool:
         latest = self._store.latest_crl(authority.name)
@@ -146,7 +147,10 @@ class CrlPublisher:
             raise StoreError(f"{path} is not a CRL of {authority.name}: {error}") from None
         known = self._store.latest_crl(authority.name)
         if known is None or known.number < found.number:
-            self._store.add_crl(found, [format(entry.serial_number, "x") for entry in crl])
+            # A database that is older than its own CRLs (a restored backup) must not forget what they revoked.
+            entries = listed(crl)
+            self._store.import_revocations(authority.name, entries, source=f"CRL {found.number}")
+            self._store.add_crl(found, [entry.serial for entry in entries])
             self._remember(found)
 
     def _show(self, record: CrlRecord) -> None:
@@ -156,8 +160,9 @@ class CrlPublisher:
         self._remember(record)
 
     def _remember(self, record: CrlRecord) -> None:
-        self._latest[record.issuer] = record
-        self._trust = None
+        with self._latest_lock:
+            self._latest[record.issuer] = record
+            self._trust = None
 
 
 def record_of(issuer: str, crl: x509.CertificateRevocationList) -> CrlRecord:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, Row, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ca import tables
+from ca.crl import ListedSerial
 from ca.errors import KeyRefusedError, StoreError, UnknownCertificateError
 from cps.application import KnownKeys
 from pki.keys import spki_sha256
@@ -94,7 +95,7 @@ class CertificateRecord:
 
 @dataclass(frozen=True, slots=True)
 class RevocationRecord:
-    """A revoked serial; `order` is the officer's CMS (DER), None for a serial that was abandoned, not revoked."""
+    """A revoked serial; `order` is the officer's CMS (DER), None if it was abandoned or read back from a CRL."""
 
     issuer: str
     serial: str
@@ -360,6 +361,30 @@ class Store:
                         )
                     )
         return True
+
+    def import_revocations(self, issuer: str, entries: Iterable[ListedSerial], *, source: str) -> None:
+        """Take over the entries of a CRL; those on record already stay as they are. `source` says whence they come."""
+        known, reserved = tables.revocations.c, tables.serials.c
+        with self._engine.begin() as db:
+            revoked = set(db.execute(select(known.serial).where(known.issuer == issuer)).scalars())
+            serials = set(db.execute(select(reserved.serial).where(reserved.issuer == issuer)).scalars())
+            for entry in entries:
+                if entry.serial in revoked:
+                    continue
+                if entry.serial not in serials:
+                    values = {"issuer": issuer, "serial": entry.serial, "reserved_at": entry.revoked_at}
+                    db.execute(insert(tables.serials).values(**values))
+                found = RevocationRecord(
+                    issuer=issuer,
+                    serial=entry.serial,
+                    reason=entry.reason,
+                    revoked_at=entry.revoked_at,
+                    invalidity_date=entry.invalidity_date,
+                    order=None,
+                    ordered_by=source,
+                    published=True,
+                )
+                db.execute(insert(tables.revocations).values(**_columns(found)))
 
     def revocation(self, issuer: str, serial: str) -> RevocationRecord | None:
         """The revocation of this serial, if it is revoked."""

@@ -143,7 +143,7 @@ revocations: Final = Table(
     Column("reason", String(32), nullable=False),  # a CRLReason of RFC 5280 5.3.1
     Column("revoked_at", UtcTime, nullable=False),
     Column("invalidity_date", UtcTime),
-    Column("order", LargeBinary),  # the officer's CMS; none: a serial that may have been signed but was never stored
+    Column("order", LargeBinary),  # the officer's CMS; none: an abandoned serial, or one read back from a CRL
     Column("ordered_by", String, nullable=False),
     Column("published", Boolean, nullable=False),  # stands in a stored CRL
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ceremony.transcript import read_transcript
-from ca.crl import UNSPECIFIED, RevokedSerial, next_number, prepare_crl
+from ca.crl import ListedSerial, RevokedSerial, listed, next_number, prepare_crl
 from ca.errors import CeremonyError
 from ca.files import replace_file
 from ca.hierarchy import ROOT, TRANSCRIPT, load_hierarchy
@@ -27,14 +26,6 @@ from cps.model import RevocationReason
 from hsm_service.service import SigningService
 from pki.crl import verify_crl
 from pki.errors import PkiError
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    serial: str
-    reason: str
-    revoked_at: datetime
-    invalidity_date: datetime | None
 
 
 def renew_root_crl(
@@ -60,12 +51,12 @@ def renew_root_crl(
         last = old.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except (OSError, ValueError, PkiError, x509.ExtensionNotFound) as error:
         raise CeremonyError(f"the root's CRL cannot be continued: {error}", clause="CPS 4.9.7") from None
-    entries: list[RevokedSerial] = [_kept(entry) for entry in old]
+    entries: list[RevokedSerial] = [*listed(old)]
     for certificate, reason in revoke:
         if certificate.issuer != root.certificate.subject or certificate == root.certificate:
             raise CeremonyError("the root revokes what it certified, and not itself", clause="CPS 4.9.2")
         if old.get_revoked_certificate_by_serial_number(certificate.serial_number) is None:
-            entries.append(_Entry(serial_hex(certificate.serial_number), reason, now, None))
+            entries.append(ListedSerial(serial_hex(certificate.serial_number), reason, now, None))
     number = next_number(last, now)
     tbs = prepare_crl(root.issuer, number=number, revoked=entries, rule=root.profile.ca.crl, now=now)
     with root_room() as room:
@@ -76,13 +67,3 @@ def renew_root_crl(
     replace_file(path, crl.public_bytes(Encoding.DER))
     replace_file(folder / TRANSCRIPT, transcript.to_json())
     return crl
-
-
-def _kept(entry: x509.RevokedCertificate) -> _Entry:
-    reason, since = UNSPECIFIED, None
-    for extension in entry.extensions:
-        if isinstance(extension.value, x509.CRLReason):
-            reason = extension.value.reason.value
-        elif isinstance(extension.value, x509.InvalidityDate):
-            since = extension.value.invalidity_date_utc
-    return _Entry(serial_hex(entry.serial_number), reason, entry.revocation_date_utc, since)

@@ -85,6 +85,38 @@ def test_a_lost_or_older_file_is_put_back_at_the_next_start(tmp_path: Path, offi
     again.close()
 
 
+def test_a_database_from_a_backup_does_not_forget_what_its_crls_revoked(tmp_path: Path, office: Office) -> None:
+    world = CaWorld(tmp_path, office)
+    certificate = world.authority.issuance.issue(world.approved_merchant())["signing"].certificate
+    world.authority.revocation.revoke(office.revocation(certificate, office.vetter))
+    world.close()
+    for path in (tmp_path / "db").iterdir():
+        path.unlink()
+
+    again = CaWorld(tmp_path, office)
+    again.authority.publisher.publish("merchant-ca")
+
+    crl = x509.load_der_x509_crl((again.folder / "crls" / "merchant-ca.crl").read_bytes())
+    assert crl.get_revoked_certificate_by_serial_number(certificate.serial_number) is not None
+    kept = again.authority.store.revocation("merchant-ca", format(certificate.serial_number, "x"))
+    assert kept is not None
+    assert (kept.reason, kept.order) == ("keyCompromise", None)
+    again.close()
+
+
+def test_a_brand_revoked_at_a_ceremony_is_revoked_in_our_records(world: CaWorld, office: Office) -> None:
+    brand = office.pki.brand.certificate.serial_number
+    office.pki.root.revoked[brand] = office.now
+    try:
+        newer = office.pki.root.crl(office.now, number=99).public_bytes(Encoding.DER)
+    finally:
+        del office.pki.root.revoked[brand]
+    (world.folder / "crls" / "root.crl").write_bytes(newer)
+    world.authority.maintain()
+
+    assert world.authority.story("root", format(brand, "x")).revocation is not None
+
+
 def test_each_crl_is_on_record_once(tmp_path: Path, office: Office) -> None:
     world = CaWorld(tmp_path, office)
     world.authority.publisher.publish("merchant-ca")
