@@ -25,12 +25,13 @@ from pki.errors import PkiError
 from pki.extensions import OfficerData
 from pki.path import Trust, validate_path
 from pki.roles import Role
-from ra.errors import NotAllowedError
+from ra.errors import IdentityNeededError, NotAllowedError
 from ra.store import Application
-from runtime.identity import Caller
+from runtime.identity import ANONYMOUS, Caller
 
 OPERATOR: Final = "service:operator"
 _VETTING: Final = "vetting_officer"
+_ANONYMOUS: Final = str(ANONYMOUS)
 
 
 class Act(StrEnum):
@@ -100,7 +101,8 @@ def require(actor: Actor, act: Act, application: Application | None = None) -> N
         Act.REVIEW: reviews,
     }
     if not permitted[act]:
-        raise NotAllowedError(_EXPECTED[act].format(actor=actor.name))
+        refusal = IdentityNeededError if actor.name == _ANONYMOUS else NotAllowedError
+        raise refusal(_EXPECTED[act].format(actor=actor.name))
 
 
 _EXPECTED: Final = {

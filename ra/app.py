@@ -37,6 +37,7 @@ from ra import views
 from ra.access import Act, Actor, actor_of, require
 from ra.errors import (
     ConflictError,
+    IdentityNeededError,
     InvalidSubmissionError,
     NotAllowedError,
     RaError,
@@ -69,6 +70,7 @@ from runtime.problems import Problem
 STATUS: Final[dict[type[RaError], tuple[int, str]]] = {
     UnknownError: (404, "unknown"),
     NotAllowedError: (403, "not-allowed"),
+    IdentityNeededError: (401, "client-certificate-required"),
     InvalidSubmissionError: (422, "invalid-submission"),
     WrongStateError: (409, "wrong-state"),
     ConflictError: (409, "changed-meanwhile"),
@@ -228,12 +230,14 @@ def _submission(body: Submit) -> Submission:
 
 
 def _sweep(workflow: Workflow, interval: float, stop: threading.Event) -> None:
-    while not stop.wait(interval):
+    """The first round is at the start: it finishes what an earlier process left."""
+    while not stop.is_set():
         try:
             workflow.sweep()
             workflow.resume()
         except Exception as error:  # a fault of one round, such as a CA that is away, must not end all later ones
             _log.error("sweep-failed", error=type(error).__name__)
+        stop.wait(interval)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

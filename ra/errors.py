@@ -3,6 +3,7 @@
     RaError
     ├── UnknownError            no such application, certificate or evidence (or none that the caller may see)
     ├── NotAllowedError         the caller may not do this (CPS 5.2.1)
+    │   └── IdentityNeededError this needs a client certificate, and the caller has none
     ├── InvalidSubmissionError  an application's content cannot be read; names the field or the rule
     ├── WrongStateError         the action does not exist in the application's state
     ├── ConflictError           somebody else changed the application meanwhile: read it again
@@ -33,6 +34,10 @@ class NotAllowedError(RaError):
     """The caller may not do this."""
 
     clause = "CPS 5.2.1"
+
+
+class IdentityNeededError(NotAllowedError):
+    """An anonymous caller may not do this."""
 
 
 class InvalidSubmissionError(RaError):

@@ -72,6 +72,7 @@ def show(workflow: Workflow, application: Application) -> ApplicationView:
         ),
         certificates=tuple(_certificate(workflow, issued) for issued in store.certificates(application.id)),
         nonce=_nonce(application, workflow.trust(workflow.now)),
+        national_code=application.national_code,
         trouble=application.trouble,
     )
 

@@ -180,6 +180,7 @@ class ApplicationView(ApplicationSummary):
     decisions: tuple[DecisionView, ...]
     certificates: tuple[CertificateView, ...]
     nonce: NonceView | None
+    national_code: str | None
     trouble: str | None
 
 

@@ -7,7 +7,7 @@ from cryptography import x509
 
 from pki.extensions import OfficerData
 from ra.access import Act, Actor, actor_of, require
-from ra.errors import NotAllowedError
+from ra.errors import IdentityNeededError, NotAllowedError
 from ra.states import State
 from ra.store import Application
 from runtime.identity import ANONYMOUS, Caller
@@ -53,6 +53,11 @@ def test_the_table_of_acts_is_kept(act: Act, actor: Actor) -> None:
     else:
         with pytest.raises(NotAllowedError):
             require(actor, act, OPENED)
+
+
+def test_an_anonymous_caller_is_asked_who_they_are() -> None:
+    with pytest.raises(IdentityNeededError):
+        require(Actor("anonymous"), Act.REVIEW)
 
 
 def caller(kind: str, name: str, credential: Credential) -> Caller:

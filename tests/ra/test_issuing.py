@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 
 from ca.client import CertificateAnswer, RevocationAnswer, StoryAnswer
 from cps.dossier import Dossier
+from ra.app import create_app
 from ra.authority import CertificateAuthority
 from ra.errors import RefusedError, WrongStateError
 from ra.states import State
 from ra.store import Application, RevocationRecord
 from runtime.problems import Problem
+from runtime.server import start
 from tests.support.cps_cases import DAY, Office
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld
 
@@ -102,6 +105,37 @@ def test_a_ca_that_is_away_is_asked_again(faulty: World, fault: Callable[..., An
     assert faulty.store.application(application.id).state is State.ISSUED
     assert faulty.issued_by_the_ca() == 1
     assert faulty.workflow.resume() == 0
+
+
+def test_the_clock_finishes_what_was_interrupted(faulty: World) -> None:
+    faulty.between.on_issue = away
+    application = faulty.last_decision()
+    faulty.between.on_issue = lambda issue, dossier: issue(dossier)
+    with start(create_app(faulty.workflow, sweep_interval=0.02), tls=None):
+        for _ in range(500):
+            if faulty.store.application(application.id).state is State.ISSUED:
+                break
+            time.sleep(0.02)
+    assert faulty.store.application(application.id).state is State.ISSUED
+
+
+def test_a_round_of_the_clock_that_fails_is_not_the_last(faulty: World) -> None:
+    faulty.between.on_issue = away
+    application = faulty.last_decision()
+    failures: list[bool] = []
+
+    def broken(_issue: object, _dossier: Dossier) -> Answers:
+        failures.append(True)
+        raise RuntimeError("a fault")
+
+    faulty.between.on_issue = broken
+    with start(create_app(faulty.workflow, sweep_interval=0.02), tls=None):
+        for _ in range(500):
+            if len(failures) > 1:
+                break
+            time.sleep(0.02)
+    assert len(failures) > 1
+    assert faulty.store.application(application.id).state is State.ISSUING
 
 
 def test_what_a_killed_registration_authority_left_is_finished_by_the_next(
