@@ -8,19 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
 
 from cli import output
 from cli.state import Installation, existing
+from runtime.secrets import read_secret
 from shetab.errors import ValueFormatError
 from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
-from switch.bank import Bank
 from switch.client import SwitchAdmin
 from switch.errors import BankError
-from switch.service import admin_client, open_bank
+
+if TYPE_CHECKING:
+    from switch.bank import Bank
 
 app = typer.Typer(help="The banks behind the switch simulator: accounts, cards, faults.", no_args_is_help=True)
 
@@ -139,7 +141,9 @@ def fault(
 ) -> None:
     """Make the running simulator misbehave for the next answers."""
     found = existing()
-    admin = admin_client(found.home, found.settings.switch)
+    admin = _controls(found)
+    if admin is None:
+        output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
     try:
         admin.add_fault(mti, kind.value, count=count, seconds=seconds)
     finally:
@@ -152,13 +156,28 @@ def fault(
 @contextmanager
 def counter(found: Installation) -> Iterator[Bank | SwitchAdmin]:
     """The bank's counter: of the running simulator if there is one, else on its database."""
-    admin = admin_client(found.home, found.settings.switch)
+    admin = _controls(found)
     try:
-        yield admin if _answers(admin) else open_bank(found.home)
+        if admin is not None and _answers(admin):
+            yield admin
+        else:
+            # Only now: it brings the database along, which the other case does without.
+            from switch.service import open_bank
+
+            yield open_bank(found.home)
     except (BankError, ValueFormatError) as error:
         output.fail(str(error))
     finally:
-        admin.close()
+        if admin is not None:
+            admin.close()
+
+
+def _controls(found: Installation) -> SwitchAdmin | None:
+    """The simulator's controls; none before its first start."""
+    token = found.home.secrets / "switch-admin-token"
+    if not token.exists():
+        return None
+    return SwitchAdmin(f"http://127.0.0.1:{found.settings.switch.admin_port}", read_secret(token))
 
 
 def _answers(admin: SwitchAdmin) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,20 +11,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli import keyfiles, output
-from cli.bank import CardData, counter
 from cli.officers import folder as officers_folder
 from cli.officers import identity
 from cli.state import Installation
-from cps.dossier import CardholderSubject
-from pki.keys import spki_sha256
 from ra.client import ApplicationView, RaClient, State
 from ra.officer import Officer, load_officer
 from runtime.client import TlsFiles
-from runtime.secrets import Secret
-from storefront.wallet import wallet
-from storefront.wallet.wallet import Wallet
-
-BANK = "issuer_bank_confirmation"
 
 
 @contextmanager
@@ -62,40 +53,7 @@ def write_chain(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
     path.write_bytes(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain))
 
 
-def enrol_card(
-    found: Installation, folder: Path, passphrase: Secret, label: str, card: CardData
-) -> tuple[x509.Certificate, ...]:
-    """A cardholder's whole way to the certificate: nonce, commitment, the bank's confirmation, decision, issuance."""
-    with ra(found, None) as client:
-        draft = client.open("cardholder")
-        assert draft.nonce is not None
-        with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
-            request = editor.begin_enrolment(
-                label, application=draft.id, nonce_cca=draft.nonce.nonce_cca, ca_key_id=draft.nonce.ca_key_id
-            )
-        _pan, _expiry, pan_secret = Wallet.open(folder, passphrase).issuer_proof(label)
-        with counter(found) as bank:
-            confirmation = bank.confirm_card(
-                pan=card.pan,
-                expiry=card.expiry,
-                cvv2=card.cvv2,
-                pin2=card.pin2,
-                pan_secret=pan_secret,
-                commitment=request.commitment,
-                spki_sha256=spki_sha256(x509.load_der_x509_csr(request.request).public_key()),
-            )
-        client.add_evidence(draft.id, BANK, confirmation, source=f"issuer-{request.bin}")
-        subject = CardholderSubject(commitment=request.commitment, bin=request.bin)
-        application = client.submit(draft.id, subject, {"signing": request.request})
-    if application.state is not State.ISSUED:
-        _explain_wait(application)
-    chain = chains(application)["signing"]
-    with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
-        editor.finish_enrolment(label, chain)
-    return chain
-
-
-def _explain_wait(application: ApplicationView) -> None:
+def explain_wait(application: ApplicationView) -> None:
     findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in application.findings)
     output.fail(f"the application {application.id} is {application.state}: {findings or 'an officer must decide'}")
 
@@ -105,7 +63,7 @@ def issued(found: Installation, application: str) -> dict[str, tuple[x509.Certif
     with ra(found, found.tls("operator")) as client:
         view = client.show(application)
     if view.state is not State.ISSUED:
-        _explain_wait(view)
+        explain_wait(view)
     return chains(view)
 
 

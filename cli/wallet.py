@@ -14,8 +14,9 @@ from cryptography import x509
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
-from cli import enrolment, keyfiles, output
+from cli import keyfiles, output
 from cli.bank import read_card
+from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
 from kwbp.errors import ProtocolError
 from kwbp.wallet import CheckedInvoice
@@ -95,7 +96,7 @@ def enrol(
     found = existing()
     path, passphrase = _folder(found, folder), _passphrase(passphrase_file)
     card = read_card()
-    chain = enrolment.enrol_card(found, path, passphrase, label, card)
+    chain = enrol_card(found, path, passphrase, label, card)
     output.emit(
         {"card": label, "serial": f"{chain[0].serial_number:x}", "until": chain[0].not_valid_after_utc.isoformat()},
         [f"Card {label} has certificate {chain[0].serial_number:x}, until {chain[0].not_valid_after_utc:%Y-%m-%d}."],

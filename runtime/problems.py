@@ -9,22 +9,14 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, cast
-
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-
-from runtime.logging import get_logger
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from fastapi.exceptions import RequestValidationError
+    from starlette.applications import Starlette
+    from starlette.responses import Response
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "urn:kwbp:problem:"
-
-_log = get_logger("http")
 
 
 class Problem(Exception):
@@ -63,6 +55,9 @@ class Problem(Exception):
         return {**self.extra, **body}
 
     def response(self) -> Response:
+        """The problem as an answer."""
+        # Imported here, like FastAPI below: clients use this module too, and should not load a web framework.
+
         return Response(
             json.dumps(self.document(), ensure_ascii=False).encode(),
             self.status,
@@ -89,45 +84,7 @@ class Problem(Exception):
 
 def install(app: Starlette) -> None:
     """Make `app` answer every error as problem details."""
-    # Imported here: clients use this module too, and FastAPI takes half a second to load.
-    from fastapi.exceptions import RequestValidationError
+    from runtime.problem_handlers import HANDLERS
 
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_unexpected)
-
-
-async def _on_problem(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return error.response()
-
-
-async def _on_validation(_request: Request, error: Exception) -> Response:
-    error = cast("RequestValidationError", error)
-    faults = [
-        {"field": ".".join(str(part) for part in fault["loc"]), "rule": fault["type"]} for fault in error.errors()
-    ]
-    first = faults[0] if faults else {"field": "body", "rule": "invalid"}
-    return Problem(
-        422,
-        "invalid-request",
-        f"the field {first['field']} breaks the rule {first['rule']}",
-        faults=faults,
-    ).response()
-
-
-async def _on_http(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    slug = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return Problem(error.status_code, slug, str(error.detail), headers=dict(error.headers or {})).response()
-
-
-async def _on_unexpected(request: Request, error: Exception) -> Response:
-    # The exception's text may quote input; its class and place are enough to find the fault.
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame is not None else "unknown"
-    _log.error("unexpected", error=type(error).__name__, place=place, method=request.method, path=request.url.path)
-    return Problem(500, "internal", "the service failed; the operator finds the cause in its log").response()
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
