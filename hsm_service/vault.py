@@ -226,10 +226,10 @@ class Vault:
 
     def _to_be_made(self, caller: str, name: str, template: str, owner: str | None) -> Template:
         found = self._custody.template(template)
-        for what, text in (("name", name), ("owner", owner)):
-            if text is not None and OWNER.fullmatch(text) is None:
-                raise Problem(422, "bad-name", f"the {what} of a key is 1 to 64 letters, digits and ._-")
+        if owner is not None:  # before it stands in a pattern
+            _check_name("owner", owner)
         _permit(found, caller, Operation.GENERATE, owner, name)
+        _check_name("name", name)
         if found.owned != (owner is not None):
             needed = "needs an owner" if found.owned else "has no owner"
             raise Problem(422, "bad-owner", f"a key of template {template} {needed}")
@@ -464,6 +464,11 @@ def _permit(template: Template, caller: str, operation: Operation, owner: str | 
         raise Problem(
             403, "caller-not-allowed", f"{caller} may not do {operation.value} with key {name}; it is for {expected}"
         )
+
+
+def _check_name(what: str, text: str) -> None:
+    if OWNER.fullmatch(text) is None:
+        raise Problem(422, "bad-name", f"the {what} of a key is 1 to 64 letters, digits and ._-")
 
 
 def _made(name: str, template: Template, owner: str | None) -> dict[str, JsonValue]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hsm_service.vault import Vault
-from tests.support.signing_site import World, found
+from tests.support.signing_site import Served, World, found, serving
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +26,11 @@ def vault(world: World) -> Iterator[Vault]:
     """Its vault, open."""
     with world.vault() as vault:
         yield vault
+
+
+@pytest.fixture(scope="module")
+def served(founded: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The signing API on real tokens behind mutual TLS. A module that uses it opens no vault of its own."""
+    world = founded.copy(tmp_path_factory.mktemp("served"))
+    with serving(world, tmp_path_factory.mktemp("tls")) as served:
+        yield served

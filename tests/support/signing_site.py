@@ -9,19 +9,23 @@ Its clock stands at `pki_factory.NOW`, so that certificates, CRLs and messages a
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
 from audit import read
+from hsm_service.app import create_app
 from hsm_service.provision import provision_tokens
 from hsm_service.typed import ContentValidator
 from hsm_service.vault import Vault
@@ -34,10 +38,13 @@ from pki import oids
 from pki.builder import tbs_certificate, tbs_crl
 from pki.names import identity_uri, name
 from pki.roles import Role
+from runtime.client import TlsFiles, http_client
 from runtime.problems import Problem
 from runtime.secrets import Secret
+from runtime.server import start
 from runtime.settings import Home
 from tests.support.pki_factory import DAY, NOW, PkiFactory, role_extensions
+from tests.support.tls import tls_issuer
 
 JUDGES: Final[Mapping[str, ContentValidator]] = {oid.dotted_string: judge for oid, judge in VALIDATORS.items()}
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -98,13 +105,49 @@ class World:
         """The same keys in another folder."""
         home = Home(folder / "home")
         shutil.copytree(self.home.path, home.path)
-        provision_tokens(home)  # writes the configuration for the new place; the tokens are there
+        for configuration in home.tokens.glob("*.conf"):
+            text = configuration.read_text("utf-8").replace(str(self.home.tokens), str(home.tokens))
+            configuration.write_text(text, "utf-8")
         return World(home, self.pki)
 
     def journal(self) -> list[dict[str, Any]]:
         """The entries of the audit journal."""
 
         return [dict(entry.entry) for entry in read(self.home.audit / "hsm.jsonl")]
+
+    def last_entry(self) -> dict[str, Any]:
+        """The newest entry of the audit journal."""
+        line = (self.home.audit / "hsm.jsonl").read_bytes().splitlines()[-1]
+        entry: dict[str, Any] = json.loads(line)["entry"]
+        return entry
+
+
+@dataclass(frozen=True)
+class Served:
+    """The signing API of a world, with mutual TLS."""
+
+    url: str
+    world: World
+    vault: Vault
+    tls: Callable[..., TlsFiles]
+
+    def identity(self, caller: str) -> TlsFiles:
+        """The TLS files of `kind:name`; of somebody without a name for `anonymous`."""
+        if caller == "anonymous":
+            return self.tls("anonymous")
+        return self.tls(caller.replace(":", "-"), uri=f"urn:kwbp:{caller}")
+
+    def http(self, caller: str) -> httpx.Client:
+        """A client that calls as `caller`."""
+        return http_client(self.identity(caller), self.url)
+
+
+@contextlib.contextmanager
+def serving(world: World, folder: Path) -> Iterator[Served]:
+    """The API of `world`, served until the end; TLS files are made in `folder`."""
+    tls = tls_issuer(folder)
+    with world.vault() as vault, start(create_app(vault), tls=tls("hsm")) as url:
+        yield Served(url, world, vault, tls)
 
 
 def found(folder: Path) -> World:
