@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import unicodedata
+from datetime import UTC
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
@@ -74,6 +75,8 @@ Hex16 = Annotated[
     Field(min_length=16, max_length=16),
     PlainSerializer(lambda raw: raw.hex(), when_used="json"),
 ]
+Instant = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+"""An aware time, held in UTC, so that one instant has one canonical text."""
 # RFC 5280 appendix A: ub-common-name and ub-organization-name are 64 characters.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_plain)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,29}$")]
@@ -142,7 +145,7 @@ Subject = Annotated[
 class Author(Frozen):
     """A person (or `kind:name` of a service) who wrote a revision, and who employs them; empty if nobody is known."""
 
-    person: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    person: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     organisation: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
@@ -211,9 +214,9 @@ class Evidence(Frozen):
     kind: Identifier
     sha256: Hex32
     source: Annotated[str, StringConstraints(min_length=1, max_length=128)]
-    collected_by: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    collected_at: AwareDatetime
-    expires_at: AwareDatetime | None = None
+    collected_by: Annotated[str, StringConstraints(min_length=1, max_length=80)]
+    collected_at: Instant
+    expires_at: Instant | None = None
     body: Base64 | None = None
 
     @model_validator(mode="after")

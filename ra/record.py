@@ -61,8 +61,15 @@ class Record:
                 self._store.journaled(transition.seq, self._known[key])
 
     def note(self, event: str, **fields: JsonValue) -> int:
-        """Record an event that is no transition (a refusal, a revocation); returns its number."""
+        """Record an event that is no transition, such as a refusal; returns its number."""
         return self._journal.append({"event": event, **fields})
+
+    def note_once(self, event: str, key: str, **fields: JsonValue) -> int:
+        """Record an event that can be retried; a repeat of the key returns the number it already has."""
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = self.note(event, key=key, **fields)
+            return self._known[key]
 
     def close(self) -> None:
         self._journal.close()

@@ -116,7 +116,7 @@ evidence: Final = Table(
     Column("kind", String(30), nullable=False),
     Column("sha256", ForeignKey("evidence_bodies.sha256"), nullable=False),
     Column("source", String(128), nullable=False),
-    Column("collected_by", String(64), nullable=False),
+    Column("collected_by", String(80), nullable=False),
     Column("collected_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=True),
 )

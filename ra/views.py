@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ca.client import StoryAnswer
-from cps.dossier import Evidence, evidence_digest
+from cps.dossier import Dossier, Evidence, evidence_digest
 from cps.verdict import Finding, NextStep, Verdict
 from pki.extensions import extensions_of, subject_key_id
 from pki.path import Trust
@@ -125,7 +125,7 @@ def story(workflow: Workflow, actor: Actor, serial: str) -> StoryView:
             if step.applies(risk=risk)
         ),
         evidence=_evidence(case.evidence),
-        decisions=tuple(_statement(received, case.revision.digest) for received in _received(workflow, application)),
+        decisions=tuple(_statement(received, case) for received in workflow.store.decisions(application.id)),
         transitions=tuple(_transition(each) for each in workflow.store.transitions(application.id)),
         ca=_record_of_the_ca(workflow, issued.issuer, serial),
     )
@@ -159,10 +159,6 @@ def _head(application: Application) -> dict[str, Any]:
         "opened_at": application.opened_at,
         "due_at": application.due_at,
     }
-
-
-def _received(workflow: Workflow, application: Application) -> list[ReceivedDecision]:
-    return workflow.store.decisions(application.id)
 
 
 def _next_step(step: NextStep | None) -> NextStepView | None:
@@ -203,12 +199,13 @@ def _decision(received: ReceivedDecision, counts: bool) -> DecisionView:
     return DecisionView.model_validate({**_decision_fields(received, read_decision(received.cms)), "counts": counts})
 
 
-def _statement(received: ReceivedDecision, revision_digest: bytes) -> StatementView:
+def _statement(received: ReceivedDecision, case: Dossier) -> StatementView:
     statement = read_decision(received.cms)
+    over = (statement.decision.revision_digest, statement.decision.evidence_digest)
     return StatementView.model_validate(
         {
             **_decision_fields(received, statement),
-            "counts": statement.decision.revision_digest == revision_digest,
+            "counts": over == (case.revision.digest, case.evidence_digest),
             "signature_verifies": statement.verifies,
             "signer_certificate_sha256": statement.signed.signer.fingerprint(hashes.SHA256()),
             "cms": received.cms,

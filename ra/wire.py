@@ -106,7 +106,7 @@ class EvidenceView(Wire):
 
 
 class DecisionView(Wire):
-    """A decision on file; `counts` says whether it counts now."""
+    """A decision on file; `counts`: whether it counts now (in a story: whether it was over what was certified)."""
 
     step: str
     choice: str

@@ -21,6 +21,7 @@ from cps.decide import KnownKeys, Verdict, decide, decide_revocation
 from cps.decision import Choice, Decision, build_decision
 from cps.dossier import Author, CpsPin, Dossier, Evidence, Revision
 from cps.errors import StatementError
+from cps.model import SYSTEM as SYSTEM_STEP
 from cps.model import MemberClass, Pack
 from cps.revocation import RevocationVerdict
 from cps.rules import Rule
@@ -233,8 +234,9 @@ class Workflow:
             at=now,
         )
         self.store.add_revocation(record, denylisted=self._key_of(record) if verdict.denylist_key else None)
-        self._record.note(
+        self._record.note_once(
             "ra.revoked",
+            f"revocation/{record.issuer}/{record.serial}",
             issuer=record.issuer,
             serial=record.serial,
             reason=record.reason,
@@ -260,8 +262,13 @@ class Workflow:
         A case that the CA refused stays approved, with the reason on file, until somebody asks again (`issue`).
         """
         self._record.catch_up()
-        waiting = self.store.applications(states={State.ISSUING}, limit=10_000)
-        return sum(self._finish(application).state is State.ISSUED for application in waiting)
+        finished = 0
+        for application in self.store.applications(states={State.ISSUING}, limit=10_000):
+            try:
+                finished += self._finish(application).state is State.ISSUED
+            except Exception as error:  # a case that cannot be finished must not keep the others waiting
+                _log.error("not-finished", application=application.id, error=type(error).__name__)
+        return finished
 
     # reading
 
@@ -423,7 +430,8 @@ class Workflow:
             dossier = self.dossier(application)
             verdict = self.judge(dossier)
             step = verdict.next_step
-            if step is not None and step.by == ("system",) and not verdict.findings:
+            lacking = any(each.decision is None for each in verdict.findings)
+            if step is not None and step.by == (SYSTEM_STEP,) and not lacking:
                 application = self._decide_by_system(application, dossier, step.name)
         if application.state is State.APPROVED:
             return self._finish(application)
@@ -458,7 +466,10 @@ class Workflow:
         return self._accept(application, SYSTEM, signed, verdict)
 
     def _finish(self, application: Application) -> Application:
-        """Have an approved case certified; a case that is approved no longer goes back."""
+        """Have an approved case certified; a case that is approved no longer goes back.
+
+        Two may be at it (a caller and the clock): the CA gives both the same certificates, and one of them stores them.
+        """
         dossier = self.dossier(application)
         if application.state is State.APPROVED:
             verdict = self.judge(dossier)
@@ -472,17 +483,22 @@ class Workflow:
             if isinstance(error, Problem) and error.status >= _NOT_NOW:
                 return application  # the CA may have done it: `resume` asks again, for the same certificates
             passage = Passage(Action.FAIL, State.APPROVED, {"reason": str(error)})
-            return self._pass(application, SYSTEM, passage, Change(values={"trouble": str(error)}))
-        detail = {str(issue.purpose): f"{issue.issuer}/{issue.serial}" for issue in issued}
-        change = Change(values={"trouble": None}, certificates=issued)
-        return self._pass(application, SYSTEM, Passage(Action.STORE, State.ISSUED, detail), change)
+            change = Change(values={"trouble": str(error)})
+        else:
+            detail = {str(each.purpose): f"{each.issuer}/{each.serial}" for each in issued}
+            passage = Passage(Action.STORE, State.ISSUED, detail)
+            change = Change(values={"trouble": None}, certificates=issued)
+        try:
+            return self._pass(application, SYSTEM, passage, change)
+        except ConflictError:
+            return self.store.application(application.id)
 
     def _no_longer_approved(self, application: Application, verdict: Verdict) -> Application:
         if verdict.broken:
             return self._send_back(application, verdict.broken)
         trouble = "; ".join(map(str, verdict.findings))
         passage = Passage(Action.RETURN, self._decidable_state(verdict), {"findings": trouble})
-        return self._pass(application, SYSTEM, passage, Change(values={"trouble": trouble}))
+        return self._advance(self._pass(application, SYSTEM, passage, Change(values={"trouble": trouble})))
 
     def _key_of(self, record: RevocationRecord) -> bytes | None:
         return next(

@@ -119,23 +119,20 @@ def test_the_clock_finishes_what_was_interrupted(faulty: World) -> None:
     assert faulty.store.application(application.id).state is State.ISSUED
 
 
-def test_a_round_of_the_clock_that_fails_is_not_the_last(faulty: World) -> None:
-    faulty.between.on_issue = away
-    application = faulty.last_decision()
-    failures: list[bool] = []
+def test_a_round_of_the_clock_that_fails_is_not_the_last(faulty: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[bool] = []
 
-    def broken(_issue: object, _dossier: Dossier) -> Answers:
-        failures.append(True)
+    def broken() -> int:
+        rounds.append(True)
         raise RuntimeError("a fault")
 
-    faulty.between.on_issue = broken
+    monkeypatch.setattr(faulty.workflow, "sweep", broken)
     with start(create_app(faulty.workflow, sweep_interval=0.02), tls=None):
         for _ in range(500):
-            if len(failures) > 1:
+            if len(rounds) > 1:
                 break
             time.sleep(0.02)
-    assert len(failures) > 1
-    assert faulty.store.application(application.id).state is State.ISSUING
+    assert len(rounds) > 1
 
 
 def test_what_a_killed_registration_authority_left_is_finished_by_the_next(
@@ -185,6 +182,48 @@ def test_a_case_that_is_approved_no_longer_goes_back(faulty: World) -> None:
     application = faulty.workflow.issue(OPERATOR, application.id)
     assert application.state is State.VETTING
     assert "DEC-EXPIRED" in (application.trouble or "")
+
+
+def test_a_decision_of_the_system_that_lapsed_is_made_anew(faulty: World) -> None:
+    faulty.between.on_issue = refusing
+    application = faulty.open_cardholder()
+    assert application.state is State.APPROVED
+    faulty.clock.forward(DAY)  # the decision lasts until now, the bank's confirmation through now
+    faulty.trust_source = lambda: faulty.office.pki.trust(faulty.now)
+    faulty.between.on_issue = lambda issue, dossier: issue(dossier)
+    assert faulty.workflow.issue(OPERATOR, application.id).state is State.ISSUED
+    assert len(faulty.store.decisions(application.id)) == 2
+
+
+def test_two_that_finish_one_case_agree(faulty: World) -> None:
+    """The clock comes by while the caller's own request waits for the CA."""
+
+    def meanwhile(issue: Callable[[Dossier], Answers], dossier: Dossier) -> Answers:
+        faulty.between.on_issue = lambda issue, dossier: issue(dossier)
+        assert faulty.workflow.resume() == 1
+        return issue(dossier)
+
+    faulty.between.on_issue = meanwhile
+    application = faulty.last_decision()
+    assert application.state is State.ISSUED
+    assert faulty.issued_by_the_ca() == 1
+    assert len(faulty.store.certificates(application.id)) == 1
+
+
+def test_a_case_that_cannot_be_finished_does_not_keep_the_others_waiting(faulty: World) -> None:
+    faulty.between.on_issue = away
+    merchant = faulty.last_decision()
+    card = faulty.open_cardholder()
+
+    def one_fails(issue: Callable[[Dossier], Answers], dossier: Dossier) -> Answers:
+        if dossier.revision.member_class == "cardholder":
+            raise RuntimeError("a fault")
+        return issue(dossier)
+
+    faulty.between.on_issue = one_fails
+    assert faulty.workflow.resume() == 1
+    assert faulty.store.application(merchant.id).state is State.ISSUED
+    assert faulty.store.application(card.id).state is State.ISSUING
 
 
 def test_a_key_reported_compromised_after_approval_ends_the_case(faulty: World) -> None:
