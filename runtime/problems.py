@@ -56,9 +56,10 @@ class Problem(Exception):
 
     def response(self) -> Response:
         """The problem as an answer."""
-        # Imported here, like FastAPI below: clients use this module too, and should not load a web framework.
+        # Imported here, like the handlers below: clients use this module too, and should not load a web framework.
+        from starlette import responses
 
-        return Response(
+        return responses.Response(
             json.dumps(self.document(), ensure_ascii=False).encode(),
             self.status,
             headers=self.headers,

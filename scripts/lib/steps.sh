@@ -1,0 +1,241 @@
+# Steps of a demonstration: each runs a command, shows one line, and is recorded for report.json. Sourced by scripts/demo
+# and scripts/bench. Needs $DEMO; secrets stay in files of mode 0600 and in shell variables, never in arguments.
+
+if [ -t 1 ]; then
+  green=$'\e[32m' red=$'\e[31m' bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
+else
+  green='' red='' bold='' dim='' plain=''
+fi
+declare -A kept
+CARD=''
+serving=''
+number=0
+started=$SECONDS
+
+start_over() { # start_over DIR: an empty folder for this run
+  rm -rf "$1"
+  mkdir -p "$1/secrets" "$1/steps"
+  chmod 700 "$1"
+  : >"$1/report.jsonl"
+  trap stop_serving EXIT
+  kwbp officer new-passphrase "$DEMO/secrets/buyer" >/dev/null
+}
+
+chapter() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
+
+record() { python -c 'import json, sys; print(json.dumps(dict(zip(sys.argv[1::2], sys.argv[2::2]))))' "$@" >>"$DEMO/report.jsonl"; }
+
+step() { # step TEXT COMMAND…: the command must succeed
+  local text=$1 before=$SECONDS log
+  shift
+  number=$((number + 1))
+  log=$(printf '%s/steps/%02d.log' "$DEMO" "$number")
+  if "$@" >"$log" 2>&1; then
+    printf '  %s✓%s %s %s%s%s\n' "$green" "$plain" "$text" "$dim" "$(last_line "$log")" "$plain"
+    record step "$text" ok yes seconds "$((SECONDS - before))"
+  else
+    printf '  %s✗ %s%s\n' "$red" "$text" "$plain"
+    sed 's/^/      /' "$log"
+    record step "$text" ok no seconds "$((SECONDS - before))"
+    finish
+  fi
+}
+
+refused() { # refused NAME TEXT COMMAND…: the command must fail, and say by which code and check
+  local name=$1 text=$2 log
+  shift 2
+  number=$((number + 1))
+  log=$(printf '%s/steps/%02d.log' "$DEMO" "$number")
+  if "$@" >"$log" 2>"$log.errors"; then
+    printf '  %s✗ %s: it was NOT refused%s\n' "$red" "$text" "$plain"
+    record step "$text" ok no refusal "$name"
+    finish
+  fi
+  local code check sentence
+  code=$(field code <"$log") && check=$(field check <"$log") && sentence=$(field sentence <"$log") || {
+    printf '  %s✗ %s: it failed, but was not refused%s\n' "$red" "$text" "$plain"
+    sed 's/^/      /' "$log" "$log.errors"
+    record step "$text" ok no refusal "$name"
+    finish
+  }
+  printf '  %s✓%s refused: %s %scode %s, check %s: %s%s\n' \
+    "$green" "$plain" "$text" "$dim" "$code" "$check" "$sentence" "$plain"
+  record step "$text" ok yes refusal "$name" code "$code" check "$check"
+}
+
+fact() { # fact NAME VALUE: a number or text for report.json
+  python -c '
+import json, sys
+name, value = sys.argv[1:]
+print(json.dumps({"fact": name, "value": int(value) if value.isdigit() and len(value) < 16 else value}))' "$@" >>"$DEMO/report.jsonl"
+}
+
+last_line() { # the most telling line of a log: the last one that is for people
+  python -c '
+import sys
+lines = [line.strip() for line in open(sys.argv[1], encoding="utf-8", errors="replace") if line.strip()]
+last = lines[-1] if lines else ""
+print("" if last in {"}", "]", "{"} else last[:96])' "$1"
+}
+
+field() { python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+
+keep() { # keep NAME COMMAND…: keep the JSON that the command prints
+  local name=$1
+  shift
+  kept[$name]=$("$@")
+  printf '%s\n' "${kept[$name]}"
+}
+
+keep_secret() { # the same for card data: never printed, never in a file
+  shift
+  CARD=$("$@")
+  echo "kept in memory"
+}
+
+of() { printf '%s' "${kept[$1]}" | field "$2"; } # of NAME FIELD
+
+with_card() { "$@" < <(printf "%s" "$CARD"); } # card data go to the standard input of a command, through a pipe
+
+as() { echo "--as $1 --passphrase-file $DEMO/secrets/$1"; } # as OFFICER: the options that say who acts
+
+new_officer_key() {
+  kwbp officer new-passphrase "$DEMO/secrets/$1"
+  kwbp officer new-key "$1" --passphrase-file "$DEMO/secrets/$1"
+}
+
+appoint() { # appoint PERSON ROLE: sponsored by one security officer, approved by another
+  step "$1 applies for the role $2" keep officer kwbp --json officer apply "$1" --name "$1" --role "$2"
+  step "$1 is sponsored by a security officer" kwbp ra approve "$(of officer id)" $(as security-officer-1)
+  step "$1 is approved by another one" kwbp ra approve "$(of officer id)" $(as security-officer-2)
+  step "$1 has a certificate" kwbp officer collect "$1" "$(of officer id)"
+}
+
+enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT: vetted by one person, approved by another
+  local server=$1 merchant=$2 name=$3 terminal=$4 port=$5 document
+  step "$server: server configured" kwbp merchant configure "$server" --merchant-id "$merchant" --shop "$name" \
+    --terminal "$terminal" --port "$port" --key "merchant-$server"
+  step "$server: key in the token, applied" keep "$server" \
+    kwbp --json merchant apply "$server" --iban IR820540102680020817909002 --organisation "$name Co"
+  for document in acquirer_agreement company_register iban_owner; do
+    step "$server: $document on file" take_evidence "$(of "$server" id)" "$document" "$name"
+  done
+  step "$server: vetted" kwbp ra vet "$(of "$server" id)" $(as vetting-officer-1)
+  step "$server: approved by another person" kwbp ra approve "$(of "$server" id)" $(as approving-officer-1)
+  step "$server: certificates at the key and the server" kwbp merchant collect "$server" "$(of "$server" id)"
+  step "$server: the gateway collects for it" kwbp gateway add-merchant "$merchant" --terminal "$terminal" --name "$name"
+}
+
+take_evidence() { # take_evidence APPLICATION KIND NAME
+  local document="$DEMO/evidence-$2-$3.txt"
+  echo "$2 of $3, seen by the vetting officer" >"$document"
+  kwbp ra evidence "$1" "$2" "$document" --source "paper file" $(as vetting-officer-1)
+  rm "$document"
+}
+
+serve() {
+  kwbp serve >"$DEMO/serve.log" 2>&1 &
+  serving=$!
+}
+
+stop_serving() {
+  if [ -n "$serving" ]; then
+    kill "$serving" 2>/dev/null || true
+    wait "$serving" 2>/dev/null || true
+    serving=''
+  fi
+}
+
+free_ports() { # the first of 60 free ports on loopback
+  python -c '
+import random, socket
+while True:
+    base = random.randrange(20000, 60000, 100)
+    try:
+        for port in range(base, base + 60):
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+    except OSError:
+        continue
+    print(base)
+    break'
+}
+
+balance_is() { # balance_is RIAL: the buyer's account
+  local balance
+  balance=$(kwbp --json bank balance "$(of account iban)" | field balance)
+  echo "balance $balance rial"
+  [ "$balance" = "$1" ]
+}
+
+settled() { # settled MERCHANT RIAL
+  kwbp --json bank settle | python -c '
+import json, sys
+merchant, amount = sys.argv[1], int(sys.argv[2])
+line = next(line for line in json.load(sys.stdin) if line["merchant"].strip() == merchant)
+print("settle line:", line["merchant"].strip(), line["amount"], "rial for", line["sales"], "sale")
+sys.exit(line["amount"] != amount)' "$1" "$2"
+}
+
+sent_twice() { # the wallet sends the stored order once more: same reference, nothing new
+  local again
+  again=$(kwbp --json wallet resume "$(of purchase xid)" --shop bookshop --card mehr)
+  echo "reference $(printf '%s' "$again" | field rrn) again"
+  [ "$(printf '%s' "$again" | field rrn)" = "$(of purchase rrn)" ]
+}
+
+serial_of() { # serial of a merchant's signing certificate
+  kwbp --json ra show "$(of "$1" id)" | python -c '
+import json, sys
+print(next(each["serial"] for each in json.load(sys.stdin)["certificates"] if each["purpose"] == "signing"))'
+}
+
+invoice_with_another_price() { # buy through a shop front that changes the price after the token signed the invoice
+  local port proxy result=0
+  port=$(free_ports)
+  python scripts/lib/dishonest_front.py bookshop "$port" >"$DEMO/front.log" 2>&1 &
+  proxy=$!
+  python -c 'import socket, sys, time
+for _ in range(100):
+    try:
+        socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close(); break
+    except OSError:
+        time.sleep(0.1)' "$port"
+  with_card kwbp --json wallet buy golestan --shop "https://127.0.0.1:$port" --card mehr --yes --card-from-stdin || result=$?
+  kill "$proxy"
+  wait "$proxy" 2>/dev/null || true
+  return $result
+}
+
+journals_whole() { kwbp audit verify; }
+
+finish() { # write report.json; exit 1 if a step failed
+  python - "$DEMO" "$((SECONDS - started))" <<'PY'
+import json, pathlib, sys
+
+demo, seconds = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+lines = [json.loads(line) for line in (demo / "report.jsonl").read_text().splitlines()]
+facts = {line.pop("fact"): line["value"] for line in lines if "fact" in line}
+steps = [line for line in lines if "step" in line]
+for line in steps:
+    line["ok"] = line["ok"] == "yes"
+refusals = {
+    line["refusal"]: {"refused": line["ok"], "code": int(line["code"]) if "code" in line else None, "check": line.get("check")}
+    for line in steps
+    if "refusal" in line
+}
+good = all(line["ok"] for line in steps)
+report = {"ok": good, "seconds": seconds, **facts, "refusals": refusals, "steps": steps}
+(demo / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+(demo / "report.jsonl").unlink()
+PY
+  local good
+  good=$(field ok <"$DEMO/report.json")
+  if [ "$good" = True ]; then
+    printf '\n%s%sAll %d steps ended as they should, in %d s.%s Report: %s\n' \
+      "$green" "$bold" "$number" "$((SECONDS - started))" "$plain" "$DEMO/report.json"
+    exit 0
+  fi
+  printf '\n%s%sThe demonstration failed.%s Logs: %s\n' "$red" "$bold" "$plain" "$DEMO/steps, $KWBP_HOME/log"
+  exit 1
+}
