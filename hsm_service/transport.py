@@ -81,14 +81,14 @@ class _Connection(asyncio.Protocol):
             self.close()
             return
         self._started = True
+        self._size += len(data)
+        if self._size > MAX_ANSWER:
+            self._fail(httpx.RemoteProtocolError("the answer is too long"))
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._fail(httpx.RemoteProtocolError("the answer is not HTTP/1.1"))
-            return
-        self._size += len(data)
-        if self._size > MAX_ANSWER:
-            self._fail(httpx.RemoteProtocolError("the answer is too long"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
