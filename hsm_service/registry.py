@@ -60,11 +60,10 @@ _certificates = Table(
 
 
 class KeyState(StrEnum):
-    """PENDING: the row is there, the key may not be. ENABLED: in use. DISABLED: kept, not used."""
+    """PENDING: the row is there, the key may not be. ENABLED: in use."""
 
     PENDING = "PENDING"
     ENABLED = "ENABLED"
-    DISABLED = "DISABLED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +143,13 @@ class Registry:
 
     def enable(self, name: str, version: int, public_key: bytes | None) -> RegisteredKey:
         """The key is in the token and sound; `public_key` is its SubjectPublicKeyInfo (DER), None for a secret key."""
-        return self._change(name, version, state=KeyState.ENABLED, public_key=public_key)
-
-    def disable(self, name: str, version: int) -> RegisteredKey:
-        """The key is kept and no longer used."""
-        return self._change(name, version, state=KeyState.DISABLED)
+        with self._lock:
+            row = replace(self._rows[name][version], state=KeyState.ENABLED, public_key=public_key)
+            here = (_keys.c.name == name) & (_keys.c.version == version)
+            with self._engine.begin() as connection:
+                connection.execute(update(_keys).where(here).values(state=row.state.value, public_key=public_key))
+            self._remember(row)
+            return row
 
     def attach(self, name: str, version: int, chain: Sequence[bytes]) -> RegisteredKey:
         """Replaces the certificate chain (DER, the key's own certificate first)."""
@@ -170,16 +171,6 @@ class Registry:
     def close(self) -> None:
         """Lets go of the database."""
         self._engine.dispose()
-
-    def _change(self, name: str, version: int, *, state: KeyState, public_key: bytes | None = None) -> RegisteredKey:
-        with self._lock:
-            before = self._rows[name][version]
-            row = replace(before, state=state, public_key=public_key or before.public_key)
-            here = (_keys.c.name == name) & (_keys.c.version == version)
-            with self._engine.begin() as connection:
-                connection.execute(update(_keys).where(here).values(state=row.state.value, public_key=row.public_key))
-            self._remember(row)
-            return row
 
     def _remember(self, row: RegisteredKey) -> None:
         # A new dictionary instead of a changed one: readers take no lock.

@@ -100,22 +100,12 @@ def test_two_keys_never_share_a_token_object(reopen: Callable[[], Registry]) -> 
     assert registry.find("other") is None
 
 
-def test_a_disabled_key_stays_and_is_told_apart(reopen: Callable[[], Registry]) -> None:
-    registry = reopen()
-    _reserve(registry)
-    registry.enable("shop", 1, b"spki")
-    registry.disable("shop", 1)
-    found = reopen().find("shop")
-    assert found is not None
-    assert (found.state, found.public_key) == (KeyState.DISABLED, b"spki")
-
-
 def test_the_newest_enabled_version_is_the_one_in_use(reopen: Callable[[], Registry], tmp_path: Path) -> None:
     registry = reopen()
     _reserve(registry)
     registry.enable("shop", 1, b"spki")
     with sqlite3.connect(tmp_path / "keys.db") as database:
-        for version, state in ((2, "ENABLED"), (3, "DISABLED")):
+        for version, state in ((2, "ENABLED"), (3, "PENDING")):
             database.execute(
                 "INSERT INTO keys (name, version, token, cka_id, template, owner, state, created) "
                 "SELECT name, ?, token, ?, template, owner, ?, created FROM keys WHERE version = 1",
@@ -127,7 +117,7 @@ def test_the_newest_enabled_version_is_the_one_in_use(reopen: Callable[[], Regis
     assert newest is not None
     assert newest.version == 2
     assert third is not None
-    assert third.state is KeyState.DISABLED
+    assert third.state is KeyState.PENDING
 
 
 def test_an_unknown_key_is_none(reopen: Callable[[], Registry]) -> None:

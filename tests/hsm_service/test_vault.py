@@ -12,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from audit import verify
 from hsm_service.keys import Usage
 from hsm_service.registry import Registry
 from hsm_service.request import request_info
 from hsm_service.service import KeyInfo, SigningService
-from hsm_service.templates import built_in
+from hsm_service.templates import TemplatesError, built_in
 from hsm_service.vault import Vault
 from pki import oids
 from pki.attestation import KeyAttestation
@@ -162,6 +163,7 @@ def test_the_making_of_a_key_that_was_interrupted_is_taken_up(world: World) -> N
     with world.vault() as vault:
         pending = vault.describe_key(CEREMONY, "late")
         assert (pending.state, pending.public_key) == ("PENDING", b"")
+        refusal(lambda: vault.sign_cms("merchant:M-9", "late", ACK, acknowledgement("M-9")), 409, "key-not-enabled")
         info = vault.generate_key(OPERATOR, "late", "merchant-signing-ec", owner="M-9")
         assert (info.state, public_key(info.public_key)) == ("ENABLED", made)
 
@@ -204,6 +206,22 @@ def test_a_key_of_a_token_that_is_not_open_is_listed_and_serves_nobody(world: Wo
         refusal(lambda: vault.sign_cms(SHOP, "shop", ACK, acknowledgement()), 503, "key-not-usable")
 
 
+def test_a_key_whose_template_is_gone_keeps_the_vault_shut(world: World) -> None:
+    registry = Registry(open_database(world.home.db / "keys.db"))
+    registry.reserve("odd", template="raw", owner=None, token="merchants", cka_id=b"\x07" * 16, now=NOW)
+    registry.close()
+    with pytest.raises(TemplatesError, match="the template raw, which is gone"):
+        world.vault()
+    assert verify(world.home.audit / "hsm.jsonl").torn == b""  # and let go of it
+
+
+def test_token_objects_that_nobody_registered_are_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with opened(world.home, "merchants") as token:
+        token.generate_ec("stranger")
+    world.vault().close()
+    assert "token holds a key that the registry does not know" in capsys.readouterr().out
+
+
 # -- certificates of keys ----------------------------------------------------------------------------------------------
 
 
@@ -226,12 +244,14 @@ def _hostile_chains(vault: Vault, world: World) -> dict[str, tuple[list[bytes], 
     own = public_key(vault.describe_key(CEREMONY, "bare-shop").public_key)
     carrier: Any = type("Carrier", (), {"public_key": lambda _self: own})()
     gateway = world.pki.gateway_signing(key=carrier)
+    roleless = world.pki.issue(world.pki.merchant_ca, name(cn="M-1"), {}, key=carrier)
     return {
         "nothing": ([], "bad-chain"),
         "no certificate": ([b"\x05\x00"], "malformed"),
         "trailing byte": ([good[0] + b"\x00", *good[1:]], "malformed"),
         "of another key": (_chain(vault, world, key="shop-ec"), "foreign-certificate"),
         "of another merchant": (_chain(vault, world, "M-2"), "owner-mismatch"),
+        "of no role": (der(roleless.certificate, *roleless.chain), "wrong-role"),
         "of another role": (der(gateway.certificate, *gateway.chain), "role-not-allowed"),
         "a link missing": ([good[0], good[2]], "bad-chain"),
         "links swapped": ([good[0], good[2], good[1]], "bad-chain"),
