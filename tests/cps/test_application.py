@@ -77,6 +77,12 @@ def test_digits_that_are_no_card_number_may_be_in_a_name(office: Office, trust: 
     assert decide(dossier, office.pack, trust=trust, now=NOW).findings == ()
 
 
+def test_a_random_salt_is_not_read_as_a_card_number(office: Office, trust: Trust) -> None:
+    salt = bytes.fromhex("6037991234567893" + "ab" * 8)
+    dossier = office.merchant_case(subject=MERCHANT.model_copy(update={"iban_salt": salt}))
+    assert decide(dossier, office.pack, trust=trust, now=NOW).findings == ()
+
+
 def test_an_email_address_stays_out_of_a_cardholders_subject(office: Office, trust: Trust) -> None:
     dossier = office.cardholder_case()
     subject = dossier.revision.subject.model_copy(update={"commitment": "cardholder@example"})
