@@ -18,7 +18,7 @@ from cli.state import Installation, existing
 from runtime.secrets import read_secret
 from shetab.errors import ValueFormatError
 from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
-from switch.client import SwitchAdmin
+from switch.client import SwitchAdmin, admin_url
 from switch.errors import BankError
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ def _controls(found: Installation) -> SwitchAdmin | None:
     token = found.home.secrets / "switch-admin-token"
     if not token.exists():
         return None
-    return SwitchAdmin(f"http://127.0.0.1:{found.settings.switch.admin_port}", read_secret(token))
+    url = admin_url(found.home, found.settings.switch)
+    return SwitchAdmin(url, read_secret(token), ca=found.home.trust_anchors if url.startswith("https") else None)
 
 
 def _answers(admin: SwitchAdmin) -> bool:

@@ -61,18 +61,28 @@ def show(application: ApplicationId) -> None:
 @app.command()
 def evidence(
     application: ApplicationId,
-    kind: Annotated[str, typer.Argument(help="Kind of evidence, as the CPS names it.")],
-    file: Annotated[Path, typer.Argument(help="The document.", exists=True, dir_okay=False)],
-    source: Annotated[str, typer.Option(help="Where it comes from.")],
+    documents: Annotated[list[str], typer.Argument(help="KIND=FILE: kind as the CPS names it.", metavar="KIND=FILE…")],
+    source: Annotated[str, typer.Option(help="Where the documents come from.")],
     person: AsPerson,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Take in a document as evidence; a vetting officer vouches for it."""
+    """Take in documents as evidence; a vetting officer vouches for them."""
     found = existing()
+    pieces = [_document(document) for document in documents]
     _officer, tls = enrolment.officer(found, person, passphrase_file)
     with enrolment.ra(found, tls) as client:
-        view = client.add_evidence(application, kind, file.read_bytes(), source=source)
-    output.emit(view.model_dump(mode="json", by_alias=True), [f"{kind} is on file; {_state(view)}."])
+        for kind, content in pieces:
+            view = client.add_evidence(application, kind, content, source=source)
+    kinds = ", ".join(kind for kind, _content in pieces)
+    output.emit(view.model_dump(mode="json", by_alias=True), [f"On file: {kinds}; {_state(view)}."])
+
+
+def _document(text: str) -> tuple[str, bytes]:
+    kind, separator, file = text.partition("=")
+    path = Path(file)
+    if not separator or not path.is_file():
+        output.fail(f"{text!r} is not a document", hint="expected KIND=FILE, for example iban_owner=letter.pdf")
+    return kind, path.read_bytes()
 
 
 @app.command()

@@ -84,7 +84,7 @@ def answers(found: Installation, name: str, what: str) -> bool:
 
 
 class _Supervisor:
-    """Starts the services in their order, each once the one before is ready, and keeps them running."""
+    """Starts the services and keeps them running."""
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -102,6 +102,8 @@ class _Supervisor:
                     self._waiting.append(name)
                     continue
                 self._start(name)
+            # Started together: each copes with callees that are not there yet.
+            for name in list(self._children):
                 self._wait_live(name)
                 if self._stopping:
                     return

@@ -1,4 +1,7 @@
-"""How each service is put together. Only here do the packages meet."""
+"""How each service is put together. Only here do the packages meet.
+
+A service's packages are imported by the function that runs it: a process holds one service and should load no other.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from ca import repository
-from ca.app import create_app as create_ca
-from ca.authority import CertificateAuthority
-from ca.client import CaClient
-from ca.hierarchy import load_hierarchy
-from ca.publication import Publication
-from ca.record import Record
-from ca.status_client import StatusCache
 from cli.packs import statement
 from cli.state import Installation
-from gateway import service as gateway_service
-from gateway_keys.plugin import GatewayKeys
-from hsm_service.app import create_app as create_hsm
-from hsm_service.client import HsmClient
-from hsm_service.vault import Vault
-from kwbp.validators import VALIDATORS
-from ra.app import create_app as create_ra
-from ra.record import Record as RaRecord
-from ra.store import Store as RaStore
-from ra.workflow import Workflow
 from runtime import logging, server
 from runtime.database import open_database
-from storefront.merchant import service as merchant_service
-from storefront.merchant.service import key_files
-from switch import service as switch_service
+from switch.client import admin_url
 
 RA_KEY: Final = "ra-system"
 MERCHANT: Final = "merchant-"
@@ -49,7 +32,7 @@ def address(found: Installation, name: str) -> str:
     if name.startswith(MERCHANT):
         return settings.merchants[name.removeprefix(MERCHANT)].url
     if name == "switch":
-        return f"http://127.0.0.1:{settings.switch.admin_port}"
+        return admin_url(found.home, settings.switch)
     endpoint: str = getattr(settings, name).url
     return endpoint
 
@@ -58,6 +41,8 @@ def enrolled(found: Installation, name: str) -> bool:
     """Whether a merchant server has its certificates; every other service has them from the ceremony."""
     if not name.startswith(MERCHANT):
         return True
+    from storefront.merchant.service import key_files
+
     merchant = name.removeprefix(MERCHANT)
     own = found.settings.merchants[merchant].key is None
     certificates = [found.home.tls / f"{name}.pem", *([key_files(found.home, merchant)[1]] if own else [])]
@@ -68,20 +53,33 @@ def run(found: Installation, name: str) -> None:
     """Run one service in this process until SIGTERM."""
     logging.configure(name, found.home.log)
     if name.startswith(MERCHANT):
+        from storefront.merchant import service as merchant_service
+
         merchant_service.run(found.home, found.settings, name.removeprefix(MERCHANT))
     else:
         _RUN[name](found)
 
 
 def _hsm(found: Installation) -> None:
+    from gateway_keys.plugin import GatewayKeys
+    from hsm_service.app import create_app
+    from hsm_service.vault import Vault
+    from kwbp.validators import VALIDATORS
+
     endpoint = found.settings.hsm
     content_types = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
     with Vault.open(found.home, content_types=content_types) as vault:
-        app = create_hsm(vault, plugins=[GatewayKeys.of(found.home)])
+        app = create_app(vault, plugins=[GatewayKeys.of(found.home)])
         server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"))
 
 
 def _ca(found: Installation) -> None:
+    from ca.app import create_app
+    from ca.authority import CertificateAuthority
+    from ca.publication import Publication
+    from ca.record import Record
+    from hsm_service.client import HsmClient
+
     endpoint = found.settings.ca
     record = Record.open(found.home.audit / "ca.jsonl")
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ca"))
@@ -97,13 +95,15 @@ def _ca(found: Installation) -> None:
     )
     try:
         authority.start()
-        server.serve(create_ca(authority), host=endpoint.host, port=endpoint.port, tls=found.tls("ca"))
+        server.serve(create_app(authority), host=endpoint.host, port=endpoint.port, tls=found.tls("ca"))
     finally:
         record.close()
         signer.close()
 
 
 def _repository(found: Installation) -> None:
+    from ca import repository
+
     endpoint = found.settings.repository
     server.serve(
         repository.create_app(found.home.pki),
@@ -115,13 +115,22 @@ def _repository(found: Installation) -> None:
 
 
 def _ra(found: Installation) -> None:
+    from ca.client import CaClient
+    from ca.hierarchy import load_hierarchy
+    from ca.status_client import StatusCache
+    from hsm_service.client import HsmClient
+    from ra.app import create_app
+    from ra.record import Record
+    from ra.store import Store
+    from ra.workflow import Workflow
+
     endpoint = found.settings.ra
     hierarchy = load_hierarchy(found.home.pki)
     status = StatusCache(found.settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
-    store = RaStore(open_database(found.home.db / "ra.sqlite"))
-    record = RaRecord.open(found.home.audit / "ra.jsonl", store)
+    store = Store(open_database(found.home.db / "ra.sqlite"))
+    record = Record.open(found.home.audit / "ra.jsonl", store)
     workflow = Workflow(
         store=store,
         record=record,
@@ -133,7 +142,7 @@ def _ra(found: Installation) -> None:
         clock=_now,
     )
     try:
-        app = create_ra(workflow)
+        app = create_app(workflow)
         # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
         server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
     finally:
@@ -144,10 +153,14 @@ def _ra(found: Installation) -> None:
 
 
 def _gateway(found: Installation) -> None:
+    from gateway import service as gateway_service
+
     gateway_service.run(found.home, found.settings)
 
 
 def _switch(found: Installation) -> None:
+    from switch import service as switch_service
+
     switch_service.run(found.home, found.settings)
 
 

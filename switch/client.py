@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import base64
 from dataclasses import fields
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import httpx
 
 from runtime.client import http_client, raise_problem
 from runtime.secrets import Secret
+from runtime.settings import Home, SwitchSettings
 from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
 from switch.faults import Fault, Kind
 from switch.records import Account, CardStatus, IssuedCard, MerchantTotal, TransactionStatus
+
+ADMIN_HOST: Final = "127.0.0.1"
+"""The controls are for this machine alone, wherever the line listens."""
+
+
+def admin_url(home: Home, settings: SwitchSettings) -> str:
+    """Where the controls are: over TLS from the moment on that a ceremony certified the switch."""
+    scheme = "https" if home.tls_files("switch").certificate.exists() else "http"
+    return f"{scheme}://{ADMIN_HOST}:{settings.admin_port}"
+
 
 R = TypeVar("R", Account, CardStatus, MerchantTotal, TransactionStatus)
 
@@ -21,8 +33,9 @@ R = TypeVar("R", Account, CardStatus, MerchantTotal, TransactionStatus)
 class SwitchAdmin:
     """The counter and the fault plan of a running simulator. Every method raises `runtime.problems.Problem`."""
 
-    def __init__(self, url: str, token: Secret, *, http: httpx.Client | None = None) -> None:
-        self._http = http or http_client(None, url)
+    def __init__(self, url: str, token: Secret, *, ca: Path | None = None, http: httpx.Client | None = None) -> None:
+        """`ca` are the trust anchors (PEM) of an https address."""
+        self._http = http or http_client(None, url, ca=ca)
         self._http.headers["authorization"] = f"Bearer {token.reveal().decode('ascii')}"
 
     def __enter__(self) -> Self:

@@ -30,7 +30,7 @@ from shetab.iran import Banks
 from switch.admin import create_app
 from switch.authorisation import Rules
 from switch.bank import Bank, Transact, issuer_identity_in, transact_on
-from switch.client import SwitchAdmin
+from switch.client import ADMIN_HOST, SwitchAdmin, admin_url
 from switch.faults import FaultPlan
 from switch.issuer_keys import IssuerKeys
 from switch.processing import Processor
@@ -41,7 +41,6 @@ from switch.zone import ZoneKeys
 DIALECT: Final = "shetab87_ascii"
 INSTITUTION: Final = "900000"
 """DE 33 of what the switch sends."""
-_ADMIN_HOST: Final = "127.0.0.1"  # the controls are for this machine alone, wherever the line listens
 
 Rng = Callable[[int], bytes]
 Clock = Callable[[], datetime]
@@ -76,7 +75,8 @@ def open_bank(home: Home, *, rng: Rng = os.urandom, clock: Clock = _utc_now) -> 
 
 def admin_client(home: Home, settings: SwitchSettings) -> SwitchAdmin:
     """Client of the controls of this installation's running simulator."""
-    return SwitchAdmin(f"http://{_ADMIN_HOST}:{settings.admin_port}", admin_token(home))
+    url = admin_url(home, settings)
+    return SwitchAdmin(url, admin_token(home), ca=home.trust_anchors if url.startswith("https") else None)
 
 
 def run(home: Home, settings: Settings) -> None:
@@ -87,7 +87,15 @@ def run(home: Home, settings: Settings) -> None:
     with _parts(home, settings.switch, rng=os.urandom, clock=_utc_now) as parts:
         acquirer = settings.gateway.acquirer_bin
         parts.bank.register_acquirer(acquirer, f"Acquirer {acquirer}")
-        server.serve(parts.app, host=_ADMIN_HOST, port=settings.switch.admin_port, tls=None, client_certificate="none")
+        # Card data pass here when a bank issues or confirms a card: never in clear where there is a certificate.
+        tls = home.tls_files("switch")
+        server.serve(
+            parts.app,
+            host=ADMIN_HOST,
+            port=settings.switch.admin_port,
+            tls=tls if tls.certificate.exists() else None,
+            client_certificate="none",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +127,7 @@ def running(
             parts.bank.register_acquirer(code, f"Acquirer {code}")
         with (
             server.start(
-                parts.app, tls=None, client_certificate="none", host=_ADMIN_HOST, port=settings.admin_port
+                parts.app, tls=None, client_certificate="none", host=ADMIN_HOST, port=settings.admin_port
             ) as url,
             SwitchAdmin(url, admin_token(home)) as admin,
         ):
