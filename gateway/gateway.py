@@ -160,6 +160,8 @@ class Gateway:
                 _log.error("the certificates are another gateway's", named=own.gateway_id, acquirer=own.acquirer_bin)
             except (Problem, IdentityError) as error:
                 _log.warning("no certificates yet", reason=str(error))
+            except Exception as error:  # whatever it is, the next try may find it gone
+                _log.error("no certificates yet", error=type(error).__name__)
             await asyncio.sleep(pause(attempt, first=0.2, longest=_LONGEST_PAUSE, rng=self._resources.rng))
 
     def _assemble(self, certificates: GatewayCertificates) -> _Parts:

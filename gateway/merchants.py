@@ -50,21 +50,20 @@ class Merchant:
 
 
 class MerchantRegistry:
-    """The merchants in the order book's database."""
+    """The merchants in the order book's database; kept in memory too, since every order asks and nobody else writes."""
 
     def __init__(self, store: OrderStore) -> None:
         self._store = store
+        with store.reading() as connection:
+            self._known = {row.merchant_id: _merchant(row) for row in connection.execute(select(merchants))}
 
     def find(self, merchant_id: str) -> Merchant | None:
         """The merchant registered under `merchant_id`, active or not."""
-        with self._store.reading() as connection:
-            row = connection.execute(select(merchants).where(merchants.c.merchant_id == merchant_id)).one_or_none()
-        return None if row is None else _merchant(row)
+        return self._known.get(merchant_id)
 
     def all(self) -> list[Merchant]:
         """All merchants, by id."""
-        with self._store.reading() as connection:
-            return [_merchant(row) for row in connection.execute(select(merchants).order_by(merchants.c.merchant_id))]
+        return [self._known[merchant_id] for merchant_id in sorted(self._known)]
 
     async def register(self, merchant: Merchant, now: datetime) -> bool:
         """Register `merchant`, or change its registration; True if it is new.
@@ -91,7 +90,9 @@ class MerchantRegistry:
                 raise MerchantRegistryError("the terminal is registered for another merchant") from None
             return True
 
-        return await self._store.writer.run(job)
+        new = await self._store.writer.run(job)
+        self._known[merchant.merchant_id] = merchant
+        return new
 
 
 def _merchant(row: Row[Any]) -> Merchant:

@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
+import httpx
+
 from audit.journal import Journal
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
@@ -30,13 +32,15 @@ from gateway_keys.client import GatewayKeysClient
 from hsm_service.client import AsyncHsmClient
 from pki.path import Trust
 from runtime import server
-from runtime.client import async_http_client
+from runtime.client import TlsFiles, client_context
+from runtime.keepalive import KeepAliveTransport
 from runtime.problems import Problem
 from runtime.settings import Home, Settings
 from shetab.framing import Framing
 
-_KEY_SERVICE_CONNECTIONS: Final = 64
-_KEY_SERVICE_TIMEOUT: Final = 10.0
+_CONNECTIONS: Final = 64
+_KEY_SERVICE_TIMEOUT: Final = 10.0  # seconds
+_REPOSITORY_TIMEOUT: Final = 5.0
 
 
 class RepositoryTrust:
@@ -75,22 +79,24 @@ async def opened(
     """
     hierarchy = load_hierarchy(home.pki)
     async with AsyncExitStack() as stack:
-        transport = async_http_client(
-            home.tls_files("gateway"),
-            settings.hsm.url,
-            timeout=_KEY_SERVICE_TIMEOUT,
-            connections=_KEY_SERVICE_CONNECTIONS,
+        key_service = await stack.enter_async_context(
+            _client(settings.hsm.url, home.tls_files("gateway"), timeout=_KEY_SERVICE_TIMEOUT)
         )
-        stack.push_async_callback(transport.aclose)
+        repository = await stack.enter_async_context(
+            _client(settings.repository.url, None, timeout=_REPOSITORY_TIMEOUT)
+        )
         status = AsyncStatusCache(
-            settings.repository.url, hierarchy.anchors, hierarchy.intermediates, settings.gateway.status_max_age
+            settings.repository.url,
+            hierarchy.anchors,
+            hierarchy.intermediates,
+            settings.gateway.status_max_age,
+            client=repository,
         )
-        stack.push_async_callback(status.aclose)
         resources = Resources(
             store=stack.enter_context(OrderStore.open(home.db / "gateway.sqlite")),
             journal=stack.enter_context(Journal.open(home.audit / "gateway.jsonl")),
-            signer=AsyncHsmClient(transport),
-            keys=GatewayKeysClient(transport),
+            signer=AsyncHsmClient(key_service),
+            keys=GatewayKeysClient(key_service),
             trust=RepositoryTrust(status),
             clock=_now,
             rng=os.urandom,
@@ -108,6 +114,12 @@ def run(home: Home, settings: Settings, *, checkpoint: Callable[[str], None] = l
         tls=home.tls_files("gateway"),
         client_certificate="required",
     )
+
+
+def _client(url: str, tls: TlsFiles | None, *, timeout: float) -> httpx.AsyncClient:
+    """The transport is chosen for the path of a payment: six calls for each of them go through here."""
+    transport = KeepAliveTransport(None if tls is None else client_context(tls), connections=_CONNECTIONS)
+    return httpx.AsyncClient(base_url=url, transport=transport, timeout=timeout)
 
 
 def _now() -> datetime:

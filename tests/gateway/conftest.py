@@ -17,7 +17,8 @@ from gateway.order import NewOrder, OrderKey
 from gateway.store import OrderStore
 from shetab.framing import Framing
 from shetab.message import Message
-from tests.support.payment_site import Buyer, Shop, Site
+from tests.support.payment_parties import Buyer, Shop
+from tests.support.payment_site import Site
 from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, SoftwareMac
 
 T = TypeVar("T")

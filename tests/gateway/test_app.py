@@ -13,7 +13,8 @@ from kwbp.wrapper import MEDIA_TYPE, unwrap
 from pki.names import identity_uri
 from pki.oids import CT_AUTH_RES
 from runtime.client import TlsFiles, http_client
-from tests.support.payment_site import GATEWAY_ID, Buyer, Shop, Site, free_port
+from tests.support.payment_parties import Buyer, Shop
+from tests.support.payment_site import GATEWAY_ID, Site, free_port
 
 MERCHANT = {"merchant_id": "SHOP-X", "terminal_id": "TX", "name": "Shop", "mcc": "5942"}
 

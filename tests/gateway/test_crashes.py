@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from kwbp.codes import AuthCode
-from tests.support.payment_site import OPENING, Buyer, Purchase, Shop, Site, auth_res_of, wait_for
+from tests.support.payment_parties import Buyer, Purchase, Shop, auth_res_of
+from tests.support.payment_site import OPENING, Site, wait_for
 
 AMOUNT = 150_000
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ import pytest
 from kwbp.codes import AuthCode
 from kwbp.wrapper import MEDIA_TYPE
 from runtime.client import http_client
-from tests.support.payment_site import OPENING, Buyer, Shop, Site, auth_res_of, error_of, wait_for
+from tests.support.payment_parties import Buyer, Shop, auth_res_of, error_of
+from tests.support.payment_site import OPENING, Site, wait_for
 
 
 def _sales(site: Site, shop: Shop) -> int:

@@ -32,7 +32,8 @@ from runtime.problems import Problem
 from runtime.settings import Settings
 from shetab.types import Pan
 from tests.gateway.conftest import run, until
-from tests.support.payment_site import OPENING, Buyer, Purchase, Site, auth_res_of, now
+from tests.support.payment_parties import Buyer, Purchase, auth_res_of, error_of, now
+from tests.support.payment_site import OPENING, Site
 
 AMOUNT = 150_000
 
@@ -42,6 +43,8 @@ class Outage:
 
     def __init__(self) -> None:
         self.failing: dict[str, int] = {}
+        self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
+        """What happens elsewhere while a call is under way; once."""
 
     def begin(self, call: str, times: int = 10**6) -> None:
         self.failing[call] = times
@@ -49,11 +52,13 @@ class Outage:
     def end(self) -> None:
         self.failing.clear()
 
-    def check(self, call: str) -> None:
+    async def check(self, call: str) -> None:
         left = self.failing.get(call, 0)
         if left:
             self.failing[call] = left - 1
             raise Problem(503, "hsm-unreachable", "the HSM service does not answer")
+        if (work := self.meanwhile.pop(call, None)) is not None:
+            await work()
 
 
 class Signer:
@@ -64,7 +69,7 @@ class Signer:
         return await self._real.describe_key(name)
 
     async def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
-        self._outage.check("sign")
+        await self._outage.check("sign")
         return await self._real.sign_cms(name, content_type, content)
 
 
@@ -73,19 +78,19 @@ class Keys:
         self._real, self._outage = real, outage
 
     async def open_order(self, pi_envelope: bytes, dual_signature: bytes, hod: bytes) -> OpenedOrder:
-        self._outage.check("open")
+        await self._outage.check("open")
         return await self._real.open_order(pi_envelope, dual_signature, hod)
 
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
-        self._outage.check("unseal")
+        await self._outage.check("unseal")
         return await self._real.unseal_pan(xid, blob)
 
     async def mac(self, data: bytes) -> bytes:
-        self._outage.check("mac" + data[:4].decode())
+        await self._outage.check("mac" + data[:4].decode())
         return await self._real.mac(data)
 
     async def verify_mac(self, data: bytes, mac: bytes) -> bool:
-        self._outage.check("verify" + data[:4].decode())
+        await self._outage.check("verify" + data[:4].decode())
         return await self._real.verify_mac(data, mac)
 
 
@@ -242,3 +247,87 @@ def test_an_order_book_that_cannot_be_written_stops_the_order_before_it_is_sent(
 
     _play(site, tmp_path / "home", buyer, play)
     assert buyer.balance == OPENING
+
+
+# --- what may happen between two steps --------------------------------------------------------------------------------
+
+
+def test_a_line_lost_before_the_first_byte_makes_a_certain_refusal(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        async def lose_the_line() -> None:
+            site.switch.admin.add_fault("0800", "ignore", count=1000)
+            site.switch.admin.break_connections()
+            await until(lambda: not gateway.ready)
+
+        outage.meanwhile["mac0200"] = lose_the_line
+        body = auth_res_of(await _collect(gateway, purchase))
+        site.switch.admin.clear_faults()
+        assert (body.auth_code, body.rc) == (AuthCode.SYSTEM_ERROR, "96")
+        assert _state(gateway, purchase) is OrderState.DECLINED
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
+
+
+def test_an_order_given_up_while_its_answer_is_being_signed_stays_given_up(
+    site: Site, tmp_path: Path, buyer: Buyer
+) -> None:
+    """The clock of lost runs and the run itself: whoever stores first decides, and the merchant is told that."""
+
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        async def give_up() -> None:
+            await gateway.store.recover(now(), sent_before=now())
+
+        outage.meanwhile["sign"] = give_up
+        answer = await _collect(gateway, purchase)
+        assert auth_res_of(answer).auth_code is AuthCode.NO_REPLY
+        await until(lambda: _state(gateway, purchase) is OrderState.REVERSED)
+        assert await _collect(gateway, purchase) == answer
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
+
+
+def test_an_acknowledgement_that_meets_the_reversal_is_told_that_it_is_late(
+    site: Site, tmp_path: Path, buyer: Buyer
+) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        answer = await _collect(gateway, purchase)
+        key = OrderKey(purchase.shop.merchant_id, purchase.xid)
+        await gateway.store.queue_reversal(key, OrderState.APPROVED, "no acknowledgement", now())
+        ack = purchase.ack(answer)
+        error = await gateway.acknowledge(purchase.shop.merchant_id, ack)
+        assert error is not None
+        told = error_of(error, ack, site)
+        assert (told.error_code.protocol_name, told.clause) == ("ackTimeout", "B3")
+
+    _play(site, tmp_path / "home", buyer, play)
+
+
+def test_an_approval_that_was_kept_cannot_be_given_back(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        answer = await _collect(gateway, purchase)
+        assert await gateway.acknowledge(purchase.shop.merchant_id, purchase.ack(answer)) is None
+        back = purchase.ack(answer, accepted=False)
+        error = await gateway.acknowledge(purchase.shop.merchant_id, back)
+        assert error is not None
+        assert error_of(error, back, site).error_code.protocol_name == "xidAlreadyUsed"
+        assert _state(gateway, purchase) is OrderState.ACKED
+
+    _play(site, tmp_path / "home", buyer, play)
+
+
+def test_a_refusal_by_the_key_service_alone_tells_no_more_than_any_other(
+    site: Site, tmp_path: Path, buyer: Buyer
+) -> None:
+    """It judges the sealed order for itself; if it disagrees with us, the merchant sees what it always sees."""
+
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        async def disagree() -> None:
+            raise Problem(422, "order-refused", "order must be in force", clause="KWBP G7")
+
+        outage.meanwhile["open"] = disagree
+        told = error_of(await _collect(gateway, purchase), purchase.message, site)
+        assert (told.error_code.protocol_name, told.clause) == ("decodingFailure", "G8")
+
+    _play(site, tmp_path / "home", buyer, play)

@@ -9,7 +9,8 @@ import pytest
 from gateway.schema import metadata
 from kwbp.codes import AuthCode, SaleKind
 from shetab.types import Cvv2, Pin
-from tests.support.payment_site import OPENING, Buyer, Shop, Site, auth_res_of, error_of
+from tests.support.payment_parties import Buyer, Shop, auth_res_of, error_of
+from tests.support.payment_site import OPENING, Site
 
 
 def test_an_honest_order_is_collected_and_acknowledged(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
@@ -22,8 +23,9 @@ def test_an_honest_order_is_collected_and_acknowledged(site: Site, gateway: str,
     assert shop.acknowledge(gateway, purchase.ack(answer)) == b""
     order = shop.order(gateway, purchase.xid)
     assert (order["state"], order["amount"], order["rrn"]) == ("ACKED", 150_000, body.rrn)
-    (sale,) = site.switch.admin.transactions(rrn=body.rrn)
-    assert sale.reference == f"KWBP2 {purchase.xid.hex()}"  # with it the issuer can ask for the signed order
+    # DE 62: with it the issuer can ask for the signed order.
+    (sale,) = site.switch.admin.transactions(reference=f"KWBP2 {purchase.xid.hex()}")
+    assert (sale.rrn, sale.merchant, sale.amount) == (body.rrn, shop.merchant_id, 150_000)
 
 
 def test_a_card_without_pin_is_for_the_issuer_to_judge(site: Site, gateway: str, shop: Shop) -> None:

@@ -28,18 +28,8 @@ from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_ERROR
 from pki.roles import Role
 from runtime.client import http_client
 from runtime.settings import Home
-from tests.support.payment_site import (
-    OPENING,
-    Buyer,
-    Purchase,
-    Shop,
-    Site,
-    auth_res_of,
-    error_of,
-    now,
-    signed_by,
-    wait_for,
-)
+from tests.support.payment_parties import Buyer, Purchase, Shop, auth_res_of, error_of, now, signed_by
+from tests.support.payment_site import OPENING, Site, wait_for
 
 Forge = Callable[[Site, Purchase], bytes]
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from shetab.jalali import local_time_and_date
-from tests.support.payment_site import Buyer, Site, now, wait_for
+from tests.support.payment_parties import Buyer, now
+from tests.support.payment_site import Site, wait_for
 
 _AROUND: Final = (timedelta(days=-1), timedelta(), timedelta(days=1))
 
