@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from audit import read, verify
 from hsm_service.app import create_app
+from hsm_service.client import HsmClient
 from hsm_service.request import request_info
 from hsm_service.service import SignKind
 from hsm_service.templates import Operation
@@ -34,6 +35,8 @@ from pki.names import name
 from runtime.client import http_client
 from runtime.identity import caller_of
 from runtime.server import start
+from tests.support.judges import attime, openssl, openssl_accepts
+from tests.support.pki_factory import NOW, pem
 from tests.support.signing_site import ACK, CA, GATEWAY, SHOP, Served, World, acknowledgement, crl, tbs
 from tests.support.tls import tls_issuer
 
@@ -84,6 +87,42 @@ def test_each_kind_of_structure_is_signed(served: Served) -> None:
     x509.load_der_x509_certificate(signed["certificate"]).verify_directly_issued_by(key.certificate)
     assert x509.load_der_x509_crl(signed["crl"]).is_signature_valid(key.public_key)
     assert parse_csr(signed["request"]).public_key() == key.public_key
+
+
+@pytest.mark.parametrize("key", ["merchant-ca", "merchant-ca-ec"])
+def test_openssl_accepts_certificates_and_lists_that_came_over_the_network(
+    key: str, served: Served, tmp_path: Path
+) -> None:
+    with HsmClient.connect(served.url, served.identity(CA)) as ca:
+        good, revoked = (
+            x509.load_der_x509_certificate(ca.sign_certificate(key, tbs(served.vault, key))) for _ in range(2)
+        )
+        structure = crl(served.vault, 10, key, revoked=[(revoked.serial_number, NOW)])
+        signed_list = x509.load_der_x509_crl(ca.sign_crl(key, structure))
+    write(tmp_path / "root", served.world.pki.root.certificate)
+    write(tmp_path / "chain", *served.vault.key(key).pair().chain)
+    write(tmp_path / "crls", signed_list, *served.world.pki.crls())
+    command = (
+        "verify", "-crl_check_all", *attime(NOW),
+        "-CAfile", tmp_path / "root", "-untrusted", tmp_path / "chain", "-CRLfile", tmp_path / "crls",
+    )  # fmt: skip
+    openssl(*command, write(tmp_path / "good", good))
+    assert not openssl_accepts(*command, write(tmp_path / "revoked", revoked))
+
+
+@pytest.mark.parametrize("key", ["shop", "shop-ec"])
+def test_openssl_accepts_messages_that_came_over_the_network(key: str, served: Served, tmp_path: Path) -> None:
+    with HsmClient.connect(served.url, served.identity(SHOP)) as shop:
+        signed = shop.sign_cms(key, ACK, acknowledgement())
+    (tmp_path / "message").write_bytes(signed)
+    root = write(tmp_path / "root", served.world.pki.root.certificate)
+    command = ("cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", "-CAfile", root, *attime(NOW))
+    assert openssl(*command, "-in", tmp_path / "message") == acknowledgement()
+
+
+def write(path: Path, *objects: x509.Certificate | x509.CertificateRevocationList) -> Path:
+    path.write_bytes(pem(*objects))
+    return path
 
 
 def test_a_version_can_be_named(served: Served) -> None:
