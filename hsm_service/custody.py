@@ -88,14 +88,17 @@ class Custody:
     def find(self, name: str, version: int | None = None) -> Key:
         """A version of a key, by default the one in use; Problem 404 if there is none."""
         row = self._registry.find(name, version)
-        if row is None:
+        # A key that is registered but not yet made (another request is waiting for its token) is not there either.
+        key = None if row is None else self._keys.get((row.name, row.version))
+        if key is None:
             which = name if version is None else f"{name}, version {version}"
             raise Problem(404, "key-not-found", f"there is no key {which}")
-        return self._keys[row.name, row.version]
+        return key
 
     def all(self) -> list[Key]:
         """Every version of every key, by name and version."""
-        return [self._keys[row.name, row.version] for row in self._registry.all()]
+        found = (self._keys.get((row.name, row.version)) for row in self._registry.all())
+        return [key for key in found if key is not None]
 
     def template(self, name: str) -> Template:
         """A key template; Problem 422 if there is none of this name."""

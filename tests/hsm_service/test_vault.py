@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from pki.csr import parse_csr
 from pki.names import name
 from pki.roles import Role
 from runtime.database import open_database
+from runtime.problems import Problem
 from runtime.secrets import Secret
 from tests.support.judges import attime, openssl, openssl_accepts
 from tests.support.pki_factory import DAY, NOW, PkiFactory, pem, role_extensions
@@ -137,6 +140,16 @@ def test_a_key_is_not_made(case: str, world: World) -> None:
         assert vault.list_keys(CEREMONY) == before
     last = world.journal()[-1]
     assert (last["event"], last["operation"], last["caller"], last["reason"]) == ("refused", "generate", caller, slug)
+
+
+def test_a_key_that_is_still_being_made_is_not_there_yet(vault: Vault) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(vault.generate_key, OPERATOR, "slow", "merchant-signing", owner="M-9")
+        while not made.done():
+            assert all(info.state for info in vault.list_keys(OPERATOR))
+            with contextlib.suppress(Problem):  # 404 until it is there
+                vault.describe_key(OPERATOR, "slow")
+    assert vault.describe_key(OPERATOR, "slow").public_key == made.result().public_key
 
 
 def test_a_merchant_makes_its_own_key(vault: Vault) -> None:

@@ -1,0 +1,110 @@
+"""One run of ./scripts/demo for all tests of this folder, watched from outside.
+
+Its card data come through an open descriptor, so that the tests know what must be found nowhere; the loopback interface
+is captured while it runs, where the machine lets us.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CAPTURE_POSSIBLE: Final = os.geteuid() == 0
+_ETH_P_ALL: Final = 0x0003
+_ETHERNET: Final = 14
+
+
+@dataclass
+class Capture:
+    """TCP segments of the loopback interface: (source port, destination port, payload)."""
+
+    segments: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+    def run(self, stop: threading.Event) -> None:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as wire:
+            wire.bind(("lo", 0))
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024 * 1024)
+            wire.settimeout(0.2)
+            while not stop.is_set():
+                try:
+                    frame = wire.recv(1 << 17)
+                except TimeoutError:
+                    continue
+                self._take(frame[_ETHERNET:])
+
+    def _take(self, packet: bytes) -> None:
+        if len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != socket.IPPROTO_TCP:
+            return
+        segment = packet[(packet[0] & 0x0F) * 4 : int.from_bytes(packet[2:4], "big")]
+        source, destination = int.from_bytes(segment[:2], "big"), int.from_bytes(segment[2:4], "big")
+        payload = segment[(segment[12] >> 4) * 4 :]
+        if payload:
+            self.segments.append((source, destination, payload))
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished run: its folder, what it printed, its report, the card of its buyer, what went over loopback."""
+
+    folder: Path
+    output: str
+    exit_code: int
+    report: dict[str, Any]
+    card: dict[str, str]
+    capture: Capture
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the demo's own commands ran with."""
+        return {
+            **os.environ,
+            "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+            "KWBP_HOME": str(self.home),
+            "KWBP_WALLET": str(self.folder / "wallet"),
+            "KWBP_WALLET_PASSPHRASE_FILE": str(self.folder / "secrets" / "buyer"),
+            "KWBP_LANGUAGE": "en",
+        }
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    capture, stop = Capture(), threading.Event()
+    watcher = threading.Thread(target=capture.run, args=(stop,), daemon=True)
+    if CAPTURE_POSSIBLE:
+        watcher.start()
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.run(
+            [str(ROOT / "scripts" / "demo")],
+            env={**os.environ, "KWBP_DEMO_DIR": str(folder), "KWBP_DEMO_CARD_FD": str(writing)},
+            pass_fds=(writing,),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    with os.fdopen(reading) as pipe:
+        card = pipe.read()
+    stop.set()
+    if CAPTURE_POSSIBLE:
+        watcher.join()
+    report = json.loads((folder / "report.json").read_text())
+    output = process.stdout + process.stderr
+    return Demo(folder, output, process.returncode, report, json.loads(card), capture)
