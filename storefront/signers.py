@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from hsm_service.client import AsyncHsmClient
 from pki import cms_signed
-from runtime.secrets import Secret
+from runtime.secrets import Secret, SecretFileError, read_secret
 from storefront.errors import StorefrontError
 
 
@@ -73,11 +73,19 @@ class FileSigner:
 
     @classmethod
     def load(cls, key: Path, chain: Path, passphrase: Secret | None, clock: Callable[[], datetime]) -> Self:
-        """Load a PEM key and a PEM chain (leaf first)."""
-        loaded = load_pem_private_key(key.read_bytes(), passphrase.reveal() if passphrase else None)
+        """Load a PEM key (mode 0600) and a PEM chain (leaf first); raises StorefrontError."""
+        try:
+            pem = read_secret(key).reveal()
+            loaded = load_pem_private_key(pem, passphrase.reveal() if passphrase is not None else None)
+            certificate, *rest = x509.load_pem_x509_certificates(chain.read_bytes())
+        except SecretFileError as error:
+            raise StorefrontError(str(error)) from None
+        except (ValueError, TypeError):  # TypeError: a passphrase for a key in clear, or none for an encrypted one
+            raise StorefrontError(
+                f"{key} and {chain} are not a PEM key that the passphrase opens and its chain"
+            ) from None
         if not isinstance(loaded, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
             raise StorefrontError(f"{key} holds neither an RSA nor an EC key")
-        certificate, *rest = x509.load_pem_x509_certificates(chain.read_bytes())
         return cls(loaded, certificate, tuple(rest), clock)
 
     async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:

@@ -36,10 +36,10 @@ class Records:
 
 def from_merchant(evidence: Mapping[str, Any]) -> Records:
     """From the answer of the merchant server's `/orders/{xid}/evidence`; EvidenceError if there is no receipt yet."""
-    documents = {Document(kind): base64.b64decode(der) for kind, der in evidence["documents"].items()}
-    if Document.RECEIPT not in documents:
-        raise EvidenceError(f"the purchase is in state {evidence['order']['state']}: there is no receipt to prove")
     try:
+        documents = {Document(kind): base64.b64decode(der) for kind, der in evidence["documents"].items()}
+        if Document.RECEIPT not in documents:
+            raise EvidenceError(f"the purchase is in state {evidence['order']['state']}: there is no receipt to prove")
         offer = decode(InvoiceMessage, unwrap(documents[Document.INVOICE_ANSWER], expected=(MT_INVOICE,)).body)
         order = decode(PReq, unwrap(documents[Document.PURCHASE], expected=(MT_PREQ,)).body)
         return Records(
@@ -55,7 +55,7 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             auth_req=documents.get(Document.AUTH_REQ),
             auth_ack=documents.get(Document.AUTH_ACK),
         )
-    except (KeyError, ProtocolError) as error:
+    except (KeyError, TypeError, ValueError, ProtocolError) as error:
         raise EvidenceError(
             f"the merchant's records of this purchase are incomplete ({type(error).__name__})"
         ) from None

@@ -13,76 +13,86 @@ HTTP status carries no business meaning for KWBP messages: an Error message come
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import Depends, FastAPI, Request
 from starlette.responses import Response
 
 from kwbp.wrapper import MEDIA_TYPE
 from runtime import health, problems
+from runtime.group_writer import DatabaseUnavailableError
 from runtime.identity import Caller, require
 from runtime.problems import Problem
+from storefront.exchange import is_message
 from storefront.merchant.shop import Shop
 from storefront.merchant.store import Order
 
-OPERATOR = ("service:operator",)
+_OPERATOR: Final = "service:operator"
+_XID: Final = re.compile(r"[0-9a-f]{40}")
+_MESSAGE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {MEDIA_TYPE: {}}, "description": "KwbpMessage"}}
 
-Operator = Annotated[Caller, Depends(require(*OPERATOR))]
+Operator = Annotated[Caller, Depends(require(_OPERATOR))]
+
+
+def _shop(request: Request) -> Shop:
+    shop = request.app.state.shop
+    assert isinstance(shop, Shop)
+    return shop
+
+
+Served = Annotated[Shop, Depends(_shop)]
 
 
 def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merchant_id: str) -> FastAPI:
-    """The ASGI application of one merchant; `open_shop` opens its lines when the server starts."""
-    opened: list[Shop] = []
+    """The ASGI application of one merchant; `open_shop` opens its lines when the server starts, and closes them."""
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_shop() as shop:
             await shop.start()
-            opened.append(shop)
+            app.state.shop = shop
             try:
                 yield
             finally:
-                opened.clear()
+                app.state.shop = None
                 await shop.stop()
-                shop.store.close()
 
     app = FastAPI(title=f"KWBP merchant {merchant_id}", version="2", lifespan=lifespan)
+    app.state.shop = None
     problems.install(app)
-    health.install(app, f"merchant {merchant_id}", lambda: bool(opened))
+    health.install(app, f"merchant {merchant_id}", lambda: app.state.shop is not None)
+    app.add_exception_handler(DatabaseUnavailableError, _on_store_failure)
 
-    async def message(request: Request) -> Response:
-        (shop,) = opened
-        if request.headers.get("content-type") != MEDIA_TYPE:
-            raise Problem(415, "unsupported-media-type", f"expected {MEDIA_TYPE}", clause="KWBP K1")
+    async def message(request: Request, shop: Served) -> Response:
+        """A KwbpMessage in, a KwbpMessage out; for the same bytes, the same."""
+        if not is_message(request.headers):
+            raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
         return Response(await shop.answer(await request.body()), media_type=MEDIA_TYPE)
 
-    app.post("/kwbp/invoice-request", response_class=Response)(message)
-    app.post("/kwbp/purchase", response_class=Response)(message)
+    for path in ("/kwbp/invoice-request", "/kwbp/purchase"):
+        app.post(path, responses=_MESSAGE, response_class=Response, name=path)(message)
 
     @app.get("/catalogue")
-    async def catalogue() -> dict[str, Any]:
+    async def catalogue(shop: Served) -> dict[str, Any]:
         """What the shop sells; prices in rial."""
-        (shop,) = opened
         return shop.catalogue.model_dump(mode="json")
 
     @app.get("/orders")
-    async def orders(_caller: Operator, limit: int = 50) -> list[dict[str, Any]]:
+    async def orders(_caller: Operator, shop: Served, limit: int = 50) -> list[dict[str, Any]]:
         """The newest orders."""
-        (shop,) = opened
         return [_document(order) for order in shop.store.newest(max(1, min(limit, 500)))]
 
     @app.get("/orders/{xid}")
-    async def order(_caller: Operator, xid: str) -> dict[str, Any]:
+    async def order(_caller: Operator, shop: Served, xid: str) -> dict[str, Any]:
         """One order."""
-        (shop,) = opened
         return _document(_find(shop, xid))
 
     @app.get("/orders/{xid}/evidence")
-    async def evidence(_caller: Operator, xid: str) -> dict[str, Any]:
+    async def evidence(_caller: Operator, shop: Served, xid: str) -> dict[str, Any]:
         """Everything kept of one order, as it was signed, sent and received."""
-        (shop,) = opened
         found = _find(shop, xid)
         return {
             "order": _document(found),
@@ -93,11 +103,12 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
     return app
 
 
+async def _on_store_failure(_request: Request, _error: Exception) -> Response:
+    return Problem(503, "order-book-unavailable", "the order book cannot be written; send the same again").response()
+
+
 def _find(shop: Shop, xid: str) -> Order:
-    try:
-        found = shop.store.find(bytes.fromhex(xid))
-    except ValueError:
-        found = None
+    found = shop.store.find(bytes.fromhex(xid)) if _XID.fullmatch(xid) else None
     if found is None:
         raise Problem(404, "unknown-xid", "this merchant has no order of that XID (40 hexadecimal digits)")
     return found

@@ -6,15 +6,29 @@ order was accepted when they had not.
 
 from __future__ import annotations
 
+from cryptography import x509
+
 from kwbp.common import read_signed
-from kwbp.merchant import CheckedAuthRes, CheckedPurchase, IssuedInvoice, ReceivedPurchase
-from kwbp.messages import AuthAckTBS, AuthReqTBS, AuthResTBS
-from kwbp.wrapper import wrap
-from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES
+from kwbp.merchant import CheckedAuthRes, CheckedPurchase, IssuedInvoice, receive_purchase
+from kwbp.messages import AuthAckTBS, AuthReqTBS, AuthResTBS, InvoiceMessage
+from kwbp.parties import GatewayIdentity
+from kwbp.structure import decode
+from kwbp.wrapper import unwrap, wrap
+from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES, MT_INVOICE, MT_PREQ
+from storefront.merchant.store import Document, OrderStore
 
 
-def purchase(received: ReceivedPurchase, issued: IssuedInvoice) -> CheckedPurchase:
+def issued(store: OrderStore, xid: bytes) -> IssuedInvoice:
+    """The invoice of an order, as the buyer got it."""
+    answer = unwrap(store.required(xid, Document.INVOICE_ANSWER), expected=(MT_INVOICE,))
+    sent = decode(InvoiceMessage, answer.body)
+    gateway = GatewayIdentity.of(x509.load_der_x509_certificate(sent.gateway_certificate))
+    return IssuedInvoice.load(sent.invoice, store.required(xid, Document.INVOICE_REQUEST), gateway)
+
+
+def purchase(store: OrderStore, xid: bytes) -> CheckedPurchase:
     """The order that passed `check_purchase` when it came."""
+    received = receive_purchase(unwrap(store.required(xid, Document.PURCHASE), expected=(MT_PREQ,)))
     preq, dual = received.preq, received.dual
     return CheckedPurchase(
         oi=preq.oi_data,
@@ -23,9 +37,14 @@ def purchase(received: ReceivedPurchase, issued: IssuedInvoice) -> CheckedPurcha
         dual_signature=preq.dual_sig,
         h_dual_sig=dual.digest,
         pi_envelope=preq.pi_envelope,
-        issued=issued,
+        issued=issued(store, xid),
         card_certificate=dual.signer,
     )
+
+
+def auth_req(signed: bytes) -> AuthReqTBS:
+    """A stored AuthReq."""
+    return read_signed(AuthReqTBS, CT_AUTH_REQ, signed).body
 
 
 def auth_res(signed: bytes) -> CheckedAuthRes:
@@ -34,13 +53,18 @@ def auth_res(signed: bytes) -> CheckedAuthRes:
     return CheckedAuthRes(body=received.body, signed=signed, digest=received.digest)
 
 
+def auth_ack(signed: bytes) -> AuthAckTBS:
+    """A stored AuthAck."""
+    return read_signed(AuthAckTBS, CT_AUTH_ACK, signed).body
+
+
 def auth_req_message(signed: bytes) -> bytes:
     """The KwbpMessage around a stored AuthReq."""
-    body = read_signed(AuthReqTBS, CT_AUTH_REQ, signed).body
+    body = auth_req(signed)
     return wrap(CT_AUTH_REQ, signed, rrpid=body.rrpid, xid=body.xid)
 
 
 def auth_ack_message(signed: bytes) -> bytes:
     """The KwbpMessage around a stored AuthAck."""
-    body = read_signed(AuthAckTBS, CT_AUTH_ACK, signed).body
+    body = auth_ack(signed)
     return wrap(CT_AUTH_ACK, signed, rrpid=body.rrpid, xid=body.xid)

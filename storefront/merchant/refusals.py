@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
 
+from kwbp.checks import CHECKS
+from kwbp.codes import ErrorCode
+from kwbp.common import instant
 from kwbp.error_message import build_error, read_error
 from kwbp.errors import ProtocolError
+from kwbp.parties import GatewayIdentity, gateway_data
 from kwbp.wrapper import KwbpMessage
 from pki.path import Trust
 from pki.roles import Role
+from storefront.errors import UnsignedRefusal
 from storefront.signers import Signer
 
-
-class UnsignedRefusal(Exception):
-    """An Error that anybody on the way may have made up."""
+_MINUTE: Final = timedelta(minutes=1)
 
 
-async def signed_error(signer: Signer, error: ProtocolError, refused: bytes, *, now: datetime) -> bytes:
-    """The Error message (DER KwbpMessage) about `refused`, the wallet's message as it came."""
-    draft = build_error(error, refused=refused, now=now)
-    return draft.message(await signer.sign(draft.content_type, draft.content))
+class Refusals:
+    """Answers wallets whose messages are refused.
+
+    Anybody may send anything here, so the token must not sign for each of them (threat 40): at most `budget` signed
+    refusals a minute, bare ones beyond. A wallet draws no conclusion from a bare one; it asks again.
+    """
+
+    def __init__(self, signer: Signer, *, clock: Callable[[], datetime], budget: int = 120) -> None:
+        self._signer = signer
+        self._clock = clock
+        self._budget = budget
+        self._signed: deque[datetime] = deque()
+
+    async def answer(self, error: ProtocolError, refused: bytes) -> bytes:
+        """The Error message (DER KwbpMessage) about `refused`, the wallet's message as it came."""
+        now = self._clock()
+        while self._signed and self._signed[0] <= now - _MINUTE:
+            self._signed.popleft()
+        if len(self._signed) >= self._budget:
+            draft = build_error(error, refused=refused, now=now)
+            return draft.message(draft.content)
+        self._signed.append(now)
+        return await self.final(error, refused)
+
+    async def final(self, error: ProtocolError, refused: bytes) -> bytes:
+        """As `answer`, for a refusal that will be stored: always signed."""
+        draft = build_error(error, refused=refused, now=self._clock())
+        return draft.message(await self._signer.sign(draft.content_type, draft.content))
 
 
-def gateway_refusal(message: KwbpMessage, sent: bytes, *, trust: Trust, now: datetime) -> ProtocolError:
+def gateway_refusal(
+    message: KwbpMessage, sent: bytes, *, gateway: GatewayIdentity, trust: Trust, now: datetime
+) -> ProtocolError:
     """What the gateway's signed Error about our message `sent` says, as an error that can be passed on.
 
-    :raises UnsignedRefusal: it is not signed. :raises ProtocolError: it is not a gateway's, or not about `sent`.
+    :param gateway: the one that the invoice names: no other one's word ends an order (as A6 for AuthRes).
+    :raises UnsignedRefusal: it is not signed.
+    :raises ProtocolError: it is not that gateway's (gatewayMismatch, A6), or not about `sent`.
     """
     received = read_error(message, sent=sent, role=Role.GATEWAY_SIGNING, trust=trust, now=now)
     if received.signer is None:
         raise UnsignedRefusal
+    signer = gateway_data(received.signer)
+    if (signer.gateway_id, signer.acquirer_bin) != (gateway.gateway_id, gateway.acquirer_bin):
+        raise ProtocolError(ErrorCode.GATEWAY_MISMATCH, "A6", "error must come from the gateway that the invoice names")
+    body = received.body
     return ProtocolError(
-        received.body.error_code, received.body.clause or "M10", "the gateway refused the request for authorisation"
+        body.error_code,
+        body.clause if body.clause in CHECKS else "M10",
+        "the gateway refused the message",
+        time_hint=instant(body.time_hint) if body.time_hint is not None else None,
     )

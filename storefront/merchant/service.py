@@ -3,14 +3,17 @@
 db/merchant-<name>.sqlite      order book
 tls/merchant-<name>.key, .pem  TLS identity `urn:kwbp:merchant:<merchant id>`
 merchants/<name>.key, .pem     signing key and chain, for a merchant that keeps its own
+
+A `checkpoint` is handed in by tests of what a crash leaves behind; a process that is started normally has none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -21,10 +24,10 @@ from ca.status_client import AsyncStatusCache
 from hsm_service.client import AsyncHsmClient
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
+from kwbp.parties import MerchantIdentity
 from pki.path import Trust
 from runtime import server
 from runtime.client import async_http_client
-from runtime.database import open_database
 from runtime.secrets import read_secret
 from runtime.settings import Home, MerchantSettings, Settings
 from shetab.iran import Banks
@@ -32,7 +35,9 @@ from storefront.errors import StorefrontError
 from storefront.merchant.app import create_app
 from storefront.merchant.catalogue import Catalogue, load_catalogue
 from storefront.merchant.gateway_link import GatewayLink
-from storefront.merchant.shop import Shop, ShopRules
+from storefront.merchant.resources import Resources
+from storefront.merchant.rules import ShopRules
+from storefront.merchant.shop import Shop
 from storefront.merchant.store import OrderStore
 from storefront.signers import FileSigner, Signer, TokenSigner
 
@@ -66,34 +71,54 @@ def key_files(home: Home, name: str) -> tuple[Path, Path]:
 
 
 @asynccontextmanager
-async def opened(home: Home, settings: Settings, name: str, merchant: MerchantSettings) -> AsyncIterator[Shop]:
-    """The shop of one merchant with all its lines open."""
+async def opened(
+    home: Home,
+    settings: Settings,
+    name: str,
+    merchant: MerchantSettings,
+    *,
+    checkpoint: Callable[[str], None] = lambda step: None,
+) -> AsyncIterator[Shop]:
+    """The shop of one merchant with all its lines open, not yet started.
+
+    :raises StorefrontError: it has no certificate yet, or another merchant's.
+    """
     tls = home.tls_files(tls_name(name))
     hierarchy = load_hierarchy(home.pki)
     async with AsyncExitStack() as stack:
         signer = await _signer(stack, home, settings, name, merchant)
+        certified = MerchantIdentity.of(signer.certificate).merchant_id
+        if certified != merchant.merchant_id:
+            raise StorefrontError(
+                f"{name} is set up as merchant {merchant.merchant_id}, its certificate says {certified}"
+            )
         gateway = async_http_client(tls, settings.gateway.url, timeout=_GATEWAY_TIMEOUT)
         stack.push_async_callback(gateway.aclose)
         status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
         stack.push_async_callback(status.aclose)
+        store = OrderStore.open(home.db / f"merchant-{name}.sqlite")
+        stack.callback(store.close)
         banks = Banks.load()
         yield Shop(
-            rules=ShopRules(merchant.terminal_id, BRANDS, lambda prefix: banks.of_bin(prefix) is not None),
-            catalogue=_catalogue(merchant),
-            store=OrderStore(open_database(home.db / f"merchant-{name}.sqlite")),
-            signer=signer,
-            gateway=GatewayLink(gateway),
-            trust=RepositoryTrust(status),
-            clock=_now,
-            rng=os.urandom,
+            ShopRules(merchant.terminal_id, BRANDS, lambda prefix: banks.of_bin(prefix) is not None),
+            _catalogue(merchant),
+            Resources(
+                store=store,
+                signer=signer,
+                gateway=GatewayLink(gateway),
+                trust=RepositoryTrust(status),
+                clock=_now,
+                rng=os.urandom,
+                checkpoint=checkpoint,
+            ),
         )
 
 
-def run(home: Home, settings: Settings, name: str) -> None:
+def run(home: Home, settings: Settings, name: str, *, checkpoint: Callable[[str], None] = lambda step: None) -> None:
     """Serve the merchant `name` until SIGTERM."""
     merchant = settings.merchants[name]
     server.serve(
-        create_app(lambda: opened(home, settings, name, merchant), merchant.merchant_id),
+        create_app(partial(opened, home, settings, name, merchant, checkpoint=checkpoint), merchant.merchant_id),
         host=merchant.host,
         port=merchant.port,
         tls=home.tls_files(tls_name(name)),

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Self
 
 from sqlalchemy import (
     BigInteger,
@@ -25,6 +26,8 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    create_engine,
+    event,
     insert,
     select,
     update,
@@ -33,7 +36,9 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from pki.der import sha256
+from runtime.database import open_database
 from runtime.group_writer import GroupWriter
+from storefront.errors import DocumentMissing, RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant.states import PAID, UNFINISHED, OrderState, may_follow
 
 metadata: Final = MetaData()
@@ -46,6 +51,7 @@ orders: Final = Table(
     Column("rrpid", LargeBinary(20), nullable=False, unique=True),
     Column("h_request", LargeBinary(32), nullable=False),
     Column("h_purchase", LargeBinary(32)),
+    Column("purchase_rrpid", LargeBinary(20), unique=True),
     Column("amount", BigInteger, nullable=False),
     Column("rrn", String(12)),
     Column("auth_code", Integer),
@@ -84,25 +90,13 @@ class Document(StrEnum):
     INVOICE = "invoice"  # SignedData
     ORDER_DETAILS = "order-details"  # DER OrderDetails
     INVOICE_ANSWER = "invoice-answer"  # KwbpMessage as it went to the wallet
-    PURCHASE = "purchase"  # DER PReq
+    PURCHASE = "purchase"  # KwbpMessage with the PReq, as it came
     AUTH_REQ = "auth-req"  # SignedData
     AUTH_RES = "auth-res"  # SignedData
     AUTH_ACK = "auth-ack"  # SignedData
     GATEWAY_ERROR = "gateway-error"  # SignedData
     RECEIPT = "receipt"  # SignedData
     ANSWER = "answer"  # KwbpMessage that ended the purchase, as it went to the wallet
-
-
-class OrderBookError(Exception):
-    """Base of what the order book refuses."""
-
-
-class XidAlreadyUsed(OrderBookError):
-    """The order is not in the state that the change starts from."""
-
-
-class RrpidAlreadyUsed(OrderBookError):
-    """Another invoice request came with this RRPID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +121,33 @@ class Order:
 
 
 class OrderStore:
-    """All access to the order book. Writes go through a `GroupWriter`; each is durable when it returns."""
+    """All access to the order book. Writes go through a `GroupWriter`; each is durable when it returns.
 
-    def __init__(self, engine: Engine) -> None:
+    Reads have connections of their own: those of `open_database` take the write lock, and would wait for each sync.
+    """
+
+    def __init__(self, engine: Engine, reader: Engine) -> None:
         metadata.create_all(engine)
         self._engine = engine
+        self._reader = reader
         self._writer = GroupWriter(engine, "merchant")
         self._writer.start()
 
+    @classmethod
+    def open(cls, target: Path | str) -> Self:
+        """Open an order book by path (SQLite) or URL, and make it if it is new. Close it when done."""
+        engine = open_database(target)
+        if engine.dialect.name != "sqlite":
+            return cls(engine, engine)
+        reader = create_engine(engine.url, connect_args={"check_same_thread": False, "timeout": 30})
+        event.listen(reader, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
+        return cls(engine, reader)
+
     def close(self) -> None:
+        """Finish what is queued, then close. May be called twice."""
         self._writer.close()
         self._engine.dispose()
+        self._reader.dispose()
 
     async def create(
         self,
@@ -178,23 +188,79 @@ class OrderStore:
         now: datetime,
         stored: Mapping[Document, bytes] | None = None,
         crls_used: Iterable[bytes] = (),
-        **columns: Any,
+        rrn: str | None = None,
+        auth_code: int | None = None,
     ) -> None:
-        """Change the state by compare-and-set and store documents with it, all or nothing; raises XidAlreadyUsed."""
+        """Change the state by compare-and-set and store documents with it, all or nothing.
+
+        :param crls_used: DER of the CRLs by which the change was judged.
+        :param rrn: DE 37, :param auth_code: of AuthRes, where the change brings one.
+        :raises XidAlreadyUsed: the order is not in state `before`. :raises ValueError: no order goes this way.
+        """
         if not may_follow(before, after):
             raise ValueError(f"an order does not go from {before} to {after}")
         used = tuple(crls_used)
+        values: dict[str, Any] = {"state": after, "changed_at": _text(now)}
+        if auth_code is not None:
+            values |= {"auth_code": auth_code, "rrn": rrn}
 
         def job(connection: Connection) -> None:
             changed = connection.execute(
-                update(orders)
-                .where(orders.c.xid == xid, orders.c.state == before)
-                .values(state=after, changed_at=_text(now), **columns)
+                update(orders).where(orders.c.xid == xid, orders.c.state == before).values(values)
             )
             if changed.rowcount != 1:
                 raise XidAlreadyUsed
             _put(connection, xid, stored or {}, now)
             _put_crls(connection, xid, used)
+
+        await self._writer.run(job)
+
+    async def order(
+        self, xid: bytes, *, rrpid: bytes, purchase: bytes, now: datetime, crls_used: Iterable[bytes] = ()
+    ) -> None:
+        """M9: INVOICED to PAID_PENDING by the buyer's message `purchase`, once.
+
+        :param rrpid: of the PReq.
+        :raises XidAlreadyUsed: another message was faster, or the same one. :raises RrpidAlreadyUsed: K3.
+        """
+        used = tuple(crls_used)
+
+        def job(connection: Connection) -> None:
+            taken = select(orders.c.xid).where(orders.c.purchase_rrpid == rrpid, orders.c.xid != xid)
+            if connection.execute(taken).first() is not None:
+                raise RrpidAlreadyUsed
+            changed = connection.execute(
+                update(orders)
+                .where(orders.c.xid == xid, orders.c.state == OrderState.INVOICED)
+                .values(
+                    state=OrderState.PAID_PENDING,
+                    h_purchase=sha256(purchase),
+                    purchase_rrpid=rrpid,
+                    changed_at=_text(now),
+                )
+            )
+            if changed.rowcount != 1:
+                raise XidAlreadyUsed
+            _put(connection, xid, {Document.PURCHASE: purchase}, now)
+            _put_crls(connection, xid, used)
+
+        await self._writer.run(job)
+
+    async def replace(self, xid: bytes, state: OrderState, kind: Document, der: bytes, *, now: datetime) -> None:
+        """Put a newer object in the place of one that the gateway will never take; raises XidAlreadyUsed.
+
+        :param state: the order must be in it, and stays there.
+        """
+
+        def job(connection: Connection) -> None:
+            current = connection.execute(select(orders.c.state).where(orders.c.xid == xid)).scalar_one()
+            if current != state:
+                raise XidAlreadyUsed
+            connection.execute(
+                update(documents)
+                .where(documents.c.xid == xid, documents.c.kind == kind.value)
+                .values(der=der, stored_at=_text(now))
+            )
 
         await self._writer.run(job)
 
@@ -212,21 +278,28 @@ class OrderStore:
 
     def document(self, xid: bytes, kind: Document) -> bytes | None:
         """One stored object."""
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             row = connection.execute(
                 select(documents.c.der).where(documents.c.xid == xid, documents.c.kind == kind)
             ).first()
         return None if row is None else bytes(row.der)
 
+    def required(self, xid: bytes, kind: Document) -> bytes:
+        """One object that the order must have in its state; raises DocumentMissing."""
+        der = self.document(xid, kind)
+        if der is None:
+            raise DocumentMissing(f"the order book has no {kind} of {xid.hex()}")
+        return der
+
     def documents(self, xid: bytes) -> dict[Document, bytes]:
         """All stored objects of an order."""
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(select(documents.c.kind, documents.c.der).where(documents.c.xid == xid)).all()
         return {Document(row.kind): bytes(row.der) for row in rows}
 
     def crls(self, xid: bytes) -> list[bytes]:
         """The CRLs (DER) by which the order was judged."""
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(
                 select(crls.c.der).join(order_crls, order_crls.c.sha256 == crls.c.sha256).where(order_crls.c.xid == xid)
             ).all()
@@ -234,7 +307,7 @@ class OrderStore:
 
     def unfinished(self) -> list[Order]:
         """Orders that a merchant which starts again must drive on."""
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(
                 select(orders).where(orders.c.state.in_(UNFINISHED)).order_by(orders.c.created_at)
             ).all()
@@ -242,12 +315,12 @@ class OrderStore:
 
     def newest(self, limit: int) -> list[Order]:
         """The newest orders, newest first."""
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             rows = connection.execute(select(orders).order_by(orders.c.created_at.desc()).limit(limit)).all()
         return [_order(row) for row in rows]
 
     def _one(self, condition: Any) -> Order | None:
-        with self._engine.connect() as connection:
+        with self._reader.connect() as connection:
             row = connection.execute(select(orders).where(condition)).first()
         return None if row is None else _order(row)
 

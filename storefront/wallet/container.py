@@ -41,7 +41,6 @@ def create(path: Path, passphrase: Secret, document: dict[str, Any], *, rng: Ran
     """Make a new wallet file; refuses to replace one that is there."""
     if path.exists():
         raise WalletError(f"{path} is already a wallet")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _write(path, passphrase, document, rng)
 
 

@@ -21,6 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from kwbp.commitment import commitment_cn, pan_secret
 from kwbp.wallet import Card
 from pki import names
+from pki.crl import CrlSet
+from pki.errors import PkiError
+from pki.path import Trust, validate_path
+from pki.roles import Role
 from runtime.secrets import Secret
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from storefront.errors import NoSuchCard, WalletError
@@ -97,7 +101,7 @@ class Wallet:
     @property
     def root(self) -> x509.Certificate:
         """The pinned root."""
-        return x509.load_pem_x509_certificate(str(self._document["root"]).encode())
+        return _root(self._document)
 
     @property
     def purchases(self) -> Path:
@@ -111,7 +115,7 @@ class Wallet:
     def card(self, label: str) -> CardCredential:
         """A card ready to pay; raises NoSuchCard, or WalletError if it has no certificate yet."""
         entry = _entry(self._document, label)
-        if "certificate" not in entry or "pan_secret" not in entry:
+        if "certificate" not in entry:
             raise WalletError(f"the card {label} has no certificate yet; enrol it first")
         certificate, *chain = x509.load_pem_x509_certificates(entry["certificate"].encode())
         return CardCredential(
@@ -128,14 +132,12 @@ class Wallet:
     def issuer_proof(self, label: str) -> tuple[Pan, Expiry, bytes]:
         """What the card's own bank is shown to confirm the commitment: card number, expiry, PANSecret."""
         entry = _entry(self._document, label)
-        if "pan_secret" not in entry:
-            raise WalletError(f"the enrolment of the card {label} has not begun")
-        return Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]), bytes.fromhex(entry["pan_secret"])
+        return Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]), bytes.fromhex(_begun(entry, label)["pan_secret"])
 
     def application(self, label: str) -> str | None:
         """The application under which the card is being enrolled."""
-        found = _entry(self._document, label).get("application")
-        return None if found is None else str(found)
+        begun = _entry(self._document, label).get("enrolment")
+        return None if begun is None else str(begun["application"])
 
     @staticmethod
     def _summary(label: str, entry: Mapping[str, Any]) -> CardSummary:
@@ -179,6 +181,8 @@ class WalletEditor:
     def begin_enrolment(self, label: str, *, application: str, nonce_cca: bytes, ca_key_id: bytes) -> Enrolment:
         """Derive PANSecret and the commitment, and make the PKCS#10 request (proof of possession).
 
+        A certificate that the card has already stays in use until `finish_enrolment` brings the next one.
+
         :param nonce_cca: the registration authority's 32 bytes for this application.
         :param ca_key_id: subjectKeyIdentifier of the cardholder CA.
         """
@@ -186,9 +190,7 @@ class WalletEditor:
         secret = pan_secret(bytes.fromhex(entry["card_secret"]), nonce_cca, ca_key_id)
         pan = Pan.parse(entry["pan"])
         commitment = commitment_cn(secret, pan, Expiry.parse(entry["expiry"]))
-        entry["pan_secret"] = secret.hex()
-        entry["application"] = application
-        entry.pop("certificate", None)
+        entry["enrolment"] = {"application": application, "pan_secret": secret.hex()}
         request = (
             x509.CertificateSigningRequestBuilder()
             .subject_name(names.name(cn=commitment))
@@ -196,17 +198,35 @@ class WalletEditor:
         )
         return Enrolment(commitment, pan.bin, request.public_bytes(Encoding.DER))
 
-    def finish_enrolment(self, label: str, chain: tuple[x509.Certificate, ...]) -> None:
-        """Keep the certificate (leaf first), if it is for this card's key and commitment; raises WalletError."""
+    def finish_enrolment(self, label: str, chain: tuple[x509.Certificate, ...], *, now: datetime | None = None) -> None:
+        """Keep the certificate (leaf first), if it is for this card's key and commitment, below the pinned root.
+
+        :param now: aware UTC; the machine's clock without it. :raises WalletError: it is not.
+        """
         entry = _entry(self._document, label)
-        leaf = chain[0]
-        commitment = commitment_cn(
-            bytes.fromhex(entry["pan_secret"]), Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
-        )
+        secret = _begun(entry, label)["pan_secret"]
+        leaf, *above = chain
+        commitment = commitment_cn(bytes.fromhex(secret), Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]))
         common_names = [attribute.value for attribute in leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
         if leaf.public_key() != _key(entry).public_key() or common_names != [commitment]:
             raise WalletError("the certificate is not for this card")
+        trust = Trust((_root(self._document),), (), CrlSet(()))
+        try:
+            validate_path(
+                leaf,
+                above,
+                trust=trust,
+                now=now or datetime.now(UTC),
+                roles=(Role.CARDHOLDER,),
+                check_revocation=False,  # it was issued a moment ago; every purchase asks
+            )
+        except PkiError as error:
+            raise WalletError(
+                f"the certificate is no cardholder's below the root of this wallet: {error.reason}"
+            ) from None
         entry["certificate"] = "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in chain)
+        entry["pan_secret"] = secret
+        del entry["enrolment"]
 
     def remove_card(self, label: str) -> None:
         """Forget a card and its key."""
@@ -228,6 +248,19 @@ def _entry(document: Mapping[str, Any], label: str) -> dict[str, Any]:
         raise NoSuchCard(f"the wallet has no card {label}") from None
     assert isinstance(entry, dict)
     return entry
+
+
+def _begun(entry: Mapping[str, Any], label: str) -> Mapping[str, Any]:
+    """The enrolment under way: its application and the PANSecret that the next certificate will commit with."""
+    begun = entry.get("enrolment")
+    if begun is None:
+        raise WalletError(f"the enrolment of the card {label} has not begun")
+    assert isinstance(begun, dict)
+    return begun
+
+
+def _root(document: Mapping[str, Any]) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(str(document["root"]).encode())
 
 
 def _key(entry: Mapping[str, Any]) -> PrivateKey:

@@ -1,0 +1,75 @@
+"""One KwbpMessage each way over HTTP (KWBP global rule 7). Status codes carry no meaning; who asked judges.
+
+An answer is read up to the protocol's size limit and no further: whoever answers does not decide how much memory that
+takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import httpx
+
+from kwbp.structure import SIZE_LIMIT
+from kwbp.wrapper import MEDIA_TYPE
+from storefront.errors import NoMessage
+
+# identity: a compressed answer could be small on the wire and huge here
+_HEADERS: Final = {"content-type": MEDIA_TYPE, "accept": MEDIA_TYPE, "accept-encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: the message, or nothing with status 204."""
+
+    status: int
+    message: bytes
+
+
+def is_message(headers: Mapping[str, str]) -> bool:
+    """Whether these headers announce a KwbpMessage. Parameters of the media type, if any, mean nothing here."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == MEDIA_TYPE
+
+
+def post(client: httpx.Client, path: str, message: bytes) -> Reply:
+    """Send `message` (DER KwbpMessage). Raises NoMessage."""
+    try:
+        with client.stream("POST", path, content=message, headers=_HEADERS) as response:
+            reading = _Reading(response)
+            for part in response.iter_bytes():
+                reading.take(part)
+            return reading.reply()
+    except httpx.HTTPError as error:
+        raise NoMessage(type(error).__name__) from None
+
+
+async def post_async(client: httpx.AsyncClient, path: str, message: bytes) -> Reply:
+    """As `post`, in an event loop."""
+    try:
+        async with client.stream("POST", path, content=message, headers=_HEADERS) as response:
+            reading = _Reading(response)
+            async for part in response.aiter_bytes():
+                reading.take(part)
+            return reading.reply()
+    except httpx.HTTPError as error:
+        raise NoMessage(type(error).__name__) from None
+
+
+class _Reading:
+    """An answer while it comes in."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._status = response.status_code
+        self._content = bytearray()
+        if self._status != httpx.codes.NO_CONTENT and not is_message(response.headers):
+            raise NoMessage(f"status {self._status} and no KWBP message")
+
+    def take(self, part: bytes) -> None:
+        self._content += part
+        if len(self._content) > SIZE_LIMIT:
+            raise NoMessage(f"more than {SIZE_LIMIT} bytes")
+
+    def reply(self) -> Reply:
+        return Reply(self._status, bytes(self._content))

@@ -1,0 +1,280 @@
+"""From an accepted order to the answer that its buyer gets: AuthReq, AuthAck, Receipt.
+
+Every step is stored before it has an effect outside. `_drive` takes an order from whatever state it is in towards its
+end; the wallet's request runs it, and so does a merchant that starts again, so there is one path, not a normal one and
+one for accidents.
+
+    PAID_PENDING  AuthReq is stored, then sent, the same bytes until it is answered
+    AUTHORISED    AuthRes and AuthAck are stored, then AuthAck is sent until the gateway has taken it
+    ACKED         the receipt is signed and stored
+
+The gateway takes a signed message for two minutes only (K7). After a longer interruption it refuses the stored one as
+too old, and another is signed. That can never collect twice: the gateway asks its order book for the XID before it asks
+for the age (G3 before G4), and has at most one AuthReq for an XID.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from kwbp import merchant as protocol
+from kwbp.codes import AuthCode, ErrorCode
+from kwbp.common import instant
+from kwbp.errors import ProtocolError
+from kwbp.wrapper import unwrap
+from pki.oids import CT_AUTH_RES, CT_ERROR
+from pki.path import Trust
+from runtime.logging import get_logger
+from storefront.errors import XidAlreadyUsed
+from storefront.merchant import recall
+from storefront.merchant.refusals import Refusals, gateway_refusal
+from storefront.merchant.resources import Resources
+from storefront.merchant.states import OrderState
+from storefront.merchant.store import Document
+
+_FIRST_PAUSE: Final = 0.2  # seconds between two tries to reach the gateway; doubled each time, up to the cap
+_LONGEST_PAUSE: Final = 15.0
+_STALE: Final = timedelta(seconds=60)
+"""A message of ours that is younger, and that the gateway calls too old, shows clocks that disagree: signing it anew
+would not help."""
+_ATTEMPTS: Final = 99  # AuthReq.attempt
+
+_NOT_NOW: Final = frozenset({ErrorCode.UNSPECIFIED_FAILURE, ErrorCode.RATE_LIMITED, ErrorCode.UNKNOWN_OUTCOME})
+"""Errors of a gateway that could not do its work: asked again until it can."""
+_OPEN: Final = frozenset({AuthCode.NO_REPLY, AuthCode.PI_PREVIOUSLY_USED})
+"""Answers that do not say where the money is: the network did not tell, or another AuthReq has this XID."""
+
+_log = get_logger("collection")
+
+
+class Collection:
+    """Drives orders; one task each."""
+
+    def __init__(self, terminal_id: str, resources: Resources, refusals: Refusals) -> None:
+        self._terminal_id = terminal_id
+        self._store = resources.store
+        self._signer = resources.signer
+        self._gateway = resources.gateway
+        self._trust = resources.trust
+        self._clock = resources.clock
+        self._rng = resources.rng
+        self._checkpoint = resources.checkpoint
+        self._refusals = refusals
+        self._driving: dict[bytes, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Take up every order that was under way when the merchant stopped."""
+        for order in self._store.unfinished():
+            self._task(order.xid)
+
+    async def stop(self) -> None:
+        """Stop driving; what is stored is taken up by the next `start`."""
+        tasks = list(self._driving.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def answer(self, xid: bytes, *, patience: float) -> bytes | None:
+        """Drive the order to its end; its answer (DER KwbpMessage), None if it has none after `patience` seconds."""
+        answer = self._store.document(xid, Document.ANSWER)
+        if answer is None:
+            await asyncio.wait({self._task(xid)}, timeout=patience)
+            answer = self._store.document(xid, Document.ANSWER)
+        return answer
+
+    def _task(self, xid: bytes) -> asyncio.Task[None]:
+        """The one task that drives this order."""
+        task = self._driving.get(xid)
+        if task is None:
+            task = asyncio.create_task(self._drive(xid))
+            self._driving[xid] = task
+            task.add_done_callback(lambda _task: self._driving.pop(xid, None))
+        return task
+
+    async def _drive(self, xid: bytes) -> None:
+        steps = {
+            OrderState.PAID_PENDING: self._authorise,
+            OrderState.AUTHORISED: self._acknowledge,
+            OrderState.ACKED: self._write_receipt,
+        }
+        pause, state = _FIRST_PAUSE, None
+        while True:
+            try:
+                order = self._store.find(xid)
+                step = steps.get(order.state) if order is not None else None
+                if order is None or step is None:
+                    return
+                if order.state is not state:
+                    pause, state = _FIRST_PAUSE, order.state
+                await step(xid)
+            except XidAlreadyUsed:
+                continue  # somebody else moved the order on
+            except Exception as error:  # an order is never given up because one try failed, whatever the cause
+                _log.warning("trying again", xid=xid.hex(), state=state, pause=round(pause, 1), **_cause(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    # --- PAID_PENDING: M10 --------------------------------------------------------------------------------------------
+
+    async def _authorise(self, xid: bytes) -> None:
+        """Ask the gateway, with the same AuthReq each time; judge and store its answer."""
+        purchase = recall.purchase(self._store, xid)
+        signed = self._store.document(xid, Document.AUTH_REQ)
+        if signed is None:
+            signed = await self._sign_auth_req(purchase, attempt=1)
+            await self._store.keep(xid, {Document.AUTH_REQ: signed}, now=self._clock())
+            signed = self._store.required(xid, Document.AUTH_REQ)
+            self._checkpoint("requested")
+        message = recall.auth_req_message(signed)
+        answer = unwrap(await self._gateway.authorise(message), expected=(CT_AUTH_RES, CT_ERROR))
+        self._checkpoint("answered")
+        now = self._clock()
+        trust = await self._trust.trust(now)
+        if answer.msg_type == CT_ERROR:
+            gateway = purchase.issued.gateway
+            error = gateway_refusal(answer, message, gateway=gateway, trust=trust, now=now)
+            await self._refused(purchase, signed, error, answer.body, trust)
+            return
+        try:
+            checked = protocol.check_auth_res(answer, sent=protocol.SentAuthReq.load(signed), trust=trust, now=now)
+        except ProtocolError as error:
+            if error.code is not ErrorCode.ACK_TIMEOUT:
+                raise
+            await self._too_late(xid, OrderState.PAID_PENDING, error, {Document.AUTH_RES: answer.body}, trust)
+            return
+        if checked.approved:
+            stored = {Document.AUTH_ACK: await self._sign_auth_ack(checked)}
+            after = OrderState.AUTHORISED
+        else:
+            stored = await self._sign_receipt(purchase, checked)
+            after = OrderState.UNKNOWN if checked.body.auth_code in _OPEN else OrderState.DECLINED
+        await self._store.move(
+            xid,
+            OrderState.PAID_PENDING,
+            after,
+            now=now,
+            stored={Document.AUTH_RES: checked.signed, **stored},
+            crls_used=crls_of(trust),
+            auth_code=int(checked.body.auth_code),
+            rrn=checked.body.rrn,
+        )
+        self._checkpoint(after.lower())
+
+    async def _refused(
+        self, purchase: protocol.CheckedPurchase, signed: bytes, error: ProtocolError, body: bytes, trust: Trust
+    ) -> None:
+        """The gateway refused, signed. Where it will never take this order, nothing was collected that stays so: G3
+        would have answered from its order book, and what nobody acknowledges is given back."""
+        xid, now = purchase.issued.invoice.xid, self._clock()
+        if error.code in _NOT_NOW:
+            raise error
+        if now <= instant(purchase.issued.invoice.not_after):
+            if error.code is ErrorCode.BCI_STALE:  # it could not judge; it may, later
+                raise error
+            request = recall.auth_req(signed)
+            stale = error.code is ErrorCode.MESSAGE_TOO_OLD and now - instant(request.date) > _STALE
+            if stale and request.attempt < _ATTEMPTS:
+                anew = await self._sign_auth_req(purchase, attempt=request.attempt + 1)
+                await self._store.replace(xid, OrderState.PAID_PENDING, Document.AUTH_REQ, anew, now=now)
+                return
+        answer = await self._refusals.final(error, self._store.required(xid, Document.PURCHASE))
+        await self._store.move(
+            xid,
+            OrderState.PAID_PENDING,
+            OrderState.DECLINED,
+            now=now,
+            stored={Document.GATEWAY_ERROR: body, Document.ANSWER: answer},
+            crls_used=crls_of(trust),
+        )
+        self._checkpoint("declined")
+
+    # --- AUTHORISED ---------------------------------------------------------------------------------------------------
+
+    async def _acknowledge(self, xid: bytes) -> None:
+        """Tell the gateway that its answer arrived, until it has taken that."""
+        signed = self._store.required(xid, Document.AUTH_ACK)
+        message = recall.auth_ack_message(signed)
+        answer = await self._gateway.acknowledge(message)
+        self._checkpoint("acknowledged")
+        now = self._clock()
+        if answer is None:
+            await self._store.move(xid, OrderState.AUTHORISED, OrderState.ACKED, now=now)
+            self._checkpoint("acked")
+            return
+        trust = await self._trust.trust(now)
+        refusal = unwrap(answer, expected=(CT_ERROR,))
+        gateway = recall.issued(self._store, xid).gateway
+        error = gateway_refusal(refusal, message, gateway=gateway, trust=trust, now=now)
+        if error.code in _NOT_NOW:
+            raise error
+        approval = recall.auth_res(self._store.required(xid, Document.AUTH_RES))
+        if error.code is not ErrorCode.ACK_TIMEOUT and now <= instant(approval.body.ack_by):
+            stale = now - instant(recall.auth_ack(signed).date) > _STALE
+            if error.code is not ErrorCode.MESSAGE_TOO_OLD or not stale:
+                raise error
+            anew = await self._sign_auth_ack(approval)
+            await self._store.replace(xid, OrderState.AUTHORISED, Document.AUTH_ACK, anew, now=now)
+            return
+        late = ProtocolError(ErrorCode.ACK_TIMEOUT, "B3", "acknowledgement did not come before ackBy")
+        await self._too_late(xid, OrderState.AUTHORISED, late, {Document.GATEWAY_ERROR: refusal.body}, trust)
+
+    async def _too_late(
+        self, xid: bytes, before: OrderState, error: ProtocolError, stored: dict[Document, bytes], trust: Trust
+    ) -> None:
+        """ackBy has passed: the gateway takes the money back. The buyer is told so, signed, in place of a receipt."""
+        told = await self._refusals.final(error, self._store.required(xid, Document.PURCHASE))
+        await self._store.move(
+            xid,
+            before,
+            OrderState.UNKNOWN,
+            now=self._clock(),
+            stored={**stored, Document.ANSWER: told},
+            crls_used=crls_of(trust),
+        )
+        self._checkpoint("unknown")
+
+    # --- ACKED --------------------------------------------------------------------------------------------------------
+
+    async def _write_receipt(self, xid: bytes) -> None:
+        """The money is safe; sign the receipt."""
+        purchase = recall.purchase(self._store, xid)
+        answer = recall.auth_res(self._store.required(xid, Document.AUTH_RES))
+        stored = await self._sign_receipt(purchase, answer)
+        await self._store.move(xid, OrderState.ACKED, OrderState.RECEIPTED, now=self._clock(), stored=stored)
+        self._checkpoint("receipted")
+
+    # --- what the merchant signs --------------------------------------------------------------------------------------
+
+    async def _sign_auth_req(self, purchase: protocol.CheckedPurchase, *, attempt: int) -> bytes:
+        draft = protocol.build_auth_req(
+            purchase, terminal_id=self._terminal_id, rrpid=self._rng(20), now=self._clock(), attempt=attempt
+        )
+        return await self._signer.sign(draft.content_type, draft.content)
+
+    async def _sign_auth_ack(self, approval: protocol.CheckedAuthRes) -> bytes:
+        draft = protocol.build_auth_ack(approval, accepted=True, now=self._clock())
+        return await self._signer.sign(draft.content_type, draft.content)
+
+    async def _sign_receipt(
+        self, purchase: protocol.CheckedPurchase, answer: protocol.CheckedAuthRes
+    ) -> dict[Document, bytes]:
+        """The receipt, and the message with it that ends the purchase."""
+        draft = protocol.build_receipt(purchase, answer, now=self._clock())
+        signed = await self._signer.sign(draft.content_type, draft.content)
+        return {Document.RECEIPT: signed, Document.ANSWER: draft.message(signed)}
+
+
+def crls_of(trust: Trust) -> list[bytes]:
+    """DER of the CRLs that something was judged by."""
+    return [crl.public_bytes(Encoding.DER) for crl in trust.crls]
+
+
+def _cause(error: Exception) -> dict[str, str]:
+    """What may stand in a log of an error: never its text, which may quote what came."""
+    if isinstance(error, ProtocolError):
+        return {"error": error.code.protocol_name, "check": error.check}
+    return {"error": type(error).__name__}

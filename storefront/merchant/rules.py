@@ -1,0 +1,23 @@
+"""What a shop takes, and how long it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ShopRules:
+    """The rules of one merchant."""
+
+    terminal_id: str
+    """The terminal it is known by at the acquirer (DE 41)."""
+    brands: frozenset[str]
+    accepts_bin: Callable[[str], bool]
+    """Whether cards of an issuer number (6 to 8 digits) are taken."""
+    invoice_lifetime: timedelta = timedelta(minutes=15)
+    patience: float = 60.0
+    """Seconds for which a wallet is kept waiting for its receipt; the order itself goes on."""
+    signed_refusals: int = 120
+    """Errors that the token signs in a minute; beyond, they are bare."""

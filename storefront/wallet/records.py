@@ -1,0 +1,198 @@
+"""The buyer's own records of purchases, one folder each, and how far each has come.
+
+    purchases/<xid>/
+      purchase.json           state and the facts that the receipt is judged by; nothing of the card
+      invoice.p7s             as the merchant signed it
+      order-details.der  oi-data.der  dual-signature.p7s  pi-envelope.p7m  gateway-encryption.cer
+      order.kwbp              the message as it is sent, the same bytes each time
+      error.p7s               the merchant's signed refusal, if there was one
+      receipt.p7s  auth-res.p7s
+      crls/                   the lists by which the receipt was judged
+
+purchase.json is written last, and before the order leaves: a folder without it is an order that was never sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kwbp.money import Money
+from kwbp.wallet import CheckedInvoice, CheckedReceipt, PurchaseDraft, PurchaseRecord
+from pki.der import sha256
+from storefront.errors import WalletError
+from storefront.files import make_folder, write_whole
+
+_RECORD: Final = "purchase.json"
+_ORDER: Final = "order.kwbp"
+
+
+class PurchaseState(StrEnum):
+    """What the buyer knows of a purchase."""
+
+    SIGNED = "SIGNED"
+    """Signed and stored; it may have left."""
+    PAID = "PAID"
+    DECLINED = "DECLINED"
+    REFUSED = "REFUSED"
+    """The merchant refused the order, signed; no money moved."""
+    PENDING = "PENDING"
+    """The outcome is open; ask again."""
+
+
+FINAL: Final = frozenset({PurchaseState.PAID, PurchaseState.DECLINED})
+"""Proved by the gateway's signature; nothing that anybody says later takes it back."""
+
+_Id = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+_Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Document(BaseModel):
+    """purchase.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: PurchaseState
+    origin: str
+    rrpid: _Id
+    xid: _Id
+    chall_c: _Hash
+    h_oi_data: _Hash
+    h_dual_sig: _Hash
+    amount: Annotated[int, Field(strict=True, ge=1)]
+    merchant_id: str
+    mer_cert_hash: _Hash
+    gw_id: str
+    acquirer_bin: str
+    ordered_at: datetime
+
+
+class PurchaseFolder:
+    """The records of one purchase."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._document = self._read()
+
+    @classmethod
+    def create(cls, purchases: Path, checked: CheckedInvoice, draft: PurchaseDraft, signed: bytes, origin: str) -> Self:
+        """Write down an order that is about to leave. When this returns it is on the disk.
+
+        :param signed: the dual signature as SignedData. :raises WalletError: there is an order of this XID.
+        """
+        path = purchases / checked.invoice.xid.hex()
+        if (path / _RECORD).exists():
+            raise WalletError(f"this invoice was ordered before: purchase {path.name}")
+        make_folder(path)
+        write_whole(path / "invoice.p7s", checked.signed)
+        write_whole(path / "order-details.der", checked.order_details)
+        write_whole(path / "oi-data.der", draft.oi_data)
+        write_whole(path / "dual-signature.p7s", signed)
+        write_whole(path / "pi-envelope.p7m", draft.pi_envelope)
+        write_whole(path / "gateway-encryption.cer", checked.gateway.certificate.public_bytes(Encoding.DER))
+        write_whole(path / _ORDER, draft.message(signed))
+        record = draft.record(signed)
+        document = _Document(
+            state=PurchaseState.SIGNED,
+            origin=origin,
+            rrpid=record.rrpid.hex(),
+            xid=record.xid.hex(),
+            chall_c=record.chall_c.hex(),
+            h_oi_data=record.h_oi_data.hex(),
+            h_dual_sig=record.h_dual_sig.hex(),
+            amount=record.amount.amount,
+            merchant_id=record.merchant_id,
+            mer_cert_hash=record.mer_cert_hash.hex(),
+            gw_id=record.gw_id,
+            acquirer_bin=record.acquirer_bin,
+            ordered_at=record.ordered_at,
+        )
+        _write(path, document)
+        return cls(path)
+
+    @property
+    def state(self) -> PurchaseState:
+        return self._document.state
+
+    @property
+    def origin(self) -> str:
+        """The site it was made at."""
+        return self._document.origin
+
+    @property
+    def order(self) -> bytes:
+        """The message as it is sent."""
+        try:
+            return (self.path / _ORDER).read_bytes()
+        except OSError:
+            raise WalletError(f"the order of the purchase {self.path.name} cannot be read") from None
+
+    @property
+    def record(self) -> PurchaseRecord:
+        """What the receipt is judged by."""
+        document = self._document
+        return PurchaseRecord(
+            rrpid=bytes.fromhex(document.rrpid),
+            xid=bytes.fromhex(document.xid),
+            chall_c=bytes.fromhex(document.chall_c),
+            h_oi_data=bytes.fromhex(document.h_oi_data),
+            h_dual_sig=bytes.fromhex(document.h_dual_sig),
+            amount=Money.rial(document.amount),
+            merchant_id=document.merchant_id,
+            mer_cert_hash=bytes.fromhex(document.mer_cert_hash),
+            gw_id=document.gw_id,
+            acquirer_bin=document.acquirer_bin,
+            ordered_at=document.ordered_at,
+        )
+
+    def refused(self, error: bytes, state: PurchaseState) -> None:
+        """Keep the merchant's signed Error (SignedData), and the state that follows from it."""
+        write_whole(self.path / "error.p7s", error)
+        self._move(state)
+
+    def received(
+        self,
+        receipt: bytes,
+        checked: CheckedReceipt,
+        state: PurchaseState,
+        crls: Iterable[x509.CertificateRevocationList],
+    ) -> None:
+        """Keep the receipt (SignedData) and what it was judged by, and the state that follows from it."""
+        write_whole(self.path / "receipt.p7s", receipt)
+        write_whole(self.path / "auth-res.p7s", checked.receipt.auth_res)
+        for crl in crls:
+            der = crl.public_bytes(Encoding.DER)
+            write_whole(self.path / "crls" / f"{sha256(der).hex()}.crl", der)
+        self._move(state)
+
+    def _move(self, state: PurchaseState) -> None:
+        if state is not self.state:
+            self._document = self._document.model_copy(update={"state": state})
+            _write(self.path, self._document)
+
+    def _read(self) -> _Document:
+        try:
+            content = (self.path / _RECORD).read_bytes()
+        except OSError:
+            raise WalletError(f"the wallet knows no purchase {self.path.name}") from None
+        try:
+            return _Document.model_validate_json(content)
+        except ValidationError:
+            raise WalletError(f"the record of the purchase {self.path.name} is damaged") from None
+
+
+def all_purchases(folder: Path) -> list[PurchaseFolder]:
+    """Every purchase of a wallet."""
+    return [PurchaseFolder(entry.parent) for entry in sorted(folder.glob(f"*/{_RECORD}"))]
+
+
+def _write(path: Path, document: _Document) -> None:
+    write_whole(path / _RECORD, json.dumps(document.model_dump(mode="json"), indent=1).encode())
