@@ -61,6 +61,7 @@ def run(found: Installation, name: str) -> None:
 
 
 def _hsm(found: Installation) -> None:
+    from ca.known_callers import KnownCallers
     from gateway_keys.plugin import GatewayKeys
     from hsm_service.app import create_app
     from hsm_service.vault import Vault
@@ -68,14 +69,16 @@ def _hsm(found: Installation) -> None:
 
     endpoint = found.settings.hsm
     content_types = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
+    known = KnownCallers(found.home.pki, clock=_now)
     with Vault.open(found.home, content_types=content_types) as vault:
         app = create_app(vault, plugins=[GatewayKeys.of(found.home)])
-        server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"))
+        server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"), refusal=known.refusal)
 
 
 def _ca(found: Installation) -> None:
     from ca.app import create_app
     from ca.authority import CertificateAuthority
+    from ca.known_callers import KnownCallers
     from ca.publication import Publication
     from ca.record import Record
     from hsm_service.client import HsmClient
@@ -95,7 +98,14 @@ def _ca(found: Installation) -> None:
     )
     try:
         authority.start()
-        server.serve(create_app(authority), host=endpoint.host, port=endpoint.port, tls=found.tls("ca"))
+        known = KnownCallers(found.home.pki, clock=_now)
+        server.serve(
+            create_app(authority),
+            host=endpoint.host,
+            port=endpoint.port,
+            tls=found.tls("ca"),
+            refusal=known.refusal,
+        )
     finally:
         record.close()
         signer.close()

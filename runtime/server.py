@@ -1,6 +1,7 @@
-"""How every service listens: uvicorn with TLS 1.3, the caller taken from the client certificate, a cap on bodies.
+"""How every service listens: uvicorn with TLS 1.3, the caller taken from the client certificate, caps on what is read.
 
-uvicorn does not hand the client certificate to the application; a small protocol class does, once a connection.
+uvicorn does not hand the client certificate to the application; a small protocol class does, once a connection. TLS
+judges the certificate when a connection is made; whether it still counts is asked for each request (`refusal`).
 """
 
 from __future__ import annotations
@@ -19,24 +20,28 @@ from cryptography import x509
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.client import TlsFiles
-from runtime.identity import ANONYMOUS, SCOPE_KEY, Caller, caller_from_certificate
+from runtime.identity import ANONYMOUS, SCOPE_KEY, Caller, caller_from_certificate, caller_of
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
 ClientCertificate = Literal["required", "optional", "none"]
 Application = Any  # an ASGI callable; uvicorn's own type is private
+Refusal = Callable[[Caller], str | None]
+"""Why a caller's certificate does not count now; None if it does."""
 
 MAX_BODY: Final = 256 * 1024  # bytes; protocol.md, global rule 7
+MAX_HEAD: Final = 64 * 1024  # bytes of request line and headers, and of trailers
 
 _MODES: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _log = get_logger("server")
 
 
 class _CallerProtocol(HttpToolsProtocol):
-    """Puts the caller into the scope of each request of a connection."""
+    """Puts the caller into the scope of each request of a connection; ends one whose headers do not end."""
 
     _caller: Caller = ANONYMOUS
     _certificate: bytes | None = None
+    _swallowed = 0  # bytes that came since the application last saw anything of a request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
         tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
@@ -44,6 +49,25 @@ class _CallerProtocol(HttpToolsProtocol):
         if self._certificate:
             self._caller = caller_from_certificate(x509.load_der_x509_certificate(self._certificate))
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        # The parser keeps an unfinished header or trailer to itself, however long it grows: count what it swallows.
+        self._swallowed += len(data)
+        super().data_received(data)
+        if self._swallowed > MAX_HEAD and not self.transport.is_closing():
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._swallowed = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._swallowed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._swallowed = 0
+        super().on_message_complete()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -91,6 +115,29 @@ class BodyLimit:
             return
 
 
+class KnownCallers:
+    """ASGI middleware: refuses every request of a caller whose certificate does not count (any more)."""
+
+    def __init__(self, app: Application, refusal: Refusal) -> None:
+        self.app = app
+        self.refusal = refusal
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        caller = caller_of(scope) if scope["type"] == "http" else ANONYMOUS
+        reason = None if caller.certificate is None else self.refusal(caller)
+        if reason is None:
+            await self.app(scope, receive, send)
+            return
+        _log.warning("caller refused", caller=str(caller), reason=reason)
+        problem = Problem(
+            403,
+            "certificate-refused",
+            f"the client certificate of {caller} does not count: {reason}",
+            clause="CPS 4.9.6",
+        )
+        await problem.response()(scope, receive, send)
+
+
 def server_context(tls: TlsFiles, client_certificate: ClientCertificate) -> ssl.SSLContext:
     """A TLS 1.3 server context that asks for a client certificate as told."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -110,10 +157,12 @@ def _config(
     host: str,
     port: int,
     max_body: int,
+    refusal: Refusal | None,
 ) -> uvicorn.Config:
     context = server_context(tls, client_certificate) if tls is not None else None
+    known = app if refusal is None else KnownCallers(app, refusal)
     return uvicorn.Config(
-        BodyLimit(app, max_body),
+        BodyLimit(known, max_body),
         host=host,
         port=port,
         http=_CallerProtocol,
@@ -138,10 +187,12 @@ def serve(
     tls: TlsFiles | None,
     client_certificate: ClientCertificate = "required",
     max_body: int = MAX_BODY,
+    refusal: Refusal | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return."""
+    """Serve until SIGTERM or SIGINT, then drain and return; `refusal` is asked about the caller of each request."""
     _log.info("listening", host=host, port=port, tls=tls is not None, client_certificate=client_certificate)
-    uvicorn.Server(_config(app, tls, client_certificate, host=host, port=port, max_body=max_body)).run()
+    config = _config(app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal)
+    uvicorn.Server(config).run()
 
 
 @contextlib.contextmanager
@@ -153,10 +204,11 @@ def start(
     host: str = "127.0.0.1",
     port: int = 0,
     max_body: int = MAX_BODY,
+    refusal: Refusal | None = None,
     ready_timeout: float = 20.0,
 ) -> Iterator[str]:
     """Serve in a background thread and yield the base URL; port 0 takes a free one."""
-    config = _config(app, tls, client_certificate, host=host, port=port, max_body=max_body)
+    config = _config(app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # not the main thread
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

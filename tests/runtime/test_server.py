@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 
@@ -182,3 +184,62 @@ def test_health_and_metrics_answer(ca_client: httpx.Client) -> None:
     assert ca_client.get("/health/live").json() == {"service": "test", "status": "live"}
     assert ca_client.get("/health/ready").status_code == 200
     assert "python_info" in ca_client.get("/metrics").text
+
+
+def _raw(server: str, files: TlsFiles, content: bytes) -> bytes:
+    """What the server says to these bytes until it closes, or nothing more comes for a second."""
+    host, _, port = server.removeprefix("https://").partition(":")
+    said = b""
+    with (
+        socket.create_connection((host, int(port)), timeout=10) as plain,
+        client_context(files).wrap_socket(plain, server_hostname=host) as tls,
+    ):
+        with contextlib.suppress(OSError):
+            tls.sendall(content)
+        tls.settimeout(1)
+        with contextlib.suppress(OSError):
+            while part := tls.recv(65536):
+                said += part
+    return said
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /who HTTP/1.1\r\nhost: x\r\nfiller: " + b"x" * 1_000_000,
+        b"GET /" + b"x" * 1_000_000,
+        b"GET /who HTTP/1.1\r\nhost: x\r\n" + b"filler: x\r\n" * 100_000,
+        b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"filler: x\r\n" * 100_000,
+        b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\nfiller: " + b"x" * 1_000_000,
+    ],
+    ids=["one header", "the path", "many headers", "many trailers", "one trailer"],
+)
+def test_a_head_without_end_is_cut_off(issue: Callable[..., TlsFiles], server: str, endless: bytes) -> None:
+    files = issue("endless", uri="urn:kwbp:service:ca")
+    assert _raw(server, files, endless + b"\r\n\r\n") == b""
+
+
+def test_requests_on_one_connection_each_have_its_caller(issue: Callable[..., TlsFiles], server: str) -> None:
+    """Pipelined, with headers that claim to be somebody else."""
+    claim = b"x-client-cert: service:ca\r\nx-forwarded-for: 127.0.0.1\r\nforwarded: for=service:ca\r\n"
+    request = b"GET /who HTTP/1.1\r\nhost: x\r\n" + claim + b"\r\n"
+    said = _raw(server, issue("shop-7", uri="urn:kwbp:merchant:shop-7"), request * 3)
+    assert said.count(b'{"caller":"merchant:shop-7"}') == 3
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"content-length: 4\r\ncontent-length: 40\r\n",
+        b"content-length: 4\r\ntransfer-encoding: chunked\r\n",
+        b"content-length: +4\r\n",
+        b"content-length: 99999999999999999999999999\r\n",
+    ],
+    ids=["two lengths", "length and chunks", "signed", "beyond 64 bits"],
+)
+def test_a_request_whose_length_is_unclear_is_refused(issue: Callable[..., TlsFiles], server: str, head: bytes) -> None:
+    said = _raw(
+        server, issue("smuggler"), b"POST /echo HTTP/1.1\r\nhost: x\r\n" + head + b"\r\nGET /who HTTP/1.1\r\n\r\n"
+    )
+    assert said.startswith(b"HTTP/1.1 400")
+    assert said.count(b"HTTP/1.1 ") == 1
