@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from ca.ceremony import Ceremony, Entry, Plan, Step, founding_ceremony, load_ceremony, plan, run, verify
-from ca.errors import CaError, CeremonyAbortedError
+from ca.errors import CeremonyAbortedError
 from ca.publication import Publication
 from cli import output
 from cli.officers import folder as officers_folder
@@ -29,7 +29,8 @@ CALLER = "ceremony"
 VAULT_KEY = "gateway-vault"
 
 CeremonyFile = Annotated[
-    Path | None, typer.Argument(help="Ceremony in YAML.", show_default="the founding ceremony of KWBP", exists=True)
+    Path | None,
+    typer.Argument(help="Ceremony in YAML.", show_default="the founding ceremony of KWBP", exists=True, dir_okay=False),
 ]
 
 
@@ -135,10 +136,7 @@ def zone_keys() -> None:
 def _load(file: Path | None) -> Ceremony:
     if file is None:
         return founding_ceremony()
-    try:
-        return load_ceremony(file.read_text(encoding="utf-8"))
-    except CaError as error:
-        output.fail(str(error))
+    return load_ceremony(file.read_bytes())
 
 
 def _plan(found: Installation, ceremony: Ceremony) -> Plan:

@@ -14,7 +14,6 @@ import typer
 
 from cli import output
 from cli.state import HomeOption, select
-from runtime import logging
 from runtime.problems import Problem
 from runtime.secrets import SecretFileError
 from runtime.settings import SettingsError
@@ -63,7 +62,6 @@ def start(
 ) -> None:
     select(home)
     output.use_json(json)
-    logging.configure("kwbp", level="WARNING")
 
 
 def build(arguments: list[str]) -> typer.Typer:

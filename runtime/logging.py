@@ -48,6 +48,13 @@ def configure(service: str, log_dir: Path | None = None, *, level: str = "INFO")
     else:
         log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         stream = (log_dir / f"{service}.log").open("a", buffering=1, encoding="utf-8")
+    _write_to(stream, level)
+    structlog.contextvars.bind_contextvars(service=service)
+    # Libraries that log through the standard module: warnings and worse only, to the same stream.
+    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
+
+
+def _write_to(stream: TextIO, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -60,11 +67,12 @@ def configure(service: str, log_dir: Path | None = None, *, level: str = "INFO")
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.bind_contextvars(service=service)
-    # Libraries that log through the standard module: warnings and worse only, to the same stream.
-    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger that carries `name` as its component."""
     return cast("structlog.stdlib.BoundLogger", structlog.get_logger(component=name))
+
+
+# Until a service configures itself, and in commands, which never do: warnings and worse, to standard error.
+_write_to(sys.stderr, "WARNING")
