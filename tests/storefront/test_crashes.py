@@ -1,0 +1,217 @@
+"""A merchant that ends at any moment: started again, it brings every order to its end, and nothing happens twice.
+
+`fall` ends the work right after a step, in the server's own process; the server is then stopped and started on the same
+order book. Two steps are also done the hard way: a process that kills itself (SIGKILL).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from kwbp import merchant as protocol
+from kwbp.codes import ErrorCode
+from kwbp.fields import to_time
+from kwbp.structure import encode
+from pki.oids import CT_AUTH_ACK
+from storefront.merchant import recall
+from storefront.merchant.states import OrderState
+from storefront.merchant.store import Document, OrderStore
+from storefront.wallet.purchase import PurchaseState, ShopUnreachable
+from storefront.wallet.records import all_purchases
+from tests.support.payment_site import OPENING, Site, now, wait_for
+from tests.support.shop_front import BASKET, TOTAL, Clock, Customer, Front
+
+# step → the state in which the order book is left
+STEPS = {
+    "ordered": OrderState.PAID_PENDING,
+    "requested": OrderState.PAID_PENDING,
+    "answered": OrderState.PAID_PENDING,
+    "authorised": OrderState.AUTHORISED,
+    "acknowledged": OrderState.AUTHORISED,
+    "acked": OrderState.ACKED,
+    "receipted": OrderState.RECEIPTED,
+}
+
+
+def ordered_and_lost(front: Front, customer: Customer, purchases: Path) -> bytes:
+    """An order to a merchant that falls: no receipt comes. The XID."""
+    with customer.shopping(front, purchases) as buyer:
+        checked = buyer.request_invoice(BASKET)
+        with pytest.raises(ShopUnreachable):
+            buyer.order(checked, **customer.typed)
+    (kept,) = all_purchases(purchases)
+    assert kept.state is PurchaseState.SIGNED
+    return kept.record.xid
+
+
+def state_of(front: Front, xid: bytes) -> OrderState:
+    order = front.order(xid)
+    assert order is not None
+    return order.state
+
+
+def paid_once(front: Front, customer: Customer, purchases: Path, xid: bytes) -> None:
+    with customer.shopping(front, purchases) as buyer:
+        outcome = buyer.resume(xid)
+    assert outcome.state is PurchaseState.PAID
+    assert state_of(front, xid) is OrderState.RECEIPTED
+    assert (customer.balance, front.debits()) == (OPENING - TOTAL, 1)
+
+
+@pytest.mark.parametrize("step", [*STEPS])
+def test_started_again_it_ends_the_order_before_anybody_asks(
+    make_front: Callable[..., Front], customer: Customer, purchases: Path, step: str
+) -> None:
+    front = make_front()
+    front.rules["patience"] = 0.5
+    with front.serving(fall=step), customer.shopping(front, purchases) as buyer:
+        checked = buyer.request_invoice(BASKET)
+        if step == "ordered":
+            with pytest.raises(ShopUnreachable):
+                buyer.order(checked, **customer.typed)
+        else:
+            # The order stands still, but the merchant is alive: it says that the outcome is open. Only after the last
+            # step is there a receipt to give.
+            outcome = buyer.order(checked, **customer.typed)
+            assert outcome.state is (PurchaseState.PAID if step == "receipted" else PurchaseState.PENDING)
+    xid = checked.invoice.xid
+    assert state_of(front, xid) is STEPS[step]
+    with front.serving():
+        wait_for(lambda: state_of(front, xid) is OrderState.RECEIPTED)
+        paid_once(front, customer, purchases, xid)
+    requests = {body for path, body in front.line.sent if path == "/v1/auth"}
+    assert len(requests) == 1  # the same bytes each time
+
+
+def test_an_invoice_outlives_a_crash_before_it_was_sent(front: Front, customer: Customer) -> None:
+    message = customer.signed(customer.ask())
+    with front.serving(fall="invoiced"):
+        assert front.post("/kwbp/invoice-request", message).status_code == 500
+    with front.serving():
+        answer = front.post("/kwbp/invoice-request", message).content
+    with front.book() as book:
+        (order,) = book.newest(10)
+    assert book_answer(front, order.xid) == answer
+
+
+def book_answer(front: Front, xid: bytes) -> bytes | None:
+    return front.document(xid, Document.INVOICE_ANSWER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["requested", "acknowledged"])
+def test_killed_it_ends_the_order_when_it_is_started_again(
+    make_front: Callable[..., Front], customer: Customer, purchases: Path, step: str
+) -> None:
+    front = make_front(in_token=step == "requested")
+    with front.process(fatal=step) as dying:
+        xid = ordered_and_lost(front, customer, purchases)
+        front.wait_killed(dying)
+    assert state_of(front, xid) is STEPS[step]
+    with front.process():
+        wait_for(lambda: state_of(front, xid) is OrderState.RECEIPTED)
+        paid_once(front, customer, purchases, xid)
+
+
+# --- interruptions that outlast the two minutes of K7 ---
+
+
+LONG_AGO = Clock(timedelta(seconds=-200))
+
+
+def test_a_request_that_grew_too_old_is_signed_anew(front: Front, customer: Customer, purchases: Path) -> None:
+    """Three minutes ago it was signed; then the merchant was away."""
+    front.rules["patience"] = 0.2
+    with front.serving(fall="requested", clock=LONG_AGO):
+        with customer.shopping(front, purchases, clock=LONG_AGO) as buyer:
+            xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+    with front.serving():
+        wait_for(lambda: state_of(front, xid) is OrderState.RECEIPTED)
+        paid_once(front, customer, purchases, xid)
+    kept = front.document(xid, Document.AUTH_REQ)
+    assert kept is not None
+    assert recall.auth_req(kept).attempt == 2
+    assert front.line.count("/v1/auth") == 2
+
+
+def test_a_request_that_grew_too_old_for_its_invoice_ends_as_refused(
+    front: Front, customer: Customer, purchases: Path
+) -> None:
+    front.rules |= {"patience": 0.2, "invoice_lifetime": timedelta(seconds=190)}
+    with front.serving(fall="requested", clock=LONG_AGO):
+        with customer.shopping(front, purchases, clock=LONG_AGO) as buyer:
+            xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        outcome = buyer.resume(xid)
+        assert outcome.refusal is not None
+        assert (outcome.state, outcome.refusal.code) == (PurchaseState.REFUSED, ErrorCode.MESSAGE_TOO_OLD)
+        assert state_of(front, xid) is OrderState.DECLINED
+    assert (customer.balance, front.debits()) == (OPENING, 0)
+
+
+def test_an_acknowledgement_that_grew_too_old_is_signed_anew(front: Front, customer: Customer, purchases: Path) -> None:
+    front.rules["patience"] = 0.2
+    with front.serving(fall="authorised"), customer.shopping(front, purchases) as buyer:
+        xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+    with front.book() as book:
+        _age_acknowledgement(front, book, xid)
+    with front.serving():
+        wait_for(lambda: state_of(front, xid) is OrderState.RECEIPTED)
+        paid_once(front, customer, purchases, xid)
+    assert front.line.count("/v1/ack") == 2
+
+
+def _age_acknowledgement(front: Front, book: OrderStore, xid: bytes) -> None:
+    """What is in the book after the merchant was away for three minutes."""
+    then = now() - timedelta(seconds=200)
+    approval = recall.auth_res(book.required(xid, Document.AUTH_RES))
+    body = protocol.build_auth_ack(approval, accepted=True, now=then).body
+    assert body.date == to_time(then)
+    old = front.credential.sign(CT_AUTH_ACK, encode(body), signing_time=then)
+    asyncio.run(book.replace(xid, OrderState.AUTHORISED, Document.AUTH_ACK, old, now=now()))
+
+
+@pytest.fixture(scope="module")
+def hasty(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway that waits for an acknowledgement for one second only."""
+    with site.gateway(site.gateway_home(tmp_path_factory.mktemp("hasty") / "home", ack_timeout=1.0)) as url:
+        yield url
+
+
+@pytest.mark.parametrize("step", ["answered", "authorised"])
+def test_away_until_the_gateway_took_the_money_back_it_says_so(
+    make_front: Callable[..., Front], hasty: str, customer: Customer, purchases: Path, step: str
+) -> None:
+    front = make_front(at=hasty)
+    front.rules["patience"] = 0.2
+    with front.serving(fall=step), customer.shopping(front, purchases) as buyer:
+        xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+    assert customer.balance == OPENING - TOTAL
+    wait_for(lambda: customer.balance == OPENING)
+    front.rules.clear()
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        outcome = buyer.resume(xid)
+        again = buyer.resume(xid)
+    assert outcome.refusal is not None
+    assert again.refusal is not None
+    assert outcome.refusal.code is again.refusal.code is ErrorCode.ACK_TIMEOUT
+    assert outcome.state is PurchaseState.PENDING
+    assert state_of(front, xid) is OrderState.UNKNOWN
+    assert (customer.balance, front.debits()) == (OPENING, 0)
+
+
+def test_a_refused_order_is_told_the_same_after_a_restart(front: Front, customer: Customer, purchases: Path) -> None:
+    front.register(active=False)
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        outcome = buyer.order(buyer.request_invoice(BASKET), **customer.typed)
+    assert outcome.refusal is not None
+    assert (outcome.state, outcome.refusal.code) == (PurchaseState.REFUSED, ErrorCode.ROLE_NOT_ALLOWED)
+    front.register()
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        assert buyer.resume(outcome.xid).state is PurchaseState.REFUSED  # never another answer for the same order
+    assert front.debits() == 0
