@@ -43,7 +43,14 @@ from gateway.refusals import Refusals
 from gateway.signing import AnswerSigner
 from gateway.states import OrderState
 from gateway.store import OrderStore
-from gateway.translation import SwitchAnswer, financial_request, read_answer, reversible_fields
+from gateway.translation import (
+    NO_ANSWER,
+    SwitchAnswer,
+    financial_request,
+    not_sent,
+    read_answer,
+    reversible_fields,
+)
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.common import Draft
 from kwbp.errors import ProtocolError, SealedContentError
@@ -63,6 +70,7 @@ from pki.oids import CT_AUTH_REQ
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.dialect import Dialect
+from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 
 _SEALED_FAILURE: Final = "decoding-failure"
@@ -197,10 +205,9 @@ class Authorization:
             order = await self._store.receive(_new_order(received), now)
         self._checkpoint("received")
         try:
-            card = await self._open(verified)  # G8 to G10
+            return await self._collect(verified, merchant, order)
         except SealedContentError as error:
             return await self._refuse_sealed(error, verified, order.key)
-        return await self._collect(verified, merchant, order, card)
 
     async def _open(self, verified: VerifiedAuthReq) -> OpenedOrder:
         request = verified.auth_req
@@ -224,7 +231,8 @@ class Authorization:
         _concluded.labels(OrderState.DECLINED).inc()
         return message
 
-    async def _collect(self, verified: VerifiedAuthReq, merchant: Merchant, order: Order, card: OpenedOrder) -> bytes:
+    async def _collect(self, verified: VerifiedAuthReq, merchant: Merchant, order: Order) -> bytes:
+        card = await self._open(verified)  # G8 to G10
         now = self._clock()
         order = await self._store.verify(
             order.key,
@@ -239,21 +247,25 @@ class Authorization:
         if not self._link.signed_on:
             return await self._decline(verified, order, RC_NOT_SENT)
         request = financial_request(self._dialect, order, merchant, card, now)
+        del card
         raw = await self._link.authenticate(request)
         order = await self._store.sent(order.key, reversible_fields(self._dialect, request), now)  # G12
-        del card  # G15: PIN block and CVV2 are in `request` alone, which ends with the exchange
         self._checkpoint("sent")
-        try:
-            answer = await self._link.exchange(request, raw, self._settings.answer_timeout)  # G13
-        except LinkDownError:
-            return await self._conclude(verified, order, _not_sent(self._codes))
-        except NoAnswerError as error:
-            _log.warning("outcome unknown", order=str(order.key), reason=str(error))
-            return await self._conclude(verified, order, None)
-        finally:
-            del request, raw
+        answer = await self._ask(order.key, request, raw)  # G13
+        del request, raw  # G15: the last references to PIN block, CVV2 and expiry in this process
         self._checkpoint("answered")
-        return await self._conclude(verified, order, read_answer(self._codes, answer))
+        return await self._conclude(verified, order, answer)
+
+    async def _ask(self, key: OrderKey, request: Message, raw: bytes) -> SwitchAnswer:
+        """What the switch says, or what its silence means."""
+        try:
+            answer = await self._link.exchange(request, raw, self._settings.answer_timeout)
+        except LinkDownError:
+            return not_sent(self._codes, RC_NOT_SENT)
+        except NoAnswerError as error:
+            _log.warning("outcome unknown", order=str(key), reason=str(error))
+            return NO_ANSWER
+        return read_answer(self._codes, answer)
 
     # --- G14: answers -------------------------------------------------------------------------------------------------
 
@@ -267,12 +279,11 @@ class Authorization:
         _concluded.labels(OrderState.DECLINED).inc()
         return message
 
-    async def _conclude(self, verified: VerifiedAuthReq, order: Order, answer: SwitchAnswer | None) -> bytes:
-        """Sign what the network said, store it with the outcome, return it. `answer` is None if it said nothing."""
+    async def _conclude(self, verified: VerifiedAuthReq, order: Order, answer: SwitchAnswer) -> bytes:
+        """Sign what the network said, store it with the outcome, return it."""
         now = self._clock()
-        outcome = _OUTCOMES[answer.outcome] if answer is not None else OrderState.UNKNOWN
-        code = AuthCode(answer.auth_code) if answer is not None else AuthCode.NO_REPLY
-        if answer is not None and answer.alarm:
+        outcome, code = _OUTCOMES[answer.outcome], AuthCode(answer.auth_code)
+        if answer.alarm:
             _log.error("response code needs attention", order=str(order.key), rc=answer.rc, alarm=True)
         ack_by = _whole_second(now + timedelta(seconds=self._settings.ack_timeout))
         draft = build_auth_res(
@@ -281,12 +292,12 @@ class Authorization:
             auth_code=code,
             now=now,
             ack_by=ack_by,
-            rc=answer.rc if answer is not None else None,
+            rc=answer.told_rc,
             stan=order.stan,
             rrn=order.rrn,
-            approval=answer.approval if answer is not None else None,
+            approval=answer.approval,
             masked_pan=order.masked_pan,
-            settle_date=answer.settle_date if answer is not None else None,
+            settle_date=answer.settle_date,
         )
         message: bytes | None
         try:
@@ -302,10 +313,10 @@ class Authorization:
                 order.key,
                 outcome,
                 now,
-                approved=answer is not None and answer.outcome == "approved",
-                rc=answer.rc if answer is not None else None,
-                approval=answer.approval if answer is not None else None,
-                settle_date=answer.settle_date if answer is not None else None,
+                approved=answer.outcome == "approved",
+                rc=answer.rc,
+                approval=answer.approval,
+                settle_date=answer.settle_date,
                 ack_by=ack_by if outcome is OrderState.APPROVED else None,
                 answer=Answer(message, int(code)) if message is not None else None,
             )
@@ -385,10 +396,6 @@ def _new_order(received: ReceivedAuthReq) -> NewOrder:
         invoice=request.invoice,
         dual_signature=request.dual_sig,
     )
-
-
-def _not_sent(codes: ResponseCodes) -> SwitchAnswer:
-    return SwitchAnswer(RC_NOT_SENT, "declined", codes.auth_code(RC_NOT_SENT), None, None, alarm=False)
 
 
 def _whole_second(moment: datetime) -> datetime:

@@ -156,8 +156,8 @@ class SwitchLink:
         reading = asyncio.create_task(self._read(reader))
         try:
             await self._manage(_SIGN_ON)
-            self._signed_on = True
-            _connected.set(1)
+            self._signed_on = not reading.done()
+            _connected.set(self._signed_on)
             _log.info("signed on", host=settings.host, port=settings.port)
             while True:
                 done, _ = await asyncio.wait({reading}, timeout=settings.echo_interval)
@@ -171,12 +171,10 @@ class SwitchLink:
                     await self._manage(_SIGN_OFF)
             raise
         finally:
-            self._signed_on = False
-            _connected.set(0)
             self._writer = None
             reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             writer.close()
-            self._abandon()
 
     async def _manage(self, code: str) -> None:
         """One network management exchange; raises NoAnswerError or ConnectionError unless the switch agrees."""
@@ -216,6 +214,15 @@ class SwitchLink:
     # --- what comes in ------------------------------------------------------------------------------------------------
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
+        try:
+            await self._read_frames(reader)
+        finally:
+            # Whoever waits for an answer of this connection must not wait for its deadline, the echo included.
+            self._signed_on = False
+            _connected.set(0)
+            self._abandon()
+
+    async def _read_frames(self, reader: asyncio.StreamReader) -> None:
         framing = self._settings.framing
         while True:
             try:

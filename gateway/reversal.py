@@ -14,13 +14,14 @@ first may answer it with an error, and then neither counts.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Protocol
 
-from prometheus_client import Counter
+import prometheus_client
 
 from gateway.backoff import pause
 from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
@@ -30,6 +31,8 @@ from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import reversal_request
 from runtime.logging import get_logger
+from runtime.problems import Problem
+from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 from shetab.types import Pan
 
@@ -47,8 +50,8 @@ _STALE_REQUEST: Final = timedelta(minutes=10)
 """Beyond the window of K7 on both sides: the request could not be run again."""
 _TIDY_EVERY: Final = timedelta(seconds=30)
 
-_attempts: Final = Counter("kwbp_gateway_reversal_messages_total", "Reversal messages sent", ["mti"])
-_ended: Final = Counter("kwbp_gateway_reversals_total", "Reversals that ended", ["state"])
+_attempts: Final = prometheus_client.Counter("kwbp_gateway_reversal_messages_total", "Reversal messages sent", ["mti"])
+_ended: Final = prometheus_client.Counter("kwbp_gateway_reversals_total", "Reversals that ended", ["state"])
 _log = get_logger("gateway.reversal")
 
 
@@ -97,6 +100,8 @@ class Reversals:
         self._woken = asyncio.Event()
         self._tidy_at = clock()
         self._under_way: dict[OrderKey, asyncio.Task[None]] = {}
+        self._unprepared: Counter[OrderKey] = Counter()
+        """How often in a row the key service was not there for a reversal."""
 
     def wake(self) -> None:
         """Look through the order book now."""
@@ -162,11 +167,16 @@ class Reversals:
 
     async def _attempt(self, order: Order) -> None:
         settings, key = self._settings, order.key
-        if order.pan_sealed is None:
-            raise ValueError("a queued reversal has lost its PAN")
-        pan = await self._keys.unseal_pan(order.xid, order.pan_sealed)
-        message = reversal_request(order, pan, self._clock())
-        raw = await self._link.authenticate(message)
+        try:
+            message, raw = await self._prepare(order)
+        except Problem as problem:
+            if problem.status >= 500 or problem.status == 429:
+                await self._postpone(key, problem.type)
+            else:
+                _log.error("a reversal cannot be made", order=str(key), problem=problem.type)
+                await self._give_up(key, None)
+            return
+        self._unprepared.pop(key, None)
         wait = pause(
             order.reversal_attempts + 1, first=settings.first_pause, longest=settings.longest_pause, rng=self._rng
         )
@@ -184,6 +194,21 @@ class Reversals:
             _attempts.labels(message.mti).inc()
         self._checkpoint("reversal-answered")
         await self._conclude(order, answer[39])
+
+    async def _prepare(self, order: Order) -> tuple[Message, bytes]:
+        if order.pan_sealed is None:
+            raise Problem(409, "no-pan", "the order has no sealed PAN any more")
+        pan = await self._keys.unseal_pan(order.xid, order.pan_sealed)
+        message = reversal_request(order, pan, self._clock())
+        return message, await self._link.authenticate(message)
+
+    async def _postpone(self, key: OrderKey, reason: str) -> None:
+        """Not counted as an attempt: nothing was sent."""
+        self._unprepared[key] += 1
+        settings = self._settings
+        wait = pause(self._unprepared[key], first=settings.first_pause, longest=settings.longest_pause, rng=self._rng)
+        await self._store.postpone_reversal(key, self._clock() + timedelta(seconds=wait))
+        _log.warning("reversal postponed", order=str(key), reason=reason)
 
     async def _conclude(self, order: Order, rc: str) -> None:
         entry = self._codes.of(rc)

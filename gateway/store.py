@@ -264,6 +264,15 @@ class OrderStore:
 
         return await self.writer.run(job)
 
+    async def postpone_reversal(self, key: OrderKey, next_at: datetime) -> None:
+        """Look at a queued reversal again at `next_at`; it was not sent."""
+        waiting = and_(_is(key), orders.c.state == OrderState.REV_QUEUED)
+
+        def job(connection: Connection) -> None:
+            connection.execute(update(orders).where(waiting).values(reversal_next_at=next_at))
+
+        await self.writer.run(job)
+
     async def finish_reversal(self, key: OrderKey, rc: str, now: datetime, *, found_original: bool) -> Order:
         """REVERSED by the switch's answer `rc`; REV_FAILED if the switch knows no original that we know it approved."""
 

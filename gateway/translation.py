@@ -47,14 +47,23 @@ class OpenedCard(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SwitchAnswer:
-    """What a 0210 says, in terms of KWBP. `outcome` is "approved", "declined" or "unknown"."""
+    """What a 0210 says, in terms of KWBP. `outcome` is "approved", "declined" or "unknown".
 
-    rc: str
+    `rc` is DE 39 as it came, `told_rc` what the merchant is told of it: nothing if the table does not know it.
+    """
+
     outcome: str
     auth_code: int
-    approval: str | None
-    settle_date: str | None
-    alarm: bool
+    rc: str | None = None
+    told_rc: str | None = None
+    approval: str | None = None
+    settle_date: str | None = None
+    alarm: bool = False
+
+
+_NO_REPLY: Final = 3
+NO_ANSWER: Final = SwitchAnswer("unknown", _NO_REPLY)
+"""What is known when no 0210 came that can be believed."""
 
 
 def times(now: datetime) -> dict[int, str]:
@@ -117,7 +126,20 @@ def read_answer(codes: ResponseCodes, answer: Message) -> SwitchAnswer:
     rc = answer[39]
     entry = codes.of(rc)
     approval = answer.get(38) if entry.outcome == "approved" else None
-    return SwitchAnswer(rc, entry.outcome, codes.auth_code(rc), approval, answer[15], entry.alarm)
+    return SwitchAnswer(
+        rc=rc,
+        told_rc=rc if rc in codes.codes else None,
+        outcome=entry.outcome,
+        auth_code=codes.auth_code(rc),
+        approval=approval,
+        settle_date=answer[15],
+        alarm=entry.alarm,
+    )
+
+
+def not_sent(codes: ResponseCodes, rc: str) -> SwitchAnswer:
+    """What the gateway says itself, under `rc`, when it is certain that nothing reached the switch."""
+    return SwitchAnswer("declined", codes.auth_code(rc), rc=rc, told_rc=rc)
 
 
 def unclaimed(codes: ResponseCodes, answer: Message) -> UnclaimedAnswer:

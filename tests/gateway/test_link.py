@@ -249,6 +249,18 @@ def test_an_unanswered_echo_ends_the_connection() -> None:
     run(scenario())
 
 
+def test_a_connection_that_breaks_during_an_echo_is_noticed_at_once() -> None:
+    """Not at the echo's deadline: until then payments would be written into the void."""
+
+    async def scenario() -> None:
+        async with ScriptedSwitch() as switch:
+            switch.plan("0800", Step(), Step(hang_up=True))
+            async with line(switch, echo_interval=0.05, management_timeout=600):
+                await until(lambda: switch.sessions == 2)
+
+    run(scenario())
+
+
 def test_it_answers_an_echo_of_the_switch() -> None:
     async def scenario() -> None:
         async with ScriptedSwitch() as switch, line(switch):

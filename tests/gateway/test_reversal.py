@@ -16,6 +16,7 @@ from gateway.reversal import Reversals, ReversalSettings
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import financial_request, reversible_fields, unclaimed
+from runtime.problems import Problem
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 from shetab.subfields import OriginalDataElements
@@ -305,7 +306,8 @@ def test_an_approval_that_its_own_reversal_overtook_is_taken_back_again(book: Or
 def test_a_vault_that_is_away_delays_a_reversal_and_loses_none(book: OrderStore, clock: Clock) -> None:
     async def scenario() -> None:
         await unknown(book)
-        failures = iter([ConnectionError(), ConnectionError()])
+        away = Problem(503, "hsm-unreachable", "the HSM service does not answer")
+        failures = iter([away, away, ConnectionError()])
 
         class Flaky(Vault):
             async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
@@ -316,11 +318,32 @@ def test_a_vault_that_is_away_delays_a_reversal_and_loses_none(book: OrderStore,
         async with ScriptedSwitch() as switch, line(switch) as link:
             reversals = worker(book, link, clock)
             reversals._keys = Flaky()
-            task = asyncio.create_task(reversals.run())
+            task, ticking = asyncio.create_task(reversals.run()), asyncio.create_task(_tick(clock))
             await until(lambda: state(book) is OrderState.REVERSED)
+            for each in (task, ticking):
+                each.cancel()
+            await asyncio.gather(task, ticking, return_exceptions=True)
+            assert switch.count("0420") == 1
+
+    run(scenario())
+
+
+def test_a_pan_that_the_vault_does_not_give_back_needs_a_person(book: OrderStore, clock: Clock) -> None:
+    async def scenario() -> None:
+        await unknown(book)
+
+        class Foreign(Vault):
+            async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
+                raise Problem(422, "decoding-failure", "the sealed data could not be opened")
+
+        async with ScriptedSwitch() as switch, line(switch) as link:
+            reversals = worker(book, link, clock)
+            reversals._keys = Foreign()
+            task = asyncio.create_task(reversals.run())
+            await until(lambda: state(book) is OrderState.REV_FAILED)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            assert switch.count("0420") == 1
+            assert switch.count("0420") == 0
 
     run(scenario())
 

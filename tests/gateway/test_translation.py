@@ -131,6 +131,13 @@ def test_an_answer_is_read_by_the_table(rc: str, outcome: str, auth_code: int, a
     assert answer.settle_date == "1122"
 
 
+@pytest.mark.parametrize(("rc", "told"), [("51", "51"), ("68", "68"), ("ZZ", None), ("z9", None)])
+def test_a_code_of_no_table_is_kept_and_not_told(rc: str, told: str | None) -> None:
+    """An AuthRes could not even carry every text that DE 39 can."""
+    answer = read_answer(CODES, Message("0210", {**response_fields(), 39: rc}))
+    assert (answer.rc, answer.told_rc) == (rc, told)
+
+
 def test_an_unclaimed_answer_is_filed_without_its_card() -> None:
     filed = unclaimed(CODES, Message("0210", response_fields()))
     values: list[Any] = [getattr(filed, name) for name in filed.__slots__]
