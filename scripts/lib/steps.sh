@@ -83,13 +83,13 @@ field() { python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])'
 keep() { # keep NAME COMMAND…: keep the JSON that the command prints
   local name=$1
   shift
-  kept[$name]=$("$@")
+  kept[$name]=$("$@") || return
   printf '%s\n' "${kept[$name]}"
 }
 
 keep_secret() { # the same for card data: never printed, never in a file (a test may ask for them through an open descriptor)
   shift
-  CARD=$("$@")
+  CARD=$("$@") || return
   if [ -n "${KWBP_DEMO_CARD_FD:-}" ]; then printf "%s" "$CARD" >&"$KWBP_DEMO_CARD_FD"; fi
   echo "account $(of account iban)"
 }
@@ -239,6 +239,6 @@ PY
       "$green" "$bold" "$number" "$((SECONDS - started))" "$plain" "$DEMO/report.json"
     exit 0
   fi
-  printf '\n%s%sThe demonstration failed.%s Logs: %s\n' "$red" "$bold" "$plain" "$DEMO/steps, $KWBP_HOME/log"
+  printf '\n%s%sThe %s failed.%s Logs: %s\n' "$red" "$bold" "${SUBJECT:-demonstration}" "$plain" "$DEMO/steps, $KWBP_HOME/log"
   exit 1
 }

@@ -1,0 +1,50 @@
+# payments per second through the whole system, and what its tokens alone could do
+#
+# Sourced by scripts/bench, which says what $load, $seconds, $concurrency and $output are. The installation is made by
+# the commands of scripts/demo; card data stay in this shell's memory and reach the load generator through a pipe.
+
+CARDS=''
+cards=4
+deposit=999999999999
+
+new_card() { # new_card LABEL: an account, a card on it, and its certificate; EC keys, because buyers bring their own machines
+  keep account kwbp --json bank open-account --holder "Buyer $1" --balance "$deposit" &&
+    keep_secret card kwbp --json bank issue-card --iban "$(of account iban)" &&
+    with_card kwbp wallet add-card "$1" --algorithm ec-p256 &&
+    with_card kwbp wallet enrol "$1" &&
+    CARDS+="${CARDS:+,}$CARD"
+}
+
+start_over "$DEMO"
+
+chapter "Installation"
+step "tokens" kwbp init --base-port "$(free_ports)"
+for officer in security-officer-1 security-officer-2 vetting-officer-1 approving-officer-1 approving-officer-2; do
+  step "$officer has a key of their own" new_officer_key "$officer"
+done
+step "ceremony" kwbp ceremony run
+step "zone keys" kwbp ceremony zone-keys
+step "services started" serve
+step "services ready" kwbp status hsm ca repository ra switch --wait 120
+appoint vetting-officer-1 vetting_officer
+appoint approving-officer-1 approving_officer
+appoint approving-officer-2 approving_officer
+step "gateway: applied" keep gateway kwbp --json gateway apply --organisation Acquirer
+step "gateway: vetted" kwbp ra vet "$(of gateway id)" $(as vetting-officer-1)
+step "gateway: first approval" kwbp ra approve "$(of gateway id)" $(as approving-officer-1)
+step "gateway: second approval" kwbp ra approve "$(of gateway id)" $(as approving-officer-2)
+step "gateway: released" kwbp ra approve "$(of gateway id)" $(as security-officer-1)
+step "gateway: certificates at the keys" kwbp gateway collect "$(of gateway id)"
+enrol_merchant bookshop M-1 Bookshop T0000001 "$(free_ports)"
+step "gateway and shop ready" kwbp status gateway merchant-bookshop --wait 120
+step "wallet" kwbp wallet create
+for ((card = 1; card <= cards; card++)); do
+  step "card-$card certified" new_card "card-$card"
+done
+
+chapter "Payments"
+python -m scripts.benchmarks.payments --shop bookshop --load "$load" --seconds "$seconds" --concurrency "$concurrency" \
+  --output "$output" --wallet "$KWBP_WALLET" --passphrase-file "$KWBP_WALLET_PASSPHRASE_FILE" \
+  --token-home "$DEMO/bare-tokens" < <(printf '[%s]' "$CARDS") >"$DEMO/results"
+step "every journal is whole" journals_whole
+cat "$DEMO/results" >&3
