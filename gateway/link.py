@@ -100,6 +100,7 @@ class SwitchLink:
         self._rng = rng
         self._writer: asyncio.StreamWriter | None = None
         self._signed_on = False
+        self._failures = 0
         self._waiting: dict[tuple[str, ...], tuple[Message, asyncio.Future[Message]]] = {}
         self._verifying: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_VERIFICATIONS)
@@ -129,20 +130,18 @@ class SwitchLink:
 
     async def run(self) -> None:
         """Keep the line up until cancelled; then sign off and close."""
-        failures = 0
         while True:
             try:
                 await self._session()
-                failures = 0
             except asyncio.CancelledError:
                 raise
             except (OSError, TimeoutError, NoAnswerError, ShetabError, asyncio.IncompleteReadError) as error:
                 _log.warning("no line to the switch", error=type(error).__name__)
             except Exception as error:  # the token's client may raise what it likes; the line must come back
                 _log.error("line failed", error=type(error).__name__)
-            failures += 1
+            self._failures += 1
             settings = self._settings
-            wait = pause(failures, first=settings.first_pause, longest=settings.longest_pause, rng=self._rng)
+            wait = pause(self._failures, first=settings.first_pause, longest=settings.longest_pause, rng=self._rng)
             await asyncio.sleep(wait)
 
     # --- one connection ---------------------------------------------------------------------------------------------
@@ -156,6 +155,7 @@ class SwitchLink:
         reading = asyncio.create_task(self._read(reader))
         try:
             await self._manage(_SIGN_ON)
+            self._failures = 0
             self._signed_on = not reading.done()
             _connected.set(self._signed_on)
             _log.info("signed on", host=settings.host, port=settings.port)

@@ -9,10 +9,11 @@ import pytest
 from gateway.errors import LinkDownError, NoAnswerError
 from gateway.link import SwitchLink
 from shetab.errors import ShetabError
+from shetab.mac import message_mac
 from shetab.message import Message
 from tests.gateway.conftest import line, run, until
 from tests.support.iso8583_messages import PAN, request_fields
-from tests.support.scripted_switch import ScriptedSwitch, Step, answer_to
+from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, Step, answer_to
 
 SALE = Message("0200", request_fields())
 
@@ -117,6 +118,19 @@ def test_junk_is_dropped_and_the_line_lives_on(junk: bytes) -> None:
             switch.plan("0200", Step(junk=junk) if junk else Step(hang_up=True))
             await no_answer(link)
             await until(lambda: link.signed_on)
+            assert (await ask(link))[39] == "00"
+
+    run(scenario())
+
+
+def test_a_right_mac_does_not_make_a_wrong_form_right() -> None:
+    async def scenario() -> None:
+        async with ScriptedSwitch() as switch, line(switch) as link:
+            raw = DIALECT.encode(answer_to(SALE, Step()))
+            covered = DIALECT.mac_input(raw).replace(b"Bookshop", b"\xd8\xa8ookshp")
+            broken = covered + message_mac(MAC_KEY, covered).hex().upper().encode()
+            switch.plan("0200", Step(junk=broken))
+            await no_answer(link)
             assert (await ask(link))[39] == "00"
 
     run(scenario())
