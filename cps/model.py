@@ -6,14 +6,12 @@ models, so that it does not move when the models gain a field.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from datetime import timedelta
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
-import yaml
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from cps import canonical
+from cps import canonical, strict_yaml
 from cps.condition import Condition
 from cps.errors import PackError
 from cps.rules import Rule
@@ -283,27 +281,6 @@ def _subset(names: tuple[str, ...] | frozenset[str] | set[str], known: set[str],
         raise ValueError(f"{where} names {sorted(unknown)}, which the pack does not define")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without what invites mistakes: duplicate keys, anchors, and dates that turn into other types."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _value in node.value]
-        if len(set(keys)) != len(keys):
-            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias is not allowed", None)
-        return super().compose_node(parent, index)
-
-
-_StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def load_pack(text: str | bytes) -> Pack:
     """Load a policy pack from its YAML text (UTF-8).
 
@@ -311,9 +288,9 @@ def load_pack(text: str | bytes) -> Pack:
     Raises PackError naming the key and the rule that it breaks.
     """
     try:
-        document = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  # a SafeLoader, made stricter
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise PackError(f"the pack is not YAML as we read it: {error}") from None
+        document = strict_yaml.load(text)
+    except ValueError as error:
+        raise PackError(f"the pack is {error}") from None
     if not isinstance(document, dict) or "digest" in document:
         raise PackError("a pack is a mapping, and its digest is computed, never given")
     try:

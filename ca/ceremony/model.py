@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from ca.errors import CeremonyError
+from cps import strict_yaml
+from cps.dossier import Host, Text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
 
 
 class _Model(BaseModel):
@@ -50,7 +50,7 @@ class ServiceEntry(_Model):
 
     name: Name
     profile: Literal["service-tls", "service-signing"] = "service-tls"
-    hosts: tuple[str, ...] = ()
+    hosts: tuple[Host, ...] = ()
 
     @property
     def request(self) -> str:
@@ -113,12 +113,13 @@ class Ceremony(_Model):
         return _checked({**self.model_dump(), "officers": list(officers)})
 
 
-def load_ceremony(text: str) -> Ceremony:
-    """A ceremony from YAML; raises CeremonyError naming the field that is not as expected."""
+def load_ceremony(text: str | bytes) -> Ceremony:
+    """A ceremony from YAML (UTF-8); raises CeremonyError naming the field that is not as expected."""
     try:
-        return _checked(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise CeremonyError(f"the ceremony file is not YAML: {error}") from None
+        document = strict_yaml.load(text)
+    except ValueError as error:
+        raise CeremonyError(f"the ceremony file is {error}") from None
+    return _checked(document)
 
 
 def founding_ceremony() -> Ceremony:

@@ -139,6 +139,11 @@ STEP = {"name": "vet", "by": "vetting_officer"}
         pytest.param(_change("roles.0", "system"), "no role of a person", id="system-as-a-role"),
         pytest.param(_change("rules", {}), "no text for the rules", id="rules-without-text"),
         pytest.param(_change("classes", {}), "every class", id="class-missing"),
+        pytest.param("? [a]\n: 1", "a key is not text", id="list-as-a-key"),
+        pytest.param("{<<: {a: 1}, a: 2}", "a key is not text", id="merge-key"),
+        pytest.param("a: !!int ''", "a tag is not allowed", id="tag"),
+        pytest.param("a: " + "9" * 5000, "not YAML", id="number-without-end"),
+        pytest.param("[" * 5000, "more than 32 levels", id="nesting-without-end"),
     ],
 )
 def test_a_pack_with_one_thing_wrong_is_refused_by_name(text: str | bytes, fault: str) -> None:
