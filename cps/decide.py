@@ -197,7 +197,7 @@ def _about_this_case(ballot: _Ballot, vote: _Vote) -> tuple[Rule, str] | None:
 
 def _in_time(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
     decision, skew = vote.decision, ballot.pack.clocks.skew
-    if decision.date > ballot.now + skew:
+    if max(decision.date, vote.signed_at) > ballot.now + skew:
         return Rule.DEC_TIME, "the decision is dated in the future"
     if not decision.date - skew <= vote.signed_at < decision.expires:
         return Rule.DEC_TIME, "the decision was signed at another time than it states"

@@ -88,7 +88,7 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https://[a-z0-9]([a-z0-9.-]
 class Frozen(BaseModel):
     """Frozen, closed to unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
 
 class CardholderSubject(Frozen):
@@ -213,7 +213,7 @@ class Evidence(Frozen):
 
     kind: Identifier
     sha256: Hex32
-    source: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_plain)]
     collected_by: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     collected_at: Instant
     expires_at: Instant | None = None

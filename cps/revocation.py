@@ -104,7 +104,7 @@ def _about_one_certificate(stated: Revocation, counted: list[Revocation], pack: 
 
 
 def _in_time(stated: Revocation, signed_at: datetime, pack: Pack, now: datetime) -> tuple[Rule, str] | None:
-    if stated.date > now + pack.clocks.skew:
+    if max(stated.date, signed_at) > now + pack.clocks.skew:
         return Rule.DEC_TIME, "the order is dated in the future"
     if not -pack.clocks.skew <= signed_at - stated.date <= _SIGNING_WINDOW:
         return Rule.DEC_TIME, "the order was signed at another time than it states"

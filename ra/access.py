@@ -76,8 +76,9 @@ def actor_of(caller: Caller, *, trust: Trust, now: datetime) -> Actor:
     """
     if caller.certificate is None:
         return Actor(str(caller))
+    role = Role.OFFICER if caller.kind == "officer" else Role.SERVICE
     try:
-        validate_path(caller.certificate, trust=trust, now=now, roles={Role.OFFICER, Role.SERVICE})
+        validate_path(caller.certificate, trust=trust, now=now, roles={role})
         officer = OfficerData.from_certificate(caller.certificate) if caller.kind == "officer" else None
     except PkiError as error:
         raise NotAllowedError(f"the client certificate of {caller} does not count: {error.reason}") from None

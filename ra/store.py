@@ -114,7 +114,11 @@ class RevocationRecord:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one transaction writes beside the new state; `claims` replaces the keys that the application claims."""
+    """What one transaction writes beside the new state; `claims` replaces the keys that the application claims.
+
+    `others` are the subject's other applications that the change rests on: if there is another one by now, or one of
+    them has changed, it does not happen.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     revision: Revision | None = None
@@ -123,6 +127,7 @@ class Change:
     decision: bytes | None = None
     certificates: Sequence[NewCertificate] = ()
     claims: Collection[bytes] | None = None
+    others: Collection[Application] | None = None
 
 
 _NOTHING_ELSE = Change()
@@ -172,12 +177,8 @@ class Store:
 
     def same_subject(self, member_class: MemberClass, subject_id: str, *, but: str) -> list[Application]:
         """All other applications of a subject."""
-        table = schema.applications
-        query = select(table).where(
-            table.c.member_class == member_class, table.c.subject_id == subject_id, table.c.id != but
-        )
         with self._engine.begin() as db:
-            return [_row_to_application(row) for row in db.execute(query).all()]
+            return _same_subject(db, member_class, subject_id, but)
 
     def change(
         self,
@@ -190,7 +191,8 @@ class Store:
     ) -> Application:
         """Take the application through `passages` and write `change`, if nobody changed it since it was read.
 
-        Raises ConflictError: it was changed meanwhile, or another application claimed one of its keys meanwhile.
+        Raises ConflictError: it was changed meanwhile, or so were others of its subject that the change rests on, or
+        another application claimed one of its keys meanwhile.
         """
         after = passages[-1].after
         values = {**change.values, "state": str(after), "version": application.version + 1}
@@ -205,6 +207,8 @@ class Store:
             )
             if changed.rowcount != 1:
                 raise ConflictError(f"application {application.id} was changed meanwhile: read it again")
+            if change.others is not None:
+                _check_others(db, _application(db, application.id), change.others)
             _write(db, application.id, change, actor, now)
             if change.claims is not None or after in ENDED_WITHOUT:
                 _claim(db, application.id, change.claims or ())
@@ -353,6 +357,20 @@ def _application(db: Connection, application_id: str) -> Application:
     if row is None:
         raise UnknownError("there is no such application")
     return _row_to_application(row)
+
+
+def _same_subject(db: Connection, member_class: MemberClass, subject_id: str | None, but: str) -> list[Application]:
+    table = schema.applications
+    query = select(table).where(
+        table.c.member_class == member_class, table.c.subject_id == subject_id, table.c.id != but
+    )
+    return [_row_to_application(row) for row in db.execute(query).all()]
+
+
+def _check_others(db: Connection, application: Application, seen: Collection[Application]) -> None:
+    now = _same_subject(db, application.member_class, application.subject_id, application.id)
+    if {(each.id, each.version) for each in now} != {(each.id, each.version) for each in seen}:
+        raise ConflictError("another application of the same subject was changed meanwhile: try again")
 
 
 def _row_to_application(row: Row[Any]) -> Application:

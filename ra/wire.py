@@ -17,9 +17,9 @@ from ra.states import State
 
 
 class Wire(BaseModel):
-    """Closed to unknown fields."""
+    """Closed to unknown fields; says which field is wrong, never what it held."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
 
     def to_json(self) -> bytes:
         """The JSON text (UTF-8)."""
@@ -43,7 +43,7 @@ class Submit(Wire):
 
     subject: dict[str, Any]
     csrs: dict[Purpose, Base64]
-    national_code: str | None = None
+    national_code: str | None = Field(default=None, max_length=10)
     version: int | None = None
 
 

@@ -48,6 +48,8 @@ Sign = Callable[[x509.ObjectIdentifier, bytes], bytes]
 
 _NONCE: Final = 32  # bytes
 _ID: Final = 16  # bytes: an anonymous applicant's application is reached by its id alone
+_MOST_EVIDENCE: Final = 32  # pieces of one case; an applicant may add, and each is read whenever the case is judged
+_LARGEST_FORM: Final = 16_384  # bytes of a signed form, which travels with the case; one with its chain is under 8 kB
 _NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
 _log: Final = get_logger("ra.workflow")
 
@@ -157,6 +159,10 @@ class Workflow:
         """Put evidence on file. Earlier decisions fall away, because they were made over other evidence."""
         act = Act.ATTEST if new.kind in self._travelling else Act.VOUCH
         application = self._take(actor, act, application_id, Action.RECORD)
+        if new.kind in self._travelling and len(new.body) > _LARGEST_FORM:
+            raise InvalidSubmissionError(f"a signed form has at most {_LARGEST_FORM} bytes", clause="CPS 4.2.1")
+        if len(self.store.evidence(application.id)) >= _MOST_EVIDENCE:
+            raise InvalidSubmissionError(f"a case has at most {_MOST_EVIDENCE} pieces of evidence", clause="CPS 4.2.1")
         try:
             piece = Evidence(
                 kind=new.kind,
@@ -370,7 +376,7 @@ class Workflow:
             Passage(action, State.SCREENING, {"revision": str(revision.number), "digest": revision.digest.hex()}),
             Passage(Action.SCREEN, after, {"findings": trouble or ""}),
         ]
-        change = Change(values=values, revision=revision, csrs=content.csrs, claims=claims)
+        change = Change(values=values, revision=revision, csrs=content.csrs, claims=claims, others=others)
         return self._advance(self._pass_all(application, actor, passages, change))
 
     def _known_keys(self, revision: Revision) -> KnownKeys:

@@ -46,7 +46,7 @@ Amount = Annotated[int, Field(ge=0, lt=10**12)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class NewAccount(_Body):

@@ -261,6 +261,7 @@ def test_decisions_are_taken_in_the_order_of_their_dates(office: Office, judge: 
     ("times", "rule"),
     [
         pytest.param({"date": NOW + 3 * MINUTE}, Rule.DEC_TIME, id="in-the-future"),
+        pytest.param({"date": NOW, "signing_time": NOW + 3 * MINUTE}, Rule.DEC_TIME, id="signed-in-the-future"),
         pytest.param({"date": NOW, "signing_time": NOW - 3 * MINUTE}, Rule.DEC_TIME, id="signed-before-it-was-written"),
         pytest.param(
             {"date": NOW - DAY, "expires": NOW - MINUTE, "signing_time": NOW}, Rule.DEC_TIME, id="signed-when-expired"

@@ -106,6 +106,7 @@ def test_a_revoked_officer_does_not_revoke(certificate: x509.Certificate) -> Non
     ("date", "signing_time"),
     [
         pytest.param(NOW + 3 * MINUTE, NOW + 3 * MINUTE, id="in-the-future"),
+        pytest.param(NOW, NOW + 3 * MINUTE, id="signed-in-the-future"),
         pytest.param(NOW, NOW - 3 * MINUTE, id="signed-before-it-was-written"),
         pytest.param(NOW - 61 * MINUTE, NOW, id="signed-long-after"),
     ],

@@ -97,8 +97,14 @@ def test_a_name_alone_makes_no_officer() -> None:
     office = Office()
     service = office.pki.service("ra", uris=["urn:kwbp:officer:officer-1"])
     assert OfficerData.from_certificate(service.certificate) is None
-    with pytest.raises(NotAllowedError, match="names no officer"):
+    with pytest.raises(NotAllowedError, match="wrong_role"):
         actor_of(caller("officer", "officer-1", service), trust=office.pki.trust(), now=NOW)
+
+
+def test_an_officers_certificate_is_no_services() -> None:
+    office = Office()
+    with pytest.raises(NotAllowedError, match="wrong_role"):
+        actor_of(caller("service", "operator", office.vetter), trust=office.pki.trust(), now=NOW)
 
 
 def test_the_name_and_the_data_of_an_officer_agree() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,51 @@ def test_self_approval_is_answered_with_the_clause(service: Service) -> None:
     ]
 
 
+def refusal(call: Callable[[], object]) -> tuple[int, str, str | None]:
+    """Status, rule and clause of a refusal."""
+    problem = problem_of(call)
+    return problem.status, problem.extra["findings"][0]["code"], problem.clause
+
+
+def test_the_same_person_twice_is_answered_with_the_clause(service: Service) -> None:
+    application = service.operator.show(service.world.open_gateway(gateway_id="GW-20").id)
+    service.decide(application, "vet", service.vetter)
+    service.decide(application, "approve", service.approver)
+    again = refusal(lambda: service.decide(application, "approve", service.approver))
+    assert again == (403, "SOD-PERSON", "CPS 5.2.2")
+    assert service.operator.show(application.id).state is State.AWAITING_APPROVAL
+    service.operator.withdraw(application.id)
+
+
+def test_a_decision_over_an_older_revision_is_answered_with_the_clause(service: Service) -> None:
+    application = service.apply_merchant(p256(), merchant_id="M-22")
+    signed = service.sign(application, "vet", service.vetter)
+    amended = merchant_subject(merchant_id="M-22", name="Another Shop")
+    service.operator.amend(application.id, amended, {"signing": csr(p256())})
+    stale = refusal(lambda: service.vetter.client.decide(application.id, signed))
+    assert stale == (403, "DEC-STALE", "CPS 4.2.2")
+
+
+def test_an_expired_decision_is_answered_with_the_clause(service: Service) -> None:
+    application = service.apply_merchant(p256(), merchant_id="M-23")
+    view = service.vetter.client.dossier(application.id)
+    vetter, now = service.vetter.credential, service.world.now
+    officer = officer_of(vetter.certificate, vetter.chain, vetter.key)
+    earlier, pack = now - timedelta(hours=1), service.world.office.pack
+    draft = draft_decision(view.dossier, "vet", Choice.APPROVE, pack=pack, now=earlier, lasts=timedelta(minutes=30))
+    signed = officer.sign(draft, now=earlier)
+    late = refusal(lambda: service.vetter.client.decide(application.id, signed))
+    assert late == (403, "DEC-EXPIRED", "CPS 4.2.2")
+
+
+def test_a_decision_by_somebody_else_than_who_hands_it_in_is_judged_by_its_signature(service: Service) -> None:
+    application = service.vetter.client.apply(
+        "merchant", merchant_subject(merchant_id="M-24"), {"signing": csr(p256())}
+    )
+    signed = service.sign(application, "vet", service.vetter)
+    assert refusal(lambda: service.operator.decide(application.id, signed)) == (403, "SOD-AUTHOR", "CPS 5.2.4")
+
+
 def test_a_refusal_is_problem_details_as_rfc_9457_has_them(service: Service) -> None:
     application = service.apply_merchant(p256(), merchant_id="M-21")
     signed = service.sign(application, "vet", service.approver)
@@ -221,6 +267,20 @@ def test_a_refusal_is_problem_details_as_rfc_9457_has_them(service: Service) -> 
         assert answer.json()["status"] == 401
     problem = problem_of(lambda: service.approver.client.decide(application.id, signed))
     assert (problem.status, problem.clause, problem.extra["findings"][0]["code"]) == (403, "CPS 5.2.1", "DEC-ROLE")
+
+
+def test_a_field_without_end_is_refused_and_not_echoed(service: Service) -> None:
+    body = {"subject": {}, "csrs": {}, "national_code": "6037701000000007"}
+    with httpx.Client(base_url=service.url, verify=client_context(ca=service.root)) as plain:
+        answer = plain.post(f"/v1/applications/{'0' * 32}/submit", json=body)
+    assert (answer.status_code, answer.json()["faults"]) == (
+        422,
+        [{"field": "body.national_code", "rule": "string_too_long"}],
+    )
+    assert "6037701000000007" not in answer.text
+    with pytest.raises(ValueError, match="at most 10 characters") as caught:
+        service.operator.submit("0" * 32, {}, {}, national_code="6037701000000007")
+    assert "6037701000000007" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -11,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ra import schema
 from ra.errors import ConflictError, RaError, UnknownError
+from ra.screening import Screening, screen
 from ra.states import Action, State
 from ra.store import Change, Passage
 from ra.submission import Submission
@@ -49,6 +51,35 @@ def test_two_applications_do_not_claim_one_key_at_the_same_time(world: RaWorld) 
     with pytest.raises(ConflictError, match="claimed"):
         world.store.change(two, passage, actor="a", now=world.now, change=claim)
     assert world.store.application(two.id).state is State.DRAFT
+
+
+def test_one_person_does_not_get_two_applications_at_the_same_time(
+    world: RaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are screened before either is written; only one of them may rest on what it saw."""
+    met = threading.Barrier(2)
+
+    def screened_together(*args: Any, **kwargs: Any) -> Screening:
+        outcome = screen(*args, **kwargs)
+        met.wait(timeout=20)
+        return outcome
+
+    monkeypatch.setattr("ra.workflow.screen", screened_together)
+    states: list[State] = []
+    told: list[ConflictError] = []
+
+    def apply(role: str) -> None:
+        try:
+            states.append(world.open_officer(person_id="officer-77", roles=(role,)).state)
+        except ConflictError as error:
+            told.append(error)
+
+    threads = [threading.Thread(target=apply, args=(role,)) for role in ("vetting_officer", "approving_officer")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (states, len(told)) == ([State.VETTING], 1)
 
 
 def test_of_many_that_hand_in_decisions_at_once_each_is_counted_or_told(world: RaWorld) -> None:

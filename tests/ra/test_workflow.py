@@ -417,12 +417,29 @@ def test_an_application_is_read_by_its_opener_and_by_officers(world: RaWorld) ->
         world.workflow.get(OPERATOR, "0" * 32)
 
 
-def test_evidence_that_is_not_as_it_should_be_is_not_taken(world: RaWorld) -> None:
+@pytest.mark.parametrize(
+    "new",
+    [
+        NewEvidence(kind="no such kind!", body=b"", source="x"),
+        NewEvidence(kind="iban_owner", body=b"", source="the bank\n  written by  nobody"),
+        NewEvidence(kind="iban_owner", body=b"", source="\u202eknab eht"),
+        NewEvidence(kind="issuer_bank_confirmation", body=bytes(16_385), source="x"),
+    ],
+    ids=["kind", "source of two lines", "source that reads backwards", "form without end"],
+)
+def test_evidence_that_is_not_as_it_should_be_is_not_taken(world: RaWorld, new: NewEvidence) -> None:
     application = world.open_merchant(documents=())
     with pytest.raises(InvalidSubmissionError):
-        world.workflow.add_evidence(
-            officer(world.office.vetter), application.id, NewEvidence(kind="no such kind!", body=b"", source="x")
-        )
+        world.workflow.add_evidence(officer(world.office.vetter), application.id, new)
+
+
+def test_a_case_takes_only_so_much_evidence(world: RaWorld) -> None:
+    application = world.workflow.open(ANONYMOUS, "cardholder")
+    new = NewEvidence(kind="issuer_bank_confirmation", body=b"x", source="x")
+    for _ in range(32):
+        world.workflow.add_evidence(ANONYMOUS, application.id, new)
+    with pytest.raises(InvalidSubmissionError, match="at most 32"):
+        world.workflow.add_evidence(ANONYMOUS, application.id, new)
 
 
 # Time

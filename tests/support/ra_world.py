@@ -159,11 +159,11 @@ class RaWorld:
         application = self.workflow.open(OPERATOR, "officer")
         return self.workflow.submit(OPERATOR, application.id, Submission(subject, {"signing": csr(key or p256())}))
 
-    def open_gateway(self) -> Application:
+    def open_gateway(self, gateway_id: str = "GW-1") -> Application:
         """A submitted gateway with both keys attested."""
         signing, encryption = p256(), rsa_key(3)
         subject = {
-            "gateway_id": "GW-1",
+            "gateway_id": gateway_id,
             "name": "Gateway One",
             "organisation": "Acquirer",
             "acquirer_bin": BIN,
