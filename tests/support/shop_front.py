@@ -97,6 +97,8 @@ class Line:
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     faults: deque[Fault] = field(default_factory=deque)
     always: Fault | None = None
+    certificates: Fault | None = None
+    """What happens when the gateway is asked for its certificates."""
 
     def count(self, path: str) -> int:
         return sum(each == path for each, _ in self.sent)
@@ -113,8 +115,10 @@ class _Faulty(httpx.AsyncBaseTransport):
         if request.method == "POST":
             self._line.sent.append((request.url.path, await request.aread()))
             fault = self._line.faults.popleft() if self._line.faults else self._line.always
-            if fault is not None:
-                return await fault(request, self._real.handle_async_request)
+        else:
+            fault = self._line.certificates
+        if fault is not None:
+            return await fault(request, self._real.handle_async_request)
         return await self._real.handle_async_request(request)
 
     async def aclose(self) -> None:
