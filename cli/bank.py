@@ -101,7 +101,7 @@ def balance(iban: Annotated[str, typer.Argument(help="The account.")]) -> None:
         account = bank.account(iban)
     output.emit(
         {"iban": account.iban, "holder": account.holder, "balance": account.balance},
-        [f"{account.iban}  {account.holder}  {output.rial(account.balance)}"],
+        [f"{account.iban}  {output.plain(account.holder)}  {output.rial(account.balance)}"],
     )
 
 

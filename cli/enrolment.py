@@ -53,6 +53,17 @@ def write_chain(path: Path, chain: tuple[x509.Certificate, ...]) -> None:
     path.write_bytes(b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain))
 
 
+def certificate_in(text: str) -> x509.Certificate | None:
+    """The certificate in the PEM file `text`; None if there is no such file. Ends the command if it holds none."""
+    path = Path(text)
+    if not path.is_file():
+        return None
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        output.fail(f"{path} holds no certificate in PEM")
+
+
 def explain_wait(application: ApplicationView) -> None:
     findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in application.findings)
     output.fail(f"the application {application.id} is {application.state}: {findings or 'an officer must decide'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -42,9 +43,17 @@ def export(
 
 @app.command()
 def judge(bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.", exists=True, file_okay=False)]) -> None:
-    """Run the bundle's own judge, which uses OpenSSL and nothing of ours."""
-    result = subprocess.run(["sh", str(bundle / "verify.sh")], capture_output=True, text=True, check=False)
-    output.emit({"holds": result.returncode == 0, "report": result.stdout.splitlines()}, [result.stdout.rstrip()])
+    """Run the bundle's own judge, which uses OpenSSL and nothing of ours; never a script that somebody changed."""
+    own = (files("storefront.evidence") / "verify.sh").read_bytes()
+    script = bundle / "verify.sh"
+    if not script.is_file() or script.read_bytes() != own:
+        output.fail(
+            f"{script} is not the judge of this release, and a bundle's script runs as you do",
+            hint="read it, then run it yourself",
+        )
+    result = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False)
+    report = result.stdout.splitlines()
+    output.emit({"holds": result.returncode == 0, "report": report}, [output.plain(line) for line in report])
     if result.returncode != 0:
         raise typer.Exit(1)
 

@@ -116,4 +116,6 @@ def order(
     with found.client(found.settings.gateway.url) as client:
         row = raise_problem(client.get(f"/v1/orders/{xid}", params={"merchant_id": merchant_id})).json()
     shown = ("state", "amount", "auth_code", "rc", "stan", "rrn", "masked_pan", "reversal_reason", "changed_at")
-    output.emit(row, [f"  {name.replace('_', ' '):<16} {row[name]}" for name in shown if row[name] is not None])
+    output.emit(
+        row, [f"  {name.replace('_', ' '):<16} {output.plain(row[name])}" for name in shown if row[name] is not None]
+    )

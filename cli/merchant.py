@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ca.files import replace_file
 from cli import enrolment, output
 from cli.init import request_tls
 from cli.key import service
 from cli.state import Installation, existing
 from pki import names
 from runtime.client import raise_problem
+from runtime.secrets import read_secret, write_secret
 from runtime.settings import MerchantSettings, Settings
 from storefront.merchant.catalogue import load_catalogue
 from storefront.merchant.service import key_files, tls_name
@@ -24,10 +27,11 @@ app = typer.Typer(help="Merchant servers: configure one, see its orders.", no_ar
 _SECTION = """
 [merchants.{name}]
 port = {port}
-merchant_id = "{merchant_id}"
-name = "{shop}"
-terminal_id = "{terminal}"
+merchant_id = {merchant_id}
+name = {shop}
+terminal_id = {terminal}
 {key}{catalogue}"""
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 @app.command()
@@ -49,30 +53,32 @@ def configure(
     found = existing()
     if name in found.settings.merchants:
         output.fail(f"there is already a merchant server {name}")
+    if _NAME.fullmatch(name) is None:
+        output.fail(f"{name!r} is no name", hint="small letters, digits and hyphens, at most 40")
     if (key is None) == (own_key is None):
         output.fail("a merchant signs with a token key or with its own", hint="give --key or --own-key")
     if catalogue is not None:
         load_catalogue(catalogue)
-    if own_key is not None:
-        target = key_files(found.home, name)[0]
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        shutil.copyfile(own_key, target)
-        target.chmod(0o600)
+    own = None if own_key is None else read_secret(own_key)
     section = _SECTION.format(
         name=name,
         port=port,
-        merchant_id=merchant_id,
-        shop=shop,
-        terminal=terminal,
-        key=f'key = "{key}"\n' if key else "",
-        catalogue=f'catalogue = "{catalogue.absolute()}"\n' if catalogue else "",
+        merchant_id=_toml(merchant_id),
+        shop=_toml(shop),
+        terminal=_toml(terminal),
+        key=f"key = {_toml(key)}\n" if key else "",
+        catalogue=f"catalogue = {_toml(str(catalogue.absolute()))}\n" if catalogue else "",
     )
     before = found.home.config.read_text(encoding="utf-8")
-    found.home.config.write_text(before + section, encoding="utf-8")
+    replace_file(found.home.config, (before + section).encode())  # at once: 'kwbp serve' watches it
     try:
         Settings.load(found.home)
+        if own is not None:
+            target = key_files(found.home, name)[0]
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            write_secret(target, own.reveal() + b"\n")
     except Exception:
-        found.home.config.write_text(before, encoding="utf-8")
+        replace_file(found.home.config, before.encode())
         raise
     output.emit({"merchant": name, "port": port}, [f"Merchant server {name} on port {port}."])
 
@@ -147,6 +153,11 @@ def orders(name: Annotated[str, typer.Argument(help="Name of the merchant server
         [(row["xid"], row["state"], row["amount"], row["rrn"], row["created_at"]) for row in rows],
         document=rows,
     )
+
+
+def _toml(text: str) -> str:
+    """A basic string of TOML, which JSON's strings are."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _settings(found: Installation, name: str) -> MerchantSettings:

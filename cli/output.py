@@ -1,6 +1,9 @@
 """How commands speak: tables and coloured lines for people, one JSON document for programs.
 
 With `--json` nothing but that document goes to standard output; progress always goes to standard error.
+
+Lines carry markup; what others wrote (names, sources, reasons) goes into them through `plain`, so that it can neither
+colour nor hide nor break what a person reads before they sign.
 """
 
 from __future__ import annotations
@@ -9,11 +12,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+_KEPT: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -55,7 +61,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     for column in columns:
         view.add_column(column, overflow="fold")
     for row in rows:
-        view.add_row(*("" if cell is None else str(cell) for cell in row))
+        view.add_row(*("" if cell is None else plain(cell) for cell in row))
     _out.print(view)
 
 
@@ -80,14 +86,16 @@ def fail(text: str, *, hint: str | None = None, code: int = 1, document: Mapping
     """End the command with an error and, where there is one, what to do next."""
     if _mode.json:
         typer.echo(json.dumps(document or {"error": text, "hint": hint}, ensure_ascii=False))
-    _err.print(f"[red]✗[/red] {_escape(text)}")
+    sentence = "\n".join(map(plain, text.splitlines()))
+    _err.print(f"[red]✗[/red] {sentence}")
     if hint:
-        _err.print(f"  {_escape(hint)}")
+        _err.print(f"  {plain(hint)}")
     raise typer.Exit(code)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def plain(text: object) -> str:
+    """Text as it is, for a line: no markup, nothing that steers a terminal or turns the direction of reading."""
+    return escape("".join(char if char.isprintable() or char in _KEPT else "\ufffd" for char in str(text)))
 
 
 def rial(amount: int) -> str:

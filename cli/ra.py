@@ -10,6 +10,7 @@ from cryptography import x509
 
 from cli import enrolment, output
 from cli.enrolment import now
+from cli.output import plain
 from cli.packs import statement
 from cli.state import Installation, existing
 from cps.decision import Choice
@@ -73,7 +74,7 @@ def evidence(
     with enrolment.ra(found, tls) as client:
         for kind, content in pieces:
             view = client.add_evidence(application, kind, content, source=source)
-    kinds = ", ".join(kind for kind, _content in pieces)
+    kinds = output.plain(", ".join(kind for kind, _content in pieces))
     output.emit(view.model_dump(mode="json", by_alias=True), [f"On file: {kinds}; {_state(view)}."])
 
 
@@ -136,7 +137,7 @@ def revoke(
         target = _certificate(found, certificate)
         draft = draft_revocation(target, reason, now=now())  # type: ignore[arg-type]  # looked up in the literal above
         for line in draft.lines:
-            output.note(line)
+            output.note(output.plain(line))
         answer = client.revoke(signer.sign(draft, now=now()))
     output.emit(
         answer.model_dump(mode="json"),
@@ -166,15 +167,14 @@ def _decide(
             output.fail(f"no step is due: {findings or 'the case is decided'}")
         draft = draft_decision(view.dossier, due, choice, pack=statement(), now=now(), reason=reason)
         for line in draft.lines:
-            output.note(line)
+            output.note(output.plain(line))
         after = client.decide(application, signer.sign(draft, now=now()))
     output.emit(after.model_dump(mode="json", by_alias=True), [f"{person} signed {due}; {_state(after)}."])
 
 
 def _certificate(found: Installation, text: str) -> x509.Certificate:
-    path = Path(text)
-    if path.is_file():
-        return x509.load_pem_x509_certificate(path.read_bytes())
+    if (found_in_file := enrolment.certificate_in(text)) is not None:
+        return found_in_file
     with enrolment.ra(found, found.tls("operator")) as client:
         story = client.explain(text)
     if story.certificate is None:
@@ -193,16 +193,19 @@ def _state(view: ApplicationView) -> str:
 def _lines(view: ApplicationView) -> list[str]:
     lines = [
         f"[bold]{view.id}[/bold]  {view.member_class}  {_state(view)}",
-        f"  subject    {view.subject_id or '-'}  {view.organisation or ''}",
+        f"  subject    {plain(view.subject_id or '-')}  {plain(view.organisation or '')}",
         f"  opened     {view.opened_at:%F %H:%M} by {view.opened_by}, due {view.due_at:%F %H:%M}",
     ]
-    lines += [f"  evidence   {piece.kind} from {piece.source}, by {piece.collected_by}" for piece in view.evidence]
     lines += [
-        f"  decision   {each.step}: {each.choice} by {each.person} at {each.signed_at:%F %H:%M}"
+        f"  evidence   {piece.kind} from {plain(piece.source)}, by {plain(piece.collected_by)}"
+        for piece in view.evidence
+    ]
+    lines += [
+        f"  decision   {plain(each.step)}: {each.choice} by {plain(each.person)} at {each.signed_at:%F %H:%M}"
         + ("" if each.counts else " (does not count)")
         for each in view.decisions
     ]
-    lines += [f"  finding    {finding.message} ({finding.clause})" for finding in view.findings]
+    lines += [f"  finding    {plain(finding.message)} ({finding.clause})" for finding in view.findings]
     lines += [
         f"  issued     {issued.purpose} {issued.serial} until {issued.not_after:%F}" for issued in view.certificates
     ]

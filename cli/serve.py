@@ -15,6 +15,7 @@ import typer
 
 from cli import output, services
 from cli.state import Installation, existing
+from runtime.settings import SettingsError
 
 _FIRST_PAUSE = 0.5  # seconds before a service that died is started again; doubled each time, up to the cap
 _LONGEST_PAUSE = 30.0
@@ -144,7 +145,13 @@ class _Supervisor:
             return
         if changed != self._settings_at:
             self._settings_at = changed
-            self._installation = Installation(self._installation.home)
+            try:
+                settled = Installation(self._installation.home)
+                settled.settings  # noqa: B018  # read now
+            except SettingsError as error:
+                output.note(output.plain(f"the settings stay as they were: {error}"))
+                return
+            self._installation = settled
             self._waiting = [name for name in services.names(self._installation) if name not in self._children]
         for name in list(self._waiting):
             if services.enrolled(self._installation, name):

@@ -242,13 +242,15 @@ def _report(outcome: Outcome, language: Language) -> None:
 
 def _show_invoice(checked: CheckedInvoice, language: Language) -> None:
     """Exactly what will be signed: the lines under hod, the amount and the promise, all from the checked invoice."""
-    output.note(f"{texts.label('merchant', language)}: {checked.merchant.name} ({checked.merchant.merchant_id})")
+    output.note(
+        f"{texts.label('merchant', language)}: {output.plain(checked.merchant.name)} ({checked.merchant.merchant_id})"
+    )
     for line in checked.order.lines:
         quantity = texts.digits(str(line.quantity), language)
-        output.note(f"  {quantity} × {line.name}  {texts.amount(line.amount, language)}")
+        output.note(f"  {quantity} × {output.plain(line.name)}  {texts.amount(line.amount, language)}")
     total = texts.amount(checked.invoice.amount.amount, language)
     output.note(f"  {texts.label('total', language)}: {total}")
-    output.note(f"  {texts.label('terms', language)}: {checked.invoice.terms}")
+    output.note(f"  {texts.label('terms', language)}: {output.plain(checked.invoice.terms)}")
 
 
 def _secrets(from_stdin: bool) -> tuple[Pin, Cvv2]:

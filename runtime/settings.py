@@ -16,7 +16,7 @@ import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -88,6 +88,10 @@ class Home:
         return TlsFiles(self.tls / f"{name}.pem", self.tls / f"{name}.key", self.trust_anchors)
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+_PortOrAny = Annotated[int, Field(ge=0, le=65535)]  # 0: any free port
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -96,7 +100,7 @@ class Endpoint(_Section):
     """Where a service listens and how others reach it."""
 
     host: str = "127.0.0.1"
-    port: int = Field(ge=1, le=65535)
+    port: Port
     tls: bool = True
 
     @property
@@ -107,7 +111,7 @@ class Endpoint(_Section):
 class GatewaySettings(Endpoint):
     """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
 
-    port: int = 7140
+    port: Port = 7140
     gateway_id: str = "GW-1"
     acquirer_bin: str = "603770"
     answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
@@ -120,15 +124,15 @@ class SwitchSettings(_Section):
     """The switch: ISO 8583 over TCP, and the loopback port of the simulator's controls."""
 
     host: str = "127.0.0.1"
-    port: int = 7150
-    admin_port: int = 7151
+    port: _PortOrAny = 7150
+    admin_port: _PortOrAny = 7151
     length_prefix: int = Field(default=2, description="bytes of the length prefix, 2 or 4")
 
 
 class MerchantSettings(Endpoint):
     """A merchant server run by this installation."""
 
-    port: int = 7160
+    port: Port = 7160
     merchant_id: str
     name: str
     terminal_id: str
@@ -156,7 +160,7 @@ class Settings(_Section):
         if home.config.exists():
             try:
                 document = tomllib.loads(home.config.read_text(encoding="utf-8"))
-            except tomllib.TOMLDecodeError as error:
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise SettingsError(f"{home.config} is not TOML: {error}") from None
         for variable, value in (os.environ if environment is None else environment).items():
             if variable.startswith(ENV_PREFIX) and "__" in variable:
@@ -170,4 +174,6 @@ class Settings(_Section):
 def _put(document: dict[str, Any], path: list[str], value: str) -> None:
     for part in path[:-1]:
         document = document.setdefault(part, {})
+        if not isinstance(document, dict):
+            raise SettingsError(f"a KWBP_ variable names a field below {part}, which is none of its own")
     document[path[-1]] = value
