@@ -14,8 +14,6 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --create-home --home-dir /var/lib/kwbp --shell /usr/sbin/nologin kwbp
 COPY --from=build /opt/kwbp/.venv .venv
-COPY softhsm_config softhsm_config
-COPY ca/ceremonies ca/ceremonies
 ENV PATH=/opt/kwbp/.venv/bin:$PATH \
     KWBP_HOME=/var/lib/kwbp/home \
     PYTHONUNBUFFERED=1

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.conftest import CAPTURE_POSSIBLE, Demo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CARD_SECRETS: Final = ("pan", "pin2")  # long enough to be searched for byte by byte
 

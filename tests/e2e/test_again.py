@@ -1,0 +1,150 @@
+"""The demo's installation started once more: what was stored is still true; a merchant that keeps its own key joins.
+
+Everything is done as a person would: `kwbp` commands and `openssl req`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Demo
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+class Shell:
+    """Runs `kwbp` as the demo did."""
+
+    def __init__(self, demo: Demo) -> None:
+        self.demo = demo
+
+    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Any:
+        result = subprocess.run(
+            ["kwbp", "--json", *arguments],
+            env=self.demo.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == code, f"{arguments}: {result.stdout}{result.stderr}"
+        return json.loads(result.stdout) if result.stdout.strip() else None
+
+    def acting(self, person: str) -> tuple[str, ...]:
+        return ("--as", person, "--passphrase-file", str(self.demo.folder / "secrets" / person))
+
+
+@pytest.fixture(scope="module")
+def kwbp(demo: Demo) -> Iterator[Shell]:
+    shell = Shell(demo)
+    with (demo.folder / "serve-again.log").open("w") as log:
+        clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "3", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
+        process = subprocess.Popen(["kwbp", "serve"], env=demo.environment | clocks, stdout=log, stderr=log)
+        try:
+            shell("status", "--wait", "120")
+            yield shell
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_the_purchase_is_still_known_everywhere(demo: Demo, kwbp: Shell) -> None:
+    xid = demo.report["xid"]
+    order = kwbp("gateway", "order", xid, "--merchant", "M-1")
+    assert (order["state"], order["amount"]) == ("ACKED", demo.report["amount"])
+    assert [row["state"] for row in kwbp("merchant", "orders", "bookshop") if row["xid"] == xid] == ["RECEIPTED"]
+    assert [row["state"] for row in kwbp("wallet", "history") if row["xid"] == xid] == ["PAID"]
+
+
+def applied_with_own_key(kwbp: Shell, folder: Path, server: str, merchant_id: str, terminal: str) -> str:
+    """A merchant with an RSA key of its own, made by OpenSSL, has applied and shown its documents: application id."""
+    key, request = folder / f"{server}.key", folder / f"{server}.csr"
+    new_key = ("-newkey", "rsa:3072", "-nodes", "-keyout", key)
+    subprocess.run(
+        ["openssl", "req", "-new", *new_key, "-out", request, "-subj", f"/CN={server}"], capture_output=True, check=True
+    )
+    key.chmod(0o600)
+    kwbp(
+        *("merchant", "configure", server, "--merchant-id", merchant_id, "--shop", server, "--terminal", terminal),
+        *("--port", str(free_port()), "--own-key", str(key)),
+    )
+    applied = kwbp(
+        *("merchant", "apply", server, "--iban", "IR820540102680020817909002"),
+        *("--organisation", f"{server} Co", "--csr", str(request)),
+    )
+    documents = []
+    for kind in ("acquirer_agreement", "company_register", "iban_owner"):
+        (folder / kind).write_text(kind)
+        documents.append(f"{kind}={folder / kind}")
+    kwbp("ra", "evidence", applied["id"], *documents, "--source", "paper file", *kwbp.acting("vetting-officer-1"))
+    return str(applied["id"])
+
+
+def test_a_merchant_that_keeps_its_own_key_joins_and_sells(demo: Demo, kwbp: Shell, tmp_path: Path) -> None:
+    application = applied_with_own_key(kwbp, tmp_path, "own", "M-3", "T0000003")
+    kwbp("ra", "vet", application, *kwbp.acting("vetting-officer-1"))
+    kwbp("ra", "approve", application, *kwbp.acting("approving-officer-1"))
+    kwbp("merchant", "collect", "own", application)
+    kwbp("gateway", "add-merchant", "M-3", "--terminal", "T0000003", "--name", "Own")
+    kwbp("status", "merchant-own", "--wait", "60")
+    bought = kwbp(
+        *("wallet", "buy", "golestan", "--shop", "own", "--card", "mehr", "--yes", "--card-from-stdin"),
+        stdin=json.dumps(demo.card),
+    )
+    assert bought["state"] == "PAID"
+    bundle = tmp_path / "bundle"
+    kwbp("evidence", "export", bought["xid"], "--out", str(bundle))
+    assert subprocess.run(["sh", str(bundle / "verify.sh")], capture_output=True, check=False).returncode == 0
+    buyers = tmp_path / "buyers"
+    kwbp("evidence", "export", bought["xid"], "--out", str(buyers), "--wallet", str(demo.folder / "wallet"))
+    assert kwbp("evidence", "judge", str(buyers))["holds"] is True
+
+
+def test_an_officer_may_not_decide_twice_or_out_of_role(kwbp: Shell, tmp_path: Path) -> None:
+    application = applied_with_own_key(kwbp, tmp_path, "twice", "M-4", "T0000004")
+    out_of_role = kwbp("ra", "vet", application, *kwbp.acting("approving-officer-1"), code=1)
+    assert out_of_role["clause"] == "CPS 5.2.1"
+    kwbp("ra", "vet", application, *kwbp.acting("vetting-officer-1"))
+    twice = kwbp("ra", "approve", application, *kwbp.acting("vetting-officer-1"), code=1)
+    assert twice["clause"].startswith("CPS 5.2")
+    assert kwbp("ra", "show", application)["state"] == "AWAITING_APPROVAL"
+    kwbp("ra", "withdraw", application)
+
+
+def test_a_lost_answer_of_the_bank_is_pending_and_the_money_comes_back(demo: Demo, kwbp: Shell) -> None:
+    iban = _account(demo)
+    before = kwbp("bank", "balance", iban)["balance"]
+    kwbp("bank", "fault", "drop", "--mti", "0200")
+    order = kwbp(
+        *("wallet", "buy", "golestan", "--shop", "bookshop", "--card", "mehr", "--yes", "--card-from-stdin"),
+        stdin=json.dumps(demo.card),
+        code=1,
+    )
+    assert order["state"] == "PENDING"
+    assert order["auth_code"] == "noReply"
+    for _ in range(60):
+        gateway = kwbp("gateway", "order", order["xid"], "--merchant", "M-1")
+        if gateway["state"] == "REVERSED":
+            break
+    assert gateway["state"] == "REVERSED"
+    assert kwbp("bank", "balance", iban)["balance"] == before
+
+
+def _account(demo: Demo) -> str:
+    """The buyer's account, as the demo's own step printed it."""
+    logs = (path.read_text() for path in sorted((demo.folder / "steps").glob("*.log")))
+    return str(next(json.loads(text)["iban"] for text in logs if text.startswith("{") and '"iban"' in text))
