@@ -11,6 +11,7 @@ What this module adds to the published field lists, and why:
   and gateway see *before* anything is opened what the buyer agreed to. The two: `hod`, which AuthReq carries, and
   `trans_stain`, which only the card issuer can check.
 - `AuthResTBS.gw_id`: an answer names its gateway, as every other message names its parties.
+- `InvoiceTBS.deliver_by` has a context tag: without one it could not be told from the time that follows it.
 - `AuthResTBS` fields that only the network can fill are OPTIONAL: an order may be answered without being sent there.
 
 A value that decodes and passes `validate()` has all its fields in form; nothing is said about who wrote them.
@@ -102,7 +103,7 @@ class InvoiceTBS(Structure):
     amount: Money
     hod: Hash32
     terms: str
-    deliver_by: asn1.GeneralizedTime | None
+    deliver_by: Annotated[asn1.GeneralizedTime | None, asn1.Implicit(1)]
     issued_at: asn1.GeneralizedTime
     not_after: asn1.GeneralizedTime
     bci_number: int

@@ -92,3 +92,13 @@ def test_issued_invoice_survives_a_restart(world: World, purchase: Purchase) -> 
     assert loaded.invoice_hash == purchase.issued.invoice_hash
     assert loaded.card_cert_hash == purchase.issued.card_cert_hash
     assert world.check_purchase(purchase.preq_message, loaded)
+
+
+def test_an_invoice_without_a_delivery_time_is_read_as_it_was_written(world: World) -> None:
+    request = world.ask()
+    checked = world.check_request(request.message(world.buyer.sign(request.content_type, request.content)))
+    draft = world.offer(checked, deliver_by=None)
+    signed = world.shop.sign(draft.invoice.content_type, draft.invoice.content)
+    seen = world.check_invoice(draft.message(signed, world.gateway_encryption.chain), request)
+    assert seen.invoice.deliver_by is None
+    assert seen.invoice.issued_at == draft.invoice.body.issued_at
