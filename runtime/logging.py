@@ -6,6 +6,7 @@ construction. A last guard masks any run of 12 to 19 digits that would pass for 
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -74,5 +75,15 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return cast("structlog.stdlib.BoundLogger", structlog.get_logger(component=name))
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error as it is when something is written, not as it was when this module was loaded."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 # Until a service configures itself, and in commands, which never do: warnings and worse, to standard error.
-_write_to(sys.stderr, "WARNING")
+_write_to(cast("TextIO", _StandardError()), "WARNING")
