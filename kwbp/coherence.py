@@ -1,4 +1,4 @@
-"""Two rules about answers that both their signer and their reader apply."""
+"""Rules about answers that both their signer and their reader apply."""
 
 from __future__ import annotations
 
@@ -14,12 +14,22 @@ def carries_references(answer: AuthResTBS) -> bool:
     return answer.auth_code is not AuthCode.APPROVED or None not in references
 
 
+def leaves_open(answer: AuthResTBS) -> bool:
+    """The answer does not say where the money is: the network did not tell, or another AuthReq has the order."""
+    return answer.auth_code in (AuthCode.NO_REPLY, AuthCode.PI_PREVIOUSLY_USED)
+
+
 def is_performed(receipt: ReceiptTBS) -> bool:
     """The receipt says that the purchase is done."""
     return receipt.completion_code in _PERFORMED
 
 
 def claims_no_more(receipt: ReceiptTBS, answer: AuthResTBS) -> bool:
-    """R6: the merchant may say less than the gateway (and give the money back), never more."""
+    """R6: the merchant may say less than the gateway (and give the money back), never more.
+
+    To call an order rejected whose outcome is open would be more, too: the money may have moved.
+    """
     performed = is_performed(receipt)
+    if leaves_open(answer) and receipt.completion_code is not CompletionCode.ORDER_RECEIVED:
+        return False
     return performed == receipt.particulars_ok and (not performed or answer.auth_code is AuthCode.APPROVED)

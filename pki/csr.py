@@ -21,7 +21,7 @@ LIMIT: Final = 16_384
 """Largest request accepted, bytes."""
 
 _PEM: Final = re.compile(
-    rb"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----\s*"
+    rb"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----"
     rb"(?P<body>[A-Za-z0-9+/=\s]+)"
     rb"-----END (?P=label)-----"
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from kwbp import fields
-from kwbp.codes import AuthCode, CompletionCode, SaleKind
+from kwbp.codes import CompletionCode, SaleKind
+from kwbp.coherence import leaves_open
 from kwbp.common import (
     Draft,
 )
@@ -30,7 +31,7 @@ def build_receipt(
     """Receipt (row 16), to be signed by the merchant, with the gateway's signed answer inside.
 
     completionCode follows from the answer: capturePerformed or authorizationPerformed for an approval that the merchant
-    confirms, orderReceived while the outcome is open (noReply), orderRejected otherwise.
+    confirms, orderReceived while the outcome is open (noReply, piPreviouslyUsed), orderRejected otherwise.
 
     :param particulars_ok: False if the merchant gives an approved order back. Without approval it is False anyway.
     :param reason: one line for the buyer, if something is to be said.
@@ -39,7 +40,7 @@ def build_receipt(
     if confirmed:
         sale = purchase.dual.sale_kind is SaleKind.SALE
         completion = CompletionCode.CAPTURE_PERFORMED if sale else CompletionCode.AUTHORIZATION_PERFORMED
-    elif answer.body.auth_code is AuthCode.NO_REPLY:
+    elif leaves_open(answer.body):
         completion = CompletionCode.ORDER_RECEIVED
     else:
         completion = CompletionCode.ORDER_REJECTED

@@ -35,6 +35,7 @@ def test_only_reserved(world: World) -> None:
     [
         (AuthCode.DECLINED, CompletionCode.ORDER_REJECTED),
         (AuthCode.NO_REPLY, CompletionCode.ORDER_RECEIVED),
+        (AuthCode.PI_PREVIOUSLY_USED, CompletionCode.ORDER_RECEIVED),
     ],
 )
 def test_not_paid(world: World, code: AuthCode, completion: CompletionCode) -> None:
@@ -136,7 +137,16 @@ def test_r5_answer_to_another_order_of_the_same_goods(world: World, purchase: Pu
         {"answer": {"auth_code": AuthCode.DECLINED}},
         {"completion_code": CompletionCode.ORDER_REJECTED},
         {"particulars_ok": False},
+        *(
+            {
+                "answer": {"auth_code": code},
+                "completion_code": CompletionCode.ORDER_REJECTED,
+                "particulars_ok": False,
+            }
+            for code in (AuthCode.NO_REPLY, AuthCode.PI_PREVIOUSLY_USED)
+        ),
     ],
+    ids=["declined", "rejected", "denied", "unknown called rejected", "used before called rejected"],
 )
 def test_r6_merchant_who_says_other_than_the_gateway(world: World, purchase: Purchase, changes: dict[str, Any]) -> None:
     with refused(ErrorCode.INVOICE_MISMATCH, "R6"):

@@ -142,3 +142,11 @@ def test_a_signature_that_is_not_whole_octets_is_refused() -> None:
     assert (
         refused(with_unused_bit(lambda: BUILDER.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER))) == "malformed"
     )
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("filler", [b" ", b"\n", b"A", b"A "], ids=["blanks", "lines", "letters", "both"])
+def test_a_block_without_end_is_refused_without_a_search_of_all_ways_to_cut_it(filler: bytes) -> None:
+    endless = (b"-----BEGIN CERTIFICATE REQUEST-----" + filler * LIMIT)[:LIMIT]
+    for _ in range(100):
+        assert refused(endless) == "malformed"
