@@ -232,7 +232,7 @@ def test_token_objects_that_nobody_registered_are_reported(world: World, capsys:
     with opened(world.home, "merchants") as token:
         token.generate_ec("stranger")
     world.vault().close()
-    assert "token holds a key that the registry does not know" in capsys.readouterr().out
+    assert "token holds a key that the registry does not know" in capsys.readouterr().err
 
 
 # -- certificates of keys ----------------------------------------------------------------------------------------------
