@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import ssl
 import statistics
 import sys
 import time
@@ -29,8 +28,7 @@ from cli.bank import counter
 from cli.keyfiles import passphrase_from
 from cli.state import Installation
 from kwbp.errors import ProtocolError
-from runtime.client import client_context
-from runtime.keepalive import KeepAliveTransport
+from runtime.client import async_http_client
 from runtime.problems import Problem
 from runtime.settings import Home
 from scripts.benchmarks import operations
@@ -73,23 +71,13 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def lean_client(url: str, context: ssl.SSLContext | None, connections: int) -> httpx.AsyncClient:
-    """A client that costs the generator little; a buyer's own machine would pay for it, not the bank's."""
-    return httpx.AsyncClient(
-        base_url=url, transport=KeepAliveTransport(context, connections=connections), timeout=90, trust_env=False
-    )
-
-
 async def _run(found: Installation, options: argparse.Namespace, bound: TokenBound) -> list[Metric]:
     settings = found.settings
     origin = settings.merchants[options.shop].url
     wallet = Wallet.open(options.wallet, passphrase_from(options.passphrase_file, "Passphrase of the wallet"))
     hierarchy = load_hierarchy(found.home.pki)
-    repository = settings.repository.url
-    status = AsyncStatusCache(
-        repository, (wallet.root,), hierarchy.intermediates, client=lean_client(repository, None, options.concurrency)
-    )
-    shop = lean_client(origin, client_context(ca=found.home.trust_anchors), options.concurrency)
+    status = AsyncStatusCache(settings.repository.url, (wallet.root,), hierarchy.intermediates)
+    shop = async_http_client(None, origin, ca=found.home.trust_anchors, timeout=90, connections=options.concurrency)
     market = Market(_buyers(wallet), shop, origin=origin, status=status)
 
     def look() -> Operations:
