@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 from cryptography import x509
@@ -135,7 +135,7 @@ def revoke(
         output.fail(f"{reason!r} is no reason of the CPS", hint=f"reasons: {', '.join(get_args(RevocationReason))}")
     with enrolment.ra(found, tls) as client:
         target = _certificate(found, certificate)
-        draft = draft_revocation(target, reason, now=now())  # type: ignore[arg-type]  # looked up in the literal above
+        draft = draft_revocation(target, cast("RevocationReason", reason), now=now())
         for line in draft.lines:
             output.note(output.plain(line))
         answer = client.revoke(signer.sign(draft, now=now()))

@@ -78,7 +78,7 @@ class Custody:
         self._templates = templates
         self._lock = threading.Lock()  # one change at a time
         self._keys: dict[tuple[str, int], Key] = {}
-        held = {label: {ref.cka_id: ref for ref in token.keys()} for label, token in tokens.items()}  # noqa: SIM118  # a method, no mapping  # noqa: SIM118
+        held = {label: {ref.cka_id: ref for ref in token.keys()} for label, token in tokens.items()}  # noqa: SIM118  # a method, no mapping
         for row in registry.all():
             self._take_in(row, held.get(row.token, {}).pop(row.cka_id, None))
         for label, strangers in held.items():
