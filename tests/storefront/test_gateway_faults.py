@@ -196,7 +196,6 @@ def test_an_order_book_from_before_the_request_does_not_make_a_second_one(
 ) -> None:
     """Restored from a backup, the merchant signs another AuthReq; the gateway has one. Nobody says "declined"."""
     front = make_front(at=hasty)
-    front.rules["patience"] = 0.3
     with front.serving(fall="answered"):
         outcome = bought(front, customer, purchases)
     with sqlite3.connect(front.folder / f"{front.name}.sqlite") as connection:
