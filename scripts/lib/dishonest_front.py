@@ -44,7 +44,7 @@ class Front(BaseHTTPRequestHandler):
 
     merchant: httpx.Client
 
-    def do_POST(self) -> None:  # noqa: N802  # http.server's naming
+    def do_POST(self) -> None:  # http.server's naming
         body = self.rfile.read(int(self.headers["content-length"]))
         answer = self.merchant.post(self.path, content=body, headers={"content-type": MEDIA_TYPE})
         changed = raise_price(answer.content)
