@@ -52,7 +52,7 @@ from gateway.translation import (
     reversible_fields,
 )
 from kwbp.codes import AuthCode, ErrorCode
-from kwbp.common import Draft
+from kwbp.common import Draft, verify_signer
 from kwbp.errors import ProtocolError, SealedContentError
 from kwbp.gateway import (
     EnrolledMerchant,
@@ -67,6 +67,7 @@ from kwbp.gateway import (
 from kwbp.messages import AuthResTBS
 from kwbp.wrapper import KwbpMessage, unwrap, wrap
 from pki.oids import CT_AUTH_REQ
+from pki.roles import Role
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.dialect import Dialect
@@ -188,6 +189,17 @@ class Authorization:
             task.exception()  # those who waited have it; nobody may be left to
 
     async def _previously_used(self, received: ReceivedAuthReq) -> bytes:
+        # The gateway's key signs for nobody whose own signature does not hold (G4). G5 to G7 wait: whatever else is
+        # wrong with this request, what its merchant must learn is that the order was placed before.
+        now = self._clock()
+        verify_signer(
+            received.request,
+            role=Role.MERCHANT,
+            trust=await self._trust.trust(now),
+            now=now,
+            path_check="G4",
+            signature_check="G4",
+        )
         return await self._signer.message(self._auth_res(received, AuthCode.PI_PREVIOUSLY_USED))
 
     # --- one run ------------------------------------------------------------------------------------------------------

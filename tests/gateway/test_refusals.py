@@ -303,6 +303,17 @@ def test_a_refused_sealed_order_uses_up_its_xid(site: Site, gateway: str, shop: 
     assert auth_res_of(other).auth_code is AuthCode.PI_PREVIOUSLY_USED
 
 
+def test_nothing_is_signed_about_a_used_xid_for_a_merchant_whose_signature_does_not_hold(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer
+) -> None:
+    purchase = site.purchase(shop, buyer)
+    shop.collect(gateway, purchase)
+    forged = rewrapped(purchase, flipped(purchase.signed, len(purchase.signed) - 5))
+    error = error_of(shop.post(gateway, "/v1/auth", forged).content, forged, site)
+    assert (error.error_code.protocol_name, error.clause) == ("signatureFailure", "G4")
+    assert shop.order(gateway, purchase.xid)["state"] == "APPROVED"
+
+
 # --- acknowledgements -------------------------------------------------------------------------------------------------
 
 
