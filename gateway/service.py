@@ -21,6 +21,7 @@ import httpx
 from audit.journal import Journal
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
+from ca.known_callers import KnownCallers
 from ca.status_client import AsyncStatusCache
 from gateway.app import create_app
 from gateway.authorization import AuthorizationSettings
@@ -113,6 +114,7 @@ def run(home: Home, settings: Settings, *, checkpoint: Callable[[str], None] = l
         port=own.port,
         tls=home.tls_files("gateway"),
         client_certificate="required",
+        refusal=KnownCallers(home.pki, clock=_now).refusal,
     )
 
 
