@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-import httpx
-
 from audit.journal import Journal
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
@@ -33,8 +31,7 @@ from gateway_keys.client import GatewayKeysClient
 from hsm_service.client import AsyncHsmClient
 from pki.path import Trust
 from runtime import server
-from runtime.client import TlsFiles, client_context
-from runtime.keepalive import KeepAliveTransport
+from runtime.client import async_http_client
 from runtime.problems import Problem
 from runtime.settings import Home, Settings
 from shetab.framing import Framing
@@ -81,10 +78,12 @@ async def opened(
     hierarchy = load_hierarchy(home.pki)
     async with AsyncExitStack() as stack:
         key_service = await stack.enter_async_context(
-            _client(settings.hsm.url, home.tls_files("gateway"), timeout=_KEY_SERVICE_TIMEOUT)
+            async_http_client(
+                home.tls_files("gateway"), settings.hsm.url, timeout=_KEY_SERVICE_TIMEOUT, connections=_CONNECTIONS
+            )
         )
         repository = await stack.enter_async_context(
-            _client(settings.repository.url, None, timeout=_REPOSITORY_TIMEOUT)
+            async_http_client(None, settings.repository.url, timeout=_REPOSITORY_TIMEOUT)
         )
         status = AsyncStatusCache(
             settings.repository.url,
@@ -116,12 +115,6 @@ def run(home: Home, settings: Settings, *, checkpoint: Callable[[str], None] = l
         client_certificate="required",
         refusal=KnownCallers(home.pki, clock=_now).refusal,
     )
-
-
-def _client(url: str, tls: TlsFiles | None, *, timeout: float) -> httpx.AsyncClient:
-    """The transport is chosen for the path of a payment: six calls for each of them go through here."""
-    transport = KeepAliveTransport(None if tls is None else client_context(tls), connections=_CONNECTIONS)
-    return httpx.AsyncClient(base_url=url, transport=transport, timeout=timeout)
 
 
 def _now() -> datetime:

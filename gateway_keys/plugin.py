@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 
 import msgspec
 from cryptography import x509
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -182,7 +181,7 @@ def _route(path: str, body: type[_In], work: Callable[[str, _In], msgspec.Struct
     async def endpoint(request: Request) -> Response:
         caller = str(check(caller_of(request.scope), CALLER))
         parsed = _parse(await request.body(), body)
-        answer = await run_in_threadpool(work, caller, parsed)
+        answer = await request.app.state.workers.run(work, caller, parsed)
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
     named: Callable[[Request], Awaitable[Response]] = endpoint

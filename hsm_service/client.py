@@ -19,9 +19,9 @@ import msgspec
 
 from hsm_service.request import compose_request
 from hsm_service.service import KeyInfo, Signed, SignKind
-from hsm_service.transport import Transport
 from hsm_service.wire import AttachCommand, GenerateCommand, KeyList, SignCommand
-from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.client import TlsFiles, client_context, http_client, raise_problem
+from runtime.keepalive import CONNECTIONS, KeepAliveClient
 from runtime.problems import Problem
 
 __all__ = ["AsyncHsmClient", "HsmClient", "KeyInfo"]
@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _KEYS: Final = "/v1/keys"
 _HEADERS: Final = {"content-type": "application/json"}
+_LARGEST_ANSWER: Final = 4 * 1024 * 1024  # bytes
 _encoder: Final = msgspec.json.Encoder()
 _key_info: Final = msgspec.json.Decoder(KeyInfo)
 _key_list: Final = msgspec.json.Decoder(KeyList)
@@ -57,7 +58,7 @@ def _unreachable(error: httpx.TransportError) -> Problem:
 
 
 class AsyncTransport(Protocol):
-    """What an asynchronous client needs: `hsm_service.transport.Transport`, or an `httpx.AsyncClient`."""
+    """What an asynchronous client needs: `runtime.keepalive.KeepAliveClient`, or an `httpx.AsyncClient`."""
 
     async def request(
         self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -147,9 +148,13 @@ class AsyncHsmClient:
         self._transport = transport
 
     @classmethod
-    def connect(cls, url: str, tls: TlsFiles, *, timeout: float = 30.0, connections: int = 32) -> Self:
+    def connect(cls, url: str, tls: TlsFiles, *, timeout: float = 30.0, connections: int = CONNECTIONS) -> Self:
         """A client of the service at `url`, calling as the certificate of `tls`."""
-        return cls(Transport.connect(url, tls, timeout=timeout, connections=connections))
+        return cls(
+            KeepAliveClient(
+                url, client_context(tls), timeout=timeout, connections=connections, largest_answer=_LARGEST_ANSWER
+            )
+        )
 
     async def close(self) -> None:
         await self._transport.aclose()

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveTransport
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.secrets import Secret
 
@@ -41,29 +42,43 @@ def client_context(tls: TlsFiles | None = None, *, ca: Path | None = None) -> ss
     return context
 
 
-def _verify(tls: TlsFiles | None, ca: Path | None) -> ssl.SSLContext | bool:
-    return client_context(tls, ca=ca) if tls is not None or ca is not None else False
-
-
 def http_client(tls: TlsFiles | None, base_url: str, *, ca: Path | None = None, timeout: float = 30.0) -> httpx.Client:
     """A synchronous client; without `tls` and `ca` only for `http://` addresses."""
-    return httpx.Client(base_url=base_url, verify=_checked(tls, ca, base_url), timeout=timeout, trust_env=False)
+    context = _context(tls, ca, base_url)
+    return httpx.Client(base_url=base_url, verify=context or False, timeout=timeout, trust_env=False)
 
 
 def async_http_client(
-    tls: TlsFiles | None, base_url: str, *, ca: Path | None = None, timeout: float = 30.0, connections: int = 32
+    tls: TlsFiles | None,
+    base_url: str,
+    *,
+    ca: Path | None = None,
+    timeout: float = 30.0,
+    connections: int = CONNECTIONS,
+    largest_answer: int = LARGEST_ANSWER,
 ) -> httpx.AsyncClient:
-    """An asynchronous client with a bounded pool of kept-alive connections."""
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=60)
+    """An asynchronous client of the one server at `base_url`, with a bounded pool of kept-alive connections.
+
+    See `runtime.keepalive` for what it does not do. `timeout` holds for the whole of an answer, in
+    seconds; `largest_answer` in bytes, head included: a longer one is an error.
+    """
+    context = _context(tls, ca, base_url)
+    transport = KeepAliveTransport(base_url, context, connections=connections, largest_answer=largest_answer)
     return httpx.AsyncClient(
-        base_url=base_url, verify=_checked(tls, ca, base_url), timeout=timeout, limits=limits, trust_env=False
+        base_url=base_url,
+        transport=transport,
+        timeout=timeout,
+        headers={"accept-encoding": "identity"},  # the transport refuses everything else
+        trust_env=False,
     )
 
 
-def _checked(tls: TlsFiles | None, ca: Path | None, base_url: str) -> ssl.SSLContext | bool:
-    if base_url.startswith("https://") and tls is None and ca is None:
+def _context(tls: TlsFiles | None, ca: Path | None, base_url: str) -> ssl.SSLContext | None:
+    if not base_url.startswith("https://"):
+        return None
+    if tls is None and ca is None:
         raise ValueError("an https address needs trust anchors: pass tls or ca")
-    return _verify(tls, ca)
+    return client_context(tls, ca=ca)
 
 
 def raise_problem(response: httpx.Response) -> httpx.Response:

@@ -25,6 +25,7 @@ from hsm_service.client import AsyncHsmClient
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
+from kwbp.structure import SIZE_LIMIT
 from pki.path import Trust
 from runtime import server
 from runtime.client import async_http_client
@@ -43,6 +44,7 @@ from storefront.signers import FileSigner, Signer, TokenSigner
 
 BRANDS: Final = frozenset({"Shetab"})
 _GATEWAY_TIMEOUT: Final = 60.0  # seconds: longer than the gateway waits for the switch
+_LARGEST_GATEWAY_ANSWER: Final = 2 * SIZE_LIMIT  # bytes: a message and its HTTP head, with room to spare
 
 
 class RepositoryTrust:
@@ -92,7 +94,9 @@ async def opened(
             raise StorefrontError(
                 f"{name} is set up as merchant {merchant.merchant_id}, its certificate says {certified}"
             )
-        gateway = async_http_client(tls, settings.gateway.url, timeout=_GATEWAY_TIMEOUT)
+        gateway = async_http_client(
+            tls, settings.gateway.url, timeout=_GATEWAY_TIMEOUT, largest_answer=_LARGEST_GATEWAY_ANSWER
+        )
         stack.push_async_callback(gateway.aclose)
         status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
         stack.push_async_callback(status.aclose)

@@ -15,18 +15,17 @@ import httpx
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
-from starlette.applications import Starlette
 
 from audit import Journal
 from gateway_keys import wire, zone_keys
 from gateway_keys.client import GatewayKeysClient
 from gateway_keys.plugin import GatewayKeys, KeyNames
+from hsm_service.app import create_app
 from hsm_service.service import KeyInfo
 from hsm_service.vault import Vault
 from kwbp.codes import ErrorCode
 from kwbp.money import Money
 from pki.path import Trust
-from runtime import problems
 from runtime.client import TlsFiles, async_http_client, http_client
 from runtime.problems import Problem
 from runtime.server import start
@@ -103,8 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         certificate = certificate_for(pki, spki)
         ceremony.attach_certificate("gateway-encryption", [certificate.der, *chain_of(certificate)])
         plugin = GatewayKeys.of(home, clock=lambda: NOW)
-        app = Starlette(routes=plugin.routes(vault))
-        problems.install(app)
+        app = create_app(vault, plugins=[plugin])
         url = stack.enter_context(start(app, tls=tls("hsm")))
         maker = OrderMaker(pki, certificate.certificate, seal_with_our_library)
         yield Site(url, vault, home, maker, tls)

@@ -1,15 +1,18 @@
-"""The HTTP client under the asynchronous clients, against servers that do what ours never should."""
+"""The client between services, its direct face, against servers that do what ours never should."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
-from hsm_service.transport import MAX_ANSWER, Transport
+from runtime.keepalive import LARGEST_ANSWER, KeepAliveClient
 
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -45,10 +48,10 @@ def answering(answer: bytes) -> Handle:
     return handle
 
 
-def ask(handle: Handle, *, timeout: float = 30.0) -> httpx.Response:  # no coroutine
+def ask_direct(handle: Handle, *, timeout: float = 30.0) -> httpx.Response:  # no coroutine
     async def main() -> httpx.Response:
         async with server(handle) as url:
-            transport = Transport(url, None, timeout=timeout)
+            transport = KeepAliveClient(url, None, timeout=timeout)
             try:
                 return await transport.post("/v1/x", content=b"body", headers={"content-type": "application/json"})
             finally:
@@ -65,7 +68,7 @@ def test_a_request_and_its_answer() -> None:
         writer.write(OK)
         await writer.drain()
 
-    answer = ask(handle)
+    answer = ask_direct(handle)
     assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"{}", "application/json")
     head, _, body = seen[0].partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
@@ -82,7 +85,7 @@ def test_an_answer_in_pieces_and_chunks_is_put_together() -> None:
             writer.write(bytes((byte,)))
             await writer.drain()
 
-    answer = ask(handle)
+    answer = ask_direct(handle)
     assert (answer.status_code, answer.content) == (422, b"abcde")
 
 
@@ -93,13 +96,13 @@ def test_an_answer_in_pieces_and_chunks_is_put_together() -> None:
         b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\ncont",
         b"SSH-2.0-OpenSSH\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (MAX_ANSWER + 1) + bytes(MAX_ANSWER + 1),
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (LARGEST_ANSWER + 1) + bytes(LARGEST_ANSWER + 1),
     ],
     ids=["nothing", "half a body", "half a head", "no HTTP", "endless"],
 )
 def test_an_answer_that_is_none_is_a_transport_error(answer: bytes) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
-        ask(answering(answer))
+        ask_direct(answering(answer))
 
 
 def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_told() -> None:
@@ -107,7 +110,7 @@ def test_an_answer_that_does_not_come_is_waited_for_no_longer_than_told() -> Non
         await reader.read(-1)
 
     with pytest.raises(httpx.ReadTimeout):
-        ask(silent, timeout=0.05)
+        ask_direct(silent, timeout=0.05)
 
 
 def test_a_server_that_is_not_there_is_a_transport_error() -> None:
@@ -115,7 +118,7 @@ def test_a_server_that_is_not_there_is_a_transport_error() -> None:
         async with server(answering(OK)) as url:
             pass
         with pytest.raises(httpx.ConnectError):
-            await Transport(url, None).request("GET", "/")
+            await KeepAliveClient(url, None).request("GET", "/")
 
     asyncio.run(main())
 
@@ -133,7 +136,7 @@ def test_a_connection_is_used_again_and_one_that_was_closed_while_idle_is_replac
 
     async def main() -> None:
         async with server(twice) as url:
-            transport = Transport(url, None)
+            transport = KeepAliveClient(url, None)
             for _ in range(4):
                 assert (await transport.request("GET", "/")).status_code == 200
                 await asyncio.sleep(0.01)
@@ -150,7 +153,7 @@ def test_a_request_that_a_fresh_connection_swallowed_is_not_repeated() -> None:
         requests.append(await read_request(reader))
 
     with pytest.raises(httpx.RemoteProtocolError):
-        ask(swallow)
+        ask_direct(swallow)
     assert len(requests) == 1
 
 
@@ -165,7 +168,7 @@ def test_a_connection_that_the_server_ends_with_its_answer_is_not_used_again() -
 
     async def main() -> None:
         async with server(once) as url:
-            transport = Transport(url, None)
+            transport = KeepAliveClient(url, None)
             for _ in range(3):
                 assert (await transport.request("GET", "/")).content == b"{}"
             await transport.aclose()
@@ -195,7 +198,7 @@ def test_no_more_connections_are_open_than_told() -> None:
 
     async def main() -> None:
         async with server(slow) as url:
-            transport = Transport(url, None, connections=2)
+            transport = KeepAliveClient(url, None, connections=2)
             await asyncio.gather(*(transport.request("GET", "/") for _ in range(8)))
             await transport.aclose()
 
@@ -216,7 +219,7 @@ def test_a_caller_who_gives_up_leaves_no_answer_for_the_next() -> None:
             await reader.read(1)
 
         async with server(late) as url:
-            transport = Transport(url, None)
+            transport = KeepAliveClient(url, None)
             given_up = asyncio.ensure_future(transport.request("GET", "/late"))
             await asyncio.sleep(0.02)
             given_up.cancel()
@@ -239,7 +242,7 @@ def test_an_answer_to_no_question_ends_the_connection() -> None:
 
     async def main() -> None:
         async with server(talkative) as url:
-            transport = Transport(url, None)
+            transport = KeepAliveClient(url, None)
             for _ in range(3):
                 assert (await transport.request("GET", "/")).content == b"{}"
                 await asyncio.sleep(0.05)
@@ -249,18 +252,149 @@ def test_an_answer_to_no_question_ends_the_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "headers"), [("/a b", {}), ("/a\r\nX: 1", {}), ("/", {"a": "1\r\nb: 2"}), ("/فروشگاه", {})]
+    ("path", "headers"),
+    [
+        ("/a b", {}),
+        ("/a\r\nX: 1", {}),
+        ("/فروشگاه", {}),
+        ("", {}),
+        ("/", {"a": "1\r\nb: 2"}),
+        ("/", {"a": "1\nb: 2"}),
+        ("/", {"a: 1\r\nb": "2"}),
+        ("/", {"a": "\0"}),
+    ],
 )
 def test_a_path_or_header_that_would_be_another_request_is_not_sent(path: str, headers: dict[str, str]) -> None:
     async def main() -> None:
         with pytest.raises(ValueError):
-            await Transport("http://127.0.0.1:1", None).request("GET", path, headers=headers)
+            await KeepAliveClient("http://127.0.0.1:1", None).request("GET", path, headers=headers)
 
     asyncio.run(main())
 
 
-def test_an_address_and_its_protection_belong_together() -> None:
-    with pytest.raises(ValueError):
-        Transport("https://localhost:1", None)
-    with pytest.raises(ValueError):
-        Transport("no address", None)
+def test_a_smaller_bound_of_answers_holds() -> None:
+    async def main() -> None:
+        async with server(answering(OK)) as url:
+            client = KeepAliveClient(url, None, largest_answer=len(OK))
+            assert (await client.request("GET", "/")).content == b"{}"
+            await client.aclose()
+            client = KeepAliveClient(url, None, largest_answer=len(OK) - 1)
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.request("GET", "/")
+
+    asyncio.run(main())
+
+
+def test_a_request_that_a_used_connection_swallowed_is_not_repeated() -> None:
+    requests: list[bytes] = []
+
+    async def dies_at_work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(OK)(reader, writer)
+        requests.append(await read_request(reader))
+
+    async def main() -> None:
+        async with server(dies_at_work) as url:
+            client = KeepAliveClient(url, None)
+            assert (await client.request("GET", "/")).status_code == 200
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.request("POST", "/work", content=b"once")
+
+    asyncio.run(main())
+    assert len(requests) == 1
+
+
+def test_an_end_that_the_event_loop_has_not_seen_is_seen_before_the_request_is_written() -> None:
+    """The server is blocking, so that it can close while the client's event loop stands still."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_once() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(OK)
+                hang_up.wait(30)
+            closed.set()
+
+        hang_up, closed = threading.Event(), threading.Event()
+
+        async def main() -> None:
+            client = KeepAliveClient(f"http://127.0.0.1:{listening.getsockname()[1]}", None)
+            for _ in range(3):
+                hang_up.clear()
+                closed.clear()
+                thread = threading.Thread(target=serve_once)
+                thread.start()
+                assert (await client.request("POST", "/", content=b"once")).content == b"{}"
+                hang_up.set()
+                closed.wait(30)  # blocks the event loop
+                thread.join()
+
+        asyncio.run(main())
+
+
+def test_an_interim_answer_is_not_the_answer() -> None:
+    answer = ask_direct(answering(b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK))
+    assert (answer.status_code, answer.content, "link" in answer.headers) == (200, b"{}", False)
+
+
+def test_a_trailer_is_not_a_header() -> None:
+    answer = ask_direct(answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nstatus: paid\r\n\r\n"))
+    assert "status" not in answer.headers
+
+
+@pytest.mark.parametrize("second", [OK.replace(b"{}", b"[]"), b"HTTP/1.1 200", b"noise"])
+def test_what_follows_an_answer_is_not_taken_for_the_next(second: bytes) -> None:
+    connections = 0
+
+    async def talkative(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await answering(OK + second)(reader, writer)
+        await reader.read(1)
+
+    async def main() -> None:
+        async with server(talkative) as url:
+            client = KeepAliveClient(url, None)
+            for _ in range(3):
+                assert (await client.request("GET", "/")).content == b"{}"
+            await client.aclose()
+
+    asyncio.run(main())
+    assert connections == 3
+
+
+def test_a_connection_broken_by_force_is_a_read_error() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    with pytest.raises(httpx.ReadError):
+        ask_direct(reset)
+
+
+def test_what_is_under_way_when_the_client_is_closed_comes_to_its_end() -> None:
+    ended = asyncio.Event()
+
+    async def main() -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            asked.set()
+            await go_on.wait()
+            writer.write(OK)
+            await writer.drain()
+            assert await reader.read(1) == b""
+            ended.set()
+
+        async with server(late) as url:
+            client = KeepAliveClient(url, None)
+            waiting = asyncio.ensure_future(client.request("GET", "/"))
+            await asked.wait()
+            await client.aclose()
+            go_on.set()
+            assert (await waiting).content == b"{}"
+            await ended.wait()
+
+    asyncio.run(main())
