@@ -1,8 +1,8 @@
 """One KwbpMessage each way over HTTP (KWBP global rule 7). Status codes carry no meaning; who asked judges.
 
-An answer longer than the protocol's size limit is no message. The wallet reads no further than that; the merchant's line
-to its gateway stops a little later (`storefront.merchant.service`): whoever answers does not decide how much memory it
-takes.
+An answer longer than the protocol's size limit is no message. The wallet reads no further than that, the merchant's
+line to its gateway stops a little later (`storefront.merchant.service`): whoever answers does not decide how much
+memory it takes.
 """
 
 from __future__ import annotations
