@@ -23,7 +23,7 @@ start_over() { # start_over DIR: an empty folder for this run
 
 chapter() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
-record() { python -c 'import json, sys; print(json.dumps(dict(zip(sys.argv[1::2], sys.argv[2::2]))))' "$@" >>"$DEMO/report.jsonl"; }
+record() { python -SEc 'import json, sys; print(json.dumps(dict(zip(sys.argv[1::2], sys.argv[2::2]))))' "$@" >>"$DEMO/report.jsonl"; }
 
 step() { # step TEXT COMMAND…: the command must succeed
   local text=$1 before=$SECONDS log
@@ -64,21 +64,21 @@ refused() { # refused NAME TEXT COMMAND…: the command must fail, and say by wh
 }
 
 fact() { # fact NAME VALUE: a number or text for report.json
-  python -c '
+  python -SEc '
 import json, sys
 name, value = sys.argv[1:]
 print(json.dumps({"fact": name, "value": int(value) if value.isdigit() and len(value) < 16 else value}))' "$@" >>"$DEMO/report.jsonl"
 }
 
 last_line() { # the most telling line of a log: the last one that is for people
-  python -c '
+  python -SEc '
 import sys
 lines = [line.strip() for line in open(sys.argv[1], encoding="utf-8", errors="replace") if line.strip()]
 last = lines[-1] if lines else ""
 print("" if last in {"}", "]", "{"} else last[:96])' "$1"
 }
 
-field() { python -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
+field() { python -SEc 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$1"; }
 
 keep() { # keep NAME COMMAND…: keep the JSON that the command prints
   local name=$1
@@ -102,7 +102,7 @@ as() { echo "--as $1 --passphrase-file $DEMO/secrets/$1"; } # as OFFICER: the op
 
 new_officer_key() {
   kwbp officer new-passphrase "$DEMO/secrets/$1"
-  kwbp officer new-key "$1" --passphrase-file "$DEMO/secrets/$1"
+  kwbp officer new-key "$1" --passphrase-file "$DEMO/secrets/$1" --algorithm "${2:-rsa-3072}"
 }
 
 appoint() { # appoint PERSON ROLE: sponsored by one security officer, approved by another
