@@ -183,6 +183,7 @@ not_collected_twice() { # not_collected_twice TEXT: the stored order is sent onc
   local again sales
   again=$(kwbp --json wallet resume "$(of purchase xid)" --shop bookshop --card mehr)
   sales=$(kwbp --json bank settle | python -c 'import json, sys; print(sum(line["sales"] for line in json.load(sys.stdin)))')
+  kept[debits]=$sales
   echo "$sales sale at the switch, reference $(printf '%s' "$again" | field rrn) again"
   [ "$(printf '%s' "$again" | field rrn)" = "$(of purchase rrn)" ] && [ "$sales" = 1 ]
 }
@@ -222,7 +223,8 @@ facts = {line.pop("fact"): line["value"] for line in lines if "fact" in line}
 steps = [line for line in lines if "step" in line]
 for line in steps:
     line["ok"] = line["ok"] == "yes"
-refusals = {"second-debit": {"refused": facts.pop("debits", 0) == 1, "debits": 1}} | {
+debits = facts.pop("debits", None)
+refusals = {"second-debit": {"refused": debits == 1, "debits": debits}} | {
     line["refusal"]: {"refused": line["ok"], "code": int(line["code"]) if "code" in line else None, "check": line.get("check")}
     for line in steps
     if "refusal" in line
