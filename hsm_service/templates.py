@@ -77,7 +77,7 @@ USAGES: Final[Mapping[Purpose, Usage]] = {
 }
 """How the token is told to restrict a key of each purpose."""
 
-_ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
+ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
     Purpose.CA: KEY_PAIRS,
     Purpose.CMS: frozenset({"rsa-3072", "rsa-4096", "ec-p256"}),  # pki.algorithms.SignatureSuite
     Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
@@ -125,8 +125,8 @@ class Template(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Template:
-        if self.algorithm not in _ALGORITHMS[self.purpose]:
-            raise ValueError(f"a key for {self.purpose} is one of {sorted(_ALGORITHMS[self.purpose])}")
+        if self.algorithm not in ALGORITHMS[self.purpose]:
+            raise ValueError(f"a key for {self.purpose} is one of {sorted(ALGORITHMS[self.purpose])}")
         if bool(self.holds) != self.is_pair:
             raise ValueError("a key pair, and no secret key, names the roles of its certificates")
         if bool(self.issues) != (self.purpose is Purpose.CA):
