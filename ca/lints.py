@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID
 
 from ca.errors import Finding, LintError
-from ca.prepare import Issuer, PublicKey, certified_key, key_identifier
+from ca.prepare import Issuer, certified_key, key_identifier
 from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, Profile
 from ca.publication import Publication
+from cps.entitlement import PublicKey
 from pki import oids
 from pki.algorithms import certificate_signature_identifier
 from pki.builder import assemble_certificate

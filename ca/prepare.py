@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -15,33 +14,13 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from ca.errors import RequestError
 from ca.profile import EXTENDED_KEY_USAGES, POLICIES, Profile
 from ca.publication import Publication
+from cps.entitlement import Holder, PublicKey
 from pki.builder import tbs_certificate
 from pki.extensions import CertificateType
 
 Rng = Callable[[int], bytes]
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 _SERIAL_BYTES: Final = 16
-
-
-class KwbpExtension(Protocol):
-    """One of the value classes of `pki.extensions`."""
-
-    def to_extension(self) -> x509.UnrecognizedExtension:
-        """The extension as cryptography's builder takes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """What a certificate says about its holder: everything that comes with the application."""
-
-    public_key: PublicKey
-    subject: x509.Name
-    identity: str | None = None  # the one urn:kwbp: URI of subjectAltName
-    origins: tuple[str, ...] = ()  # https:// origins of the shop
-    hosts: tuple[str, ...] = ()  # DNS names and IP addresses, TLS only
-    extensions: tuple[KwbpExtension, ...] = ()
-    not_after: datetime | None = None  # a limit of the application's own, such as the expiry of the card
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +111,8 @@ def prepare(
             ),
             critical=False,
         )
-    names = _alternative_names(holder)
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if holder.alternative_names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(holder.alternative_names), critical=False)
     if issuer is not None:
         builder = _with_publication(builder, issuer.name, publication)
     if profile.set_certificate_type:
@@ -163,22 +141,6 @@ def key_identifier(issuer: Issuer | None, issuer_key: PublicKey) -> bytes:
     if issuer is None:
         return x509.SubjectKeyIdentifier.from_public_key(issuer_key).digest
     return issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-
-
-def _alternative_names(holder: Holder) -> list[x509.GeneralName]:
-    names: list[x509.GeneralName] = []
-    if holder.identity is not None:
-        names.append(x509.UniformResourceIdentifier(holder.identity))
-    names.extend(x509.UniformResourceIdentifier(origin) for origin in holder.origins)
-    names.extend(map(_host, holder.hosts))
-    return names
-
-
-def _host(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
 
 
 def _check_holder(profile: Profile, holder: Holder, issuer: Issuer | None) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
-from ca.prepare import PublicKey
+from cps.entitlement import PublicKey
 from hsm_service.service import SigningService
 from pki.algorithms import certificate_signature_identifier
 from runtime.problems import Problem

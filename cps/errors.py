@@ -3,7 +3,8 @@
     CpsError
     ├── PackError          a policy pack that cannot be loaded: unknown key, dangling name, contradiction
     ├── DossierError       a dossier that is not the JSON form of one
-    └── StatementError     a decision or revocation statement that is not the DER form of one
+    ├── StatementError     a decision or revocation statement that is not the DER form of one
+    └── EntitlementError   a case asks for a certificate that nobody can be given
 
 A case that breaks a rule is no error: `decide` answers with findings, each naming its CPS clause.
 """
@@ -25,3 +26,11 @@ class DossierError(CpsError):
 
 class StatementError(CpsError):
     """The bytes are not a decision or revocation statement."""
+
+
+class EntitlementError(CpsError):
+    """A case asks for a certificate that its class does not have, or a field fits none; `clause` says which rule."""
+
+    def __init__(self, detail: str, *, clause: str) -> None:
+        super().__init__(detail)
+        self.clause = clause

@@ -13,9 +13,10 @@ from cryptography import x509
 from ca.ceremony.model import AuthorityEntry, Ceremony, OfficerEntry, ServiceEntry, SystemKeyEntry
 from ca.ceremony.transcript import digest
 from ca.errors import CaError, Finding, PlanError
-from ca.prepare import KwbpExtension, PublicKey, supported_key
+from ca.prepare import supported_key
 from ca.profile import Profile, profiles
 from ca.publication import Publication
+from cps.entitlement import KwbpExtension, PublicKey
 from pki.csr import parse_csr
 from pki.errors import PkiError
 from pki.extensions import OfficerData

@@ -27,9 +27,10 @@ from ca.errors import CeremonyAbortedError, CeremonyError, KeysExistError, Regis
 from ca.files import publish_folder
 from ca.hierarchy import TRANSCRIPT
 from ca.lints import require_clean
-from ca.prepare import Holder, Issuer, PublicKey, Rng, new_serial, prepare, supported_key
+from ca.prepare import Issuer, Rng, new_serial, prepare, supported_key
 from ca.signing import sign_certificate, sign_crl
 from ca.store import serial_hex
+from cps.entitlement import Holder, PublicKey
 from hsm_service.service import KeyInfo, SigningService
 from pki.crl import CrlSet
 from pki.csr import parse_csr

@@ -15,9 +15,10 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from ca.errors import LintError
 from ca.lints import LINTS, lint, require_clean, twin
-from ca.prepare import Holder, Issuer, new_serial, prepare
+from ca.prepare import Issuer, new_serial, prepare
 from ca.profile import Profile, profiles
 from ca.publication import Publication
+from cps.entitlement import Holder
 from pki import oids
 from pki.builder import tbs_certificate
 from pki.extensions import (

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from ca.errors import RequestError
 from ca.lints import twin
-from ca.prepare import Holder, Issuer, new_serial, prepare, supported_key, validity
+from ca.prepare import Issuer, new_serial, prepare, supported_key, validity
 from ca.profile import profiles
+from cps.entitlement import Holder
 from pki.names import name
 from tests.support.ca_world import PUBLICATION
 from tests.support.pki_factory import PkiFactory, p256

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from ca.errors import ProfileError
-from ca.profile import Profile, load_profile, profiles
+from ca.profile import EXTENDED_KEY_USAGES, Profile, load_profile, profiles
 from ca.publication import Publication
+from cps.entitlement import KINDS
 from pki.roles import Role
 from tests.support.pki_factory import p256, rsa_key
 
@@ -93,3 +94,10 @@ def test_addresses_of_a_publication_fit_a_certificate() -> None:
             Publication(repository, "urn:kwbp:cps:1.0.0")
     with pytest.raises(ProfileError):
         Publication("http://repository.example", "no scheme")
+
+
+def test_every_kind_of_members_certificate_has_the_profile_that_it_names() -> None:
+    for kind in KINDS.values():
+        profile = profiles()[kind.profile]
+        assert profile.role is kind.role
+        assert {EXTENDED_KEY_USAGES[usage] for usage in profile.extended_key_usage} == kind.extended_key_usage

@@ -1,0 +1,178 @@
+"""From a case to what its certificates say: one for each of its PKCS#10 requests (CPS 7.1).
+
+Everything but the key comes from the revision, which is what the officers approved; the names and extensions inside a
+PKCS#10 request are never used. The CA prepares its certificates from this, and the HSM service compares with it what
+the CA would have it sign: both ask the same function, so neither can think otherwise of an approval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Final, Protocol, cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from cps.dossier import CardholderSubject, Dossier, GatewaySubject, MerchantSubject, OfficerSubject, Subject
+from cps.errors import EntitlementError
+from cps.model import MemberClass, Purpose
+from pki.csr import parse_csr
+from pki.errors import CsrError
+from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
+from pki.names import identity_uri, name
+from pki.roles import Role
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+_COUNTRIES: Final = {364: "IR"}  # ISO 3166-1 numeric to alpha-2, of the countries whose acquirers are members
+
+
+class KwbpExtension(Protocol):
+    """One of the value classes of `pki.extensions`."""
+
+    def to_extension(self) -> x509.UnrecognizedExtension:
+        """The extension as cryptography's builder takes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a certificate says about its holder: everything that comes with the application."""
+
+    public_key: PublicKey
+    subject: x509.Name
+    identity: str | None = None  # the one urn:kwbp: URI of subjectAltName
+    origins: tuple[str, ...] = ()  # https:// origins of the shop
+    hosts: tuple[str, ...] = ()  # DNS names and IP addresses, TLS only
+    extensions: tuple[KwbpExtension, ...] = ()
+    not_after: datetime | None = None  # a limit of the application's own, such as the expiry of the card
+
+    @property
+    def alternative_names(self) -> tuple[x509.GeneralName, ...]:
+        """subjectAltName (RFC 5280 4.2.1.6), in this order; empty if there is none."""
+        uris = (*(() if self.identity is None else (self.identity,)), *self.origins)
+        return (*map(x509.UniformResourceIdentifier, uris), *map(_host, self.hosts))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of member's certificate: its profile's name at the CA, its role, and its extended key usages."""
+
+    profile: str
+    role: Role
+    extended_key_usage: frozenset[x509.ObjectIdentifier] = frozenset()
+
+
+_CLIENT: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH})
+_TLS: Final = Kind("service-tls", Role.SERVICE, _CLIENT | {ExtendedKeyUsageOID.SERVER_AUTH})
+
+KINDS: Final[Mapping[tuple[MemberClass, Purpose], Kind]] = {
+    ("cardholder", "signing"): Kind("cardholder", Role.CARDHOLDER),
+    ("merchant", "signing"): Kind("merchant-signing", Role.MERCHANT),
+    ("merchant", "tls"): _TLS,
+    ("gateway", "signing"): Kind("gateway-signing", Role.GATEWAY_SIGNING),
+    ("gateway", "encryption"): Kind("gateway-encryption", Role.GATEWAY_ENCRYPTION),
+    ("gateway", "tls"): _TLS,
+    ("officer", "signing"): Kind("officer", Role.OFFICER, _CLIENT),
+}
+"""Which certificate a member of a class gets for a purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """One certificate that a case asks for, and gets if it is approved."""
+
+    purpose: Purpose
+    kind: Kind
+    holder: Holder
+
+
+def entitlements(dossier: Dossier, *, not_after: datetime | None) -> tuple[Entitlement, ...]:
+    """What a case asks for, in the order of purposes; `not_after` is the verdict's limit.
+
+    Raises EntitlementError if the case asks for a certificate that its class does not have, or a field does not fit a
+    certificate.
+    """
+    return tuple(entitlement(dossier, purpose, not_after=not_after) for purpose in sorted(dossier.csrs))
+
+
+def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | None) -> Entitlement:
+    """The certificate for one of the requests of the case; raises as `entitlements`."""
+    subject = dossier.revision.subject
+    kind = KINDS.get((subject.member_class, purpose))
+    if kind is None:
+        raise EntitlementError(f"a {subject.member_class} has no certificate for {purpose}", clause="CPS 7.1")
+    try:
+        key = cast(PublicKey, parse_csr(dossier.csrs[purpose]).public_key())  # which lets no other kind through
+        holder = _holder(subject, purpose, key, not_after)
+    except CsrError as error:
+        raise EntitlementError(f"the {purpose} request: {error}", clause="CPS 3.2.1") from None
+    except ValueError as error:
+        raise EntitlementError(f"the subject does not fit a certificate: {error}", clause="CPS 3.1.1") from None
+    return Entitlement(purpose, kind, holder)
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _holder(subject: Subject, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
+    if isinstance(subject, CardholderSubject):
+        return Holder(key, name(cn=subject.commitment), not_after=not_after)
+    if isinstance(subject, MerchantSubject):
+        return _merchant(subject, purpose, key, not_after)
+    if isinstance(subject, GatewaySubject):
+        return _gateway(subject, purpose, key, not_after)
+    return _officer(subject, key, not_after)
+
+
+def _merchant(subject: MerchantSubject, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
+    identity = identity_uri("merchant", subject.merchant_id)
+    distinguished = name(cn=subject.name, o=subject.organisation, c=_country(subject.country))
+    if purpose == "tls":
+        return Holder(key, distinguished, identity=identity, hosts=subject.hosts, not_after=not_after)
+    return Holder(
+        key,
+        distinguished,
+        identity=identity,
+        origins=() if subject.origin is None else (subject.origin,),
+        extensions=(
+            MerchantData(subject.merchant_id, subject.acquirer_bin, subject.name, subject.country, subject.online),
+            AccountBinding.of(subject.iban, subject.iban_salt),
+        ),
+        not_after=not_after,
+    )
+
+
+def _gateway(subject: GatewaySubject, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
+    identity = identity_uri("gateway", subject.gateway_id)
+    distinguished: x509.Name = name(cn=subject.name, o=subject.organisation)
+    if purpose == "tls":
+        return Holder(key, distinguished, identity=identity, hosts=subject.hosts, not_after=not_after)
+    extensions: tuple[KwbpExtension, ...] = (GatewayData(subject.gateway_id, subject.acquirer_bin),)
+    if purpose == "encryption":
+        extensions = (*extensions, SealingSuites(subject.suites))
+    return Holder(key, distinguished, identity=identity, extensions=extensions, not_after=not_after)
+
+
+def _officer(subject: OfficerSubject, key: PublicKey, not_after: datetime | None) -> Holder:
+    return Holder(
+        key,
+        name(cn=subject.name, o=subject.organisation),
+        identity=identity_uri("officer", subject.person_id),
+        extensions=(OfficerData(subject.person_id, subject.organisation, subject.roles),),
+        not_after=not_after,
+    )
+
+
+def _country(numeric: int) -> str:
+    country = _COUNTRIES.get(numeric)
+    if country is None:
+        raise EntitlementError(f"merchants of country {numeric} are not certified", clause="CPS 3.1.1")
+    return country
