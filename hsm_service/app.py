@@ -18,14 +18,13 @@ from starlette.routing import BaseRoute, Route
 
 from hsm_service import openapi
 from hsm_service.openapi import ApiRoute
-from hsm_service.service import KeyInfo, Signed
+from hsm_service.service import KeyInfo, SignCommand, Signed
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
-from hsm_service.wire import AttachCommand, GenerateCommand, KeyList, SignCommand, read
+from hsm_service.wire import AttachCommand, GenerateCommand, KeyList, read
 from hsm_service.workers import THREADS, Workers
 from runtime import health, problems
 from runtime.identity import caller_of
-from runtime.problems import Problem
 
 _JSON: Final = "application/json"
 _encoder: Final = msgspec.json.Encoder()
@@ -164,18 +163,7 @@ class _Handlers:
     async def sign(self, request: Request) -> Response:
         command = read(_sign_command, await request.body())
         name, version = request.path_params["name"], request.path_params.get("version")
-        caller = str(caller_of(request.scope))
-        run, vault, content = self._workers.run, self._vault, command.content
-        if command.kind == "cms":
-            if command.content_type is None:
-                raise Problem(422, "invalid-request", "the field content_type is needed for kind cms")
-            signed = await run(vault.sign_cms, caller, name, command.content_type, content, version)
-        else:
-            if command.content_type is not None:
-                raise Problem(422, "invalid-request", "the field content_type is for kind cms alone")
-            sign = {"certificate": vault.sign_certificate, "crl": vault.sign_crl, "request": vault.sign_request}
-            signed = await run(sign[command.kind], caller, name, content, version)
-        return _json(signed)
+        return _json(await self._run(self._vault.sign, request, name, command, version))
 
     async def attest(self, request: Request) -> Response:
         return _json(await self._run(self._vault.attest_key, request, request.path_params["name"]))

@@ -18,8 +18,8 @@ import httpx
 import msgspec
 
 from hsm_service.request import compose_request
-from hsm_service.service import KeyInfo, Signed, SignKind
-from hsm_service.wire import AttachCommand, GenerateCommand, KeyList, SignCommand
+from hsm_service.service import KeyInfo, SignCommand, Signed, SignKind
+from hsm_service.wire import AttachCommand, GenerateCommand, KeyList
 from runtime.client import TlsFiles, client_context, http_client, raise_problem
 from runtime.keepalive import CONNECTIONS, KeepAliveClient
 from runtime.problems import Problem

@@ -68,8 +68,9 @@ class Ledger:
         """Takes in one entry of the journal."""
         fields = entry.entry
         if fields.get("event") == INTENT:
+            count = fields.get("count", 1)  # structures that share this intent
             for key, version in _keys(fields):
-                self._uses[key, version] += 1
+                self._uses[key, version] += count if isinstance(count, int) else 1
             claim = _claim(fields)
             if claim is not None:
                 self._open[entry.index] = claim
@@ -81,30 +82,38 @@ class Ledger:
                 self.release(claim)
 
     def claim(self, claim: Claim) -> None:
-        """Takes a serial or CRL number, or raises Problem 409: it was signed before, or the number does not grow.
+        """Takes a serial or CRL number; raises as `check`."""
+        with self._lock:
+            self._check(claim)
+            self._take(claim)
+
+    def check(self, claim: Claim) -> None:
+        """Raises Problem 409 if the claim cannot be taken: signed before, or the number does not grow.
 
         The very same structure may be signed again, so that a CA whose answer was lost can repeat its request.
         """
         with self._lock:
-            if isinstance(claim, SerialClaim):
-                if self._serials.get((claim.key, claim.serial), claim.digest) != claim.digest:
-                    raise Problem(
-                        409,
-                        "serial-not-fresh",
-                        f"key {claim.key} signed another certificate with this serial number",
-                        clause="RFC 5280 4.1.2.2",
-                    )
-            else:
-                signed = self._crls[claim.key]
-                last = max(signed, default=-1)
-                if claim.number < last or signed.get(claim.number, claim.digest) != claim.digest:
-                    raise Problem(
-                        409,
-                        "crl-number-not-larger",
-                        f"key {claim.key} signed CRL number {last}; the next is larger, not {claim.number}",
-                        clause="RFC 5280 5.2.3",
-                    )
-            self._take(claim)
+            self._check(claim)
+
+    def _check(self, claim: Claim) -> None:
+        if isinstance(claim, SerialClaim):
+            if self._serials.get((claim.key, claim.serial), claim.digest) != claim.digest:
+                raise Problem(
+                    409,
+                    "serial-not-fresh",
+                    f"key {claim.key} signed another certificate with this serial number",
+                    clause="RFC 5280 4.1.2.2",
+                )
+        else:
+            signed = self._crls[claim.key]
+            last = max(signed, default=-1)
+            if claim.number < last or signed.get(claim.number, claim.digest) != claim.digest:
+                raise Problem(
+                    409,
+                    "crl-number-not-larger",
+                    f"key {claim.key} signed CRL number {last}; the next is larger, not {claim.number}",
+                    clause="RFC 5280 5.2.3",
+                )
 
     def release(self, claim: Claim) -> None:
         """Gives back the claim of an operation that failed, unless another holds the same."""

@@ -8,19 +8,24 @@ Entries of the journal:
     {"event": "refused", "operation": "cms", "caller": …, "keys": ["shop"], "input_sha256": …, "reason": …, "rule": …}
 
 An intent without outcome means that the process died in between: the signature may have been made, nobody received it.
-`keys` names what the token was asked to use; making a key or attaching a certificate says `key` instead.
+`keys` names what the token was asked to use; making a key or attaching a certificate says `key` instead. An intent of
+several structures at once has `count` and `inputs_sha256`, its outcome `outputs_sha256`, in the same order.
+
+`Recorder` has each of these twice: as context managers for what runs in a thread of its own (key management, plug-ins),
+and as steps (`hsm_service.steps`) for signing.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from audit import AuditError, Journal
 from audit.entry import JsonValue
 from hsm_service.errors import HsmError
 from hsm_service.ledger import FAILED, INTENT, OUTCOME, REFUSED, Claim, Ledger
+from hsm_service.steps import Record, Steps, unrecorded
 from runtime.problems import Problem
 
 DONE: Final = "done"
@@ -40,12 +45,57 @@ class Outcome:
 
 
 class Recorder:
-    """Writes the entries. Every method raises Problem 503 when nothing can be recorded: then nothing may be done."""
+    """Makes the entries. Whatever cannot be recorded raises Problem 503: then nothing may be done."""
 
     def __init__(self, journal: Journal, ledger: Ledger, policy: str) -> None:
         self._journal = journal
         self._ledger = ledger
         self._policy = policy
+
+    # -- as steps ------------------------------------------------------------------------------------------------------
+
+    def refuse(
+        self, operation: str, caller: str, keys: Sequence[str], input_sha256: str | None, error: Exception
+    ) -> Steps[NoReturn]:
+        """Records the refusal and raises it: the error, an HsmError as a Problem."""
+        problem = problem_of(error)
+        yield Record(self._refusal(operation, caller, keys, input_sha256, problem))
+        _raise(error, problem)
+
+    def refusals_of(
+        self, operation: str, caller: str, keys: Sequence[str], refused: Sequence[tuple[str, Problem]]
+    ) -> Fields:
+        """The entry of several structures (by their digests, hex) that were refused together."""
+        return {
+            **self._refusal(operation, caller, keys, None, refused[0][1]),
+            "inputs_sha256": [digest for digest, _problem in refused],
+            "reasons": [problem.type for _digest, problem in refused],
+        }
+
+    def intend(
+        self, operation: str, caller: str, input_sha256: str | None, fields: Fields, claims: Sequence[Claim] = ()
+    ) -> Steps[int]:
+        """Records the intent and returns its number; claims are given back if it cannot be recorded."""
+        try:
+            index: int = yield Record(self._intent(operation, caller, input_sha256, fields, claims))
+        except Problem:
+            self._give_back(claims)
+            raise
+        return index
+
+    def fail(self, intent: int, error: Exception, claims: Sequence[Claim] = ()) -> Steps[NoReturn]:
+        """Records that the operation failed, gives its claims back and raises the error, an HsmError as a Problem."""
+        problem = problem_of(error)
+        yield Record(_failure(intent, problem, None))
+        self._give_back(claims)
+        _raise(error, problem)
+
+    def conclude(self, intent: int, fields: Fields) -> Steps[int]:
+        """Records that the operation was done, with the digests of what came out; returns the number of the record."""
+        index: int = yield Record({**fields, "event": OUTCOME, "intent": intent, "result": DONE})
+        return index
+
+    # -- in a thread of its own ----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def refusals(self, operation: str, caller: str, keys: Sequence[str], input_sha256: str | None) -> Iterator[None]:
@@ -53,79 +103,78 @@ class Recorder:
         try:
             yield
         except Exception as error:
-            problem = _problem(error)
-            self._append(
-                {
-                    "event": REFUSED,
-                    "operation": operation,
-                    "caller": caller,
-                    "keys": list(keys),
-                    "input_sha256": input_sha256,
-                    "policy": self._policy,
-                    "reason": problem.type if problem is not None else "internal",
-                    "rule": problem.clause if problem is not None else None,
-                }
-            )
-            if problem is None or problem is error:
-                raise
-            raise problem from error
+            problem = problem_of(error)
+            self._append(self._refusal(operation, caller, keys, input_sha256, problem))
+            _raise(error, problem)
 
     @contextlib.contextmanager
-    def operation(
-        self, operation: str, caller: str, input_sha256: str | None, fields: Fields, claim: Claim | None = None
-    ) -> Iterator[Outcome]:
+    def operation(self, operation: str, caller: str, input_sha256: str | None, fields: Fields) -> Iterator[Outcome]:
         """Records the intent, lets the operation run inside, records its outcome.
 
-        An HsmError inside leaves as a Problem with the same status and type. A failed operation gives `claim` back.
+        An HsmError inside leaves as a Problem with the same status and type.
         """
         outcome = Outcome()
-        try:
-            intent = self._append(
-                {
-                    **fields,
-                    **(claim.fields() if claim is not None else {}),
-                    "event": INTENT,
-                    "operation": operation,
-                    "caller": caller,
-                    "input_sha256": input_sha256,
-                    "policy": self._policy,
-                }
-            )
-        except Problem:
-            self._give_back(claim)
-            raise
+        intent = self._append(self._intent(operation, caller, input_sha256, fields, ()))
         try:
             yield outcome
         except Exception as error:
-            problem = _problem(error)
-            reason = problem.type if problem is not None else "internal"
-            cause: Fields = {"cause": outcome.cause} if outcome.cause is not None else {}
-            self._append({**cause, "event": OUTCOME, "intent": intent, "result": FAILED, "reason": reason})
-            self._give_back(claim)
-            if problem is None or problem is error:
-                raise
-            raise problem from error
+            problem = problem_of(error)
+            self._append(_failure(intent, problem, outcome.cause))
+            _raise(error, problem)
         outcome.index = self._append(
             {"event": OUTCOME, "intent": intent, "result": DONE, "output_sha256": outcome.output_sha256}
         )
 
-    def _give_back(self, claim: Claim | None) -> None:
-        if claim is not None:
+    # -- entries -------------------------------------------------------------------------------------------------------
+
+    def _refusal(
+        self, operation: str, caller: str, keys: Sequence[str], input_sha256: str | None, problem: Problem | None
+    ) -> Fields:
+        return {
+            "event": REFUSED,
+            "operation": operation,
+            "caller": caller,
+            "keys": list(keys),
+            "input_sha256": input_sha256,
+            "policy": self._policy,
+            "reason": problem.type if problem is not None else "internal",
+            "rule": problem.clause if problem is not None else None,
+        }
+
+    def _intent(
+        self, operation: str, caller: str, input_sha256: str | None, fields: Fields, claims: Sequence[Claim]
+    ) -> Fields:
+        claimed: dict[str, JsonValue] = {}
+        for claim in claims:
+            claimed |= claim.fields()
+        return {
+            **fields,
+            **claimed,
+            "event": INTENT,
+            "operation": operation,
+            "caller": caller,
+            "input_sha256": input_sha256,
+            "policy": self._policy,
+        }
+
+    def _give_back(self, claims: Sequence[Claim]) -> None:
+        for claim in claims:
             self._ledger.release(claim)
 
     def _append(self, entry: Fields) -> int:
         try:
             return self._journal.append(entry)
         except AuditError as error:
-            raise Problem(
-                503, "journal-unavailable", "the operation cannot be recorded, so it is not done", headers=_RETRY
-            ) from error
+            raise unrecorded() from error
 
 
-_RETRY: Final = {"Retry-After": "5"}
+def _failure(intent: int, problem: Problem | None, cause: str | None) -> Fields:
+    reason = problem.type if problem is not None else "internal"
+    told: Fields = {"cause": cause} if cause is not None else {}
+    return {**told, "event": OUTCOME, "intent": intent, "result": FAILED, "reason": reason}
 
 
-def _problem(error: Exception) -> Problem | None:
+def problem_of(error: Exception) -> Problem | None:
     """The error as callers are told it; None for one that nobody expected."""
     if isinstance(error, Problem):
         return error
@@ -133,3 +182,9 @@ def _problem(error: Exception) -> Problem | None:
         headers = {"Retry-After": str(error.retry_after)} if error.retry_after is not None else None
         return Problem(error.status, error.slug, str(error), headers=headers)
     return None
+
+
+def _raise(error: Exception, problem: Problem | None) -> NoReturn:
+    if problem is None or problem is error:
+        raise error
+    raise problem from error

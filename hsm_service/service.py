@@ -52,6 +52,25 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     signed: bytes
 
 
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of a dry run: the key would sign this, and how. Nothing was signed."""
+
+    key: str
+    version: int
+    algorithm: str
+    dry_run: bool = True
+
+
+class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sign `content`, a DER structure of the given kind: TBSCertificate (certificate), TBSCertList (crl), a message
+    content of the dotted OID `content_type` (cms), CertificationRequestInfo (request).
+    """
+
+    kind: SignKind
+    content: bytes
+    content_type: str | None = None
+
+
 class SigningService(Protocol):
     """The token boundary, for one caller. Every method raises `runtime.problems.Problem` when it refuses or cannot."""
 

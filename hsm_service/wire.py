@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from hsm_service.service import KeyInfo, SignKind
+from hsm_service.service import KeyInfo
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -21,16 +21,6 @@ class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     template: str
     owner: str | None = None
-
-
-class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Sign `content`, a DER structure of the given kind: TBSCertificate (certificate), TBSCertList (crl), a message
-    content of the dotted OID `content_type` (cms), CertificationRequestInfo (request). There is no kind for a digest.
-    """
-
-    kind: SignKind
-    content: bytes
-    content_type: str | None = None
 
 
 class AttachCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

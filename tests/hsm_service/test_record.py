@@ -61,13 +61,13 @@ def test_the_record_holds_digests_and_no_content(world: World, vault: Vault) -> 
 
 def test_an_intent_is_on_the_disk_before_the_token_is_called(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
-    sign = Token.sign_ecdsa
+    sign = Token.sign_ecdsa_digest
 
     def watched(self: Token, *arguments: Any) -> bytes:
         seen.append(world.journal()[-1])
         return sign(self, *arguments)
 
-    monkeypatch.setattr(Token, "sign_ecdsa", watched)
+    monkeypatch.setattr(Token, "sign_ecdsa_digest", watched)
     with world.vault() as vault:
         vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
     assert [entry["event"] for entry in seen] == ["intent"]

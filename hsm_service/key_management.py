@@ -1,0 +1,136 @@
+"""Keys made, loaded, described and given their certificates: the vault's part beside signing.
+
+Each act is recorded: a refusal, or an intent before anything is touched and an outcome after. All methods block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from cryptography import x509
+
+from audit.entry import JsonValue
+from hsm_service.access import check_name, permit, permitted
+from hsm_service.chain import check_chain
+from hsm_service.custody import Custody, Key
+from hsm_service.ledger import Ledger
+from hsm_service.record import Recorder
+from hsm_service.service import KeyInfo
+from hsm_service.signing import hexdigest
+from hsm_service.templates import Operation, Purpose, Template
+from runtime.problems import Problem
+from runtime.secrets import Secret
+
+
+class KeyManagement:
+    """What is done with keys beside signing. Safe for threads."""
+
+    def __init__(
+        self,
+        custody: Custody,
+        ledger: Ledger,
+        recorder: Recorder,
+        *,
+        anchors: Callable[[], Sequence[x509.Certificate]],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._custody = custody
+        self._ledger = ledger
+        self._recorder = recorder
+        self._anchors = anchors
+        self._clock = clock
+
+    def generate_key(self, caller: str, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
+        """Makes a key in the template's token; see `SigningService`."""
+        with self._recorder.refusals(Operation.GENERATE, caller, [name], None):
+            found = self._to_be_made(caller, name, template, owner)
+            if found.imported:
+                raise Problem(409, "key-is-imported", f"a {template} key is loaded from components at a ceremony")
+        fields = _made(name, found, owner)
+        with self._recorder.operation(Operation.GENERATE, caller, None, fields) as outcome:
+            key = self._custody.generate(name, found, owner, self._clock())
+            outcome.output_sha256 = hexdigest(key.row.public_key) if key.row.public_key else None
+        return self.info(key)
+
+    def import_zone_key(self, caller: str, name: str, template: str, components: Sequence[Secret]) -> KeyInfo:
+        """Loads a zone key from its components (each 16 bytes; the key is their XOR)."""
+        with self._recorder.refusals(Operation.GENERATE, caller, [name], None):
+            found = self._to_be_made(caller, name, template, None)
+            if not found.imported:
+                raise Problem(409, "key-is-generated", f"a {template} key is made in its token, never loaded")
+        with self._recorder.operation(Operation.GENERATE, caller, None, _made(name, found, None)):
+            key = self._custody.import_zone_key(name, found, components, self._clock())
+        return self.info(key)
+
+    def describe_key(self, caller: str, name: str, version: int | None = None) -> KeyInfo:
+        """A key, by default the version in use."""
+        with self._recorder.refusals(Operation.DESCRIBE, caller, [name], None):
+            return self.info(permitted(self._custody, caller, Operation.DESCRIBE, name, version))
+
+    def list_keys(self, caller: str) -> list[KeyInfo]:
+        """Every key that the caller may use or manage."""
+        return [
+            self.info(key)
+            for key in self._custody.all()
+            if key.template.permits(caller, Operation.DESCRIBE, key.row.owner)
+        ]
+
+    def attach_certificate(self, caller: str, name: str, chain: Sequence[bytes]) -> KeyInfo:
+        """Gives the key its certificate chain (DER, its own first, without the root)."""
+        digest = hexdigest(b"".join(chain))
+        with self._recorder.refusals(Operation.ATTACH, caller, [name], digest):
+            key = permitted(self._custody, caller, Operation.ATTACH, name)
+            check_chain(chain, key.pair(), key.row.owner, self._anchors())
+        fields: dict[str, JsonValue] = {"key": key.label, "certificate_sha256": hexdigest(chain[0])}
+        with self._recorder.operation(Operation.ATTACH, caller, digest, fields):
+            return self.info(self._custody.attach(key, chain))
+
+    def info(self, key: Key) -> KeyInfo:
+        """The key as its callers see it."""
+        row = key.row
+        uses = self._ledger.uses(row.name, row.version)
+        if key.token is not None and key.ref is not None:
+            uses += key.token.uses(key.ref)
+        return KeyInfo(
+            name=row.name,
+            version=row.version,
+            template=row.template,
+            purpose=key.template.purpose.value,
+            algorithm=key.template.algorithm,
+            token=row.token,
+            owner=row.owner,
+            state=row.state.value,
+            created=row.created.isoformat(),
+            public_key=row.public_key or b"",
+            attributes=dict(key.attributes),
+            uses=uses,
+            content_types=key.template.content_type_oids,
+            callers=key.template.users(row.owner),
+            certificate_chain=row.chain,
+            suites=_suites(key),
+            unusable=key.unusable,
+        )
+
+    def _to_be_made(self, caller: str, name: str, template: str, owner: str | None) -> Template:
+        found = self._custody.template(template)
+        if owner is not None:  # before it stands in a pattern
+            check_name("owner", owner)
+        permit(found, caller, Operation.GENERATE, owner, name)
+        check_name("name", name)
+        if found.owned != (owner is not None):
+            needed = "needs an owner" if found.owned else "has no owner"
+            raise Problem(422, "bad-owner", f"a key of template {template} {needed}")
+        self._custody.check_free(name, found)
+        return found
+
+
+def _suites(key: Key) -> tuple[str, ...]:
+    """What the token was seen to open, never what its maker says."""
+    if key.template.purpose is not Purpose.OPEN_ORDER or key.token is None:
+        return ()
+    return tuple(key.token.capabilities.sealing_suites)
+
+
+def _made(name: str, template: Template, owner: str | None) -> dict[str, JsonValue]:
+    return {"key": name, "template": template.name, "token": template.token, "owner": owner}

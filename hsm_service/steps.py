@@ -1,0 +1,253 @@
+"""Operations as steps: what is done with a key is written once, and run blocking or on an event loop.
+
+An operation of the vault is a generator. It yields what must happen outside of it, in order, and is given the result:
+
+    Turn(token)                     wait until the token may be asked for one thing more
+    Record(entry)                   put the entry into the journal; the result is its number, once it is on the disk
+    Call(token, method, arguments)  have the token do it; the result is what the token answers
+
+Between two steps it only computes, so that the order "judge, intent on the disk, token, outcome on the disk, answer"
+stands in one place (`hsm_service.signing`), whoever runs it: `run` in a thread that may wait (ceremonies, commands,
+tests), `AsyncRunner.run` for many operations at a time on one event loop, without a thread for each.
+
+An error of a step is raised inside the generator at the step. A journal that cannot record is Problem 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
+
+from audit import AuditError, Journal
+from audit.entry import JsonValue
+from runtime.problems import Problem
+
+T = TypeVar("T")
+
+IN_FLIGHT: Final = 64
+"""Operations of one token that are under way at a time: enough that records share a sync and the token never idles."""
+WAITING: Final = 512
+"""Operations that may wait for their turn, a token."""
+LONGEST_WAIT: Final = 2.0
+"""Seconds; whoever has not had a turn by then is told to come again."""
+
+_RETRY: Final = {"Retry-After": "1"}
+_RETRY_RECORD: Final = {"Retry-After": "5"}
+
+
+class Labelled(Protocol):
+    """A token, as far as steps care."""
+
+    @property
+    def label(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Wait until the token may be asked for one thing more; before the intent, so that who waits left no trace."""
+
+    token: Labelled
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Put `entry` into the journal."""
+
+    entry: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Have the token do `method` with `arguments`."""
+
+    token: Any
+    method: str
+    arguments: tuple[Any, ...]
+
+
+Step: TypeAlias = "Turn | Record | Call"
+Steps: TypeAlias = Generator[Step, Any, T]
+
+
+def run(steps: Steps[T], journal: Journal) -> T:
+    """Run the operation to its end in this thread; returns what it returns, raises what it raises."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                result = _do(step, journal)
+            except Exception as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(result)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+def _do(step: Step, journal: Journal) -> Any:
+    if isinstance(step, Record):
+        try:
+            return journal.append(step.entry)
+        except AuditError as error:
+            raise unrecorded() from error
+    if isinstance(step, Call):
+        return getattr(step.token, step.method)(*step.arguments)
+    return None  # a thread that waits for the token itself needs no turn
+
+
+def unrecorded() -> Problem:
+    """What a caller is told when nothing can be recorded."""
+    return Problem(
+        503, "journal-unavailable", "the operation cannot be recorded, so it is not done", headers=_RETRY_RECORD
+    )
+
+
+class AsyncRunner:
+    """Runs operations on one event loop. Make it inside the loop's thread, or before the loop starts.
+
+    `in_thread` runs a blocking function elsewhere: for tokens that cannot be asked without waiting for the answer.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        in_thread: Callable[..., Awaitable[Any]],
+        *,
+        in_flight: int = IN_FLIGHT,
+        waiting: int = WAITING,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
+        self._journal = journal
+        self._in_thread = in_thread
+        self._mailbox = _Mailbox()
+        self._turns: defaultdict[str, _Turnstile] = defaultdict(lambda: _Turnstile(in_flight, waiting, longest_wait))
+
+    async def run(self, steps: Steps[T], gone: Callable[[], bool] = lambda: False) -> T:
+        """Run the operation to its end; `gone()` says whether nobody waits for it any more.
+
+        Raises what the operation raises; Problem 503 when the token's queue is full or its turn does not come.
+        """
+        held: _Turnstile | None = None
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result: Any = None
+                    if isinstance(step, Record):
+                        result = await self._record(step.entry)
+                    elif isinstance(step, Call):
+                        result = await self._call(step)
+                    else:
+                        turnstile = self._turns[step.token.label]
+                        await turnstile.enter()
+                        held = turnstile
+                        if gone():
+                            raise Problem(400, "client-gone", "the caller did not wait for the answer")
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            if held is not None:
+                held.leave()
+
+    async def _record(self, entry: Mapping[str, JsonValue]) -> Any:
+        future, done = self._mailbox.expect()
+        try:
+            self._journal.submit(entry, done)
+            return await future
+        except AuditError as error:
+            raise unrecorded() from error
+
+    async def _call(self, step: Call) -> Any:
+        submit = getattr(step.token, "submit", None)
+        if submit is None:
+            return await self._in_thread(getattr(step.token, step.method), *step.arguments)
+        future, done = self._mailbox.expect()
+        submit(step.method, step.arguments, done)
+        return await future
+
+
+class _Mailbox:
+    """Results that other threads send to the event loop: one wake-up for all that arrive together."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[tuple[asyncio.Future[Any], Any]] = deque()
+        self._woken = False
+
+    def expect(self) -> tuple[asyncio.Future[Any], Callable[[Any], None]]:
+        """A future, and the function that settles it from any thread: with an exception if it is given one."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def done(result: Any) -> None:
+            self._arrived.append((future, result))
+            if not self._woken:
+                self._woken = True
+                # A loop that was closed meanwhile has nobody left to tell; what was done is on record.
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(self._deliver)
+
+        return future, done
+
+    def _deliver(self) -> None:
+        self._woken = False  # first: who comes from now on wakes the loop again
+        while self._arrived:
+            future, result = self._arrived.popleft()
+            if future.done():  # cancelled
+                continue
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+
+class _Turnstile:
+    """Lets a bounded number through at a time; the others wait in their order, not many and not long."""
+
+    def __init__(self, inside: int, waiting: int, longest: float) -> None:
+        self._free = inside
+        self._waiting = waiting
+        self._longest = longest
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        """Wait for a turn; Problem 503 with Retry-After if too many wait, or it does not come in time."""
+        if self._free > 0:
+            self._free -= 1
+            return
+        if len(self._queue) >= self._waiting:
+            raise Problem(503, "overloaded", "too many operations wait already", headers=_RETRY)
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._queue.append(turn)
+        timer = loop.call_later(self._longest, _give_up, turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.leave()  # the turn came at the moment of the cancellation
+            raise
+        finally:
+            timer.cancel()
+
+    def leave(self) -> None:
+        """Give the turn back: to the first who still waits."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
+def _give_up(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(Problem(503, "overloaded", "the token is busy; no turn came in time", headers=_RETRY))
