@@ -1,0 +1,106 @@
+"""Typed signing of messages: is this content one that the key signs, and true of its certificate? (RFC 5652 5)
+
+The service builds the signed attributes itself, so a caller decides what is said, never when or by whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from cps.decision import parse_decision
+from cps.errors import CpsError
+from hsm_service.judging import SigningKey, refuse
+from hsm_service.templates import content_type_name
+from pki import oids
+from pki.attestation import KeyAttestation
+from runtime.problems import Problem
+
+ContentValidator = Callable[[bytes, x509.Certificate], None]
+"""Judges one content type: takes the content (DER) and the certificate that will sign it.
+
+Returns if the bytes are exactly one content of that type and whatever it says about its signer is true of this
+certificate; otherwise raises an exception whose `detail` says what is wrong, in words that repeat nothing of the
+content, and whose `clause` or `check` (of the protocol) names the rule. Errors of `pki` and `kwbp` are such exceptions.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CmsOrder:
+    """A content that the key may sign, with the signed attributes made for it (DER SET OF: what is signed)."""
+
+    content_type: x509.ObjectIdentifier
+    content: bytes
+    signed_attributes: bytes
+
+
+def built_in_content_types() -> dict[str, ContentValidator]:
+    """Validators of the contents that this package and the CPS define, by dotted OID."""
+    return {
+        oids.CT_KEY_ATTESTATION.dotted_string: _judge_attestation,
+        oids.CT_DECISION.dotted_string: _judge_decision,
+    }
+
+
+def _judge_attestation(content: bytes, _signer: x509.Certificate) -> None:
+    KeyAttestation.from_der(content)
+
+
+def _judge_decision(content: bytes, _signer: x509.Certificate) -> None:
+    try:
+        parse_decision(content)
+    except CpsError as error:
+        raise refuse("content-refused", str(error), None) from error
+
+
+def check_cms(
+    content_type: str,
+    content: bytes,
+    key: SigningKey,
+    *,
+    content_types: Mapping[str, ContentValidator],
+    now: datetime,
+) -> CmsOrder:
+    """An order to sign `content` (DER) as `content_type` (dotted OID), with signed attributes that say `now`.
+
+    Refused: a content type that is not in the key's list (403: this key does not serve it) or that this service was
+    started without a judge for (501), a content that its judge refuses (422), a certificate not valid now (409).
+    """
+    if content_type not in key.template.content_type_oids:
+        raise Problem(
+            403,
+            "content-type-not-allowed",
+            f"key {key.name} does not sign {content_type_name(content_type)}; "
+            f"it signs {', '.join(key.template.content_types)}",
+        )
+    validate = content_types.get(content_type)
+    if validate is None:
+        raise Problem(
+            501, "content-type-unknown", f"this service cannot judge {content_type_name(content_type)}, so signs none"
+        )
+    signer = key.certificate
+    if not signer.not_valid_before_utc <= now <= signer.not_valid_after_utc:
+        raise Problem(
+            409, "certificate-not-valid", f"the certificate of key {key.name} is not valid now", clause="CPS 6.3.2"
+        )
+    try:
+        validate(content, signer)
+    except Problem:
+        raise
+    except Exception as error:
+        raise _judged(error) from error
+    oid = x509.ObjectIdentifier(content_type)
+    return CmsOrder(oid, content, key.writer.signed_attributes(oid, content, now))
+
+
+def _judged(error: Exception) -> Exception:
+    """A validator's refusal as a Problem; any other exception as it is, which then is a fault of ours."""
+    detail = getattr(error, "detail", None)
+    if not isinstance(detail, str):
+        return error
+    check = getattr(error, "check", None)
+    clause = f"KWBP {check}" if check is not None else getattr(error, "clause", None)
+    return refuse("content-refused", detail or "the content is not what its type demands", clause)

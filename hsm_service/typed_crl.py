@@ -1,0 +1,88 @@
+"""Typed signing of revocation lists: is this TBSCertList one that the authority's key may sign? (RFC 5280 5.1)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat import asn1
+
+from hsm_service.judging import (
+    CLOCK_SKEW,
+    PLACEHOLDER,
+    SigningKey,
+    authority_key_identifier,
+    extension_value,
+    parse,
+    reading,
+    refuse,
+    sound,
+    subject_key_identifier,
+)
+from pki.builder import assemble_crl
+from pki.extensions import extensions_of
+
+MAX_CRL_AGE: Final = timedelta(hours=24)
+"""How far back thisUpdate of a CRL may lie when it is signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrlOrder:
+    """A TBSCertList that the key may sign, if its number is larger than the last."""
+
+    tbs: bytes
+    number: int
+    revoked: int
+
+
+def check_crl(tbs: bytes, key: SigningKey, *, now: datetime) -> CrlOrder:
+    """An order to sign the DER TBSCertList `tbs`: a full CRL of the authority whose key `key` is.
+
+    Refused (Problem 422): what is not one TBSCertList in DER, another signature algorithm, an issuer or authority key
+    identifier that is not this key's, no number, a thisUpdate in the future or older than a day, a nextUpdate that is
+    missing or past, a revocation in the future, a critical extension. Whether the number is larger than the last one is
+    known to whoever signed the last one: `hsm_service.ledger`.
+    """
+    with reading("TBSCertList"):
+        return _check_crl(tbs, key, now)
+
+
+def _check_crl(tbs: bytes, key: SigningKey, now: datetime) -> CrlOrder:
+    parse(asn1.TLV, tbs, "TBSCertList")
+    crl = parse(
+        x509.CertificateRevocationList, assemble_crl(tbs, PLACEHOLDER, key.public_key), "TBSCertList of this key"
+    )
+    if crl.tbs_certlist_bytes != tbs:
+        raise refuse("malformed", "not one TBSCertList in DER", "RFC 5280 5.1")
+    issuer = key.certificate
+    if crl.issuer.public_bytes() != issuer.subject.public_bytes():
+        raise refuse("issuer-mismatch", f"the issuer is not the subject of key {key.name}", "RFC 5280 5.1.2.3")
+    extensions = sound(lambda: extensions_of(crl))
+    if any(extension.critical for extension in extensions):
+        raise refuse("unknown-critical-extension", "a full CRL has no critical extension", "RFC 5280 5.2")
+    if authority_key_identifier(crl) != subject_key_identifier(issuer):
+        raise refuse("authority-key-mismatch", "authorityKeyIdentifier is not this key's", "RFC 5280 5.2.1")
+    number = extension_value(crl, x509.CRLNumber)
+    if number is None:
+        raise refuse("crl-number-missing", "a CRL has a number", "RFC 5280 5.2.3")
+    if not now - MAX_CRL_AGE <= crl.last_update_utc <= now + CLOCK_SKEW:
+        raise refuse("bad-this-update", "thisUpdate is now, at most a day ago", "RFC 5280 5.1.2.4")
+    if crl.next_update_utc is None or crl.next_update_utc <= max(now, crl.last_update_utc):
+        raise refuse("bad-next-update", "nextUpdate is in the future", "RFC 5280 5.1.2.5")
+    return CrlOrder(tbs, number.crl_number, _check_entries(crl, now))
+
+
+def _check_entries(crl: x509.CertificateRevocationList, now: datetime) -> int:
+    """Number of entries, each of them read."""
+    serials = set()
+    for entry in crl:
+        serials.add(entry.serial_number)
+        if entry.revocation_date_utc > now + CLOCK_SKEW:
+            raise refuse("bad-revocation-date", "a certificate is revoked in the future", "RFC 5280 5.1.2.6")
+        if any(extension.critical for extension in entry.extensions):
+            raise refuse("unknown-critical-extension", "an entry has a critical extension", "RFC 5280 5.3")
+    if len(serials) != len(crl):
+        raise refuse("repeated-entry", "a serial number is listed twice", "RFC 5280 5.1.2.6")
+    return len(serials)
