@@ -57,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval that counts: who, by which certificate (SHA-256, hex), signed when; its place among those given."""
+    """An approval or rejection that counts: who, by which certificate (SHA-256, hex), when; its place among all."""
 
     person: str
     organisation: str
@@ -74,12 +74,16 @@ class Verdict:
     approvals: tuple[Approval, ...]
     findings: tuple[Finding, ...]
     requirement: Requirement | None
-    rejected_by: str | None = None
+    rejections: tuple[Approval, ...] = ()
 
     @property
     def missing(self) -> int:
         wanted = 0 if self.requirement is None else self.requirement.approvals
         return max(0, wanted - len(self.approvals))
+
+    def counted(self, index: int) -> Approval | None:
+        """The approval or rejection with this index, if it counts."""
+        return next((each for each in (*self.approvals, *self.rejections) if each.index == index), None)
 
     def about(self, index: int) -> Finding | None:
         """Why the approval with this index does not count; None if it does."""
@@ -125,24 +129,24 @@ def decide_operation(
     question = _Question(request, requirement, policy, pack, trust, now)
     votes, findings = _votes(question, approvals)
     counted: list[Approval] = []
-    rejected_by: str | None = None
+    rejections: list[Approval] = []
     for vote in votes:
         objection = _objection(question, vote, counted)
         if objection is not None:
             findings.append(objection)
         elif vote.approval.choice is Choice.REJECT:
-            rejected_by = rejected_by or vote.signatory.person
+            rejections.append(_counted(vote))
         else:
             counted.append(_counted(vote))
-    if rejected_by is not None:
+    if rejections:
         status = Status.REJECTED
-        findings.append(question.finding(Rule.REQ_REJECTED, f"{rejected_by} rejected it"))
+        findings.append(question.finding(Rule.REQ_REJECTED, f"{rejections[0].person} rejected it"))
     elif now >= request.expires:
         status = Status.EXPIRED
         findings.append(question.finding(Rule.REQ_EXPIRED, f"the request lapsed at {request.expires.isoformat()}"))
     else:
         status = Status.APPROVED if len(counted) >= requirement.approvals else Status.PENDING
-    return Verdict(status, tuple(counted), tuple(findings), requirement, rejected_by)
+    return Verdict(status, tuple(counted), tuple(findings), requirement, tuple(rejections))
 
 
 def _votes(question: _Question, approvals: Sequence[bytes]) -> tuple[list[_Vote], list[Finding]]:

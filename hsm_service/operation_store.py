@@ -1,7 +1,7 @@
 """Operation requests and their approvals, in tables of their own beside the key registry (`keys.db`).
 
-    PENDING → APPROVED → EXECUTING → DONE | FAILED
-       └────────┴→ REJECTED | EXPIRED | VOID
+    PENDING ⇄ APPROVED ⇄ EXECUTING → DONE | FAILED
+       └─────────┴→ REJECTED | EXPIRED | VOID
 
 A state is a note of how far a request has come, never a reason to do anything: before an operation is executed, the
 request and its approvals are judged again (`hsm_service.dual_control`). EXECUTING is written before the operation is
@@ -74,9 +74,20 @@ class OperationState(StrEnum):
 OPEN: Final = frozenset({OperationState.PENDING, OperationState.APPROVED})
 """States in which approvals are taken and execution may begin."""
 _ALLOWED: Final = {
-    OperationState.PENDING: frozenset(OperationState) - {OperationState.DONE, OperationState.FAILED},
-    OperationState.APPROVED: frozenset(OperationState) - {OperationState.DONE, OperationState.FAILED},
-    # Back to APPROVED: the token was away before anything was begun.
+    OperationState.PENDING: frozenset(
+        {OperationState.APPROVED, OperationState.REJECTED, OperationState.EXPIRED, OperationState.VOID}
+    ),
+    # Back to PENDING: an approval lapsed before anything was done.
+    OperationState.APPROVED: frozenset(
+        {
+            OperationState.PENDING,
+            OperationState.EXECUTING,
+            OperationState.REJECTED,
+            OperationState.EXPIRED,
+            OperationState.VOID,
+        }
+    ),
+    # Back to APPROVED: the token was away.
     OperationState.EXECUTING: frozenset({OperationState.DONE, OperationState.FAILED, OperationState.APPROVED}),
 }
 
@@ -159,27 +170,35 @@ class OperationStore:
             return self._keep(replace(held, approvals=(*held.approvals, der)))
 
     def move(
-        self, request_id: str, state: OperationState, now: datetime, result: dict[str, Any] | None = None
-    ) -> StoredOperation | None:
-        """Writes the next state; None, and nothing is written, if the state it is in does not lead there.
+        self,
+        request_id: str,
+        before: OperationState,
+        after: OperationState,
+        now: datetime,
+        result: dict[str, Any] | None = None,
+    ) -> bool:
+        """Whether the request was in state `before` and is in `after` now; nothing is written otherwise.
 
-        Of several threads that move a request to EXECUTING, one gets it and the others None.
+        Of several threads that move a request to EXECUTING, one gets it. Raises ValueError for a step that there is not.
         """
+        if after not in _ALLOWED.get(before, frozenset()):
+            raise ValueError(f"no request goes from {before} to {after}")
         with self._lock:
             held = self._held[request_id]
-            if state is held.state or state not in _ALLOWED.get(held.state, frozenset()):
-                return None
+            if held.state is not before:
+                return False
             with self._engine.begin() as connection:
                 connection.execute(
                     update(_requests)
                     .where(_requests.c.id == request_id)
                     .values(
-                        state=state.value,
+                        state=after.value,
                         changed=_text(now),
                         result=None if result is None else json.dumps(result, ensure_ascii=False, sort_keys=True),
                     )
                 )
-            return self._keep(replace(held, state=state, result=result, changed=now))
+            self._keep(replace(held, state=after, result=result, changed=now))
+            return True
 
     def _keep(self, stored: StoredOperation) -> StoredOperation:
         self._held[stored.request.id] = stored
