@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtime.client import TlsFiles
 
@@ -142,6 +142,21 @@ class MerchantSettings(Endpoint):
     catalogue: Path | None = None
 
 
+class TokenSettings(_Section):
+    """A token that is not where the default layout has it; what the URI means is hsm_service.token_source's part."""
+
+    uri: str = Field(description="PKCS#11 URI (RFC 7512): token, pin-source, module-path")
+    configuration: Path | None = Field(default=None, description="configuration file of SoftHSM2")
+
+    @field_validator("uri")
+    @classmethod
+    def _holds_no_pin(cls, uri: str) -> str:
+        # Here already, because settings are shown and logged.
+        if not uri.lower().startswith("pkcs11:") or "pin-value" in uri.lower():
+            raise ValueError("a pkcs11: URI without pin-value is expected; name a pin-source instead of a PIN")
+        return uri
+
+
 class Settings(_Section):
     """Everything a service needs to know that is not a secret."""
 
@@ -152,6 +167,7 @@ class Settings(_Section):
     gateway: GatewaySettings = GatewaySettings()
     switch: SwitchSettings = SwitchSettings()
     merchants: dict[str, MerchantSettings] = Field(default_factory=dict)
+    tokens: dict[str, TokenSettings] = Field(default_factory=dict)
 
     @classmethod
     def load(cls, home: Home, environment: dict[str, str] | None = None) -> Self:

@@ -24,9 +24,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pkcs11 import MGF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
 
 from hsm_service.keys import KeyKind, KeyRef, Usage, protected_template
-from hsm_service.provision import layout, load_group, open_token, provision_tokens
+from hsm_service.provision import load_group, open_token, provision_tokens
 from hsm_service.sessions import Session
 from hsm_service.templates import built_in
+from hsm_service.token_layout import layout
 from hsm_service.tokens import Token
 from runtime.secrets import Secret
 from runtime.settings import Home

@@ -10,7 +10,8 @@ import pytest
 
 from hsm_service.errors import ModuleBusy, TokenClosed, TokenNotFound
 from hsm_service.pkcs11_module import MODULE_VARIABLE, find_module, load_module
-from hsm_service.provision import configuration_of, load_group, pin_file
+from hsm_service.provision import load_group
+from hsm_service.token_layout import configuration_of, pin_file
 from hsm_service.tokens import Token
 from runtime.secrets import Secret, read_secret
 from runtime.settings import Home

@@ -10,16 +10,8 @@ from pydantic import ValidationError
 
 from hsm_service import provision
 from hsm_service.errors import ModuleBusy, TokenNotFound
-from hsm_service.provision import (
-    CONFIGURATION_FOLDER,
-    configuration_of,
-    layout,
-    load_group,
-    open_token,
-    pin_file,
-    provision_tokens,
-    so_pin_file,
-)
+from hsm_service.provision import load_group, open_token, provision_tokens
+from hsm_service.token_layout import CONFIGURATION_FOLDER, configuration_of, layout, pin_file, so_pin_file
 from runtime.secrets import SecretFileError, read_secret
 from runtime.settings import Home
 from tests.support.softhsm import opened
