@@ -154,7 +154,9 @@ def test_a_prompt_does_not_echo() -> None:
         "from hsm_service.pin_sources import PinPrompt; import sys; "
         "print('OK' if PinPrompt('root')().reveal() == b'8201-seven' else 'other', flush=True)"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdin=theirs, stdout=theirs, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
     os.close(theirs)
     said = b""
     while b"PIN of token root" not in said:
