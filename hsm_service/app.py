@@ -7,7 +7,7 @@ is one place where access is decided, whatever route a call takes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,18 +17,24 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from hsm_service import openapi
+from hsm_service.hot_path import LARGEST_CONTENT, HotPath
+from hsm_service.idempotency import Idempotency, idempotency_key
 from hsm_service.openapi import ApiRoute
 from hsm_service.service import KeyInfo, SignCommand, Signed
+from hsm_service.signing import KINDS
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
-from hsm_service.wire import AttachCommand, GenerateCommand, KeyList, read
+from hsm_service.wire import AttachCommand, BatchAnswer, BatchCommand, CertificateChain, GenerateCommand, KeyList, read
 from hsm_service.workers import THREADS, Workers
 from runtime import health, problems
+from runtime.database import open_database
 from runtime.identity import caller_of
+
+LARGEST_BODY: Final = 2 * LARGEST_CONTENT
+"""Bytes of a request: base64 and the JSON around it included."""
 
 _JSON: Final = "application/json"
 _encoder: Final = msgspec.json.Encoder()
-_sign_command: Final = msgspec.json.Decoder(SignCommand)
 _generate_command: Final = msgspec.json.Decoder(GenerateCommand)
 _attach_command: Final = msgspec.json.Decoder(AttachCommand)
 
@@ -47,7 +53,8 @@ class Plugin(Protocol):
 def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = THREADS) -> Starlette:
     """The API of an open vault. The caller closes the vault after the server has stopped."""
     workers = Workers(threads)
-    handlers = _Handlers(vault, workers)
+    idempotency = Idempotency(open_database(vault.answers), clock=vault.clock)
+    handlers = _Handlers(vault, workers, idempotency)
     api = handlers.routes()
     extra = [route for plugin in plugins for route in plugin.routes(vault)]
     document = msgspec.json.encode(openapi.document(api, extra))
@@ -65,8 +72,10 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
             yield
         finally:
             workers.close()
+            idempotency.close()
 
-    app = Starlette(
+    app = _Application(
+        HotPath(vault, workers, idempotency),
         routes=[
             *(Route(each.path, each.endpoint, methods=[each.method], name=each.name) for each in api),
             *extra,
@@ -81,14 +90,32 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     return app
 
 
+class _Application(Starlette):
+    """The API, with the routes that sign answered before anything of the framework runs."""
+
+    def __init__(self, hot_path: HotPath, **options: Any) -> None:
+        super().__init__(**options)
+        self._hot_path = hot_path
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            match = self._hot_path.knows(scope)
+            if match is not None:
+                await self._hot_path.answer(match, scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
 class _Handlers:
-    def __init__(self, vault: Vault, workers: Workers) -> None:
+    def __init__(self, vault: Vault, workers: Workers, idempotency: Idempotency) -> None:
         self._vault = vault
         self._workers = workers
+        self._idempotency = idempotency
 
     def routes(self) -> list[ApiRoute]:
         """The table of the API, the hottest first."""
-        signs = (Operation.CERTIFICATE, Operation.CRL, Operation.CMS, Operation.REQUEST)
+        signs = tuple(kind.operation for kind in KINDS.values())
+        batched = tuple(kind.operation for kind in KINDS.values() if kind.batch)
         return [
             ApiRoute(
                 "POST",
@@ -109,6 +136,26 @@ class _Handlers:
                 signs,
                 body=SignCommand,
                 answer=Signed,
+            ),
+            ApiRoute(
+                "POST",
+                "/v1/keys/{name}:batchSign",
+                self.sign,
+                "sign_batch",
+                "Sign many structures of one kind; each has an answer of its own",
+                batched,
+                body=BatchCommand,
+                answer=BatchAnswer,
+            ),
+            ApiRoute(
+                "POST",
+                "/v1/keys/{name}/versions/{version:int}:batchSign",
+                self.sign,
+                "sign_batch_version",
+                "Sign many structures of one kind with this version of the key",
+                batched,
+                body=BatchCommand,
+                answer=BatchAnswer,
             ),
             ApiRoute(
                 "POST",
@@ -139,6 +186,33 @@ class _Handlers:
                 answer=KeyInfo,
             ),
             ApiRoute(
+                "GET",
+                "/v1/keys/{name}/versions",
+                self.versions,
+                "versions",
+                "Every version of a key",
+                (Operation.DESCRIBE,),
+                answer=KeyList,
+            ),
+            ApiRoute(
+                "GET",
+                "/v1/keys/{name}/versions/{version:int}",
+                self.describe,
+                "describe_version",
+                "Describe one version of a key",
+                (Operation.DESCRIBE,),
+                answer=KeyInfo,
+            ),
+            ApiRoute(
+                "GET",
+                "/v1/keys/{name}/chain",
+                self.chain,
+                "chain",
+                "The certificate chain of a key, its own certificate first, without the root",
+                (Operation.DESCRIBE,),
+                answer=CertificateChain,
+            ),
+            ApiRoute(
                 "POST",
                 "/v1/keys",
                 self.generate,
@@ -160,13 +234,13 @@ class _Handlers:
             ),
         ]
 
-    async def sign(self, request: Request) -> Response:
-        command = read(_sign_command, await request.body())
-        name, version = request.path_params["name"], request.path_params.get("version")
-        return _json(await self._run(self._vault.sign, request, name, command, version))
+    async def sign(self, _request: Request) -> Response:
+        """Described here, answered by `hot_path`: a request that gets as far as this has another method."""
+        return Response(status_code=405, headers={"Allow": "POST"})
 
     async def attest(self, request: Request) -> Response:
-        return _json(await self._run(self._vault.attest_key, request, request.path_params["name"]))
+        name = request.path_params["name"]
+        return await self._once(request, 200, lambda: self._run(self._vault.attest_key, request, name))
 
     async def attach(self, request: Request) -> Response:
         command = read(_attach_command, await request.body())
@@ -174,17 +248,42 @@ class _Handlers:
         return _json(await self._run(self._vault.attach_certificate, request, name, command.chain))
 
     async def describe(self, request: Request) -> Response:
-        return _json(await self._run(self._vault.describe_key, request, request.path_params["name"]))
+        name, version = request.path_params["name"], request.path_params.get("version")
+        return _json(await self._run(self._vault.describe_key, request, name, version))
+
+    async def versions(self, request: Request) -> Response:
+        return _json(KeyList(keys=await self._run(self._vault.list_versions, request, request.path_params["name"])))
+
+    async def chain(self, request: Request) -> Response:
+        info = await self._run(self._vault.describe_key, request, request.path_params["name"])
+        return _json(CertificateChain(key=info.name, version=info.version, chain=info.certificate_chain))
 
     async def generate(self, request: Request) -> Response:
         command = read(_generate_command, await request.body())
         generate = self._vault.generate_key
         caller = str(caller_of(request.scope))
-        info = await self._workers.run(generate, caller, command.name, command.template, owner=command.owner)
-        return _json(info, 201)
+        return await self._once(
+            request,
+            201,
+            lambda: self._workers.run(generate, caller, command.name, command.template, owner=command.owner),
+        )
 
     async def list_keys(self, request: Request) -> Response:
         return _json(KeyList(keys=await self._run(self._vault.list_keys, request)))
+
+    async def _once(self, request: Request, status: int, work: Callable[[], Awaitable[object]]) -> Response:
+        """The answer of `work`; under an Idempotency-Key, the same for every repeat."""
+
+        async def encoded() -> bytes:
+            return _encoder.encode(await work())
+
+        key = idempotency_key(request.scope["headers"])
+        if key is None:
+            content = await encoded()
+        else:
+            caller, route = str(caller_of(request.scope)), request.scope["path"]
+            content = await self._idempotency.answer(caller, key, route, await request.body(), encoded)
+        return Response(content, status, media_type=_JSON)
 
     async def _run(self, method: Callable[..., Any], request: Request, *arguments: Any) -> Any:
         return await self._workers.run(method, str(caller_of(request.scope)), *arguments)

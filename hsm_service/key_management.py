@@ -68,6 +68,12 @@ class KeyManagement:
         with self._recorder.refusals(Operation.DESCRIBE, caller, [name], None):
             return self.info(permitted(self._custody, caller, Operation.DESCRIBE, name, version))
 
+    def list_versions(self, caller: str, name: str) -> list[KeyInfo]:
+        """Every version of a key, the oldest first."""
+        with self._recorder.refusals(Operation.DESCRIBE, caller, [name], None):
+            permitted(self._custody, caller, Operation.DESCRIBE, name)
+            return [self.info(key) for key in self._custody.all() if key.row.name == name]
+
     def list_keys(self, caller: str) -> list[KeyInfo]:
         """Every key that the caller may use or manage."""
         return [

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-SignKind = Literal["certificate", "crl", "cms", "request"]
+SignKind = Literal["certificate", "crl", "cms", "request", "checkpoint"]
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +61,25 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = True
 
 
+class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a certificate rests on: the case as JSON (`cps.dossier.Dossier.to_json`), and the newest CRLs (DER) of those
+    authorities that certified the officers and services who decided it, up to the root.
+    """
+
+    dossier: bytes
+    crls: tuple[bytes, ...] = ()
+
+
 class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sign `content`, a DER structure of the given kind: TBSCertificate (certificate), TBSCertList (crl), a message
-    content of the dotted OID `content_type` (cms), CertificationRequestInfo (request).
+    content of the dotted OID `content_type` (cms), CertificationRequestInfo (request); or the text
+    of a log's checkpoint with its consistency proof (checkpoint, see `audit.checkpoint.Progress`).
     """
 
     kind: SignKind
     content: bytes
     content_type: str | None = None
+    basis: Basis | None = None
 
 
 class SigningService(Protocol):
@@ -94,8 +105,8 @@ class SigningService(Protocol):
         """Give the key its certificate: DER, the key's own first, then its issuers without the root."""
         ...
 
-    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
-        """TBSCertificate in, Certificate out (DER)."""
+    def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
+        """TBSCertificate in, Certificate out (DER); only a ceremony has certificates signed without a `basis`."""
         ...
 
     def sign_crl(self, name: str, tbs: bytes) -> bytes:

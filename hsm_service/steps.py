@@ -159,9 +159,12 @@ class AsyncRunner:
                 held.leave()
 
     async def _record(self, entry: Mapping[str, JsonValue]) -> Any:
-        future, done = self._mailbox.expect()
+        submit = getattr(self._journal, "submit", None)
         try:
-            self._journal.submit(entry, done)
+            if submit is None:
+                return await self._in_thread(self._journal.append, entry)
+            future, done = self._mailbox.expect()
+            submit(entry, done)
             return await future
         except AuditError as error:
             raise unrecorded() from error

@@ -32,7 +32,7 @@ from hsm_service.ledger import Ledger
 from hsm_service.provision import open_token
 from hsm_service.record import Outcome, Recorder
 from hsm_service.registry import Registry
-from hsm_service.service import KeyInfo, SignCommand, Signed
+from hsm_service.service import Basis, KeyInfo, SignCommand, Signed
 from hsm_service.signing import Fields, Signing
 from hsm_service.steps import Steps, run
 from hsm_service.templates import Operation, built_in
@@ -84,10 +84,14 @@ class Vault:
         registry: Registry,
         journal_path: Path,
         *,
+        answers: Path,
         content_types: Mapping[str, ContentValidator],
         anchors: Callable[[], Sequence[x509.Certificate]],
         clock: Callable[[], datetime],
     ) -> None:
+        self.clock: Final = clock
+        self.answers: Final = answers
+        """Where answers that may be asked for again are kept (`hsm_service.idempotency`)."""
         self._clock = clock
         self._tokens = tokens
         self._registry = registry
@@ -148,6 +152,7 @@ class Vault:
                 tokens,
                 registry,
                 home.audit / journal,
+                answers=home.db / f"answers-{journal.removesuffix('.jsonl')}.db",
                 content_types=content_types,
                 anchors=lambda: _read_anchors(home.trust_anchors),
                 clock=clock,
@@ -193,6 +198,10 @@ class Vault:
         """A key, by default the version in use."""
         return self.keys.describe_key(caller, name, version)
 
+    def list_versions(self, caller: str, name: str) -> list[KeyInfo]:
+        """Every version of a key."""
+        return self.keys.list_versions(caller, name)
+
     def list_keys(self, caller: str) -> list[KeyInfo]:
         """Every key that the caller may use or manage."""
         return self.keys.list_keys(caller)
@@ -209,9 +218,11 @@ class Vault:
         """Signs any kind of structure."""
         return self.run(self.signing.sign(caller, name, command, version, fields))
 
-    def sign_certificate(self, caller: str, name: str, tbs: bytes, version: int | None = None) -> Signed:
+    def sign_certificate(
+        self, caller: str, name: str, tbs: bytes, version: int | None = None, *, basis: Basis | None = None
+    ) -> Signed:
         """TBSCertificate → Certificate."""
-        return self.sign(caller, name, SignCommand("certificate", tbs), version)
+        return self.sign(caller, name, SignCommand("certificate", tbs, basis=basis), version)
 
     def sign_crl(self, caller: str, name: str, tbs: bytes, version: int | None = None) -> Signed:
         """TBSCertList → CertificateList."""

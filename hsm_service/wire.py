@@ -5,14 +5,17 @@ Shared by the server and its client.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from hsm_service.service import KeyInfo
+from hsm_service.service import KeyInfo, SignKind
 from runtime.problems import Problem
 
 T = TypeVar("T")
+
+LARGEST_BATCH: Final = 1_000
+"""Structures in one batch."""
 
 
 class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,9 +26,50 @@ class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     owner: str | None = None
 
 
+class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One structure of a batch; `ref` is the caller's own mark, given back with the answer."""
+
+    content: bytes
+    content_type: str | None = None
+    ref: Annotated[str, msgspec.Meta(max_length=128)] = ""
+
+
+class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Sign structures of one kind."""
+
+    kind: SignKind
+    items: Annotated[list[BatchItem], msgspec.Meta(min_length=1, max_length=LARGEST_BATCH)]
+
+
+class BatchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one structure: `signed`, or the `problem` (RFC 9457) why not."""
+
+    ref: str
+    version: int | None = None
+    log_index: int | None = None
+    signed: bytes | None = None
+    problem: dict[str, Any] | None = None
+
+
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers in the order of the items."""
+
+    key: str
+    algorithm: str | None
+    items: list[BatchResult]
+
+
 class AttachCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Give the key its certificate: DER, the key's own first, then its issuers without the root."""
 
+    chain: tuple[bytes, ...]
+
+
+class CertificateChain(msgspec.Struct, frozen=True):
+    """The certificates (DER) of a key, its own first, without the root."""
+
+    key: str
+    version: int
     chain: tuple[bytes, ...]
 
 

@@ -54,6 +54,12 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
     return Problem(500, "internal", "the service failed; the operator finds the cause in its log").response()
 
 
+async def answer_error(request: Request, error: Exception) -> Response:
+    """The answer to an error, for an application that catches its errors itself."""
+    handler = HANDLERS.get(type(error)) or (_on_problem if isinstance(error, Problem) else _on_unexpected)
+    return await handler(request, error)
+
+
 HANDLERS: Final[dict[type[Exception], Handler]] = {
     Problem: _on_problem,
     RequestValidationError: _on_validation,

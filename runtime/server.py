@@ -33,6 +33,7 @@ MAX_BODY: Final = 256 * 1024  # bytes; protocol.md, global rule 7
 MAX_HEAD: Final = 64 * 1024  # bytes of request line and headers, and of trailers
 
 _MODES: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+_CYCLE_KEY: Final = "kwbp.cycle"
 _log = get_logger("server")
 
 
@@ -60,6 +61,8 @@ class _CallerProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._swallowed = 0
         super().on_headers_complete()
+        scope: Any = self.scope
+        scope[_CYCLE_KEY] = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self._swallowed = 0
@@ -75,6 +78,12 @@ class _CallerProtocol(HttpToolsProtocol):
         scope[SCOPE_KEY] = self._caller
         if self._certificate:
             scope.setdefault("extensions", {})["tls"] = {"client_cert": self._certificate}
+
+
+def is_gone(scope: Any) -> bool:
+    """Whether the caller of a request has hung up, so that nobody will read the answer."""
+    cycle = scope.get(_CYCLE_KEY)
+    return cycle is not None and bool(cycle.disconnected)
 
 
 class BodyLimit:

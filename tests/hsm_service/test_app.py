@@ -148,14 +148,14 @@ def test_many_callers_at_once_get_each_their_own_signature(served: Served) -> No
 
 def test_others_are_served_while_the_token_works(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     entered, go_on = threading.Event(), threading.Event()
-    genuine = Token.sign_ecdsa
+    genuine = Token.sign_ecdsa_digest
 
     def slow(self: Token, *arguments: Any) -> bytes:
         entered.set()
         assert go_on.wait(30)
         return genuine(self, *arguments)
 
-    monkeypatch.setattr(Token, "sign_ecdsa", slow)
+    monkeypatch.setattr(Token, "sign_ecdsa_digest", slow)
     with served.http(SHOP) as client, served.http(GATEWAY) as other, ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(message, client)
         assert entered.wait(30)
@@ -355,12 +355,12 @@ from runtime.settings import Home
 from tests.support.signing_site import World
 
 home, tls, mode = Home(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
-sign = Token.sign_ecdsa
+sign = Token.sign_ecdsa_digest
 def killed_with_the_signature_made(self, *arguments):
     sign(self, *arguments)
     os.kill(os.getpid(), signal.SIGKILL)
 if mode == "dies":
-    Token.sign_ecdsa = killed_with_the_signature_made
+    Token.sign_ecdsa_digest = killed_with_the_signature_made
 with World(home, None).vault() as vault:
     with start(create_app(vault), tls=TlsFiles(tls / "hsm.pem", tls / "hsm.key", tls / "root.pem")) as url:
         print(url, flush=True)

@@ -1,0 +1,134 @@
+"""The routes that sign, as bare ASGI: they are called for every payment, and a framework costs more than the policy.
+
+    POST /v1/keys/{name}:sign  …/versions/{n}:sign             one structure   ?dry_run=true: judged, not signed
+    POST /v1/keys/{name}:batchSign  …/versions/{n}:batchSign   many structures of one kind
+
+Whatever takes long to judge (a certificate and its approvals, a revocation list) goes to a thread; the rest is judged
+on the event loop, and waits for disk and token there without a thread (`hsm_service.steps`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+
+from hsm_service.idempotency import Idempotency, idempotency_key
+from hsm_service.service import SignCommand, Signed
+from hsm_service.signing import KINDS
+from hsm_service.steps import AsyncRunner, run
+from hsm_service.vault import Vault
+from hsm_service.wire import BatchAnswer, BatchCommand, BatchResult, read
+from hsm_service.workers import Workers
+from runtime.identity import caller_of
+from runtime.problem_handlers import answer_error
+from runtime.problems import Problem
+from runtime.server import is_gone
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+LARGEST_CONTENT: Final = 4 * 1024 * 1024
+"""Bytes of structures in one request, however many they are."""
+
+_PATH: Final = re.compile(r"/v1/keys/([^/]+?)(?:/versions/([0-9]{1,9}))?:(sign|batchSign)")
+_DRY_RUN: Final = b"dry_run=true"
+_encoder: Final = msgspec.json.Encoder()
+_sign_command: Final = msgspec.json.Decoder(SignCommand)
+_batch_command: Final = msgspec.json.Decoder(BatchCommand)
+
+
+class HotPath:
+    """ASGI application in front of another: answers what it knows, hands on the rest."""
+
+    def __init__(self, vault: Vault, workers: Workers, idempotency: Idempotency) -> None:
+        self._vault = vault
+        self._workers = workers
+        self._idempotency = idempotency
+        self._runner = AsyncRunner(vault.journal, workers.run)
+
+    def knows(self, scope: Scope) -> re.Match[str] | None:
+        """The match of a request's path if it is answered here."""
+        return _PATH.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+
+    async def answer(self, match: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request whose path matched."""
+        try:
+            body = await _body(receive)
+            name, number, verb = match.groups()
+            version = int(number) if number is not None else None
+            work = self._sign if verb == "sign" else self._sign_batch
+            caller = str(caller_of(scope))
+            key = idempotency_key(scope["headers"])
+            if key is None:
+                content = await work(scope, caller, name, version, body)
+            else:
+                route = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+                content = await self._idempotency.answer(
+                    caller, key, route, body, lambda: work(scope, caller, name, version, body)
+                )
+        except Exception as error:
+            if isinstance(error, Problem) and error.status == 413 and error.clause == "KWBP K1":
+                raise  # the limit of the server itself, which answers it
+            response = await answer_error(Request(scope), error)
+            await response(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": _headers(content)})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _sign(self, scope: Scope, caller: str, name: str, version: int | None, body: bytes) -> bytes:
+        command = read(_sign_command, body)
+        if scope["query_string"] == _DRY_RUN:
+            steps: Any = self._vault.signing.check(caller, name, command, version)
+        elif scope["query_string"]:
+            raise Problem(422, "invalid-request", "the only query is dry_run=true")
+        else:
+            steps = self._vault.signing.sign(caller, name, command, version)
+        if KINDS[command.kind].quick:
+            answer = await self._runner.run(steps, lambda: is_gone(scope))
+        else:
+            answer = await self._workers.run(run, steps, self._vault.journal)
+        return _encoder.encode(answer)
+
+    async def _sign_batch(self, scope: Scope, caller: str, name: str, version: int | None, body: bytes) -> bytes:
+        command = read(_batch_command, body)
+        if scope["query_string"]:
+            raise Problem(422, "invalid-request", "a batch takes no query")
+        if sum(len(item.content) for item in command.items) > LARGEST_CONTENT:
+            raise Problem(413, "batch-too-large", f"a batch has at most {LARGEST_CONTENT} bytes of structures")
+        commands = [SignCommand(command.kind, item.content, item.content_type) for item in command.items]
+        steps = self._vault.signing.sign_many(caller, name, commands, version)
+        answers = await self._runner.run(steps, lambda: is_gone(scope))
+        results = [
+            BatchResult(ref=item.ref, version=answer.version, log_index=answer.log_index, signed=answer.signed)
+            if isinstance(answer, Signed)
+            else BatchResult(ref=item.ref, problem=answer.document())
+            for item, answer in zip(command.items, answers, strict=True)
+        ]
+        first = next((answer for answer in answers if isinstance(answer, Signed)), None)
+        return _encoder.encode(
+            BatchAnswer(key=name, algorithm=first.algorithm if first is not None else None, items=results)
+        )
+
+
+async def _body(receive: Receive) -> bytes:
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body
+    parts = []
+    while True:
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "client-gone", "the request was cut off")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+def _headers(content: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode("ascii"))]

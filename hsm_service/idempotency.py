@@ -1,0 +1,145 @@
+"""Requests that may be repeated: the answer of the first is given again, instead of a second signature.
+
+A caller who lost an answer cannot know whether it was given, and PSS and ECDSA signatures differ each time. With the
+header `Idempotency-Key` a request is answered once: the key is bound to the caller, the route and the exact body, the
+answer is on the disk before it leaves, and a repeat within a day gets the same bytes. The same key with anything else
+is refused; a repeat that comes while the first is still at work waits for it. Refusals are not kept: nothing was done,
+so they are judged anew. A service killed between the signature and the keeping of its answer signs once more for the
+repeat: both are in the journal, one was received.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+from sqlalchemy import Column, Connection, Engine, LargeBinary, MetaData, String, Table, delete, insert, select
+
+from runtime.group_writer import DatabaseUnavailableError, GroupWriter
+from runtime.problems import Problem
+
+T = TypeVar("T")
+
+LIFETIME: Final = timedelta(hours=24)
+_HEADER: Final = b"idempotency-key"
+_FORM: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_PRUNE_EVERY: Final = timedelta(minutes=10)
+
+_metadata = MetaData()
+_answers = Table(
+    "answers",
+    _metadata,
+    Column("caller", String(80), primary_key=True),
+    Column("key", String(128), primary_key=True),
+    Column("request", LargeBinary(32), nullable=False),  # SHA-256 of route and body
+    Column("answer", LargeBinary, nullable=False),
+    Column("kept", String(32), nullable=False, index=True),  # RFC 3339, UTC
+)
+
+
+def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The key of a request, None if it has none; Problem 400 unless it is one of 1 to 128 visible ASCII characters."""
+    values = [value for name, value in headers if name == _HEADER]
+    if not values:
+        return None
+    if len(values) > 1 or _FORM.fullmatch(values[0]) is None:
+        raise Problem(400, "bad-idempotency-key", "an Idempotency-Key is one of 1 to 128 visible ASCII characters")
+    return values[0].decode("ascii")
+
+
+class Idempotency:
+    """Kept answers in a database of their own. Belongs to one event loop; `close` it."""
+
+    def __init__(self, engine: Engine, *, clock: Callable[[], datetime]) -> None:
+        _metadata.create_all(engine)
+        self._engine = engine
+        self._clock = clock
+        self._writer = GroupWriter(engine, "idempotency")
+        self._writer.start()
+        self._at_work: dict[tuple[str, str], tuple[bytes, asyncio.Future[bytes]]] = {}
+        self._pruned = datetime.min.replace(tzinfo=UTC)
+
+    def close(self) -> None:
+        """Finishes writing and lets go of the database."""
+        self._writer.close()
+        self._engine.dispose()
+
+    async def answer(
+        self, caller: str, key: str, route: str, body: bytes, work: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        """The answer of this request: the kept one, or that of `work`, kept now.
+
+        Raises Problem 422 when the key was used for another request, 503 when the answer cannot be kept, and what
+        `work` raises.
+        """
+        request = hashlib.sha256(route.encode() + b"\x00" + body).digest()
+        running = self._at_work.get((caller, key))
+        if running is not None:
+            _require_same(running[0], request)
+            return await asyncio.shield(running[1])
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._at_work[caller, key] = (request, future)
+        try:
+            answer = await self._answer(caller, key, request, work)
+        except BaseException as error:
+            # Whoever waits for the same is told the same.
+            future.set_exception(error if isinstance(error, Exception) else _interrupted())
+            future.exception()  # read, so that nobody waiting is no fault
+            raise
+        else:
+            future.set_result(answer)
+            return answer
+        finally:
+            del self._at_work[caller, key]
+
+    async def _answer(self, caller: str, key: str, request: bytes, work: Callable[[], Awaitable[bytes]]) -> bytes:
+        now = self._clock()
+        oldest = _text(now - LIFETIME)
+
+        def find(connection: Connection) -> tuple[bytes, bytes] | None:
+            wanted = (_answers.c.caller == caller) & (_answers.c.key == key) & (_answers.c.kept >= oldest)
+            row = connection.execute(select(_answers.c.request, _answers.c.answer).where(wanted)).one_or_none()
+            return None if row is None else (row.request, row.answer)
+
+        kept = await self._run(find)
+        if kept is not None:
+            _require_same(kept[0], request)
+            return kept[1]
+        answer = await work()
+
+        def keep(connection: Connection) -> None:
+            connection.execute(delete(_answers).where((_answers.c.caller == caller) & (_answers.c.key == key)))
+            connection.execute(
+                insert(_answers).values(caller=caller, key=key, request=request, answer=answer, kept=_text(now))
+            )
+            if now - self._pruned > _PRUNE_EVERY:
+                self._pruned = now
+                connection.execute(delete(_answers).where(_answers.c.kept < oldest))
+
+        await self._run(keep)
+        return answer
+
+    async def _run(self, job: Callable[[Connection], T]) -> T:
+        try:
+            return await self._writer.run(job)
+        except DatabaseUnavailableError:
+            raise Problem(
+                503, "answers-unavailable", "answers cannot be kept now", headers={"Retry-After": "5"}
+            ) from None
+
+
+def _require_same(first: bytes, second: bytes) -> None:
+    if first != second:
+        raise Problem(422, "idempotency-key-reused", "this Idempotency-Key was used for another request")
+
+
+def _interrupted() -> Problem:
+    return Problem(503, "interrupted", "the request was interrupted", headers={"Retry-After": "1"})
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
