@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.errors import NoteError
+from audit.merkle import EMPTY_ROOT
 from audit.note import Note, decode_base64
 
 HASH: Final = 32
@@ -41,6 +42,10 @@ class TreeHead:
 
     size: int
     root: bytes
+
+
+EMPTY: Final = TreeHead(0, EMPTY_ROOT)
+"""The tree before the first entry, which every tree extends."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ class Note:
         return any(key.names(each) for each in self.signatures)
 
     def verify(self, key: VerifierKey) -> int | None:
-        """Verify the signature by `key`; the time of a cosignature, else None. Raises NoteError, also if there is none."""
+        """Verify the signature by `key`; the time of a cosignature, else None. Raises NoteError."""
         for each in self.signatures:
             if key.names(each):
                 return key.verify(self.text, each)

@@ -1,4 +1,5 @@
-"""What must never happen twice, remembered by the audit journal: serial and CRL numbers; and how often keys were used.
+"""What must never happen twice, remembered by the audit journal: serial and CRL numbers, and checkpoints of logs; and
+how often keys were used.
 
 The journal is the one durable truth of what was signed, and it is read when it is opened anyway. So this state is
 rebuilt from it instead of being written a second time: nothing can contradict the record, and a signature costs no
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from audit import Entry
+from audit.checkpoint import EMPTY, TreeHead
 from audit.entry import JsonValue
 from runtime.problems import Problem
 
@@ -37,6 +39,22 @@ class SerialClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class DossierClaim:
+    """The certificate with this TBS digest (hex) is about to be signed on the approval of this revision and purpose.
+
+    An approval is good for one certificate: a second one for the same purpose needs another revision, decided anew.
+    """
+
+    revision: str
+    purpose: str
+    digest: str
+
+    def fields(self) -> dict[str, JsonValue]:
+        """How the claim stands in its intent."""
+        return {"revision": self.revision, "purpose": self.purpose}
+
+
+@dataclass(frozen=True, slots=True)
 class CrlClaim:
     """The CA key `key` is about to sign the CRL with this number and this TBS digest (hex)."""
 
@@ -49,7 +67,24 @@ class CrlClaim:
         return {"crl_number": str(self.number)}
 
 
-Claim = SerialClaim | CrlClaim
+@dataclass(frozen=True, slots=True)
+class CheckpointClaim:
+    """The log key `key` is about to sign the checkpoint `head`, which was proven to extend `previous`.
+
+    It is never given back. Should the token fail, the next checkpoint extends this one all the same: it was a true tree
+    of the log, or else the log was about to fork, and then its key is right to sign nothing more.
+    """
+
+    key: str
+    head: TreeHead
+    previous: TreeHead
+
+    def fields(self) -> dict[str, JsonValue]:
+        """How the claim stands in its intent."""
+        return {"checkpoint_size": str(self.head.size), "checkpoint_root": self.head.root.hex()}
+
+
+Claim = SerialClaim | DossierClaim | CrlClaim | CheckpointClaim
 
 
 class Ledger:
@@ -62,7 +97,9 @@ class Ledger:
         self._serials: dict[tuple[str, int], str] = {}
         self._crls: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._uses: Counter[tuple[str, int]] = Counter()
-        self._open: dict[int, Claim] = {}
+        self._dossiers: dict[tuple[str, str], str] = {}
+        self._open: dict[int, tuple[Claim, ...]] = {}
+        self._checkpoints: dict[str, TreeHead] = {}
 
     def replay(self, entry: Entry) -> None:
         """Takes in one entry of the journal."""
@@ -71,18 +108,20 @@ class Ledger:
             count = fields.get("count", 1)  # structures that share this intent
             for key, version in _keys(fields):
                 self._uses[key, version] += count if isinstance(count, int) else 1
-            claim = _claim(fields)
-            if claim is not None:
-                self._open[entry.index] = claim
+            claims = tuple(_claims(fields))
+            if claims:
+                self._open[entry.index] = claims
+            for claim in claims:
                 self._take(claim)
         elif fields.get("event") == OUTCOME:
             intent = fields.get("intent")
-            claim = self._open.pop(intent, None) if isinstance(intent, int) else None
-            if claim is not None and fields.get("result") == FAILED:
-                self.release(claim)
+            claims = self._open.pop(intent, ()) if isinstance(intent, int) else ()
+            if fields.get("result") == FAILED:
+                for claim in claims:
+                    self.release(claim)
 
     def claim(self, claim: Claim) -> None:
-        """Takes a serial or CRL number; raises as `check`."""
+        """Takes a serial number, a CRL number, or a log's next checkpoint; raises as `check`."""
         with self._lock:
             self._check(claim)
             self._take(claim)
@@ -104,19 +143,34 @@ class Ledger:
                     f"key {claim.key} signed another certificate with this serial number",
                     clause="RFC 5280 4.1.2.2",
                 )
+        elif isinstance(claim, DossierClaim):
+            if self._dossiers.get((claim.revision, claim.purpose), claim.digest) != claim.digest:
+                raise Problem(
+                    409,
+                    "approval-used",
+                    f"another {claim.purpose} certificate was signed on the approval of this revision",
+                    clause="CPS 4.3.1",
+                )
+        elif isinstance(claim, CheckpointClaim):
+            # Since the judge looked, another request may have been quicker: two that extend one tree may fork it.
+            last = self._checkpoints.get(claim.key, EMPTY)
+            if claim.previous != last:
+                raise not_next(claim.key, last.size)
         else:
             signed = self._crls[claim.key]
-            last = max(signed, default=-1)
-            if claim.number < last or signed.get(claim.number, claim.digest) != claim.digest:
+            largest = max(signed, default=-1)
+            if claim.number < largest or signed.get(claim.number, claim.digest) != claim.digest:
                 raise Problem(
                     409,
                     "crl-number-not-larger",
-                    f"key {claim.key} signed CRL number {last}; the next is larger, not {claim.number}",
+                    f"key {claim.key} signed CRL number {largest}; the next is larger, not {claim.number}",
                     clause="RFC 5280 5.2.3",
                 )
 
     def release(self, claim: Claim) -> None:
         """Gives back the claim of an operation that failed, unless another holds the same."""
+        if isinstance(claim, CheckpointClaim):
+            return
         with self._lock:
             self._claims[claim] -= 1
             if self._claims[claim] > 0:
@@ -124,19 +178,41 @@ class Ledger:
             del self._claims[claim]
             if isinstance(claim, SerialClaim):
                 del self._serials[claim.key, claim.serial]
+            elif isinstance(claim, DossierClaim):
+                del self._dossiers[claim.revision, claim.purpose]
             else:
                 del self._crls[claim.key][claim.number]
+
+    def newest_crl(self, key: str) -> int | None:
+        """The largest number of a CRL that the CA key `key` signed or is about to sign; None if there is none."""
+        with self._lock:
+            return max(self._crls.get(key, ()), default=None)
 
     def uses(self, key: str, version: int) -> int:
         """In how many operations the key was used before the journal was opened."""
         return self._uses[key, version]
 
+    def last_checkpoint(self, key: str) -> TreeHead:
+        """The last checkpoint that the log key `key` was about to sign; the empty tree if there was none."""
+        return self._checkpoints.get(key, EMPTY)
+
     def _take(self, claim: Claim) -> None:
+        if isinstance(claim, CheckpointClaim):
+            self._checkpoints[claim.key] = claim.head
+            return
         self._claims[claim] += 1
         if isinstance(claim, SerialClaim):
             self._serials[claim.key, claim.serial] = claim.digest
+        elif isinstance(claim, DossierClaim):
+            self._dossiers[claim.revision, claim.purpose] = claim.digest
         else:
             self._crls[claim.key][claim.number] = claim.digest
+
+
+def not_next(key: str, size: int) -> Problem:
+    """The refusal of a checkpoint that does not start from the last one of `key`, which has `size` leaves."""
+    detail = f"key {key} signed a checkpoint of {size} entries last: prove that yours extends it"
+    return Problem(409, "checkpoint-not-next", detail, clause="C2SP tlog-checkpoint", size=size)
 
 
 def _keys(fields: Mapping[str, JsonValue]) -> list[tuple[str, int]]:
@@ -148,11 +224,15 @@ def _keys(fields: Mapping[str, JsonValue]) -> list[tuple[str, int]]:
     return found
 
 
-def _claim(fields: Mapping[str, JsonValue]) -> Claim | None:
+def _claims(fields: Mapping[str, JsonValue]) -> Iterator[Claim]:
     keys = _keys(fields)
     digest = str(fields.get("input_sha256"))
     if "serial" in fields:
-        return SerialClaim(keys[0][0], int(str(fields["serial"]), 16), digest)
+        yield SerialClaim(keys[0][0], int(str(fields["serial"]), 16), digest)
+    if "revision" in fields:
+        yield DossierClaim(str(fields["revision"]), str(fields["purpose"]), digest)
     if "crl_number" in fields:
-        return CrlClaim(keys[0][0], int(str(fields["crl_number"])), digest)
-    return None
+        yield CrlClaim(keys[0][0], int(str(fields["crl_number"])), digest)
+    if "checkpoint_size" in fields:
+        head = TreeHead(int(str(fields["checkpoint_size"])), bytes.fromhex(str(fields["checkpoint_root"])))
+        yield CheckpointClaim(keys[0][0], head, head)
