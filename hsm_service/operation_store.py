@@ -179,7 +179,7 @@ class OperationStore:
     ) -> bool:
         """Whether the request was in state `before` and is in `after` now; nothing is written otherwise.
 
-        Of several threads that move a request to EXECUTING, one gets it. Raises ValueError for a step that there is not.
+        Of several threads that move a request to EXECUTING, one gets it. ValueError for a step that there is not.
         """
         if after not in _ALLOWED.get(before, frozenset()):
             raise ValueError(f"no request goes from {before} to {after}")
@@ -199,6 +199,10 @@ class OperationStore:
                 )
             self._keep(replace(held, state=after, result=result, changed=now))
             return True
+
+    def close(self) -> None:
+        """Lets go of the database."""
+        self._engine.dispose()
 
     def _keep(self, stored: StoredOperation) -> StoredOperation:
         self._held[stored.request.id] = stored
