@@ -31,11 +31,13 @@ from cps.decide import decide
 from cps.dossier import Dossier
 from cps.model import Pack
 from cps.verdict import Verdict
-from hsm_service.service import SigningService
+from hsm_service.service import Basis, SigningService
 from pki.keys import spki_sha256
 from runtime.logging import get_logger
 
 _STRIPES: Final = 64
+_DECIDERS: Final = "operations-ca"
+"""Who certifies officers and services, by whom cases are decided (CPS 7.1)."""
 _log: Final = get_logger("ca.issuance")
 
 
@@ -81,7 +83,7 @@ class Issuance:
             verdict = self._decide(dossier)
             self._store.save_dossier(self._dossier_record(dossier))
             return {
-                order.purpose: self._one(order, digest, verdict, live.get(order.purpose))
+                order.purpose: self._one(order, dossier, verdict, live.get(order.purpose))
                 for order in orders(dossier, not_after=verdict.not_after)
             }
 
@@ -106,12 +108,13 @@ class Issuance:
     def _resume_one(self, intent: Intent) -> None:
         kept = self._store.dossier(intent.revision_digest)
         assert kept is not None  # a foreign key
+        dossier = Dossier.from_json(kept.dossier)
         try:
-            verdict = self._decide(Dossier.from_json(kept.dossier))
+            verdict = self._decide(dossier)
         except NotApprovedError as error:
             self._abandon(intent, error.reason, may_be_signed=True)
             raise
-        self._sign(IssuanceToken(intent, verdict, resumed=True))
+        self._sign(IssuanceToken(intent, verdict, resumed=True), dossier)
 
     def _decide(self, dossier: Dossier) -> Verdict:
         known = self._store.known_keys(
@@ -121,13 +124,13 @@ class Issuance:
         return require_approved(verdict)
 
     def _one(
-        self, order: CertificateOrder, revision_digest: str, verdict: Verdict, intent: Intent | None
+        self, order: CertificateOrder, dossier: Dossier, verdict: Verdict, intent: Intent | None
     ) -> CertificateRecord:
         if intent is not None and intent.state == "issued":
             return self._issued(intent)
         if intent is not None:
-            return self._sign(IssuanceToken(intent, verdict, resumed=True))
-        return self._sign(self._intend(order, revision_digest, verdict))
+            return self._sign(IssuanceToken(intent, verdict, resumed=True), dossier)
+        return self._sign(self._intend(order, dossier.revision.digest.hex(), verdict), dossier)
 
     def _intend(self, order: CertificateOrder, revision_digest: str, verdict: Verdict) -> IssuanceToken:
         """Prepare and lint, then make the intent durable: from here on the token may be called, once."""
@@ -182,12 +185,13 @@ class Issuance:
             pass
         return serial
 
-    def _sign(self, token: IssuanceToken) -> CertificateRecord:
-        """Redeem the token: the only way to the CA's key."""
+    def _sign(self, token: IssuanceToken, dossier: Dossier) -> CertificateRecord:
+        """Redeem the token: the only way to the CA's key, which asks for the dossier again."""
         intent = token.redeem()
         issuer = self._hierarchy[intent.issuer].issuer
         try:
-            certificate = sign_certificate(self._signer, issuer.name, intent.tbs, issuer.public_key)
+            basis = Basis(dossier.to_json(), self._publisher.supporting(_DECIDERS))
+            certificate = sign_certificate(self._signer, issuer.name, intent.tbs, issuer.public_key, basis)
         except SigningRefusedError as error:
             self._abandon(intent, error.reason, may_be_signed=token.resumed)
             raise

@@ -75,6 +75,21 @@ class CrlPublisher:
                 self._trust = self._hierarchy.trust(crls)
             return self._trust
 
+    def supporting(self, issuer: str) -> tuple[bytes, ...]:
+        """The newest CRL (DER) of `issuer` and of each authority above it: what its certificates are judged by.
+
+        Waits for a CRL that is being signed, which the HSM service would already miss here.
+        """
+        found = []
+        authority: Authority | None = self._hierarchy[issuer]
+        while authority is not None:
+            with self._locks[authority.name], self._latest_lock:
+                record = self._latest.get(authority.name)
+            if record is not None:
+                found.append(record.der)
+            authority = None if authority.is_root else self._hierarchy.parent(authority)
+        return tuple(found)
+
     def publish(self, issuer: str) -> CrlRecord:
         """Sign and publish the next full CRL of an authority whose key is in service.
 

@@ -16,21 +16,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
 from cps.entitlement import PublicKey
-from hsm_service.service import SigningService
+from hsm_service.service import Basis, SigningService
 from pki.algorithms import certificate_signature_identifier
 from runtime.problems import Problem
 
 _CLAUSE: Final = "CPS 4.3.1"
 _BUSY: Final = 429
+_SUPERSEDED: Final = "crl-superseded"  # an authority was signing its next CRL: that one will do
 
 
-def sign_certificate(signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey) -> x509.Certificate:
-    """Have `tbs` signed by the key `key`, whose public half is `issuer_key`.
+def sign_certificate(
+    signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey, basis: Basis | None = None
+) -> x509.Certificate:
+    """Have `tbs` signed by the key `key`, whose public half is `issuer_key`; `basis` is what it rests on.
 
     Raises SigningRefusedError (never again), TokenUnavailableError (try later), CompareError: what came back is not,
     byte for byte, what was linted, or its signature does not verify.
     """
-    der = _ask(lambda: signer.sign_certificate(key, tbs))
+    der = _ask(lambda: signer.sign_certificate(key, tbs, basis))
     try:
         certificate = x509.load_der_x509_certificate(der)
         _compare(der, certificate.tbs_certificate_bytes, tbs, certificate.signature, issuer_key)
@@ -56,7 +59,7 @@ def _ask(call: Callable[[], bytes]) -> bytes:
     try:
         return call()
     except Problem as problem:
-        if problem.status >= 500 or problem.status == _BUSY:
+        if problem.status >= 500 or problem.status == _BUSY or problem.type == _SUPERSEDED:
             raise TokenUnavailableError(f"the HSM service cannot sign now: {problem}") from problem
         raise SigningRefusedError(f"the HSM service will not sign this: {problem}", clause=problem.clause) from problem
 

@@ -9,6 +9,8 @@ from hsm_service.templates import OWNER, Operation, Template
 from runtime.problems import Problem
 
 ANONYMOUS: Final = "anonymous"
+CEREMONY: Final = "ceremony"
+"""Who is present in person with witnesses, and on the record of the ceremony; never a caller over the network."""
 
 
 def permitted(custody: Custody, caller: str, operation: Operation, name: str, version: int | None = None) -> Key:
@@ -20,6 +22,7 @@ def permitted(custody: Custody, caller: str, operation: Operation, name: str, ve
     permit(key.template, caller, operation, key.row.owner, name)
     if not key.template.offers(operation):
         raise Problem(409, "key-misused", f"key {name} is for {key.template.purpose}; it does not do {operation.value}")
+    key.require(operation)
     return key
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsm_service.request import compose_request
-from hsm_service.service import KeyInfo
+from hsm_service.service import Basis, KeyInfo
 from runtime.secrets import Secret
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class BoundVault:
     def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
         self._vault.attach_certificate(self._caller, name, chain)
 
-    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
-        return self._vault.sign_certificate(self._caller, name, tbs).signed
+    def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
+        return self._vault.sign_certificate(self._caller, name, tbs, basis=basis).signed
 
     def sign_crl(self, name: str, tbs: bytes) -> bytes:
         return self._vault.sign_crl(self._caller, name, tbs).signed

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 
 from hsm_service.request import compose_request
-from hsm_service.service import KeyInfo, SignCommand, Signed, SignKind
+from hsm_service.service import Basis, KeyInfo, RawAlgorithm, SignCommand, Signed, SignKind
 from hsm_service.wire import AttachCommand, GenerateCommand, KeyList
 from runtime.client import TlsFiles, client_context, http_client, raise_problem
 from runtime.keepalive import CONNECTIONS, KeepAliveClient
@@ -110,9 +110,9 @@ class HsmClient:
         """See `SigningService`."""
         self._ask("PUT", _path(name, "/certificate"), _key_info, AttachCommand(tuple(chain)))
 
-    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
+    def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """See `SigningService`."""
-        return self.sign(name, "certificate", tbs).signed
+        return self.sign(name, "certificate", tbs, basis=basis).signed
 
     def sign_crl(self, name: str, tbs: bytes) -> bytes:
         """See `SigningService`."""
@@ -127,10 +127,19 @@ class HsmClient:
         return self._ask("POST", _path(name, ":attest"), _signed).signed
 
     def sign(
-        self, name: str, kind: SignKind, content: bytes, *, content_type: str | None = None, version: int | None = None
+        self,
+        name: str,
+        kind: SignKind,
+        content: bytes,
+        *,
+        content_type: str | None = None,
+        basis: Basis | None = None,
+        algorithm: RawAlgorithm | None = None,
+        version: int | None = None,
     ) -> Signed:
         """The whole answer: the signed object, and which key signed it how, with the number of its audit record."""
-        return self._ask("POST", _sign_path(name, version), _signed, SignCommand(kind, content, content_type))
+        command = SignCommand(kind, content, content_type, basis, algorithm)
+        return self._ask("POST", _sign_path(name, version), _signed, command)
 
     def _ask(self, method: str, path: str, decoder: msgspec.json.Decoder[T], body: Any = None) -> T:
         content = _encoder.encode(body) if body is not None else None
@@ -188,9 +197,9 @@ class AsyncHsmClient:
         """See `SigningService`."""
         await self._ask("PUT", _path(name, "/certificate"), _key_info, AttachCommand(tuple(chain)))
 
-    async def sign_certificate(self, name: str, tbs: bytes) -> bytes:
+    async def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """See `SigningService`."""
-        return (await self.sign(name, "certificate", tbs)).signed
+        return (await self.sign(name, "certificate", tbs, basis=basis)).signed
 
     async def sign_crl(self, name: str, tbs: bytes) -> bytes:
         """See `SigningService`."""
@@ -205,10 +214,19 @@ class AsyncHsmClient:
         return (await self._ask("POST", _path(name, ":attest"), _signed)).signed
 
     async def sign(
-        self, name: str, kind: SignKind, content: bytes, *, content_type: str | None = None, version: int | None = None
+        self,
+        name: str,
+        kind: SignKind,
+        content: bytes,
+        *,
+        content_type: str | None = None,
+        basis: Basis | None = None,
+        algorithm: RawAlgorithm | None = None,
+        version: int | None = None,
     ) -> Signed:
         """As `HsmClient.sign`."""
-        return await self._ask("POST", _sign_path(name, version), _signed, SignCommand(kind, content, content_type))
+        command = SignCommand(kind, content, content_type, basis, algorithm)
+        return await self._ask("POST", _sign_path(name, version), _signed, command)
 
     async def _ask(self, method: str, path: str, decoder: msgspec.json.Decoder[T], body: Any = None) -> T:
         content = _encoder.encode(body) if body is not None else None

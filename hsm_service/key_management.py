@@ -14,10 +14,10 @@ from audit.entry import JsonValue
 from hsm_service.access import check_name, permit, permitted
 from hsm_service.chain import check_chain
 from hsm_service.custody import Custody, Key
+from hsm_service.kinds import hexdigest
 from hsm_service.ledger import Ledger
 from hsm_service.record import Recorder
 from hsm_service.service import KeyInfo
-from hsm_service.signing import hexdigest
 from hsm_service.templates import Operation, Purpose, Template
 from runtime.problems import Problem
 from runtime.secrets import Secret

@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
-SignKind = Literal["certificate", "crl", "cms", "request", "checkpoint"]
+SignKind = Literal["certificate", "crl", "ocsp", "timestamp", "cms", "request", "checkpoint", "raw"]
+RawAlgorithm = Literal["rsa-pkcs1v15-sha256", "rsa-pss-sha256", "ecdsa-sha256"]
 
 
 class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,14 +73,16 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sign `content`, a DER structure of the given kind: TBSCertificate (certificate), TBSCertList (crl), a message
-    content of the dotted OID `content_type` (cms), CertificationRequestInfo (request); or the text
-    of a log's checkpoint with its consistency proof (checkpoint, see `audit.checkpoint.Progress`).
+    content of the dotted OID `content_type` (cms), CertificationRequestInfo (request), ResponseData (ocsp), TSTInfo
+    (timestamp); or the text of a log's checkpoint with its consistency proof (checkpoint, see
+    `audit.checkpoint.Progress`). Only keys that a ceremony made for it sign a SHA-256 digest, by `algorithm` (raw).
     """
 
     kind: SignKind
     content: bytes
     content_type: str | None = None
     basis: Basis | None = None
+    algorithm: RawAlgorithm | None = None
 
 
 class SigningService(Protocol):

@@ -8,155 +8,31 @@
     call       the token signs
     conclude   the outcome is on the disk before the answer leaves
 
-What kinds there are, and what each takes beside its content, stands in `KINDS`. Everything here is steps
+What kinds there are, and what each takes beside its content, stands in `hsm_service.kinds`. Everything here is steps
 (`hsm_service.steps`): it computes and waits for nothing itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from audit.entry import JsonValue
-from hsm_service import typed
 from hsm_service.access import permitted
 from hsm_service.custody import Custody, Key
-from hsm_service.ledger import Claim, CrlClaim, Ledger, SerialClaim
+from hsm_service.kinds import KINDS, Context, Fields, Job, check_command, hexdigest
+from hsm_service.ledger import Claim, Ledger
 from hsm_service.record import Recorder, problem_of
-from hsm_service.request import assemble_request
-from hsm_service.schemes import Scheme, message_scheme, x509_scheme
-from hsm_service.service import Checked, SignCommand, Signed, SignKind
+from hsm_service.service import Checked, SignCommand, Signed
 from hsm_service.steps import Call, Record, Steps, Turn
-from hsm_service.templates import Operation, Purpose
-from hsm_service.typed import ContentValidator, SigningKey
-from pki.builder import assemble_certificate, assemble_crl
+from hsm_service.templates import Purpose
+from hsm_service.typed_approval import Believed
+from hsm_service.typed_cms import ContentValidator
+from hsm_service.wire import LARGEST_BATCH
 from runtime.problems import Problem
 
-LARGEST_BATCH: Final = 1_000
-"""Structures in one batch."""
 _RECORDED_TOGETHER: Final = 250
 """Structures of a batch that share an intent and an outcome: so many digests fit into an entry of the journal."""
-
-Fields = Mapping[str, JsonValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What judges may know beside the key and the structure."""
-
-    content_types: Mapping[str, ContentValidator]
-    ledger: Ledger
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A structure that was judged: what the token signs and how, what becomes of the signature, what is recorded.
-
-    `to_sign` are the bytes that the signature covers; with `digest` given, the token signs that instead.
-    """
-
-    scheme: Scheme
-    to_sign: bytes
-    finish: Callable[[bytes], bytes]
-    claims: tuple[Claim, ...] = ()
-    fields: Fields = field(default_factory=dict)
-    digest: bytes | None = None
-
-    def digested(self) -> bytes:
-        """What the token is given."""
-        return self.scheme.digest(self.to_sign) if self.digest is None else self.digest
-
-
-Judge = Callable[[Context, SigningKey, SignCommand], Job]
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of structure: the operation that it is, its judge, the fields of a command that it takes and needs.
-
-    `quick`: judging takes less than about a millisecond, so an event loop may do it. `batch`: many can be signed at
-    once.
-    """
-
-    operation: Operation
-    judge: Judge
-    takes: frozenset[str] = frozenset()
-    needs: frozenset[str] = frozenset()
-    quick: bool = False
-    batch: bool = False
-
-
-def _certificate(_context: Context, key: SigningKey, command: SignCommand) -> Job:
-    order = typed.check_certificate(command.content, key)
-    return Job(
-        x509_scheme(key),
-        order.tbs,
-        lambda signature: assemble_certificate(order.tbs, signature, key.public_key),
-        (SerialClaim(key.name, order.serial, hexdigest(command.content)),),
-        {"role": order.role.value},
-    )
-
-
-def _crl(context: Context, key: SigningKey, command: SignCommand) -> Job:
-    order = typed.check_crl(command.content, key, now=context.now)
-    return Job(
-        x509_scheme(key),
-        order.tbs,
-        lambda signature: assemble_crl(order.tbs, signature, key.public_key),
-        (CrlClaim(key.name, order.number, hexdigest(command.content)),),
-        {"revoked": order.revoked},
-    )
-
-
-def _cms(context: Context, key: SigningKey, command: SignCommand) -> Job:
-    assert command.content_type is not None  # KINDS says that it is needed
-    order = typed.check_cms(
-        command.content_type, command.content, key, content_types=context.content_types, now=context.now
-    )
-    return Job(
-        message_scheme(key),
-        order.signed_attributes,
-        lambda signature: key.writer.assemble(order.content_type, order.content, order.signed_attributes, signature),
-        fields={"content_type": command.content_type},
-    )
-
-
-def _request(_context: Context, key: SigningKey, command: SignCommand) -> Job:
-    order = typed.check_request(command.content, key)
-    return Job(x509_scheme(key), order.info, lambda signature: assemble_request(order.info, signature, key.public_key))
-
-
-KINDS: Final[Mapping[SignKind, Kind]] = {
-    "certificate": Kind(Operation.CERTIFICATE, _certificate),
-    "crl": Kind(Operation.CRL, _crl),
-    "cms": Kind(
-        Operation.CMS,
-        _cms,
-        takes=frozenset({"content_type"}),
-        needs=frozenset({"content_type"}),
-        quick=True,
-        batch=True,
-    ),
-    "request": Kind(Operation.REQUEST, _request, quick=True),
-}
-
-_OPTIONAL: Final = tuple(name for name in SignCommand.__struct_fields__ if name not in {"kind", "content"})
-
-
-def check_command(command: SignCommand) -> None:
-    """Raises Problem 422 unless the command has the fields that its kind needs, and no others."""
-    kind = KINDS[command.kind]
-    for name in _OPTIONAL:
-        given = getattr(command, name) is not None
-        if given and name not in kind.takes:
-            takers = " or ".join(each for each, other in KINDS.items() if name in other.takes)
-            raise Problem(422, "invalid-request", f"the field {name} is for kind {takers} alone")
-        if not given and name in kind.needs:
-            raise Problem(422, "invalid-request", f"the field {name} is needed for kind {command.kind}")
 
 
 class Signing:
@@ -168,12 +44,14 @@ class Signing:
         ledger: Ledger,
         recorder: Recorder,
         content_types: Mapping[str, ContentValidator],
+        believed: Callable[[], Believed],
         clock: Callable[[], datetime],
     ) -> None:
         self._custody = custody
         self._ledger = ledger
         self._recorder = recorder
         self._content_types = content_types
+        self._believed = believed
         self._clock = clock
 
     def sign(
@@ -252,10 +130,11 @@ class Signing:
         answers: list[Signed | Problem] = []
         jobs: list[tuple[int, Job, str]] = []
         refused: list[tuple[str, Problem]] = []
-        context = self._context()
+        context = self._context(caller)
         for command in commands:
             digest = hexdigest(command.content)
             try:
+                check_command(command)
                 job = KINDS[command.kind].judge(context, signing, command)
             except Exception as error:
                 problem = problem_of(error)
@@ -298,10 +177,10 @@ class Signing:
         kind = KINDS[command.kind]
         check_command(command)
         key = permitted(self._custody, caller, kind.operation, name, version)
-        return key, kind.judge(self._context(), key.pair(), command)
+        return key, kind.judge(self._context(caller), key.pair(), command)
 
-    def _context(self) -> Context:
-        return Context(self._content_types, self._ledger, self._clock())
+    def _context(self, caller: str) -> Context:
+        return Context(caller, self._believed, self._content_types, self._ledger, self._clock())
 
     def _claim(self, claims: Sequence[Claim]) -> None:
         taken: list[Claim] = []
@@ -320,8 +199,3 @@ _NOT_YET: Final = Problem(500, "internal", "the item was not signed")
 
 def _signed(key: Key, job: Job, index: int, signed: bytes) -> Signed:
     return Signed(key=key.row.name, version=key.row.version, algorithm=job.scheme.name, log_index=index, signed=signed)
-
-
-def hexdigest(data: bytes) -> str:
-    """SHA-256 as records write it."""
-    return hashlib.sha256(data).hexdigest()

@@ -22,18 +22,22 @@ from cryptography import x509
 
 from audit import Journal
 from audit.entry import JsonValue
+from cps.model import Pack
+from cps.packs import published
 from hsm_service.access import permitted
 from hsm_service.attestation import attestation_of
+from hsm_service.beliefs import Beliefs
 from hsm_service.bound import BoundVault
 from hsm_service.custody import Custody, Key
 from hsm_service.key_management import KeyManagement
 from hsm_service.keys import KeyRef
+from hsm_service.kinds import Fields
 from hsm_service.ledger import Ledger
 from hsm_service.provision import open_token
 from hsm_service.record import Outcome, Recorder
 from hsm_service.registry import Registry
 from hsm_service.service import Basis, KeyInfo, SignCommand, Signed
-from hsm_service.signing import Fields, Signing
+from hsm_service.signing import Signing
 from hsm_service.steps import Steps, run
 from hsm_service.templates import Operation, built_in
 from hsm_service.tokens import Token
@@ -87,6 +91,7 @@ class Vault:
         answers: Path,
         content_types: Mapping[str, ContentValidator],
         anchors: Callable[[], Sequence[x509.Certificate]],
+        pack: Pack,
         clock: Callable[[], datetime],
     ) -> None:
         self.clock: Final = clock
@@ -98,13 +103,14 @@ class Vault:
         ledger = Ledger()
         self.journal: Final = Journal.open(journal_path, clock=clock, replay=ledger.replay)
         try:
-            self._custody = Custody(tokens, registry, built_in())
+            self._custody = Custody(tokens, registry, built_in(), clock=clock)
         except BaseException:
             self.journal.close()
             raise
         self._recorder = Recorder(self.journal, ledger, built_in().digest)
         judges = {**built_in_content_types(), **content_types}
-        self.signing: Final = Signing(self._custody, ledger, self._recorder, judges, clock)
+        beliefs = Beliefs(self._custody, ledger, anchors, pack)
+        self.signing: Final = Signing(self._custody, ledger, self._recorder, judges, beliefs.now, clock)
         self.keys: Final = KeyManagement(self._custody, ledger, self._recorder, anchors=anchors, clock=clock)
 
     @classmethod
@@ -146,7 +152,7 @@ class Vault:
     ) -> Self:
         with contextlib.ExitStack() as opened:
             tokens = {label: opened.enter_context(open_token(home, label, sessions=sessions)) for label in labels}
-            registry = Registry(open_database(home.db / database))
+            registry = Registry(open_database(home.db / database), clock=clock)
             opened.callback(registry.close)
             vault = cls(
                 tokens,
@@ -155,6 +161,7 @@ class Vault:
                 answers=home.db / f"answers-{journal.removesuffix('.jsonl')}.db",
                 content_types=content_types,
                 anchors=lambda: _read_anchors(home.trust_anchors),
+                pack=published(),
                 clock=clock,
             )
             opened.pop_all()

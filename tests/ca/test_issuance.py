@@ -28,6 +28,7 @@ from ca.store import CertificateRecord
 from cps.dossier import Dossier
 from cps.model import Purpose
 from cps.verdict import Status, Verdict
+from hsm_service.service import Basis
 from pki.extensions import AccountBinding, MerchantData, OfficerData, SealingSuites
 from pki.names import common_name, identity_uris
 from pki.path import validate_path
@@ -241,9 +242,9 @@ class Between:
     after: Callable[[bytes], bytes] = lambda signed: signed
     signed: int = 0
 
-    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
+    def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         self.before()
-        answer = self.keys.sign_certificate(name, tbs)
+        answer = self.keys.sign_certificate(name, tbs, basis)
         self.signed += 1
         return self.after(answer)
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm_service.service import KeyInfo
+from hsm_service.service import Basis, KeyInfo
 from hsm_service.templates import Operation, built_in
 from pki.attestation import KeyAttestation
 from pki.builder import assemble_certificate, assemble_crl
@@ -148,8 +148,10 @@ class SoftwareSigning:
         key.chain = certificates
         key.info = msgspec.structs.replace(key.info, certificate_chain=tuple(chain))
 
-    def sign_certificate(self, name: str, tbs: bytes) -> bytes:
+    def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         key = self._use(name, Operation.CERTIFICATE)
+        if basis is None and self.caller != "ceremony":
+            raise Problem(422, "approval-missing", "a certificate is signed only with the approvals it rests on")
         return assemble_certificate(tbs, raw_signature(key.private, tbs), key.private.public_key())
 
     def sign_crl(self, name: str, tbs: bytes) -> bytes:

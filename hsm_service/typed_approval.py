@@ -1,0 +1,209 @@
+"""Typed signing of certificates, second half: the approvals that a certificate rests on (CPS 4.3.1, tokens.md).
+
+A CA in service is given no certificate on its own word. With the TBSCertificate it hands over the dossier that it was
+decided on and the CRLs to judge the officers by; here the case is decided again, with this service's own policy pack,
+pinned root and clock, and the TBSCertificate must say exactly what was approved. So whoever has taken over the CA's
+process still needs the officers' signatures for each certificate, and gets one certificate for each approval
+(`hsm_service.ledger.DossierClaim`).
+
+CRLs come with the request, because the CA may be on another machine. They are signed, and must be the newest that this
+service knows to have been signed with a key in its own custody: an officer's revocation cannot be hidden by sending an
+older list that has not ended yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from cps.decide import Verdict, decide
+from cps.dossier import Dossier
+from cps.entitlement import Entitlement, entitlements
+from cps.errors import DossierError, EntitlementError
+from cps.model import Pack
+from hsm_service.judging import (
+    CLOCK_SKEW,
+    authority_key_identifier,
+    extension_value,
+    from_pki,
+    parse,
+    reading,
+    refuse,
+)
+from hsm_service.service import Basis
+from hsm_service.typed_certificate import CertificateOrder
+from pki.crl import CrlSet
+from pki.errors import PkiError
+from pki.extensions import extensions_of
+from pki.keys import spki_der
+from pki.oids import SET_CERTIFICATE_TYPE
+from pki.path import Trust
+from runtime.problems import Problem
+
+MAX_DOSSIER: Final = 512 * 1024
+"""Largest dossier, bytes of JSON: four requests and a dozen signed statements with their chains take a fifth of it."""
+MAX_CRLS: Final = 8
+"""Most CRLs: root, brand and the authority of officers and services, and a successor of each."""
+MAX_CRL: Final = 1024 * 1024
+"""Largest of these CRLs, bytes."""
+MAX_BACKDATE: Final = timedelta(hours=1)
+"""How long before its last approval a certificate may begin, for relying parties whose clock runs slow."""
+
+_CLAUSE: Final = "CPS 4.3.1"
+_OF_EVERY_CERTIFICATE: Final = frozenset(
+    {
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.SUBJECT_KEY_IDENTIFIER,
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.CERTIFICATE_POLICIES,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+        ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+        SET_CERTIFICATE_TYPE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """What this service itself believes when it decides a case again.
+
+    `newest_crl` gives, for the subject key identifier of an authority whose key is in custody here, the number of the
+    last CRL that was signed with it; None for any other.
+    """
+
+    pack: Pack
+    anchors: tuple[x509.Certificate, ...]
+    intermediates: tuple[x509.Certificate, ...]
+    newest_crl: Callable[[bytes], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedOrder:
+    """That a certificate was approved: by whom, in which revision of a case, for which of its purposes."""
+
+    revision: str  # SHA-256, hex
+    purpose: str
+    approvers: tuple[str, ...]
+
+
+def check_approval(order: CertificateOrder, basis: Basis | None, believed: Believed, *, now: datetime) -> ApprovedOrder:
+    """Judge at `now` whether the certificate of `order` is one that the officers approved.
+
+    Refused (Problem 422): no dossier, one that cannot be read or is too large, one that `cps.decide` does not approve
+    now and here, and every difference between the TBSCertificate and the approved case: subject key, role, names,
+    extensions, extended key usage, validity. Refused for now (409 `crl-superseded`): a CRL that is not the newest.
+    """
+    if basis is None:
+        raise refuse("approval-missing", "a certificate is signed only with the approvals it rests on", _CLAUSE)
+    if len(basis.dossier) > MAX_DOSSIER or len(basis.crls) > MAX_CRLS or any(len(crl) > MAX_CRL for crl in basis.crls):
+        raise refuse("too-big", "the dossier or the CRLs are too large", _CLAUSE)
+    try:
+        dossier = Dossier.from_json(basis.dossier)
+    except DossierError as error:
+        raise refuse("dossier-unreadable", str(error), _CLAUSE) from None
+    verdict = _decide(dossier, _crls(basis.crls, believed), believed, now)
+    approved = _entitlement(dossier, verdict, order.certificate)
+    with reading("TBSCertificate"):
+        _check_holder(order, approved)
+        _check_extensions(order.certificate, approved)
+    _check_validity(order.certificate, verdict, now)
+    approvers = tuple(dict.fromkeys(approval.person for approval in verdict.approvals))
+    return ApprovedOrder(dossier.revision.digest.hex(), approved.purpose, approvers)
+
+
+def _crls(encoded: Sequence[bytes], believed: Believed) -> CrlSet:
+    """The lists; that each speaks for its issuer now is asked by path validation, of those that are needed."""
+    lists = [parse(x509.CertificateRevocationList, der, "CRL", limit=MAX_CRL) for der in encoded]
+    try:
+        with reading("CRL"):
+            for crl in lists:
+                _check_newest(crl, believed)
+        return CrlSet(lists)
+    except PkiError as error:
+        raise from_pki(error) from None
+
+
+def _check_newest(crl: x509.CertificateRevocationList, believed: Believed) -> None:
+    number, issuer = extension_value(crl, x509.CRLNumber), authority_key_identifier(crl)
+    if number is None or issuer is None:
+        raise refuse("crl-number-missing", "a CRL has a number and names its issuer's key", "RFC 5280 5.2")
+    newest = believed.newest_crl(issuer)
+    if newest is not None and number.crl_number < newest:
+        raise Problem(
+            409,
+            "crl-superseded",
+            f"CRL {number.crl_number} of {crl.issuer.rfc4514_string()} was followed by CRL {newest}; send that one",
+            clause="RFC 5280 6.3.3",
+        )
+
+
+def _decide(dossier: Dossier, crls: CrlSet, believed: Believed, now: datetime) -> Verdict:
+    try:
+        verdict = decide(dossier, believed.pack, trust=Trust(believed.anchors, believed.intermediates, crls), now=now)
+    except PkiError as error:
+        raise from_pki(error) from None
+    if verdict.approved:
+        return verdict
+    reasons = [str(finding) for finding in verdict.findings]
+    if verdict.next_step is not None:
+        reasons.append(f"step {verdict.next_step.name} misses {verdict.next_step.missing} approvals")
+    clause = verdict.findings[0].clause if verdict.findings else _CLAUSE
+    raise refuse("not-approved", f"the case is {verdict.status}: {'; '.join(reasons)}"[:1000], clause)
+
+
+def _entitlement(dossier: Dossier, verdict: Verdict, certificate: x509.Certificate) -> Entitlement:
+    """What was approved for the key that the certificate is for."""
+    try:
+        asked = entitlements(dossier, not_after=verdict.not_after)
+    except EntitlementError as error:
+        raise refuse("not-approved", str(error), error.clause) from None
+    key = spki_der(certificate.public_key())
+    found = next((each for each in asked if spki_der(each.holder.public_key) == key), None)
+    if found is None:
+        raise refuse("foreign-subject-key", "the key is in none of the requests that were approved", "CPS 3.2.1")
+    return found
+
+
+def _check_holder(order: CertificateOrder, approved: Entitlement) -> None:
+    certificate, holder = order.certificate, approved.holder
+    if order.role is not approved.kind.role:
+        raise refuse("role-not-approved", f"{approved.kind.role} was approved, not {order.role}", "CPS 7.1")
+    if certificate.subject.public_bytes() != holder.subject.public_bytes():
+        raise refuse("subject-not-approved", "the subject is not the one that was approved", "CPS 3.1.1")
+    named = extension_value(certificate, x509.SubjectAlternativeName)
+    if tuple(named or ()) != holder.alternative_names:
+        raise refuse("names-not-approved", "subjectAltName is not what was approved", "CPS 3.1.1")
+    usages = extension_value(certificate, x509.ExtendedKeyUsage)
+    if frozenset(usages or ()) != approved.kind.extended_key_usage:
+        raise refuse("usage-not-approved", "the extended key usages are not those of the profile", "CPS 7.1")
+
+
+def _check_extensions(certificate: x509.Certificate, approved: Entitlement) -> None:
+    expected = {each.oid: each.public_bytes() for each in (own.to_extension() for own in approved.holder.extensions)}
+    found = {
+        each.oid: each.value.public_bytes()
+        for each in extensions_of(certificate)
+        if each.oid not in _OF_EVERY_CERTIFICATE
+    }
+    if found != expected:
+        differing = sorted(
+            oid.dotted_string for oid in found.keys() | expected.keys() if found.get(oid) != expected.get(oid)
+        )
+        raise refuse("extension-not-approved", f"{', '.join(differing)} is not what was approved", "CPS 7.1")
+
+
+def _check_validity(certificate: x509.Certificate, verdict: Verdict, now: datetime) -> None:
+    assert verdict.not_after is not None  # it was approved
+    if certificate.not_valid_after_utc > verdict.not_after + CLOCK_SKEW:
+        raise refuse("validity-not-approved", f"the statement lets it end by {verdict.not_after}", "CPS 6.3.2")
+    approved_at = max(approval.signed_at for approval in verdict.approvals)
+    if not approved_at - MAX_BACKDATE <= certificate.not_valid_before_utc <= now + CLOCK_SKEW:
+        raise refuse("validity-not-approved", "it begins before it was approved, or in the future", "CPS 6.3.2")
