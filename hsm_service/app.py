@@ -19,9 +19,9 @@ from starlette.routing import BaseRoute, Route
 from hsm_service import openapi
 from hsm_service.hot_path import LARGEST_CONTENT, HotPath
 from hsm_service.idempotency import Idempotency, idempotency_key
+from hsm_service.kinds import KINDS
 from hsm_service.openapi import ApiRoute
 from hsm_service.service import KeyInfo, SignCommand, Signed
-from hsm_service.signing import KINDS
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
 from hsm_service.wire import AttachCommand, BatchAnswer, BatchCommand, CertificateChain, GenerateCommand, KeyList, read

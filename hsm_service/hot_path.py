@@ -17,8 +17,8 @@ import msgspec
 from starlette.requests import Request
 
 from hsm_service.idempotency import Idempotency, idempotency_key
+from hsm_service.kinds import KINDS
 from hsm_service.service import SignCommand, Signed
-from hsm_service.signing import KINDS
 from hsm_service.steps import AsyncRunner, run
 from hsm_service.vault import Vault
 from hsm_service.wire import BatchAnswer, BatchCommand, BatchResult, read
