@@ -1,12 +1,12 @@
-"""The record: an append-only, hash-chained journal that shows what was altered, deleted or reordered.
+"""The record: an append-only log, a Merkle tree (RFC 6962), that shows what was altered, deleted, cut or reordered.
 
-`Journal` writes (one process a file, many threads), `verify` and `read` need nothing but the file. The first says
+`Journal` writes (one process a file, many threads), `verify` and `read` need nothing but the files. The first says
 whether a log is whole, the second gives its entries.
 """
 
 from __future__ import annotations
 
-from audit.entry import GENESIS, Entry, JsonValue
+from audit.entry import Entry, JsonValue
 from audit.errors import (
     AuditError,
     BrokenJournalError,
@@ -15,19 +15,19 @@ from audit.errors import (
     JournalLockedError,
 )
 from audit.journal import Journal
-from audit.verify import Head, Verification, read, verify
+from audit.replay import read
+from audit.verify import TreeHead, Verification, verify
 
 __all__ = [
-    "GENESIS",
     "AuditError",
     "BrokenJournalError",
     "Entry",
     "EntryError",
-    "Head",
     "Journal",
     "JournalFailedError",
     "JournalLockedError",
     "JsonValue",
+    "TreeHead",
     "Verification",
     "read",
     "verify",

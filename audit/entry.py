@@ -1,105 +1,107 @@
-"""One entry of the journal and its canonical bytes.
+"""One entry of the log and its canonical bytes.
 
 A line is the canonical JSON (keys sorted by code point, no blanks, UTF-8, whole numbers only) of
 
-    {"at": "2026-05-01T08:30:00.123456Z", "entry": {…}, "hash": "<64 hex>", "index": 0, "prev": "<64 hex>"}
+    {"at":"2026-05-01T08:30:00.123456Z","entry":{…},"index":0}
 
-where `hash` is the SHA-256 of the same object without `hash`, and `prev` the `hash` of the entry before (64 zeros for
-the first). So an auditor needs no program of ours: `jq -cSj 'del(.hash)' | sha256sum` gives a line's hash.
+and the leaf of the Merkle tree. So an auditor needs no program of ours: for a line's leaf hash,
+`{ printf '\\0'; jq -cSj .; } | sha256sum`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from audit.errors import BrokenJournalError, EntryError
+from audit.verify import MAX_LINE
 
 JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
-GENESIS: Final = "0" * 64
-"""`prev` of the first entry."""
-
-MAX_LINE: Final = 65_536
-"""Bytes of one line without its line feed. A record is about a structure, it does not hold it."""
-
 _MAX_DEPTH: Final = 8
 _MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader (jq, JavaScript) keeps exact
-_FIELDS: Final = frozenset({"at", "entry", "hash", "index", "prev"})
-_encoder: Final = msgspec.json.Encoder(order="sorted")
-_decoder: Final = msgspec.json.Decoder()
+_PLAIN: Final = frozenset({str, bool, type(None)})
+_AROUND: Final = len(b'{"at":"","entry":,"index":}') + len("2026-05-01T08:30:00.123456Z") + 19
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A recorded entry: number from 0, time (RFC 3339, UTC, microseconds), the caller's object, place in the chain."""
+    """A recorded entry: number from 0, time (RFC 3339, UTC, microseconds), the caller's object."""
 
     index: int
     at: str
     entry: Mapping[str, JsonValue]
-    prev: str
-    hash: str
+
+
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    at: str
+    entry: dict[str, Any]
+    index: int
+
+
+_encoder: Final = msgspec.json.Encoder(order="sorted")
+_decoder: Final = msgspec.json.Decoder(_Line)
 
 
 def timestamp(moment: datetime) -> str:
     """RFC 3339 text of an aware time, in UTC with microseconds: always the same length, so that it sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def encode(index: int, at: str, entry: Mapping[str, JsonValue], prev: str) -> tuple[bytes, str]:
-    """Canonical line (without line feed) and hash (hex) of entry number `index`.
+def encode(entry: Mapping[str, JsonValue]) -> bytes:
+    """Canonical JSON of what is to be recorded.
 
     Raises EntryError when `entry` holds anything but text, whole numbers below 2^53, booleans, null, lists and
-    objects, or when the line would exceed MAX_LINE bytes.
+    objects, or when its line would exceed MAX_LINE bytes.
     """
-    _check(entry, 0)
+    for key, value in entry.items():  # what most entries are made of, without a call for each
+        if not isinstance(key, str):
+            raise EntryError("a key that is no text")
+        if type(value) not in _PLAIN:
+            _check(value, 1)
     try:
-        # The members in their order, so that the entry is encoded once for the hash and the line.
-        head = b'{"at":%b,"entry":%b' % (_encoder.encode(at), _encoder.encode(entry))
+        data = _encoder.encode(entry)
     except UnicodeEncodeError as error:  # a lone surrogate has no UTF-8
         raise EntryError("text that has no UTF-8 form") from error
-    tail = b',"index":%d,"prev":%b}' % (index, _encoder.encode(prev))
-    digest = hashlib.sha256(head + tail).hexdigest()
-    line = b'%b,"hash":"%b"%b' % (head, digest.encode("ascii"), tail)
-    if len(line) > MAX_LINE:
-        raise EntryError(f"entry of {len(line)} bytes, at most {MAX_LINE} are recorded")
-    return line, digest
+    if len(data) > MAX_LINE - _AROUND:
+        raise EntryError(f"entry of {len(data)} bytes, at most {MAX_LINE - _AROUND} are recorded")
+    return data
 
 
-def decode(line: bytes, *, index: int, prev: str) -> Entry:
-    """Entry number `index` from its line, after `prev` (hex).
+def line(index: int, at: str, entry: bytes) -> bytes:
+    """The line, without line feed, of entry number `index`: `at` as `timestamp` gives it, `entry` as `encode` does."""
+    return b'{"at":"%b","entry":%b,"index":%d}' % (at.encode("ascii"), entry, index)
 
-    Raises BrokenJournalError unless the line is exactly what `encode` writes.
+
+def decode(data: bytes, index: int) -> Entry:
+    """Entry number `index` from its line, without line feed.
+
+    Raises BrokenJournalError unless the line is exactly what `line` writes.
     """
     try:
-        fields: Any = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = _decoder.decode(data)
+        canonical = _encoder.encode(found)
+    except msgspec.ValidationError as error:
+        raise BrokenJournalError(index, "bad-shape", "the line is no entry of a log") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BrokenJournalError(index, "not-json", "the line is no JSON") from error
-    if (
-        not isinstance(fields, dict)
-        or fields.keys() != _FIELDS
-        or not isinstance(fields["entry"], dict)
-        or not isinstance(fields["at"], str)
-    ):
-        raise BrokenJournalError(index, "bad-shape", "the line is no journal entry")
-    if fields["index"] != index:
-        raise BrokenJournalError(index, "bad-index", f"found number {fields['index']!r}")
-    if fields["prev"] != prev:
-        raise BrokenJournalError(index, "bad-chain", f"follows {fields['prev']!r}, expected {prev}")
+    if found.index != index:
+        raise BrokenJournalError(index, "bad-index", f"found number {found.index}")
+    if canonical != data:
+        raise BrokenJournalError(index, "not-canonical", "the same content is written in other bytes")
     try:
-        canonical, digest = encode(index, fields["at"], fields["entry"], prev)
+        for value in found.entry.values():
+            if type(value) not in _PLAIN:
+                _check(value, 1)
     except EntryError as error:
         raise BrokenJournalError(index, "bad-shape", str(error)) from error
-    if fields["hash"] != digest:
-        raise BrokenJournalError(index, "bad-hash", f"hash says {fields['hash']!r}, content gives {digest}")
-    if canonical != line:
-        raise BrokenJournalError(index, "not-canonical", "the same content was written in other bytes")
-    return Entry(index, fields["at"], cast("dict[str, JsonValue]", fields["entry"]), prev, digest)
+    return Entry(index, found.at, found.entry)
 
 
 def _check(value: object, depth: int) -> None:

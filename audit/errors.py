@@ -8,32 +8,28 @@ AuditError
 ├── NoteError            a signed note, checkpoint or proof file is not one, or a signature on it does not hold
 ├── ForkError            the log does not extend a checkpoint that was signed for it
 └── WitnessError         the witness cannot be asked, or gives an answer that is none
+
+The first two stand in `audit.verify`, which an auditor runs alone.
 """
 
 from __future__ import annotations
 
+from audit.verify import AuditError, BrokenJournalError
 
-class AuditError(Exception):
-    """Base of everything this package raises."""
+__all__ = [
+    "AuditError",
+    "BrokenJournalError",
+    "EntryError",
+    "ForkError",
+    "JournalFailedError",
+    "JournalLockedError",
+    "NoteError",
+    "WitnessError",
+]
 
 
 class EntryError(AuditError):
     """The entry is not made of text, whole numbers, booleans, null, lists and objects, or exceeds the limit."""
-
-
-class BrokenJournalError(AuditError):
-    """A journal that was altered, cut, reordered, or is none.
-
-    `index` is the number of the first entry that cannot be trusted (counted from 0); `reason` a slug:
-    `not-canonical`, `not-json`, `bad-shape`, `bad-index`, `bad-hash`, `bad-chain`, `cut-tail`, `head-mismatch`,
-    `head-missing`, `head-unreadable`, `journal-missing`, `too-long`.
-    """
-
-    def __init__(self, index: int, reason: str, detail: str) -> None:
-        super().__init__(f"entry {index}: {reason}: {detail}")
-        self.index = index
-        self.reason = reason
-        self.detail = detail
 
 
 class JournalLockedError(AuditError):

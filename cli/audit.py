@@ -21,7 +21,7 @@ def verify_journals() -> None:
     for path in sorted(found.home.audit.glob("*.jsonl")):
         try:
             report = verify(path)
-            rows.append((path.stem, report.head.count, "whole"))
+            rows.append((path.stem, report.head.size, "whole"))
         except AuditError as error:
             broken = True
             rows.append((path.stem, None, str(error)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.entry import GENESIS, MAX_LINE, JsonValue, decode, encode, timestamp
+from audit.entry import JsonValue, decode, encode, line, timestamp
 from audit.errors import BrokenJournalError, EntryError
+from audit.merkle import leaf_hash
+from audit.verify import MAX_LINE, check_line
 
 AT = "2026-05-01T08:30:00.000000Z"
 
@@ -23,82 +26,104 @@ json_values: st.SearchStrategy[JsonValue] = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values, max_size=4))
-def test_an_entry_reads_back_as_it_was_written(entry: dict[str, JsonValue]) -> None:
+def test_an_entry_reads_back_as_it_was_written_and_satisfies_the_verifier(entry: dict[str, JsonValue]) -> None:
     try:
-        line, digest = encode(3, AT, entry, GENESIS)
+        written = line(3, AT, encode(entry))
     except EntryError:  # nested too deep, or a lone surrogate
         return
-    read = decode(line, index=3, prev=GENESIS)
-    assert (read.index, read.at, read.entry, read.hash) == (3, AT, entry, digest)
+    read = decode(written, 3)
+    assert (read.index, read.at, read.entry) == (3, AT, entry)
+    check_line(written, 3)  # which is another JSON library
 
 
 def test_the_line_is_canonical_json_with_sorted_keys_and_no_blanks() -> None:
-    line, digest = encode(0, AT, {"b": 1, "a": "ریال", "c": None}, GENESIS)
-    expected = {"at": AT, "entry": {"a": "ریال", "b": 1, "c": None}, "hash": digest, "index": 0, "prev": GENESIS}
-    assert line == json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    expected = {"at": AT, "entry": {"a": "ریال", "b": 1, "c": None}, "index": 0}
+    written = line(0, AT, encode({"b": 1, "a": "ریال", "c": None}))
+    assert written == json.dumps(expected, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
-def test_jq_and_sha256sum_alone_check_the_hash_of_a_line() -> None:
-    line, digest = encode(7, AT, {"operation": "sign", "detail": 'q"\\\n\u0001é'}, GENESIS)
-    content = subprocess.run(["jq", "-cSj", "del(.hash)"], input=line, capture_output=True, check=True).stdout
-    assert subprocess.run(["sha256sum"], input=content, capture_output=True, check=True).stdout.split()[0] == (
-        digest.encode()
-    )
+def test_jq_and_sha256sum_alone_give_the_leaf_hash_of_a_line() -> None:
+    written = line(7, AT, encode({"operation": "sign", "detail": 'q"\\\n\u0001é'}))
+    content = subprocess.run(["jq", "-cSj", "."], input=written, capture_output=True, check=True).stdout
+    found = subprocess.run(["sha256sum"], input=b"\x00" + content, capture_output=True, check=True).stdout.split()[0]
+    assert found.decode() == leaf_hash(written).hex() == hashlib.sha256(b"\x00" + written).hexdigest()
 
 
-@pytest.mark.parametrize("value", [1.5, 2**53, b"bytes", {1: "key"}, {"x": object()}, "\ud800", [[[[[[[[[0]]]]]]]]]])
+@pytest.mark.parametrize(
+    "value", [1.5, 1.0, 2**53, b"bytes", {1: "key"}, {"x": object()}, "\ud800", [[[[[[[[[0]]]]]]]]], datetime.now(UTC)]
+)
 def test_what_has_no_canonical_form_is_not_recorded(value: Any) -> None:
     with pytest.raises(EntryError):
-        encode(0, AT, {"value": value}, GENESIS)
+        encode({"value": value})
 
 
-def test_an_entry_longer_than_a_line_may_be_is_not_recorded() -> None:
-    with pytest.raises(EntryError, match="at most 65536"):
-        encode(0, AT, {"value": "x" * MAX_LINE}, GENESIS)
+def test_a_key_that_is_no_text_is_not_recorded() -> None:
+    entry: Any = {1: "key"}
+    with pytest.raises(EntryError, match="a key that is no text"):
+        encode(entry)
+
+
+def test_the_longest_line_of_an_entry_fits_the_two_length_bytes_of_a_bundle() -> None:
+    longest = MAX_LINE - len(line(10**19 - 1, AT, b'{"value":""}'))
+    assert len(line(10**19 - 1, AT, encode({"value": "x" * longest}))) == MAX_LINE
+    with pytest.raises(EntryError, match="are recorded"):
+        encode({"value": "x" * (longest + 1)})
 
 
 def test_a_refused_value_is_not_repeated_in_the_error() -> None:
     value: Any = b"6219861034529007"
     with pytest.raises(EntryError) as caught:
-        encode(0, AT, {"value": value}, GENESIS)
+        encode({"value": value})
     assert "6219" not in str(caught.value)
 
 
 def _line(**changes: Any) -> bytes:
-    """An entry that was written with right hashes but is not of our form."""
-    line, _ = encode(0, AT, {"operation": "sign"}, GENESIS)
-    return json.dumps({**json.loads(line), **changes}, sort_keys=True, separators=(",", ":")).encode()
+    """A line that is not of our form."""
+    fields = json.loads(line(0, AT, encode({"operation": "sign"})))
+    return json.dumps({**fields, **changes}, sort_keys=True, separators=(",", ":")).encode()
 
 
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        (b"{", "not-json"),
-        (b"\xff", "not-json"),
-        (b"[" * 60_000, "not-json"),
-        (b"[]", "bad-shape"),
-        (b'{"entry":{}}', "bad-shape"),
-        (_line(entry="text"), "bad-shape"),
-        (_line(at=5), "bad-shape"),
-        (_line(entry={"x": 1.5}), "bad-shape"),
-        (_line(extra=1), "bad-shape"),
-        (_line(index=1), "bad-index"),
-        (_line(index="0"), "bad-index"),
-        (_line(index=False), "not-canonical"),
-        (_line(prev="f" * 64), "bad-chain"),
-        (_line(hash="f" * 64), "bad-hash"),
-        (_line(at="2026-05-01T08:30:00.000001Z"), "bad-hash"),
-        (_line(entry={"operation": "Sign"}), "bad-hash"),
-        (_line().replace(b",", b", ", 1), "not-canonical"),
-        (_line().replace(b"sign", b"\\u0073ign"), "not-canonical"),
-        (_line().replace(b'"index":0', b'"index":0,"index":0'), "not-canonical"),
-    ],
-)
-def test_a_line_that_encode_did_not_write_is_refused(line: bytes, reason: str) -> None:
+STRANGE = [
+    (b"{", {"not-json"}),
+    (b"", {"not-json"}),
+    (b"\xff", {"not-json"}),
+    (b"[" * 60_000, {"not-json"}),
+    (b"[]", {"bad-shape"}),
+    (b'{"entry":{}}', {"bad-shape"}),
+    (_line(entry="text"), {"bad-shape"}),
+    (_line(at=5), {"bad-shape"}),
+    (_line(entry={"x": 1.5}), {"bad-shape", "not-json"}),
+    (_line(entry={"x": 2**53}), {"bad-shape", "not-json"}),
+    (_line(entry={"x": 1}).replace(b":1}", b":NaN}"), {"not-json"}),
+    (_line(extra=1), {"bad-shape"}),
+    (_line(index=1), {"bad-index"}),
+    (_line(index="0"), {"bad-shape"}),
+    (_line(index=False), {"bad-shape"}),
+    (_line().replace(b",", b", ", 1), {"not-canonical"}),
+    (_line() + b" ", {"not-canonical"}),
+    (_line().replace(b"sign", b"\\u0073ign"), {"not-canonical"}),
+    (_line().replace(b'"index":0', b'"index":0,"index":0'), {"not-canonical"}),
+    (_line().replace(b'{"operation"', b'{"operation":"verify","operation"'), {"not-canonical"}),
+    (_line().replace(b'"index":0', b'"index":-0'), {"not-canonical"}),
+    (b'{"index":0,' + _line()[1:].replace(b',"index":0', b""), {"not-canonical"}),
+]
+
+
+@pytest.mark.parametrize(("strange", "reasons"), STRANGE)
+def test_a_line_that_was_not_written_by_encode_is_refused(strange: bytes, reasons: set[str]) -> None:
     with pytest.raises(BrokenJournalError) as caught:
-        decode(line, index=0, prev=GENESIS)
-    assert (caught.value.index, caught.value.reason) == (0, reason)
+        decode(strange, 0)
+    assert caught.value.index == 0
+    assert caught.value.reason in reasons
+
+
+@pytest.mark.parametrize(("strange", "reasons"), STRANGE)
+def test_the_verifier_refuses_it_for_the_same_reason(strange: bytes, reasons: set[str]) -> None:
+    with pytest.raises(BrokenJournalError) as caught:
+        check_line(strange, 0)
+    assert caught.value.index == 0
+    assert caught.value.reason in reasons
 
 
 def test_times_are_utc_with_microseconds_whatever_zone_they_come_in() -> None:

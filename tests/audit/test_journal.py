@@ -13,15 +13,24 @@ from pathlib import Path
 
 import pytest
 
-from audit import BrokenJournalError, EntryError, Journal, JournalFailedError, JournalLockedError, read, verify
+from audit import (
+    BrokenJournalError,
+    EntryError,
+    Journal,
+    JournalFailedError,
+    JournalLockedError,
+    TreeHead,
+    read,
+    verify,
+)
 from audit.verify import head_path
+from tests.support.rfc6962 import naive_root
 
 
-def test_entries_are_numbered_from_zero_and_chained(journal: Journal, path: Path) -> None:
+def test_entries_are_numbered_from_zero_and_are_the_leaves_of_the_tree(journal: Journal, path: Path) -> None:
     assert [journal.append({"number": number}) for number in range(3)] == [0, 1, 2]
-    entries = list(read(path))
-    assert [entry.prev for entry in entries[1:]] == [entry.hash for entry in entries[:-1]]
-    assert journal.head.hash == entries[-1].hash
+    assert [entry.index for entry in read(path)] == [0, 1, 2]
+    assert journal.head == TreeHead(3, naive_root(path.read_bytes().splitlines()))
 
 
 def test_the_time_of_an_entry_is_the_clock_it_was_given(path: Path) -> None:
@@ -33,7 +42,7 @@ def test_the_time_of_an_entry_is_the_clock_it_was_given(path: Path) -> None:
 def test_a_reopened_journal_goes_on_where_it_ended(written: Path) -> None:
     with Journal.open(written) as journal:
         assert journal.append({"operation": "later"}) == 5
-    assert verify(written).head.count == 6
+    assert verify(written).head.size == 6
 
 
 def test_what_is_there_is_replayed_in_order_when_it_is_opened(written: Path) -> None:
@@ -52,7 +61,7 @@ def test_an_entry_that_cannot_be_recorded_leaves_no_trace(journal: Journal, path
     with pytest.raises(EntryError):
         journal.append({"amount": 1.5})  # type: ignore[dict-item]  # what is tested
     assert journal.append({"operation": "next"}) == 0
-    assert verify(path).head.count == 1
+    assert verify(path).head.size == 1
 
 
 class RecordedSync:
@@ -83,7 +92,7 @@ def test_concurrent_appends_are_each_on_the_disk_before_they_return(path: Path) 
         end += len(line)
         ends.append(end)
     assert all(ends[index] <= covered for index, covered in answers)
-    assert verify(path).head.count == 320
+    assert verify(path).head.size == 320
 
 
 def test_appends_that_wait_for_a_running_sync_share_the_next_one(path: Path) -> None:
@@ -179,7 +188,7 @@ for _ in range(4):
             os.kill(process.pid, signal.SIGKILL)
             seen += [int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         with Journal.open(path) as journal:
-            assert journal.head.count > max(seen)
+            assert journal.head.size > max(seen)
         assert verify(path).torn == b""
 
 

@@ -20,7 +20,7 @@ def _refused(ledger: Ledger, claim: Claim) -> str:
 
 def _replay(ledger: Ledger, *entries: dict[str, JsonValue]) -> None:
     for index, entry in enumerate(entries):
-        ledger.replay(Entry(index, "", entry, "", ""))
+        ledger.replay(Entry(index, "", entry))
 
 
 def _intent(claim: Claim) -> dict[str, JsonValue]:
