@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from hsm_service.errors import MechanismMissing
 from hsm_service.keys import Usage
 from hsm_service.templates import ALGORITHMS, USAGES, Purpose
 
@@ -40,6 +39,10 @@ class Ability(StrEnum):
     """A secret key given by value is afterwards sensitive and not extractable."""
     AES_CMAC = "aes-cmac"
     DES2_BLOCK = "des2-block"
+    COPIES_TRUSTED = "copies-trusted"
+    """A key that may be backed up is wrapped out by keys that the security officer marked as trusted, by no other."""
+    RESTORE = "restore"
+    """A private key that comes in wrapped by AES-KWP is afterwards sensitive and not extractable."""
     RANDOM = "random"
 
 
@@ -54,6 +57,11 @@ class Finding:
     variant: str = ""
     """Which of several ways the token takes, for example "CKM_AES_CMAC_GENERAL". Empty if there is one way only."""
 
+    @property
+    def refusal(self) -> str:
+        """As a clause: "no aes-gcm (CKR_MECHANISM_INVALID)"."""
+        return f"no {self.ability.value} ({self.reason})"
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -66,7 +74,8 @@ class Service:
     suites: tuple[str, ...]
     """Sealing suites, strongest first; of open-order only."""
     reason: str
-    """What stands against the algorithms that are not in the list: "rsa-4096: …; ec-p256: …". Empty if nothing."""
+    """What stands against the algorithms that are not in the list, those named where it is not all of them:
+    "ec-p256, ec-p384: no … (CKR_…)". Empty if nothing."""
 
     @property
     def ok(self) -> bool:
@@ -91,6 +100,7 @@ _WORK: Final[Mapping[tuple[Usage, str], tuple[Ability, ...]]] = {
     (Usage.SIGN, "rsa"): _RSA_SIGNATURES,
     (Usage.SIGN, "ec"): (),
     (Usage.OPEN, "rsa"): (Ability.RSA_PKCS1V15,),  # the signature in the key's own request
+    (Usage.RESTORE, "rsa"): (Ability.RESTORE,),
     (Usage.SEAL, "aes"): (Ability.AES_GCM,),
     (Usage.MAC, "aes"): (Ability.IMPORT, Ability.AES_CMAC),
     (Usage.PIN_BLOCK, "des2"): (Ability.IMPORT, Ability.DES2_BLOCK),
@@ -112,13 +122,6 @@ class Capabilities:
     def can(self, ability: Ability) -> bool:
         """Whether it was done and its result verified."""
         return self[ability].ok
-
-    def require(self, ability: Ability) -> Finding:
-        """The finding; raises MechanismMissing with the reason if the token cannot do it."""
-        finding = self[ability]
-        if not finding.ok:
-            raise MechanismMissing(f"the token cannot do {ability.value}: {finding.reason}")
-        return finding
 
     def supports(self, suite: str) -> bool:
         """Whether content sealed with "oaep-sha1" or "oaep-sha256" can be opened."""
@@ -143,24 +146,27 @@ class Capabilities:
 
     def service(self, purpose: Purpose) -> Service:
         """Whether and how the token can serve `purpose`."""
-        refusals = {each: self.refusal(purpose, each) for each in sorted(ALGORITHMS[purpose])}
-        against: dict[str, list[str]] = {}
-        for algorithm, reason in refusals.items():
-            if reason:
-                against.setdefault(reason, []).append(algorithm)
-        algorithms = tuple(each for each, reason in refusals.items() if not reason)
+        lacks = {each: self.lacks(purpose, each) for each in sorted(ALGORITHMS[purpose])}
+        affected: dict[Finding, list[str]] = {}
+        for algorithm, findings in lacks.items():
+            for each in findings:
+                affected.setdefault(each, []).append(algorithm)
+        algorithms = tuple(each for each, findings in lacks.items() if not findings)
         return Service(
             purpose=purpose.value,
             algorithms=algorithms,
             suites=self.sealing_suites if algorithms and USAGES[purpose] is Usage.OPEN else (),
-            reason="; ".join(f"{', '.join(names)}: {reason}" for reason, names in against.items()),
+            reason="; ".join(
+                ("" if len(names) == len(lacks) else f"{', '.join(names)}: ") + each.refusal
+                for each, names in affected.items()
+            ),
         )
 
-    def refusal(self, purpose: Purpose, algorithm: str) -> str:
-        """Why a key of `algorithm` for `purpose` must not be made in this token; empty if it may."""
+    def lacks(self, purpose: Purpose, algorithm: str) -> tuple[Finding, ...]:
+        """What stands against making a key of `algorithm` for `purpose` in this token; empty if nothing does."""
         usage = USAGES[purpose]
         needed = (*_ALWAYS, *_KEYS[algorithm], *_WORK[usage, algorithm.partition("-")[0]])
-        reasons = [f"{each.value} ({self[each].reason})" for each in needed if not self.can(each)]
-        if usage is Usage.OPEN and not self.sealing_suites:
-            reasons += [f"{each.value} ({self[each].reason})" for each in _SUITES]
-        return "the token lacks " + ", ".join(reasons) if reasons else ""
+        lacking = tuple(self[each] for each in needed if not self.can(each))
+        if usage in {Usage.OPEN, Usage.RESTORE} and not self.sealing_suites:
+            lacking += tuple(self[each] for each in _SUITES)
+        return lacking

@@ -5,6 +5,9 @@ SoftHSM2 then switches its mutexes off, and two threads on two sessions crash wi
 `CK_C_INITIALIZE_ARGS` with `CKF_OS_LOCKING_OK`. python-pkcs11 offers no way to do so, hence the subclass below, which
 makes the two calls through ctypes; `initialized` of its parent stays false for ever, so that nothing else finalises.
 
+Some modules want a string from whoever loads them (NSS: `configDir='sql:…' …`), which travels in the same structure as
+`pReserved`; it is `initialisation` here, or the variable KWBP_PKCS11_INITIALISATION.
+
 A process opens one configuration at a time. Changing it (the ceremony goes from the services' tokens to the root's and
 back) is finalise, change `SOFTHSM2_CONF`, initialise, and is refused while any token is open. The same is needed before
 a token that was just initialised becomes visible.
@@ -23,19 +26,21 @@ import contextlib
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import pkcs11
 from pkcs11 import _pkcs11
 from pkcs11.exceptions import PKCS11Error
 
+from hsm_service.capabilities import Capabilities
 from hsm_service.errors import HsmError, ModuleBusy, TokenClosed, TokenNotFound, TokenUnavailable
 from runtime.secrets import Secret
 
 MODULE_VARIABLE: Final = "KWBP_PKCS11_MODULE"
 CONFIGURATION_VARIABLE: Final = "SOFTHSM2_CONF"
+INITIALISATION_VARIABLE: Final = "KWBP_PKCS11_INITIALISATION"
 
 # Absolute paths only: a search path would let whoever writes into a directory of it read every PIN.
 _USUAL_PLACES: Final = (
@@ -61,7 +66,7 @@ class _InitializeArgs(ctypes.Structure):
         ("lock_mutex", ctypes.c_void_p),
         ("unlock_mutex", ctypes.c_void_p),
         ("flags", ctypes.c_ulong),
-        ("reserved", ctypes.c_void_p),
+        ("reserved", ctypes.c_char_p),
     )
 
 
@@ -85,7 +90,7 @@ _init_token_t = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_ulong, ctypes.c_char_p
 
 
 class _ThreadSafeLibrary(_pkcs11.lib):
-    """python-pkcs11's library object, initialised with operating-system locking."""
+    """python-pkcs11's library object, initialised with operating-system locking and the module's own string."""
 
     def _function(self, index: int) -> int:
         if not hasattr(self, "_table"):
@@ -97,12 +102,16 @@ class _ThreadSafeLibrary(_pkcs11.lib):
             self._table = pointer.contents
         return int(self._table.functions[index])
 
-    def __init__(self, so: str) -> None:
+    def __new__(cls, so: str, initialisation: str | None = None) -> Self:
+        return super().__new__(cls, so)  # type: ignore[call-arg]  # its __cinit__ takes this one, the stub says nothing
+
+    def __init__(self, so: str, initialisation: str | None = None) -> None:
         self._so = so
+        self._initialisation = initialisation.encode() if initialisation else None
         super().__init__(so)  # calls initialize()
 
     def initialize(self) -> None:
-        arguments = _InitializeArgs(flags=_CKF_OS_LOCKING_OK)
+        arguments = _InitializeArgs(flags=_CKF_OS_LOCKING_OK, reserved=self._initialisation)
         _check("C_Initialize", _initialize_t(self._function(_C_INITIALIZE))(ctypes.byref(arguments)))
 
     def finalize(self) -> None:
@@ -131,15 +140,17 @@ class Holder(Protocol):
 class Pkcs11Module:
     """The one PKCS#11 module of this process. Made by `load_module`."""
 
-    def __init__(self, path: Path, configuration: Path | None) -> None:
+    def __init__(self, path: Path, configuration: Path | None, initialisation: str | None = None) -> None:
         self.path: Final = path
         self.configuration = configuration
         self._lock = threading.RLock()
         self._holders: dict[str, Holder] = {}
+        self._capabilities: dict[tuple[object, ...], Capabilities] = {}
+        self._probing = threading.Lock()
         self._process = os.getpid()
         self._live = True
         with _environment(configuration):
-            self._library = _load(path)
+            self._library = _load(path, initialisation)
 
     def __repr__(self) -> str:
         return f"<Pkcs11Module {self.path}>"
@@ -209,6 +220,14 @@ class Pkcs11Module:
                 raise ModuleBusy(f"token {holder.label!r} is already open in this process")
             self._holders[holder.label] = holder
 
+    def capabilities_of(self, token: pkcs11.Token, probe: Callable[[], Capabilities]) -> Capabilities:
+        """What `probe` finds out about a token, done once as long as model, versions and serial number stay."""
+        known = (token.model, token.serial, str(token.firmware_version), str(token.hardware_version))
+        with self._probing:
+            if known not in self._capabilities:
+                self._capabilities[known] = probe()
+            return self._capabilities[known]
+
     def release(self, holder: Holder) -> None:
         """Forget a token that was closed."""
         with self._lock:
@@ -265,18 +284,21 @@ def find_module() -> Path:
     raise TokenNotFound(f"no PKCS#11 module at {', '.join(candidates)}; install softhsm2 or set {MODULE_VARIABLE}")
 
 
-def load_module(path: Path | None = None, softhsm_conf: Path | None = None) -> Pkcs11Module:
+def load_module(
+    path: Path | None = None, softhsm_conf: Path | None = None, *, initialisation: str | None = None
+) -> Pkcs11Module:
     """Load the module, or change the configuration of the loaded one.
 
     `path` is an absolute path (default: `find_module()`), `softhsm_conf` the SoftHSM2 configuration file (default: what
-    the environment says). Raises TokenNotFound without a module, ModuleBusy if tokens are open under another
-    configuration or another module is loaded, TokenClosed in a forked child.
+    the environment says), `initialisation` the string that the module gets when it is loaded for the first time
+    (default: KWBP_PKCS11_INITIALISATION). Raises TokenNotFound without a module, ModuleBusy if tokens are open under
+    another configuration or another module is loaded, TokenClosed in a forked child.
     """
     global _module  # a PKCS#11 module is process-wide by its standard
     path = path or find_module()
     with _loading:
         if _module is None:
-            _module = Pkcs11Module(path, softhsm_conf)
+            _module = Pkcs11Module(path, softhsm_conf, initialisation or os.environ.get(INITIALISATION_VARIABLE))
             atexit.register(_finalize_at_exit, _module)
             return _module
         if os.getpid() != _module._process:
@@ -291,9 +313,9 @@ def _is_ready(token: pkcs11.Token) -> bool:
     return token.flags & _READY == _READY
 
 
-def _load(path: Path) -> _ThreadSafeLibrary:
+def _load(path: Path, initialisation: str | None) -> _ThreadSafeLibrary:
     try:
-        return _ThreadSafeLibrary(str(path))
+        return _ThreadSafeLibrary(str(path), initialisation)
     except PKCS11Error as error:
         raise TokenUnavailable(f"cannot load the PKCS#11 module {path}: {error}") from None
 

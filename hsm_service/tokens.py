@@ -8,37 +8,26 @@ the cause.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
-from pkcs11 import MGF, Attribute, GCMParams, KeyType, Mechanism, ObjectClass
+from pkcs11 import Attribute
 from pkcs11.exceptions import GeneralError, PKCS11Error
 
-from hsm_service import encodings, probe
+from hsm_service import encodings, mechanisms, probe
+from hsm_service.capabilities import Ability, Capabilities
 from hsm_service.errors import BadInput, DecodingFailure, MechanismMissing
 from hsm_service.key_store import KeyStore
-from hsm_service.keys import KeyAttributes, KeyKind, KeyRef, Usage, protected_template
+from hsm_service.keys import KeyAttributes, KeyKind, KeyRef, Usage
+from hsm_service.logged_in import translate
+from hsm_service.mechanisms import BLOCK_BYTES, GCM_NONCE_BYTES, GCM_TAG_BYTES, OAEP_HASHES, GcmParameters, Opening
 from hsm_service.return_codes import Kind, kind_of
 from hsm_service.sessions import Session
 
 __all__ = ["KeyAttributes", "KeyKind", "KeyRef", "Token", "Usage"]
 
-_OAEP: Final = {
-    "oaep-sha1": (Mechanism.SHA_1, MGF.SHA1, None),
-    "oaep-sha256": (Mechanism.SHA256, MGF.SHA256, None),
-}
-_PSS_SHA256: Final = (Mechanism.SHA256, MGF.SHA256, 32)
 _CONTENT_KEY_BYTES: Final = 32
-_GCM_NONCE_BYTES: Final = 12
-_GCM_TAG_BYTES: Final = 16
-_CMAC_BYTES: Final = 16
-
-_CONTENT_KEY: Final = {
-    **protected_template(ObjectClass.SECRET_KEY, Usage.SEAL, store=False),
-    Attribute.ENCRYPT: False,
-}
-"""The template of a content key: it lives in the session, opens one order, and does nothing else."""
 
 # What a token may answer when a key or a ciphertext is wrong. SoftHSM2 says GeneralError to a bad GCM tag and to bad
 # OAEP padding; a real failure of the token hides behind the same word, so the caller then hears that decoding failed.
@@ -48,10 +37,18 @@ _DOES_NOT_OPEN: Final = frozenset({Kind.CALLER, Kind.KEY, Kind.MECHANISM})
 class Token(KeyStore):
     """One logged-in token and what is done in it. Safe for threads; use `open`, and `close` (or `with`) when done."""
 
-    @cached_property
-    def capabilities(self) -> probe.Capabilities:
-        """What this token really can do, tried with throw-away session keys (about 0.1 s, once)."""
-        return self._run(lambda session: probe.probe(session.raw))
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this token really can do, tried with throw-away keys (some 0.3 s, once a process and token)."""
+        return self._module.capabilities_of(self._token, self._probe)
+
+    def _probe(self) -> Capabilities:
+        self._module.check_usable()
+        try:
+            with self._token.open(rw=True) as session:
+                return probe.probe(session)
+        except PKCS11Error as error:
+            raise translate(self.label, None, error) from None
 
     # -- signatures --------------------------------------------------------------------------------------------------
 
@@ -61,7 +58,7 @@ class Token(KeyStore):
 
     def sign_pss_sha256_digest(self, ref: KeyRef, digest: bytes) -> bytes:
         """As `sign_pss_sha256`, for a SHA-256 digest."""
-        return self._sign(ref, KeyKind.RSA, digest, Mechanism.RSA_PKCS_PSS, _PSS_SHA256)
+        return self._sign(ref, KeyKind.RSA, digest, mechanisms.sign_pss)
 
     def sign_pkcs1v15(self, ref: KeyRef, data: bytes, algorithm: hashes.HashAlgorithm | None = None) -> bytes:
         """RSASSA-PKCS1-v1_5 over `data` (RFC 8017 8.2) with SHA-256 (default), SHA-384 or SHA-512."""
@@ -70,12 +67,12 @@ class Token(KeyStore):
 
     def sign_pkcs1v15_digest(self, ref: KeyRef, digest: bytes, algorithm: hashes.HashAlgorithm) -> bytes:
         """As `sign_pkcs1v15`, for a digest made with `algorithm`."""
-        return self._sign(ref, KeyKind.RSA, encodings.digest_info(digest, algorithm), Mechanism.RSA_PKCS, None)
+        return self._sign(ref, KeyKind.RSA, encodings.digest_info(digest, algorithm), mechanisms.sign_pkcs1v15)
 
     def prove_possession(self, ref: KeyRef, data: bytes) -> bytes:
         """RSASSA-PKCS1-v1_5 with SHA-256 by an OPEN key, over the CertificationRequestInfo of its own request."""
         info = encodings.digest_info(encodings.digest(data, hashes.SHA256()), hashes.SHA256())
-        return self._sign(ref, KeyKind.RSA, info, Mechanism.RSA_PKCS, None, usage=Usage.OPEN)
+        return self._sign(ref, KeyKind.RSA, info, mechanisms.sign_pkcs1v15, usage=Usage.OPEN)
 
     def sign_ecdsa(self, ref: KeyRef, data: bytes, algorithm: hashes.HashAlgorithm | None = None) -> bytes:
         """ECDSA over `data` with SHA-256 (default), SHA-384 or SHA-512; DER Ecdsa-Sig-Value (RFC 3279 2.2.3)."""
@@ -83,7 +80,7 @@ class Token(KeyStore):
 
     def sign_ecdsa_digest(self, ref: KeyRef, digest: bytes) -> bytes:
         """As `sign_ecdsa`, for a digest."""
-        return encodings.ecdsa_signature(self._sign(ref, KeyKind.EC, digest, Mechanism.ECDSA, None))
+        return encodings.ecdsa_signature(self._sign(ref, KeyKind.EC, digest, mechanisms.sign_ecdsa))
 
     # -- opening what was sealed to a key ------------------------------------------------------------------------------
 
@@ -98,31 +95,23 @@ class Token(KeyStore):
         depends on the sealed bytes: after a failed unwrap the copy of a decoy key decrypts in its place, so that bad
         padding (Manger's oracle), another key length and a bad tag look alike and take equally long.
         """
-        if suite not in _OAEP:
-            raise MechanismMissing(f"no sealing suite {suite!r}; there are {sorted(_OAEP)}")
-        if not self.capabilities.supports(suite):
-            raise MechanismMissing(f"token {self.label!r} cannot do {suite}")
-        if len(nonce) != _GCM_NONCE_BYTES or len(tag) != _GCM_TAG_BYTES:
+        if suite not in OAEP_HASHES:
+            raise MechanismMissing(f"no sealing suite {suite!r}; there are {sorted(OAEP_HASHES)}")
+        opening = mechanisms.named(mechanisms.OPENING, self._variant(Ability(suite)))
+        if len(nonce) != GCM_NONCE_BYTES or len(tag) != GCM_TAG_BYTES:
             raise DecodingFailure
         self._require_kind(ref, KeyKind.RSA, Usage.OPEN)
 
         def open_it(session: Session) -> bytes:
-            private, decoy = session.key(ref), session.decoy(_CONTENT_KEY)
+            private, decoy = session.key(ref), session.decoy(opening.template)
             self._count("unwrap", ref)
-            content_key = _unwrapped(private, suite, encrypted_key)
+            content_key = _unwrapped(opening, private, suite, encrypted_key)
             genuine = content_key is not None
             if content_key is None:
                 content_key = decoy.copy({})
             plaintext = None
             try:
-                plaintext = bytes(
-                    content_key.decrypt(
-                        ciphertext + tag,
-                        mechanism=Mechanism.AES_GCM,
-                        mechanism_param=GCMParams(nonce, None, _GCM_TAG_BYTES * 8),
-                        buffer_size=len(ciphertext) + _GCM_TAG_BYTES,
-                    )
-                )
+                plaintext = opening.decrypt(content_key, nonce, ciphertext + tag)
             except PKCS11Error as error:
                 if not _says_does_not_open(error):
                     raise
@@ -139,34 +128,29 @@ class Token(KeyStore):
     def aes_gcm_encrypt(self, ref: KeyRef, plaintext: bytes, aad: bytes) -> bytes:
         """Seal `plaintext` with AES-GCM under a SEAL key: nonce (12 bytes, from the token) ‖ ciphertext ‖ tag (16)."""
         self._require_kind(ref, KeyKind.AES, Usage.SEAL)
-        nonce = self.random(_GCM_NONCE_BYTES)
+        parameters = self._gcm_parameters()
+        nonce = self.random(GCM_NONCE_BYTES)
 
         def seal(session: Session) -> bytes:
             key = session.key(ref)
             self._count("gcm-encrypt", ref)
-            sealed = key.encrypt(
-                plaintext, mechanism=Mechanism.AES_GCM, mechanism_param=GCMParams(nonce, aad, _GCM_TAG_BYTES * 8)
-            )
-            return nonce + bytes(sealed)
+            return nonce + mechanisms.gcm_encrypt(key, parameters(nonce, aad), plaintext)
 
         return self._run(seal, ref)
 
     def aes_gcm_decrypt(self, ref: KeyRef, sealed: bytes, aad: bytes) -> bytes:
         """Open what `aes_gcm_encrypt` sealed; raises DecodingFailure if key, bytes or `aad` differ."""
         self._require_kind(ref, KeyKind.AES, Usage.SEAL)
-        nonce, body = sealed[:_GCM_NONCE_BYTES], sealed[_GCM_NONCE_BYTES:]
-        if len(body) < _GCM_TAG_BYTES:
+        parameters = self._gcm_parameters()
+        nonce, body = sealed[:GCM_NONCE_BYTES], sealed[GCM_NONCE_BYTES:]
+        if len(body) < GCM_TAG_BYTES:
             raise DecodingFailure
 
         def unseal(session: Session) -> bytes:
             key = session.key(ref)
             self._count("gcm-decrypt", ref)
             try:
-                return bytes(
-                    key.decrypt(
-                        body, mechanism=Mechanism.AES_GCM, mechanism_param=GCMParams(nonce, aad, _GCM_TAG_BYTES * 8)
-                    )
-                )
+                return mechanisms.gcm_decrypt(key, parameters(nonce, aad), body)
             except PKCS11Error as error:
                 if not _says_does_not_open(error):
                     raise
@@ -177,24 +161,26 @@ class Token(KeyStore):
     def aes_cmac(self, ref: KeyRef, data: bytes) -> bytes:
         """AES-CMAC over `data` (RFC 4493, NIST SP 800-38B): 16 bytes; the dialect truncates."""
         self._require_kind(ref, KeyKind.AES, Usage.MAC)
+        cmac = mechanisms.named(mechanisms.CMAC, self._variant(Ability.AES_CMAC))
 
         def mac(session: Session) -> bytes:
             key = session.key(ref)
             self._count("mac", ref)
-            return bytes(key.sign(data, mechanism=Mechanism.AES_CMAC, buffer_size=_CMAC_BYTES))
+            return cmac(key, data)
 
         return self._run(mac, ref)
 
     def des3_ecb_encrypt(self, ref: KeyRef, block: bytes) -> bytes:
         """Encrypt one clear PIN block of 8 bytes under the zone PIN key: 2-key TDES, one block (ISO 9564-1 9.3)."""
         self._require_kind(ref, KeyKind.DES2, Usage.PIN_BLOCK)
-        if len(block) != 8:
-            raise BadInput(f"a PIN block has 8 bytes, not {len(block)}")
+        if len(block) != BLOCK_BYTES:
+            raise BadInput(f"a PIN block has {BLOCK_BYTES} bytes, not {len(block)}")
+        cipher = mechanisms.named(mechanisms.DES2_BLOCK, self._variant(Ability.DES2_BLOCK))
 
         def encrypt(session: Session) -> bytes:
             key = session.key(ref)
             self._count("pin-block", ref)
-            return bytes(key.encrypt(block, mechanism=Mechanism.DES3_ECB, buffer_size=8))
+            return cipher(key, block)
 
         return self._run(encrypt, ref)
 
@@ -213,8 +199,7 @@ class Token(KeyStore):
         ref: KeyRef,
         kind: KeyKind,
         data: bytes,
-        mechanism: Mechanism,
-        parameters: Any,
+        operation: Callable[[Any, bytes], bytes],
         *,
         usage: Usage = Usage.SIGN,
     ) -> bytes:
@@ -223,31 +208,34 @@ class Token(KeyStore):
         def sign(session: Session) -> bytes:
             key = session.key(ref)
             self._count("sign", ref)
-            return bytes(key.sign(data, mechanism=mechanism, mechanism_param=parameters, buffer_size=1024))
+            return operation(key, data)
 
         return self._run(sign, ref)
 
+    def _variant(self, ability: Ability) -> str:
+        """The way in which the probe saw this token do it; raises MechanismMissing if it saw none."""
+        finding = self.capabilities[ability]
+        if not finding.ok:
+            raise MechanismMissing(f"token {self.label!r} cannot do {ability.value}: {finding.reason}")
+        return finding.variant
 
-def _unwrapped(private: Any, suite: str, encrypted_key: bytes) -> Any:
+    def _gcm_parameters(self) -> GcmParameters:
+        return mechanisms.named(mechanisms.GCM, self._variant(Ability.AES_GCM))
+
+
+def _unwrapped(opening: Opening, private: Any, suite: str, encrypted_key: bytes) -> Any:
     """The content key as a session object, or None if no AES-256 key comes out."""
-    key = None
     try:
-        key = private.unwrap_key(
-            ObjectClass.SECRET_KEY,
-            KeyType.AES,
-            encrypted_key,
-            mechanism=Mechanism.RSA_PKCS_OAEP,
-            mechanism_param=_OAEP[suite],
-            template=_CONTENT_KEY,
-        )
+        key = opening.unwrap(private, suite, encrypted_key)
     except PKCS11Error as error:
         if not _says_does_not_open(error):
             raise
+        return None
     # SoftHSM2 leaves CKA_VALUE_LEN of an unwrapped key at 0. A shorter key that thus goes unseen weakens only the order
     # of the sender who chose it.
-    if key is not None and key[Attribute.VALUE_LEN] not in {0, _CONTENT_KEY_BYTES}:
+    if key[Attribute.VALUE_LEN] not in {0, _CONTENT_KEY_BYTES}:
         key.destroy()
-        key = None
+        return None
     return key
 
 
