@@ -26,6 +26,9 @@ from typing import Final
 from audit.errors import NoteError
 from audit.merkle import EMPTY_ROOT
 from audit.note import Note, decode_base64
+from audit.verify import TreeHead
+
+__all__ = ["EMPTY", "Checkpoint", "Progress", "TreeHead", "decimal", "read_hashes", "split_request"]
 
 HASH: Final = 32
 MAX_PROOF: Final = 63
@@ -34,14 +37,6 @@ MAX_SIZE: Final = 2**63 - 1
 
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _ORIGIN: Final = re.compile(r"[^\s+]{1,256}")
-
-
-@dataclass(frozen=True, slots=True)
-class TreeHead:
-    """A log's tree: number of leaves, and root (32 bytes)."""
-
-    size: int
-    root: bytes
 
 
 EMPTY: Final = TreeHead(0, EMPTY_ROOT)

@@ -16,6 +16,8 @@ from pathlib import Path
 from audit.checkpoint import Checkpoint
 from audit.errors import NoteError
 from audit.note import Note, VerifierKey
+from audit.tiles import sync_directory
+from audit.verify import log_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,12 @@ class SignedCheckpoint:
 
 
 class CheckpointFiles:
-    """The two files in the folder of a log. Each is replaced as a whole, durably."""
+    """The two files of the log NAME.jsonl. The first is put there by `Journal.publish`, the second here."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.signed = folder / "checkpoint"
-        self.witnessed = folder / "checkpoint.witnessed"
+    def __init__(self, log: Path) -> None:
+        self._folder = log_folder(log)
+        self.signed = self._folder / "checkpoint"
+        self.witnessed = self._folder / "checkpoint.witnessed"
 
     def read(self, log: VerifierKey) -> tuple[SignedCheckpoint | None, SignedCheckpoint | None]:
         """The newest signed and the newest cosigned checkpoint; None for one that is not there.
@@ -56,12 +58,10 @@ class CheckpointFiles:
         """
         return _read(self.signed, log), _read(self.witnessed, log)
 
-    def keep(self, note: Note, *, witnessed: bool) -> None:
-        """Store the newest note; raises OSError."""
+    def keep_witnessed(self, note: Note) -> None:
+        """Store the newest cosigned note, durably; raises OSError."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if witnessed:
-            _replace(self.witnessed, note.encode())
-        _replace(self.signed, note.encode())
+        _replace(self.witnessed, note.encode())
 
 
 def _read(path: Path, log: VerifierKey) -> SignedCheckpoint | None:
@@ -79,8 +79,4 @@ def _replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_directory(path.parent)

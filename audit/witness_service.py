@@ -16,6 +16,7 @@ plain http, and it needs no certificate of the authority that it watches.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -47,8 +48,8 @@ class WitnessFolder:
         self._key = path / "key"
         self._logs = path / "logs"
 
-    def create(self, name: str) -> VerifierKey:
-        """Make the folder and the key of a witness called `name`; what is there stays."""
+    def create(self) -> VerifierKey:
+        """Make the folder and the key of a witness; what is there stays. The witness is called after its key."""
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._key.exists():
             made = ed25519.Ed25519PrivateKey.generate()
@@ -60,7 +61,9 @@ class WitnessFolder:
                 os.fsync(file.fileno())
             draft.replace(self._key)
         if not self.vkey.exists():
-            self.vkey.write_text(f"{VerifierKey.witness(name, self.key().public_key()).encode()}\n", encoding="utf-8")
+            public = self.key().public_key()
+            name = f"kwbp/witness-{hashlib.sha256(public.public_bytes_raw()).hexdigest()[:8]}"
+            self.vkey.write_text(f"{VerifierKey.witness(name, public).encode()}\n", encoding="utf-8")
         return read_vkey(self.vkey)
 
     def trust(self, file: str, log: VerifierKey) -> None:

@@ -18,8 +18,11 @@ class Record:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path) -> Record:
-        """Open (and thereby verify) the journal at `path`; raises what `audit.Journal.open` raises."""
+    def open(cls, path: Path, *, extends: tuple[int, bytes] | None = None) -> Record:
+        """Open (and thereby verify) the journal at `path`, which must extend the tree `extends` (`audit.keeper`).
+
+        Raises what `audit.Journal.open` raises.
+        """
         known: dict[tuple[str, str], int] = {}
 
         def replay(entry: Entry) -> None:
@@ -28,7 +31,12 @@ class Record:
                 known[event, key] = entry.index
 
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(Journal.open(path, replay=replay), known)
+        return cls(Journal.open(path, replay=replay, extends=extends), known)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal itself, to have it signed."""
+        return self._journal
 
     def note(self, event: str, key: str, **fields: JsonValue) -> int:
         """Record an event durably and return its number; a repeat returns the number it already has."""

@@ -15,7 +15,7 @@ import typer
 from ca.ceremony import Ceremony, Entry, Plan, Step, founding_ceremony, load_ceremony, plan, run, verify
 from ca.errors import CeremonyAbortedError
 from ca.publication import Publication
-from cli import output
+from cli import output, witness
 from cli.officers import folder as officers_folder
 from cli.packs import statement
 from cli.state import Installation, existing
@@ -82,6 +82,8 @@ def run_ceremony(
     for officer in made.ceremony.officers:
         target = officers_folder(found) / f"{officer.person}.pem"
         shutil.copyfile(found.home.pki / "officers" / f"{officer.person}.pem", target)
+    for log in witness.trust_logs(found.home.pki, found.home.witness):
+        output.done(f"the witness trusts the log {log.name}")
     output.emit(
         {
             "hierarchy": str(found.home.pki),

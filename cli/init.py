@@ -1,4 +1,4 @@
-"""`kwbp init`: a new installation: folders, tokens with random PINs, the services' TLS keys, a settings file."""
+"""`kwbp init`: a new installation: folders, tokens with random PINs, the services' TLS keys, a witness, settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from audit.keeper import pin_witness
+from audit.witness_service import WitnessFolder
 from ca.ceremony import founding_ceremony
 from cli import keyfiles, output
 from cli.state import installation
@@ -30,6 +32,10 @@ tls = false
 
 [ra]
 port = {ra}
+
+[witness]           # co-signs the audit logs; in production another user's or another machine's
+port = {witness}
+tls = false
 
 [gateway]
 port = {gateway}
@@ -58,6 +64,7 @@ def init(
     made = provision_tokens(home)
     for label in made:
         output.done(f"token [bold]{label}[/bold] with a random PIN in {home.secrets}")
+    pin_witness(home, WitnessFolder(home.witness).create())
     for entry in founding_ceremony().services:
         request_tls(home, entry.name, entry.hosts)
     if not home.config.exists():
@@ -66,6 +73,7 @@ def init(
             "ca": base_port + 10,
             "repository": base_port + 11,
             "ra": base_port + 20,
+            "witness": base_port + 30,
             "gateway": base_port + 40,
             "switch": base_port + 50,
             "admin": base_port + 51,

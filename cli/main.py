@@ -34,7 +34,9 @@ COMMANDS: Final = {
     "ceremony": _Command("Set up", "cli.ceremony"),
     "serve": _Command("Run", "cli.serve", "serve"),
     "status": _Command("Run", "cli.serve", "status"),
+    "token": _Command("Run", "cli.token"),
     "key": _Command("Run", "cli.key"),
+    "witness": _Command("Run", "cli.witness"),
     "gateway": _Command("Run", "cli.gateway"),
     "merchant": _Command("Run", "cli.merchant"),
     "ra": _Command("Enrol members", "cli.ra"),
@@ -47,6 +49,7 @@ COMMANDS: Final = {
 
 # Errors that a person can do something about, by the module that raises them; looked up only once something failed.
 _FORESEEN: Final = {
+    "audit.verify": "AuditError",
     "ca.errors": "CaError",
     "gateway_keys.errors": "GatewayKeysError",
     "hsm_service.errors": "HsmError",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from audit.keeper import LogKeeper
 from cli.packs import statement
 from cli.state import Installation
 from runtime import logging, server
@@ -64,15 +65,28 @@ def _hsm(found: Installation) -> None:
     from ca.known_callers import KnownCallers
     from gateway_keys.plugin import GatewayKeys
     from hsm_service.app import create_app
-    from hsm_service.vault import Vault
+    from hsm_service.record import ENTRIES_OF_A_SIGNATURE
+    from hsm_service.service import SignCommand
+    from hsm_service.vault import SERVICE, Vault
     from kwbp.validators import VALIDATORS
 
     endpoint = found.settings.hsm
     content_types = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
     known = KnownCallers(found.home.pki, clock=_now)
-    with Vault.open(found.home, content_types=content_types) as vault:
-        app = create_app(vault, plugins=[GatewayKeys.of(found.home)])
-        server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"), refusal=known.refusal)
+    with (
+        LogKeeper.prepare("hsm", found.home, found.settings.witness.url) as keeper,
+        Vault.open(found.home, content_types=content_types, extends=keeper.extends) as vault,
+    ):
+
+        def sign(checkpoint: bytes) -> bytes:
+            return vault.sign(SERVICE, keeper.key.name, SignCommand("checkpoint", checkpoint)).signed
+
+        keeper.keep(vault.journal, sign, own=ENTRIES_OF_A_SIGNATURE)
+        try:
+            app = create_app(vault, plugins=[GatewayKeys.of(found.home)])
+            server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"), refusal=known.refusal)
+        finally:
+            keeper.close()  # before the vault, which signs what is left
 
 
 def _ca(found: Installation) -> None:
@@ -84,7 +98,8 @@ def _ca(found: Installation) -> None:
     from hsm_service.client import HsmClient
 
     endpoint = found.settings.ca
-    record = Record.open(found.home.audit / "ca.jsonl")
+    keeper = LogKeeper.prepare("ca", found.home, found.settings.witness.url)
+    record = Record.open(found.home.audit / "ca.jsonl", extends=keeper.extends)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ca"))
     authority = CertificateAuthority(
         folder=found.home.pki,
@@ -96,6 +111,7 @@ def _ca(found: Installation) -> None:
         rng=os.urandom,
         clock=_now,
     )
+    keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
     try:
         authority.start()
         known = KnownCallers(found.home.pki, clock=_now)
@@ -107,8 +123,23 @@ def _ca(found: Installation) -> None:
             refusal=known.refusal,
         )
     finally:
+        keeper.close()
         record.close()
         signer.close()
+
+
+def _witness(found: Installation) -> None:
+    from audit.witness_service import WitnessFolder, create_app
+
+    endpoint = found.settings.witness
+    witness, store = WitnessFolder(found.home.witness).open()
+    server.serve(
+        create_app(witness, [store]),
+        host=endpoint.host,
+        port=endpoint.port,
+        tls=None,
+        client_certificate="none",
+    )
 
 
 def _repository(found: Installation) -> None:
@@ -140,7 +171,9 @@ def _ra(found: Installation) -> None:
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
     store = Store(open_database(found.home.db / "ra.sqlite"))
-    record = Record.open(found.home.audit / "ra.jsonl", store)
+    keeper = LogKeeper.prepare("ra", found.home, found.settings.witness.url)
+    record = Record.open(found.home.audit / "ra.jsonl", store, extends=keeper.extends)
+    keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
     workflow = Workflow(
         store=store,
         record=record,
@@ -156,6 +189,7 @@ def _ra(found: Installation) -> None:
         # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
         server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
     finally:
+        keeper.close()
         record.close()
         authority.close()
         signer.close()
@@ -165,7 +199,8 @@ def _ra(found: Installation) -> None:
 def _gateway(found: Installation) -> None:
     from gateway import service as gateway_service
 
-    gateway_service.run(found.home, found.settings)
+    with LogKeeper.prepare("gateway", found.home, found.settings.witness.url) as keeper:
+        gateway_service.run(found.home, found.settings, keeper=keeper)
 
 
 def _switch(found: Installation) -> None:
@@ -179,6 +214,7 @@ def _now() -> datetime:
 
 
 _RUN: Final[dict[str, Callable[[Installation], None]]] = {
+    "witness": _witness,
     "hsm": _hsm,
     "ca": _ca,
     "repository": _repository,

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 from audit.journal import Journal
+from audit.keeper import LogKeeper
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.known_callers import KnownCallers
@@ -28,7 +29,7 @@ from gateway.link import LinkSettings
 from gateway.reversal import ReversalSettings
 from gateway.store import OrderStore
 from gateway_keys.client import GatewayKeysClient
-from hsm_service.client import AsyncHsmClient
+from hsm_service.client import AsyncHsmClient, HsmClient
 from pki.path import Trust
 from runtime import server
 from runtime.client import async_http_client
@@ -69,9 +70,15 @@ def config_of(settings: Settings) -> GatewayConfig:
 
 @asynccontextmanager
 async def opened(
-    home: Home, settings: Settings, *, checkpoint: Callable[[str], None] = lambda step: None
+    home: Home,
+    settings: Settings,
+    *,
+    keeper: LogKeeper | None = None,
+    checkpoint: Callable[[str], None] = lambda step: None,
 ) -> AsyncIterator[Gateway]:
     """The gateway of an installation with its files and lines open, not yet started.
+
+    `keeper` has its log signed; only a gateway of a test goes without.
 
     :raises StoreLockedError: it runs already.
     """
@@ -92,9 +99,13 @@ async def opened(
             settings.gateway.status_max_age,
             client=repository,
         )
+        extends = None if keeper is None else keeper.extends
+        journal = stack.enter_context(Journal.open(home.audit / "gateway.jsonl", extends=extends))
+        if keeper is not None:
+            _have_signed(journal, keeper, home, settings, stack)
         resources = Resources(
             store=stack.enter_context(OrderStore.open(home.db / "gateway.sqlite")),
-            journal=stack.enter_context(Journal.open(home.audit / "gateway.jsonl")),
+            journal=journal,
             signer=AsyncHsmClient(key_service),
             keys=GatewayKeysClient(key_service),
             trust=RepositoryTrust(status),
@@ -104,11 +115,26 @@ async def opened(
         yield Gateway(config_of(settings), resources, checkpoint=checkpoint)
 
 
-def run(home: Home, settings: Settings, *, checkpoint: Callable[[str], None] = lambda step: None) -> None:
+def _have_signed(journal: Journal, keeper: LogKeeper, home: Home, settings: Settings, stack: AsyncExitStack) -> None:
+    """Signatures of the log come over a connection of their own: its thread blocks, the gateway's loop must not."""
+    signer = stack.enter_context(
+        HsmClient.connect(settings.hsm.url, home.tls_files("gateway"), timeout=_KEY_SERVICE_TIMEOUT)
+    )
+    keeper.keep(journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
+    stack.callback(keeper.close)
+
+
+def run(
+    home: Home,
+    settings: Settings,
+    *,
+    keeper: LogKeeper | None = None,
+    checkpoint: Callable[[str], None] = lambda step: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then let the orders under way come to their end."""
     own = settings.gateway
     server.serve(
-        create_app(partial(opened, home, settings, checkpoint=checkpoint)),
+        create_app(partial(opened, home, settings, keeper=keeper, checkpoint=checkpoint)),
         host=own.host,
         port=own.port,
         tls=home.tls_files("gateway"),

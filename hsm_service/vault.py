@@ -33,6 +33,9 @@ from hsm_service.key_management import KeyManagement
 from hsm_service.keys import KeyRef
 from hsm_service.kinds import Fields
 from hsm_service.ledger import Ledger
+from hsm_service.operation_docket import Approving, Docket
+from hsm_service.operation_store import OperationStore
+from hsm_service.operations import Operations
 from hsm_service.provision import open_token
 from hsm_service.record import Outcome, Recorder
 from hsm_service.registry import Registry
@@ -92,7 +95,10 @@ class Vault:
         content_types: Mapping[str, ContentValidator],
         anchors: Callable[[], Sequence[x509.Certificate]],
         pack: Pack,
+        requests: OperationStore,
+        approving: Approving,
         clock: Callable[[], datetime],
+        extends: tuple[int, bytes] | None = None,
     ) -> None:
         self.clock: Final = clock
         self.answers: Final = answers
@@ -100,8 +106,9 @@ class Vault:
         self._clock = clock
         self._tokens = tokens
         self._registry = registry
+        self._requests = requests
         ledger = Ledger()
-        self.journal: Final = Journal.open(journal_path, clock=clock, replay=ledger.replay)
+        self.journal: Final = Journal.open(journal_path, clock=clock, replay=ledger.replay, extends=extends)
         try:
             self._custody = Custody(tokens, registry, built_in(), clock=clock)
         except BaseException:
@@ -110,8 +117,13 @@ class Vault:
         self._recorder = Recorder(self.journal, ledger, built_in().digest)
         judges = {**built_in_content_types(), **content_types}
         beliefs = Beliefs(self._custody, ledger, anchors, pack)
-        self.signing: Final = Signing(self._custody, ledger, self._recorder, judges, beliefs.now, clock)
-        self.keys: Final = KeyManagement(self._custody, ledger, self._recorder, anchors=anchors, clock=clock)
+        self.operations: Final = Operations(Docket(requests, approving, pack, record=self._recorder.note, clock=clock))
+        self.signing: Final = Signing(
+            self._custody, ledger, self._recorder, judges, beliefs.now, self.operations, clock
+        )
+        self.keys: Final = KeyManagement(
+            self._custody, ledger, self._recorder, self.operations, anchors=anchors, clock=clock
+        )
 
     @classmethod
     def open(
@@ -122,14 +134,17 @@ class Vault:
         content_types: Mapping[str, ContentValidator] | None = None,
         clock: Callable[[], datetime] = _utc_now,
         sessions: int = 8,
+        extends: tuple[int, bytes] | None = None,
+        approving: Approving | None = None,
     ) -> Self:
         """Opens the services' tokens of an installation, with the registry `db/keys.db` and journal `audit/hsm.jsonl`.
 
         `content_types` are the judges of message contents by dotted OID; a content without a judge is never signed.
-        `sessions` is how many token operations run at once, a token. Raises HsmError, AuditError (a journal that is not
-        whole keeps the vault shut), SecretFileError.
+        `sessions` is how many token operations run at once, a token. `extends` is the tree that the journal must extend
+        (`audit.keeper`), `approving` what officers' approvals are judged by.
+        Raises HsmError, AuditError (a journal that is not whole keeps the vault shut), SecretFileError.
         """
-        return cls._open(home, tokens, "keys.db", "hsm.jsonl", content_types or {}, clock, sessions)
+        return cls._open(home, tokens, "keys.db", "hsm.jsonl", content_types or {}, clock, sessions, extends, approving)
 
     @classmethod
     def open_root(cls, home: Home, *, clock: Callable[[], datetime] = _utc_now) -> Self:
@@ -149,11 +164,15 @@ class Vault:
         content_types: Mapping[str, ContentValidator],
         clock: Callable[[], datetime],
         sessions: int,
+        extends: tuple[int, bytes] | None = None,
+        approving: Approving | None = None,
     ) -> Self:
         with contextlib.ExitStack() as opened:
             tokens = {label: opened.enter_context(open_token(home, label, sessions=sessions)) for label in labels}
             registry = Registry(open_database(home.db / database), clock=clock)
             opened.callback(registry.close)
+            requests = OperationStore(open_database(home.db / database))
+            opened.callback(requests.close)
             vault = cls(
                 tokens,
                 registry,
@@ -162,7 +181,10 @@ class Vault:
                 content_types=content_types,
                 anchors=lambda: _read_anchors(home.trust_anchors),
                 pack=published(),
+                requests=requests,
+                approving=approving or Approving(),
                 clock=clock,
+                extends=extends,
             )
             opened.pop_all()
         return vault
@@ -173,6 +195,7 @@ class Vault:
         for token in self._tokens.values():
             token.close()
         self._registry.close()
+        self._requests.close()
 
     def __enter__(self) -> Self:
         return self
@@ -193,9 +216,11 @@ class Vault:
 
     # -- keys: `hsm_service.key_management` ----------------------------------------------------------------------------
 
-    def generate_key(self, caller: str, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
-        """Makes a key in the template's token."""
-        return self.keys.generate_key(caller, name, template, owner=owner)
+    def generate_key(
+        self, caller: str, name: str, template: str, *, owner: str | None = None, reason: str = ""
+    ) -> KeyInfo:
+        """Makes a key in the template's token; ApprovalNeeded if officers must approve it first."""
+        return self.keys.generate_key(caller, name, template, owner=owner, reason=reason)
 
     def import_zone_key(self, caller: str, name: str, template: str, components: Sequence[Secret]) -> KeyInfo:
         """Loads a zone key from its components."""

@@ -24,8 +24,10 @@ class Record:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path, store: Store) -> Record:
+    def open(cls, path: Path, store: Store, *, extends: tuple[int, bytes] | None = None) -> Record:
         """Open (and thereby verify) the journal at `path`, and write what a dead process left unwritten.
+
+        The journal must extend the tree `extends` (`audit.keeper`).
 
         Raises what `audit.Journal.open` raises.
         """
@@ -37,9 +39,14 @@ class Record:
                 known[key] = entry.index
 
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record = cls(Journal.open(path, replay=replay), store, known)
+        record = cls(Journal.open(path, replay=replay, extends=extends), store, known)
         record.catch_up()
         return record
+
+    @property
+    def journal(self) -> Journal:
+        """The journal itself, to have it signed."""
+        return self._journal
 
     def catch_up(self) -> None:
         """Write every transition that is not in the journal yet, in order."""

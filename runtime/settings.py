@@ -8,6 +8,7 @@ The home folder of an installation:
     tls/            keys and certificates of the services' own TLS
     pki/            root.pem, cas/*.pem: what every party pins and builds paths from
     db/  audit/  log/
+    witness/        of the witness alone, if it runs here
 """
 
 from __future__ import annotations
@@ -68,6 +69,11 @@ class Home:
     @property
     def audit(self) -> Path:
         return self.path / "audit"
+
+    @property
+    def witness(self) -> Path:
+        """The folder of a witness that runs on this machine; in production another user's."""
+        return self.path / "witness"
 
     @property
     def log(self) -> Path:
@@ -164,6 +170,7 @@ class Settings(_Section):
     ca: Endpoint = Endpoint(port=7110)
     repository: Endpoint = Endpoint(port=7111, tls=False)
     ra: Endpoint = Endpoint(port=7120)
+    witness: Endpoint = Endpoint(port=7130, tls=False)
     gateway: GatewaySettings = GatewaySettings()
     switch: SwitchSettings = SwitchSettings()
     merchants: dict[str, MerchantSettings] = Field(default_factory=dict)

@@ -55,6 +55,10 @@ AUTHORITIES: Final = {"brand": Role.BRAND, "merchant-ca": Role.MERCHANT_CA, "mer
 OTHERS: Final = {
     "attestation": "attestation",
     "ra-system": "ra-system",
+    "log-hsm": "log-hsm",
+    "log-ca": "log-ca",
+    "log-ra": "log-ra",
+    "log-gateway": "log-gateway",
     "gateway-signing": "gateway-signing",
     "gateway-encryption": "gateway-encryption",
     "gateway-vault": "gateway-vault",
