@@ -9,7 +9,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,9 @@ from cps.model import Pack
 from cps.packs import published
 from hsm_service.operation_request import KeyOperation, OperationRequest
 from hsm_service.templates import Operation, Templates, TemplatesError, built_in
+
+_SIGNATURES: Final = frozenset({Operation.CERTIFICATE, Operation.CRL, Operation.CMS})
+"""Uses that can be approved one by one: what is signed has a digest that officers can compare."""
 
 
 class Rule(StrEnum):
@@ -97,8 +100,8 @@ class Policy(_Model):
             raise TemplatesError(f"the policy of dual control names no roles of the CPS: {sorted(unknown)}")
         for name, uses in policy.use.items():
             template = templates.get(name)
-            if template is None or not all(template.offers(operation) for operation in uses):
-                raise TemplatesError(f"the policy of dual control: {name} is no template, or does not do {list(uses)}")
+            if template is None or not all(template.offers(each) and each in _SIGNATURES for each in uses):
+                raise TemplatesError(f"the policy of dual control: {name} does not sign {sorted(uses)}")
         return policy
 
     def is_exempt(self, caller: str) -> bool:

@@ -5,8 +5,9 @@ Each act is recorded: a refusal, or an intent before anything is touched and an 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from cryptography import x509
 
@@ -14,8 +15,12 @@ from audit.entry import JsonValue
 from hsm_service.access import check_name, permit, permitted
 from hsm_service.chain import check_chain
 from hsm_service.custody import Custody, Key
+from hsm_service.key_states import KeyState
 from hsm_service.kinds import hexdigest
 from hsm_service.ledger import Ledger
+from hsm_service.operation_docket import Grant
+from hsm_service.operation_request import KeyOperation
+from hsm_service.operations import Executor, Operations
 from hsm_service.record import Recorder
 from hsm_service.service import KeyInfo
 from hsm_service.templates import Operation, Purpose, Template
@@ -31,6 +36,7 @@ class KeyManagement:
         custody: Custody,
         ledger: Ledger,
         recorder: Recorder,
+        operations: Operations,
         *,
         anchors: Callable[[], Sequence[x509.Certificate]],
         clock: Callable[[], datetime],
@@ -38,16 +44,41 @@ class KeyManagement:
         self._custody = custody
         self._ledger = ledger
         self._recorder = recorder
+        self._operations = operations
         self._anchors = anchors
         self._clock = clock
+        operations.provide(KeyOperation.GENERATE, Executor(self._generate_approved, self._was_generated))
 
-    def generate_key(self, caller: str, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
-        """Makes a key in the template's token; see `SigningService`."""
+    def generate_key(
+        self, caller: str, name: str, template: str, *, owner: str | None = None, reason: str = ""
+    ) -> KeyInfo:
+        """Makes a key in the template's token; see `SigningService`.
+
+        Raises ApprovalNeeded if officers must approve it first; `reason` is what they read.
+        """
         with self._recorder.refusals(Operation.GENERATE, caller, [name], None):
-            found = self._to_be_made(caller, name, template, owner)
-            if found.imported:
-                raise Problem(409, "key-is-imported", f"a {template} key is loaded from components at a ceremony")
-        fields = _made(name, found, owner)
+            found = self._to_be_generated(caller, name, template, owner)
+        parameters = {**_made(name, found, owner), "algorithm": found.algorithm}
+        granted = self._operations.ask(KeyOperation.GENERATE, caller, parameters, reason)
+        return self._generate(caller, name, found, owner, granted)
+
+    def _generate_approved(self, caller: str, parameters: Mapping[str, Any], granted: Grant) -> dict[str, Any]:
+        name, template, owner = (parameters[each] for each in ("key", "template", "owner"))
+        with self._recorder.refusals(Operation.GENERATE, caller, [name], None):
+            found = self._to_be_generated(caller, name, template, owner)
+        info = self._generate(caller, name, found, owner, granted)
+        return {"key": info.name, "version": info.version}
+
+    def _was_generated(self, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+        key = next((each for each in self._custody.all() if each.row.name == parameters["key"]), None)
+        if key is None or key.row.state is KeyState.PENDING:
+            return None
+        if (key.row.template, key.row.owner) != (parameters["template"], parameters["owner"]):
+            return None
+        return {"key": key.row.name, "version": key.row.version}
+
+    def _generate(self, caller: str, name: str, found: Template, owner: str | None, granted: Grant) -> KeyInfo:
+        fields = {**_made(name, found, owner), **granted.fields}
         with self._recorder.operation(Operation.GENERATE, caller, None, fields) as outcome:
             key = self._custody.generate(name, found, owner, self._clock())
             outcome.output_sha256 = hexdigest(key.row.public_key) if key.row.public_key else None
@@ -59,6 +90,8 @@ class KeyManagement:
             found = self._to_be_made(caller, name, template, None)
             if not found.imported:
                 raise Problem(409, "key-is-generated", f"a {template} key is made in its token, never loaded")
+            if self._operations.is_controlled(KeyOperation.IMPORT, caller, {"template": template}):
+                raise Problem(403, "ceremony-only", "components are read in at a ceremony alone", clause="CPS 6.1.1")
         with self._recorder.operation(Operation.GENERATE, caller, None, _made(name, found, None)):
             key = self._custody.import_zone_key(name, found, components, self._clock())
         return self.info(key)
@@ -117,6 +150,12 @@ class KeyManagement:
             suites=_suites(key),
             unusable=key.unusable,
         )
+
+    def _to_be_generated(self, caller: str, name: str, template: str, owner: str | None) -> Template:
+        found = self._to_be_made(caller, name, template, owner)
+        if found.imported:
+            raise Problem(409, "key-is-imported", f"a {template} key is loaded from components at a ceremony")
+        return found
 
     def _to_be_made(self, caller: str, name: str, template: str, owner: str | None) -> Template:
         found = self._custody.template(template)

@@ -6,14 +6,14 @@ Every state that is written follows from a verdict or from what an execution cam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
 from audit.entry import JsonValue
 from cps.model import Pack
 from hsm_service.dual_control import Approval, Status, Verdict, decide_operation
-from hsm_service.dual_control_policy import Policy
+from hsm_service.dual_control_policy import Policy, built_in_policy
 from hsm_service.operation_info import ApprovalInfo, OperationInfo
 from hsm_service.operation_request import OperationRequest
 from hsm_service.operation_store import OPEN, OperationState, OperationStore, StoredOperation
@@ -44,26 +44,34 @@ FREE: Final = Grant(None, {})
 """What needs no approval."""
 
 
+@dataclass(frozen=True, slots=True)
+class Approving:
+    """What officers' approvals are judged by: `trust` is asked each time, `policy` says what needs them."""
+
+    trust: Callable[[], Trust] = lambda: Trust(())
+    """By default nobody's approval counts."""
+    policy: Policy = field(default_factory=built_in_policy)
+
+
 class Docket:
     """Requests under one policy; safe for threads. All methods block and raise Problem."""
 
     def __init__(
         self,
         store: OperationStore,
-        policy: Policy,
+        approving: Approving,
         pack: Pack,
         *,
         record: Callable[[Fields], object],
-        trust: Callable[[], Trust],
         clock: Callable[[], datetime],
     ) -> None:
         """`record` puts an entry into the journal, on the disk when it returns, or raises Problem 503."""
         self.store = store
-        self.policy = policy
+        self.policy = approving.policy
         self.record = record
         self.clock = clock
         self._pack = pack
-        self._trust = trust
+        self._trust = approving.trust
 
     def decide(self, request: OperationRequest, approvals: tuple[bytes, ...]) -> Verdict:
         """The verdict with these approvals, now; nothing is written."""

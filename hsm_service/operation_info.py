@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from runtime.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 
 class ApprovalInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,3 +67,9 @@ class ApprovalNeeded(Problem):
             f"{operation.operation} needs the approval of {operation.needed} persons ({who}): request {operation.id}",
         )
         self.operation = operation
+
+    def response(self) -> Response:
+        """202 with the request."""
+        from starlette.responses import Response
+
+        return Response(msgspec.json.encode(self.operation), self.status, media_type="application/json")

@@ -80,9 +80,13 @@ class Operations:
         Raises ApprovalNeeded with the request if officers must approve it first: a new one, or the open one that the
         caller made for the same. Problem 422 for what cannot be written down, 429 for too many open requests.
         """
-        if self._policy.is_exempt(caller) or self._policy.requirement(operation, parameters) is None:
+        if not self.is_controlled(operation, caller, parameters):
             return FREE
         raise ApprovalNeeded(self._docket.info(self._asked(operation, caller, parameters, reason)))
+
+    def is_controlled(self, operation: KeyOperation, caller: str, parameters: Mapping[str, Any]) -> bool:
+        """Whether officers must approve the operation when `caller` asks for it."""
+        return not self._policy.is_exempt(caller) and self._policy.requirement(operation, parameters) is not None
 
     def controls_use(self, template: str, use: str) -> bool:
         """Whether each such use of a key of `template` is approved by itself."""
@@ -94,7 +98,7 @@ class Operations:
         If its request is approved, it is EXECUTING from now on, and `concluded` must be told how it ended. Otherwise
         raises as `ask`.
         """
-        if self._policy.is_exempt(caller) or not self.controls_use(template, use):
+        if not self.controls_use(template, use) or self._policy.is_exempt(caller):
             return FREE
         parameters = {"template": template, "use": use, "key": key, "input_sha256": input_sha256}
         stored = self._asked(KeyOperation.USE, caller, parameters, "")

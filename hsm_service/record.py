@@ -29,6 +29,8 @@ from hsm_service.steps import Record, Steps, unrecorded
 from runtime.problems import Problem
 
 DONE: Final = "done"
+ENTRIES_OF_A_SIGNATURE: Final = 2
+"""Intent and outcome: by so much this log grows when its own checkpoint is signed."""
 Fields = Mapping[str, JsonValue]
 
 
@@ -96,6 +98,10 @@ class Recorder:
         return index
 
     # -- in a thread of its own ----------------------------------------------------------------------------------------
+
+    def note(self, entry: Fields) -> int:
+        """Records what is neither intent nor outcome: a request and its approvals (`hsm_service.operations`)."""
+        return self._append(entry)
 
     @contextlib.contextmanager
     def refusals(self, operation: str, caller: str, keys: Sequence[str], input_sha256: str | None) -> Iterator[None]:

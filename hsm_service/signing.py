@@ -20,12 +20,16 @@ from typing import Final
 
 from hsm_service.access import permitted
 from hsm_service.custody import Custody, Key
+from hsm_service.keys import KeyRef
 from hsm_service.kinds import KINDS, Context, Fields, Job, check_command, hexdigest
 from hsm_service.ledger import Claim, Ledger
+from hsm_service.operation_docket import FREE
+from hsm_service.operations import Operations
 from hsm_service.record import Recorder, problem_of
 from hsm_service.service import Checked, SignCommand, Signed
 from hsm_service.steps import Call, Record, Steps, Turn
-from hsm_service.templates import Purpose
+from hsm_service.templates import Operation, Purpose
+from hsm_service.tokens import Token
 from hsm_service.typed_approval import Believed
 from hsm_service.typed_cms import ContentValidator
 from hsm_service.wire import LARGEST_BATCH
@@ -45,6 +49,7 @@ class Signing:
         recorder: Recorder,
         content_types: Mapping[str, ContentValidator],
         believed: Callable[[], Believed],
+        operations: Operations,
         clock: Callable[[], datetime],
     ) -> None:
         self._custody = custody
@@ -52,6 +57,7 @@ class Signing:
         self._recorder = recorder
         self._content_types = content_types
         self._believed = believed
+        self._operations = operations
         self._clock = clock
 
     def sign(
@@ -60,22 +66,47 @@ class Signing:
         """Have the key sign the structure; `fields` are recorded with the intent.
 
         Raises Problem: 404, 401, 403, 409 as `access.permitted`; 422 what the judge refuses; 409 what was signed
-        before; 503 the token's trouble.
+        before; 503 the token's trouble. ApprovalNeeded for a key whose every use officers approve.
         """
         operation, digest = KINDS[command.kind].operation, hexdigest(command.content)
         try:
             key, job = self._judged(caller, name, command, version)
             token, ref = key.use()
+            granted = self._operations.use(caller, key.template.name, operation, key.label, digest)
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], digest, error)
             raise
+        if granted is FREE:
+            return (yield from self._have_signed(caller, key, token, ref, job, operation, digest, fields or {}))
+        try:
+            more = {**(fields or {}), **granted.fields}
+            signed = yield from self._have_signed(caller, key, token, ref, job, operation, digest, more)
+        except Exception as error:
+            self._operations.concluded(granted, error)
+            raise
+        self._operations.concluded(granted)
+        return signed
+
+    def _have_signed(
+        self,
+        caller: str,
+        key: Key,
+        token: Token,
+        ref: KeyRef,
+        job: Job,
+        operation: Operation,
+        digest: str,
+        fields: Fields,
+    ) -> Steps[Signed]:
+        """What was judged and granted: claimed, recorded, signed, recorded."""
+        name = key.row.name
         yield Turn(token)
         try:
             self._claim(job.claims)
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], digest, error)
             raise
-        recorded: Fields = {**(fields or {}), **job.fields, "keys": [key.label], "algorithm": job.scheme.name}
+        recorded: Fields = {**fields, **job.fields, "keys": [key.label], "algorithm": job.scheme.name}
         intent = yield from self._recorder.intend(operation, caller, digest, recorded, job.claims)
         try:
             if key.template.purpose is Purpose.OPEN_ORDER:
@@ -122,6 +153,8 @@ class Signing:
                 kinds = " or ".join(each for each, kind in KINDS.items() if kind.batch)
                 raise Problem(422, "invalid-request", f"a batch is of one kind: {kinds}")
             key = permitted(self._custody, caller, operation, name, version)
+            if self._operations.controls_use(key.template.name, operation):
+                raise Problem(409, "approved-singly", f"each use of key {name} is approved by itself, never in a batch")
             token, ref = key.use()
             signing = key.pair()
         except Exception as error:
