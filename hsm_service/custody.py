@@ -1,24 +1,32 @@
-"""The keys in our custody: each registry row joined with its object in an open token, checked, ready to be used.
+"""The keys in our custody: each registry row joined with its objects in the open tokens, checked, ready to be used.
 
-A key is usable only if the token holds it, protects it as its purpose demands, and its public half is the one in the
+A key is usable only if a token holds it, protects it as its purpose demands, and its public half is the one in the
 registry. Whatever is not so is listed with the reason and serves nobody; a token object that no row knows is logged.
+All of it is looked at when the tokens are opened, and again on a clock (`hsm_service.key_check`). Whoever signs takes
+no lock: it finds the key as it was last seen.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from hsm_service.errors import HsmError, WeakKey
+from hsm_service.errors import TokenTrouble
+from hsm_service.kept_key import Key
+from hsm_service.key_places import Fault, Place, look, protection_of
+from hsm_service.key_states import Change, KeyState
+from hsm_service.key_versions import RegisteredKey, standing
 from hsm_service.keys import KeyKind, KeyRef
-from hsm_service.registry import KeyState, RegisteredKey, Registry
+from hsm_service.limits import Limits
+from hsm_service.registry import Registry
 from hsm_service.templates import USAGES, Purpose, Template, Templates, TemplatesError
 from hsm_service.tokens import Token
 from hsm_service.typed import SigningKey
@@ -27,78 +35,62 @@ from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.secrets import Secret
 
+__all__ = ["Custody", "Key"]
+
 _ID_BYTES: Final = 16
 _IMPORTED: Final = {Purpose.PIN_BLOCK: KeyKind.DES2, Purpose.MAC: KeyKind.AES}
 _log = get_logger("custody")
 
+Make = Callable[[Token, bytes], None]
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One version of a key: its row, its template, its token object, and what typed signing knows of it.
 
-    `attributes` are the protection attributes as the token stated them when the key was last checked; `unusable` says
-    why the key does not serve, None if it does.
-    """
-
-    row: RegisteredKey
-    template: Template
-    token: Token | None
-    ref: KeyRef | None
-    signing: SigningKey | None
-    attributes: Mapping[str, bool]
-    unusable: str | None = None
-
-    @property
-    def label(self) -> str:
-        """`name/version`, as records name it."""
-        return f"{self.row.name}/{self.row.version}"
-
-    def use(self) -> tuple[Token, KeyRef]:
-        """The token and the object; a Problem if the key does not serve."""
-        if self.row.state is not KeyState.ENABLED:
-            raise Problem(409, "key-not-enabled", f"key {self.row.name} is {self.row.state}, not ENABLED")
-        if self.unusable is not None or self.token is None or self.ref is None:
-            raise Problem(503, "key-not-usable", f"key {self.row.name} does not serve: {self.unusable}")
-        return self.token, self.ref
-
-    def pair(self) -> SigningKey:
-        """What typed signing knows of a usable key pair; a Problem if it has none."""
-        self.use()
-        if self.signing is None:
-            raise Problem(409, "key-misused", f"key {self.row.name} is a secret key and has no public half")
-        return self.signing
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Custody:
     """Keys of the open tokens, by name. Safe for threads."""
 
-    def __init__(self, tokens: Mapping[str, Token], registry: Registry, templates: Templates) -> None:
+    def __init__(
+        self,
+        tokens: Mapping[str, Token],
+        registry: Registry,
+        templates: Templates,
+        *,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
         self._tokens = tokens
         self._registry = registry
         self._templates = templates
+        self._clock = clock
         self._lock = threading.Lock()  # one change at a time
         self._keys: dict[tuple[str, int], Key] = {}
-        held = {label: {ref.cka_id: ref for ref in token.keys()} for label, token in tokens.items()}  # noqa: SIM118  # a method, no mapping
-        for row in registry.all():
-            self._take_in(row, held.get(row.token, {}).pop(row.cka_id, None))
-        for label, strangers in held.items():
-            for ref in strangers.values():
-                _log.error("token holds a key that the registry does not know", token=label, key=ref.label)
+        self._strangers: dict[str, frozenset[bytes]] = {}
+        self.check()
+
+    # -- finding -------------------------------------------------------------------------------------------------------
 
     def find(self, name: str, version: int | None = None) -> Key:
         """A version of a key, by default the one in use; Problem 404 if there is none."""
-        row = self._registry.find(name, version)
+        in_use = self._registry.in_use(name)
+        row = in_use if version is None and in_use is not None else self._registry.find(name, version)
         # A key that is registered but not yet made (another request is waiting for its token) is not there either.
         key = None if row is None else self._keys.get((row.name, row.version))
         if key is None:
             which = name if version is None else f"{name}, version {version}"
             raise Problem(404, "key-not-found", f"there is no key {which}")
-        return key
+        return key.standing_as(standing(key.row, in_use))
+
+    def versions(self, name: str) -> list[Key]:
+        """Every version of a key, the newest first; Problem 404 if there is none."""
+        found = [self.find(name, row.version) for row in self._registry.versions(name) if self._is_kept(row)]
+        if not found:
+            raise Problem(404, "key-not-found", f"there is no key {name}")
+        return found
 
     def all(self) -> list[Key]:
         """Every version of every key, by name and version."""
-        found = (self._keys.get((row.name, row.version)) for row in self._registry.all())
-        return [key for key in found if key is not None]
+        return [self.find(row.name, row.version) for row in self._registry.all() if self._is_kept(row)]
 
     def template(self, name: str) -> Template:
         """A key template; Problem 422 if there is none of this name."""
@@ -107,53 +99,55 @@ class Custody:
             raise Problem(422, "template-unknown", f"there is no key template {name}")
         return template
 
+    def token(self, label: str) -> Token:
+        """An open token; Problem 409 if it is not open here."""
+        token = self._tokens.get(label)
+        if token is None:
+            raise Problem(409, "token-not-open", f"token {label} is not open in this process")
+        return token
+
+    def _is_kept(self, row: RegisteredKey) -> bool:
+        return (row.name, row.version) in self._keys
+
+    # -- making --------------------------------------------------------------------------------------------------------
+
     def check_free(self, name: str, template: Template) -> Token:
         """The token in which a key `name` of `template` can be made; Problem 409 if it is taken or not open here."""
         row = self._registry.find(name)
         if row is not None and row.state is not KeyState.PENDING:
             raise Problem(409, "key-exists", f"there is already a key {name}")
-        token = self._tokens.get(template.token)
-        if token is None:
-            raise Problem(409, "token-not-open", f"token {template.token} is not open in this process")
-        return token
+        return self.token(template.token)
 
     def generate(self, name: str, template: Template, owner: str | None, now: datetime) -> Key:
         """Makes the key in its token and takes it into custody; raises HsmError, Problem 409 if the name is taken."""
-
-        def make(token: Token, cka_id: bytes) -> None:
-            usage = USAGES[template.purpose]
-            kind, _, size = template.algorithm.partition("-")
-            if kind == "rsa":
-                token.generate_rsa(name, int(size), usage=usage, cka_id=cka_id)
-            elif kind == "ec":
-                token.generate_ec(name, size.upper().replace("P", "P-"), cka_id=cka_id)
-            else:
-                token.generate_aes(name, int(size), usage=usage, cka_id=cka_id)
-
-        return self._make(name, template, owner, now, make)
+        return self._make_first(name, template, owner, now, _maker(name, template))
 
     def import_zone_key(self, name: str, template: Template, components: Sequence[Secret], now: datetime) -> Key:
         """Loads a zone key from its components (see `Token.import_zone_key`)."""
+        return self._make_first(name, template, None, now, _loader(name, template, components))
 
-        def load(token: Token, cka_id: bytes) -> None:
-            kind, usage = _IMPORTED[template.purpose], USAGES[template.purpose]
-            token.import_zone_key(name, kind, components, usage=usage, cka_id=cka_id)
-
-        return self._make(name, template, None, now, load)
-
-    def attach(self, key: Key, chain: Sequence[bytes]) -> Key:
-        """Gives the key its certificate chain, which the caller has checked."""
-        with self._lock:
-            return self._take_in(self._registry.attach(key.row.name, key.row.version, chain), key.ref)
-
-    def _make(
-        self,
-        name: str,
-        template: Template,
-        owner: str | None,
-        now: datetime,
-        make: Callable[[Token, bytes], None],
+    def rotate(
+        self, key: Key, activates_at: datetime, now: datetime, components: Sequence[Secret] | None = None
     ) -> Key:
+        """Makes the next version of the key, which begins at `activates_at`, or later once it has its certificate.
+
+        A zone key is loaded from `components`. What a killed process left PENDING is taken up.
+        """
+        template, name = key.template, key.row.name
+        make = _maker(name, template) if components is None else _loader(name, template, components)
+        with self._lock:
+            token = self.token(template.token)
+            row = self._registry.reserve_next(
+                name,
+                token=template.token,
+                cka_id=token.random(_ID_BYTES),
+                now=now,
+                activates_at=activates_at,
+                backup=template.backup,
+            )
+            return self._finish_making(row, template, token, make)
+
+    def _make_first(self, name: str, template: Template, owner: str | None, now: datetime, make: Make) -> Key:
         with self._lock:
             token = self.check_free(name, template)
             row = self._registry.reserve(
@@ -163,46 +157,200 @@ class Custody:
                 token=template.token,
                 cka_id=token.random(_ID_BYTES),
                 now=now,
+                backup=template.backup,
             )
-            # A row taken up again may have its object already, from a process that was killed before it could say so.
-            ref = token.find(cka_id=row.cka_id)
-            if ref is None:
-                make(token, row.cka_id)
-                ref = token.find(cka_id=row.cka_id)
-                assert ref is not None
-            token.require_sound(ref, USAGES[template.purpose])
-            public_key = spki_der(token.public_key(ref)) if template.is_pair else None
-            return self._take_in(self._registry.enable(name, row.version, public_key), ref)
+            return self._finish_making(row, template, token, make)
 
-    def _take_in(self, row: RegisteredKey, ref: KeyRef | None) -> Key:
-        key = self._join(row, ref)
-        if key.unusable is not None:
-            _log.error("key unusable", key=key.label, token=row.token, reason=key.unusable)
+    def _finish_making(self, row: RegisteredKey, template: Template, token: Token, make: Make) -> Key:
+        # A row taken up again may have its object already, from a process that was killed before it could say so.
+        ref = token.find(cka_id=row.cka_id)
+        if ref is None:
+            make(token, row.cka_id)
+            ref = token.find(cka_id=row.cka_id)
+            assert ref is not None
+        ref = replace(ref, protection=protection_of(row, template, token.label))
+        token.require_sound(ref, USAGES[template.purpose])
+        public_key = spki_der(token.public_key(ref)) if template.is_pair else None
+        return self._take_in(self._registry.made(row.name, row.version, public_key))
+
+    # -- changing ------------------------------------------------------------------------------------------------------
+
+    def attach(self, key: Key, chain: Sequence[bytes]) -> Key:
+        """Gives the key its certificate chain, which the caller has checked."""
+        with self._lock:
+            return self._renew(self._registry.attach(key.row.name, key.row.version, chain))
+
+    def change(self, key: Key, change: Change, *, at: datetime | None = None) -> Key:
+        """Changes the state of a version; Problem 409 where `key_states` has no such change.
+
+        A destruction is written down first and done in every token that holds the key afterwards; what a token could
+        not do, or a killed process did not come to, the next check does (`check`).
+        """
+        with self._lock:
+            row = self._registry.change(key.row.name, key.row.version, change, at=at, now=self._clock())
+            if change is Change.DESTROY:
+                return self._take_in(row)
+            return self._renew(row)
+
+    def limit(self, key: Key, limits: Limits) -> Key:
+        """Gives a version limits of its own."""
+        with self._lock:
+            return self._renew(self._registry.limit(key.row.name, key.row.version, limits))
+
+    def add_replica(self, key: Key, label: str) -> Key:
+        """A further token holds the key now: it is looked at, and takes over when those before it fail."""
+        with self._lock:
+            return self._take_in(self._registry.add_replica(key.row.name, key.row.version, label))
+
+    def due(self, now: datetime) -> list[Key]:
+        """The versions whose scheduled destruction is due."""
+        return [
+            key
+            for key in self.all()
+            if key.row.state is KeyState.DESTROY_SCHEDULED
+            and key.row.destroy_at is not None
+            and key.row.destroy_at <= now
+        ]
+
+    # -- checking ------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Looks at every key in every open token; what is wrong serves nobody until a check finds it right again.
+
+        Nobody who signs waits for it. A token that does not answer leaves its keys as they were last seen.
+        """
+        held = {label: objects for label, token in self._tokens.items() if (objects := _held(token)) is not None}
+        rows = self._registry.all()
+        for row in rows:
+            seen = self._look_everywhere(row, held)
+            with self._lock:
+                current = self._registry.find(row.name, row.version)
+                if current is row:  # whatever was changed meanwhile was looked at by whoever changed it
+                    self._keep(row, seen)
+        known = {(label, row.cka_id) for row in rows for label in (row.token, *row.replicas)}
+        for label, objects in held.items():
+            strangers = frozenset(cka_id for cka_id in objects if (label, cka_id) not in known)
+            # A key that was reserved after the rows were read is no stranger.
+            strangers -= {row.cka_id for row in self._registry.all()}
+            for cka_id in strangers - self._strangers.get(label, frozenset()):
+                _log.error("token holds a key that the registry does not know", token=label, key=objects[cka_id].label)
+            self._strangers[label] = strangers
+
+    def faults(self) -> dict[Fault, int]:
+        """How many places do not serve although they should, and objects that nobody knows, by the reason."""
+        counts = dict.fromkeys(Fault, 0)
+        for key in list(self._keys.values()):
+            if key.row.state is KeyState.ENABLED:
+                for place in key.places:
+                    if place.fault is not None:
+                        counts[place.fault] += 1
+        counts[Fault.UNKNOWN] = sum(map(len, self._strangers.values()))
+        return counts
+
+    def _take_in(self, row: RegisteredKey) -> Key:
+        """Look at the key afresh, and keep it as it is seen."""
+        labels = [label for label in (row.token, *row.replicas) if label in self._tokens]
+        held = {}
+        for label in labels:
+            with _trouble_aside(label):
+                ref = self._tokens[label].find(cka_id=row.cka_id)
+                held[label] = {} if ref is None else {row.cka_id: ref}
+        return self._keep(row, self._look_everywhere(row, held))
+
+    def _renew(self, row: RegisteredKey) -> Key:
+        """Keep the key with another row, in the places where it was last seen."""
+        return self._keep(row, self._keys[row.name, row.version].places)
+
+    def _look_everywhere(self, row: RegisteredKey, held: Mapping[str, Mapping[bytes, KeyRef]]) -> tuple[Place, ...]:
+        template = self._template_of(row)
+        before = {place.label: place for place in self._places_before(row)}
+        places = []
+        for label in (row.token, *row.replicas):
+            token = self._tokens.get(label)
+            if token is not None and label not in held:
+                places.append(before.get(label) or Place(label, token, fault=Fault.TROUBLE, reason="no answer yet"))
+                continue
+            ref = held.get(label, {}).get(row.cka_id)
+            if row.state is KeyState.DESTROYED and token is not None and ref is not None:
+                with _trouble_aside(label):
+                    token.destroy(ref)
+                    _log.warning("key destroyed", key=row.label, token=label)
+            place = look(row, template, label, token, ref)
+            if place.fault is Fault.TROUBLE and label in before:
+                place = before[label]
+            places.append(place)
+        return tuple(places)
+
+    def _places_before(self, row: RegisteredKey) -> tuple[Place, ...]:
+        key = self._keys.get((row.name, row.version))
+        return () if key is None else key.places
+
+    def _keep(self, row: RegisteredKey, places: tuple[Place, ...]) -> Key:
+        template, former = self._template_of(row), self._keys.get((row.name, row.version))
+        before = {place.label: place.reason for place in self._places_before(row)}
+        for place in places:
+            if place.reason != before.get(place.label) and row.state is not KeyState.DESTROYED:
+                if place.reason is not None:
+                    _log.error("key unusable", key=row.label, token=place.label, reason=place.reason)
+                else:
+                    _log.info("key usable again", key=row.label, token=place.label)
+        if former is not None and (former.row.public_key, former.row.chain) == (row.public_key, row.chain):
+            signing = former.signing  # with what it has worked out already
+        else:
+            signing = _signing_key(row, template)
+        key = Key(row, template, signing, template.limits_of(row.limits), places)
         self._keys[row.name, row.version] = key
         return key
 
-    def _join(self, row: RegisteredKey, ref: KeyRef | None) -> Key:
+    def _template_of(self, row: RegisteredKey) -> Template:
         template = self._templates.get(row.template)
         if template is None:
             raise TemplatesError(f"key {row.name} was made from the template {row.template}, which is gone")
-        signing = _signing_key(row, template)
-        token = self._tokens.get(row.token)
-        if token is None:
-            return Key(row, template, None, None, signing, {}, f"token {row.token} is not open in this process")
-        if row.state is KeyState.PENDING:
-            return Key(row, template, token, None, signing, {}, "the making of the key was interrupted; make it again")
-        if ref is None:
-            return Key(row, template, token, None, signing, {}, "the token does not hold it")
-        try:
-            attributes = token.attributes(ref)
-            attributes.require(ref.label, USAGES[template.purpose])
-            if template.is_pair and spki_der(token.public_key(ref)) != row.public_key:
-                return Key(row, template, token, ref, signing, attributes.protection(), "the token holds another key")
-        except WeakKey as error:
-            return Key(row, template, token, ref, signing, attributes.protection(), str(error))
-        except HsmError as error:
-            return Key(row, template, token, None, signing, {}, str(error))
-        return Key(row, template, token, ref, signing, attributes.protection())
+        return template
+
+
+def _maker(name: str, template: Template) -> Make:
+    """What makes a key of `template` in its token, under a given CKA_ID."""
+
+    def make(token: Token, cka_id: bytes) -> None:
+        usage = USAGES[template.purpose]
+        kind, _, size = template.algorithm.partition("-")
+        if kind == "rsa":
+            token.generate_rsa(name, int(size), usage=usage, cka_id=cka_id, copyable=template.backup)
+        elif kind == "ec":
+            token.generate_ec(name, size.upper().replace("P", "P-"), cka_id=cka_id, copyable=template.backup)
+        else:
+            token.generate_aes(name, int(size), usage=usage, cka_id=cka_id)
+
+    return make
+
+
+def _loader(name: str, template: Template, components: Sequence[Secret]) -> Make:
+    """What loads a zone key of `template` from its components."""
+
+    def load(token: Token, cka_id: bytes) -> None:
+        kind, usage = _IMPORTED[template.purpose], USAGES[template.purpose]
+        token.import_zone_key(name, kind, components, usage=usage, cka_id=cka_id)
+
+    return load
+
+
+def _held(token: Token) -> dict[bytes, KeyRef] | None:
+    """The keys on a token by CKA_ID; None if it does not say."""
+    try:
+        return {ref.cka_id: ref for ref in token.keys()}  # noqa: SIM118  # a method, no mapping
+    except TokenTrouble as error:
+        _log.warning("token does not answer a check", token=token.label, reason=str(error))
+        return None
+
+
+@contextmanager
+def _trouble_aside(label: str) -> Iterator[None]:
+    """A token's trouble is not its keys': it is logged, and the keys stay as they were last seen."""
+    try:
+        yield
+    except TokenTrouble as error:
+        _log.warning("token does not answer a check", token=label, reason=str(error))
 
 
 def _signing_key(row: RegisteredKey, template: Template) -> SigningKey | None:

@@ -20,6 +20,7 @@ from hsm_service.keys import (
     KeyAttributes,
     KeyKind,
     KeyRef,
+    Protection,
     Usage,
     attributes_to_read,
     parse_attributes,
@@ -31,30 +32,38 @@ from runtime.secrets import Secret
 
 _ID_BYTES: Final = 16
 _CURVES: Final = {"P-256": "secp256r1", "P-384": "secp384r1"}
+_PAIR_USAGES: Final = frozenset({Usage.SIGN, Usage.OPEN, Usage.RESTORE})
 
 
 class KeyStore(LoggedInToken):
     """A logged-in token seen as a store of keys."""
 
     def generate_rsa(
-        self, label: str, bits: int = 3072, *, usage: Usage = Usage.SIGN, cka_id: bytes | None = None
+        self,
+        label: str,
+        bits: int = 3072,
+        *,
+        usage: Usage = Usage.SIGN,
+        cka_id: bytes | None = None,
+        copyable: bool = False,
     ) -> tuple[KeyRef, rsa.RSAPublicKey]:
-        """Make an RSA key pair in the token, exponent 65537; `usage` is SIGN or OPEN.
+        """Make an RSA key pair in the token, exponent 65537; `usage` is SIGN, OPEN or RESTORE.
 
         Returns its reference and public key. The new key is checked; a key that is less protected than required is
-        destroyed and WeakKey raised. Raises KeyExists if `cka_id` (default: 16 random bytes) is taken.
+        destroyed and WeakKey raised. Raises KeyExists if `cka_id` (default: 16 random bytes) is taken. A `copyable` key
+        can be backed up (`hsm_service.keys.Protection`).
         """
-        ref = self._generate_pair(label, KeyKind.RSA, usage, cka_id, bits=bits)
+        ref = self._generate_pair(label, KeyKind.RSA, usage, cka_id, bits=bits, copyable=copyable)
         public = self.public_key(ref)
         if not isinstance(public, rsa.RSAPublicKey):  # pragma: no cover  # the type was just generated
             raise TokenUnavailable("the token made a key of another type")
         return ref, public
 
     def generate_ec(
-        self, label: str, curve: str = "P-256", *, cka_id: bytes | None = None
+        self, label: str, curve: str = "P-256", *, cka_id: bytes | None = None, copyable: bool = False
     ) -> tuple[KeyRef, ec.EllipticCurvePublicKey]:
         """Make an EC key pair for signing on `P-256` or `P-384`; otherwise as `generate_rsa`."""
-        ref = self._generate_pair(label, KeyKind.EC, Usage.SIGN, cka_id, curve=curve)
+        ref = self._generate_pair(label, KeyKind.EC, Usage.SIGN, cka_id, curve=curve, copyable=copyable)
         public = self.public_key(ref)
         if not isinstance(public, ec.EllipticCurvePublicKey):  # pragma: no cover  # the type was just generated
             raise TokenUnavailable("the token made a key of another type")
@@ -147,9 +156,9 @@ class KeyStore(LoggedInToken):
         return self._run(read, ref)
 
     def require_sound(self, ref: KeyRef, usage: Usage) -> KeyAttributes:
-        """Read the attributes afresh and raise WeakKey unless they are what `usage` requires."""
+        """Read the attributes afresh and raise WeakKey unless they are what `usage` and the reference require."""
         attributes = self.attributes(ref)
-        attributes.require(ref.label, usage)
+        attributes.require(ref.label, usage, ref.protection)
         return attributes
 
     def public_key(self, ref: KeyRef) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
@@ -178,7 +187,7 @@ class KeyStore(LoggedInToken):
 
         self._administer(remove)
         self._pool.forget(ref.cka_id)
-        self._sound = {each for each in self._sound if each[0] != ref.cka_id}
+        self._sound = {each for each in self._sound if each[0].cka_id != ref.cka_id}
 
     def _require_kind(self, ref: KeyRef, kind: KeyKind, usage: Usage) -> None:
         """Refuse a key of another kind, another token, or (read at its first use) one that is not sound."""
@@ -186,25 +195,33 @@ class KeyStore(LoggedInToken):
             raise KeyMisused(
                 f"{ref.label!r} is an {ref.kind} key of token {ref.token!r}; {usage} needs {kind} in {self.label!r}"
             )
-        if (ref.cka_id, usage) not in self._sound:
+        if (ref, usage) not in self._sound:
             self.require_sound(ref, usage)
-            self._sound.add((ref.cka_id, usage))
+            self._sound.add((ref, usage))
 
     def _generate_pair(
-        self, label: str, kind: KeyKind, usage: Usage, cka_id: bytes | None, *, bits: int = 0, curve: str = ""
+        self,
+        label: str,
+        kind: KeyKind,
+        usage: Usage,
+        cka_id: bytes | None,
+        *,
+        copyable: bool,
+        bits: int = 0,
+        curve: str = "",
     ) -> KeyRef:
-        if usage not in {Usage.SIGN, Usage.OPEN} or (usage is Usage.OPEN and kind is not KeyKind.RSA):
+        if usage not in _PAIR_USAGES or (usage is not Usage.SIGN and kind is not KeyKind.RSA):
             raise BadInput(f"an {kind} key does not serve {usage}")
-        ref = self._new_ref(label, kind, cka_id)
+        ref = self._new_ref(label, kind, cka_id, Protection.COPYABLE if copyable else Protection.BOUND)
         public_template: dict[Attribute, Any] = {
             Attribute.TOKEN: True,
             Attribute.PRIVATE: False,
             Attribute.VERIFY: True,
             Attribute.VERIFY_RECOVER: False,
             Attribute.ENCRYPT: False,
-            Attribute.WRAP: usage is Usage.OPEN,
+            Attribute.WRAP: usage in {Usage.OPEN, Usage.RESTORE},
         }
-        private_template = protected_template(ObjectClass.PRIVATE_KEY, usage, store=True)
+        private_template = protected_template(ObjectClass.PRIVATE_KEY, usage, store=True, copyable=copyable)
 
         def generate(session: Session) -> None:
             common: dict[str, Any] = {
@@ -228,13 +245,15 @@ class KeyStore(LoggedInToken):
         self._check_new(ref, usage)
         return ref
 
-    def _new_ref(self, label: str, kind: KeyKind, cka_id: bytes | None) -> KeyRef:
+    def _new_ref(
+        self, label: str, kind: KeyKind, cka_id: bytes | None, protection: Protection = Protection.BOUND
+    ) -> KeyRef:
         cka_id = self.random(_ID_BYTES) if cka_id is None else cka_id
         if not cka_id or not label:
             raise BadInput("a key needs a label and a CKA_ID")
         if self.find(cka_id=cka_id) is not None:
             raise KeyExists(f"token {self.label!r} already holds a key with id {cka_id.hex()}")
-        return KeyRef(self.label, kind, cka_id, label)
+        return KeyRef(self.label, kind, cka_id, label, protection)
 
     def _check_new(self, ref: KeyRef, usage: Usage) -> None:
         try:

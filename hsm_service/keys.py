@@ -2,8 +2,9 @@
 
 A key has exactly one usage, and only the PKCS#11 usages that this one needs are switched on. A key is refused unless
 the token says that it was made there and has never been able to leave: `SENSITIVE`, `ALWAYS_SENSITIVE`,
-`NEVER_EXTRACTABLE`, `LOCAL` true and `EXTRACTABLE` false. Zone keys are the one exception: they come as components
-from outside, so `LOCAL`, `ALWAYS_SENSITIVE` and `NEVER_EXTRACTABLE` cannot be true of them, and they count as imported.
+`NEVER_EXTRACTABLE`, `LOCAL` true and `EXTRACTABLE` false. There are two exceptions, and the service knows of each key
+which one it is (`Protection`): what came from outside cannot be local, and what shall be backed up must be able to
+leave, but only wrapped by a key that the token's security officer marked as trusted.
 """
 
 from __future__ import annotations
@@ -39,7 +40,40 @@ class Usage(StrEnum):
     """2-key TDES zone key: encrypting PIN blocks, one direction only."""
     MAC = "mac"
     """AES zone key: AES-CMAC."""
+    RESTORE = "restore"
+    """RSA private key: unwrapping the keys of backups into the token (RSAES-OAEP)."""
 
+
+class Protection(StrEnum):
+    """How a key is kept in its token."""
+
+    BOUND = "bound"
+    """Made there, and has never been able to leave."""
+    COPYABLE = "copyable"
+    """Made there; leaves only wrapped by a key with CKA_TRUSTED, which nobody but the security officer can set."""
+    BROUGHT_IN = "brought-in"
+    """Came from outside (a zone key, or out of a backup), and cannot leave any more."""
+
+
+_REQUIRED: Final[dict[Protection, dict[str, bool]]] = {
+    Protection.BOUND: {
+        "sensitive": True,
+        "extractable": False,
+        "private": True,
+        "always_sensitive": True,
+        "never_extractable": True,
+        "local": True,
+    },
+    Protection.COPYABLE: {
+        "sensitive": True,
+        "private": True,
+        "always_sensitive": True,
+        "local": True,
+        "wrap_with_trusted": True,
+    },
+    Protection.BROUGHT_IN: {"sensitive": True, "extractable": False, "private": True},
+}
+"""What the token must say of a key of each kind of protection."""
 
 IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC})
 """Usages of zone keys, whose components come from outside the token."""
@@ -52,6 +86,7 @@ _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.SEAL: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
     Usage.PIN_BLOCK: frozenset({Attribute.ENCRYPT}),
     Usage.MAC: frozenset({Attribute.SIGN}),
+    Usage.RESTORE: frozenset({Attribute.UNWRAP}),
 }
 _PRIVATE_USAGES: Final = (
     Attribute.SIGN,
@@ -81,12 +116,13 @@ KIND_OF_TYPE: Final = {value: key for key, value in PKCS11_TYPE.items()}
 
 @dataclass(frozen=True, slots=True)
 class KeyRef:
-    """Names a private or secret key in a token; says nothing secret."""
+    """Names a private or secret key in a token; says nothing secret. `protection` is what its users insist on."""
 
     token: str
     kind: KeyKind
     cka_id: bytes
     label: str
+    protection: Protection = Protection.BOUND
 
     @property
     def object_class(self) -> ObjectClass:
@@ -104,6 +140,7 @@ class KeyAttributes:
     local: bool
     extractable: bool
     private: bool
+    wrap_with_trusted: bool
     usages: frozenset[str]
     """Names of the true CKA_ usage attributes in lower case, for example {"sign"}."""
 
@@ -118,11 +155,12 @@ class KeyAttributes:
         del values["usages"]
         return values
 
-    def faults(self, usage: Usage) -> tuple[str, ...]:
-        """Each attribute that is not as `usage` requires, for example ("EXTRACTABLE=true",); empty for a sound key."""
-        required = {"sensitive": True, "extractable": False, "private": True}
-        if usage not in IMPORTED_USAGES:
-            required |= {"always_sensitive": True, "never_extractable": True, "local": True}
+    def faults(self, usage: Usage, protection: Protection = Protection.BOUND) -> tuple[str, ...]:
+        """Each attribute that is not as required, for example ("EXTRACTABLE=true",); empty for a sound key.
+
+        A zone key counts as brought in, whatever `protection` says.
+        """
+        required = _REQUIRED[Protection.BROUGHT_IN if usage in IMPORTED_USAGES else protection]
         values = self.protection()
         faults = [
             f"{name.upper()}={str(values[name]).lower()}" for name, want in required.items() if values[name] != want
@@ -132,9 +170,9 @@ class KeyAttributes:
         faults += [f"{name.upper()}=false" for name in sorted(wanted - self.usages)]
         return tuple(faults)
 
-    def require(self, label: str, usage: Usage) -> None:
-        """Raise WeakKey unless the key is protected and restricted as `usage` requires."""
-        if faults := self.faults(usage):
+    def require(self, label: str, usage: Usage, protection: Protection = Protection.BOUND) -> None:
+        """Raise WeakKey unless the key is protected and restricted as `usage` and `protection` require."""
+        if faults := self.faults(usage, protection):
             raise WeakKey(label, faults)
 
 
@@ -145,6 +183,7 @@ PROTECTION_ATTRIBUTES: Final = (
     Attribute.LOCAL,
     Attribute.EXTRACTABLE,
     Attribute.PRIVATE,
+    Attribute.WRAP_WITH_TRUSTED,
 )
 
 
@@ -162,17 +201,24 @@ def parse_attributes(object_class: ObjectClass, values: dict[Attribute, Any]) ->
         local=values.get(Attribute.LOCAL, False),
         extractable=values.get(Attribute.EXTRACTABLE, True),
         private=values.get(Attribute.PRIVATE, False),
+        wrap_with_trusted=values.get(Attribute.WRAP_WITH_TRUSTED, False),
         usages=frozenset(each.name.lower() for each in _usages_of(object_class) if values.get(each, False)),
     )
 
 
-def protected_template(object_class: ObjectClass, usage: Usage, *, store: bool) -> dict[Attribute, Any]:
-    """The template of a key that cannot leave the token and can do only `usage`; `store` puts it on the token."""
+def protected_template(
+    object_class: ObjectClass, usage: Usage, *, store: bool, copyable: bool = False
+) -> dict[Attribute, Any]:
+    """The template of a key that cannot leave the token and can do only `usage`; `store` puts it on the token.
+
+    A `copyable` one can leave, wrapped by a key that the security officer marked as trusted.
+    """
     return {
         Attribute.TOKEN: store,
         Attribute.PRIVATE: True,
         Attribute.SENSITIVE: True,
-        Attribute.EXTRACTABLE: False,
+        Attribute.EXTRACTABLE: copyable,
+        **({Attribute.WRAP_WITH_TRUSTED: True} if copyable else {}),
         # Otherwise C_SetAttributeValue could switch further usages on later.
         Attribute.MODIFIABLE: False,
         **{each: each in _ON[usage] for each in _usages_of(object_class)},

@@ -1,108 +1,86 @@
 """The key registry: what keys there are, from which template, whose, in which token object, with which certificate.
 
 The database is the truth; every row is also held in memory, because a lookup stands in the path of every signature and
-this process is the only one that writes. A row is written before its key is made in the token (state PENDING), so that
-a process killed in between leaves a row to take up again, never a key that nobody knows.
+this process is the only one that writes. A row is written before its key is made in the token (state PENDING), and
+before its key is destroyed there (DESTROYED), so that a process killed in between leaves a row that says what to take
+up again, never a key that nobody knows. Rows are never deleted.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    ForeignKeyConstraint,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    String,
-    Table,
-    UniqueConstraint,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Engine, insert, inspect, select, update
 
 from hsm_service.errors import KeyExists
-
-_metadata = MetaData()
-
-_keys = Table(
-    "keys",
-    _metadata,
-    Column("name", String(64), primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("token", String(32), nullable=False),
-    Column("cka_id", LargeBinary(16), nullable=False),
-    Column("template", String(64), nullable=False),
-    Column("owner", String(64)),
-    Column("state", String(16), nullable=False),
-    Column("public_key", LargeBinary),  # SubjectPublicKeyInfo, DER; none for secret keys
-    Column("created", String(27), nullable=False),  # RFC 3339, UTC
-    UniqueConstraint("token", "cka_id"),
+from hsm_service.key_states import Change, KeyState, after
+from hsm_service.key_tables import (
+    SCHEMA_VERSION,
+    certificates,
+    columns_of,
+    keys,
+    metadata,
+    replicas,
+    row_of,
+    schema,
 )
-_certificates = Table(
-    "key_certificates",
-    _metadata,
-    Column("name", String(64), primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("position", Integer, primary_key=True),  # 0 is the key's own
-    Column("der", LargeBinary, nullable=False),
-    ForeignKeyConstraint(["name", "version"], ["keys.name", "keys.version"]),
-)
+from hsm_service.key_versions import RegisteredKey, version_in_use
+from hsm_service.limits import Limits
 
 
-class KeyState(StrEnum):
-    """PENDING: the row is there, the key may not be. ENABLED: in use."""
-
-    PENDING = "PENDING"
-    ENABLED = "ENABLED"
+class SchemaError(Exception):
+    """The database was written by another version of this software; raised at start-up, before any token is opened."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegisteredKey:
-    """One row: version `version` of key `name`. `chain` is DER certificates, the key's own first, without the root."""
-
-    name: str
-    version: int
-    token: str
-    cka_id: bytes
-    template: str
-    owner: str | None
-    state: KeyState
-    public_key: bytes | None
-    created: datetime
-    chain: tuple[bytes, ...] = ()
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Registry:
-    """The keys of one database; safe for threads."""
+    """The keys of one database; safe for threads. `clock` tells which version is in use."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, clock: Callable[[], datetime] = _utc_now) -> None:
+        """Raises SchemaError."""
         self._engine = engine
+        self._clock = clock
         self._lock = threading.Lock()
-        _metadata.create_all(engine)
         self._rows: dict[str, dict[int, RegisteredKey]] = {}
+        _check_schema(engine)
         with engine.connect() as connection:
-            for row in connection.execute(select(_keys)):
-                self._remember(_key(row, _chain(connection, row.name, row.version)))
+            chains: dict[tuple[str, int], list[bytes]] = {}
+            for name, version, der in connection.execute(
+                select(certificates.c.name, certificates.c.version, certificates.c.der).order_by(
+                    certificates.c.position
+                )
+            ):
+                chains.setdefault((name, version), []).append(der)
+            copies: dict[tuple[str, int], list[str]] = {}
+            for name, version, token in connection.execute(select(replicas).order_by(replicas.c.token)):
+                copies.setdefault((name, version), []).append(token)
+            for row in connection.execute(select(keys)):
+                key = (row.name, row.version)
+                self._remember(row_of(row, tuple(chains.get(key, ())), tuple(copies.get(key, ()))))
 
     def find(self, name: str, version: int | None = None) -> RegisteredKey | None:
-        """Version `version` of the key, by default the newest ENABLED one, else the newest; None if there is none."""
+        """Version `version` of the key, by default the one in use, else the newest; None if there is none."""
         versions = self._rows.get(name)
         if versions is None:
             return None
         if version is not None:
             return versions.get(version)
-        enabled = [number for number, row in versions.items() if row.state is KeyState.ENABLED]
-        return versions[max(enabled or versions)]
+        return version_in_use(versions.values(), self._clock()) or versions[max(versions)]
+
+    def in_use(self, name: str) -> RegisteredKey | None:
+        """The version in use now, in whatever state; None if none has begun."""
+        return version_in_use(self._rows.get(name, {}).values(), self._clock())
+
+    def versions(self, name: str) -> list[RegisteredKey]:
+        """Every version of the key, the newest first."""
+        return sorted(self._rows.get(name, {}).values(), key=lambda row: -row.version)
 
     def all(self) -> list[RegisteredKey]:
         """Every version of every key, by name and version."""
@@ -111,7 +89,15 @@ class Registry:
         return sorted(rows, key=lambda row: (row.name, row.version))
 
     def reserve(
-        self, name: str, *, template: str, owner: str | None, token: str, cka_id: bytes, now: datetime
+        self,
+        name: str,
+        *,
+        template: str,
+        owner: str | None,
+        token: str,
+        cka_id: bytes,
+        now: datetime,
+        backup: bool = False,
     ) -> RegisteredKey:
         """Writes the PENDING row of a new key, or gives the one that a killed process left for the same key.
 
@@ -124,47 +110,120 @@ class Registry:
                 if left.state is KeyState.PENDING and (left.template, left.owner) == (template, owner):
                     return left
                 raise KeyExists(f"there is already a key {name!r}")
-            row = RegisteredKey(name, 1, token, cka_id, template, owner, KeyState.PENDING, None, now)
-            with self._engine.begin() as connection:
-                connection.execute(
-                    insert(_keys).values(
-                        name=name,
-                        version=row.version,
-                        token=token,
-                        cka_id=cka_id,
-                        template=template,
-                        owner=owner,
-                        state=row.state.value,
-                        created=now.astimezone(UTC).isoformat(),
-                    )
+            return self._insert(
+                RegisteredKey(
+                    name,
+                    1,
+                    token,
+                    cka_id,
+                    template,
+                    owner,
+                    KeyState.PENDING,
+                    None,
+                    created=now,
+                    activates_at=now,
+                    backup=backup,
                 )
-            self._remember(row)
-            return row
+            )
 
-    def enable(self, name: str, version: int, public_key: bytes | None) -> RegisteredKey:
+    def reserve_next(
+        self, name: str, *, token: str, cka_id: bytes, now: datetime, activates_at: datetime, backup: bool = False
+    ) -> RegisteredKey:
+        """Writes the PENDING row of the next version of a key, or takes up the one that a killed process left.
+
+        Template, owner and limits are the newest version's; numbers only grow, whatever became of the older versions.
+        """
+        with self._lock:
+            newest = max(self._rows[name].values(), key=lambda row: row.version)
+            if newest.state is KeyState.PENDING:
+                return self._write(newest, activates_at=activates_at)
+            return self._insert(
+                RegisteredKey(
+                    name,
+                    newest.version + 1,
+                    token,
+                    cka_id,
+                    newest.template,
+                    newest.owner,
+                    KeyState.PENDING,
+                    None,
+                    created=now,
+                    activates_at=activates_at,
+                    limits=newest.limits,
+                    backup=backup,
+                )
+            )
+
+    def made(self, name: str, version: int, public_key: bytes | None) -> RegisteredKey:
         """The key is in the token and sound; `public_key` is its SubjectPublicKeyInfo (DER), None for a secret key."""
         with self._lock:
-            row = replace(self._rows[name][version], state=KeyState.ENABLED, public_key=public_key)
-            here = (_keys.c.name == name) & (_keys.c.version == version)
-            with self._engine.begin() as connection:
-                connection.execute(update(_keys).where(here).values(state=row.state.value, public_key=public_key))
-            self._remember(row)
-            return row
+            row = self._rows[name][version]
+            made = self._write(row, state=after(row.state, Change.MADE), public_key=public_key)
+            self._retire_older(made)
+            return made
+
+    def change(
+        self, name: str, version: int, change: Change, *, at: datetime | None = None, now: datetime | None = None
+    ) -> RegisteredKey:
+        """Changes the state; Problem 409 where the table has no such change.
+
+        `at` is when a version that is scheduled may be destroyed, or when one that is enabled before it ever began does
+        begin (default: at once). A version that is taken out before it began does not begin by itself any more.
+        """
+        now = now or self._clock()
+        with self._lock:
+            row = self._rows[name][version]
+            values: dict[str, Any] = {"state": after(row.state, change), "destroy_at": None}
+            if change is Change.SCHEDULE:
+                values["destroy_at"] = at or now
+            elif change is Change.ENABLE and not row.has_begun(now):
+                values["activates_at"] = at or now
+            elif change is Change.DISABLE and not row.has_begun(now):
+                values["activates_at"] = None
+            changed = self._write(row, **values)
+            self._retire_older(changed)
+            return changed
+
+    def limit(self, name: str, version: int, limits: Limits) -> RegisteredKey:
+        """Gives the version limits of its own, in place of those it had."""
+        with self._lock:
+            return self._write(self._rows[name][version], limits=limits)
 
     def attach(self, name: str, version: int, chain: Sequence[bytes]) -> RegisteredKey:
         """Replaces the certificate chain (DER, the key's own certificate first)."""
         with self._lock:
             row = replace(self._rows[name][version], chain=tuple(chain))
-            here = (_certificates.c.name == name) & (_certificates.c.version == version)
+            # What waited for its certificate begins now, not at the time that has passed.
+            begins = row.activates_at
+            if not self._rows[name][version].chain and version > 1 and begins is not None:
+                begins = max(begins, self._clock())
+            here = (certificates.c.name == name) & (certificates.c.version == version)
             with self._engine.begin() as connection:
-                connection.execute(_certificates.delete().where(here))
+                connection.execute(certificates.delete().where(here))
                 connection.execute(
-                    insert(_certificates),
+                    insert(certificates),
                     [
                         {"name": name, "version": version, "position": position, "der": der}
                         for position, der in enumerate(chain)
                     ],
                 )
+                row = replace(row, activates_at=begins)
+                connection.execute(
+                    update(keys)
+                    .where((keys.c.name == name) & (keys.c.version == version))
+                    .values(activates_at=columns_of(row)["activates_at"])
+                )
+            self._remember(row)
+            self._retire_older(row)
+            return row
+
+    def add_replica(self, name: str, version: int, token: str) -> RegisteredKey:
+        """A further token holds the same key, under the same CKA_ID."""
+        with self._lock:
+            row = self._rows[name][version]
+            with self._engine.begin() as connection:
+                connection.execute(insert(replicas).values(name=name, version=version, token=token))
+            row = replace(row, replicas=tuple(sorted({*row.replicas, token})))
             self._remember(row)
             return row
 
@@ -172,26 +231,42 @@ class Registry:
         """Lets go of the database."""
         self._engine.dispose()
 
+    def _insert(self, row: RegisteredKey) -> RegisteredKey:
+        with self._engine.begin() as connection:
+            connection.execute(insert(keys).values(**columns_of(row)))
+        self._remember(row)
+        return row
+
+    def _write(self, row: RegisteredKey, **values: Any) -> RegisteredKey:
+        row = replace(row, **values)
+        here = (keys.c.name == row.name) & (keys.c.version == row.version)
+        with self._engine.begin() as connection:
+            connection.execute(update(keys).where(here).values(**columns_of(row)))
+        self._remember(row)
+        return row
+
+    def _retire_older(self, row: RegisteredKey) -> None:
+        """Says in the older versions' rows when they retire, for people; what decides is `version_in_use`."""
+        begins = row.activates_at if row.version == 1 or row.public_key is None or row.chain else None
+        older = self._rows[row.name].get(row.version - 1)
+        if older is not None and older.retires_at != begins:
+            self._write(older, retires_at=begins)
+
     def _remember(self, row: RegisteredKey) -> None:
         # A new dictionary instead of a changed one: readers take no lock.
         self._rows[row.name] = {**self._rows.get(row.name, {}), row.version: row}
 
 
-def _chain(connection: Connection, name: str, version: int) -> tuple[bytes, ...]:
-    here = (_certificates.c.name == name) & (_certificates.c.version == version)
-    return tuple(connection.scalars(select(_certificates.c.der).where(here).order_by(_certificates.c.position)))
-
-
-def _key(row: Row[tuple[object, ...]], chain: tuple[bytes, ...]) -> RegisteredKey:
-    return RegisteredKey(
-        name=row.name,
-        version=row.version,
-        token=row.token,
-        cka_id=row.cka_id,
-        template=row.template,
-        owner=row.owner,
-        state=KeyState(row.state),
-        public_key=row.public_key,
-        created=datetime.fromisoformat(row.created),
-        chain=chain,
-    )
+def _check_schema(engine: Engine) -> None:
+    """Makes the tables of an empty database; refuses one of another version, which has to be migrated first."""
+    with engine.begin() as connection:
+        there = set(inspect(connection).get_table_names())
+        if schema.name in there:
+            found = connection.scalar(select(schema.c.version))
+            if found != SCHEMA_VERSION:
+                raise SchemaError(f"the key registry has schema version {found}; this software writes {SCHEMA_VERSION}")
+        elif there & metadata.tables.keys():
+            raise SchemaError(f"the key registry states no schema version; this software writes {SCHEMA_VERSION}")
+        else:
+            metadata.create_all(connection)
+            connection.execute(insert(schema).values(version=SCHEMA_VERSION))

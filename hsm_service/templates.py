@@ -20,6 +20,7 @@ from cryptography.x509 import ObjectIdentifier
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hsm_service.keys import Usage
+from hsm_service.limits import Limits
 from pki import oids
 from pki.roles import Role
 
@@ -40,10 +41,12 @@ class Purpose(StrEnum):
 
     CA = "ca"
     CMS = "cms"
+    CHECKPOINT = "checkpoint"
     OPEN_ORDER = "open-order"
     SEAL_PAN = "seal-pan"
     PIN_BLOCK = "pin-block"
     MAC = "mac"
+    RESTORE = "restore"
 
 
 class Operation(StrEnum):
@@ -51,12 +54,21 @@ class Operation(StrEnum):
 
     GENERATE = "generate"
     ATTACH = "attach"
+    ROTATE = "rotate"
+    ENABLE = "enable"
+    DISABLE = "disable"
+    DESTROY = "destroy"
+    KEEP = "keep"
+    LIMITS = "limits"
+    BACKUP = "backup"
+    RESTORE = "restore"
     REQUEST = "request"
     DESCRIBE = "describe"
     ATTEST = "attest"
     CERTIFICATE = "certificate"
     CRL = "crl"
     CMS = "cms"
+    CHECKPOINT = "checkpoint"
     OPEN = "open"
     SEAL = "seal"
     UNSEAL = "unseal"
@@ -70,30 +82,51 @@ KEY_PAIRS: Final = frozenset({"rsa-3072", "rsa-4096", "ec-p256", "ec-p384"})
 USAGES: Final[Mapping[Purpose, Usage]] = {
     Purpose.CA: Usage.SIGN,
     Purpose.CMS: Usage.SIGN,
+    Purpose.CHECKPOINT: Usage.SIGN,
     Purpose.OPEN_ORDER: Usage.OPEN,
     Purpose.SEAL_PAN: Usage.SEAL,
     Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
     Purpose.MAC: Usage.MAC,
+    Purpose.RESTORE: Usage.RESTORE,
 }
 """How the token is told to restrict a key of each purpose."""
 
 ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
     Purpose.CA: KEY_PAIRS,
     Purpose.CMS: frozenset({"rsa-3072", "rsa-4096", "ec-p256"}),  # pki.algorithms.SignatureSuite
+    Purpose.CHECKPOINT: frozenset({"ec-p256"}),  # audit.note
     Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
     Purpose.SEAL_PAN: frozenset({"aes-256"}),
     Purpose.PIN_BLOCK: frozenset({"des2"}),
     Purpose.MAC: frozenset({"aes-128"}),
+    Purpose.RESTORE: frozenset({"rsa-3072", "rsa-4096"}),
 }
 _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.CA: frozenset({Operation.CERTIFICATE, Operation.CRL}),
     Purpose.CMS: frozenset({Operation.CMS}),
+    Purpose.CHECKPOINT: frozenset({Operation.CHECKPOINT}),
     Purpose.OPEN_ORDER: frozenset({Operation.OPEN}),
     Purpose.SEAL_PAN: frozenset({Operation.SEAL, Operation.UNSEAL}),
     Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
     Purpose.MAC: frozenset({Operation.MAC}),
+    Purpose.RESTORE: frozenset(),
 }
-_CREATORS: Final = frozenset({Operation.GENERATE, Operation.ATTACH})
+_BARE: Final = frozenset({Purpose.RESTORE})
+"""Purposes of key pairs that carry no certificate: who wraps for one believes its attestation."""
+_CREATORS: Final = frozenset(
+    {
+        Operation.GENERATE,
+        Operation.ATTACH,
+        Operation.ROTATE,
+        Operation.ENABLE,
+        Operation.DISABLE,
+        Operation.DESTROY,
+        Operation.KEEP,
+        Operation.LIMITS,
+        Operation.BACKUP,
+        Operation.RESTORE,
+    }
+)
 _EITHER: Final = frozenset({Operation.REQUEST, Operation.DESCRIBE, Operation.ATTEST})
 
 
@@ -113,11 +146,13 @@ class Template(BaseModel):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     description: str
-    token: Literal["root", "ca", "gateway", "merchants"]
+    token: Literal["root", "ca", "gateway", "merchants", "standby"]
     algorithm: Algorithm
     purpose: Purpose
     holds: frozenset[Role] = frozenset()
     issues: frozenset[Role] = frozenset()
+    backup: bool = Field(default=False, description="whether such a key can be wrapped for a backup token")
+    limits: Limits = Limits()
     content_types: tuple[str, ...] = Field(default=(), description="names of `pki.oids`, such as id-kwbp-ct-invoice")
     creators: tuple[Pattern, ...] = Field(min_length=1)
     callers: tuple[Pattern, ...] = Field(min_length=1)
@@ -127,8 +162,10 @@ class Template(BaseModel):
     def _consistent(self) -> Template:
         if self.algorithm not in ALGORITHMS[self.purpose]:
             raise ValueError(f"a key for {self.purpose} is one of {sorted(ALGORITHMS[self.purpose])}")
-        if bool(self.holds) != self.is_pair:
+        if bool(self.holds) != (self.is_pair and self.purpose not in _BARE):
             raise ValueError("a key pair, and no secret key, names the roles of its certificates")
+        if self.backup and USAGES[self.purpose] is not Usage.SIGN:
+            raise ValueError("only keys that sign are backed up: what was sealed to a key must have one place to open")
         if bool(self.issues) != (self.purpose is Purpose.CA):
             raise ValueError("a CA key, and no other, names the roles it issues")
         if bool(self.content_types) != (self.purpose is Purpose.CMS):
@@ -149,6 +186,10 @@ class Template(BaseModel):
         """Whether its value comes from components instead of being made in the token."""
         return self.purpose in {Purpose.PIN_BLOCK, Purpose.MAC}
 
+    def limits_of(self, own: Limits) -> Limits:
+        """The limits of a key that has `own` ones."""
+        return own.over(self.limits)
+
     @property
     def owned(self) -> bool:
         """Whether a key of this kind belongs to somebody, who must be named when it is made."""
@@ -162,9 +203,13 @@ class Template(BaseModel):
 
     def offers(self, operation: Operation) -> bool:
         """Whether a key of this kind can do `operation` at all, whoever asks."""
-        if operation in {Operation.ATTACH, Operation.REQUEST, Operation.ATTEST}:
+        if operation in {Operation.ATTACH, Operation.REQUEST}:
+            return bool(self.holds)
+        if operation is Operation.ATTEST:
             return self.is_pair
-        return operation in _OPERATIONS[self.purpose] or operation in {Operation.GENERATE, Operation.DESCRIBE}
+        if operation in {Operation.BACKUP, Operation.RESTORE}:
+            return self.backup
+        return operation in _OPERATIONS[self.purpose] | _CREATORS or operation is Operation.DESCRIBE
 
     def allowed(self, operation: Operation, owner: str | None) -> tuple[str, ...]:
         """The caller patterns that may ask `operation` of a key that belongs to `owner`."""

@@ -45,6 +45,9 @@ def test_the_templates_of_the_product_are_these() -> None:
         "brand-ca",
         "issuing-ca",
         "issuing-ca-ec",
+        "issuing-ca-recoverable",
+        "issuing-ca-ec-recoverable",
+        "backup-recipient",
         "attestation",
         "ra-system",
         "merchant-signing",
@@ -77,7 +80,8 @@ def test_every_role_of_the_hierarchy_is_issued_by_one_kind_of_authority() -> Non
 def test_a_key_carries_certificates_of_a_role_that_fits_its_purpose() -> None:
     for template in TEMPLATES.values():
         authority = {PROFILES[role].is_ca for role in template.holds}
-        assert authority == ({template.purpose is Purpose.CA} if template.is_pair else set())
+        certified = template.is_pair and template.purpose is not Purpose.RESTORE
+        assert authority == ({template.purpose is Purpose.CA} if certified else set())
         for role in template.issues:
             assert PROFILES[role].issuer in template.holds
 
@@ -115,7 +119,18 @@ def test_the_service_renews_the_brands_crl_and_signs_no_authority() -> None:
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=lambda template: template.name)
 def test_a_key_offers_what_its_purpose_is_and_nothing_else(template: Template) -> None:
     offered = {operation for operation in Operation if template.offers(operation)}
-    pair = {Operation.ATTACH, Operation.REQUEST, Operation.ATTEST} if template.algorithm in KEY_PAIRS else set()
+    pair = {Operation.ATTEST} if template.algorithm in KEY_PAIRS else set()
+    certified = {Operation.ATTACH, Operation.REQUEST} if template.holds else set()
+    copied = {Operation.BACKUP, Operation.RESTORE} if template.backup else set()
+    life = {
+        Operation.GENERATE,
+        Operation.ROTATE,
+        Operation.ENABLE,
+        Operation.DISABLE,
+        Operation.DESTROY,
+        Operation.KEEP,
+        Operation.LIMITS,
+    }
     own = {
         Purpose.CA: {Operation.CERTIFICATE, Operation.CRL},
         Purpose.CMS: {Operation.CMS},
@@ -123,8 +138,10 @@ def test_a_key_offers_what_its_purpose_is_and_nothing_else(template: Template) -
         Purpose.SEAL_PAN: {Operation.SEAL, Operation.UNSEAL},
         Purpose.PIN_BLOCK: {Operation.PIN_BLOCK},
         Purpose.MAC: {Operation.MAC},
+        Purpose.CHECKPOINT: {Operation.CHECKPOINT},
+        Purpose.RESTORE: set(),
     }[template.purpose]
-    assert offered == own | pair | {Operation.GENERATE, Operation.DESCRIBE}
+    assert offered == own | pair | certified | copied | life | {Operation.DESCRIBE}
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=lambda template: template.name)

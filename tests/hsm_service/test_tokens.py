@@ -87,6 +87,7 @@ def test_a_generated_key_is_protected_and_serves_one_usage(
             "local": True,
             "extractable": False,
             "private": True,
+            "wrap_with_trusted": False,
         }
         assert attributes.usages == usages
         assert not attributes.imported
@@ -133,8 +134,10 @@ def test_a_new_key_that_comes_out_weaker_than_asked_for_is_destroyed(
 ) -> None:
     """As with a token that ignores a part of the template."""
 
-    def careless(object_class: ObjectClass, usage: Usage, *, store: bool) -> dict[Attribute, Any]:
-        return protected_template(object_class, usage, store=store) | {Attribute.EXTRACTABLE: True}
+    def careless(
+        object_class: ObjectClass, usage: Usage, *, store: bool, copyable: bool = False
+    ) -> dict[Attribute, Any]:
+        return protected_template(object_class, usage, store=store, copyable=copyable) | {Attribute.EXTRACTABLE: True}
 
     monkeypatch.setattr(key_store, "protected_template", careless)
     for make in (
