@@ -422,13 +422,12 @@ class _Log:
                 continue
             width = int(name.rpartition("/")[2]) if ".p/" in name else TILE
             if there != hashes[: width * HASH]:
-                # The first hash that differs says which entries, if the log is what was altered.
                 pairs = zip(split_hashes(there), split_hashes(hashes[: width * HASH]), strict=False)
                 same = next((at for at, (left, right) in enumerate(pairs) if left != right), 0)
                 self._note((number * TILE + same) << 8 * level, name)
 
     def _note(self, index: int, name: str) -> None:
-        if self.altered is None or index < self.altered.index:
+        if self.altered is None:  # the first, which names a single entry if the log is what was altered
             self.altered = BrokenJournalError(index, "tile-altered", f"{name} is not what the entries give")
 
 
@@ -470,15 +469,15 @@ def verify(path: Path, *, witnessed: TreeHead | None = None, processes: int = 1)
 
 
 def _check_noted(log: _Log, noted: list[tuple[int, bytes, str]]) -> None:
-    sound = 0
     for size, root, reason in noted:
         if size > log.size:
             detail = f"{log.size} entries are there, {size} were noted"
             raise BrokenJournalError(log.size, "cut-tail", detail)
         if log.root(size) != root:
-            at = log.altered.index if log.altered is not None and sound <= log.altered.index < size else sound
+            sound = max((other for other, _, _ in noted if other < size), default=0)  # those before were right
+            located = log.altered is not None and sound <= log.altered.index < size
+            at = log.altered.index if log.altered is not None and located else sound
             raise BrokenJournalError(at, reason, f"the first {size} entries are not those that were noted")
-        sound = size
 
 
 class _End:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from audit import Journal
+from tests.support.signed_logs import LogSigner
 
 
 @pytest.fixture
@@ -37,3 +39,28 @@ def change(written: Path) -> Callable[[Callable[[list[bytes]], list[bytes]]], Pa
         return written
 
     return rewrite
+
+
+@pytest.fixture(scope="session")
+def signer() -> LogSigner:
+    return LogSigner.generate("kwbp/log-operations")
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, signer: LogSigner) -> Path:
+    """A closed journal of 600 entries with a signed checkpoint, not to be changed: see `signed`."""
+    path = tmp_path_factory.mktemp("published") / "operations.jsonl"
+    with Journal.open(path, sync=lambda file: None) as journal:
+        for number in range(600):
+            journal.append({"operation": "sign", "key": f"key-{number % 7}", "uses": number})
+            if number == 300:
+                signer.publish(journal)
+        signer.publish(journal)
+    return path
+
+
+@pytest.fixture
+def signed(published: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    shutil.copytree(published.parent, tmp_path / "log")
+    return tmp_path / "log" / published.name

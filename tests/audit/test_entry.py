@@ -88,7 +88,7 @@ STRANGE = [
     (b"{", {"not-json"}),
     (b"", {"not-json"}),
     (b"\xff", {"not-json"}),
-    (b"[" * 60_000, {"not-json"}),
+    (b"[" * 60_000, {"not-json", "bad-shape"}),
     (b"[]", {"bad-shape"}),
     (b'{"entry":{}}', {"bad-shape"}),
     (_line(entry="text"), {"bad-shape"}),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from audit import (
+    AuditError,
     BrokenJournalError,
     EntryError,
     Journal,
@@ -23,8 +25,10 @@ from audit import (
     read,
     verify,
 )
-from audit.verify import head_path
+from audit.merkle import leaf_hash, verify_consistency, verify_inclusion
+from audit.verify import head_path, log_folder
 from tests.support.rfc6962 import naive_root
+from tests.support.signed_logs import LogSigner
 
 
 def test_entries_are_numbered_from_zero_and_are_the_leaves_of_the_tree(journal: Journal, path: Path) -> None:
@@ -130,10 +134,10 @@ def test_after_a_failed_sync_nothing_is_recorded_until_it_is_opened_anew(path: P
     journal = Journal.open(path, sync=disk)
     journal.append({"number": 0})
     broken = True
-    assert journal.usable
+    usable_before = journal.usable
     with pytest.raises(JournalFailedError, match="Input/output error"):
         journal.append({"number": 1})
-    assert not journal.usable
+    assert (usable_before, journal.usable) == (True, False)
     broken = False
     with pytest.raises(JournalFailedError):
         journal.append({"number": 2})
@@ -246,3 +250,269 @@ def test_a_closed_journal_records_nothing(path: Path) -> None:
 def test_a_log_verifies_while_it_is_being_written(journal: Journal, path: Path) -> None:
     journal.append({"number": 0})
     assert Journal.verify(path).head == journal.head
+
+
+# ---- Submitted entries
+
+
+class Answers:
+    """What `submit` was answered, in order."""
+
+    def __init__(self, expected: int) -> None:
+        self.found: list[int | AuditError] = []
+        self.threads: set[str] = set()
+        self._all = threading.Event()
+        self._expected = expected
+
+    def __call__(self, answer: int | AuditError) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.found.append(answer)
+        if len(self.found) == self._expected:
+            self._all.set()
+
+    def wait(self) -> list[int | AuditError]:
+        assert self._all.wait(30)
+        return self.found
+
+
+def test_submitted_entries_are_on_the_disk_before_they_are_answered_in_order(path: Path) -> None:
+    sync, covered = RecordedSync(), []
+    answers = Answers(500)
+
+    def done(answer: int | AuditError) -> None:
+        covered.append(sync.covered)
+        answers(answer)
+
+    with Journal.open(path, sync=sync) as journal:
+        assert [journal.submit({"number": number}, done) for number in range(500)] == list(range(500))
+        assert answers.wait() == list(range(500))
+    end = 0
+    for line, at in zip(path.read_bytes().splitlines(keepends=True), covered, strict=True):
+        end += len(line)
+        assert end <= at
+    assert threading.current_thread().name not in answers.threads
+    assert sync.calls < 500
+    assert verify(path).head.size == 500
+
+
+def test_submit_returns_while_the_disk_is_busy(path: Path) -> None:
+    go_on = threading.Event()
+
+    def slow_disk(file: int) -> None:
+        go_on.wait(30)
+        os.fdatasync(file)
+
+    answers = Answers(3)
+    with Journal.open(path, sync=slow_disk) as journal:
+        for number in range(3):
+            journal.submit({"number": number}, answers)
+        assert answers.found == []
+        assert journal.size == 0
+        go_on.set()
+        assert answers.wait() == [0, 1, 2]
+
+
+def test_what_was_submitted_and_appended_together_is_numbered_once(path: Path) -> None:
+    answers = Answers(200)
+
+    def work(journal: Journal, worker: int) -> list[int]:
+        found = []
+        for _ in range(50):
+            journal.submit({"worker": worker}, answers)
+            found.append(journal.append({"worker": worker}))
+        return found
+
+    with Journal.open(path) as journal, ThreadPoolExecutor(4) as pool:
+        appended = [index for found in pool.map(lambda worker: work(journal, worker), range(4)) for index in found]
+        submitted = [answer for answer in answers.wait() if isinstance(answer, int)]
+    assert sorted(appended + submitted) == list(range(400))
+    assert submitted == sorted(submitted)
+
+
+def test_an_entry_that_cannot_be_recorded_is_refused_by_submit_itself(journal: Journal, path: Path) -> None:
+    answers = Answers(1)
+    with pytest.raises(EntryError):
+        journal.submit({"amount": 1.5}, answers)  # type: ignore[dict-item]  # what is tested
+    journal.submit({"operation": "next"}, answers)
+    assert answers.wait() == [0]
+
+
+def test_after_a_failed_sync_everything_that_was_submitted_is_told(path: Path) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    def disk(file: int) -> None:
+        entered.set()
+        go_on.wait(30)
+        raise OSError(28, "No space left on device")
+
+    answers = Answers(3)
+    journal = Journal.open(path, sync=disk)
+    journal.submit({"number": 0}, answers)
+    assert entered.wait(30)
+    journal.submit({"number": 1}, answers)
+    journal.submit({"number": 2}, answers)
+    go_on.set()
+    assert [str(answer) for answer in answers.wait()] == ["could not record: No space left on device"] * 3
+    assert not journal.usable
+    with pytest.raises(JournalFailedError, match="No space left"):
+        journal.submit({"number": 3}, answers)
+    journal.close()
+    assert len(answers.found) == 3
+
+
+def test_one_who_fails_with_their_answer_does_not_keep_others_from_theirs(journal: Journal) -> None:
+    answers = Answers(1)
+
+    def fails(answer: int | AuditError) -> None:
+        raise RuntimeError("nobody expected this")
+
+    journal.submit({"number": 0}, fails)
+    journal.submit({"number": 1}, answers)
+    assert answers.wait() == [1]
+
+
+def test_what_was_submitted_is_written_before_it_closes(path: Path) -> None:
+    answers = Answers(50)
+    with Journal.open(path) as journal:
+        for number in range(50):
+            journal.submit({"number": number}, answers)
+    assert answers.found == list(range(50))
+    assert verify(path).head.size == 50
+
+
+# ---- Tree, checkpoints and tiles
+
+
+def test_the_root_is_that_of_the_definition_at_every_size(journal: Journal, path: Path) -> None:
+    for number in range(20):
+        journal.append({"number": number})
+        assert journal.root() == naive_root(path.read_bytes().splitlines())
+    lines = path.read_bytes().splitlines()
+    assert [journal.root(size) for size in range(21)] == [naive_root(lines[:size]) for size in range(21)]
+
+
+def test_proofs_hold_while_the_log_grows(path: Path) -> None:
+    with Journal.open(path, sync=lambda file: None) as journal:
+        for number in range(520):
+            journal.append({"number": number})
+        lines, root = path.read_bytes().splitlines(), journal.root()
+        for index in (0, 255, 256, 519):
+            proof = journal.inclusion_proof(index)
+            assert verify_inclusion(index, 520, leaf_hash(lines[index]), proof, root)
+        journal.append({"number": 520})
+        assert verify_consistency(520, 521, root, journal.root(), journal.consistency_proof(520))
+        assert verify_consistency(300, 520, naive_root(lines[:300]), root, journal.consistency_proof(300, 520))
+
+
+@pytest.mark.parametrize("size", [522, -1])
+def test_nothing_is_proved_of_what_is_not_on_the_disk(journal: Journal, size: int) -> None:
+    with pytest.raises(ValueError, match="are on the disk"):
+        journal.root(size)
+    with pytest.raises(ValueError, match="are on the disk"):
+        journal.inclusion_proof(0, size)
+    with pytest.raises(ValueError, match="are on the disk"):
+        journal.consistency_proof(0, size)
+
+
+def test_no_proof_is_made_of_a_tile_that_was_altered_meanwhile(path: Path) -> None:
+    with Journal.open(path, sync=lambda file: None) as journal:
+        for number in range(300):
+            journal.append({"number": number})
+        journal.inclusion_proof(5)
+        tile = log_folder(path) / "tile/0/000"
+        whole = tile.read_bytes()
+        tile.write_bytes(bytes(32) + whole[32:])
+        with pytest.raises(BrokenJournalError, match="tile-altered"):
+            journal.inclusion_proof(5, 270)
+        with pytest.raises(BrokenJournalError, match="tile-altered"):
+            journal.consistency_proof(5, 270)
+        tile.write_bytes(whole)
+        assert journal.inclusion_proof(5, 270)
+
+
+def test_a_published_checkpoint_has_its_tiles_and_is_missed_from_then_on(path: Path, signer: LogSigner) -> None:
+    with Journal.open(path) as journal:
+        assert journal.checkpoint() is None
+        for number in range(5):
+            journal.append({"number": number})
+        note = signer.sign(3, journal.root(3))
+        journal.publish(note)
+        assert journal.checkpoint() == note
+        assert verify(path).checkpoint == TreeHead(3, journal.root(3))
+    (log_folder(path) / "checkpoint").unlink()
+    with pytest.raises(BrokenJournalError, match="checkpoint-missing"):
+        Journal.open(path)
+
+
+def test_a_checkpoint_that_is_not_of_this_log_is_not_published(journal: Journal, signer: LogSigner) -> None:
+    for number in range(5):
+        journal.append({"number": number})
+    journal.publish(signer.sign(4, journal.root(4)))
+    for size, root, reason in (
+        (5, journal.root(4), "checkpoint-mismatch"),
+        (6, journal.root(), "checkpoint-mismatch"),
+        (3, journal.root(3), "checkpoint-old"),
+    ):
+        with pytest.raises(BrokenJournalError, match=reason):
+            journal.publish(signer.sign(size, root))
+    assert journal.checkpoint() is not None
+    assert Journal.verify(journal.path).checkpoint == TreeHead(4, journal.root(4))
+
+
+def test_a_writer_that_was_killed_after_it_put_a_checkpoint_there_goes_on(path: Path, signer: LogSigner) -> None:
+    with Journal.open(path) as journal:
+        journal.append({"number": 0})
+        signer.publish(journal)
+        earlier = head_path(path).read_bytes()
+        journal.append({"number": 1})
+        signer.publish(journal)
+    head_path(path).write_bytes(earlier)
+    with Journal.open(path) as journal:
+        assert journal.append({"number": 2}) == 2
+    assert verify(path).checkpoint is not None
+
+
+def test_a_log_that_extends_what_a_witness_saw_of_it_opens(written: Path) -> None:
+    lines = written.read_bytes().splitlines()
+    for size in range(6):
+        with Journal.open(written, extends=(size, naive_root(lines[:size]))) as journal:
+            assert journal.size == 5
+
+
+@pytest.mark.parametrize(
+    ("size", "seen", "reason"), [(6, 5, "cut-tail"), (5, 4, "witness-mismatch"), (0, 1, "witness")]
+)
+def test_a_log_that_does_not_extend_it_does_not_open(written: Path, size: int, seen: int, reason: str) -> None:
+    lines = written.read_bytes().splitlines()
+    with pytest.raises(BrokenJournalError, match=reason):
+        Journal.open(written, extends=(size, naive_root(lines[:seen])))
+
+
+def test_missing_tiles_are_written_again_when_it_opens(signed: Path) -> None:
+    checkpoint = (log_folder(signed) / "checkpoint").read_bytes()
+    shutil.rmtree(log_folder(signed))
+    log_folder(signed).mkdir()
+    (log_folder(signed) / "checkpoint").write_bytes(checkpoint)
+    with pytest.raises(BrokenJournalError, match="tile-missing"):
+        verify(signed)
+    Journal.open(signed).close()
+    assert verify(signed).head.size == 600
+
+
+def test_a_log_with_an_altered_tile_does_not_open(signed: Path) -> None:
+    tile = log_folder(signed) / "tile/entries/001"
+    tile.write_bytes(tile.read_bytes().replace(b'"sign"', b'"sigh"', 1))
+    with pytest.raises(BrokenJournalError, match="entry 256: tile-altered"):
+        Journal.open(signed)
+
+
+def test_tiles_that_cannot_be_written_keep_nobody_from_recording(path: Path) -> None:
+    with Journal.open(path, sync=lambda file: None) as journal:
+        log_folder(path).write_bytes(b"in the way")
+        for number in range(300):
+            journal.append({"number": number})
+        with pytest.raises(OSError, match="operations"):
+            journal.inclusion_proof(0)
+    log_folder(path).unlink()
+    with Journal.open(path) as journal:
+        assert len(journal.inclusion_proof(0)) == 9
