@@ -159,12 +159,9 @@ class AsyncRunner:
                 held.leave()
 
     async def _record(self, entry: Mapping[str, JsonValue]) -> Any:
-        submit = getattr(self._journal, "submit", None)
+        future, done = self._mailbox.expect()
         try:
-            if submit is None:
-                return await self._in_thread(self._journal.append, entry)
-            future, done = self._mailbox.expect()
-            submit(entry, done)
+            self._journal.submit(entry, done)
             return await future
         except AuditError as error:
             raise unrecorded() from error

@@ -23,7 +23,7 @@ class Echo:
 
     def __init__(self) -> None:
         self.inside = self.most = self.calls = 0
-        self.go_on = threading.Event()
+        self.entered, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
         self._lock = threading.Lock()
 
@@ -32,6 +32,7 @@ class Echo:
             self.calls += 1
             self.inside += 1
             self.most = max(self.most, self.inside)
+        self.entered.set()
         self.go_on.wait(30)
         with self._lock:
             self.inside -= 1
@@ -146,8 +147,7 @@ def test_who_finds_the_queue_full_is_told_at_once_and_leaves_no_trace(journal: J
     async def main() -> None:
         running = runner(journal, in_flight=1, waiting=1)
         inside = asyncio.ensure_future(running.run(operation(token, "echo", 1)))
-        while not token.inside:
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(token.entered.wait, 30)
         queued = asyncio.ensure_future(running.run(operation(token, "echo", 2)))
         await asyncio.sleep(0)
         with pytest.raises(Problem) as caught:
@@ -167,8 +167,7 @@ def test_whose_turn_does_not_come_in_time_is_told_and_the_turn_is_not_lost(journ
     async def main() -> None:
         running = runner(journal, in_flight=1, longest_wait=0.05)
         inside = asyncio.ensure_future(running.run(operation(token, "echo", 1)))
-        while not token.inside:
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(token.entered.wait, 30)
         with pytest.raises(Problem) as caught:
             await running.run(operation(token, "echo", 2))
         assert caught.value.status == 503
@@ -186,8 +185,7 @@ def test_a_cancelled_waiter_passes_its_turn_on(journal: Journal) -> None:
     async def main() -> None:
         running = runner(journal, in_flight=1)
         inside = asyncio.ensure_future(running.run(operation(token, "echo", 1)))
-        while not token.inside:
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(token.entered.wait, 30)
         waiting = asyncio.ensure_future(running.run(operation(token, "echo", 2)))
         await asyncio.sleep(0)
         waiting.cancel()
