@@ -298,7 +298,8 @@ class Custody:
             signing = former.signing  # with what it has worked out already
         else:
             signing = _signing_key(row, template)
-        key = Key(row, template, signing, template.limits_of(row.limits), places)
+        ends = signing.chain[0].not_valid_after_utc if signing is not None and signing.chain else None
+        key = Key(row, template, signing, template.limits_of(row.limits), places, ends)
         self._keys[row.name, row.version] = key
         return key
 

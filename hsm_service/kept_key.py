@@ -11,10 +11,11 @@ from hsm_service.key_places import Place
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import RegisteredKey, Standing
 from hsm_service.keys import KeyRef
-from hsm_service.limits import Limits
+from hsm_service.limits import Limits, check_window
 from hsm_service.templates import Operation, Template
 from hsm_service.tokens import Token
 from hsm_service.typed import SigningKey
+from pki.der import sha256
 from runtime.problems import Problem
 
 _ABOUT: Final = frozenset({Operation.DESCRIBE, Operation.ATTEST})
@@ -31,6 +32,7 @@ _MANAGING: Final = frozenset(
         Operation.RESTORE,
     }
 )
+_BEYOND_CERTIFICATE: Final = frozenset({Operation.REQUEST, Operation.OPEN, Operation.UNSEAL})
 SERVES_STILL: Final[Mapping[Standing, frozenset[Operation]]] = {
     Standing.IN_USE: frozenset(Operation),
     # Its certificate is what it waits for.
@@ -46,7 +48,7 @@ class Key:
     """One version of a key.
 
     `signing` is what typed signing knows of a pair, `limits` what holds for it, `places` where it lies (its own token
-    first), `standing` how it stands to the version in use.
+    first), `certificate_ends` when its certificate does, `standing` how it stands to the version in use.
     """
 
     row: RegisteredKey
@@ -54,12 +56,18 @@ class Key:
     signing: SigningKey | None
     limits: Limits
     places: tuple[Place, ...]
+    certificate_ends: datetime | None = None
     standing: Standing = Standing.IN_USE
 
     @property
     def label(self) -> str:
         """`name/version`, as records name it."""
         return self.row.label
+
+    @property
+    def public_key_sha256(self) -> str | None:
+        """SHA-256 (hex) of its SubjectPublicKeyInfo; None for a secret key."""
+        return None if self.row.public_key is None else sha256(self.row.public_key).hex()
 
     @property
     def _place(self) -> Place:
@@ -98,6 +106,11 @@ class Key:
                 409, "key-not-in-use", f"version {self.row.version} of key {self.row.name} {why}; it does not do this"
             )
 
+    def check_window(self, operation: Operation, now: datetime) -> None:
+        """Problem 403 outside the key's validity, or its certificate's, which bounds what is made, not what opens."""
+        ends = None if operation in _BEYOND_CERTIFICATE else self.certificate_ends
+        check_window(self.row.name, self.limits, now, ends)
+
     def use(self) -> tuple[Token, KeyRef]:
         """The token and the object: of the places where the key serves, the first; a Problem if it serves nowhere."""
         if self.row.state is not KeyState.ENABLED:
@@ -113,8 +126,3 @@ class Key:
         if self.signing is None:
             raise Problem(409, "key-misused", f"key {self.row.name} is a secret key and has no public half")
         return self.signing
-
-    @property
-    def certificate_ends(self) -> datetime | None:
-        """When its certificate ends; None without one."""
-        return self.signing.chain[0].not_valid_after_utc if self.signing is not None and self.signing.chain else None

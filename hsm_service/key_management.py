@@ -16,8 +16,9 @@ from hsm_service.access import check_name, permit, permitted
 from hsm_service.chain import check_chain
 from hsm_service.custody import Custody, Key
 from hsm_service.key_states import KeyState
+from hsm_service.key_versions import Standing
 from hsm_service.kinds import hexdigest
-from hsm_service.ledger import Ledger
+from hsm_service.limits import Meter
 from hsm_service.operation_docket import Grant
 from hsm_service.operation_request import KeyOperation
 from hsm_service.operations import Executor, Operations
@@ -34,7 +35,7 @@ class KeyManagement:
     def __init__(
         self,
         custody: Custody,
-        ledger: Ledger,
+        meter: Meter,
         recorder: Recorder,
         operations: Operations,
         *,
@@ -42,7 +43,7 @@ class KeyManagement:
         clock: Callable[[], datetime],
     ) -> None:
         self._custody = custody
-        self._ledger = ledger
+        self._meter = meter
         self._recorder = recorder
         self._operations = operations
         self._anchors = anchors
@@ -128,9 +129,6 @@ class KeyManagement:
     def info(self, key: Key) -> KeyInfo:
         """The key as its callers see it."""
         row = key.row
-        uses = self._ledger.uses(row.name, row.version)
-        if key.token is not None and key.ref is not None:
-            uses += key.token.uses(key.ref)
         return KeyInfo(
             name=row.name,
             version=row.version,
@@ -143,12 +141,20 @@ class KeyManagement:
             created=row.created.isoformat(),
             public_key=row.public_key or b"",
             attributes=dict(key.attributes),
-            uses=uses,
+            uses=self._meter.uses(row.name, row.version),
             content_types=key.template.content_type_oids,
             callers=key.template.users(row.owner),
             certificate_chain=row.chain,
             suites=_suites(key),
-            unusable=key.unusable,
+            raw=key.template.purpose is Purpose.RAW,
+            unusable=key.unusable if row.state is KeyState.ENABLED else None,
+            in_use=key.standing is Standing.IN_USE,
+            activates_at=_text(row.activates_at),
+            retires_at=_text(row.retires_at),
+            destroy_at=_text(row.destroy_at),
+            limits=key.limits.model_dump(mode="json", exclude_none=True),
+            replicas=row.replicas,
+            backup=row.backup,
         )
 
     def _to_be_generated(self, caller: str, name: str, template: str, owner: str | None) -> Template:
@@ -175,6 +181,10 @@ def _suites(key: Key) -> tuple[str, ...]:
     if key.template.purpose is not Purpose.OPEN_ORDER or key.token is None:
         return ()
     return tuple(key.token.capabilities.sealing_suites)
+
+
+def _text(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
 
 
 def _made(name: str, template: Template, owner: str | None) -> dict[str, JsonValue]:

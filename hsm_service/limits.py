@@ -12,11 +12,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from runtime.problems import Problem
+
+if TYPE_CHECKING:
+    from hsm_service.kept_key import Key
 
 MIN_RETRY_SECONDS: Final = 1
 """The smallest Retry-After that the header can say (RFC 9110 10.2.3)."""
@@ -111,6 +114,10 @@ class Meter:
     def uses(self, name: str, version: int) -> int:
         """In how many operations the version was used, ever."""
         return self.before(name, version) + self._used.get((name, version), 0)
+
+    def admit_key(self, key: Key, now: datetime, count: int = 1) -> None:
+        """`admit` for a key in custody."""
+        self.admit(key.row.name, key.row.version, key.limits, now, count)
 
     def admit(self, name: str, version: int, limits: Limits, now: datetime, count: int = 1) -> None:
         """Counts `count` operations, or raises Problem 403 `key-used-up`, or 429 `key-rate` with Retry-After.

@@ -21,7 +21,11 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     protection (PKCS#11 names in lower case); `uses` how often the token was called with it; `content_types` the dotted
     OIDs it signs; `callers` the patterns of those who use it; `certificate_chain` DER, its own first, without the root;
     `suites` the sealing suites that the token was found to open, for a key that orders are sealed to;
-    `unusable` why it does not serve although it is enabled, if so.
+    `raw` whether it signs bare digests, so that nobody can say what it signed; `unusable` why it does not serve
+    although it is enabled, if so. `in_use`: whether it is the version in use;
+    `activates_at`, `retires_at`, `destroy_at` (RFC 3339) when it begins or began, is replaced, may be destroyed;
+    `limits` what holds for it (`hsm_service.limits`); `replicas` further tokens that hold it; `backup` whether it can
+    be backed up.
     """
 
     name: str
@@ -40,7 +44,15 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
     callers: tuple[str, ...]
     certificate_chain: tuple[bytes, ...]
     suites: tuple[str, ...] = ()
+    raw: bool = False
     unusable: str | None = None
+    in_use: bool = True
+    activates_at: str | None = None
+    retires_at: str | None = None
+    destroy_at: str | None = None
+    limits: dict[str, int | float | str] = {}
+    replicas: tuple[str, ...] = ()
+    backup: bool = False
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,8 +100,11 @@ class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SigningService(Protocol):
     """The token boundary, for one caller. Every method raises `runtime.problems.Problem` when it refuses or cannot."""
 
-    def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
-        """Make a key pair or an AES key in the template's token; `owner` where the template's keys have one."""
+    def generate_key(self, name: str, template: str, *, owner: str | None = None, reason: str = "") -> KeyInfo:
+        """Make a key pair or an AES key in the template's token; `owner` where the template's keys have one.
+
+        Raises `operation_info.ApprovalNeeded` with the request if officers must approve it first; they read `reason`.
+        """
         ...
 
     def describe_key(self, name: str) -> KeyInfo:

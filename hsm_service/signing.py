@@ -23,6 +23,7 @@ from hsm_service.custody import Custody, Key
 from hsm_service.keys import KeyRef
 from hsm_service.kinds import KINDS, Context, Fields, Job, check_command, hexdigest
 from hsm_service.ledger import Claim, Ledger
+from hsm_service.limits import Meter
 from hsm_service.operation_docket import FREE
 from hsm_service.operations import Operations
 from hsm_service.record import Recorder, problem_of
@@ -50,6 +51,7 @@ class Signing:
         content_types: Mapping[str, ContentValidator],
         believed: Callable[[], Believed],
         operations: Operations,
+        meter: Meter,
         clock: Callable[[], datetime],
     ) -> None:
         self._custody = custody
@@ -58,6 +60,7 @@ class Signing:
         self._content_types = content_types
         self._believed = believed
         self._operations = operations
+        self._meter = meter
         self._clock = clock
 
     def sign(
@@ -72,6 +75,7 @@ class Signing:
         try:
             key, job = self._judged(caller, name, command, version)
             token, ref = key.use()
+            key.check_window(operation, self._clock())
             granted = self._operations.use(caller, key.template.name, operation, key.label, digest)
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], digest, error)
@@ -102,6 +106,7 @@ class Signing:
         name = key.row.name
         yield Turn(token)
         try:
+            self._meter.admit_key(key, self._clock())
             self._claim(job.claims)
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], digest, error)
@@ -127,6 +132,7 @@ class Signing:
         try:
             key, job = self._judged(caller, name, command, version)
             key.use()
+            key.check_window(operation, self._clock())
             for claim in job.claims:
                 self._ledger.check(claim)
         except Exception as error:
@@ -156,6 +162,7 @@ class Signing:
             if self._operations.controls_use(key.template.name, operation):
                 raise Problem(409, "approved-singly", f"each use of key {name} is approved by itself, never in a batch")
             token, ref = key.use()
+            key.check_window(operation, self._clock())
             signing = key.pair()
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], None, error)
@@ -185,6 +192,11 @@ class Signing:
         if not jobs:
             return answers
         yield Turn(token)
+        try:
+            self._meter.admit_key(key, self._clock(), len(jobs))
+        except Exception as error:
+            yield from self._recorder.refuse(operation, caller, [name], None, error)
+            raise
         for start in range(0, len(jobs), _RECORDED_TOGETHER):
             part = jobs[start : start + _RECORDED_TOGETHER]
             fields: Fields = {

@@ -29,10 +29,13 @@ from hsm_service.attestation import attestation_of
 from hsm_service.beliefs import Beliefs
 from hsm_service.bound import BoundVault
 from hsm_service.custody import Custody, Key
+from hsm_service.key_check import report
+from hsm_service.key_life import KeyLife
 from hsm_service.key_management import KeyManagement
 from hsm_service.keys import KeyRef
 from hsm_service.kinds import Fields
 from hsm_service.ledger import Ledger
+from hsm_service.limits import Meter
 from hsm_service.operation_docket import Approving, Docket
 from hsm_service.operation_store import OperationStore
 from hsm_service.operations import Operations
@@ -116,14 +119,16 @@ class Vault:
             raise
         self._recorder = Recorder(self.journal, ledger, built_in().digest)
         judges = {**built_in_content_types(), **content_types}
+        self._meter = Meter(ledger.uses)
         beliefs = Beliefs(self._custody, ledger, anchors, pack)
         self.operations: Final = Operations(Docket(requests, approving, pack, record=self._recorder.note, clock=clock))
         self.signing: Final = Signing(
-            self._custody, ledger, self._recorder, judges, beliefs.now, self.operations, clock
+            self._custody, ledger, self._recorder, judges, beliefs.now, self.operations, self._meter, clock
         )
         self.keys: Final = KeyManagement(
-            self._custody, ledger, self._recorder, self.operations, anchors=anchors, clock=clock
+            self._custody, self._meter, self._recorder, self.operations, anchors=anchors, clock=clock
         )
+        self.life: Final = KeyLife(self._custody, self._recorder, self.operations, info=self.keys.info, clock=clock)
 
     @classmethod
     def open(
@@ -295,19 +300,23 @@ class Vault:
         *,
         input_sha256: bytes | None,
         fields: Mapping[str, JsonValue] | None = None,
+        versions: Mapping[str, int] | None = None,
     ) -> Iterator[Running]:
         """A recorded operation of a plug-in, called `what`, that does with each of `keys` (by name) what it names.
 
         Every key must exist, serve, and permit its operation to this caller; otherwise the refusal is recorded and
-        nothing runs. Inside, the tokens may be called; an exception is recorded as failure, an HsmError leaves as a
-        Problem. `input_sha256` is the digest of what came in, `fields` more to be recorded: neither may hold secrets.
+        nothing runs. `versions` names the version of a key that is not the one in use. Inside, the tokens may be
+        called; an exception is recorded as failure, an HsmError leaves as a Problem. `input_sha256` is the digest of what came in, `fields` more to be recorded: neither may hold secrets.
         """
         digest = input_sha256.hex() if input_sha256 is not None else None
         with self._recorder.refusals(what, caller, list(keys), digest):
             lent = {}
             for name, operation in keys.items():
-                key = permitted(self._custody, caller, operation, name)
+                key = permitted(self._custody, caller, operation, name, (versions or {}).get(name))
+                key.check_window(operation, self._clock())
                 lent[name] = InUse(*key.use(), key)
+            for each in lent.values():
+                self._meter.admit_key(each.key, self._clock())
         labels: list[JsonValue] = [each.key.label for each in lent.values()]
         recorded: dict[str, JsonValue] = {**(fields or {}), "keys": labels}
         with self._recorder.operation(what, caller, digest, recorded) as outcome:
@@ -323,6 +332,16 @@ class Vault:
     def key(self, name: str) -> Key:
         """A key with its certificates, whoever asks: for plug-ins, which check input against it. Problem 404."""
         return self._custody.find(name)
+
+    def versions(self, name: str) -> list[Key]:
+        """Every version of a key, the newest first, whoever asks: as `key`, for what may be sealed to an older one."""
+        return self._custody.versions(name)
+
+    def check_keys(self) -> None:
+        """Looks at every key in its tokens again and destroys what is due (`hsm_service.key_check`); blocks."""
+        self._custody.check()
+        self.life.destroy_due()
+        report(self._custody.faults())
 
 
 def _read_anchors(path: Path) -> list[x509.Certificate]:
