@@ -172,8 +172,8 @@ class Profile(_Model):
             raise ValueError(f"policies are not those of the role {self.role}")
         if (self.ca is not None) != row.is_ca:
             raise ValueError(f"ca: is given for authorities, and {self.role} is{'' if row.is_ca else ' not'} one")
-        if self.issuer != ("self" if self.role is Role.ROOT else row.issuer):
-            raise ValueError(f"the role {self.role} is issued by {row.issuer}")
+        if self.issuer not in ({"self"} if self.role is Role.ROOT else row.issuers):
+            raise ValueError(f"the role {self.role} is issued by {' or '.join(sorted(row.issuers))}")
         return self
 
     def key_usage_extension(self) -> x509.KeyUsage:

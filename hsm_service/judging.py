@@ -73,12 +73,12 @@ def check_algorithm(named: asn1.TLV, key: SigningKey) -> None:
 
 
 @contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
+def reading(what: str, clause: str = "RFC 5280 4.1") -> Iterator[None]:
     """Refuses what the parser, which reads some members only when asked for them, finds unreadable then."""
     try:
         yield
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
-        raise refuse("malformed", f"a member of the {what} cannot be read", "RFC 5280 4.1") from None
+        raise refuse("malformed", f"a member of the {what} cannot be read", clause) from None
 
 
 def parse(cls: type[T], der: bytes, what: str, **limits: Any) -> T:

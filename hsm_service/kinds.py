@@ -16,9 +16,9 @@ from typing import Final
 from audit.entry import JsonValue
 from hsm_service.access import CEREMONY
 from hsm_service.judging import SigningKey
-from hsm_service.ledger import CheckpointClaim, Claim, CrlClaim, DossierClaim, Ledger, SerialClaim
+from hsm_service.ledger import CheckpointClaim, Claim, CrlClaim, DossierClaim, Ledger, SerialClaim, TimestampClaim
 from hsm_service.request import assemble_request
-from hsm_service.schemes import ECDSA_MESSAGE, Scheme, message_scheme, x509_scheme
+from hsm_service.schemes import ECDSA_MESSAGE, RAW, Scheme, message_scheme, x509_scheme
 from hsm_service.service import SignCommand, SignKind
 from hsm_service.templates import Operation
 from hsm_service.typed_approval import Believed, check_approval
@@ -26,8 +26,12 @@ from hsm_service.typed_certificate import check_certificate
 from hsm_service.typed_checkpoint import check_checkpoint
 from hsm_service.typed_cms import ContentValidator, check_cms
 from hsm_service.typed_crl import check_crl
+from hsm_service.typed_ocsp import assemble_ocsp, check_ocsp
+from hsm_service.typed_raw import check_raw
 from hsm_service.typed_request import check_request
+from hsm_service.typed_timestamp import check_timestamp
 from pki.builder import assemble_certificate, assemble_crl
+from pki.oids import CT_TST_INFO
 from runtime.problems import Problem
 
 Fields = Mapping[str, JsonValue]
@@ -129,6 +133,32 @@ def _request(_context: Context, key: SigningKey, command: SignCommand) -> Job:
     return Job(x509_scheme(key), order.info, lambda signature: assemble_request(order.info, signature, key.public_key))
 
 
+def _ocsp(context: Context, key: SigningKey, command: SignCommand) -> Job:
+    order = check_ocsp(command.content, key, now=context.now)
+    return Job(
+        x509_scheme(key),
+        order.tbs,
+        lambda signature: assemble_ocsp(order, signature, key),
+        fields={"responses": order.responses},
+    )
+
+
+def _timestamp(context: Context, key: SigningKey, command: SignCommand) -> Job:
+    order = check_timestamp(command.content, key, now=context.now)
+    return Job(
+        message_scheme(key),
+        order.signed_attributes,
+        lambda signature: key.writer.assemble(CT_TST_INFO, order.content, order.signed_attributes, signature),
+        (TimestampClaim(key.name, order.serial, hexdigest(command.content)),),
+    )
+
+
+def _raw(_context: Context, key: SigningKey, command: SignCommand) -> Job:
+    assert command.algorithm is not None  # KINDS says that it is needed
+    order = check_raw(command.content, command.algorithm, key)
+    return Job(RAW[order.algorithm], order.digest, lambda signature: signature, digest=order.digest)
+
+
 def _checkpoint(context: Context, key: SigningKey, command: SignCommand) -> Job:
     order = check_checkpoint(command.content, key, context.ledger.last_checkpoint(key.name))
     return Job(ECDSA_MESSAGE, order.text.encode(), order.note, (CheckpointClaim(key.name, order.head, order.previous),))
@@ -137,6 +167,8 @@ def _checkpoint(context: Context, key: SigningKey, command: SignCommand) -> Job:
 KINDS: Final[Mapping[SignKind, Kind]] = {
     "certificate": Kind(Operation.CERTIFICATE, _certificate, takes=frozenset({"basis"})),
     "crl": Kind(Operation.CRL, _crl, largest=4 * 1024 * 1024),
+    "ocsp": Kind(Operation.OCSP, _ocsp, quick=True),
+    "timestamp": Kind(Operation.TIMESTAMP, _timestamp, quick=True),
     "cms": Kind(
         Operation.CMS,
         _cms,
@@ -147,6 +179,9 @@ KINDS: Final[Mapping[SignKind, Kind]] = {
     ),
     "request": Kind(Operation.REQUEST, _request, quick=True),
     "checkpoint": Kind(Operation.CHECKPOINT, _checkpoint, quick=True),
+    "raw": Kind(
+        Operation.RAW, _raw, takes=frozenset({"algorithm"}), needs=frozenset({"algorithm"}), quick=True, batch=True
+    ),
 }
 
 _OPTIONAL: Final = tuple(name for name in SignCommand.__struct_fields__ if name not in {"kind", "content"})

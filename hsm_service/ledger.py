@@ -21,6 +21,11 @@ from runtime.problems import Problem
 
 INTENT: Final = "intent"
 OUTCOME: Final = "outcome"
+SERIAL_BITS: Final = 64
+"""Bits of a time-stamp's serial number below its genTime (seconds since 1970)."""
+_REMEMBERED: Final = 600
+"""Seconds of genTime for which serial numbers are remembered: many times what it may differ from our clock."""
+_FORGET_FROM: Final = 1024
 REFUSED: Final = "refused"
 FAILED: Final = "failed"
 
@@ -68,6 +73,23 @@ class CrlClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class TimestampClaim:
+    """The key `key` is about to sign the time-stamp with this serial number and this TSTInfo digest (hex).
+
+    It is never given back: a time-stamp that failed is asked for anew, under another number. A number begins with its
+    genTime (`hsm_service.typed_timestamp`), so it is forgotten once nobody could sign with that genTime any more.
+    """
+
+    key: str
+    serial: int
+    digest: str
+
+    def fields(self) -> dict[str, JsonValue]:
+        """How the claim stands in its intent."""
+        return {"timestamp_serial": f"{self.serial:x}"}
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointClaim:
     """The log key `key` is about to sign the checkpoint `head`, which was proven to extend `previous`.
 
@@ -84,7 +106,7 @@ class CheckpointClaim:
         return {"checkpoint_size": str(self.head.size), "checkpoint_root": self.head.root.hex()}
 
 
-Claim = SerialClaim | DossierClaim | CrlClaim | CheckpointClaim
+Claim = SerialClaim | DossierClaim | CrlClaim | TimestampClaim | CheckpointClaim
 
 
 class Ledger:
@@ -98,6 +120,7 @@ class Ledger:
         self._crls: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._uses: Counter[tuple[str, int]] = Counter()
         self._dossiers: dict[tuple[str, str], str] = {}
+        self._timestamps: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._open: dict[int, tuple[Claim, ...]] = {}
         self._checkpoints: dict[str, TreeHead] = {}
 
@@ -151,6 +174,14 @@ class Ledger:
                     f"another {claim.purpose} certificate was signed on the approval of this revision",
                     clause="CPS 4.3.1",
                 )
+        elif isinstance(claim, TimestampClaim):
+            if self._timestamps[claim.key].get(claim.serial, claim.digest) != claim.digest:
+                raise Problem(
+                    409,
+                    "serial-not-fresh",
+                    f"key {claim.key} signed another time-stamp with this serial number",
+                    clause="RFC 3161 2.4.2",
+                )
         elif isinstance(claim, CheckpointClaim):
             # Since the judge looked, another request may have been quicker: two that extend one tree may fork it.
             last = self._checkpoints.get(claim.key, EMPTY)
@@ -169,7 +200,7 @@ class Ledger:
 
     def release(self, claim: Claim) -> None:
         """Gives back the claim of an operation that failed, unless another holds the same."""
-        if isinstance(claim, CheckpointClaim):
+        if isinstance(claim, CheckpointClaim | TimestampClaim):
             return
         with self._lock:
             self._claims[claim] -= 1
@@ -200,6 +231,9 @@ class Ledger:
         if isinstance(claim, CheckpointClaim):
             self._checkpoints[claim.key] = claim.head
             return
+        if isinstance(claim, TimestampClaim):
+            self._take_timestamp(claim)
+            return
         self._claims[claim] += 1
         if isinstance(claim, SerialClaim):
             self._serials[claim.key, claim.serial] = claim.digest
@@ -207,6 +241,13 @@ class Ledger:
             self._dossiers[claim.revision, claim.purpose] = claim.digest
         else:
             self._crls[claim.key][claim.number] = claim.digest
+
+    def _take_timestamp(self, claim: TimestampClaim) -> None:
+        signed = self._timestamps[claim.key]
+        signed[claim.serial] = claim.digest
+        if len(signed) >= _FORGET_FROM and len(signed) & (len(signed) - 1) == 0:
+            oldest = max(signed) - (_REMEMBERED << SERIAL_BITS)
+            self._timestamps[claim.key] = {serial: digest for serial, digest in signed.items() if serial > oldest}
 
 
 def not_next(key: str, size: int) -> Problem:
@@ -229,6 +270,8 @@ def _claims(fields: Mapping[str, JsonValue]) -> Iterator[Claim]:
     digest = str(fields.get("input_sha256"))
     if "serial" in fields:
         yield SerialClaim(keys[0][0], int(str(fields["serial"]), 16), digest)
+    if "timestamp_serial" in fields:
+        yield TimestampClaim(keys[0][0], int(str(fields["timestamp_serial"]), 16), digest)
     if "revision" in fields:
         yield DossierClaim(str(fields["revision"]), str(fields["purpose"]), digest)
     if "crl_number" in fields:

@@ -5,7 +5,7 @@ The service hashes, the token signs the digest: a CRL of a million entries never
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hsm_service import encodings
+from hsm_service.judging import SigningKey
 from hsm_service.keys import KeyRef
+from hsm_service.service import RawAlgorithm
 from hsm_service.steps import Call
-from hsm_service.typed import SigningKey
 from pki.algorithms import SignatureSuite
 
 
@@ -51,6 +52,13 @@ ECDSA_MESSAGE: Final = Scheme(SignatureSuite.ECDSA_SHA256.value, hashes.SHA256()
 PKCS1V15_SHA256: Final = Scheme("sha256WithRSAEncryption", hashes.SHA256(), "pkcs1v15-sha256")
 ECDSA_SHA256: Final = Scheme("ecdsa-with-SHA256", hashes.SHA256(), "ecdsa")
 ECDSA_SHA384: Final = Scheme("ecdsa-with-SHA384", hashes.SHA384(), "ecdsa")
+
+RAW: Final[Mapping[RawAlgorithm, Scheme]] = {
+    "rsa-pkcs1v15-sha256": Scheme("rsa-pkcs1v15-sha256", hashes.SHA256(), "pkcs1v15-sha256"),
+    "rsa-pss-sha256": PSS_SHA256,
+    "ecdsa-sha256": ECDSA_MESSAGE,
+}
+"""How digests are signed by keys that sign digests."""
 
 
 def x509_scheme(key: SigningKey) -> Scheme:

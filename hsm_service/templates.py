@@ -41,7 +41,10 @@ class Purpose(StrEnum):
 
     CA = "ca"
     CMS = "cms"
+    OCSP = "ocsp"
+    TIMESTAMP = "timestamp"
     CHECKPOINT = "checkpoint"
+    RAW = "raw"
     OPEN_ORDER = "open-order"
     SEAL_PAN = "seal-pan"
     PIN_BLOCK = "pin-block"
@@ -68,7 +71,10 @@ class Operation(StrEnum):
     CERTIFICATE = "certificate"
     CRL = "crl"
     CMS = "cms"
+    OCSP = "ocsp"
+    TIMESTAMP = "timestamp"
     CHECKPOINT = "checkpoint"
+    RAW = "raw"
     OPEN = "open"
     SEAL = "seal"
     UNSEAL = "unseal"
@@ -76,13 +82,16 @@ class Operation(StrEnum):
     MAC = "mac"
 
 
-Algorithm = Literal["rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2"]
-KEY_PAIRS: Final = frozenset({"rsa-3072", "rsa-4096", "ec-p256", "ec-p384"})
+Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2"]
+KEY_PAIRS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384"})
 
 USAGES: Final[Mapping[Purpose, Usage]] = {
     Purpose.CA: Usage.SIGN,
     Purpose.CMS: Usage.SIGN,
+    Purpose.OCSP: Usage.SIGN,
+    Purpose.TIMESTAMP: Usage.SIGN,
     Purpose.CHECKPOINT: Usage.SIGN,
+    Purpose.RAW: Usage.SIGN,
     Purpose.OPEN_ORDER: Usage.OPEN,
     Purpose.SEAL_PAN: Usage.SEAL,
     Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
@@ -92,9 +101,12 @@ USAGES: Final[Mapping[Purpose, Usage]] = {
 """How the token is told to restrict a key of each purpose."""
 
 ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
-    Purpose.CA: KEY_PAIRS,
+    Purpose.CA: frozenset({"rsa-3072", "rsa-4096", "ec-p256", "ec-p384"}),
     Purpose.CMS: frozenset({"rsa-3072", "rsa-4096", "ec-p256"}),  # pki.algorithms.SignatureSuite
+    Purpose.OCSP: frozenset({"rsa-3072", "ec-p256"}),
+    Purpose.TIMESTAMP: frozenset({"ec-p256"}),  # `openssl ts` reads no RSASSA-PSS
     Purpose.CHECKPOINT: frozenset({"ec-p256"}),  # audit.note
+    Purpose.RAW: frozenset({"rsa-2048", "rsa-3072", "ec-p256"}),  # foreign systems may still want RSA-2048
     Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
     Purpose.SEAL_PAN: frozenset({"aes-256"}),
     Purpose.PIN_BLOCK: frozenset({"des2"}),
@@ -104,15 +116,18 @@ ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
 _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.CA: frozenset({Operation.CERTIFICATE, Operation.CRL}),
     Purpose.CMS: frozenset({Operation.CMS}),
+    Purpose.OCSP: frozenset({Operation.OCSP}),
+    Purpose.TIMESTAMP: frozenset({Operation.TIMESTAMP}),
     Purpose.CHECKPOINT: frozenset({Operation.CHECKPOINT}),
+    Purpose.RAW: frozenset({Operation.RAW}),
     Purpose.OPEN_ORDER: frozenset({Operation.OPEN}),
     Purpose.SEAL_PAN: frozenset({Operation.SEAL, Operation.UNSEAL}),
     Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
     Purpose.MAC: frozenset({Operation.MAC}),
     Purpose.RESTORE: frozenset(),
 }
-_BARE: Final = frozenset({Purpose.RESTORE})
-"""Purposes of key pairs that carry no certificate: who wraps for one believes its attestation."""
+_BARE: Final = frozenset({Purpose.RESTORE, Purpose.RAW})
+"""Purposes of key pairs without certificate: who wraps for one believes its attestation, a raw one proves nothing."""
 _CREATORS: Final = frozenset(
     {
         Operation.GENERATE,

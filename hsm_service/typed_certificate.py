@@ -145,7 +145,7 @@ def _check_issued(certificate: x509.Certificate, role: Role, subject_key: bytes,
     if authority_key_identifier(certificate) != subject_key_identifier(issuer):
         raise refuse("authority-key-mismatch", "authorityKeyIdentifier is not this key's", "RFC 5280 4.2.1.1")
     issuer_role = sound(lambda: role_of(issuer))
-    if PROFILES[role].issuer is not issuer_role:
+    if issuer_role not in PROFILES[role].issuers:
         raise refuse("role-not-allowed", f"{role} certificates are not issued by a {issuer_role}", "KWBP global rule 4")
     if subject_key == spki_der(key.public_key):
         raise refuse("own-key", "the subject's key is the authority's own", "KWBP global rule 4")

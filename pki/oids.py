@@ -44,6 +44,8 @@ POLICY_MERCHANT_ONLINE: Final = _kwbp("3.2")
 POLICY_GATEWAY: Final = _kwbp("3.3")
 POLICY_OFFICER: Final = _kwbp("3.4")
 POLICY_SERVICE: Final = _kwbp("3.5")
+POLICY_OCSP: Final = _kwbp("3.6")
+POLICY_TIMESTAMP: Final = _kwbp("3.7")  # also the policy of the time-stamps themselves
 
 # .4 certificate extensions, never critical (see pki.extensions)
 EXT_ACCOUNT_BINDING: Final = _kwbp("4.1")
@@ -62,6 +64,7 @@ AA_CONTENT_TYPE: Final = ObjectIdentifier("1.2.840.113549.1.9.3")
 AA_MESSAGE_DIGEST: Final = ObjectIdentifier("1.2.840.113549.1.9.4")
 AA_SIGNING_TIME: Final = ObjectIdentifier("1.2.840.113549.1.9.5")
 AA_SIGNING_CERTIFICATE_V2: Final = ObjectIdentifier("1.2.840.113549.1.9.16.2.47")
+CT_TST_INFO: Final = ObjectIdentifier("1.2.840.113549.1.9.16.1.4")
 AA_TIME_STAMP_TOKEN: Final = ObjectIdentifier("1.2.840.113549.1.9.16.2.14")
 SHA256: Final = ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 RSASSA_PSS: Final = ObjectIdentifier("1.2.840.113549.1.1.10")
@@ -92,6 +95,8 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     POLICY_GATEWAY: "id-kwbp-cp-gateway",
     POLICY_OFFICER: "id-kwbp-cp-officer",
     POLICY_SERVICE: "id-kwbp-cp-service",
+    POLICY_OCSP: "id-kwbp-cp-ocsp",
+    POLICY_TIMESTAMP: "id-kwbp-cp-timeStamp",
     EXT_ACCOUNT_BINDING: "id-kwbp-ce-accountBinding",
     EXT_GATEWAY_DATA: "id-kwbp-ce-gatewayData",
     EXT_OFFICER_DATA: "id-kwbp-ce-officerData",

@@ -216,7 +216,7 @@ def _check_chain(chain: tuple[_Known, ...], crls: CrlSet | None, now: datetime) 
         _check_validity(certificate, now)
         role = certificate.role
         if issuer is not None:
-            if PROFILES[role].issuer is not issuer.role:
+            if issuer.role not in PROFILES[role].issuers:
                 raise PathError("wrong_role", f"{issuer.role} may not issue {role}", clause=_ROLE_CLAUSE)
             if crls is not None:
                 _check_revocation(certificate, issuer, crls, now)

@@ -17,8 +17,11 @@ only if together they are exactly one row of the table below; anything else has 
 | gateway-encryption | pgwy            | gateway               | keyEncipherment                     | gateway-ca     |
 | officer            | –               | officer               | digitalSignature, contentCommitment | operations-ca  |
 | service            | –               | service               | digitalSignature                    | operations-ca  |
+| ocsp-responder     | –               | ocsp                  | digitalSignature                    | any CA         |
+| timestamp-authority | –              | timeStamp             | digitalSignature                    | operations-ca  |
 
-CA rows also need basicConstraints with CA:TRUE, the others must not have it.
+CA rows also need basicConstraints with CA:TRUE, the others must not have it. A responder of certificate status speaks
+for the CA that certified it (RFC 6960 4.2.2.2), which therefore may be any.
 """
 
 from __future__ import annotations
@@ -36,8 +39,10 @@ from pki.oids import (
     POLICY_CARDHOLDER,
     POLICY_GATEWAY,
     POLICY_MERCHANT_ONLINE,
+    POLICY_OCSP,
     POLICY_OFFICER,
     POLICY_SERVICE,
+    POLICY_TIMESTAMP,
 )
 
 ANY_POLICY: Final = x509.ObjectIdentifier("2.5.29.32.0")
@@ -68,6 +73,8 @@ class Role(StrEnum):
     GATEWAY_ENCRYPTION = "gateway-encryption"
     OFFICER = "officer"
     SERVICE = "service"
+    OCSP_RESPONDER = "ocsp-responder"
+    TIMESTAMP_AUTHORITY = "timestamp-authority"
 
     @property
     def profile(self) -> RoleProfile:
@@ -77,7 +84,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class RoleProfile:
-    """One row of the table: what a certificate of the role states, and which role may issue it.
+    """One row of the table: what a certificate of the role states, and which roles may issue it.
 
     `key_usage` uses the attribute names of `x509.KeyUsage`.
     """
@@ -85,7 +92,7 @@ class RoleProfile:
     certificate_type: frozenset[str]
     policies: frozenset[x509.ObjectIdentifier]
     key_usage: frozenset[str]
-    issuer: Role
+    issuers: frozenset[Role]
 
     @property
     def is_ca(self) -> bool:
@@ -100,9 +107,9 @@ _AUTHENTICATE: Final = frozenset({"digital_signature"})
 
 
 def _row(
-    certificate_type: str, policies: tuple[x509.ObjectIdentifier, ...], usage: frozenset[str], issuer: Role
+    certificate_type: str, policies: tuple[x509.ObjectIdentifier, ...], usage: frozenset[str], *issuers: Role
 ) -> RoleProfile:
-    return RoleProfile(frozenset(certificate_type.split()), frozenset(policies), usage, issuer)
+    return RoleProfile(frozenset(certificate_type.split()), frozenset(policies), usage, frozenset(issuers))
 
 
 PROFILES: Final[dict[Role, RoleProfile]] = {
@@ -118,6 +125,17 @@ PROFILES: Final[dict[Role, RoleProfile]] = {
     Role.GATEWAY_ENCRYPTION: _row("pgwy", (POLICY_GATEWAY,), _SEAL, Role.GATEWAY_CA),
     Role.OFFICER: _row("", (POLICY_OFFICER,), _SIGN, Role.OPERATIONS_CA),
     Role.SERVICE: _row("", (POLICY_SERVICE,), _AUTHENTICATE, Role.OPERATIONS_CA),
+    Role.OCSP_RESPONDER: _row(
+        "",
+        (POLICY_OCSP,),
+        _AUTHENTICATE,
+        Role.BRAND,
+        Role.CARDHOLDER_CA,
+        Role.MERCHANT_CA,
+        Role.GATEWAY_CA,
+        Role.OPERATIONS_CA,
+    ),
+    Role.TIMESTAMP_AUTHORITY: _row("", (POLICY_TIMESTAMP,), _AUTHENTICATE, Role.OPERATIONS_CA),
 }
 
 
