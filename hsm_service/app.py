@@ -21,6 +21,7 @@ from hsm_service.hot_path import LARGEST_CONTENT, HotPath
 from hsm_service.idempotency import Idempotency, idempotency_key
 from hsm_service.kinds import KINDS
 from hsm_service.openapi import ApiRoute
+from hsm_service.operation_routes import OperationRoutes
 from hsm_service.service import KeyInfo, SignCommand, Signed
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
@@ -55,7 +56,8 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     workers = Workers(threads)
     idempotency = Idempotency(open_database(vault.answers), clock=vault.clock)
     handlers = _Handlers(vault, workers, idempotency)
-    api = handlers.routes()
+    vault.operations.resume()
+    api = [*handlers.routes(), *OperationRoutes(vault.operations, workers).routes()]
     extra = [route for plugin in plugins for route in plugin.routes(vault)]
     document = msgspec.json.encode(openapi.document(api, extra))
     page = openapi.page(api, extra)
@@ -222,6 +224,7 @@ class _Handlers:
                 body=GenerateCommand,
                 answer=KeyInfo,
                 status=201,
+                asks=True,
             ),
             ApiRoute(
                 "GET",
@@ -265,7 +268,9 @@ class _Handlers:
         return await self._once(
             request,
             201,
-            lambda: self._workers.run(generate, caller, command.name, command.template, owner=command.owner),
+            lambda: self._workers.run(
+                generate, caller, command.name, command.template, owner=command.owner, reason=command.reason
+            ),
         )
 
     async def list_keys(self, request: Request) -> Response:

@@ -20,8 +20,8 @@ class BoundVault:
         self._vault = vault
         self._caller = caller
 
-    def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
-        return self._vault.generate_key(self._caller, name, template, owner=owner)
+    def generate_key(self, name: str, template: str, *, owner: str | None = None, reason: str = "") -> KeyInfo:
+        return self._vault.generate_key(self._caller, name, template, owner=owner, reason=reason)
 
     def import_zone_key(self, name: str, template: str, components: Sequence[Secret]) -> KeyInfo:
         """Load a zone key from its components; see `Vault.import_zone_key`. Not offered over the network."""

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from hsm_service.operation_info import ApprovalNeeded, ApproveCommand, OperationInfo, OperationList
 from hsm_service.request import compose_request
 from hsm_service.service import Basis, KeyInfo, RawAlgorithm, SignCommand, Signed, SignKind
 from hsm_service.wire import AttachCommand, GenerateCommand, KeyList
@@ -29,16 +30,24 @@ __all__ = ["AsyncHsmClient", "HsmClient", "KeyInfo"]
 T = TypeVar("T")
 
 _KEYS: Final = "/v1/keys"
+_OPERATIONS: Final = "/v1/operations"
+_ACCEPTED: Final = 202
 _HEADERS: Final = {"content-type": "application/json"}
 _LARGEST_ANSWER: Final = 4 * 1024 * 1024  # bytes
 _encoder: Final = msgspec.json.Encoder()
 _key_info: Final = msgspec.json.Decoder(KeyInfo)
 _key_list: Final = msgspec.json.Decoder(KeyList)
 _signed: Final = msgspec.json.Decoder(Signed)
+_operation: Final = msgspec.json.Decoder(OperationInfo)
+_operation_list: Final = msgspec.json.Decoder(OperationList)
 
 
 def _path(name: str, rest: str = "") -> str:
     return f"{_KEYS}/{quote(name, safe='')}{rest}"
+
+
+def _operation_path(request_id: str, rest: str = "") -> str:
+    return f"{_OPERATIONS}/{quote(request_id, safe='')}{rest}"
 
 
 def _sign_path(name: str, version: int | None) -> str:
@@ -48,6 +57,8 @@ def _sign_path(name: str, version: int | None) -> str:
 def _read(decoder: msgspec.json.Decoder[T], response: httpx.Response) -> T:
     content = raise_problem(response).content
     try:
+        if response.status_code == _ACCEPTED:
+            raise ApprovalNeeded(_operation.decode(content))
         return decoder.decode(content)
     except msgspec.DecodeError:
         raise Problem(502, "unreadable-answer", "the HSM service gave an answer of another form") from None
@@ -89,9 +100,25 @@ class HsmClient:
     ) -> None:
         self.close()
 
-    def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
+    def generate_key(self, name: str, template: str, *, owner: str | None = None, reason: str = "") -> KeyInfo:
         """See `SigningService`."""
-        return self._ask("POST", _KEYS, _key_info, GenerateCommand(name, template, owner))
+        return self._ask("POST", _KEYS, _key_info, GenerateCommand(name, template, owner, reason))
+
+    def operations(self) -> list[OperationInfo]:
+        """All requests for operations on keys, the newest first; for officers."""
+        return self._ask("GET", _OPERATIONS, _operation_list).operations
+
+    def operation(self, request_id: str) -> OperationInfo:
+        """One request."""
+        return self._ask("GET", _operation_path(request_id), _operation)
+
+    def approve(self, request_id: str, approval: bytes) -> OperationInfo:
+        """Hand in an officer's signed approval or rejection; the last one that was missing executes the operation."""
+        return self._ask("POST", _operation_path(request_id, "/approvals"), _operation, ApproveCommand(approval))
+
+    def execute(self, request_id: str) -> OperationInfo:
+        """Do what is approved and could not be done then."""
+        return self._ask("POST", _operation_path(request_id, ":execute"), _operation)
 
     def describe_key(self, name: str) -> KeyInfo:
         """See `SigningService`."""
@@ -176,9 +203,9 @@ class AsyncHsmClient:
     ) -> None:
         await self.close()
 
-    async def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
+    async def generate_key(self, name: str, template: str, *, owner: str | None = None, reason: str = "") -> KeyInfo:
         """See `SigningService`."""
-        return await self._ask("POST", _KEYS, _key_info, GenerateCommand(name, template, owner))
+        return await self._ask("POST", _KEYS, _key_info, GenerateCommand(name, template, owner, reason))
 
     async def describe_key(self, name: str) -> KeyInfo:
         """See `SigningService`."""

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from hsm_service.operation_info import OperationInfo
 from hsm_service.templates import Operation, Template, built_in
 from runtime.problems import MEDIA_TYPE
 
@@ -28,7 +29,11 @@ _HIDDEN: Final = frozenset({"root"})  # tokens that no service opens
 
 @dataclass(frozen=True, slots=True)
 class ApiRoute:
-    """One route: what it does with a key, what it takes and answers."""
+    """One route: what it does with a key, what it takes and answers.
+
+    A route that is not about a key of a template says in `callers` for whom it is. One that `asks` may answer 202 with
+    the request that officers must approve first.
+    """
 
     method: str
     path: str
@@ -39,11 +44,14 @@ class ApiRoute:
     answer: type[msgspec.Struct]
     body: type[msgspec.Struct] | None = None
     status: int = 200
+    callers: tuple[str, ...] = ()
+    asks: bool = False
 
 
 def document(api: Sequence[ApiRoute], extra: Sequence[BaseRoute]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the routes."""
     types = list(dict.fromkeys(each for route in api for each in (route.body, route.answer) if each is not None))
+    types = list(dict.fromkeys((*types, OperationInfo)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
     schema_of = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -95,10 +103,10 @@ def _operation(route: ApiRoute, schema_of: Mapping[type[msgspec.Struct], Any]) -
         "summary": route.summary,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": kind}}
-            for name, kind in (("name", "string"), ("version", "integer"))
+            for name, kind in (("name", "string"), ("version", "integer"), ("id", "string"))
             if f"{{{name}" in route.path
         ],
-        CALLERS: callers(route.operations),
+        CALLERS: list(route.callers) if route.callers else callers(route.operations),
         "responses": {
             str(route.status): {
                 "description": "done",
@@ -107,6 +115,11 @@ def _operation(route: ApiRoute, schema_of: Mapping[type[msgspec.Struct], Any]) -
             "default": {"$ref": "#/components/responses/Problem"},
         },
     }
+    if route.asks:
+        operation["responses"]["202"] = {
+            "description": "nothing was done yet: officers must approve it first",
+            "content": {"application/json": {"schema": schema_of[OperationInfo]}},
+        }
     if route.body is not None:
         content = {"application/json": {"schema": schema_of[route.body]}}
         operation["requestBody"] = {"required": True, "content": content}
@@ -135,7 +148,7 @@ def page(api: Sequence[ApiRoute], extra: Sequence[BaseRoute]) -> str:
     """The same as a page for people, without scripts and without anything fetched from elsewhere."""
     rows = []
     for route in api:
-        who = "; ".join(
+        who = " or ".join(route.callers) or "; ".join(
             f"{template}: " + ", ".join(f"{operation} by {' or '.join(by)}" for operation, by in operations.items())
             for template, operations in callers(route.operations).items()
         )

@@ -16,14 +16,15 @@ operation turns out to have been done, it is DONE; otherwise it is judged again 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hsm_service.dual_control import Status, Verdict
-from hsm_service.operation_docket import ENDED, FREE, Docket, Fields, Grant, grant
+from hsm_service.operation_docket import ENDED, FREE, Docket, Grant, grant
 from hsm_service.operation_info import ApprovalNeeded, OperationInfo
 from hsm_service.operation_request import KeyOperation, OperationRequest, RequestError
 from hsm_service.operation_store import OPEN, OperationState, StoredOperation
@@ -149,15 +150,19 @@ class Operations:
 
     def list(self, caller: str) -> list[OperationInfo]:
         """All requests, the newest first; for officers."""
-        _check_officer(caller)
+        with self._refusals("operations", caller, None):
+            check_officer(caller)
         return [self._docket.info(stored) for stored in reversed(self._store.all())]
 
     def show(self, caller: str, request_id: str) -> OperationInfo:
         """One request; for officers and for who asked. Problem 404 if there is none."""
-        stored = self._store.find(request_id)
-        if stored is None or stored.request.requester != caller:
-            _check_officer(caller)
-        return self._docket.info(self._docket.there(request_id))
+        with self._refusals("operation", caller, request_id):
+            return self._docket.info(self._visible(caller, request_id))
+
+    def admit(self, caller: str, request_id: str) -> None:
+        """Problem 401 or 403, recorded, unless `caller` may hand in an approval of the request."""
+        with self._refusals("approve", caller, request_id):
+            check_officer(caller)
 
     def approve(self, caller: str, request_id: str, signed: bytes) -> OperationInfo:
         """Takes an approval or rejection (CMS SignedData, DER); the last one that was missing executes the operation.
@@ -167,20 +172,16 @@ class Operations:
         the clause of the rule that keeps the approval from counting; 503 while the token is away, and the request stays
         approved.
         """
-        _check_officer(caller)
-        stored = self._docket.there(request_id)
-        if signed not in stored.approvals:
-            try:
-                verdict = self._accept(stored, signed)
-            except Problem as problem:
-                self._docket.record(_refusal(caller, stored.request, signed, problem))
-                raise
+        with self._refusals("approve", caller, request_id, signed):
+            check_officer(caller)
+            stored = self._docket.there(request_id)
+            verdict = None if signed in stored.approvals else self._accept(stored, signed)
+        if verdict is not None:
             counted = verdict.counted(len(stored.approvals))
             assert counted is not None  # otherwise it was refused
-            rejected = verdict.status is Status.REJECTED
             self._docket.record(
                 {
-                    "event": "rejected" if rejected else "approved",
+                    "event": "rejected" if verdict.status is Status.REJECTED else "approved",
                     "request": request_id,
                     "operation": stored.request.operation.value,
                     "caller": caller,
@@ -194,13 +195,38 @@ class Operations:
 
     def execute(self, caller: str, request_id: str) -> OperationInfo:
         """Does what is approved and not yet done; for officers and for who asked. Problem 404, 409 unless approved."""
-        self.show(caller, request_id)
-        stored = self._docket.there(request_id)
-        if stored.request.operation is KeyOperation.USE or self._docket.judge(stored).status is not Status.APPROVED:
-            raise Problem(
-                409, "not-approved", f"the request is {self._docket.there(request_id).state}, not ready to be done"
-            )
+        with self._refusals("execute", caller, request_id):
+            stored = self._visible(caller, request_id)
+            if stored.request.operation is KeyOperation.USE or self._docket.judge(stored).status is not Status.APPROVED:
+                state = self._docket.there(request_id).state
+                raise Problem(409, "not-approved", f"the request is {state}, not ready to be done")
         return self._go_on(stored)
+
+    def _visible(self, caller: str, request_id: str) -> StoredOperation:
+        stored = self._store.find(request_id)
+        if stored is None or stored.request.requester != caller:
+            check_officer(caller)
+        return self._docket.there(request_id)
+
+    @contextlib.contextmanager
+    def _refusals(self, what: str, caller: str, request_id: str | None, signed: bytes | None = None) -> Iterator[None]:
+        """Records a Problem raised inside as a refusal of `what`."""
+        try:
+            yield
+        except Problem as problem:
+            self._docket.record(
+                {
+                    "event": "refused",
+                    "operation": what,
+                    "caller": caller,
+                    "request": request_id,
+                    "input_sha256": None if signed is None else hashlib.sha256(signed).hexdigest(),
+                    "policy": self._policy.digest,
+                    "reason": problem.type,
+                    "rule": problem.clause,
+                }
+            )
+            raise
 
     def _accept(self, stored: StoredOperation, signed: bytes) -> Verdict:
         """The verdict with the approval `signed`; Problem if it may not be added, or would not count."""
@@ -267,20 +293,9 @@ class Operations:
             self._docket.end(request.id, None, outcome)
 
 
-def _check_officer(caller: str) -> None:
+def check_officer(caller: str) -> None:
+    """Problem 401 or 403 unless an officer calls. Whether an approval of theirs counts is another question."""
     if caller == _ANONYMOUS:
         raise Problem(401, "client-certificate-required", f"operation requests are for {OFFICERS}")
     if not caller.startswith(OFFICERS.removesuffix("*")):
         raise Problem(403, "caller-not-allowed", f"{caller} may not do this; it is for {OFFICERS}")
-
-
-def _refusal(caller: str, request: OperationRequest, signed: bytes, problem: Problem) -> Fields:
-    return {
-        "event": "refused",
-        "operation": "approve",
-        "caller": caller,
-        "request": request.id,
-        "input_sha256": hashlib.sha256(signed).hexdigest(),
-        "reason": problem.type,
-        "rule": problem.clause,
-    }

@@ -19,11 +19,12 @@ LARGEST_BATCH: Final = 1_000
 
 
 class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Make the key `name` from `template`, for `owner` where its keys have one."""
+    """Make the key `name` from `template`, for `owner` where its keys have one; `reason` is for who must approve it."""
 
     name: str
     template: str
     owner: str | None = None
+    reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
 class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,8 @@ import pytest
 
 from hsm_service import openapi
 from hsm_service.app import _Handlers
+from hsm_service.operation_info import ApprovalNeeded
+from hsm_service.operation_routes import OperationRoutes
 from hsm_service.templates import built_in
 from runtime.client import TlsFiles, client_context, http_client
 from tests.support.signing_site import Served
@@ -132,7 +134,7 @@ def test_the_running_server_describes_itself_as_tested_above(served: Served, cli
         (method.upper(), path, template, operation, tuple(patterns))
         for path, methods in document["paths"].items()
         for method, route in methods.items()
-        if route["operationId"] != "list"
+        if route["operationId"] != "list" and isinstance(route[openapi.CALLERS], dict)
         for template, operations in route[openapi.CALLERS].items()
         for operation, patterns in operations.items()
     }
@@ -153,7 +155,50 @@ def test_every_route_under_v1_is_described(served: Served) -> None:
         "/v1/keys/{name}:attest",
         "/v1/keys/{name}/certificate",
         "/v1/keys/{name}/chain",
+        "/v1/operations",
+        "/v1/operations/{id}",
+        "/v1/operations/{id}/approvals",
+        "/v1/operations/{id}:execute",
     }
+
+
+OPERATIONS = [
+    (route.method, route.path, route.name, route.callers)
+    for route in OperationRoutes(*[None] * 2).routes()  # type: ignore[arg-type]  # asked for its table alone
+]
+
+
+@pytest.fixture(scope="module")
+def request_id(served: Served) -> str:
+    """A request that the operator made."""
+    with pytest.raises(ApprovalNeeded) as asked:
+        served.vault.generate_key("service:operator", "asked-for", "merchant-signing-ec", owner=OWNER)
+    return asked.value.operation.id
+
+
+@pytest.mark.parametrize(("method", "path", "what", "patterns"), OPERATIONS, ids=[each[2] for each in OPERATIONS])
+def test_requests_are_for_officers_and_for_who_asked(
+    method: str,
+    path: str,
+    what: str,
+    patterns: tuple[str, ...],
+    served: Served,
+    clients: dict[str, httpx.Client],
+    request_id: str,
+) -> None:
+    document = clients["anonymous"].get("/openapi.json").json()
+    assert tuple(document["paths"][path][method.lower()][openapi.CALLERS]) == patterns
+    body = {"approval": JUNK} if what == "approve" else None
+    for caller, client in clients.items():
+        answer = client.request(method, path.replace("{id}", request_id), json=body)
+        problem = answer.json().get("type", "").removeprefix("urn:kwbp:problem:")
+        if any(fnmatchcase(caller, pattern.replace("{requester}", "service:operator")) for pattern in patterns):
+            assert (answer.status_code, problem) in {(200, ""), (409, "not-approved"), (422, "approval-refused")}
+            continue
+        expected = (401, "client-certificate-required") if caller == "anonymous" else (403, "caller-not-allowed")
+        assert (answer.status_code, problem) == expected, f"{caller}: {answer.text}"
+        entry = served.world.last_entry()
+        assert (entry["event"], entry["caller"], entry["operation"]) == ("refused", caller, what)
 
 
 def test_no_route_serves_the_root(served: Served, clients: dict[str, httpx.Client]) -> None:

@@ -14,6 +14,8 @@ from cryptography import x509
 
 from hsm_service.bound import BoundVault
 from hsm_service.client import AsyncHsmClient, HsmClient
+from hsm_service.operation_info import ApprovalNeeded
+from hsm_service.operation_request import parse_request
 from hsm_service.service import KeyInfo, SigningService
 from pki import oids
 from pki.attestation import KeyAttestation
@@ -22,6 +24,7 @@ from pki.csr import parse_csr
 from pki.names import name
 from runtime.client import TlsFiles, async_http_client
 from runtime.problems import Problem
+from tests.support.key_officers import KeyOfficers
 from tests.support.signing_site import (
     ACK,
     CA,
@@ -77,11 +80,17 @@ kinds = pytest.mark.parametrize("kind", ["vault", "blocking", "asynchronous"])
 @kinds
 def test_a_merchants_key_from_its_making_to_its_first_signature(kind: str, served: Served) -> None:
     key = f"new-{kind}"
+    officers = KeyOfficers(served.world.pki)
     with _service(kind, served, OPERATOR) as operator:
-        info = operator.generate_key(key, "merchant-signing-ec", owner="M-1")
+        with pytest.raises(ApprovalNeeded) as asked:
+            operator.generate_key(key, "merchant-signing-ec", owner="M-1", reason="a shop")
+        request = parse_request(asked.value.operation.request)
+        for officer in (officers.first, officers.second):
+            served.vault.operations.approve("officer:any", request.id, officers.approve(request, officer))
+        info = operator.describe_key(key)
         assert isinstance(info, KeyInfo)
-        request = operator.certification_request(key, name(cn="M-1").public_bytes(), ["urn:kwbp:merchant:M-1"])
-        assert parse_csr(request).public_key() == public_key(info.public_key)
+        csr = operator.certification_request(key, name(cn="M-1").public_bytes(), ["urn:kwbp:merchant:M-1"])
+        assert parse_csr(csr).public_key() == public_key(info.public_key)
         chain = der(*merchant_chain(served.world.pki, "M-1", public_key(info.public_key)))
         operator.attach_certificate(key, chain)
     with _service(kind, served, SHOP) as merchant:

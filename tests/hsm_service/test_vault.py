@@ -145,7 +145,7 @@ def test_a_key_is_not_made(case: str, world: World) -> None:
 
 def test_a_key_that_is_still_being_made_is_not_there_yet(vault: Vault) -> None:
     with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(vault.generate_key, OPERATOR, "slow", "merchant-signing", owner="M-9")
+        made = pool.submit(vault.generate_key, CEREMONY, "slow", "merchant-signing", owner="M-9")
         while not made.done():
             assert all(info.state for info in vault.list_keys(OPERATOR))
             with contextlib.suppress(Problem):  # 404 until it is there
@@ -153,8 +153,8 @@ def test_a_key_that_is_still_being_made_is_not_there_yet(vault: Vault) -> None:
     assert vault.describe_key(OPERATOR, "slow").public_key == made.result().public_key
 
 
-def test_a_merchant_makes_its_own_key(vault: Vault) -> None:
-    info = vault.generate_key("merchant:M-9", "nine", "merchant-signing-ec", owner="M-9")
+def test_a_merchants_key_is_its_own(vault: Vault) -> None:
+    info = vault.generate_key(CEREMONY, "nine", "merchant-signing-ec", owner="M-9")
     assert isinstance(public_key(info.public_key), ec.EllipticCurvePublicKey)
     assert info.callers == ("merchant:M-9",)
 
@@ -178,7 +178,7 @@ def test_the_making_of_a_key_that_was_interrupted_is_taken_up(world: World) -> N
         pending = vault.describe_key(CEREMONY, "late")
         assert (pending.state, pending.public_key) == ("PENDING", b"")
         refusal(lambda: vault.sign_cms("merchant:M-9", "late", ACK, acknowledgement("M-9")), 409, "key-not-enabled")
-        info = vault.generate_key(OPERATOR, "late", "merchant-signing-ec", owner="M-9")
+        info = vault.generate_key(CEREMONY, "late", "merchant-signing-ec", owner="M-9")
         assert (info.state, public_key(info.public_key)) == ("ENABLED", made)
 
 
@@ -375,7 +375,7 @@ def test_nobody_can_write_an_attestation_of_their_own(vault: Vault) -> None:
 
 def test_without_attestation_key_nothing_is_attested(tmp_path: Path) -> None:
     with Vault.open(provisioned_home(tmp_path), ["merchants"], clock=lambda: NOW) as vault:
-        vault.generate_key(OPERATOR, "shop", "merchant-signing-ec", owner="M-1")
+        vault.generate_key(CEREMONY, "shop", "merchant-signing-ec", owner="M-1")
         refusal(lambda: vault.attest_key(SHOP, "shop"), 409, "no-attestation-key")
 
 

@@ -65,6 +65,9 @@ import sys
 from pathlib import Path
 from gateway_keys.plugin import GatewayKeys
 from hsm_service.app import create_app
+from hsm_service.dual_control_policy import built_in_policy
+from hsm_service.operation_docket import Approving
+from hsm_service.operation_request import KeyOperation
 from hsm_service.vault import Vault
 from kwbp.validators import VALIDATORS
 from runtime import logging, server
@@ -74,7 +77,11 @@ home = Home(Path(sys.argv[1]))
 endpoint = Settings.load(home).hsm
 logging.configure("hsm", home.log)
 judges = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
-with Vault.open(home, content_types=judges) as vault:
+# Keys of test shops are made at once; dual control has tests of its own.
+policy = built_in_policy()
+at_once = policy.operations[KeyOperation.GENERATE].model_copy(update={"approvals": 0})
+policy = policy.model_copy(update={"operations": {**policy.operations, KeyOperation.GENERATE: at_once}})
+with Vault.open(home, content_types=judges, approving=Approving(policy=policy)) as vault:
     app = create_app(vault, plugins=[GatewayKeys.of(home)])
     server.serve(app, host=endpoint.host, port=endpoint.port, tls=home.tls_files("hsm"))
 """

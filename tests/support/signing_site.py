@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 
 from audit import read
 from hsm_service.app import create_app
+from hsm_service.operation_docket import Approving
 from hsm_service.provision import provision_tokens
 from hsm_service.typed import ContentValidator
 from hsm_service.vault import Vault
@@ -102,8 +103,9 @@ class World:
     pki: PkiFactory
 
     def vault(self, **changes: Any) -> Vault:
-        """The services' vault, at NOW, with the judges of the protocol."""
-        return Vault.open(self.home, **{"content_types": JUDGES, "clock": lambda: NOW, **changes})
+        """The services' vault, at NOW, with the judges of the protocol and the trust of the hierarchy."""
+        defaults = {"content_types": JUDGES, "clock": lambda: NOW, "approving": Approving(self.pki.trust)}
+        return Vault.open(self.home, **{**defaults, **changes})
 
     def copy(self, folder: Path) -> World:
         """The same keys in another folder."""
