@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute
-from pkcs11.exceptions import GeneralError, PKCS11Error
+from pkcs11.exceptions import FunctionFailed, GeneralError, PKCS11Error
 
 from hsm_service import encodings, mechanisms, probe
 from hsm_service.capabilities import Ability, Capabilities
@@ -29,9 +29,11 @@ __all__ = ["KeyAttributes", "KeyKind", "KeyRef", "Token", "Usage"]
 
 _CONTENT_KEY_BYTES: Final = 32
 
-# What a token may answer when a key or a ciphertext is wrong. SoftHSM2 says GeneralError to a bad GCM tag and to bad
-# OAEP padding; a real failure of the token hides behind the same word, so the caller then hears that decoding failed.
+# What a token may answer when a key or a ciphertext is wrong. To bad OAEP padding SoftHSM2 says GeneralError and
+# openCryptoki FunctionFailed, SoftHSM2 also to a bad GCM tag. A real failure of the token can hide behind the same
+# words; the caller then hears that decoding failed.
 _DOES_NOT_OPEN: Final = frozenset({Kind.CALLER, Kind.KEY, Kind.MECHANISM})
+_AMBIGUOUS: Final = (GeneralError, FunctionFailed)
 
 
 class Token(KeyStore):
@@ -240,4 +242,4 @@ def _unwrapped(opening: Opening, private: Any, suite: str, encrypted_key: bytes)
 
 
 def _says_does_not_open(error: PKCS11Error) -> bool:
-    return kind_of(error) in _DOES_NOT_OPEN or isinstance(error, GeneralError)
+    return kind_of(error) in _DOES_NOT_OPEN or isinstance(error, _AMBIGUOUS)

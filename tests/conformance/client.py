@@ -1,0 +1,34 @@
+"""The other end of `worker`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from tests.conformance.subjects import Subject
+
+
+class Worker:
+    """The process that holds the token."""
+
+    def __init__(self, subject: Subject, process: subprocess.Popen[str]) -> None:
+        self.subject = subject
+        self._process = process
+        first = self._read()
+        self.findings: dict[str, dict[str, Any]] = {each["ability"]: each for each in first["findings"]}
+        self.purposes: dict[str, dict[str, Any]] = {each["purpose"]: each for each in first["purposes"]}
+
+    def check(self, name: str) -> tuple[str, str]:
+        """What became of a check, and why."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(name + "\n")
+        self._process.stdin.flush()
+        reply = self._read()
+        return reply["outcome"], reply["detail"]
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, f"the worker ended with {self._process.wait(10)}"
+        return json.loads(line)
