@@ -21,7 +21,7 @@ from audit.errors import NoteError
 from audit.note import VerifierKey
 from pki.errors import PkiError
 from pki.extensions import authority_key_id, extensions_of
-from pki.names import identity_uri, identity_uris
+from pki.names import identity_uris
 from pki.path import Trust, validate_path
 from pki.roles import Role
 
@@ -86,7 +86,7 @@ def certified(
         named = identity_uris(path.leaf)
     except PkiError as error:
         raise NoteError("bad-certificate", f"the certificate of {name} does not lead to the root: {error}") from None
-    if named != (identity_uri("service", name),):
+    if named != (f"urn:kwbp:service:{name}",):
         raise NoteError("bad-certificate", f"the certificate is not that of the log {name}")
     return LogKey(name, path.certificates[:-1])
 
