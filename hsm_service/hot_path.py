@@ -100,7 +100,10 @@ class HotPath:
             raise Problem(422, "invalid-request", "a batch takes no query")
         if sum(len(item.content) for item in command.items) > LARGEST_CONTENT:
             raise Problem(413, "batch-too-large", f"a batch has at most {LARGEST_CONTENT} bytes of structures")
-        commands = [SignCommand(command.kind, item.content, item.content_type) for item in command.items]
+        commands = [
+            SignCommand(command.kind, item.content, item.content_type, algorithm=item.algorithm)
+            for item in command.items
+        ]
         steps = self._vault.signing.sign_many(caller, name, commands, version)
         answers = await self._runner.run(steps, lambda: is_gone(scope))
         results = [

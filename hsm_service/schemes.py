@@ -20,9 +20,9 @@ from hsm_service.steps import Call
 from pki.algorithms import SignatureSuite
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scheme:
-    """A signature algorithm under the name it is reported by, with its hash and the token's word for it."""
+    """A signature algorithm under the name it is reported by, with its hash and the token's word for it. One of each."""
 
     name: str
     hash: hashes.HashAlgorithm

@@ -14,9 +14,10 @@ What kinds there are, and what each takes beside its content, stands in `hsm_ser
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from hsm_service.access import permitted
 from hsm_service.custody import Custody, Key
@@ -27,6 +28,7 @@ from hsm_service.limits import Meter
 from hsm_service.operation_docket import FREE
 from hsm_service.operations import Operations
 from hsm_service.record import Recorder, problem_of
+from hsm_service.schemes import Scheme
 from hsm_service.service import Checked, SignCommand, Signed
 from hsm_service.steps import Call, Record, Steps, Turn
 from hsm_service.templates import Operation, Purpose
@@ -38,6 +40,14 @@ from runtime.problems import Problem
 
 _RECORDED_TOGETHER: Final = 250
 """Structures of a batch that share an intent and an outcome: so many digests fit into an entry of the journal."""
+
+
+class _Item(NamedTuple):
+    """A structure of a batch that was judged: its place among the answers, its job, the digest of what came (hex)."""
+
+    place: int
+    job: Job
+    input_sha256: str
 
 
 class Signing:
@@ -168,7 +178,7 @@ class Signing:
             yield from self._recorder.refuse(operation, caller, [name], None, error)
             raise
         answers: list[Signed | Problem] = []
-        jobs: list[tuple[int, Job, str]] = []
+        jobs: defaultdict[Scheme, list[_Item]] = defaultdict(list)
         refused: list[tuple[str, Problem]] = []
         context = self._context(caller)
         for command in commands:
@@ -183,7 +193,7 @@ class Signing:
                 refused.append((digest, problem))
                 answers.append(problem)
             else:
-                jobs.append((len(answers), job, digest))
+                jobs[job.scheme].append(_Item(len(answers), job, digest))
                 answers.append(_NOT_YET)
         for start in range(0, len(refused), _RECORDED_TOGETHER):
             yield Record(
@@ -193,30 +203,43 @@ class Signing:
             return answers
         yield Turn(token)
         try:
-            self._meter.admit_key(key, self._clock(), len(jobs))
+            self._meter.admit_key(key, self._clock(), sum(map(len, jobs.values())))
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], None, error)
             raise
-        for start in range(0, len(jobs), _RECORDED_TOGETHER):
-            part = jobs[start : start + _RECORDED_TOGETHER]
-            fields: Fields = {
-                "keys": [key.label],
-                "algorithm": part[0][1].scheme.name,
-                "count": len(part),
-                "inputs_sha256": [digest for _place, _job, digest in part],
-            }
-            intent = yield from self._recorder.intend(operation, caller, None, fields)
-            try:
-                digests = [job.digested() for _place, job, _digest in part]
-                signatures = yield part[0][1].scheme.call_many(token, ref, digests)
-                signed = [job.finish(value) for (_place, job, _digest), value in zip(part, signatures, strict=True)]
-            except Exception as error:
-                yield from self._recorder.fail(intent, error)
-                raise
-            index = yield from self._recorder.conclude(intent, {"outputs_sha256": [hexdigest(each) for each in signed]})
-            for (place, job, _digest), value in zip(part, signed, strict=True):
-                answers[place] = _signed(key, job, index, value)
+        for scheme, items in jobs.items():
+            for start in range(0, len(items), _RECORDED_TOGETHER):
+                part = items[start : start + _RECORDED_TOGETHER]
+                signed = yield from self._sign_together(caller, operation, key, token, ref, scheme, part)
+                for item, answer in zip(part, signed, strict=True):
+                    answers[item.place] = answer
         return answers
+
+    def _sign_together(
+        self,
+        caller: str,
+        operation: Operation,
+        key: Key,
+        token: Token,
+        ref: KeyRef,
+        scheme: Scheme,
+        items: Sequence[_Item],
+    ) -> Steps[list[Signed]]:
+        fields: Fields = {
+            "keys": [key.label],
+            "algorithm": scheme.name,
+            "count": len(items),
+            "inputs_sha256": [item.input_sha256 for item in items],
+        }
+        intent = yield from self._recorder.intend(operation, caller, None, fields)
+        try:
+            signatures = yield scheme.call_many(token, ref, [item.job.digested() for item in items])
+            signed = [item.job.finish(value) for item, value in zip(items, signatures, strict=True)]
+        except Exception as error:
+            yield from self._recorder.fail(intent, error)
+            raise
+        index = yield from self._recorder.conclude(intent, {"outputs_sha256": [hexdigest(each) for each in signed]})
+        return [_signed(key, item.job, index, value) for item, value in zip(items, signed, strict=True)]
 
     def _judged(self, caller: str, name: str, command: SignCommand, version: int | None) -> tuple[Key, Job]:
         kind = KINDS[command.kind]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from hsm_service.service import KeyInfo, SignKind
+from hsm_service.service import KeyInfo, RawAlgorithm, SignKind
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     content: bytes
     content_type: str | None = None
+    algorithm: RawAlgorithm | None = None
     ref: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
