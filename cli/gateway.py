@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli import enrolment, output
 from cli.key import service
+from cli.key_approval import have_made
 from cli.state import existing
 from cps.model import Purpose
 from pki import names
@@ -25,14 +26,15 @@ def apply(
     organisation: Annotated[str, typer.Option(help="Who runs the gateway.")],
     name: Annotated[str, typer.Option(help="Name in the certificates.")] = "KWBP payment gateway",
 ) -> None:
-    """Make the gateway's keys in its token and apply for their certificates, with the token's attestations."""
+    """Apply for certificates of the gateway's keys, with the token's attestations.
+
+    Keys that are not there yet are asked for; run this again when officers have approved them.
+    """
     found = existing()
     own = found.settings.gateway
     with service(found) as keys:
-        there = {info.name for info in keys.list_keys()}
-        for key in (SIGNING, ENCRYPTION):
-            if key not in there:
-                keys.generate_key(key, key)
+        wanted = {key: (key, None) for key in (SIGNING, ENCRYPTION)}
+        have_made(keys, wanted, f"payment gateway {own.gateway_id} of {organisation}", "kwbp gateway apply …")
         subject_name = names.name(cn=name, o=organisation).public_bytes()
         requests: dict[Purpose, bytes] = {
             "signing": keys.certification_request(SIGNING, subject_name),

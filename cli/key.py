@@ -10,12 +10,14 @@ from typing import Annotated
 import msgspec
 import typer
 
-from cli import output
+from cli import key_approval, output
 from cli.state import Installation, existing
 from hsm_service.client import HsmClient
+from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.service import KeyInfo
 
-app = typer.Typer(help="Keys in the tokens: make, show, attest.", no_args_is_help=True)
+app = typer.Typer(help="Keys in the tokens: make, show, attest, approve what is done with them.", no_args_is_help=True)
+key_approval.register(app)
 
 
 @app.command()
@@ -23,10 +25,15 @@ def generate(
     name: Annotated[str, typer.Argument(help="Name of the key.")],
     template: Annotated[str, typer.Option(help="What kind of key: merchant-signing, gateway-signing …")],
     owner: Annotated[str | None, typer.Option(help="Whose key it is, where the template's keys have an owner.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the officers who approve it.")] = "",
 ) -> None:
-    """Make a key in its token. It never leaves."""
+    """Make a key in its token, once officers approved it. It never leaves."""
     with service(existing()) as keys:
-        info = keys.generate_key(name, template, owner=owner)
+        try:
+            info = keys.generate_key(name, template, owner=owner, reason=reason)
+        except ApprovalNeeded as needed:
+            key_approval.report([needed.operation])
+            return
     output.emit(msgspec.to_builtins(info), [f"{info.algorithm} key {info.name} in the token {info.token}."])
 
 

@@ -14,6 +14,7 @@ from ca.files import replace_file
 from cli import enrolment, output
 from cli.init import request_tls
 from cli.key import service
+from cli.key_approval import have_made
 from cli.state import Installation, existing
 from pki import names
 from runtime.client import raise_problem
@@ -92,14 +93,17 @@ def apply(
         Path | None, typer.Option("--csr", help="PKCS#10 request of a merchant that keeps its own key.", exists=True)
     ] = None,
 ) -> None:
-    """Apply for a merchant's certificates: one for its signing key, one for its TLS."""
+    """Apply for a merchant's certificates: one for its signing key, one for its TLS.
+
+    A token key that is not there yet is asked for; run this again when officers have approved it.
+    """
     found = existing()
     merchant = _settings(found, name)
     subject_name = names.name(cn=merchant.name, o=organisation)
     if merchant.key is not None:
         with service(found) as keys:
-            if merchant.key not in {info.name for info in keys.list_keys()}:
-                keys.generate_key(merchant.key, "merchant-signing", owner=merchant.merchant_id)
+            wanted = {merchant.key: ("merchant-signing", merchant.merchant_id)}
+            have_made(keys, wanted, f"merchant server {name} of {organisation}", f"kwbp merchant apply {name} …")
             signing = keys.certification_request(merchant.key, subject_name.public_bytes())
     elif request is not None:
         signing = request.read_bytes()

@@ -63,8 +63,10 @@ def run(found: Installation, name: str) -> None:
 
 def _hsm(found: Installation) -> None:
     from ca.known_callers import KnownCallers
+    from ca.published_trust import published_trust
     from gateway_keys.plugin import GatewayKeys
     from hsm_service.app import create_app
+    from hsm_service.operation_docket import Approving
     from hsm_service.record import ENTRIES_OF_A_SIGNATURE
     from hsm_service.service import SignCommand
     from hsm_service.vault import SERVICE, Vault
@@ -73,9 +75,10 @@ def _hsm(found: Installation) -> None:
     endpoint = found.settings.hsm
     content_types = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
     known = KnownCallers(found.home.pki, clock=_now)
+    approving = Approving(lambda: published_trust(found.home.pki))
     with (
         LogKeeper.prepare("hsm", found.home, found.settings.witness.url) as keeper,
-        Vault.open(found.home, content_types=content_types, extends=keeper.extends) as vault,
+        Vault.open(found.home, content_types=content_types, extends=keeper.extends, approving=approving) as vault,
     ):
 
         def sign(checkpoint: bytes) -> bytes:

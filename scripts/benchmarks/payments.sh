@@ -29,6 +29,8 @@ step "services ready" kwbp status hsm ca repository ra switch --wait 120
 appoint vetting-officer-1 vetting_officer
 appoint approving-officer-1 approving_officer
 appoint approving-officer-2 approving_officer
+step "gateway: keys asked for" keep asked kwbp --json gateway apply --organisation Acquirer
+approve_keys gateway
 step "gateway: applied" keep gateway kwbp --json gateway apply --organisation Acquirer
 step "gateway: vetted" kwbp ra vet "$(of gateway id)" $(as vetting-officer-1)
 step "gateway: first approval" kwbp ra approve "$(of gateway id)" $(as approving-officer-1)

@@ -116,13 +116,22 @@ enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT: vette
   local server=$1 merchant=$2 name=$3 terminal=$4 port=$5
   step "$server: server configured" kwbp merchant configure "$server" --merchant-id "$merchant" --shop "$name" \
     --terminal "$terminal" --port "$port" --key "merchant-$server"
-  step "$server: key in the token, applied" keep "$server" \
-    kwbp --json merchant apply "$server" --iban IR820540102680020817909002 --organisation "$name Co"
+  local apply=(kwbp --json merchant apply "$server" --iban IR820540102680020817909002 --organisation "$name Co")
+  step "$server: key asked for" keep asked "${apply[@]}"
+  approve_keys "$server"
+  step "$server: applied" keep "$server" "${apply[@]}"
   step "$server: documents on file" take_evidence "$(of "$server" id)" "$name"
   step "$server: vetted" kwbp ra vet "$(of "$server" id)" $(as vetting-officer-1)
   step "$server: approved by another person" kwbp ra approve "$(of "$server" id)" $(as approving-officer-1)
   step "$server: certificates at the key and the server" kwbp merchant collect "$server" "$(of "$server" id)"
   step "$server: the gateway collects for it" kwbp gateway add-merchant "$merchant" --terminal "$terminal" --name "$name"
+}
+
+approve_keys() { # approve_keys TEXT: the keys asked for last are made when two officers have signed
+  local ids
+  ids=$(printf '%s' "${kept[asked]}" | python -SEc 'import json, sys; print(*json.load(sys.stdin)["requests"])')
+  step "$1: approved by one officer" kwbp key approve $ids $(as security-officer-1)
+  step "$1: made, with the approval of another" kwbp key approve $ids $(as security-officer-2)
 }
 
 take_evidence() { # take_evidence APPLICATION NAME: what the CPS asks of a merchant, seen by the vetting officer
