@@ -22,7 +22,7 @@ from pki.algorithms import SignatureSuite
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scheme:
-    """A signature algorithm under the name it is reported by, with its hash and the token's word for it. One of each."""
+    """A signature algorithm under the name it is reported by, its hash and the token's word for it. One of each."""
 
     name: str
     hash: hashes.HashAlgorithm
