@@ -9,8 +9,9 @@
     │   └── KeyMisused              409  the key is of another kind or serves another usage
     ├── WeakKey                     503  the key exists, but the token does not protect it as required
     └── TokenTrouble                503  the token's or its configuration's trouble; retry later
-        ├── TokenBusy               503  no session became free before the deadline (Retry-After)
-        ├── TokenUnavailable        503  the token does not answer, or lost its state
+        ├── TokenBusy               503  the token takes nothing more at the moment (Retry-After)
+        ├── TokenUnavailable        503  the token does not answer, or failed
+        │   └── TokenLost           503  the token lost its state: only finalise, initialise and login heal it
         ├── TokenClosed             503  used after close, finalise or in a forked child
         ├── TokenNotFound           503  no initialised token with this label under this configuration
         ├── PinRefused              503  wrong, expired or locked PIN; tried once, never again by itself
@@ -100,16 +101,22 @@ class TokenTrouble(HsmError):
 
 
 class TokenBusy(TokenTrouble):
-    """Every session was in use until the deadline."""
+    """Every session was in use until the deadline, or the queue is full, or the token is short of memory."""
 
     slug = "token-busy"
 
 
 class TokenUnavailable(TokenTrouble):
-    """The token failed or lost its state."""
+    """The token failed or is away."""
 
     slug = "token-unavailable"
-    retry_after = 5
+    retry_after = 2
+
+
+class TokenLost(TokenUnavailable):
+    """The token lost its state. A token in a process of its own is started again by itself (`supervised`)."""
+
+    slug = "token-lost"
 
 
 class TokenClosed(TokenTrouble):

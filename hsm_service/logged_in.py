@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final, Self, TypeVar
 
 import pkcs11
-import prometheus_client
 from pkcs11.exceptions import PKCS11Error
 
 from hsm_service.errors import (
@@ -21,18 +20,17 @@ from hsm_service.errors import (
     KeyMisused,
     MechanismMissing,
     PinRefused,
+    TokenBusy,
     TokenClosed,
+    TokenLost,
     TokenUnavailable,
 )
 from hsm_service.keys import KeyRef, Usage
+from hsm_service.operation_counts import OPERATIONS
 from hsm_service.pkcs11_module import Pkcs11Module
 from hsm_service.return_codes import Kind, kind_of
 from hsm_service.sessions import Session, SessionPool
 from runtime.secrets import Secret
-
-OPERATIONS: Final = prometheus_client.Counter(
-    "kwbp_token_operations", "Operations with a private or secret key inside a token", ["operation"]
-)
 
 _T = TypeVar("_T")
 
@@ -50,7 +48,7 @@ class LoggedInToken:
         self._acquire_timeout = acquire_timeout
         self._login: Session | None = None
         self._login_lock = threading.RLock()
-        self._sound: set[tuple[bytes, Usage]] = set()
+        self._sound: set[tuple[KeyRef, Usage]] = set()
         self._uses: Counter[bytes] = Counter()
         self._uses_lock = threading.Lock()
 
@@ -109,10 +107,10 @@ class LoggedInToken:
         """`length` bytes from the token's random number generator."""
         return self._run(lambda session: bytes(session.raw.generate_random(length * 8)))
 
-    def _count(self, operation: str, ref: KeyRef) -> None:
-        OPERATIONS.labels(operation).inc()
+    def _count(self, operation: str, ref: KeyRef, times: int = 1) -> None:
+        OPERATIONS.add(operation, times)
         with self._uses_lock:
-            self._uses[ref.cka_id] += 1
+            self._uses[ref.cka_id] += times
 
     def _run(self, work: Callable[[Session], _T], ref: KeyRef | None = None) -> _T:
         """Do `work` on a pool session; a lost session or a stale handle is worth one more try on another session."""
@@ -129,6 +127,8 @@ class LoggedInToken:
             with self._pool.session(self._acquire_timeout) as session:
                 return work(session)
         except PKCS11Error as error:
+            if kind_of(error) is Kind.SESSION:  # the new session is gone too: it is not the sessions that are ill
+                raise TokenLost(f"token {self.label!r} loses its sessions: {type(error).__name__}") from None
             raise translate(self.label, ref, error) from None
 
     def _administer(self, work: Callable[[Session], _T]) -> _T:
@@ -140,6 +140,8 @@ class LoggedInToken:
             try:
                 return work(self._login)
             except PKCS11Error as error:
+                if kind_of(error) is Kind.SESSION:  # the login lived in this session
+                    raise TokenLost(f"token {self.label!r} lost its login: {type(error).__name__}") from None
                 raise translate(self.label, None, error) from None
 
 
@@ -162,5 +164,9 @@ def translate(label: str, ref: KeyRef | None, error: PKCS11Error) -> HsmError:
             return KeyMisused(f"{what} cannot be used like this: {name}")
         case Kind.MECHANISM:
             return MechanismMissing(f"{what} lacks the mechanism: {name}")
+        case Kind.TRANSIENT:
+            return TokenBusy(f"{what} has no room for it now: {name}")
+        case Kind.LOST:
+            return TokenLost(f"{what} is lost: {name}")
         case _:
             return TokenUnavailable(f"{what} failed: {name}")

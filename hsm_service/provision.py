@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsm_service.errors import TokenNotFound
-from hsm_service.pkcs11_module import Pkcs11Module, load_module
+from hsm_service.pkcs11_module import Pkcs11Module, find_module, load_module
+from hsm_service.supervised import DEADLINE, SESSIONS, SupervisedToken
 from hsm_service.token_layout import CONFIGURATION_FOLDER, configuration_of, layout, pin_file, so_pin_file
 from hsm_service.tokens import Token
 from runtime.secrets import Secret, random_pin, read_secret, write_secret
 from runtime.settings import Home
+
+if TYPE_CHECKING:
+    from hsm_service.token_source import TokenSource
 
 
 def provision_tokens(
@@ -48,13 +54,31 @@ def load_group(home: Home, group: str) -> Pkcs11Module:
 
 
 def open_token(home: Home, label: str, *, sessions: int = 8, acquire_timeout: float = 2.0) -> Token:
-    """Open a token of the installation with the PIN from its file (see `Token.open`).
+    """Open a token of the installation in this process, with the PIN from its file (see `Token.open`).
 
     A process has tokens of one group open at a time. Raises also runtime.secrets.SecretFileError.
     """
     module = load_group(home, layout().group_of(label))
     pin = read_secret(pin_file(home, label))
     return Token.open(module, label, pin, sessions=sessions, acquire_timeout=acquire_timeout)
+
+
+def supervise_token(
+    home: Home, label: str, *, source: TokenSource | None = None, sessions: int = SESSIONS, deadline: float = DEADLINE
+) -> SupervisedToken:
+    """Open a token in a process of its own; returns before it serves, and whether or not it will.
+
+    `source` says where it is (`token_source.token_source`); by default where `provision_tokens` made it. Raises
+    TokenNotFound if the installation has no such token or no PKCS#11 module; the PIN is read in the background.
+    """
+    if source is not None:
+        module, configuration, pin = source.module, source.configuration, source.pin
+    else:
+        module, configuration = find_module(), configuration_of(home, layout().group_of(label))
+        pin = partial(read_secret, pin_file(home, label))
+    return SupervisedToken(
+        label, module=module, configuration=configuration, pin=pin, sessions=sessions, deadline=deadline
+    )
 
 
 def _write_configuration(home: Home, group: str, folder: Path) -> Path:

@@ -23,8 +23,9 @@ import pkcs11
 from pkcs11 import Attribute, KeyType
 from pkcs11.exceptions import PKCS11Error
 
-from hsm_service.errors import KeyNotFound, TokenBusy, TokenClosed, TokenUnavailable
+from hsm_service.errors import HsmError, KeyNotFound, TokenBusy, TokenClosed, TokenLost, TokenUnavailable
 from hsm_service.keys import KeyRef
+from hsm_service.return_codes import Kind, kind_of
 
 
 class Session:
@@ -76,7 +77,7 @@ class SessionPool:
     def session(self, timeout: float) -> Iterator[Session]:
         """Lend a session for one operation; wait at most `timeout` seconds.
 
-        A session on which a PKCS#11 error was raised is not lent again. Raises TokenBusy, TokenClosed and
+        A session on which a PKCS#11 error was raised is not lent again. Raises TokenBusy, TokenClosed, TokenLost and
         TokenUnavailable.
         """
         session = self._acquire(timeout)
@@ -127,7 +128,7 @@ class SessionPool:
             with self._changed:
                 self._open -= 1
                 self._changed.notify()
-            raise TokenUnavailable(f"token {self._token.label!r} opens no session: {type(error).__name__}") from None
+            raise _no_session(self._token.label, error) from None
 
     def _give_back(self, session: Session) -> None:
         with self._changed:
@@ -143,3 +144,14 @@ class SessionPool:
         self._open -= 1
         with contextlib.suppress(PKCS11Error):
             session.raw.close()
+
+
+def _no_session(label: str, error: PKCS11Error) -> HsmError:
+    text = f"token {label!r} opens no session: {type(error).__name__}"
+    match kind_of(error):
+        case Kind.TRANSIENT:
+            return TokenBusy(text)
+        case Kind.LOST | Kind.SESSION:
+            return TokenLost(text)
+        case _:
+            return TokenUnavailable(text)

@@ -8,7 +8,7 @@ the cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
@@ -16,6 +16,7 @@ from pkcs11 import Attribute
 from pkcs11.exceptions import FunctionFailed, GeneralError, PKCS11Error
 
 from hsm_service import encodings, mechanisms, probe
+from hsm_service.batches import batch
 from hsm_service.capabilities import Ability, Capabilities
 from hsm_service.errors import BadInput, DecodingFailure, MechanismMissing
 from hsm_service.key_store import KeyStore
@@ -83,6 +84,19 @@ class Token(KeyStore):
     def sign_ecdsa_digest(self, ref: KeyRef, digest: bytes) -> bytes:
         """As `sign_ecdsa`, for a digest."""
         return encodings.ecdsa_signature(self._sign(ref, KeyKind.EC, digest, mechanisms.sign_ecdsa))
+
+    def sign_many(self, ref: KeyRef, mechanism: str, digests: Sequence[bytes]) -> list[bytes]:
+        """The signatures over `digests`, in their order, by a mechanism of `batches.BATCHES`; raises BadInput."""
+        row = batch(mechanism)
+        self._require_kind(ref, row.kind, Usage.SIGN)
+        prepared = [row.prepare(each) for each in digests]
+
+        def sign(session: Session) -> list[bytes]:
+            key = session.key(ref)
+            self._count("sign", ref, len(prepared))
+            return [row.finish(row.operation(key, each)) for each in prepared]
+
+        return self._run(sign, ref)
 
     # -- opening what was sealed to a key ------------------------------------------------------------------------------
 
