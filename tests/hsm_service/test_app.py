@@ -23,6 +23,7 @@ from starlette.routing import Route
 from audit import read, verify
 from hsm_service.app import create_app
 from hsm_service.client import HsmClient
+from hsm_service.kinds import KINDS
 from hsm_service.request import request_info
 from hsm_service.service import SignKind
 from hsm_service.templates import Operation
@@ -35,9 +36,10 @@ from pki.names import name
 from runtime.client import http_client
 from runtime.identity import caller_of
 from runtime.server import start
+from tests.support.approved import Desk
 from tests.support.judges import attime, openssl, openssl_accepts
 from tests.support.pki_factory import NOW, pem
-from tests.support.signing_site import ACK, CA, GATEWAY, SHOP, Served, World, acknowledgement, crl, tbs
+from tests.support.signing_site import ACK, CA, GATEWAY, SHOP, Served, World, acknowledgement, crl
 from tests.support.tls import tls_issuer
 
 
@@ -75,15 +77,18 @@ def test_a_message_is_signed_and_the_answer_says_by_which_key_how_and_where_it_i
 def test_each_kind_of_structure_is_signed(served: Served) -> None:
     key = served.vault.key("merchant-ca-ec").pair()
     info = request_info(name(cn="x").public_bytes(), (), served.vault.describe_key(CA, "merchant-ca-ec").public_key)
+    structure, basis = Desk(served.world.pki).approved(key)
+    rests_on = {"dossier": b64encode(basis.dossier).decode(), "crls": [b64encode(each).decode() for each in basis.crls]}
     with served.http(CA) as client:
         signed = {
-            kind: b64decode(sign(client, "merchant-ca-ec", kind, structure).json()["signed"])
-            for kind, structure in (
-                ("certificate", tbs(served.vault, "merchant-ca-ec")),
-                ("crl", crl(served.vault, 1, "merchant-ca-ec")),
-                ("request", info),
+            kind: b64decode(sign(client, "merchant-ca-ec", kind, content, **fields).json()["signed"])
+            for kind, content, fields in (
+                ("certificate", structure, {"basis": rests_on}),
+                ("crl", crl(served.vault, 1, "merchant-ca-ec"), {}),
+                ("request", info, {}),
             )
         }
+        assert_problem(sign(client, "merchant-ca-ec", "certificate", structure), 422, "approval-missing")
     x509.load_der_x509_certificate(signed["certificate"]).verify_directly_issued_by(key.certificate)
     assert x509.load_der_x509_crl(signed["crl"]).is_signature_valid(key.public_key)
     assert parse_csr(signed["request"]).public_key() == key.public_key
@@ -93,9 +98,10 @@ def test_each_kind_of_structure_is_signed(served: Served) -> None:
 def test_openssl_accepts_certificates_and_lists_that_came_over_the_network(
     key: str, served: Served, tmp_path: Path
 ) -> None:
+    desk, issuer = Desk(served.world.pki), served.vault.key(key).pair()
     with HsmClient.connect(served.url, served.identity(CA)) as ca:
         good, revoked = (
-            x509.load_der_x509_certificate(ca.sign_certificate(key, tbs(served.vault, key))) for _ in range(2)
+            x509.load_der_x509_certificate(ca.sign_certificate(key, *desk.approved(issuer))) for _ in range(2)
         )
         structure = crl(served.vault, 10, key, revoked=[(revoked.serial_number, NOW)])
         signed_list = x509.load_der_x509_crl(ca.sign_crl(key, structure))
@@ -165,38 +171,35 @@ def test_others_are_served_while_the_token_works(served: Served, monkeypatch: py
         assert waiting.result(30).status_code == 200
 
 
-# -- no digest is ever signed ------------------------------------------------------------------------------------------
+# -- no digest is signed but by a key that was made for it -------------------------------------------------------------
 
 
-def test_the_description_has_no_way_to_sign_a_digest(served: Served) -> None:
+def test_the_description_has_one_way_to_sign_a_digest_and_says_so(served: Served) -> None:
     with served.http(SHOP) as client:
         document = client.get("/openapi.json").json()
     command = document["components"]["schemas"]["SignCommand"]
     assert command["additionalProperties"] is False
-    assert set(command["properties"]) == {"kind", "content", "content_type"}
-    assert (
-        set(command["properties"]["kind"]["enum"])
-        == set(get_args(SignKind))
-        == {"certificate", "crl", "cms", "request"}
-    )
+    assert set(command["properties"]) == {"kind", "content", "content_type", "basis", "algorithm"}
+    assert set(command["properties"]["kind"]["enum"]) == set(get_args(SignKind)) == {*KINDS}
+    assert {kind for kind in KINDS if "algorithm" in KINDS[kind].takes} == {"raw"}
     assert not [path for path in document["paths"] if "digest" in path or "raw" in path or "hash" in path]
 
 
-@pytest.mark.parametrize("kind", ["digest", "raw", "hash", "prehashed", "data", ""])
+@pytest.mark.parametrize("kind", ["digest", "hash", "prehashed", "data", ""])
 def test_a_kind_that_would_be_a_digest_is_refused(kind: str, served: Served) -> None:
     with served.http(SHOP) as client:
         problem = assert_problem(sign(client, "shop-ec", kind, bytes(32)), 422, "invalid-request")
     assert "kind" in problem["detail"]
 
 
-@pytest.mark.parametrize("key", ["shop-ec", "merchant-ca", "attestation", "gateway-encryption"])
-@pytest.mark.parametrize("kind", ["certificate", "crl", "cms", "request"])
+@pytest.mark.parametrize("key", ["shop-ec", "merchant-ca", "attestation", "gateway-encryption", "timestamp-authority"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_thirty_two_bytes_are_signed_by_no_key_as_anything(key: str, kind: str, served: Served) -> None:
     caller = served.vault.describe_key("ceremony", key).callers[0]
-    content_type = {"content_type": ACK} if kind == "cms" else {}
+    fields = {"cms": {"content_type": ACK}, "raw": {"algorithm": "ecdsa-sha256"}}.get(kind, {})
     uses = served.vault.describe_key("ceremony", key).uses
     with served.http(caller) as client:
-        assert sign(client, key, kind, os.urandom(32), **content_type).status_code in {403, 409, 422}
+        assert sign(client, key, kind, os.urandom(32), **fields).status_code in {403, 409, 422}
     assert served.vault.describe_key("ceremony", key).uses == uses
 
 

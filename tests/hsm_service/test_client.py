@@ -24,6 +24,7 @@ from pki.csr import parse_csr
 from pki.names import name
 from runtime.client import TlsFiles, async_http_client
 from runtime.problems import Problem
+from tests.support.approved import Desk
 from tests.support.key_officers import KeyOfficers
 from tests.support.signing_site import (
     ACK,
@@ -37,7 +38,6 @@ from tests.support.signing_site import (
     merchant_chain,
     public_key,
     refusal,
-    tbs,
 )
 from tests.support.softhsm import run_python
 
@@ -107,7 +107,7 @@ def test_a_merchants_key_from_its_making_to_its_first_signature(kind: str, serve
 def test_an_authoritys_certificate_and_list(kind: str, served: Served) -> None:
     issuer = served.vault.key("merchant-ca-ec").pair()
     with _service(kind, served, CA) as ca:
-        certificate = ca.sign_certificate("merchant-ca-ec", tbs(served.vault, "merchant-ca-ec"))
+        certificate = ca.sign_certificate("merchant-ca-ec", *Desk(served.world.pki).approved(issuer))
         number = {"vault": 1, "blocking": 2, "asynchronous": 3}[kind]
         signed = ca.sign_crl("merchant-ca-ec", crl(served.vault, number, "merchant-ca-ec"))
     x509.load_der_x509_certificate(certificate).verify_directly_issued_by(issuer.certificate)

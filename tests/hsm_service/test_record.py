@@ -20,6 +20,7 @@ from tests.support.pki_factory import NOW
 from tests.support.signing_site import (
     ACK,
     CA,
+    CEREMONY,
     GATEWAY,
     SHOP,
     World,
@@ -77,10 +78,10 @@ def test_what_cannot_be_recorded_is_not_signed(vault: Vault) -> None:
     token, ref = vault.key("shop-ec").use()
     before = token.uses(ref)
     assert vault.ready
-    vault._journal.close()
+    vault.journal.close()
     problem = refusal(lambda: vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement()), 503, "journal-unavailable")
     assert problem.headers == {"Retry-After": "5"}
-    refusal(lambda: vault.sign_certificate(CA, "merchant-ca", tbs(vault)), 503, "journal-unavailable")
+    refusal(lambda: vault.sign_certificate(CEREMONY, "merchant-ca", tbs(vault)), 503, "journal-unavailable")
     assert token.uses(ref) == before
     assert not vault.ready
 
@@ -92,13 +93,13 @@ def test_a_tokens_trouble_is_recorded_and_gives_the_numbers_back(
         raise TokenBusy("every session is in use")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Token, "sign_pkcs1v15", busy)
+        patched.setattr(Token, "sign_pkcs1v15_digest", busy)
         refusal(lambda: vault.sign_crl(CA, "merchant-ca", crl(vault, 9)), 503, "token-busy")
-        refusal(lambda: vault.sign_certificate(CA, "merchant-ca", tbs(vault, serial=1 << 99)), 503, "token-busy")
+        refusal(lambda: vault.sign_certificate(CEREMONY, "merchant-ca", tbs(vault, serial=1 << 99)), 503, "token-busy")
     assert world.journal()[-1]["result"] == "failed"
     assert world.journal()[-1]["reason"] == "token-busy"
     vault.sign_crl(CA, "merchant-ca", crl(vault, 9, revoked=[(1, NOW)]))
-    vault.sign_certificate(CA, "merchant-ca", tbs(vault, serial=1 << 99, public=OWN_KEY))
+    vault.sign_certificate(CEREMONY, "merchant-ca", tbs(vault, serial=1 << 99, public=OWN_KEY))
 
 
 def test_a_judge_that_breaks_is_recorded_and_nothing_is_signed(world: World) -> None:

@@ -48,7 +48,16 @@ def test_the_templates_of_the_product_are_these() -> None:
         "issuing-ca-recoverable",
         "issuing-ca-ec-recoverable",
         "backup-recipient",
+        "ocsp-responder",
+        "timestamp-authority",
+        "raw-ec",
+        "raw-rsa-2048",
+        "raw-rsa-3072",
         "attestation",
+        "log-hsm",
+        "log-ca",
+        "log-ra",
+        "log-gateway",
         "ra-system",
         "merchant-signing",
         "merchant-signing-ec",
@@ -74,16 +83,17 @@ def test_only_ceremonies_touch_the_root_token() -> None:
 
 def test_every_role_of_the_hierarchy_is_issued_by_one_kind_of_authority() -> None:
     kinds = {template.issues for template in TEMPLATES.values() if template.issues}
-    assert sorted(role for roles in kinds for role in roles) == sorted(Role)
+    responders = [Role.OCSP_RESPONDER]  # of an authority's own, so the brand and the issuing CAs have each one
+    assert sorted(role for roles in kinds for role in roles) == sorted([*Role, *responders])
 
 
 def test_a_key_carries_certificates_of_a_role_that_fits_its_purpose() -> None:
     for template in TEMPLATES.values():
         authority = {PROFILES[role].is_ca for role in template.holds}
-        certified = template.is_pair and template.purpose is not Purpose.RESTORE
+        certified = template.is_pair and template.purpose not in {Purpose.RESTORE, Purpose.RAW}
         assert authority == ({template.purpose is Purpose.CA} if certified else set())
         for role in template.issues:
-            assert PROFILES[role].issuer in template.holds
+            assert PROFILES[role].issuers & template.holds
 
 
 def test_a_key_that_issues_leaves_issues_no_authorities() -> None:
@@ -107,6 +117,18 @@ def test_a_merchants_key_is_used_by_that_merchant_alone() -> None:
     assert not template.permits("merchant:M-1", Operation.CMS, None)
     assert not template.permits("service:operator", Operation.CMS, "M-1")
     assert template.permits("service:operator", Operation.GENERATE, "M-1")
+
+
+def test_only_a_ceremony_makes_a_key_that_signs_digests_and_only_its_owner_uses_it() -> None:
+    raw = [template for template in TEMPLATES.values() if template.purpose is Purpose.RAW]
+    assert all(template in raw for template in TEMPLATES.values() if template.algorithm == "rsa-2048")
+    for template in raw:
+        assert template.creators == ("ceremony",)
+        assert template.allowed(Operation.RAW, "bench") == ("service:bench",)
+        assert not template.offers(Operation.REQUEST)
+    assert [name for name, template in TEMPLATES.items() if template.offers(Operation.RAW)] == [
+        template.name for template in raw
+    ]
 
 
 def test_the_service_renews_the_brands_crl_and_signs_no_authority() -> None:
@@ -138,7 +160,10 @@ def test_a_key_offers_what_its_purpose_is_and_nothing_else(template: Template) -
         Purpose.SEAL_PAN: {Operation.SEAL, Operation.UNSEAL},
         Purpose.PIN_BLOCK: {Operation.PIN_BLOCK},
         Purpose.MAC: {Operation.MAC},
+        Purpose.OCSP: {Operation.OCSP},
+        Purpose.TIMESTAMP: {Operation.TIMESTAMP},
         Purpose.CHECKPOINT: {Operation.CHECKPOINT},
+        Purpose.RAW: {Operation.RAW},
         Purpose.RESTORE: set(),
     }[template.purpose]
     assert offered == own | pair | certified | copied | life | {Operation.DESCRIBE}

@@ -297,8 +297,8 @@ def test_a_certificate_is_attached_by_those_who_make_such_keys(world: World, vau
 def test_openssl_accepts_certificates_and_lists_of_a_token_key(
     key: str, world: World, vault: Vault, tmp_path: Path
 ) -> None:
-    certificate = x509.load_der_x509_certificate(vault.sign_certificate(CA, key, tbs(vault, key)).signed)
-    revoked = x509.load_der_x509_certificate(vault.sign_certificate(CA, key, tbs(vault, key)).signed)
+    certificate = x509.load_der_x509_certificate(vault.sign_certificate(CEREMONY, key, tbs(vault, key)).signed)
+    revoked = x509.load_der_x509_certificate(vault.sign_certificate(CEREMONY, key, tbs(vault, key)).signed)
     signed_list = vault.sign_crl(CA, key, crl(vault, 1, key, revoked=[(revoked.serial_number, NOW)])).signed
     files = {
         "root": pem(world.pki.root.certificate),
@@ -491,11 +491,11 @@ def test_a_list_number_never_goes_back_not_even_after_a_restart(world: World) ->
 def test_a_serial_number_is_never_given_twice_not_even_after_a_restart(world: World) -> None:
     with world.vault() as vault:
         first = tbs(vault, serial=1 << 99)
-        vault.sign_certificate(CA, "merchant-ca", first)
+        vault.sign_certificate(CEREMONY, "merchant-ca", first)
     with world.vault() as vault:
         again = tbs(vault, serial=1 << 99, public=OWN_KEY)
-        refusal(lambda: vault.sign_certificate(CA, "merchant-ca", again), 409, "serial-not-fresh")
-        vault.sign_certificate(CA, "merchant-ca", first)
+        refusal(lambda: vault.sign_certificate(CEREMONY, "merchant-ca", again), 409, "serial-not-fresh")
+        vault.sign_certificate(CEREMONY, "merchant-ca", first)
 
 
 # -- the root ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from audit import read
 from hsm_service.app import create_app
@@ -60,10 +61,19 @@ OTHERS: Final = {
     "log-ca": "log-ca",
     "log-ra": "log-ra",
     "log-gateway": "log-gateway",
+    "ocsp-responder": "ocsp-responder",
+    "timestamp-authority": "timestamp-authority",
     "gateway-signing": "gateway-signing",
     "gateway-encryption": "gateway-encryption",
     "gateway-vault": "gateway-vault",
 }
+RESPONDERS: Final = {
+    "ocsp-responder": ("merchant_ca", Role.OCSP_RESPONDER, ExtendedKeyUsageOID.OCSP_SIGNING),
+    "timestamp-authority": ("operations_ca", Role.TIMESTAMP_AUTHORITY, ExtendedKeyUsageOID.TIME_STAMPING),
+}
+"""Authority, role and usage of the keys of OTHERS that speak of certificates and of time."""
+RAW: Final = ("raw-ec", "raw-rsa-2048", "raw-rsa-3072")
+"""Keys that sign digests, called like their templates, for `service:bench`."""
 SHOPS: Final = {
     "shop": ("merchant-signing", "M-1"),
     "shop-ec": ("merchant-signing-ec", "M-1"),
@@ -173,6 +183,8 @@ def found(folder: Path) -> World:
             info = ceremony.generate_key(key, template)
             if info.public_key:
                 ceremony.attach_certificate(key, der(*leaf_chain(pki, key, public_key(info.public_key))))
+        for key in RAW:
+            ceremony.generate_key(key, key, owner="bench")
         for key, (template, owner) in SHOPS.items():
             spki = ceremony.generate_key(key, template, owner=owner).public_key
             if key != "bare-shop":
@@ -204,8 +216,13 @@ def leaf_chain(pki: PkiFactory, key: str, public: PublicKey) -> tuple[x509.Certi
         credential = pki.gateway_signing(key=carrier)
     elif key == "gateway-encryption":
         credential = pki.gateway_encryption(key=carrier)
+    elif key in RESPONDERS:
+        issuer, role, usage = RESPONDERS[key]
+        extensions = {**role_extensions(role), "usages": (x509.ExtendedKeyUsage([usage]), True)}
+        credential = pki.issue(getattr(pki, issuer), name(cn=key, o="KWBP Test"), extensions, key=carrier)
     else:
-        credential = pki.service(key, key=carrier)
+        # Attestations are statements of the HSM service (cps.model.Signers.key_attestation).
+        credential = pki.service("hsm" if key == "attestation" else key, key=carrier)
     return (credential.certificate, *credential.chain)
 
 
