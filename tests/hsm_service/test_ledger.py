@@ -4,7 +4,7 @@ import pytest
 
 from audit import Entry
 from audit.entry import JsonValue
-from hsm_service.ledger import Claim, CrlClaim, Ledger, SerialClaim
+from hsm_service.ledger import SERIAL_BITS, Claim, CrlClaim, DossierClaim, Ledger, SerialClaim, TimestampClaim
 from runtime.problems import Problem
 
 SERIAL = SerialClaim("ca", 77, "aa")
@@ -100,3 +100,58 @@ def test_uses_are_counted_by_intents_of_the_version() -> None:
         {"event": "journal.torn-tail", "bytes": 1, "sha256": ""},
     )
     assert (ledger.uses("shop", 1), ledger.uses("vault", 2), ledger.uses("shop", 2)) == (2, 2, 0)
+
+
+# -- approvals and time-stamps -----------------------------------------------------------------------------------------
+
+APPROVAL = DossierClaim("5e", "signing", "aa")
+SECOND = 1_700_000_000
+TIMESTAMP = TimestampClaim("tsa", SECOND << SERIAL_BITS | 1, "aa")
+
+
+def test_an_approval_is_good_for_one_certificate_a_purpose() -> None:
+    ledger = Ledger()
+    ledger.claim(APPROVAL)
+    ledger.claim(APPROVAL)
+    assert _refused(ledger, DossierClaim("5e", "signing", "bb")) == "approval-used"
+    ledger.claim(DossierClaim("5e", "tls", "bb"))
+    ledger.claim(DossierClaim("5f", "signing", "bb"))
+
+
+def test_an_intent_with_two_claims_takes_both_and_its_failure_gives_both_back() -> None:
+    intent = {**_intent(SERIAL), **APPROVAL.fields()}
+    ledger = Ledger()
+    _replay(ledger, intent)
+    assert _refused(ledger, SerialClaim("ca", 77, "bb")) == "serial-not-fresh"
+    assert _refused(ledger, DossierClaim("5e", "signing", "bb")) == "approval-used"
+
+    ledger = Ledger()
+    _replay(ledger, intent, {"event": "outcome", "intent": 0, "result": "failed"})
+    ledger.claim(SerialClaim("ca", 77, "bb"))
+    ledger.claim(DossierClaim("5e", "signing", "bb"))
+
+
+def test_the_newest_list_of_an_authority_is_known_after_a_restart() -> None:
+    ledger = Ledger()
+    assert ledger.newest_crl("ca") is None
+    _replay(ledger, _intent(CRL), _intent(CrlClaim("ca", 6, "bb")))
+    assert ledger.newest_crl("ca") == 6
+    assert ledger.newest_crl("other-ca") is None
+
+
+def test_a_time_stamps_number_is_never_given_twice_not_even_after_a_failure_or_a_restart() -> None:
+    ledger = Ledger()
+    _replay(ledger, {**_intent(TIMESTAMP), "keys": ["tsa/1"]}, {"event": "outcome", "intent": 0, "result": "failed"})
+    ledger.claim(TIMESTAMP)
+    ledger.release(TIMESTAMP)
+    other = TimestampClaim("tsa", TIMESTAMP.serial, "bb")
+    assert _refused(ledger, other) == "serial-not-fresh"
+    ledger.claim(TimestampClaim("other-tsa", TIMESTAMP.serial, "bb"))
+
+
+def test_numbers_are_forgotten_only_when_their_time_is_long_past() -> None:
+    ledger = Ledger()
+    for second in range(4096):
+        ledger.claim(TimestampClaim("tsa", SECOND + second << SERIAL_BITS, "aa"))
+    assert _refused(ledger, TimestampClaim("tsa", SECOND + 4095 - 500 << SERIAL_BITS, "bb")) == "serial-not-fresh"
+    assert len(ledger._timestamps["tsa"]) < 2048
