@@ -9,16 +9,17 @@ the cause.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 from pkcs11 import Attribute
 from pkcs11.exceptions import FunctionFailed, GeneralError, PKCS11Error
 
-from hsm_service import encodings, mechanisms, probe
+from hsm_service import encodings, mechanisms, probe, restored_keys
 from hsm_service.batches import batch
 from hsm_service.capabilities import Ability, Capabilities
-from hsm_service.errors import BadInput, DecodingFailure, MechanismMissing
+from hsm_service.errors import BadInput, DecodingFailure, KeyExists, MechanismMissing
 from hsm_service.key_store import KeyStore
 from hsm_service.keys import KeyAttributes, KeyKind, KeyRef, Usage
 from hsm_service.logged_in import translate
@@ -40,7 +41,7 @@ _AMBIGUOUS: Final = (GeneralError, FunctionFailed)
 class Token(KeyStore):
     """One logged-in token and what is done in it. Safe for threads; use `open`, and `close` (or `with`) when done."""
 
-    @property
+    @cached_property
     def capabilities(self) -> Capabilities:
         """What this token really can do, tried with throw-away keys (some 0.3 s, once a process and token)."""
         return self._module.capabilities_of(self._token, self._probe)
@@ -52,6 +53,43 @@ class Token(KeyStore):
                 return probe.probe(session)
         except PKCS11Error as error:
             raise translate(self.label, None, error) from None
+
+    def restore_pair(
+        self,
+        recipient: KeyRef,
+        label: str,
+        cka_id: bytes,
+        spki: bytes,
+        suite: str,
+        encrypted_key: bytes,
+        wrapped: bytes,
+    ) -> KeyRef:
+        """Take in the signing key pair `spki` (DER) that was wrapped to the RESTORE key `recipient` of this token.
+
+        `encrypted_key` is an AES-256 key, sealed by `suite`; `wrapped` the PKCS#8 private key under it (RFC 5649). The
+        key can do nothing but sign and cannot leave. Raises DecodingFailure if it does not unwrap, KeyMisused if it is
+        another key than `spki`, KeyExists, MechanismMissing.
+        """
+        self._require_kind(recipient, KeyKind.RSA, Usage.RESTORE)
+        ref = restored_keys.reference(self.label, label, cka_id, spki)
+        unwrap = mechanisms.named(mechanisms.KWP, self._variant(Ability.RESTORE))
+        if self.find(cka_id=cka_id) is not None:
+            raise KeyExists(f"token {self.label!r} already holds a key with id {cka_id.hex()}")
+        self._count("restore", recipient)
+        self._administer(
+            lambda session: restored_keys.take_in(
+                session,
+                recipient,
+                ref,
+                spki,
+                suite=suite,
+                encrypted_key=encrypted_key,
+                wrapped=wrapped,
+                unwrap=unwrap,
+            )
+        )
+        self._check_new(ref, Usage.SIGN)
+        return ref
 
     # -- signatures --------------------------------------------------------------------------------------------------
 

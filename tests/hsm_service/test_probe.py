@@ -56,6 +56,7 @@ def test_threads_that_ask_at_once_get_one_probe(token: Token, monkeypatch: pytes
 
     found = token.capabilities
     monkeypatch.setattr(token._module, "_capabilities", {})
+    monkeypatch.delitem(vars(token), "capabilities")
     monkeypatch.setattr(probe, "probe", counted)
     threads = [threading.Thread(target=lambda: token.capabilities) for _ in range(8)]
     for each in threads:
@@ -159,7 +160,7 @@ def test_what_the_probe_did_not_see_is_not_tried(token: Token, monkeypatch: pyte
     without = tuple(
         probe._finding(each.ability, trial) if each.ability is Ability.AES_CMAC else each for each in found.findings
     )
-    monkeypatch.setattr(Token, "capabilities", type(found)(without))
+    monkeypatch.setattr(token, "capabilities", Capabilities(without))
     with pytest.raises(MechanismMissing, match="aes-cmac: CKR_MECHANISM_INVALID"):
         token.aes_cmac(ref, b"data")
     assert token.uses(ref) == 0
