@@ -119,7 +119,6 @@ class CertificateAuthority:
     def _import_ceremony(self) -> None:
         now = self._clock()
         for certificate in _ceremony_certificates(self._folder):
-            profile = _profile_of(certificate)
             name = next(
                 (
                     authority.name
@@ -130,6 +129,7 @@ class CertificateAuthority:
             )
             if name is None:
                 raise StoreError(f"{certificate.subject.rfc4514_string()} was issued by none of our authorities")
+            profile = _profile_of(certificate, name)
             self.store.import_certificate(certificate, issuer=name, profile=profile.name, now=now)
 
 
@@ -165,10 +165,11 @@ def _ceremony_certificates(folder: Path) -> Iterator[x509.Certificate]:
         yield x509.load_pem_x509_certificates(path.read_bytes())[0]
 
 
-def _profile_of(certificate: x509.Certificate) -> Profile:
+def _profile_of(certificate: x509.Certificate, issuer: str) -> Profile:
     role, usages = role_of(certificate), _usages(certificate)
     for profile in profiles().values():
-        if profile.role is role and {EXTENDED_KEY_USAGES[name] for name in profile.extended_key_usage} == usages:
+        usual = {EXTENDED_KEY_USAGES[name] for name in profile.extended_key_usage}
+        if profile.role is role and profile.issuer in {"self", issuer} and usual == usages:
             return profile
     raise StoreError(f"{certificate.subject.rfc4514_string()} has no profile of ours")
 

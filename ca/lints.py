@@ -282,8 +282,9 @@ def _key(subject: Subject) -> str | None:
 @_rule("critical-extensions", "RFC 5280 4.2; CPS 7.1.2")
 def _critical(subject: Subject) -> str | None:
     critical = {extension.oid for extension in subject.certificate.extensions if extension.critical}
-    if critical != _CRITICAL:
-        return "basicConstraints and keyUsage are critical, and nothing else is"
+    usage = {ExtensionOID.EXTENDED_KEY_USAGE} if subject.profile.critical_usage else set()
+    if critical != _CRITICAL | usage:
+        return "basicConstraints and keyUsage are critical, extendedKeyUsage if the profile says so, nothing else is"
     return None
 
 
@@ -301,6 +302,7 @@ def _known(subject: Subject) -> str | None:
     }
     for oid, wanted in (
         (ExtensionOID.EXTENDED_KEY_USAGE, profile.extended_key_usage),
+        (ExtensionOID.OCSP_NO_CHECK, profile.ocsp_no_check),
         (ExtensionOID.CERTIFICATE_POLICIES, profile.policies),
         (ExtensionOID.SUBJECT_ALTERNATIVE_NAME, profile.identity),
         (ExtensionOID.CRL_DISTRIBUTION_POINTS, subject.issuer),

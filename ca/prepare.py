@@ -103,7 +103,9 @@ def prepare(
     )
     if profile.extended_key_usage:
         usages = [EXTENDED_KEY_USAGES[name] for name in profile.extended_key_usage]
-        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=profile.critical_usage)
+    if profile.ocsp_no_check:
+        builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
     if profile.policies:
         builder = builder.add_extension(
             x509.CertificatePolicies(

@@ -27,8 +27,8 @@ from pki.roles import Role
 KeyUsageName = Literal[
     "digital_signature", "content_commitment", "key_encipherment", "key_cert_sign", "crl_sign"
 ]  # the names of cryptography's x509.KeyUsage; nothing else is ever certified
-UsageName = Literal["server_auth", "client_auth"]
-PolicyName = Literal["any", "cardholder", "merchant-online", "gateway", "officer", "service"]
+UsageName = Literal["server_auth", "client_auth", "ocsp_signing", "time_stamping"]
+PolicyName = Literal["any", "cardholder", "merchant-online", "gateway", "officer", "service", "ocsp", "time-stamp"]
 ExtensionName = Literal["merchant_data", "account_binding", "gateway_data", "officer_data", "sealing_suites"]
 AttributeName = Literal["common_name", "organization_name", "organizational_unit_name", "country_name"]
 Curve = Literal["P-256", "P-384"]
@@ -36,6 +36,8 @@ Curve = Literal["P-256", "P-384"]
 EXTENDED_KEY_USAGES: Final[Mapping[UsageName, x509.ObjectIdentifier]] = {
     "server_auth": ExtendedKeyUsageOID.SERVER_AUTH,
     "client_auth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "ocsp_signing": ExtendedKeyUsageOID.OCSP_SIGNING,
+    "time_stamping": ExtendedKeyUsageOID.TIME_STAMPING,
 }
 POLICIES: Final[Mapping[PolicyName, x509.ObjectIdentifier]] = {
     "any": x509.ObjectIdentifier("2.5.29.32.0"),  # RFC 5280 4.2.1.4 anyPolicy
@@ -44,6 +46,8 @@ POLICIES: Final[Mapping[PolicyName, x509.ObjectIdentifier]] = {
     "gateway": oids.POLICY_GATEWAY,
     "officer": oids.POLICY_OFFICER,
     "service": oids.POLICY_SERVICE,
+    "ocsp": oids.POLICY_OCSP,
+    "time-stamp": oids.POLICY_TIMESTAMP,
 }
 ATTRIBUTES: Final[Mapping[AttributeName, x509.ObjectIdentifier]] = {
     "country_name": NameOID.COUNTRY_NAME,
@@ -156,6 +160,8 @@ class Profile(_Model):
     ca: Authority | None = None
     key_usage: frozenset[KeyUsageName] = Field(min_length=1)
     extended_key_usage: tuple[UsageName, ...] = ()
+    critical_usage: bool = Field(default=False, description="extendedKeyUsage is critical (RFC 3161 2.3)")
+    ocsp_no_check: bool = Field(default=False, description="nobody asks for its status (RFC 6960 4.2.2.2.1)")
     policies: tuple[PolicyName, ...] = ()
     set_certificate_type: frozenset[str] = frozenset()
     subject: SubjectRule

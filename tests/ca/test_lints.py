@@ -447,6 +447,11 @@ GOLDEN: dict[str, Callable[[Any], Holder]] = {
         key, name(cn="KWBP ca", o="KWBP"), identity="urn:kwbp:service:ca", hosts=("localhost", "127.0.0.1", "::1")
     ),
     "service-signing": lambda key: Holder(key, name(cn="KWBP RA", o="KWBP"), identity="urn:kwbp:service:ra"),
+    **{
+        each: lambda key: Holder(key, name(cn="KWBP Status", o="KWBP"))
+        for each in ("ocsp-brand", "ocsp-cardholder-ca", "ocsp-merchant-ca", "ocsp-gateway-ca", "ocsp-operations-ca")
+    },
+    "timestamp-authority": lambda key: Holder(key, name(cn="KWBP Time", o="KWBP")),
 }
 
 

@@ -74,8 +74,29 @@ def test_only_encryption_keys_encipher() -> None:
 
 
 def test_only_officers_and_tls_certificates_can_log_in() -> None:
-    usages = {profile.name: profile.extended_key_usage for profile in profiles().values() if profile.extended_key_usage}
-    assert usages == {"officer": ("client_auth",), "service-tls": ("server_auth", "client_auth")}
+    logins = {
+        profile.name: profile.extended_key_usage
+        for profile in profiles().values()
+        if {"client_auth", "server_auth"}.intersection(profile.extended_key_usage)
+    }
+    assert logins == {"officer": ("client_auth",), "service-tls": ("server_auth", "client_auth")}
+
+
+def test_responders_of_status_and_time_do_nothing_else() -> None:
+    for profile in profiles().values():
+        if profile.role is Role.OCSP_RESPONDER:
+            assert (profile.extended_key_usage, profile.ocsp_no_check) == (("ocsp_signing",), True)
+        elif profile.role is Role.TIMESTAMP_AUTHORITY:
+            assert (profile.extended_key_usage, profile.critical_usage) == (("time_stamping",), True)
+        else:
+            assert not {"ocsp_signing", "time_stamping"}.intersection(profile.extended_key_usage)
+            assert not profile.critical_usage
+            assert not profile.ocsp_no_check
+
+
+def test_every_authority_has_a_profile_for_its_own_responder() -> None:
+    responders = {profile.issuer for profile in profiles().values() if profile.role is Role.OCSP_RESPONDER}
+    assert responders == {profile.name for profile in profiles().values() if profile.ca and profile.name != "root"}
 
 
 def test_profiles_are_frozen() -> None:
