@@ -315,7 +315,7 @@ def _omit(data: bytes, draw: st.DataObject) -> bytes:
     return b"".join([*pieces[:at], *pieces[at + 1 :]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(draw=st.data())
 def test_any_one_thing_that_was_changed_is_found(published: Path, signer: LogSigner, draw: st.DataObject) -> None:
     files = [published, head_path(published), log_folder(published) / "checkpoint"]
