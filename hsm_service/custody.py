@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsm_service.errors import TokenTrouble
+from hsm_service.judging import SigningKey
 from hsm_service.kept_key import Key
 from hsm_service.key_places import Fault, Place, look, protection_of
 from hsm_service.key_states import Change, KeyState
@@ -29,7 +30,6 @@ from hsm_service.limits import Limits
 from hsm_service.registry import Registry
 from hsm_service.templates import USAGES, Purpose, Template, Templates, TemplatesError
 from hsm_service.tokens import Token
-from hsm_service.typed import SigningKey
 from pki.keys import spki_der
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -201,6 +201,13 @@ class Custody:
         """A further token holds the key now: it is looked at, and takes over when those before it fail."""
         with self._lock:
             return self._take_in(self._registry.add_replica(key.row.name, key.row.version, label))
+
+    def look_again(self, key: Key) -> Key:
+        """The key as its tokens hold it now."""
+        with self._lock:
+            row = self._registry.find(key.row.name, key.row.version)
+            assert row is not None  # rows are never deleted
+            return self._take_in(row)
 
     def due(self, now: datetime) -> list[Key]:
         """The versions whose scheduled destruction is due."""

@@ -221,6 +221,8 @@ class Registry:
         """A further token holds the same key, under the same CKA_ID."""
         with self._lock:
             row = self._rows[name][version]
+            if token in row.replicas:
+                return row
             with self._engine.begin() as connection:
                 connection.execute(insert(replicas).values(name=name, version=version, token=token))
             row = replace(row, replicas=tuple(sorted({*row.replicas, token})))

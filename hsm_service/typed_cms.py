@@ -13,6 +13,7 @@ from cryptography import x509
 
 from cps.decision import parse_decision
 from cps.errors import CpsError
+from hsm_service.backup_file import KeyBackup
 from hsm_service.judging import SigningKey, refuse
 from hsm_service.templates import content_type_name
 from pki import oids
@@ -41,12 +42,17 @@ def built_in_content_types() -> dict[str, ContentValidator]:
     """Validators of the contents that this package and the CPS define, by dotted OID."""
     return {
         oids.CT_KEY_ATTESTATION.dotted_string: _judge_attestation,
+        oids.CT_KEY_BACKUP.dotted_string: _judge_backup,
         oids.CT_DECISION.dotted_string: _judge_decision,
     }
 
 
 def _judge_attestation(content: bytes, _signer: x509.Certificate) -> None:
     KeyAttestation.from_der(content)
+
+
+def _judge_backup(content: bytes, _signer: x509.Certificate) -> None:
+    KeyBackup.from_der(content)
 
 
 def _judge_decision(content: bytes, _signer: x509.Certificate) -> None:

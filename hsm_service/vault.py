@@ -26,6 +26,7 @@ from cps.model import Pack
 from cps.packs import published
 from hsm_service.access import permitted
 from hsm_service.attestation import attestation_of
+from hsm_service.backup import Backups, WrapOut, wrap_out_of
 from hsm_service.beliefs import Beliefs
 from hsm_service.bound import BoundVault
 from hsm_service.custody import Custody, Key
@@ -47,7 +48,7 @@ from hsm_service.signing import Signing
 from hsm_service.steps import Steps, run
 from hsm_service.templates import Operation, built_in
 from hsm_service.tokens import Token
-from hsm_service.typed import ContentValidator, built_in_content_types
+from hsm_service.typed_cms import ContentValidator, built_in_content_types
 from pki import oids
 from runtime.database import open_database
 from runtime.problems import Problem
@@ -57,7 +58,7 @@ from runtime.settings import Home
 SERVICE: Final = "service:hsm"
 """As whom the service uses its own attestation key."""
 
-SERVICE_TOKENS: Final = ("ca", "gateway", "merchants")
+SERVICE_TOKENS: Final = ("ca", "gateway", "merchants", "standby")
 ROOT_TOKENS: Final = ("root",)
 _ATTESTATION: Final = "attestation"
 
@@ -100,6 +101,7 @@ class Vault:
         pack: Pack,
         requests: OperationStore,
         approving: Approving,
+        wrap_out: WrapOut,
         clock: Callable[[], datetime],
         extends: tuple[int, bytes] | None = None,
     ) -> None:
@@ -127,6 +129,17 @@ class Vault:
         )
         self.keys: Final = KeyManagement(
             self._custody, self._meter, self._recorder, self.operations, anchors=anchors, clock=clock
+        )
+        self.backups: Final = Backups(
+            self._custody,
+            self._recorder,
+            self.operations,
+            info=self.keys.info,
+            anchors=anchors,
+            signer_uri=pack.signers.key_attestation,
+            wrap_out=wrap_out,
+            sign=self._sign_backup,
+            clock=clock,
         )
         self.life: Final = KeyLife(self._custody, self._recorder, self.operations, info=self.keys.info, clock=clock)
 
@@ -188,6 +201,7 @@ class Vault:
                 pack=published(),
                 requests=requests,
                 approving=approving or Approving(),
+                wrap_out=wrap_out_of(home),
                 clock=clock,
                 extends=extends,
             )
@@ -281,13 +295,22 @@ class Vault:
         """KeyAttestation of the key, signed by the attestation key of this installation."""
         with self._recorder.refusals(Operation.ATTEST, caller, [name], None):
             key = permitted(self._custody, caller, Operation.ATTEST, name)
-            signer = next((each for each in self._custody.all() if each.template.name == _ATTESTATION), None)
-            if signer is None:
-                raise Problem(409, "no-attestation-key", "this installation has no attestation key yet")
+            signer = self._attestation_key()
             content = attestation_of(key, self._clock())
         fields: dict[str, JsonValue] = {"attested": key.label, "asked_by": caller}
         command = SignCommand("cms", content, oids.CT_KEY_ATTESTATION.dotted_string)
-        return self.sign(SERVICE, signer.row.name, command, fields=fields)
+        return self.sign(SERVICE, signer, command, fields=fields)
+
+    def _sign_backup(self, content: bytes, fields: Mapping[str, JsonValue]) -> bytes:
+        command = SignCommand("cms", content, oids.CT_KEY_BACKUP.dotted_string)
+        return self.sign(SERVICE, self._attestation_key(), command, fields=fields).signed
+
+    def _attestation_key(self) -> str:
+        """Its name; Problem 409 before there is one."""
+        signer = next((each for each in self._custody.all() if each.template.name == _ATTESTATION), None)
+        if signer is None:
+            raise Problem(409, "no-attestation-key", "this installation has no attestation key yet")
+        return signer.row.name
 
     # -- plug-ins ------------------------------------------------------------------------------------------------------
 
@@ -306,7 +329,8 @@ class Vault:
 
         Every key must exist, serve, and permit its operation to this caller; otherwise the refusal is recorded and
         nothing runs. `versions` names the version of a key that is not the one in use. Inside, the tokens may be
-        called; an exception is recorded as failure, an HsmError leaves as a Problem. `input_sha256` is the digest of what came in, `fields` more to be recorded: neither may hold secrets.
+        called; an exception is recorded as failure, an HsmError leaves as a Problem. `input_sha256` is the digest of
+        what came in, `fields` more to be recorded: neither may hold secrets.
         """
         digest = input_sha256.hex() if input_sha256 is not None else None
         with self._recorder.refusals(what, caller, list(keys), digest):

@@ -34,6 +34,7 @@ CT_KEY_ATTESTATION: Final = _kwbp("1.21")
 CT_CARD_CONFIRMATION: Final = _kwbp("1.22")
 CT_REVOCATION: Final = _kwbp("1.23")
 CT_KEY_APPROVAL: Final = _kwbp("1.24")
+CT_KEY_BACKUP: Final = _kwbp("1.25")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -88,6 +89,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_CARD_CONFIRMATION: "id-kwbp-ct-cardConfirmation",
     CT_REVOCATION: "id-kwbp-ct-revocation",
     CT_KEY_APPROVAL: "id-kwbp-ct-keyApproval",
+    CT_KEY_BACKUP: "id-kwbp-ct-keyBackup",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
     POLICY_CARDHOLDER: "id-kwbp-cp-cardholder",

@@ -16,7 +16,7 @@ from runtime.secrets import SecretFileError, read_secret
 from runtime.settings import Home
 from tests.support.softhsm import opened
 
-LABELS = ("root", "ca", "gateway", "merchants")
+LABELS = ("root", "ca", "gateway", "merchants", "standby")
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_an_interrupted_run_is_taken_up_where_it_stopped(home: Home, monkeypatch
         with pytest.raises(PowerCutError):
             provision_tokens(home)
     so_pin = read_secret(so_pin_file(home, "gateway"))
-    assert provision_tokens(home) == ("gateway", "merchants")
+    assert provision_tokens(home) == ("gateway", "merchants", "standby")
     assert read_secret(so_pin_file(home, "gateway")) == so_pin
     with opened(home, "gateway") as token:
         assert token.keys() == []

@@ -54,7 +54,7 @@ def test_what_a_section_leaves_out_is_as_in_the_default_layout(home: Home) -> No
 
 def test_a_section_can_add_a_token(home: Home) -> None:
     found = settings(home, "pkcs11:token=vault", "vault")
-    assert token_labels(found) == ("root", "ca", "gateway", "merchants", "vault")
+    assert token_labels(found) == ("root", "ca", "gateway", "merchants", "standby", "vault")
     assert token_source(home, found, "vault").pin == PinFile(pin_file(home, "vault"))
 
 

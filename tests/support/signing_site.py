@@ -29,7 +29,7 @@ from audit import read
 from hsm_service.app import create_app
 from hsm_service.operation_docket import Approving
 from hsm_service.provision import provision_tokens
-from hsm_service.typed import ContentValidator
+from hsm_service.typed_cms import ContentValidator
 from hsm_service.vault import Vault
 from kwbp.codes import ErrorCode
 from kwbp.fields import to_time
