@@ -9,7 +9,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from hsm_service.typed import SigningKey
+from hsm_service.judging import SigningKey
 from pki.der import decode
 from pki.errors import DerError, PkiError
 from pki.keys import spki_der

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from hsm_service.judging import SigningKey
 from hsm_service.key_places import Place
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import RegisteredKey, Standing
@@ -14,7 +15,6 @@ from hsm_service.keys import KeyRef
 from hsm_service.limits import Limits, check_window
 from hsm_service.templates import Operation, Template
 from hsm_service.tokens import Token
-from hsm_service.typed import SigningKey
 from pki.der import sha256
 from runtime.problems import Problem
 

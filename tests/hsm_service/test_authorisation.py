@@ -21,10 +21,11 @@ from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.operation_routes import OperationRoutes
 from hsm_service.templates import built_in
 from runtime.client import TlsFiles, client_context, http_client
-from tests.support.signing_site import Served
+from tests.support.signing_site import RAW, Served
 from tests.support.tls import tls_issuer
 
 OWNER = "M-1"
+BENCH = "bench"
 CALLERS = (
     "anonymous",
     "merchant:M-1",
@@ -38,6 +39,7 @@ CALLERS = (
     "service:operator",
     "service:repository",
     "service:ceremony",
+    "service:bench",
 )
 """Each kind of caller, with names that mean something and names that do not. No ceremony comes over the network."""
 
@@ -81,20 +83,23 @@ def _body(path: str, operation: str, template: str, name: str) -> Any:
         return {"kind": operation, "items": [item]}
     match operation:
         case "generate":
-            owner = OWNER if built_in()[template].owned else None
+            owner = (BENCH if template in RAW else OWNER) if built_in()[template].owned else None
             return {"name": name, "template": template, "owner": owner}  # the name is in use
         case "attach":
             return {"chain": []}
         case "cms":
             content_type = built_in()[template].content_type_oids[0]
             return {"kind": "cms", "content_type": content_type, "content": JUNK}
-        case "certificate" | "crl" | "request":
+        case "raw":
+            return {"kind": "raw", "algorithm": "ecdsa-sha256", "content": JUNK}
+        case "certificate" | "crl" | "ocsp" | "timestamp" | "request" | "checkpoint":
             return {"kind": operation, "content": JUNK}
     return None
 
 
-def _may(caller: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(caller, pattern.replace("{owner}", OWNER)) for pattern in patterns)
+def _may(caller: str, patterns: tuple[str, ...], template: str) -> bool:
+    owner = BENCH if template in RAW else OWNER
+    return any(fnmatchcase(caller, pattern.replace("{owner}", owner)) for pattern in patterns)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +122,7 @@ def test_a_route_serves_those_it_names_and_nobody_else(
         uses = served.vault.describe_key("ceremony", name).uses
         answer = client.request(method, url, json=_body(path, operation, template, name))
         problem = answer.json().get("type", "").removeprefix("urn:kwbp:problem:")
-        if _may(caller, patterns):
+        if _may(caller, patterns, template):
             assert problem not in {"caller-not-allowed", "client-certificate-required"}, f"{caller}: {answer.text}"
             assert answer.status_code in {200, 404, 409, 422}
             continue
@@ -214,8 +219,8 @@ def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, httpx.Client]
     }
     assert listed["merchant:M-1"] == {"shop", "shop-ec", "bare-shop"}
     assert listed["merchant:M-2"] == {"other-shop"}
-    assert listed["service:ca"] == {"brand", "merchant-ca", "merchant-ca-ec"}
-    assert listed["service:hsm"] == {"attestation"}
+    assert listed["service:ca"] == {"brand", "merchant-ca", "merchant-ca-ec", "log-ca"}
+    assert listed["service:hsm"] == {"attestation", "log-hsm"}
     for nobody in ("anonymous", "officer:officer-1", "gateway:GW-1", "service:repository", "service:ceremony"):
         assert listed[nobody] == set()
 

@@ -14,7 +14,7 @@ from audit import verify
 from hsm_service.errors import TokenBusy
 from hsm_service.templates import Operation, built_in
 from hsm_service.tokens import Token
-from hsm_service.typed import ContentValidator
+from hsm_service.typed_cms import ContentValidator
 from hsm_service.vault import Vault
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import (

@@ -16,16 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cps.decision import Choice, Decision, build_decision
+from hsm_service.judging import SigningKey
 from hsm_service.request import request_info
 from hsm_service.templates import built_in
-from hsm_service.typed import (
-    SigningKey,
-    built_in_content_types,
-    check_certificate,
-    check_cms,
-    check_crl,
-    check_request,
-)
+from hsm_service.typed_certificate import check_certificate
+from hsm_service.typed_cms import built_in_content_types, check_cms
+from hsm_service.typed_crl import check_crl
+from hsm_service.typed_request import check_request
 from pki import oids
 from pki.attestation import KeyAttestation
 from pki.cms_signed import build_signed_attributes
