@@ -35,7 +35,7 @@ from sqlalchemy import (
     update,
 )
 
-from hsm_service.operation_request import OperationRequest, parse_request
+from hsm_service.operation_request import OperationRequest, RequestError, parse_request
 
 _metadata = MetaData()
 
@@ -117,8 +117,11 @@ class OperationStore:
             for row in connection.execute(select(_approvals).order_by(_approvals.c.request, _approvals.c.position)):
                 approvals.setdefault(row.request, []).append(row.der)
             for row in connection.execute(select(_requests)):
+                request = parse_request(row.request)
+                if request.id != row.id:
+                    raise RequestError(f"the row {row.id} holds another request")
                 self._held[row.id] = StoredOperation(
-                    parse_request(row.request),
+                    request,
                     OperationState(row.state),
                     tuple(approvals.get(row.id, ())),
                     None if row.result is None else json.loads(row.result),

@@ -41,6 +41,7 @@ MAX_APPROVALS: Final = 32
 OFFICERS: Final = "officer:*"
 """Who sees and approves requests, as a caller pattern. Whether an approval counts is its signature's affair."""
 
+_READY: Final = frozenset({OperationState.APPROVED, OperationState.EXECUTING, OperationState.DONE})
 _ANONYMOUS: Final = "anonymous"
 _log = get_logger("dual-control")
 
@@ -194,11 +195,15 @@ class Operations:
         return self._go_on(stored)
 
     def execute(self, caller: str, request_id: str) -> OperationInfo:
-        """Does what is approved and not yet done; for officers and for who asked. Problem 404, 409 unless approved."""
+        """Does what is approved and not yet done; for officers and for who asked.
+
+        What is done already is answered as it is. Problem 404, 409 if it is neither.
+        """
         with self._refusals("execute", caller, request_id):
             stored = self._visible(caller, request_id)
-            if stored.request.operation is KeyOperation.USE or self._docket.judge(stored).status is not Status.APPROVED:
-                state = self._docket.there(request_id).state
+            self._docket.judge(stored)
+            state = self._docket.there(request_id).state
+            if stored.request.operation is KeyOperation.USE or state not in _READY:
                 raise Problem(409, "not-approved", f"the request is {state}, not ready to be done")
         return self._go_on(stored)
 

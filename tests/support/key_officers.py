@@ -11,12 +11,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import pytest
+
 from cps.decision import Choice
 from cps.packs import published
 from hsm_service.dual_control import Verdict, decide_operation
 from hsm_service.dual_control_policy import Policy, built_in_policy
 from hsm_service.key_approval import KeyApproval, build_approval
-from hsm_service.operation_request import KeyOperation, OperationRequest
+from hsm_service.operation_info import ApprovalNeeded
+from hsm_service.operation_request import KeyOperation, OperationRequest, parse_request
+from hsm_service.vault import Vault
 from pki.oids import CT_KEY_APPROVAL
 from tests.support.pki_factory import NOW, Credential, PkiFactory
 
@@ -80,3 +84,10 @@ class KeyOfficers:
         """The verdict at `now`, by the factory's trust."""
         fields: dict[str, Any] = {"pack": self.pack, "trust": self.pki.trust(), "now": now}
         return decide_operation(request, approvals, changes.pop("policy", self.policy), **{**fields, **changes})
+
+
+def asked(vault: Vault, name: str = "nine", caller: str = REQUESTER, **more: Any) -> OperationRequest:
+    """A request for a merchant's key."""
+    with pytest.raises(ApprovalNeeded) as needed:
+        vault.generate_key(caller, name, "merchant-signing-ec", owner="M-9", **more)
+    return parse_request(needed.value.operation.request)
