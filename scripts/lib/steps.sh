@@ -222,6 +222,22 @@ for _ in range(100):
 
 journals_whole() { kwbp audit verify; }
 
+logs_whole() { # every log is whole; those of the services that signed or decided are signed and witnessed
+  kwbp --json audit verify | tee "$DEMO/logs.json" | python -c '
+import json, sys
+logs = {log["log"]: log for log in json.load(sys.stdin)}
+for name in ("hsm", "ca", "ra"):
+    log = logs[name]
+    print(name, log["entries"], "entries,", log["signed"], "signed by", log["key"], "and", log["witnessed"], "witnessed")
+sys.exit(not all(log["whole"] for log in logs.values()) or any(not logs[name]["witnessed"] for name in ("hsm", "ca", "ra")))'
+}
+
+entry_proven() { # a proof file, checked where there is nothing else of this installation but its root and its witness
+  kwbp audit prove 7 --log hsm --out "$DEMO/evidence/hsm-7.tlog-proof"
+  KWBP_HOME="$DEMO/nowhere" kwbp audit check "$DEMO/evidence/hsm-7.tlog-proof" --root "$KWBP_HOME/pki/root.pem" \
+    --witness "$(cat "$KWBP_HOME/audit/witness.vkey")"
+}
+
 finish() { # write report.json; exit 1 if a step failed
   python - "$DEMO" "$((SECONDS - started))" <<'PY'
 import json, pathlib, sys

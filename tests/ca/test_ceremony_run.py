@@ -229,7 +229,7 @@ def test_keys_of_an_unfinished_run_are_reported_and_only_adopted_when_told(tmp_p
 
     adopted = [entry.outcome["adopted"] for entry in again.transcript.entries if entry.step.startswith("key ")]
     assert adopted == [True] * 8
-    assert verify(tmp_path / "pki", now=datetime.now(UTC)).keys == 8
+    assert verify(tmp_path / "pki", now=datetime.now(UTC)).keys == 12
 
 
 def test_a_key_of_another_kind_under_a_planned_name_stops_the_ceremony(tmp_path: Path) -> None:
