@@ -8,6 +8,7 @@ insider does not know, so its hash is left out; so is that of an answer, in favo
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,10 +26,15 @@ from gateway_keys import orders, wire
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.orders import OrderKeys
 from gateway_keys.zone_keys import ZONE_MAC, ZONE_PIN
+from hsm_service.kept_key import Key
+from hsm_service.key_states import KeyState
+from hsm_service.key_versions import Standing
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
 from kwbp.gateway import VerifiedOrder
+from pki.cms_enveloped import parse_auth_enveloped
 from pki.der import sha256
+from pki.errors import CmsError
 from pki.path import Trust
 from runtime.identity import caller_of, check
 from runtime.problems import Problem
@@ -38,6 +44,7 @@ from shetab.iran import Banks
 CALLER: Final = "service:gateway"
 
 _XID_BYTES: Final = 20
+_NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
 _HASH_BYTES: Final = 32
 
 _In = TypeVar("_In", bound=msgspec.Struct)
@@ -112,8 +119,10 @@ class GatewayKeys:
         digest = sha256(request.pi_envelope)
         with vault.refusals(caller, "open-order", list(operations), input_sha256=digest):
             _check_length("hod", request.hod, _HASH_BYTES)
-            order = self._verify(vault, request, now)
-        with vault.operation(caller, "open-order", operations, input_sha256=digest) as running:
+            key = self._recipient(vault, request.pi_envelope)
+            order = self._verify(key, request, now)
+        version = {names.encryption: key.row.version}
+        with vault.operation(caller, "open-order", operations, input_sha256=digest, versions=version) as running:
             encryption = running.keys[names.encryption]
             keys = OrderKeys(
                 token=encryption.token,
@@ -136,8 +145,23 @@ class GatewayKeys:
             masked_pan=opened.masked_pan,
         )
 
-    def _verify(self, vault: Vault, request: wire.OpenOrderRequest, now: datetime) -> VerifiedOrder:
-        gateway = vault.key(self._names.encryption).pair().certificate
+    def _recipient(self, vault: Vault, pi_envelope: bytes) -> Key:
+        """The version of the encryption key whose certificate the envelope names; the one in use if it names none.
+
+        Orders that were sealed before a rotation are opened by the version they were sealed to, until it is disabled.
+        """
+        in_use = vault.key(self._names.encryption)
+        try:
+            envelope = parse_auth_enveloped(pi_envelope)
+        except CmsError:
+            return in_use  # G1 says what is wrong with it
+        for key in vault.versions(self._names.encryption):
+            if key.signing is not None and key.signing.chain and envelope.is_for(key.signing.certificate):
+                return key
+        return in_use
+
+    def _verify(self, key: Key, request: wire.OpenOrderRequest, now: datetime) -> VerifiedOrder:
+        gateway = key.pair().certificate
         trust = Trust(anchors=self._anchors())
         try:
             return orders.verify_order(
@@ -153,12 +177,28 @@ class GatewayKeys:
         name, digest = self._names.vault, sha256(request.pan_sealed)
         with vault.refusals(caller, "unseal-pan", [name], input_sha256=digest):
             _check_length("xid", request.xid, _XID_BYTES)
-        with vault.operation(caller, "unseal-pan", {name: Operation.UNSEAL}, input_sha256=digest) as running:
+        # The blob does not say which version sealed it; after a rotation, the older ones are tried too.
+        older = [key.row.version for key in vault.versions(name) if _opens_still(key)]
+        for version in older[:-1]:
+            with contextlib.suppress(_NotThisVersion):
+                return self._unseal(vault, caller, request, version)
+        try:
+            return self._unseal(vault, caller, request, older[-1] if older else None)
+        except _NotThisVersion:
+            raise _decoding_failure() from None
+
+    def _unseal(
+        self, vault: Vault, caller: str, request: wire.UnsealPanRequest, version: int | None
+    ) -> wire.UnsealPanAnswer:
+        name, digest = self._names.vault, sha256(request.pan_sealed)
+        versions = {} if version is None else {name: version}
+        operations = {name: Operation.UNSEAL}
+        with vault.operation(caller, "unseal-pan", operations, input_sha256=digest, versions=versions) as running:
             key = running.keys[name]
             try:
                 pan = orders.unseal_pan(key.token, key.ref, request.xid, request.pan_sealed)
             except BlobError:
-                raise _decoding_failure() from None
+                raise _NotThisVersion from None
         return wire.UnsealPanAnswer(pan=pan.reveal())
 
     def generate_mac(self, vault: Vault, caller: str, request: wire.GenerateMacRequest) -> wire.GenerateMacAnswer:
@@ -202,4 +242,15 @@ def _check_length(field: str, value: bytes, length: int) -> None:
 
 def _decoding_failure() -> Problem:
     """One answer, the same bytes, for whatever was wrong inside."""
-    return Problem(422, "decoding-failure", "the sealed data could not be opened", clause="KWBP G8")
+    return Problem(422, *_NOT_OPENED, clause="KWBP G8")
+
+
+class _NotThisVersion(Problem):
+    """The blob is none of this version of the key; a decoding failure unless another version opens it."""
+
+    def __init__(self) -> None:
+        super().__init__(422, *_NOT_OPENED, clause="KWBP G8")
+
+
+def _opens_still(key: Key) -> bool:
+    return key.row.state is KeyState.ENABLED and key.standing is not Standing.COMING

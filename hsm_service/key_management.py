@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from audit.entry import JsonValue
 from hsm_service.access import check_name, permit, permitted
@@ -25,6 +26,7 @@ from hsm_service.operations import Executor, Operations
 from hsm_service.record import Recorder
 from hsm_service.service import KeyInfo
 from hsm_service.templates import Operation, Purpose, Template
+from pki.keys import spki_der
 from runtime.problems import Problem
 from runtime.secrets import Secret
 
@@ -117,14 +119,23 @@ class KeyManagement:
         ]
 
     def attach_certificate(self, caller: str, name: str, chain: Sequence[bytes]) -> KeyInfo:
-        """Gives the key its certificate chain (DER, its own first, without the root)."""
+        """Gives the version that the first certificate is for its chain (DER, its own first, without the root)."""
         digest = hexdigest(b"".join(chain))
         with self._recorder.refusals(Operation.ATTACH, caller, [name], digest):
             key = permitted(self._custody, caller, Operation.ATTACH, name)
+            key = self._version_of(name, chain) or key
             check_chain(chain, key.pair(), key.row.owner, self._anchors())
         fields: dict[str, JsonValue] = {"key": key.label, "certificate_sha256": hexdigest(chain[0])}
         with self._recorder.operation(Operation.ATTACH, caller, digest, fields):
             return self.info(self._custody.attach(key, chain))
+
+    def _version_of(self, name: str, chain: Sequence[bytes]) -> Key | None:
+        """The version of the key that the first certificate is for; None if there is none, or it cannot be read."""
+        try:
+            spki = spki_der(x509.load_der_x509_certificate(chain[0]).public_key()) if chain else None
+        except (ValueError, UnsupportedAlgorithm):
+            return None  # `check_chain` says what is wrong with it
+        return next((key for key in self._custody.versions(name) if spki and key.row.public_key == spki), None)
 
     def info(self, key: Key) -> KeyInfo:
         """The key as its callers see it."""

@@ -308,3 +308,29 @@ def test_an_answer_of_another_form_is_not_believed() -> None:
 def test_the_trust_of_the_plugin_is_the_pinned_root(site: Site) -> None:
     plugin = GatewayKeys.of(site.home)
     assert Trust(anchors=plugin._anchors()).anchors == (site.orders.pki.root.certificate,)
+
+
+def test_an_order_is_opened_by_the_version_that_it_was_sealed_to(site: Site, card: BuyersCard) -> None:
+    ceremony = site.vault.as_caller("ceremony")
+    sealed_before, blob_of = site.orders.order(card), {}
+    before = site.open(sealed_before)
+    site.vault.life.rotate("ceremony", "gateway-encryption")
+    site.vault.life.rotate("ceremony", "gateway-vault")
+    spki = site.vault.describe_key("ceremony", "gateway-encryption", 2).public_key
+    certificate = certificate_for(site.orders.pki, spki)
+    assert site.vault.describe_key("ceremony", "gateway-encryption").version == 1  # the second has no certificate yet
+    ceremony.attach_certificate("gateway-encryption", [certificate.der, *chain_of(certificate)])
+    assert site.vault.describe_key("ceremony", "gateway-encryption").version == 2
+    after = OrderMaker(site.orders.pki, certificate.certificate, seal_with_our_library)
+    for version, order in ((1, sealed_before), (2, after.order(card)), (1, site.orders.order(card))):
+        blob_of[order.xid] = site.open(order).pan_sealed
+        keys = next(entry["keys"] for entry in reversed(site.journal()) if entry.get("operation") == "open-order")
+        assert f"gateway-encryption/{version}" in keys
+        assert "gateway-vault/2" in keys
+    for xid, blob in {**blob_of, sealed_before.xid: before.pan_sealed}.items():
+        assert site.ask(lambda client, xid=xid, blob=blob: client.unseal_pan(xid, blob)) == card.pan  # type: ignore[misc]
+    site.vault.life.disable("ceremony", "gateway-encryption", 1)
+    with pytest.raises(Problem) as refused:
+        site.open(sealed_before)
+    assert refused.value.type == "key-not-enabled"
+    assert site.open(after.order(card)).pan == card.pan
