@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.exceptions import PKCS11Error
 
@@ -386,6 +388,25 @@ def opening_leaves_no_content_key_behind(held: Held) -> None:
             _opened(held, "oaep-sha1", *arguments)
         counts.append(count())
     assert len(set(counts[1:])) == 1
+
+
+@check(Ability.RSA_KEYS, Ability.RSA_3072, Ability.OAEP_SHA1, Ability.RSA_PKCS1V15, Ability.RESTORE)
+def a_pair_that_was_wrapped_elsewhere_is_taken_in_and_signs(held: Held) -> None:
+    """As a backup: PKCS#8 under AES-KWP (RFC 5649), the AES key sealed to a RESTORE key of this token."""
+    recipient, public = held.token.generate_rsa("restoring", 3072, usage=Usage.RESTORE)
+    host, key = rsa.generate_private_key(65537, 2048), os.urandom(32)
+    spki = host.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    wrapped = aes_key_wrap_with_padding(key, host.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+    algorithm = OAEP_HASHES["oaep-sha1"]
+    sealed = public.encrypt(key, padding.OAEP(padding.MGF1(algorithm), algorithm, None))
+    with pytest.raises(DecodingFailure):
+        held.token.restore_pair(recipient, "spoilt", b"spoilt", spki, "oaep-sha1", sealed, _flipped(wrapped))
+    assert held.token.find(label="spoilt") is None
+    ref = held.token.restore_pair(recipient, "restored", b"restored", spki, "oaep-sha1", sealed, wrapped)
+    signature = held.token.sign_pkcs1v15(ref, b"data")
+    host.public_key().verify(signature, b"data", padding.PKCS1v15(), hashes.SHA256())
+    held.token.destroy(ref)
+    held.token.destroy(recipient)
 
 
 # -- secret keys -------------------------------------------------------------------------------------------------------

@@ -95,6 +95,26 @@ def test_our_library_is_initialised_with_operating_system_locking(home: Home) ->
     assert run_python(program, find_module()).stdout.split() == ["2"]
 
 
+@pytest.mark.parametrize("how", ["argument", "variable"])
+def test_the_string_that_a_module_asks_for_reaches_it(how: str) -> None:
+    """NSS softokn takes its configuration so; SoftHSM2 refuses any, which shows that it came."""
+    program = (
+        _SPY.replace("arguments.contents.flags", "arguments.contents.reserved.decode()")
+        + """
+import os, pathlib
+from hsm_service.errors import TokenUnavailable
+if sys.argv[2] == "variable":
+    os.environ[ours.INITIALISATION_VARIABLE] = "configDir"
+try:
+    ours.load_module(pathlib.Path(sys.argv[1]), initialisation="configDir" if sys.argv[2] == "argument" else None)
+except TokenUnavailable as refusal:
+    print(refusal)
+"""
+    )
+    result = run_python(program, find_module(), how)
+    assert result.stdout.splitlines() == ["configDir", "C_Initialize answered 0x7"], result.stderr
+
+
 def test_python_pkcs11_still_promises_a_single_thread(home: Home) -> None:
     """When this fails, python-pkcs11 passes CK_C_INITIALIZE_ARGS itself, and _ThreadSafeLibrary can go."""
     program = _SPY + "import pkcs11; pkcs11.lib(sys.argv[1])"
