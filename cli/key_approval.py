@@ -25,6 +25,7 @@ from ra.officer import Draft
 from runtime.client import TlsFiles
 
 _DIGEST = 64  # hexadecimal digits of a whole id
+_SHORT = 12  # of an id as it is shown
 
 
 class Language(StrEnum):
@@ -58,16 +59,15 @@ def requests(
         rows = [each for each in keys.operations() if every or each.state in {"PENDING", "APPROVED"}]
     output.table(
         "Requests",
-        ("Request", "Operation", "Key", "Asked by", "State", "Approved by", "Needs"),
+        ("Request", "Operation", "Key", "Asked by", "State", "Signed"),
         [
             (
-                row.id[:16],
+                row.id[:_SHORT],
                 row.operation,
                 _key_of(row),
                 row.requester,
                 row.state,
-                ", ".join(each.person for each in row.approvals),
-                f"{row.needed} of {' or '.join(row.by)}",
+                f"{len(row.approvals)} of {row.needed}",
             )
             for row in rows
         ],
@@ -140,7 +140,7 @@ def report(waiting: list[OperationInfo], again: str | None = None) -> None:
     ids = [each.id for each in waiting]
     needed, by = max(each.needed for each in waiting), " or ".join(waiting[0].by)
     lines = [f"[bold]{each.id}[/bold]  {each.operation} {output.plain(_key_of(each))}" for each in waiting]
-    lines.append(f"Waits for {needed} officers ({by}): 'kwbp key approve {' '.join(i[:16] for i in ids)} --as …'")
+    lines.append(f"Waits for {needed} officers ({by}): 'kwbp key approve {' '.join(i[:_SHORT] for i in ids)} --as …'")
     if again is not None:
         lines.append(f"Then once more: '{output.plain(again)}'.")
     output.emit({"requests": ids, "needed": needed, "by": list(waiting[0].by)}, lines)

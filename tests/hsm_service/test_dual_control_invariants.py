@@ -20,7 +20,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cps.decision import Choice
 from cps.packs import published
@@ -138,6 +138,11 @@ class DualControl(RuleBasedStateMachine):
         assert stored is not None
         return stored.state.value
 
+    @initialize()
+    def somebody_asks(self) -> None:
+        self.ask(NAMES[0], REQUESTERS[0])
+        self.ask(NAMES[0], REQUESTERS[1])
+
     # -- what happens --------------------------------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), requester=st.sampled_from(REQUESTERS))
@@ -155,7 +160,7 @@ class DualControl(RuleBasedStateMachine):
                 raise
 
     @rule(
-        hands=st.lists(st.integers(0, len(PERSONS) - 1), min_size=1, max_size=3),
+        hands=st.lists(st.sampled_from([1, 2, 0, 3, 4, 5]), min_size=1, max_size=4),
         over=st.integers(0, 3),
         elsewhere=st.sampled_from([0, 0, 0, 0, 1]),
         reject=st.integers(0, 14).map(lambda n: n == 7),
@@ -202,7 +207,7 @@ class DualControl(RuleBasedStateMachine):
             if problem.status not in {409, 503}:
                 raise
 
-    @rule(hours=st.sampled_from([1, 12, 25, 1, 24 * 8]))
+    @rule(hours=st.sampled_from([1, 2, 12, 1, 25, 2, 1, 24 * 8]))
     def time_passes(self, hours: int) -> None:
         self.now += timedelta(hours=hours)
         # The CA publishes as it does; otherwise nothing at all would count a day later.
@@ -235,6 +240,6 @@ def _trust(now: datetime) -> Trust:
 
 
 DualControl.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=60, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 TestDualControl = DualControl.TestCase
