@@ -14,12 +14,16 @@ from cryptography import x509
 
 from ca.authority import CertificateAuthority
 from ca.ceremony import founding_ceremony, run, verify
-from ca.errors import NotApprovedError
+from ca.errors import NotApprovedError, SigningRefusedError
+from ca.orders import orders
+from ca.prepare import new_serial, prepare
 from ca.record import Record
+from ca.signing import sign_certificate
 from ca.store import CertificateRecord
 from cps.dossier import GatewaySubject, OfficerSubject
 from cps.model import Purpose
 from cps.packs import published
+from hsm_service.service import Basis
 from hsm_service.vault import Vault
 from pki.keys import spki_sha256
 from pki.names import name
@@ -219,3 +223,34 @@ def test_after_a_restart_everything_is_still_known(installation: Installation, o
     assert {each["person"] for each in story.intent.approvals} == {"security-officer-1", "security-officer-2"}
     installation.authority.start()  # as a restart does: imports, loads and resumes, and changes nothing
     assert installation.authority.story("operations-ca", story.certificate.serial) == story
+
+
+def test_whoever_took_over_the_cas_process_gets_no_certificate_without_officers(
+    installation: Installation, officers: dict[str, Credential]
+) -> None:
+    office, key = installation.office, p256()
+    issuance, signer = installation.authority.issuance, installation.vault.as_caller("service:ca")
+    subject = OfficerSubject(person_id="mallory", name="Mallory", organisation="RA", roles=("approving_officer",))
+    case = office.case(subject, {"signing": csr(key)}, application_id="case-mallory")
+    case = office.decided(case, "sponsor", installation.founders[0])
+    issuer = installation.authority.hierarchy["operations-ca"].issuer
+    (order,) = orders(case, not_after=None)
+    tbs = prepare(
+        order.profile,
+        order.holder,
+        issuer=issuer,
+        serial=new_serial(os.urandom),
+        now=datetime.now(UTC),
+        publication=PUBLICATION,
+    )
+    crls = installation.authority.publisher.supporting("operations-ca")
+
+    for basis in (None, Basis(case.to_json(), crls)):
+        with pytest.raises(SigningRefusedError):  # CPS 4.3.1: one of the two officers is missing
+            sign_certificate(signer, "operations-ca", tbs, issuer.public_key, basis)
+
+    decided = office.decided(case, "approve", installation.founders[1])
+    record = issuance.issue(decided)["signing"]
+    assert record.spki_sha256 == spki_sha256(key.public_key()).hex()
+    with pytest.raises(SigningRefusedError):  # one approval, one certificate: this TBS has another serial number
+        sign_certificate(signer, "operations-ca", tbs, issuer.public_key, Basis(decided.to_json(), crls))

@@ -219,7 +219,9 @@ def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, httpx.Client]
     }
     assert listed["merchant:M-1"] == {"shop", "shop-ec", "bare-shop"}
     assert listed["merchant:M-2"] == {"other-shop"}
-    assert listed["service:ca"] == {"brand", "merchant-ca", "merchant-ca-ec", "log-ca"}
+    responders = {"ocsp-responder", "timestamp-authority"}
+    assert listed["service:ca"] == {"brand", "merchant-ca", "merchant-ca-ec", "log-ca"} | responders
+    assert listed["service:bench"] == set(RAW)
     assert listed["service:hsm"] == {"attestation", "log-hsm"}
     for nobody in ("anonymous", "officer:officer-1", "gateway:GW-1", "service:repository", "service:ceremony"):
         assert listed[nobody] == set()
