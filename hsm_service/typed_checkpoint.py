@@ -66,4 +66,3 @@ def check_checkpoint(content: bytes, key: SigningKey, previous: TreeHead) -> Che
     ):
         raise refuse("not-consistent", "the tree does not extend the one that was signed last", CLAUSE)
     return CheckpointOrder(progress.text, checkpoint.head, previous, verifier)
-

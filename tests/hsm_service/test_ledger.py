@@ -3,8 +3,18 @@ from __future__ import annotations
 import pytest
 
 from audit import Entry
+from audit.checkpoint import EMPTY, TreeHead
 from audit.entry import JsonValue
-from hsm_service.ledger import SERIAL_BITS, Claim, CrlClaim, DossierClaim, Ledger, SerialClaim, TimestampClaim
+from hsm_service.ledger import (
+    SERIAL_BITS,
+    CheckpointClaim,
+    Claim,
+    CrlClaim,
+    DossierClaim,
+    Ledger,
+    SerialClaim,
+    TimestampClaim,
+)
 from runtime.problems import Problem
 
 SERIAL = SerialClaim("ca", 77, "aa")
@@ -155,3 +165,19 @@ def test_numbers_are_forgotten_only_when_their_time_is_long_past() -> None:
         ledger.claim(TimestampClaim("tsa", SECOND + second << SERIAL_BITS, "aa"))
     assert _refused(ledger, TimestampClaim("tsa", SECOND + 4095 - 500 << SERIAL_BITS, "bb")) == "serial-not-fresh"
     assert len(ledger._timestamps["tsa"]) < 2048
+
+
+def test_a_log_s_next_checkpoint_starts_from_the_last_also_after_a_failure_and_a_restart() -> None:
+    five = TreeHead(5, b"\x05" * 32)
+    first = CheckpointClaim("log-ca", five, EMPTY)
+    ledger = Ledger()
+    ledger.claim(first)
+    ledger.release(first)
+    assert ledger.last_checkpoint("log-ca") == five
+    assert _refused(ledger, CheckpointClaim("log-ca", TreeHead(5, b"\x06" * 32), EMPTY)) == "checkpoint-not-next"
+    ledger.claim(CheckpointClaim("log-ra", TreeHead(9, b"\x09" * 32), EMPTY))
+    again = Ledger()
+    intent: dict[str, JsonValue] = {"event": "intent", "keys": ["log-ca/1"], "input_sha256": "aa", **first.fields()}
+    _replay(again, intent, {"event": "outcome", "intent": 0, "result": "failed"})
+    assert again.last_checkpoint("log-ca") == five
+    again.claim(CheckpointClaim("log-ca", TreeHead(6, b"\x06" * 32), five))
