@@ -16,7 +16,7 @@ from hsm_service.app import create_app
 from hsm_service.vault import Vault
 from runtime.client import TlsFiles
 from runtime.server import serve
-from runtime.settings import Home
+from runtime.settings import Home, Settings
 from tests.faults.faulty_module import wait_until
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import JUDGES
@@ -62,7 +62,9 @@ class SigningService:
 
 
 def main(home: Path, tls: Path, port: int) -> None:
-    with Vault.open(Home(home), content_types=JUDGES, clock=lambda: NOW) as vault:
+    place = Home(home)
+    settings = Settings.load(place, {})
+    with Vault.open(place, content_types=JUDGES, clock=lambda: NOW, isolated=settings) as vault:
         files = TlsFiles(tls / "hsm.pem", tls / "hsm.key", tls / "root.pem")
         serve(create_app(vault), host="127.0.0.1", port=port, tls=files)
 

@@ -17,13 +17,16 @@ from cryptography import x509
 
 from audit import read, verify
 from hsm_service.client import HsmClient
+from hsm_service.pkcs11_module import find_module
 from hsm_service.provision import provision_tokens
 from hsm_service.service import Signed
+from hsm_service.token_layout import configuration_of
 from pki.roles import Role
 from runtime.client import TlsFiles
 from runtime.problems import Problem
 from runtime.settings import Home
-from tests.faults.faulty_module import wait_until
+from tests.faults.ckr import CKR
+from tests.faults.faulty_module import CRASH, FaultyModule, wait_until
 from tests.faults.signing_service import SigningService
 from tests.support.pki_factory import PkiFactory
 from tests.support.signing_site import (
@@ -46,7 +49,7 @@ BETWEEN = 40
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A merchant's and a CA's P-256 key, with certificates."""
+    """A merchant's and a CA's P-256 key, with certificates; work on a `copy`."""
     home = Home(tmp_path_factory.mktemp("killed") / "home")
     provision_tokens(home)
     pki = PkiFactory()
@@ -129,9 +132,12 @@ class Clients:
 
 
 def test_what_a_client_received_is_in_the_journal_whenever_the_service_was_killed(site: World, tmp_path: Path) -> None:
+    world = site.copy(tmp_path)
     tls = tls_issuer(tmp_path)
-    service = SigningService(site.home, tls("hsm"))
-    clients = Clients(service.url, site, tls("shop", uri="urn:kwbp:merchant:M-1"), tls("ca", uri="urn:kwbp:service:ca"))
+    service = SigningService(world.home, tls("hsm"))
+    clients = Clients(
+        service.url, world, tls("shop", uri="urn:kwbp:merchant:M-1"), tls("ca", uri="urn:kwbp:service:ca")
+    )
     service.start()
     with clients.at_work():
         for _ in range(KILLS):
@@ -141,7 +147,7 @@ def test_what_a_client_received_is_in_the_journal_whenever_the_service_was_kille
         clients.go_on()
     service.stop()
 
-    journal = site.home.audit / "hsm.jsonl"
+    journal = world.home.audit / "hsm.jsonl"
     verify(journal)
     entries = [dict(each.entry) for each in read(journal)]
     for answer in clients.received + clients.crls:
@@ -168,8 +174,41 @@ def test_what_a_client_received_is_in_the_journal_whenever_the_service_was_kille
 
     # The clients heard of the outage, and of numbers that were signed before; of nothing else.
     assert {problem.status for problem in clients.problems} <= {409, 503}
-    with site.vault() as vault:
+    with world.vault() as vault:
         assert vault.journal.head.size == len(entries)
+
+
+def test_a_token_that_crashes_costs_its_own_keys_a_moment_and_no_others_anything(
+    site: World, built: Path, tmp_path: Path
+) -> None:
+    """The merchants' token crashes and is lost inside the running service; the CA's token serves on."""
+    world = site.copy(tmp_path)
+    faulty = FaultyModule.make(built, tmp_path, find_module())
+    configuration = configuration_of(world.home, "service")
+    world.home.config.write_text(
+        f'[tokens.merchants]\nuri = "pkcs11:token=merchants?module-path={faulty.path}"\n'
+        f'configuration = "{configuration}"\n'
+    )
+    tls = tls_issuer(tmp_path)
+    service = SigningService(world.home, tls("hsm"))
+    clients = Clients(
+        service.url, world, tls("shop", uri="urn:kwbp:merchant:M-1"), tls("ca", uri="urn:kwbp:service:ca")
+    )
+    service.start()
+    with clients.at_work():
+        for action in (CRASH, CKR["DEVICE_REMOVED"]):
+            clients.go_on()
+            told = len(faulty.told())
+            faulty.set("C_Sign", action)
+            wait_until(lambda told=told: len(faulty.told()) > told)
+            crls = len(clients.crls)
+            wait_until(lambda crls=crls: clients.strange or len(clients.crls) >= crls + 5)
+            faulty.heal()
+        clients.go_on()
+    service.stop()
+    verify(world.home.audit / "hsm.jsonl")
+    assert {problem.status for problem in clients.problems} == {503}
+    assert all("merchants" in str(problem) or "shop" in str(problem) for problem in clients.problems)
 
 
 def _number(crl: bytes) -> int:
