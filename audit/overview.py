@@ -77,9 +77,7 @@ def _checkpoints(path: Path, key: LogKey | None) -> tuple[SignedCheckpoint | Non
     if key is not None:
         return files.read(key.verifier)
     if files.signed.exists() or files.witnessed.exists():
-        raise NoteError(
-            "unknown-key", "there is a checkpoint, but no certificate of the key that signed it"
-        )
+        raise NoteError("unknown-key", "there is a checkpoint, but no certificate of the key that signed it")
     return None, None
 
 

@@ -55,7 +55,7 @@ def sign(request: bytes) -> bytes:
 
 
 def prepare(home: Home, url: str, **options: float) -> LogKeeper:
-    return LogKeeper.prepare("ca", home, url, clock=lambda: NOW, **{"patience": 0.0, **options})  # type: ignore[arg-type]
+    return LogKeeper.prepare("ca", home, url, clock=lambda: NOW, **{"patience": 0.0, **options})
 
 
 def session(home: Home, url: str, entries: int) -> None:

@@ -62,7 +62,7 @@ def test_openssl_accepts_every_certificate_under_the_crls(home: Path, founded: F
     (tmp_path / "cas.pem").write_bytes(cas)
     files = sorted(folder.glob("*/*.pem"))
 
-    assert len(files) == 16
+    assert len(files) == 20
     for path in files:
         openssl(
             "verify", "-x509_strict", "-CAfile", folder / "root.pem", "-untrusted", tmp_path / "cas.pem",
@@ -133,7 +133,7 @@ def test_progress_is_told_step_by_step(tmp_path: Path) -> None:
 def test_what_was_published_verifies_offline(home: Path, founded: Founded) -> None:
     verified = verify(home / "pki", now=datetime.now(UTC))
 
-    assert (verified.keys, verified.certificates, verified.crls) == (8, 17, 6)
+    assert (verified.keys, verified.certificates, verified.crls) == (12, 21, 6)
     assert verified.tip == founded.transcript.tip
 
 
@@ -171,10 +171,10 @@ class Failing:
     ("room", "method", "after", "step", "keys"),
     [
         ("service", "generate_key", 2, "key cas/merchant-ca", ["brand", "cardholder-ca"]),
-        ("root", "generate_key", 0, "key root", [*"1234567"]),
-        ("root", "sign_certificate", 1, "certificate cas/brand", [*"12345678"]),
-        ("service", "sign_certificate", 9, "certificate services/gateway", [*"12345678"]),
-        ("service", "sign_crl", 4, "crl cas/operations-ca", [*"12345678"]),
+        ("root", "generate_key", 0, "key root", [*"123456789ab"]),
+        ("root", "sign_certificate", 1, "certificate cas/brand", [*"123456789abc"]),
+        ("service", "sign_certificate", 13, "certificate services/gateway", [*"123456789abc"]),
+        ("service", "sign_crl", 4, "crl cas/operations-ca", [*"123456789abc"]),
     ],
 )
 def test_an_interrupted_ceremony_publishes_nothing_and_names_the_keys_it_left(
@@ -228,7 +228,7 @@ def test_keys_of_an_unfinished_run_are_reported_and_only_adopted_when_told(tmp_p
     again = found(tmp_path / "pki", rooms, adopt=True)
 
     adopted = [entry.outcome["adopted"] for entry in again.transcript.entries if entry.step.startswith("key ")]
-    assert adopted == [True] * 8
+    assert adopted == [True] * 12
     assert verify(tmp_path / "pki", now=datetime.now(UTC)).keys == 12
 
 
