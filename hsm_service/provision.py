@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from hsm_service.errors import TokenNotFound
 from hsm_service.pkcs11_module import Pkcs11Module, find_module, load_module
-from hsm_service.supervised import DEADLINE, SESSIONS, SupervisedToken
+from hsm_service.supervised import SupervisedOptions, SupervisedToken
 from hsm_service.token_layout import CONFIGURATION_FOLDER, configuration_of, layout, pin_file, so_pin_file
 from hsm_service.tokens import Token
 from runtime.secrets import Secret, random_pin, read_secret, write_secret
@@ -64,7 +64,7 @@ def open_token(home: Home, label: str, *, sessions: int = 8, acquire_timeout: fl
 
 
 def supervise_token(
-    home: Home, label: str, *, source: TokenSource | None = None, sessions: int = SESSIONS, deadline: float = DEADLINE
+    home: Home, label: str, *, source: TokenSource | None = None, **options: Unpack[SupervisedOptions]
 ) -> SupervisedToken:
     """Open a token in a process of its own; returns before it serves, and whether or not it will.
 
@@ -76,9 +76,7 @@ def supervise_token(
     else:
         module, configuration = find_module(), configuration_of(home, layout().group_of(label))
         pin = partial(read_secret, pin_file(home, label))
-    return SupervisedToken(
-        label, module=module, configuration=configuration, pin=pin, sessions=sessions, deadline=deadline
-    )
+    return SupervisedToken(label, module=module, configuration=configuration, pin=pin, **options)
 
 
 def _write_configuration(home: Home, group: str, folder: Path) -> Path:

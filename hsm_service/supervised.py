@@ -17,10 +17,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict
 
 from hsm_service import token_metrics
 from hsm_service.breaker import Breaker, State
@@ -39,8 +39,9 @@ from hsm_service.errors import (
 from hsm_service.keys import KeyRef
 from hsm_service.operation_counts import OPERATIONS
 from hsm_service.supervised_operations import SupervisedOperations
+from hsm_service.token_batch import in_parts
 from hsm_service.token_child import Call, Child, Done, End
-from hsm_service.token_wire import METHODS, Method
+from hsm_service.token_wire import METHODS
 from runtime.logging import get_logger
 from runtime.secrets import Secret, SecretFileError
 
@@ -55,14 +56,23 @@ QUEUE: Final = 1024
 """Calls under way and waiting, a token; more are refused."""
 _CALLS_PER_SESSION: Final = 4
 """So many are with the process for each of its threads, so that none goes idle while an answer travels."""
-_SMALLEST_PART: Final = 4
-_LARGEST_PART: Final = 32
-"""Signatures of a batch that one thread makes in a row, at most: others get their turn in between."""
 
 _NOT_ASKED: Final = (BadInput, KeyMisused, KeyNotFound, MechanismMissing, WeakKey)
 """Answers that mean that the key was not used; all others may hide a use, and count."""
 
 _log = get_logger("token")
+
+
+class SupervisedOptions(TypedDict, total=False):
+    """What can be chosen for a supervised token; see `SupervisedToken`."""
+
+    initialisation: str | None
+    sessions: int
+    queue: int
+    deadline: float
+    slow_deadline: float
+    start_deadline: float
+    breaker: Breaker | None
 
 
 class SupervisedToken(SupervisedOperations):
@@ -179,24 +189,14 @@ class SupervisedToken(SupervisedOperations):
             child = self._serving()
             seconds = self._slow_deadline if row.slow else self._deadline
             if method == "sign_many":
-                self._submit_many(child, row, arguments, done)
+                parts = in_parts(row, arguments, done, 2 * self._sessions)
+                if parts:
+                    child.take(parts, seconds)
                 return None
             return child.take([(row, arguments, done)], seconds)[0]
         except HsmError as error:
             done(error)
             return None
-
-    def _submit_many(self, child: Child, row: Method, arguments: tuple[Any, ...], done: Done) -> None:
-        """A batch, cut up so that all threads of the process work on it; one answer."""
-        ref, mechanism, digests = arguments
-        if not digests:
-            done([])
-            return
-        size = min(max(len(digests) // (2 * self._sessions), _SMALLEST_PART), _LARGEST_PART)
-        parts = [list(digests[start : start + size]) for start in range(0, len(digests), size)]
-        gathered = _Gathered(len(parts), done)
-        calls = [(row, (ref, mechanism, part), gathered.place(number)) for number, part in enumerate(parts)]
-        child.take(calls, self._deadline)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """`submit`, and wait for the answer."""
@@ -353,29 +353,3 @@ class SupervisedToken(SupervisedOperations):
         self._supervisor.join()
         self._healthy.clear()
         token_metrics.forget(self.label)
-
-
-class _Gathered:
-    """The parts of a batch on their way to one `done`; used by the thread that settles calls."""
-
-    def __init__(self, parts: int, done: Done) -> None:
-        self._parts: list[Sequence[bytes]] = [()] * parts
-        self._missing = parts
-        self._done = done
-
-    def place(self, number: int) -> Done:
-        """What is told the answer of part `number`."""
-
-        def take(answer: Any) -> None:
-            if self._missing <= 0:
-                return  # another part failed before, and was told
-            if isinstance(answer, BaseException):
-                self._missing = 0
-                self._done(answer)
-                return
-            self._parts[number] = answer
-            self._missing -= 1
-            if self._missing == 0:
-                self._done([signature for part in self._parts for signature in part])
-
-        return take

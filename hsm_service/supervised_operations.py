@@ -140,6 +140,20 @@ class SupervisedOperations(ABC):
         """See `Token.import_zone_key`."""
         return cast(KeyRef, self._call("import_zone_key", label, kind, list(components), usage, cka_id))
 
+    def restore_pair(
+        self,
+        recipient: KeyRef,
+        label: str,
+        cka_id: bytes,
+        spki: bytes,
+        suite: str,
+        encrypted_key: bytes,
+        wrapped: bytes,
+    ) -> KeyRef:
+        """See `Token.restore_pair`."""
+        made = self._call("restore_pair", recipient, label, cka_id, spki, suite, encrypted_key, wrapped)
+        return cast(KeyRef, made)
+
     def find(self, *, cka_id: bytes | None = None, label: str | None = None) -> KeyRef | None:
         """See `Token.find`."""
         return cast("KeyRef | None", self._call("find", cka_id, label))

@@ -91,6 +91,17 @@ class TokenOperations(Protocol):
         self, label: str, kind: KeyKind, components: Sequence[Secret], *, usage: Usage, cka_id: bytes | None = None
     ) -> KeyRef: ...
 
+    def restore_pair(
+        self,
+        recipient: KeyRef,
+        label: str,
+        cka_id: bytes,
+        spki: bytes,
+        suite: str,
+        encrypted_key: bytes,
+        wrapped: bytes,
+    ) -> KeyRef: ...
+
     def find(self, *, cka_id: bytes | None = None, label: str | None = None) -> KeyRef | None: ...
 
     def keys(self) -> list[KeyRef]: ...

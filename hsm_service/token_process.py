@@ -25,8 +25,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from hsm_service import token_wire
-from hsm_service.errors import HsmError
+from hsm_service.errors import BadInput, HsmError
 from hsm_service.pkcs11_module import Pkcs11Module, load_module
 from hsm_service.token_wire import LAST, LONGEST, METHODS, OK, PART, PART_BYTES, START, STOP, Method
 from hsm_service.tokens import Token
@@ -39,7 +41,7 @@ _LAST_WORDS: Final = 2.0
 
 def main(arguments: list[str]) -> int:
     """Serve until the parent hangs up; the exit status is 0 if it asked for the end, 1 if it went away."""
-    _harden()
+    harden()
     channel = socket.socket(fileno=int(arguments[0]))
     widen(channel)
     opened = _open(channel)
@@ -51,7 +53,8 @@ def widen(channel: socket.socket) -> None:
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, token_wire.SOCKET_BUFFER)
 
 
-def _harden() -> None:
+def harden() -> None:
+    """No core file, no tracing, no life without the parent, no part in signals to the whole group."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) or libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
@@ -132,7 +135,11 @@ def _answer_requests(
             return True
         try:
             decode_arguments, handler = handlers[method]
-            answer = encode((number, OK, handler(*decode_arguments(raw))))
+            try:
+                arguments = decode_arguments(raw)
+            except msgspec.DecodeError as error:
+                raise BadInput(f"these are not the arguments of the method: {error}") from None
+            answer = encode((number, OK, handler(*arguments)))
         except Exception as error:
             answer = token_wire.encode_error(number, error)
         try:

@@ -154,6 +154,12 @@ def _table() -> tuple[Method, ...]:
         ("attributes", (KeyRef,), KeyAttributes, {}),
         ("require_sound", (KeyRef, Usage), KeyAttributes, {}),
         ("public_key", (KeyRef,), PublicKey, {}),
+        (
+            "restore_pair",
+            (KeyRef, str, bytes, bytes, str, bytes, bytes),
+            KeyRef,
+            {"counted": "restore", "slow": True},
+        ),
         ("destroy", (KeyRef,), None, {"slow": True}),
         (
             "restore_pair",

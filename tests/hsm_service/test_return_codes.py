@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from pkcs11 import exceptions as ckr
 
-from hsm_service.errors import CallerError, HsmError, TokenTrouble
+from hsm_service.errors import CallerError, HsmError, TokenBusy, TokenLost, TokenTrouble, TokenUnavailable
 from hsm_service.keys import KeyKind, KeyRef
 from hsm_service.logged_in import translate
-from hsm_service.return_codes import Kind, kind_of
+from hsm_service.return_codes import Kind, kind_of, table
 
 
 def concrete(base: type[HsmError]) -> Iterator[type[HsmError]]:
@@ -53,3 +53,29 @@ def test_an_unknown_return_code_is_the_tokens_trouble() -> None:
 def test_a_lost_session_and_a_stale_handle_are_worth_another_try() -> None:
     assert kind_of(ckr.SessionHandleInvalid()) is Kind.SESSION
     assert kind_of(ckr.KeyHandleInvalid()) is Kind.HANDLE
+
+
+def test_no_exception_class_of_the_library_is_missing() -> None:
+    classes = {each for each in vars(ckr).values() if isinstance(each, type) and issubclass(each, ckr.PKCS11Error)}
+    assert len(classes) > 70
+    assert classes == set(table())
+
+
+def test_a_class_of_a_later_library_counts_as_the_class_that_it_refines() -> None:
+    class PinExpiredLongAgo(ckr.PinExpired):
+        pass
+
+    assert kind_of(PinExpiredLongAgo()) is Kind.PIN
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ckr.DeviceError(), TokenLost),
+        (ckr.UserNotLoggedIn(), TokenLost),
+        (ckr.GeneralError(), TokenUnavailable),
+        (ckr.SessionCount(), TokenBusy),
+    ],
+)
+def test_only_what_a_new_login_heals_counts_as_lost(error: ckr.PKCS11Error, expected: type[HsmError]) -> None:
+    assert type(translate("gateway", None, error)) is expected
