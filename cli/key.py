@@ -46,7 +46,15 @@ def list_keys() -> None:
         "Keys",
         ("Name", "Version", "Token", "Algorithm", "Purpose", "State", "Uses"),
         [
-            (key.name, key.version, key.token, key.algorithm, key.purpose, key.unusable or key.state, key.uses)
+            (
+                key.name,
+                key.version,
+                ", ".join((key.token, *key.replicas)),
+                key.algorithm,
+                key.purpose,
+                _state(key),
+                key.uses,
+            )
             for key in found
         ],
         document=[msgspec.to_builtins(key) for key in found],
@@ -82,14 +90,30 @@ def service(found: Installation, identity: str = "operator") -> Iterator[HsmClie
         client.close()
 
 
+def _state(info: KeyInfo) -> str:
+    """Where a version stands, in a few words."""
+    if info.unusable is not None:
+        return info.unusable
+    if info.state == "DESTROY_SCHEDULED":
+        return f"to be destroyed {info.destroy_at}"
+    if info.state != "ENABLED" or info.in_use:
+        return info.state
+    if info.retires_at is not None:
+        return "opens only"
+    return f"from {info.activates_at}" if info.certificate_chain else "waits for its certificate"
+
+
 def _lines(info: KeyInfo) -> list[str]:
     attributes = ", ".join(name if value else f"not {name}" for name, value in sorted(info.attributes.items()))
     return [
-        f"[bold]{info.name}[/bold] version {info.version}: {info.algorithm} in the token {info.token}, {info.state}",
+        f"[bold]{info.name}[/bold] version {info.version}: {info.algorithm} in the token {info.token}, {_state(info)}",
         f"  purpose     {info.purpose} ({info.template})",
         f"  used by     {', '.join(info.callers)}",
         f"  signs       {', '.join(info.content_types) or '-'}",
         f"  protection  {attributes}",
         f"  uses        {info.uses}",
+        f"  limits      {', '.join(f'{name} {value}' for name, value in sorted(info.limits.items())) or 'none'}",
+        f"  lies in     {', '.join((info.token, *info.replicas))}",
+        f"  backup      {'can be made' if info.backup else 'never: the key cannot leave its token'}",
         f"  certificate {'yes' if info.certificate_chain else 'not yet'}",
     ]

@@ -308,7 +308,12 @@ class Custody:
         ends = signing.chain[0].not_valid_after_utc if signing is not None and signing.chain else None
         key = Key(row, template, signing, template.limits_of(row.limits), places, ends)
         self._keys[row.name, row.version] = key
-        return key
+        # What began with this version retired the one before it.
+        older = self._registry.find(row.name, row.version - 1)
+        kept = self._keys.get((row.name, row.version - 1))
+        if older is not None and kept is not None and kept.row is not older:
+            self._keys[row.name, row.version - 1] = replace(kept, row=older)
+        return key.standing_as(standing(row, self._registry.in_use(row.name)))
 
     def _template_of(self, row: RegisteredKey) -> Template:
         template = self._templates.get(row.template)

@@ -85,7 +85,6 @@ class Signing:
         try:
             key, job = self._judged(caller, name, command, version)
             token, ref = key.use()
-            key.check_window(operation, self._clock())
             granted = self._operations.use(caller, key.template.name, operation, key.label, digest)
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], digest, error)
@@ -142,7 +141,6 @@ class Signing:
         try:
             key, job = self._judged(caller, name, command, version)
             key.use()
-            key.check_window(operation, self._clock())
             for claim in job.claims:
                 self._ledger.check(claim)
         except Exception as error:
@@ -245,6 +243,7 @@ class Signing:
         kind = KINDS[command.kind]
         check_command(command)
         key = permitted(self._custody, caller, kind.operation, name, version)
+        key.check_window(kind.operation, self._clock())
         return key, kind.judge(self._context(caller), key.pair(), command)
 
     def _context(self, caller: str) -> Context:

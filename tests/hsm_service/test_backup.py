@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hsm_service.backup_file import KeyBackup
 from hsm_service.errors import TokenUnavailable
 from hsm_service.keys import KeyAttributes
-from hsm_service.provision import so_pin_file
 from hsm_service.service import KeyInfo
+from hsm_service.token_layout import so_pin_file
 from hsm_service.vault import Vault
 from pki import oids
 from pki.cms_signed import parse_signed_data
