@@ -177,17 +177,3 @@ class SupervisedOperations(ABC):
     def destroy(self, ref: KeyRef) -> None:
         """See `Token.destroy`."""
         self._call("destroy", ref)
-
-    def restore_pair(
-        self,
-        recipient: KeyRef,
-        label: str,
-        cka_id: bytes,
-        spki: bytes,
-        suite: str,
-        encrypted_key: bytes,
-        wrapped: bytes,
-    ) -> KeyRef:
-        """See `Token.restore_pair`."""
-        restored = self._call("restore_pair", recipient, label, cka_id, spki, suite, encrypted_key, wrapped)
-        return cast(KeyRef, restored)

@@ -114,17 +114,6 @@ class TokenOperations(Protocol):
 
     def destroy(self, ref: KeyRef) -> None: ...
 
-    def restore_pair(
-        self,
-        recipient: KeyRef,
-        label: str,
-        cka_id: bytes,
-        spki: bytes,
-        suite: str,
-        encrypted_key: bytes,
-        wrapped: bytes,
-    ) -> KeyRef: ...
-
     # -- the token itself ----------------------------------------------------------------------------------------------
 
     def uses(self, ref: KeyRef) -> int:

@@ -161,12 +161,6 @@ def _table() -> tuple[Method, ...]:
             {"counted": "restore", "slow": True},
         ),
         ("destroy", (KeyRef,), None, {"slow": True}),
-        (
-            "restore_pair",
-            (KeyRef, str, bytes, bytes, str, bytes, bytes),
-            KeyRef,
-            {"counted": "restore", "slow": True},
-        ),
         ("capabilities", (), Capabilities, {"slow": True}),
     )
     return tuple(
