@@ -78,7 +78,13 @@ def _hsm(found: Installation) -> None:
     approving = Approving(lambda: published_trust(found.home.pki))
     with (
         LogKeeper.prepare("hsm", found.home, found.settings.witness.url) as keeper,
-        Vault.open(found.home, content_types=content_types, extends=keeper.extends, approving=approving) as vault,
+        Vault.open(
+            found.home,
+            content_types=content_types,
+            extends=keeper.extends,
+            approving=approving,
+            isolated=found.settings,
+        ) as vault,
     ):
 
         def sign(checkpoint: bytes) -> bytes:

@@ -24,7 +24,7 @@ from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedErro
 from gateway_keys.opened import OpenedOrder
 from hsm_service.errors import DecodingFailure
 from hsm_service.keys import KeyRef
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
 from kwbp.errors import ProtocolError, SealedContentError
 from kwbp.gateway import GatewayIdentity, OpenedCard, VerifiedOrder, check_opened, check_sealed_order
 from pki.path import Trust
@@ -42,7 +42,7 @@ _PAN_CONTEXT: Final = b"kwbp-pan-v1"
 class OrderKeys:
     """The keys that opening an order needs, all in one token."""
 
-    token: Token
+    token: TokenOperations
     encryption: KeyRef
     vault: KeyRef
     zone_pin: KeyRef
@@ -97,12 +97,12 @@ def open_order(
     )
 
 
-def seal_pan(token: Token, vault: KeyRef, xid: bytes, pan: Pan) -> bytes:
+def seal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, pan: Pan) -> bytes:
     """The PAN under the vault key, bound to its order: AES-GCM, additional data `kwbp-pan-v1` ‖ XID."""
     return token.aes_gcm_encrypt(vault, pan.reveal().encode("ascii"), _PAN_CONTEXT + xid)
 
 
-def unseal_pan(token: Token, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:
+def unseal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:
     """The PAN that was sealed for the order `xid`.
 
     :raises BlobError: the blob is not one of this key for this XID.
@@ -116,7 +116,7 @@ def unseal_pan(token: Token, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:
     return pan
 
 
-def message_mac(token: Token, zone_mac: KeyRef, data: bytes) -> bytes:
+def message_mac(token: TokenOperations, zone_mac: KeyRef, data: bytes) -> bytes:
     """The MAC of an ISO 8583 message: AES-CMAC (RFC 4493) under the zone MAC key, first 8 bytes."""
     return token.aes_cmac(zone_mac, data)[:MAC_BYTES]
 

@@ -29,7 +29,7 @@ from hsm_service.keys import KeyKind, KeyRef
 from hsm_service.limits import Limits
 from hsm_service.registry import Registry
 from hsm_service.templates import USAGES, Purpose, Template, Templates, TemplatesError
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
 from pki.keys import spki_der
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -41,7 +41,7 @@ _ID_BYTES: Final = 16
 _IMPORTED: Final = {Purpose.PIN_BLOCK: KeyKind.DES2, Purpose.MAC: KeyKind.AES}
 _log = get_logger("custody")
 
-Make = Callable[[Token, bytes], None]
+Make = Callable[[TokenOperations, bytes], None]
 
 
 def _utc_now() -> datetime:
@@ -53,7 +53,7 @@ class Custody:
 
     def __init__(
         self,
-        tokens: Mapping[str, Token],
+        tokens: Mapping[str, TokenOperations],
         registry: Registry,
         templates: Templates,
         *,
@@ -99,7 +99,7 @@ class Custody:
             raise Problem(422, "template-unknown", f"there is no key template {name}")
         return template
 
-    def token(self, label: str) -> Token:
+    def token(self, label: str) -> TokenOperations:
         """An open token; Problem 409 if it is not open here."""
         token = self._tokens.get(label)
         if token is None:
@@ -111,7 +111,7 @@ class Custody:
 
     # -- making --------------------------------------------------------------------------------------------------------
 
-    def check_free(self, name: str, template: Template) -> Token:
+    def check_free(self, name: str, template: Template) -> TokenOperations:
         """The token in which a key `name` of `template` can be made; Problem 409 if it is taken or not open here."""
         row = self._registry.find(name)
         if row is not None and row.state is not KeyState.PENDING:
@@ -161,7 +161,7 @@ class Custody:
             )
             return self._finish_making(row, template, token, make)
 
-    def _finish_making(self, row: RegisteredKey, template: Template, token: Token, make: Make) -> Key:
+    def _finish_making(self, row: RegisteredKey, template: Template, token: TokenOperations, make: Make) -> Key:
         # A row taken up again may have its object already, from a process that was killed before it could say so.
         ref = token.find(cka_id=row.cka_id)
         if ref is None:
@@ -325,7 +325,7 @@ class Custody:
 def _maker(name: str, template: Template) -> Make:
     """What makes a key of `template` in its token, under a given CKA_ID."""
 
-    def make(token: Token, cka_id: bytes) -> None:
+    def make(token: TokenOperations, cka_id: bytes) -> None:
         usage = USAGES[template.purpose]
         kind, _, size = template.algorithm.partition("-")
         if kind == "rsa":
@@ -341,14 +341,14 @@ def _maker(name: str, template: Template) -> Make:
 def _loader(name: str, template: Template, components: Sequence[Secret]) -> Make:
     """What loads a zone key of `template` from its components."""
 
-    def load(token: Token, cka_id: bytes) -> None:
+    def load(token: TokenOperations, cka_id: bytes) -> None:
         kind, usage = _IMPORTED[template.purpose], USAGES[template.purpose]
         token.import_zone_key(name, kind, components, usage=usage, cka_id=cka_id)
 
     return load
 
 
-def _held(token: Token) -> dict[bytes, KeyRef] | None:
+def _held(token: TokenOperations) -> dict[bytes, KeyRef] | None:
     """The keys on a token by CKA_ID; None if it does not say."""
     try:
         return {ref.cka_id: ref for ref in token.keys()}  # noqa: SIM118  # a method, no mapping

@@ -14,7 +14,7 @@ from hsm_service.key_versions import RegisteredKey, Standing
 from hsm_service.keys import KeyRef
 from hsm_service.limits import Limits, check_window
 from hsm_service.templates import Operation, Template
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
 from pki.der import sha256
 from runtime.problems import Problem
 
@@ -75,7 +75,7 @@ class Key:
         return next((place for place in self.places if place.healthy), self.places[0])
 
     @property
-    def token(self) -> Token | None:
+    def token(self) -> TokenOperations | None:
         """The token that would be asked."""
         return self._place.token
 
@@ -111,7 +111,7 @@ class Key:
         ends = None if operation in _BEYOND_CERTIFICATE else self.certificate_ends
         check_window(self.row.name, self.limits, now, ends)
 
-    def use(self) -> tuple[Token, KeyRef]:
+    def use(self) -> tuple[TokenOperations, KeyRef]:
         """The token and the object: of the places where the key serves, the first; a Problem if it serves nowhere."""
         if self.row.state is not KeyState.ENABLED:
             raise Problem(409, "key-not-enabled", f"key {self.row.name} is {self.row.state}, not ENABLED")

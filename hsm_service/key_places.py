@@ -16,7 +16,7 @@ from hsm_service.key_states import KeyState
 from hsm_service.key_versions import RegisteredKey
 from hsm_service.keys import KeyRef, Protection
 from hsm_service.templates import USAGES, Template
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
 from pki.keys import spki_der
 
 
@@ -41,7 +41,7 @@ class Place:
     """
 
     label: str
-    token: Token | None
+    token: TokenOperations | None
     ref: KeyRef | None = None
     attributes: Mapping[str, bool] = field(default_factory=dict)
     fault: Fault | None = None
@@ -53,7 +53,9 @@ class Place:
         return self.fault is None and self.token is not None and getattr(self.token, "healthy", True)
 
 
-def look(row: RegisteredKey, template: Template, label: str, token: Token | None, ref: KeyRef | None) -> Place:
+def look(
+    row: RegisteredKey, template: Template, label: str, token: TokenOperations | None, ref: KeyRef | None
+) -> Place:
     """Look at the key of `row` in the token `label`, where the object `ref` (None: nothing) has its CKA_ID.
 
     Asks the token for the object's attributes and public key; its trouble is a fault of the place too.

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehas
 from hsm_service import encodings
 from hsm_service.errors import KeyMisused
 from hsm_service.keys import KeyKind, KeyRef
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
 
 _SALT_BYTES: Final = 32
 
@@ -24,7 +24,7 @@ _SALT_BYTES: Final = 32
 class _InToken:
     """What both kinds of key share: the private half cannot be had."""
 
-    def __init__(self, token: Token, ref: KeyRef) -> None:
+    def __init__(self, token: TokenOperations, ref: KeyRef) -> None:
         self._token = token
         self._ref = ref
 
@@ -52,7 +52,7 @@ class _InToken:
 class TokenRsaPrivateKey(_InToken, rsa.RSAPrivateKey):
     """An RSA key in a token. Signs PKCS#1 v1.5, and PSS with SHA-256, MGF1-SHA-256 and a salt of 32 bytes."""
 
-    def __init__(self, token: Token, ref: KeyRef) -> None:
+    def __init__(self, token: TokenOperations, ref: KeyRef) -> None:
         super().__init__(token, ref)
         public = token.public_key(ref)
         if not isinstance(public, rsa.RSAPublicKey):
@@ -89,7 +89,7 @@ class TokenRsaPrivateKey(_InToken, rsa.RSAPrivateKey):
 class TokenEcPrivateKey(_InToken, ec.EllipticCurvePrivateKey):
     """An EC key in a token. Signs ECDSA."""
 
-    def __init__(self, token: Token, ref: KeyRef) -> None:
+    def __init__(self, token: TokenOperations, ref: KeyRef) -> None:
         super().__init__(token, ref)
         public = token.public_key(ref)
         if not isinstance(public, ec.EllipticCurvePublicKey):
@@ -120,7 +120,7 @@ class TokenEcPrivateKey(_InToken, ec.EllipticCurvePrivateKey):
         raise UnsupportedAlgorithm("signing keys do not agree on keys")
 
 
-def private_key(token: Token, ref: KeyRef) -> TokenRsaPrivateKey | TokenEcPrivateKey:
+def private_key(token: TokenOperations, ref: KeyRef) -> TokenRsaPrivateKey | TokenEcPrivateKey:
     """The key of `ref` as `cryptography` wants it; raises KeyMisused for a secret key."""
     match ref.kind:
         case KeyKind.RSA:

@@ -32,7 +32,7 @@ from hsm_service.schemes import Scheme
 from hsm_service.service import Checked, SignCommand, Signed
 from hsm_service.steps import Call, Record, Steps, Turn
 from hsm_service.templates import Operation, Purpose
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
 from hsm_service.typed_approval import Believed
 from hsm_service.typed_cms import ContentValidator
 from hsm_service.wire import LARGEST_BATCH
@@ -104,7 +104,7 @@ class Signing:
         self,
         caller: str,
         key: Key,
-        token: Token,
+        token: TokenOperations,
         ref: KeyRef,
         job: Job,
         operation: Operation,
@@ -218,7 +218,7 @@ class Signing:
         caller: str,
         operation: Operation,
         key: Key,
-        token: Token,
+        token: TokenOperations,
         ref: KeyRef,
         scheme: Scheme,
         items: Sequence[_Item],

@@ -10,6 +10,7 @@ All methods block but those that return steps (`hsm_service.steps`); they are sa
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from hsm_service.backup import Backups, WrapOut, wrap_out_of
 from hsm_service.beliefs import Beliefs
 from hsm_service.bound import BoundVault
 from hsm_service.custody import Custody, Key
-from hsm_service.key_check import report
+from hsm_service.key_check import KeyCheck, report
 from hsm_service.key_life import KeyLife
 from hsm_service.key_management import KeyManagement
 from hsm_service.keys import KeyRef
@@ -40,20 +41,22 @@ from hsm_service.limits import Meter
 from hsm_service.operation_docket import Approving, Docket
 from hsm_service.operation_store import OperationStore
 from hsm_service.operations import Operations
-from hsm_service.provision import open_token
+from hsm_service.provision import open_token, supervise_token
 from hsm_service.record import Outcome, Recorder
 from hsm_service.registry import Registry
 from hsm_service.service import Basis, KeyInfo, SignCommand, Signed
 from hsm_service.signing import Signing
 from hsm_service.steps import Steps, run
+from hsm_service.supervised import SupervisedToken
 from hsm_service.templates import Operation, built_in
-from hsm_service.tokens import Token
+from hsm_service.token_operations import TokenOperations
+from hsm_service.token_source import token_source
 from hsm_service.typed_cms import ContentValidator, built_in_content_types
 from pki import oids
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.secrets import Secret
-from runtime.settings import Home
+from runtime.settings import Home, Settings
 
 SERVICE: Final = "service:hsm"
 """As whom the service uses its own attestation key."""
@@ -61,6 +64,8 @@ SERVICE: Final = "service:hsm"
 SERVICE_TOKENS: Final = ("ca", "gateway", "merchants", "standby")
 ROOT_TOKENS: Final = ("root",)
 _ATTESTATION: Final = "attestation"
+_OPENING: Final = 5.0
+"""Seconds that opening waits for tokens in processes of their own: a service whose tokens are there starts whole."""
 
 T = TypeVar("T")
 
@@ -73,7 +78,7 @@ def _utc_now() -> datetime:
 class InUse:
     """A key lent to a plug-in for one recorded operation."""
 
-    token: Token
+    token: TokenOperations
     ref: KeyRef
     key: Key
 
@@ -91,7 +96,7 @@ class Vault:
 
     def __init__(
         self,
-        tokens: Mapping[str, Token],
+        tokens: Mapping[str, TokenOperations],
         registry: Registry,
         journal_path: Path,
         *,
@@ -109,6 +114,7 @@ class Vault:
         self.answers: Final = answers
         """Where answers that may be asked for again are kept (`hsm_service.idempotency`)."""
         self._clock = clock
+        self._check: KeyCheck | None = None
         self._tokens = tokens
         self._registry = registry
         self._requests = requests
@@ -154,15 +160,19 @@ class Vault:
         sessions: int = 8,
         extends: tuple[int, bytes] | None = None,
         approving: Approving | None = None,
+        isolated: Settings | None = None,
     ) -> Self:
         """Opens the services' tokens of an installation, with the registry `db/keys.db` and journal `audit/hsm.jsonl`.
 
         `content_types` are the judges of message contents by dotted OID; a content without a judge is never signed.
         `sessions` is how many token operations run at once, a token. `extends` is the tree that the journal must extend
-        (`audit.keeper`), `approving` what officers' approvals are judged by.
+        (`audit.keeper`), `approving` what officers' approvals are judged by. With `isolated`, the installation's
+        settings, each token is opened in a process of its own (`hsm_service.supervised`) and keys are checked on a
+        clock: how a service runs. A token that is away keeps nothing from opening; its keys serve when it comes back.
         Raises HsmError, AuditError (a journal that is not whole keeps the vault shut), SecretFileError.
         """
-        return cls._open(home, tokens, "keys.db", "hsm.jsonl", content_types or {}, clock, sessions, extends, approving)
+        judges = content_types or {}
+        return cls._open(home, tokens, "keys.db", "hsm.jsonl", judges, clock, sessions, extends, approving, isolated)
 
     @classmethod
     def open_root(cls, home: Home, *, clock: Callable[[], datetime] = _utc_now) -> Self:
@@ -184,9 +194,20 @@ class Vault:
         sessions: int,
         extends: tuple[int, bytes] | None = None,
         approving: Approving | None = None,
+        isolated: Settings | None = None,
     ) -> Self:
         with contextlib.ExitStack() as opened:
-            tokens = {label: opened.enter_context(open_token(home, label, sessions=sessions)) for label in labels}
+            tokens: dict[str, TokenOperations] = {}
+            for label in labels:
+                if isolated is None:
+                    tokens[label] = opened.enter_context(open_token(home, label, sessions=sessions))
+                else:
+                    source = token_source(home, isolated, label)
+                    tokens[label] = opened.enter_context(supervise_token(home, label, source=source))
+            deadline = time.monotonic() + _OPENING
+            for token in tokens.values():
+                if isinstance(token, SupervisedToken):
+                    token.wait_healthy(max(0.0, deadline - time.monotonic()))
             registry = Registry(open_database(home.db / database), clock=clock)
             opened.callback(registry.close)
             requests = OperationStore(open_database(home.db / database))
@@ -205,11 +226,23 @@ class Vault:
                 clock=clock,
                 extends=extends,
             )
+            if isolated is not None:
+                vault._watch()
             opened.pop_all()
         return vault
 
+    def _watch(self) -> None:
+        """Has the keys checked on a clock, and whenever a token came back."""
+        self._check = KeyCheck(self.check_keys)
+        for token in self._tokens.values():
+            if isinstance(token, SupervisedToken):
+                token.on_recovered(self._check.wake)
+        self._check.wake()  # a token may have come back before it was asked to say so
+
     def close(self) -> None:
         """Flushes the journal, logs out of the tokens, lets go of the registry. May be called twice."""
+        if self._check is not None:
+            self._check.close()
         self.journal.close()
         for token in self._tokens.values():
             token.close()
@@ -226,8 +259,8 @@ class Vault:
 
     @property
     def ready(self) -> bool:
-        """Whether operations can be recorded and keys are in custody; cheap."""
-        return self.journal.usable
+        """Whether operations can be recorded and every token serves; cheap."""
+        return self.journal.usable and all(getattr(token, "healthy", True) for token in self._tokens.values())
 
     def as_caller(self, caller: str) -> BoundVault:
         """The vault as one caller sees it: the `SigningService` interface."""
