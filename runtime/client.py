@@ -13,6 +13,7 @@ import httpx
 from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveTransport
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.secrets import Secret
+from runtime.tls_reload import FollowingContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,22 @@ class TlsFiles:
 
 
 def client_context(tls: TlsFiles | None = None, *, ca: Path | None = None) -> ssl.SSLContext:
-    """A TLS 1.3 client context: with `tls` it presents a certificate, with `ca` alone it stays anonymous."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if tls is not None:
-        context.load_cert_chain(tls.certificate, tls.key, tls.passphrase.reveal() if tls.passphrase else None)
-        context.load_verify_locations(tls.ca)
-    elif ca is not None:
-        context.load_verify_locations(ca)
-    else:
+    """A TLS 1.3 client context: with `tls` it presents a certificate, with `ca` alone it stays anonymous.
+
+    New connections use the files as they are then (`runtime.tls_reload`).
+    """
+    if tls is None and ca is None:
         raise ValueError("a TLS client needs trust anchors")
-    return context
+    anchors = tls.ca if tls is not None else ca
+
+    def load(context: ssl.SSLContext) -> None:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(anchors)
+        if tls is not None:
+            context.load_cert_chain(tls.certificate, tls.key, tls.passphrase.reveal() if tls.passphrase else None)
+
+    files = [path for path in (anchors, *((tls.certificate, tls.key) if tls is not None else ())) if path is not None]
+    return FollowingContext(ssl.PROTOCOL_TLS_CLIENT, files, load)
 
 
 def http_client(tls: TlsFiles | None, base_url: str, *, ca: Path | None = None, timeout: float = 30.0) -> httpx.Client:

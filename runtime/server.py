@@ -23,6 +23,7 @@ from runtime.client import TlsFiles
 from runtime.identity import ANONYMOUS, SCOPE_KEY, Caller, caller_from_certificate, caller_of
 from runtime.logging import get_logger
 from runtime.problems import Problem
+from runtime.tls_reload import FollowingContext
 
 ClientCertificate = Literal["required", "optional", "none"]
 Application = Any  # an ASGI callable; uvicorn's own type is private
@@ -148,14 +149,20 @@ class KnownCallers:
 
 
 def server_context(tls: TlsFiles, client_certificate: ClientCertificate) -> ssl.SSLContext:
-    """A TLS 1.3 server context that asks for a client certificate as told."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(tls.certificate, tls.key)
-    context.verify_mode = _MODES[client_certificate]
-    if client_certificate != "none":
-        context.load_verify_locations(tls.ca)
-    return context
+    """A TLS 1.3 server context that asks for a client certificate as told.
+
+    New connections use the files as they are then (`runtime.tls_reload`).
+    """
+
+    def load(context: ssl.SSLContext) -> None:
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_cert_chain(tls.certificate, tls.key)
+        context.verify_mode = _MODES[client_certificate]
+        if client_certificate != "none":
+            context.load_verify_locations(tls.ca)
+
+    trusted = [tls.ca] if client_certificate != "none" else []
+    return FollowingContext(ssl.PROTOCOL_TLS_SERVER, [tls.certificate, tls.key, *trusted], load)
 
 
 def _config(
