@@ -184,7 +184,7 @@ def test_a_gateway_is_certified_only_for_keys_that_the_token_attests(
     requests: dict[Purpose, bytes] = {}
     pieces = []
     for purpose in ("signing", "encryption"):
-        key = vault.generate_key(f"gateway-{purpose}", f"gateway-{purpose}")
+        key = installation.vault.generate_key("ceremony", f"gateway-{purpose}", f"gateway-{purpose}")
         requests[purpose] = vault.certification_request(key.name, subject)  # type: ignore[index]  # a Purpose
         pieces.append(evidence("key_attestation", at=office.now, body=vault.attest_key(key.name)))
     case = office.case(GATEWAY, requests, tuple(pieces), application_id="case-gw")

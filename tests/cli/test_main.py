@@ -63,7 +63,7 @@ def test_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_an_installation_is_made_once_and_left_alone_afterwards(tmp_path: Path) -> None:
     first = kwbp("--json", "init", "--base-port", "21000", home=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert json.loads(first.stdout)["tokens_made"] == ["root", "ca", "gateway", "merchants"]
+    assert json.loads(first.stdout)["tokens_made"] == ["root", "ca", "gateway", "merchants", "standby"]
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "tokens" not in path.parts}
     second = kwbp("--json", "init", "--base-port", "22000", home=tmp_path)
     assert json.loads(second.stdout)["tokens_made"] == []

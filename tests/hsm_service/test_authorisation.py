@@ -47,6 +47,8 @@ KEYS = {
     "brand-ca": "brand",
     "issuing-ca": "merchant-ca",
     "issuing-ca-ec": "merchant-ca-ec",
+    "issuing-ca-recoverable": "lasting-ca",
+    "issuing-ca-ec-recoverable": "lasting-ca-ec",
     "merchant-signing": "shop",
     "merchant-signing-ec": "shop-ec",
 }
@@ -219,8 +221,8 @@ def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, httpx.Client]
     }
     assert listed["merchant:M-1"] == {"shop", "shop-ec", "bare-shop"}
     assert listed["merchant:M-2"] == {"other-shop"}
-    responders = {"ocsp-responder", "timestamp-authority"}
-    assert listed["service:ca"] == {"brand", "merchant-ca", "merchant-ca-ec", "log-ca"} | responders
+    authorities = {"brand", "merchant-ca", "merchant-ca-ec", "lasting-ca", "lasting-ca-ec"}
+    assert listed["service:ca"] == {"log-ca", "ocsp-responder", "timestamp-authority"} | authorities
     assert listed["service:bench"] == set(RAW)
     assert listed["service:hsm"] == {"attestation", "log-hsm"}
     for nobody in ("anonymous", "officer:officer-1", "gateway:GW-1", "service:repository", "service:ceremony"):

@@ -153,7 +153,7 @@ def test_a_forked_child_is_refused(gateway: Token) -> None:
 
 
 def test_the_services_configuration_does_not_show_the_root_token(home: Home) -> None:
-    assert sorted(load_group(home, "service").labels()) == ["ca", "gateway", "merchants"]
+    assert sorted(load_group(home, "service").labels()) == ["ca", "gateway", "merchants", "standby"]
     assert load_group(home, "root").labels() == ["root"]
 
 

@@ -29,6 +29,7 @@ from audit import read
 from hsm_service.app import create_app
 from hsm_service.operation_docket import Approving
 from hsm_service.provision import provision_tokens
+from hsm_service.templates import built_in
 from hsm_service.typed_cms import ContentValidator
 from hsm_service.vault import Vault
 from kwbp.codes import ErrorCode
@@ -52,8 +53,14 @@ JUDGES: Final[Mapping[str, ContentValidator]] = {oid.dotted_string: judge for oi
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 Extensions = Mapping[str, tuple[x509.ExtensionType, bool]]
 
-AUTHORITIES: Final = {"brand": Role.BRAND, "merchant-ca": Role.MERCHANT_CA, "merchant-ca-ec": Role.MERCHANT_CA}
-"""CA keys of the world, and their roles."""
+AUTHORITIES: Final = {
+    "brand": ("brand-ca", Role.BRAND),
+    "merchant-ca": ("issuing-ca", Role.MERCHANT_CA),
+    "merchant-ca-ec": ("issuing-ca-ec", Role.MERCHANT_CA),
+    "lasting-ca": ("issuing-ca-recoverable", Role.MERCHANT_CA),
+    "lasting-ca-ec": ("issuing-ca-ec-recoverable", Role.MERCHANT_CA),
+}
+"""CA keys of the world: template and role. The lasting ones can be backed up."""
 OTHERS: Final = {
     "attestation": "attestation",
     "ra-system": "ra-system",
@@ -66,6 +73,7 @@ OTHERS: Final = {
     "gateway-signing": "gateway-signing",
     "gateway-encryption": "gateway-encryption",
     "gateway-vault": "gateway-vault",
+    "backup-recipient": "backup-recipient",
 }
 RESPONDERS: Final = {
     "ocsp-responder": ("merchant_ca", Role.OCSP_RESPONDER, ExtendedKeyUsageOID.OCSP_SIGNING),
@@ -114,7 +122,8 @@ class World:
 
     def vault(self, **changes: Any) -> Vault:
         """The services' vault, at NOW, with the judges of the protocol and the trust of the hierarchy."""
-        defaults = {"content_types": JUDGES, "clock": lambda: NOW, "approving": Approving(self.pki.trust)}
+        # Processes that tests kill open a world without its hierarchy: theirs ask for no approval.
+        defaults = {"content_types": JUDGES, "clock": lambda: NOW, "approving": Approving(lambda: self.pki.trust())}
         return Vault.open(self.home, **{**defaults, **changes})
 
     def copy(self, folder: Path) -> World:
@@ -175,13 +184,12 @@ def found(folder: Path) -> World:
     world = World(home, pki)
     with world.vault() as vault:
         ceremony = vault.as_caller("ceremony")
-        for key, role in AUTHORITIES.items():
-            template = {"brand": "brand-ca", "merchant-ca": "issuing-ca", "merchant-ca-ec": "issuing-ca-ec"}[key]
+        for key, (template, role) in AUTHORITIES.items():
             spki = ceremony.generate_key(key, template).public_key
             ceremony.attach_certificate(key, der(*authority_chain(pki, key, role, public_key(spki))))
         for key, template in OTHERS.items():
             info = ceremony.generate_key(key, template)
-            if info.public_key:
+            if built_in()[template].holds:
                 ceremony.attach_certificate(key, der(*leaf_chain(pki, key, public_key(info.public_key))))
         for key in RAW:
             ceremony.generate_key(key, key, owner="bench")
