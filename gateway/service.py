@@ -30,6 +30,7 @@ from gateway.reversal import ReversalSettings
 from gateway.store import OrderStore
 from gateway_keys.client import GatewayKeysClient
 from hsm_service.client import AsyncHsmClient, HsmClient
+from hsm_service.retry import ONCE
 from pki.path import Trust
 from runtime import server
 from runtime.client import async_http_client
@@ -106,7 +107,7 @@ async def opened(
         resources = Resources(
             store=stack.enter_context(OrderStore.open(home.db / "gateway.sqlite")),
             journal=journal,
-            signer=AsyncHsmClient(key_service),
+            signer=AsyncHsmClient(key_service, retry=ONCE),  # gateway.signing has a schedule of its own
             keys=GatewayKeysClient(key_service),
             trust=RepositoryTrust(status),
             clock=_now,

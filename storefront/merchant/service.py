@@ -22,6 +22,7 @@ from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import AsyncStatusCache
 from hsm_service.client import AsyncHsmClient
+from hsm_service.retry import UNKEYED
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
@@ -134,7 +135,7 @@ async def _signer(
     stack: AsyncExitStack, home: Home, settings: Settings, name: str, merchant: MerchantSettings
 ) -> Signer:
     if merchant.key is not None:
-        client = AsyncHsmClient.connect(settings.hsm.url, home.tls_files(tls_name(name)))
+        client = AsyncHsmClient.connect(settings.hsm.url, home.tls_files(tls_name(name)), retry=UNKEYED)
         stack.push_async_callback(client.close)
         return await TokenSigner.connect(client, merchant.key)
     key, chain = key_files(home, name)
