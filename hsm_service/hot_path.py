@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
 
+from audit import Journal
 from hsm_service.idempotency import Idempotency, idempotency_key
 from hsm_service.kinds import KINDS
+from hsm_service.metrics import METRICS, Timing, result_of
 from hsm_service.service import SignCommand, Signed
-from hsm_service.steps import AsyncRunner, run
+from hsm_service.steps import AsyncRunner, Steps, run
 from hsm_service.vault import Vault
 from hsm_service.wire import BatchAnswer, BatchCommand, BatchResult, read
 from hsm_service.workers import Workers
@@ -88,10 +91,17 @@ class HotPath:
             raise Problem(422, "invalid-request", "the only query is dry_run=true")
         else:
             steps = self._vault.signing.sign(caller, name, command, version)
-        if KINDS[command.kind].quick:
-            answer = await self._runner.run(steps, lambda: is_gone(scope))
-        else:
-            answer = await self._workers.run(run, steps, self._vault.journal)
+        labels = (name, command.kind, "check" if scope["query_string"] else "sign")
+        spent, began = Timing(), perf_counter()
+        try:
+            if KINDS[command.kind].quick:
+                answer = await self._runner.run(steps, lambda: is_gone(scope), spent)
+            else:
+                answer = await self._workers.run(_run_in_thread, steps, self._vault.journal, spent, began)
+        except BaseException as error:
+            METRICS.observe(labels, spent, perf_counter() - began, result_of(error), self._vault.knows)
+            raise
+        METRICS.observe(labels, spent, perf_counter() - began)
         return _encoder.encode(answer)
 
     async def _sign_batch(self, scope: Scope, caller: str, name: str, version: int | None, body: bytes) -> bytes:
@@ -105,7 +115,17 @@ class HotPath:
             for item in command.items
         ]
         steps = self._vault.signing.sign_many(caller, name, commands, version)
-        answers = await self._runner.run(steps, lambda: is_gone(scope))
+        labels = (name, command.kind, "batch")
+        spent, began = Timing(), perf_counter()
+        try:
+            answers = await self._runner.run(steps, lambda: is_gone(scope), spent)
+        except BaseException as error:
+            METRICS.observe(labels, spent, perf_counter() - began, result_of(error), self._vault.knows, len(commands))
+            raise
+        refused = [each for each in answers if isinstance(each, Problem)]
+        METRICS.observe(labels, spent, perf_counter() - began, count=len(answers) - len(refused))
+        for problem in refused:
+            METRICS.count(labels, result_of(problem))
         results = [
             BatchResult(ref=item.ref, version=answer.version, log_index=answer.log_index, signed=answer.signed)
             if isinstance(answer, Signed)
@@ -116,6 +136,11 @@ class HotPath:
         return _encoder.encode(
             BatchAnswer(key=name, algorithm=first.algorithm if first is not None else None, items=results)
         )
+
+
+def _run_in_thread(steps: Steps[Any], journal: Journal, spent: Timing, asked: float) -> Any:
+    spent.queue = perf_counter() - asked
+    return run(steps, journal, spent)
 
 
 async def _body(receive: Receive) -> bytes:

@@ -9,6 +9,7 @@ All methods block but those that return steps (`hsm_service.steps`); they are sa
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from hsm_service.keys import KeyRef
 from hsm_service.kinds import Fields
 from hsm_service.ledger import Ledger
 from hsm_service.limits import Meter
+from hsm_service.metrics import DONE, METRICS, result_of
 from hsm_service.operation_docket import Approving, Docket
 from hsm_service.operation_store import OperationStore
 from hsm_service.operations import Operations
@@ -239,6 +241,12 @@ class Vault:
                 token.on_recovered(self._check.wake)
         self._check.wake()  # a token may have come back before it was asked to say so
 
+    def hear_on(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Has tokens in processes of their own answered on the event loop; None: in threads again."""
+        for token in self._tokens.values():
+            if isinstance(token, SupervisedToken):
+                token.hear_on(loop)
+
     def close(self) -> None:
         """Flushes the journal, logs out of the tokens, lets go of the registry. May be called twice."""
         if self._check is not None:
@@ -376,8 +384,17 @@ class Vault:
                 self._meter.admit_key(each.key, self._clock())
         labels: list[JsonValue] = [each.key.label for each in lent.values()]
         recorded: dict[str, JsonValue] = {**(fields or {}), "keys": labels}
-        with self._recorder.operation(what, caller, digest, recorded) as outcome:
-            yield Running(lent, outcome)
+        began = time.perf_counter()
+        became = DONE
+        try:
+            with self._recorder.operation(what, caller, digest, recorded) as outcome:
+                yield Running(lent, outcome)
+        except BaseException as error:
+            became = result_of(error)
+            raise
+        finally:
+            for name in lent:
+                METRICS.took((name, what, "plugin"), time.perf_counter() - began, became)
 
     def refusals(
         self, caller: str, what: str, keys: Sequence[str], *, input_sha256: bytes | None
@@ -389,6 +406,10 @@ class Vault:
     def key(self, name: str) -> Key:
         """A key with its certificates, whoever asks: for plug-ins, which check input against it. Problem 404."""
         return self._custody.find(name)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a key of this name."""
+        return self._registry.find(name) is not None
 
     def versions(self, name: str) -> list[Key]:
         """Every version of a key, the newest first, whoever asks: as `key`, for what may be sealed to an older one."""

@@ -23,6 +23,7 @@ from runtime.client import TlsFiles
 from runtime.identity import ANONYMOUS, SCOPE_KEY, Caller, caller_from_certificate, caller_of
 from runtime.logging import get_logger
 from runtime.problems import Problem
+from runtime.shut_down import DRAIN, OrderedServer
 from runtime.tls_reload import FollowingContext
 
 ClientCertificate = Literal["required", "optional", "none"]
@@ -174,6 +175,7 @@ def _config(
     port: int,
     max_body: int,
     refusal: Refusal | None,
+    drain: float = DRAIN,
 ) -> uvicorn.Config:
     context = server_context(tls, client_certificate) if tls is not None else None
     known = app if refusal is None else KnownCallers(app, refusal)
@@ -190,7 +192,7 @@ def _config(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=65,  # longer than our clients keep a connection, so that they close first
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=drain,  # type: ignore[arg-type]  # it goes to asyncio.wait_for
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
 
@@ -204,11 +206,22 @@ def serve(
     client_certificate: ClientCertificate = "required",
     max_body: int = MAX_BODY,
     refusal: Refusal | None = None,
+    notice: float = 0.0,
+    drain: float = DRAIN,
+    on_stop: Callable[[], None] = lambda: None,
+    on_hurry: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; `refusal` is asked about the caller of each request."""
+    """Serve until SIGTERM or SIGINT, then drain and return (`runtime.shut_down`); for the main thread.
+
+    `refusal` is asked about the caller of each request, `on_stop` and `on_hurry` are called when the first and when a
+    further signal came. After it the process is not ended by these signals any more.
+    """
     _log.info("listening", host=host, port=port, tls=tls is not None, client_certificate=client_certificate)
-    config = _config(app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal)
-    uvicorn.Server(config).run()
+    config = _config(
+        app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal, drain=drain
+    )
+    OrderedServer(config, notice=notice, on_stop=on_stop, on_hurry=on_hurry).run()
+    _log.info("drained")
 
 
 @contextlib.contextmanager
