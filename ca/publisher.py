@@ -2,6 +2,10 @@
 
 The database has every CRL; the folder of the hierarchy has the newest of each authority, where the repository, which
 can reach neither database nor tokens, serves it from. The root's CRL comes from ceremonies, through the folder.
+
+A CRL is signed by the key that signed the certificates on it. So it is asked of the version of the authority's key that
+its certificate names: when that key was rotated and the certificate was not yet replaced, or while certificates of the
+retired version live, that is not the version in use.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from ca.files import replace_file
 from ca.hierarchy import Authority, Hierarchy
 from ca.profile import CrlRule
 from ca.record import Record
-from ca.signing import sign_crl
+from ca.signing import sign_crl, version_of
 from ca.store import CrlRecord, Store
 from hsm_service.service import SigningService
 from pki.crl import CrlSet, verify_crl
@@ -57,6 +61,7 @@ class CrlPublisher:
         self._latest_lock = threading.Lock()
         self._latest: dict[str, CrlRecord] = {}
         self._trust: Trust | None = None
+        self._versions: dict[str, int] = {}
 
     def load(self) -> None:
         """Take over CRLs that a ceremony put in the folder, and put back newer ones of the database."""
@@ -105,7 +110,7 @@ class CrlPublisher:
             last = self._store.latest_crl(issuer)
             number = next_number(None if last is None else last.number, now)
             tbs = prepare_crl(authority.issuer, number=number, revoked=revoked, rule=rule, now=now)
-            crl = sign_crl(self._signer, authority.name, tbs, authority.issuer.public_key)
+            crl = sign_crl(self._signer, authority.name, tbs, authority.issuer.public_key, self._version(authority))
             found = record_of(issuer, crl)
             self._record.note(
                 "ca.crl",
@@ -141,6 +146,14 @@ class CrlPublisher:
         with self._latest_lock:
             latest = dict(self._latest)
         return all(name in latest and latest[name].next_update > now for name in self._hierarchy.authorities)
+
+    def _version(self, authority: Authority) -> int:
+        """The version of the authority's key that its certificate names; both stay as they are."""
+        version = self._versions.get(authority.name)
+        if version is None:
+            version = version_of(self._signer, authority.name, authority.issuer.public_key)
+            self._versions[authority.name] = version
+        return version
 
     def _is_due(self, authority: Authority) -> bool:
         latest = self._store.latest_crl(authority.name)

@@ -7,7 +7,7 @@ whole TBS structure and checks it again before it signs (typed signing).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -18,7 +18,10 @@ from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
 from cps.entitlement import PublicKey
 from hsm_service.service import Basis, SigningService
 from pki.algorithms import certificate_signature_identifier
+from pki.keys import spki_der
 from runtime.problems import Problem
+
+T = TypeVar("T")
 
 _CLAUSE: Final = "CPS 4.3.1"
 _BUSY: Final = 429
@@ -44,9 +47,11 @@ def sign_certificate(
     return certificate
 
 
-def sign_crl(signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey) -> x509.CertificateRevocationList:
-    """As `sign_certificate`, for a TBSCertList."""
-    der = _ask(lambda: signer.sign_crl(key, tbs))
+def sign_crl(
+    signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey, version: int | None = None
+) -> x509.CertificateRevocationList:
+    """As `sign_certificate`, for a TBSCertList, signed by this version of the key."""
+    der = _ask(lambda: signer.sign_crl(key, tbs, version))
     try:
         crl = x509.load_der_x509_crl(der)
         _compare(der, crl.tbs_certlist_bytes, tbs, crl.signature, issuer_key)
@@ -55,7 +60,16 @@ def sign_crl(signer: SigningService, key: str, tbs: bytes, issuer_key: PublicKey
     return crl
 
 
-def _ask(call: Callable[[], bytes]) -> bytes:
+def version_of(signer: SigningService, key: str, public_key: PublicKey) -> int:
+    """The version of `key` that is `public_key`, whether or not it is the one in use; raises SigningRefusedError."""
+    spki = spki_der(public_key)
+    for info in _ask(lambda: signer.list_versions(key)):
+        if info.public_key == spki:
+            return info.version
+    raise SigningRefusedError(f"no version of the key {key} is the one that its certificate names", clause=_CLAUSE)
+
+
+def _ask(call: Callable[[], T]) -> T:
     try:
         return call()
     except Problem as problem:

@@ -106,10 +106,12 @@ class AsyncHsmClient:
         """The certificates (DER) of the version in use, its own first, without the root."""
         return (await self._ask(calls.chain(name))).chain
 
-    async def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
+    async def certification_request(
+        self, name: str, subject: bytes, san_uris: Sequence[str] = (), version: int | None = None
+    ) -> bytes:
         """See `SigningService`."""
-        info = compose_request(subject, san_uris, await self.describe_key(name))
-        return (await self.sign(name, "request", info)).signed
+        info = compose_request(subject, san_uris, await self._ask(calls.describe(name, version)))
+        return (await self.sign(name, "request", info, version=version)).signed
 
     async def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
         """See `SigningService`."""
@@ -123,9 +125,9 @@ class AsyncHsmClient:
         """See `SigningService`."""
         return (await self.sign(name, "certificate", tbs, basis=basis)).signed
 
-    async def sign_crl(self, name: str, tbs: bytes) -> bytes:
+    async def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         """See `SigningService`."""
-        return (await self.sign(name, "crl", tbs)).signed
+        return (await self.sign(name, "crl", tbs, version=version)).signed
 
     async def sign_ocsp(self, name: str, response_data: bytes) -> bytes:
         """ResponseData in, BasicOCSPResponse out (DER, RFC 6960 4.2.1)."""

@@ -30,12 +30,17 @@ class BoundVault:
     def describe_key(self, name: str) -> KeyInfo:
         return self._vault.describe_key(self._caller, name)
 
+    def list_versions(self, name: str) -> list[KeyInfo]:
+        return self._vault.list_versions(self._caller, name)
+
     def list_keys(self) -> list[KeyInfo]:
         return self._vault.list_keys(self._caller)
 
-    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
-        info = compose_request(subject, san_uris, self.describe_key(name))
-        return self._vault.sign_request(self._caller, name, info).signed
+    def certification_request(
+        self, name: str, subject: bytes, san_uris: Sequence[str] = (), version: int | None = None
+    ) -> bytes:
+        info = compose_request(subject, san_uris, self._vault.describe_key(self._caller, name, version))
+        return self._vault.sign_request(self._caller, name, info, version).signed
 
     def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
         self._vault.attach_certificate(self._caller, name, chain)
@@ -43,8 +48,8 @@ class BoundVault:
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         return self._vault.sign_certificate(self._caller, name, tbs, basis=basis).signed
 
-    def sign_crl(self, name: str, tbs: bytes) -> bytes:
-        return self._vault.sign_crl(self._caller, name, tbs).signed
+    def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
+        return self._vault.sign_crl(self._caller, name, tbs, version).signed
 
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
         return self._vault.sign_cms(self._caller, name, content_type, content).signed

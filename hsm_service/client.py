@@ -91,10 +91,12 @@ class HsmClient:
         """The certificates (DER) of the version in use, its own first, without the root."""
         return self._ask(calls.chain(name)).chain
 
-    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
+    def certification_request(
+        self, name: str, subject: bytes, san_uris: Sequence[str] = (), version: int | None = None
+    ) -> bytes:
         """See `SigningService`."""
-        info = compose_request(subject, san_uris, self.describe_key(name))
-        return self.sign(name, "request", info).signed
+        info = compose_request(subject, san_uris, self._ask(calls.describe(name, version)))
+        return self.sign(name, "request", info, version=version).signed
 
     def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
         """See `SigningService`."""
@@ -108,9 +110,9 @@ class HsmClient:
         """See `SigningService`."""
         return self.sign(name, "certificate", tbs, basis=basis).signed
 
-    def sign_crl(self, name: str, tbs: bytes) -> bytes:
+    def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         """See `SigningService`."""
-        return self.sign(name, "crl", tbs).signed
+        return self.sign(name, "crl", tbs, version=version).signed
 
     def sign_ocsp(self, name: str, response_data: bytes) -> bytes:
         """ResponseData in, BasicOCSPResponse out (DER, RFC 6960 4.2.1)."""

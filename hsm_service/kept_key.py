@@ -37,10 +37,11 @@ SERVES_STILL: Final[Mapping[Standing, frozenset[Operation]]] = {
     Standing.IN_USE: frozenset(Operation),
     # Its certificate is what it waits for.
     Standing.COMING: _ABOUT | _MANAGING | {Operation.REQUEST},
-    # What was sealed to it before the rotation is opened until the version is disabled.
-    Standing.RETIRED: _ABOUT | _MANAGING | {Operation.OPEN, Operation.UNSEAL},
+    # Until the version is disabled, what was sealed to it before the rotation is opened, and the certificates that it
+    # signed can be revoked: a CRL is signed by the key that signed them (RFC 5280 6.3.3).
+    Standing.RETIRED: _ABOUT | _MANAGING | {Operation.OPEN, Operation.UNSEAL, Operation.CRL},
 }
-"""What a version does that is not, or not any more, the one in use: a retired key signs nothing new."""
+"""What a version does that is not, or not any more, the one in use: a retired key makes nothing new."""
 
 
 @dataclass(frozen=True, slots=True)

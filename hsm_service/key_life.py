@@ -72,8 +72,8 @@ class KeyLife:
     def rotate(self, caller: str, name: str, *, activates_at: datetime | None = None, reason: str = "") -> KeyInfo:
         """Makes the next version of a key, which is in use from `activates_at` on (default: at once).
 
-        A key pair that carries certificates waits for its own. The older version signs nothing from then on; it opens
-        what was sealed to it until it is disabled.
+        A key pair that carries certificates waits for its own. The older version makes nothing new from then on; it
+        opens what was sealed to it and lists what it certified as revoked until it is disabled.
         """
         with self._recorder.refusals(Operation.ROTATE, caller, [name], None):
             key = permitted(self._custody, caller, Operation.ROTATE, name)

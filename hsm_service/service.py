@@ -74,7 +74,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = True
 
 
-class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What a certificate rests on: the case as JSON (`cps.dossier.Dossier.to_json`), and the newest CRLs (DER) of those
     authorities that certified the officers and services who decided it, up to the root.
     """
@@ -83,7 +83,7 @@ class Basis(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crls: tuple[bytes, ...] = ()
 
 
-class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SignCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Sign `content`, a DER structure of the given kind: TBSCertificate (certificate), TBSCertList (crl), a message
     content of the dotted OID `content_type` (cms), CertificationRequestInfo (request), ResponseData (ocsp), TSTInfo
     (timestamp); or the text of a log's checkpoint with its consistency proof (checkpoint, see
@@ -111,24 +111,33 @@ class SigningService(Protocol):
         """The version in use of a key."""
         ...
 
+    def list_versions(self, name: str) -> list[KeyInfo]:
+        """Every version of a key, the oldest first."""
+        ...
+
     def list_keys(self) -> list[KeyInfo]:
         """Every version of every key that this caller may use or manage."""
         ...
 
-    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
-        """PKCS#10 request (DER) of the key for `subject` (DER Name), with `san_uris` as requested subjectAltName."""
+    def certification_request(
+        self, name: str, subject: bytes, san_uris: Sequence[str] = (), version: int | None = None
+    ) -> bytes:
+        """PKCS#10 request (DER) of the key for `subject` (DER Name), with `san_uris` as requested subjectAltName.
+
+        By default of the version in use; one that was made by a rotation gets its certificate before it begins.
+        """
         ...
 
     def attach_certificate(self, name: str, chain: Sequence[bytes]) -> None:
-        """Give the key its certificate: DER, the key's own first, then its issuers without the root."""
+        """Give the version that the first certificate is for its chain: DER, its own first, without the root."""
         ...
 
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """TBSCertificate in, Certificate out (DER); only a ceremony has certificates signed without a `basis`."""
         ...
 
-    def sign_crl(self, name: str, tbs: bytes) -> bytes:
-        """TBSCertList in, CertificateList out (DER)."""
+    def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
+        """TBSCertList in, CertificateList out (DER); a retired version still lists what it certified."""
         ...
 
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:

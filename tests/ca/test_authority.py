@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ca.authority import Maintenance
 from ca.errors import StoreError
 from ca.record import Record
+from hsm_service.service import KeyInfo
 from runtime.problems import Problem
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
@@ -53,7 +54,7 @@ class Dead:
     def __init__(self, _keys: SoftwareSigning) -> None:
         pass
 
-    def sign_crl(self, _name: str, _tbs: bytes) -> bytes:
+    def list_versions(self, _name: str) -> list[KeyInfo]:
         raise Problem(503, "hsm-unreachable", "the HSM service does not answer")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ca.authority import CertificateAuthority
 from ca.ceremony import founding_ceremony, run, verify
@@ -25,6 +26,8 @@ from cps.model import Purpose
 from cps.packs import published
 from hsm_service.service import Basis
 from hsm_service.vault import Vault
+from pki.builder import tbs_certificate
+from pki.crl import verify_crl
 from pki.keys import spki_sha256
 from pki.names import name
 from pki.roles import Role, role_of
@@ -254,3 +257,45 @@ def test_whoever_took_over_the_cas_process_gets_no_certificate_without_officers(
     assert record.spki_sha256 == spki_sha256(key.public_key()).hex()
     with pytest.raises(SigningRefusedError):  # one approval, one certificate: this TBS has another serial number
         sign_certificate(signer, "operations-ca", tbs, issuer.public_key, Basis(decided.to_json(), crls))
+
+
+def test_the_crl_of_an_authority_whose_key_was_rotated_is_signed_by_the_key_that_it_certified_with(
+    installation: Installation, officers: dict[str, Credential]
+) -> None:
+    issuer, brand = (installation.authority.hierarchy[each] for each in ("operations-ca", "brand"))
+    leaver = officers["approver-2"].certificate
+    assert installation.vault.life.rotate("ceremony", "operations-ca").version == 2
+    new = installation.vault.describe_key("ceremony", "operations-ca", 2).public_key
+    tbs = recertified(issuer.certificate, load_der_public_key(new), brand.issuer.public_key)
+    certified = installation.vault.sign_certificate("ceremony", "brand", tbs).signed
+    installation.vault.attach_certificate("ceremony", "operations-ca", [certified, pem_to_der(brand.certificate)])
+    assert installation.vault.describe_key("service:ca", "operations-ca").version == 2
+
+    revocation = installation.office.revocation(leaver, installation.founders[0], reason="cessationOfOperation")
+    record = installation.authority.revocation.revoke(revocation).crl
+
+    assert record is not None
+    crl = x509.load_der_x509_crl(record.der)
+    verify_crl(crl, issuer.certificate, crl.last_update_utc)
+    assert crl.get_revoked_certificate_by_serial_number(leaver.serial_number) is not None
+    with pytest.raises(SigningRefusedError):  # with the certificate of the retired version nothing new is issued
+        installation.appoint("vetting-officer-2", "vetting_officer")
+
+
+def recertified(certificate: x509.Certificate, key: Any, issuer_key: Any) -> bytes:
+    """TBSCertificate (DER) like that of `certificate`, for another key."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(certificate.subject)
+        .issuer_name(certificate.issuer)
+        .public_key(key)
+        .serial_number(int.from_bytes(os.urandom(16), "big") | 1 << 120)
+        .not_valid_before(certificate.not_valid_before_utc)
+        .not_valid_after(certificate.not_valid_after_utc)
+    )
+    for extension in certificate.extensions:
+        value = extension.value
+        if isinstance(value, x509.SubjectKeyIdentifier):
+            value = x509.SubjectKeyIdentifier.from_public_key(key)
+        builder = builder.add_extension(value, critical=extension.critical)
+    return tbs_certificate(builder, issuer_key)

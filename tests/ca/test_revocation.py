@@ -167,10 +167,10 @@ class Away:
         self.keys = keys
         self.away = False
 
-    def sign_crl(self, name: str, tbs: bytes) -> bytes:
+    def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         if self.away:
             raise Problem(503, "token-unavailable", "no token")
-        return self.keys.sign_crl(name, tbs)
+        return self.keys.sign_crl(name, tbs, version)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.keys, name)

@@ -20,18 +20,23 @@ from hsm_service.vault import Vault
 from pki.csr import parse_csr
 from pki.keys import spki_der
 from pki.names import name
+from pki.roles import Role
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import (
     ACK,
+    CA,
     CEREMONY,
     OPERATOR,
     SHOP,
     World,
     acknowledgement,
+    authority_chain,
+    crl,
     der,
     merchant_chain,
     public_key,
     refusal,
+    tbs,
 )
 
 DAY = timedelta(days=1)
@@ -148,6 +153,19 @@ def test_a_rotation_that_a_killed_process_left_is_taken_up(world: World, monkeyp
 
 def _killed(*_arguments: object, **_options: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_retired_authority_key_lists_what_it_certified_and_certifies_nothing(world: World, opened: Vault) -> None:
+    ca = "merchant-ca-ec"
+    list_, certificate = crl(opened, 1, key=ca), tbs(opened, key=ca)
+    spki = opened.life.rotate(CEREMONY, ca).public_key
+    chain = authority_chain(world.pki, ca, Role.MERCHANT_CA, public_key(spki))
+    opened.attach_certificate(CEREMONY, ca, der(*chain))
+    refusal(lambda: opened.sign_crl(CA, ca, list_), 422, "authority-key-mismatch")
+    assert opened.sign_crl(CA, ca, list_, 1).version == 1
+    refusal(lambda: opened.sign_certificate(CEREMONY, ca, certificate, 1), 409, "key-not-in-use")
+    opened.life.disable(CEREMONY, ca, 1)
+    refusal(lambda: opened.sign_crl(CA, ca, list_, 1), 409, "key-not-enabled")
 
 
 def test_what_a_caller_may_not_do_to_a_key_is_refused_and_recorded(world: World, opened: Vault) -> None:

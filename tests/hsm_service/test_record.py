@@ -123,11 +123,11 @@ from runtime.settings import Home
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import *
 
-sign = Token.sign_pkcs1v15
+sign = Token.sign_pkcs1v15_digest
 def signed_and_killed(self, *arguments):
     sign(self, *arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-Token.sign_pkcs1v15 = signed_and_killed
+Token.sign_pkcs1v15_digest = signed_and_killed
 with World(Home(Path(sys.argv[1])), None).vault() as vault:
     pair = vault.key("merchant-ca").pair()
     vault.sign_crl("service:ca", "merchant-ca", crl_tbs(pair.certificate, pair.public_key, number=8))

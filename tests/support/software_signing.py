@@ -129,10 +129,16 @@ class SoftwareSigning:
     def describe_key(self, name: str) -> KeyInfo:
         return self._key(name, Operation.DESCRIBE).info
 
+    def list_versions(self, name: str) -> list[KeyInfo]:
+        return [self.describe_key(name)]
+
     def list_keys(self) -> list[KeyInfo]:
         return [key.info for key in self._keys.values()]
 
-    def certification_request(self, name: str, subject: bytes, san_uris: Sequence[str] = ()) -> bytes:
+    def certification_request(
+        self, name: str, subject: bytes, san_uris: Sequence[str] = (), version: int | None = None
+    ) -> bytes:
+        assert version in {None, 1}, "keys in memory have one version"
         key = self._use(name, Operation.REQUEST)
         builder = x509.CertificateSigningRequestBuilder().subject_name(parse_name(subject))
         if san_uris:
@@ -154,7 +160,8 @@ class SoftwareSigning:
             raise Problem(422, "approval-missing", "a certificate is signed only with the approvals it rests on")
         return assemble_certificate(tbs, raw_signature(key.private, tbs), key.private.public_key())
 
-    def sign_crl(self, name: str, tbs: bytes) -> bytes:
+    def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
+        assert version in {None, 1}, "keys in memory have one version"
         key = self._use(name, Operation.CRL)
         return assemble_crl(tbs, raw_signature(key.private, tbs), key.private.public_key())
 
