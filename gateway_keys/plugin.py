@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +20,6 @@ import msgspec
 from cryptography import x509
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from gateway_keys import orders, wire
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
@@ -29,8 +28,10 @@ from gateway_keys.zone_keys import ZONE_MAC, ZONE_PIN
 from hsm_service.kept_key import Key
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
+from hsm_service.openapi_route import ApiRoute
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
+from hsm_service.wire import read
 from kwbp.gateway import VerifiedOrder
 from pki.cms_enveloped import parse_auth_enveloped
 from pki.der import sha256
@@ -95,14 +96,51 @@ class GatewayKeys:
 
         return cls(anchors, names=names, clock=clock)
 
-    def routes(self, vault: Vault) -> list[Route]:
+    def routes(self, vault: Vault) -> list[ApiRoute]:
         """POST routes, all for the gateway service alone; see `gateway_keys.wire` for the bodies."""
+        names = self._names
         return [
-            _route(wire.OPEN_ORDER, wire.OpenOrderRequest, partial(self.open_order, vault)),
-            _route(wire.UNSEAL_PAN, wire.UnsealPanRequest, partial(self.unseal_pan, vault)),
-            _route(wire.GENERATE_MAC, wire.GenerateMacRequest, partial(self.generate_mac, vault)),
-            _route(wire.VERIFY_MAC, wire.VerifyMacRequest, partial(self.verify_mac, vault)),
+            _route(
+                wire.OPEN_ORDER,
+                "open-order",
+                "Verify a buyer's sealed order, open it in the token, and give back what the gateway may see",
+                wire.OpenOrderRequest,
+                wire.OpenOrderAnswer,
+                partial(self.open_order, vault),
+                self._opening(),
+            ),
+            _route(
+                wire.UNSEAL_PAN,
+                "unseal-pan",
+                "The card number of an order, for its reversal",
+                wire.UnsealPanRequest,
+                wire.UnsealPanAnswer,
+                partial(self.unseal_pan, vault),
+                {names.vault: Operation.UNSEAL},
+            ),
+            _route(
+                wire.GENERATE_MAC,
+                "generate-mac",
+                "The MAC of an ISO 8583 message",
+                wire.GenerateMacRequest,
+                wire.GenerateMacAnswer,
+                partial(self.generate_mac, vault),
+                {names.zone_mac: Operation.MAC},
+            ),
+            _route(
+                wire.VERIFY_MAC,
+                "verify-mac",
+                "Whether the MAC of an ISO 8583 message is right",
+                wire.VerifyMacRequest,
+                wire.VerifyMacAnswer,
+                partial(self.verify_mac, vault),
+                {names.zone_mac: Operation.MAC},
+            ),
         ]
+
+    def _opening(self) -> dict[str, Operation]:
+        names = self._names
+        return {names.encryption: Operation.OPEN, names.vault: Operation.SEAL, names.zone_pin: Operation.PIN_BLOCK}
 
     def open_order(self, vault: Vault, caller: str, request: wire.OpenOrderRequest) -> wire.OpenOrderAnswer:
         """KWBP G8 to G10, once G1, G6 and G7 hold.
@@ -111,11 +149,7 @@ class GatewayKeys:
         `decoding-failure` (one answer for every cause) from then on.
         """
         names, now = self._names, self._clock()
-        operations = {
-            names.encryption: Operation.OPEN,
-            names.vault: Operation.SEAL,
-            names.zone_pin: Operation.PIN_BLOCK,
-        }
+        operations = self._opening()
         digest = sha256(request.pi_envelope)
         with vault.refusals(caller, "open-order", list(operations), input_sha256=digest):
             _check_length("hod", request.hod, _HASH_BYTES)
@@ -217,22 +251,24 @@ class GatewayKeys:
             return orders.message_mac(key.token, key.ref, data)
 
 
-def _route(path: str, body: type[_In], work: Callable[[str, _In], msgspec.Struct]) -> Route:
+def _route(
+    path: str,
+    name: str,
+    summary: str,
+    body: type[_In],
+    answer: type[msgspec.Struct],
+    work: Callable[[str, _In], msgspec.Struct],
+    keys: Mapping[str, Operation],
+) -> ApiRoute:
+    decoder = msgspec.json.Decoder(body)
+
     async def endpoint(request: Request) -> Response:
         caller = str(check(caller_of(request.scope), CALLER))
-        parsed = _parse(await request.body(), body)
-        answer = await request.app.state.workers.run(work, caller, parsed)
-        return Response(msgspec.json.encode(answer), media_type="application/json")
+        parsed = read(decoder, await request.body())
+        done = await request.app.state.workers.run(work, caller, parsed)
+        return Response(msgspec.json.encode(done), media_type="application/json")
 
-    named: Callable[[Request], Awaitable[Response]] = endpoint
-    return Route(path, named, methods=["POST"], name=path.rpartition("/")[2])
-
-
-def _parse(content: bytes, body: type[_In]) -> _In:
-    try:
-        return msgspec.json.decode(content, type=body)
-    except msgspec.DecodeError:
-        raise Problem(422, "invalid-request", f"the body must be a {body.__name__}") from None
+    return ApiRoute("POST", path, endpoint, name, summary, (), answer, body, callers=(CALLER,), keys=keys)
 
 
 def _check_length(field: str, value: bytes, length: int) -> None:

@@ -6,6 +6,7 @@ is one place where access is decided, whatever route a call takes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -14,14 +15,15 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
-from hsm_service import openapi
+from hsm_service import openapi, openapi_page
 from hsm_service.hot_path import LARGEST_CONTENT, HotPath
 from hsm_service.idempotency import Idempotency, idempotency_key
 from hsm_service.kinds import KINDS
-from hsm_service.openapi import ApiRoute
+from hsm_service.openapi_route import ApiRoute
 from hsm_service.operation_routes import OperationRoutes
+from hsm_service.refusals import Refusals
 from hsm_service.service import KeyInfo, SignCommand, Signed
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
@@ -44,23 +46,24 @@ class Plugin(Protocol):
     """Further operations inside the same process, such as the gateway's.
 
     A route's endpoint runs its blocking work with `await request.app.state.workers.run(work, …)` and does everything
-    with keys through `Vault.operation`. What its docstring says stands in the OpenAPI document; an attribute
-    `callers` (tuple of patterns) on the endpoint says who may call it.
+    with keys through `Vault.operation`. What the route says of itself (bodies, callers, keys) stands in the OpenAPI
+    document.
     """
 
-    def routes(self, vault: Vault) -> Sequence[BaseRoute]: ...
+    def routes(self, vault: Vault) -> Sequence[ApiRoute]: ...
 
 
 def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = THREADS) -> Starlette:
     """The API of an open vault. The caller closes the vault after the server has stopped."""
     workers = Workers(threads)
     idempotency = Idempotency(open_database(vault.answers), clock=vault.clock)
+    refusals = Refusals(vault.refused, workers)
     handlers = _Handlers(vault, workers, idempotency)
     vault.operations.resume()
     api = [*handlers.routes(), *OperationRoutes(vault.operations, workers).routes()]
-    extra = [route for plugin in plugins for route in plugin.routes(vault)]
-    document = msgspec.json.encode(openapi.document(api, extra))
-    page = openapi.page(api, extra)
+    api += [route for plugin in plugins for route in plugin.routes(vault)]
+    document = msgspec.json.encode(openapi.document(api))
+    page = openapi_page.page(api)
 
     async def openapi_json(_request: Request) -> Response:
         return Response(document, media_type=_JSON)
@@ -70,17 +73,23 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        vault.hear_on(loop)
         try:
             yield
         finally:
-            workers.close()
+            # In a thread: what still runs there may wait for answers of the tokens, which this loop hears.
+            await loop.run_in_executor(None, workers.close)
+            vault.hear_on(None)
             idempotency.close()
 
     app = _Application(
-        HotPath(vault, workers, idempotency),
+        HotPath(vault, workers, idempotency, refusals),
         routes=[
-            *(Route(each.path, each.endpoint, methods=[each.method], name=each.name) for each in api),
-            *extra,
+            *(
+                Route(each.path, refusals.recorded(each.name, each.endpoint), methods=[each.method], name=each.name)
+                for each in api
+            ),
             Route("/openapi.json", openapi_json),
             Route("/docs", docs),
         ],
@@ -88,7 +97,7 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     )
     app.state.workers = workers
     problems.install(app)
-    health.install(app, "hsm", lambda: vault.ready)
+    health.install(app, "hsm", lambda: vault.ready, lambda: {"tokens": vault.token_states})
     return app
 
 
@@ -101,6 +110,9 @@ class _Application(Starlette):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
+            if b"%2f" in scope["raw_path"].lower():
+                # Decoded, it would be one that separates: no name of a key has a slash.
+                scope = {**scope, "path": "/", "raw_path": b"/"}
             match = self._hot_path.knows(scope)
             if match is not None:
                 await self._hot_path.answer(match, scope, receive, send)
@@ -128,6 +140,9 @@ class _Handlers:
                 signs,
                 body=SignCommand,
                 answer=Signed,
+                asks=True,
+                keyed=True,
+                dry=True,
             ),
             ApiRoute(
                 "POST",
@@ -138,6 +153,9 @@ class _Handlers:
                 signs,
                 body=SignCommand,
                 answer=Signed,
+                asks=True,
+                keyed=True,
+                dry=True,
             ),
             ApiRoute(
                 "POST",
@@ -148,6 +166,7 @@ class _Handlers:
                 batched,
                 body=BatchCommand,
                 answer=BatchAnswer,
+                keyed=True,
             ),
             ApiRoute(
                 "POST",
@@ -158,6 +177,7 @@ class _Handlers:
                 batched,
                 body=BatchCommand,
                 answer=BatchAnswer,
+                keyed=True,
             ),
             ApiRoute(
                 "POST",
@@ -167,6 +187,7 @@ class _Handlers:
                 "A signed statement of what the token says about the key",
                 (Operation.ATTEST,),
                 answer=Signed,
+                keyed=True,
             ),
             ApiRoute(
                 "PUT",
@@ -225,6 +246,7 @@ class _Handlers:
                 answer=KeyInfo,
                 status=201,
                 asks=True,
+                keyed=True,
             ),
             ApiRoute(
                 "GET",

@@ -17,7 +17,7 @@ from pki.names import identity_uri, identity_uris
 from pki.roles import Role, role_of
 from runtime.problems import Problem
 
-_LONGEST: Final = 8
+LONGEST_CHAIN: Final = 8
 
 
 def check_chain(
@@ -29,8 +29,8 @@ def check_chain(
     must certify this very key, for a role that the key's template holds, and name the key's owner. A root key carries
     its self-signed certificate alone. Raises Problem 422.
     """
-    if not 1 <= len(chain) <= _LONGEST:
-        raise _refuse("bad-chain", f"a chain has 1 to {_LONGEST} certificates", "RFC 5280 6.1")
+    if not 1 <= len(chain) <= LONGEST_CHAIN:
+        raise _refuse("bad-chain", f"a chain has 1 to {LONGEST_CHAIN} certificates", "RFC 5280 6.1")
     try:
         certificates = tuple(decode(x509.Certificate, der) for der in chain)
         own = certificates[0]

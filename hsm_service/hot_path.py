@@ -21,6 +21,7 @@ from audit import Journal
 from hsm_service.idempotency import Idempotency, idempotency_key
 from hsm_service.kinds import KINDS
 from hsm_service.metrics import METRICS, Timing, result_of
+from hsm_service.refusals import Refusals, client_gone
 from hsm_service.service import SignCommand, Signed
 from hsm_service.steps import AsyncRunner, Steps, run
 from hsm_service.vault import Vault
@@ -48,10 +49,11 @@ _batch_command: Final = msgspec.json.Decoder(BatchCommand)
 class HotPath:
     """ASGI application in front of another: answers what it knows, hands on the rest."""
 
-    def __init__(self, vault: Vault, workers: Workers, idempotency: Idempotency) -> None:
+    def __init__(self, vault: Vault, workers: Workers, idempotency: Idempotency, refusals: Refusals) -> None:
         self._vault = vault
         self._workers = workers
         self._idempotency = idempotency
+        self._refusals = refusals
         self._runner = AsyncRunner(vault.journal, workers.run)
 
     def knows(self, scope: Scope) -> re.Match[str] | None:
@@ -75,13 +77,23 @@ class HotPath:
                     caller, key, route, body, lambda: work(scope, caller, name, version, body)
                 )
         except Exception as error:
-            if isinstance(error, Problem) and error.status == 413 and error.clause == "KWBP K1":
-                raise  # the limit of the server itself, which answers it
+            if isinstance(error, Problem):
+                if error.status == 413 and error.clause == "KWBP K1":
+                    raise  # the limit of the server itself, which answers it
+                error = await self._recorded(match, scope, error)
             response = await answer_error(Request(scope), error)
             await response(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": _headers(content)})
         await send({"type": "http.response.body", "body": content})
+
+    async def _recorded(self, match: re.Match[str], scope: Scope, problem: Problem) -> Problem:
+        """The problem, its refusal recorded; or why that cannot be."""
+        try:
+            await self._refusals.record(match[3], str(caller_of(scope)), match[1], problem)
+        except Problem as trouble:
+            return trouble
+        return problem
 
     async def _sign(self, scope: Scope, caller: str, name: str, version: int | None, body: bytes) -> bytes:
         command = read(_sign_command, body)
@@ -151,7 +163,7 @@ async def _body(receive: Receive) -> bytes:
     parts = []
     while True:
         if message["type"] == "http.disconnect":
-            raise Problem(400, "client-gone", "the request was cut off")
+            raise client_gone()
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)

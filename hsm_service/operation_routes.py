@@ -19,7 +19,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hsm_service.openapi import ApiRoute
+from hsm_service.openapi_route import ApiRoute
 from hsm_service.operation_info import ApproveCommand, OperationInfo, OperationList
 from hsm_service.operations import OFFICERS, Operations
 from hsm_service.wire import read

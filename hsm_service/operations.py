@@ -231,6 +231,7 @@ class Operations:
                     "rule": problem.clause,
                 }
             )
+            problem.noted = True
             raise
 
     def _accept(self, stored: StoredOperation, signed: bytes) -> Verdict:

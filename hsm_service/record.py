@@ -31,6 +31,7 @@ from runtime.problems import Problem
 DONE: Final = "done"
 ENTRIES_OF_A_SIGNATURE: Final = 2
 """Intent and outcome: by so much this log grows when its own checkpoint is signed."""
+_LONGEST_NAME: Final = 64
 Fields = Mapping[str, JsonValue]
 
 
@@ -99,6 +100,11 @@ class Recorder:
 
     # -- in a thread of its own ----------------------------------------------------------------------------------------
 
+    def refused(self, operation: str, caller: str, keys: Sequence[str], problem: Problem) -> None:
+        """Records a refusal that was met before anything could be judged, such as a body of another form."""
+        self._append(self._refusal(operation, caller, keys, None, problem))
+        problem.noted = True
+
     def note(self, entry: Fields) -> int:
         """Records what is neither intent nor outcome: a request and its approvals (`hsm_service.operations`)."""
         return self._append(entry)
@@ -140,7 +146,7 @@ class Recorder:
             "event": REFUSED,
             "operation": operation,
             "caller": caller,
-            "keys": list(keys),
+            "keys": [key[:_LONGEST_NAME] for key in keys],  # what comes as a name need be none
             "input_sha256": input_sha256,
             "policy": self._policy,
             "reason": problem.type if problem is not None else "internal",
@@ -191,6 +197,8 @@ def problem_of(error: Exception) -> Problem | None:
 
 
 def _raise(error: Exception, problem: Problem | None) -> NoReturn:
+    if problem is not None:
+        problem.noted = True
     if problem is None or problem is error:
         raise error
     raise problem from error

@@ -1,10 +1,12 @@
-"""Bodies of the signing API: JSON with bytes as base64; unknown fields are refused.
+"""Bodies of the signing API: JSON with bytes as base64; unknown fields are refused, and names that come twice.
 
-Shared by the server and its client.
+RFC 8259 4 leaves open which of two members of one name counts, and parsers differ: what a proxy or a log in between
+read would not be what we sign. So there is no such request. Shared by the server and its client.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -18,7 +20,7 @@ LARGEST_BATCH: Final = 1_000
 """Structures in one batch."""
 
 
-class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Make the key `name` from `template`, for `owner` where its keys have one; `reason` is for who must approve it."""
 
     name: str
@@ -27,7 +29,7 @@ class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
-class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One structure of a batch; `ref` is the caller's own mark, given back with the answer."""
 
     content: bytes
@@ -36,7 +38,7 @@ class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ref: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
-class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Sign structures of one kind."""
 
     kind: SignKind
@@ -61,7 +63,7 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     items: list[BatchResult]
 
 
-class AttachCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AttachCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Give the key its certificate: DER, the key's own first, then its issuers without the root."""
 
     chain: tuple[bytes, ...]
@@ -84,10 +86,38 @@ class KeyList(msgspec.Struct, frozen=True):
 def read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """The body as the decoder's type; Problem 422 that names the field at fault and repeats nothing of the input."""
     try:
-        return decoder.decode(body)
+        command = decoder.decode(body)
+        _check_names(command, body)
+        return command
     except msgspec.ValidationError as error:
         place = str(error).rpartition(" - at `$")[2].rstrip("`").lstrip(".")
         field = place if place.replace("[...]", "").isidentifier() else "body"
     except (msgspec.DecodeError, UnicodeDecodeError):
         field = "body"
+    except _DuplicateNameError:
+        raise Problem(422, "invalid-request", "a member of the body comes twice", clause="RFC 8259 4") from None
     raise Problem(422, "invalid-request", f"the field {field} is not as /openapi.json describes it")
+
+
+class _DuplicateNameError(ValueError):
+    """An object has two members of one name."""
+
+
+def _check_names(command: object, body: bytes) -> None:
+    """Raises _DuplicateNameError if an object of `body`, which was read as `command`, names a member twice.
+
+    Each member has a colon. Without escapes, a body that has as many as the command written anew (which leaves out
+    what is at its default) has room for no second one; whatever has more is read again, slowly. It has the depth of the
+    command, because the decoder has seen it.
+    """
+    if b"\\" not in body and body.count(b":") == _encoder.encode(command).count(b":"):
+        return
+    json.loads(body, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _value in pairs}) < len(pairs):
+        raise _DuplicateNameError
+
+
+_encoder: Final = msgspec.json.Encoder()
