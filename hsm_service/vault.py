@@ -403,6 +403,10 @@ class Vault:
         digest = input_sha256.hex() if input_sha256 is not None else None
         return self._recorder.refusals(what, caller, keys, digest)
 
+    def refused(self, caller: str, what: str, keys: Sequence[str], problem: Problem) -> None:
+        """Records what was refused before it came here (`hsm_service.refusals`)."""
+        self._recorder.refused(what, caller, keys, problem)
+
     def key(self, name: str) -> Key:
         """A key with its certificates, whoever asks: for plug-ins, which check input against it. Problem 404."""
         return self._custody.find(name)
