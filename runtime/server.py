@@ -33,16 +33,51 @@ Refusal = Callable[[Caller], str | None]
 
 MAX_BODY: Final = 256 * 1024  # bytes; protocol.md, global rule 7
 MAX_HEAD: Final = 64 * 1024  # bytes of request line and headers, and of trailers
+PATIENCE: Final = 30.0
+"""Seconds in which a head must be whole (counted from the connection, or its first byte), and then a body."""
 
 _MODES: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _CYCLE_KEY: Final = "kwbp.cycle"
 _log = get_logger("server")
 
 
+class _WholeAnswers:
+    """A transport that sends what is written in one turn of the event loop at once.
+
+    The server writes head and body of an answer one after the other: over TLS two records, two system calls, and two
+    packets, which is a good part of what a signature costs.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():
+            self._transport.write(b"".join(written))
+
+
 class _CallerProtocol(HttpToolsProtocol):
     """Puts the caller into the scope of each request of a connection; ends one whose headers do not end."""
 
+    patience: float = PATIENCE
     _caller: Caller = ANONYMOUS
+    _head_awaited = True
+    _head_timer: asyncio.TimerHandle | None = None
     _certificate: bytes | None = None
     _swallowed = 0  # bytes that came since the application last saw anything of a request
 
@@ -51,17 +86,34 @@ class _CallerProtocol(HttpToolsProtocol):
         self._certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         if self._certificate:
             self._caller = caller_from_certificate(x509.load_der_x509_certificate(self._certificate))
-        super().connection_made(transport)
+        whole: Any = _WholeAnswers(transport, self.loop)
+        super().connection_made(whole)
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._head_awaited = False
+        self._watch_head()
+
+    def _watch_head(self) -> None:
+        """A head that is awaited has its time; a timer runs only where one has not come at once."""
+        if not self._head_awaited and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        elif self._head_awaited and self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.patience, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
         # The parser keeps an unfinished header or trailer to itself, however long it grows: count what it swallows.
         self._swallowed += len(data)
         super().data_received(data)
+        self._watch_head()
         if self._swallowed > MAX_HEAD and not self.transport.is_closing():
             self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._swallowed = 0
+        self._head_awaited = False
         super().on_headers_complete()
         scope: Any = self.scope
         scope[_CYCLE_KEY] = self.cycle
@@ -75,6 +127,7 @@ class _CallerProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_message_begin(self) -> None:
+        self._head_awaited = True
         super().on_message_begin()
         scope: Any = self.scope
         scope[SCOPE_KEY] = self._caller
@@ -89,30 +142,51 @@ def is_gone(scope: Any) -> bool:
 
 
 class BodyLimit:
-    """ASGI middleware: refuses a body over `limit` bytes before the application sees any of the excess."""
+    """ASGI middleware: refuses a body over `limit` bytes before the application sees any of the excess.
 
-    def __init__(self, app: Application, limit: int = MAX_BODY) -> None:
+    And one that takes longer than `patience` seconds to come: 408, and the connection is closed.
+    """
+
+    def __init__(self, app: Application, limit: int = MAX_BODY, patience: float = PATIENCE) -> None:
         self.app = app
         self.limit = limit
+        self.patience = patience
+        self._problem = Problem(413, "message-too-big", f"the body is over {limit} bytes", clause="KWBP K1")
+        self._problem.noted = True
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        problem = Problem(413, "message-too-big", f"the body is over {self.limit} bytes", clause="KWBP K1")
+        problem = self._problem
+        received = 0
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > self.limit):
                 await problem.response()(scope, receive, send)
                 return
-        received = 0
+
+        cycle = scope.get(_CYCLE_KEY)
+        deadline: float | None = None
+
+        async def whole() -> Any:
+            nonlocal deadline
+            if cycle is None or not cycle.more_body:  # it is here, or the application waits for the caller to hang up
+                return await receive()
+            if deadline is None:
+                deadline = asyncio.get_running_loop().time() + self.patience
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await receive()
+            except TimeoutError:
+                raise _too_slow(self.patience) from None
 
         async def limited() -> Any:
             nonlocal received
-            message = await receive()
+            message = await whole()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > self.limit:
-                    raise problem
+                    raise problem.with_traceback(None)  # one for all requests: it would gather their frames
             return message
 
         try:
@@ -124,6 +198,13 @@ class BodyLimit:
         except Exception:
             # `problems.install` has answered and logged it without its text; re-raised, uvicorn would log the text.
             return
+
+
+def _too_slow(seconds: float) -> Problem:
+    headers = {"Connection": "close"}  # what still comes of the body is no request
+    problem = Problem(408, "body-too-slow", f"the body did not come within {seconds:g} s", headers=headers)
+    problem.noted = True
+    return problem
 
 
 class KnownCallers:
@@ -176,14 +257,15 @@ def _config(
     max_body: int,
     refusal: Refusal | None,
     drain: float = DRAIN,
+    patience: float = PATIENCE,
 ) -> uvicorn.Config:
     context = server_context(tls, client_certificate) if tls is not None else None
     known = app if refusal is None else KnownCallers(app, refusal)
     return uvicorn.Config(
-        BodyLimit(known, max_body),
+        BodyLimit(known, max_body, patience),
         host=host,
         port=port,
-        http=_CallerProtocol,
+        http=type("CallerProtocol", (_CallerProtocol,), {"patience": patience}),
         ws="none",
         loop="uvloop",
         interface="asgi3",
@@ -234,10 +316,13 @@ def start(
     port: int = 0,
     max_body: int = MAX_BODY,
     refusal: Refusal | None = None,
+    patience: float = PATIENCE,
     ready_timeout: float = 20.0,
 ) -> Iterator[str]:
     """Serve in a background thread and yield the base URL; port 0 takes a free one."""
-    config = _config(app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal)
+    config = _config(
+        app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal, patience=patience
+    )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # not the main thread
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
