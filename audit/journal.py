@@ -192,6 +192,18 @@ class Journal:
         self._flusher.wake()
         return index
 
+    def buffer(self, entry: Mapping[str, JsonValue]) -> int:
+        """Put `entry` among those that the next flush, whoever's it is, writes; returns the number it will have.
+
+        For who flushes for many at once. Raises as `append`.
+        """
+        return self._enqueue(encode(entry), None)
+
+    def flush(self) -> None:
+        """Make all that was buffered durable; raises JournalFailedError."""
+        with self._flush_lock:
+            self._flush()
+
     def root(self, size: int | None = None) -> bytes:
         """Root (32 bytes) of the tree of the first `size` entries, by default of all that are on the disk."""
         durable = self._durable

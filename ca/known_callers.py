@@ -10,6 +10,8 @@ next one, and must not be locked out by the last.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -28,6 +30,7 @@ from runtime.identity import Caller
 _ROLES: Final = {"officer": Role.OFFICER, "service": Role.SERVICE, "merchant": Role.SERVICE, "gateway": Role.SERVICE}
 _JUDGED_FOR: Final = timedelta(seconds=30)  # validity is looked at again after this, a new CRL at once
 _REMEMBERED: Final = 4096  # callers
+_SETTLED: Final = 1_000_000_000  # nanoseconds: far longer than a file system's clock takes to go on
 
 _Marks = tuple[tuple[int, int, int], ...]
 
@@ -39,7 +42,9 @@ class KnownCallers:
         """`folder` is the published hierarchy; raises StoreError if it holds none."""
         hierarchy = load_hierarchy(folder)
         self._trust: Final = hierarchy.trust(CrlSet())
+        self._folder: Final = str(folder / "crls")
         self._files: Final = [folder / "crls" / f"{name}.crl" for name in hierarchy.authorities]
+        self._changed_at = -1
         self._clock = clock
         self._marks: _Marks | None = None
         self._crls = CrlSet()
@@ -63,7 +68,14 @@ class KnownCallers:
         return judged[1]
 
     def _read_again(self) -> None:
-        """Read the CRLs again if one was replaced: each gets a new file (`ca.files.replace_file`)."""
+        """Read the CRLs again if one was replaced: each gets a new file (`ca.files.replace_file`).
+
+        A new file is a change of the folder, which is one look for all of them. A change so young that another could
+        have the same time is looked at file by file.
+        """
+        changed_at = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # for every request: a Path costs as much again
+        if changed_at == self._changed_at and time.time_ns() - changed_at > _SETTLED:
+            return
         states = [path.stat() for path in self._files]
         marks = tuple((state.st_ino, state.st_mtime_ns, state.st_size) for state in states)
         if marks != self._marks:
@@ -71,6 +83,7 @@ class KnownCallers:
             self._verdicts.clear()
             self._crls = CrlSet(x509.load_der_x509_crl(path.read_bytes()) for path in self._files)
             self._marks = marks
+        self._changed_at = changed_at
 
     def _judge(self, certificate: x509.Certificate, role: Role, now: datetime) -> str | None:
         try:

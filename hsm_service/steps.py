@@ -16,13 +16,16 @@ An error of a step is raised inside the generator at the step. A journal that ca
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from audit import AuditError, Journal
 from audit.entry import JsonValue
+from hsm_service.metrics import Timing
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -33,6 +36,11 @@ WAITING: Final = 512
 """Operations that may wait for their turn, a token."""
 LONGEST_WAIT: Final = 2.0
 """Seconds; whoever has not had a turn by then is told to come again."""
+
+_QUICK: Final = 0.002
+"""Seconds: syncs that take less are done on the event loop."""
+_LOOK_AGAIN: Final = 10.0
+"""Seconds after which a disk that was slow is tried again."""
 
 _RETRY: Final = {"Retry-After": "1"}
 _RETRY_RECORD: Final = {"Retry-After": "5"}
@@ -72,13 +80,17 @@ Step: TypeAlias = "Turn | Record | Call"
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
-def run(steps: Steps[T], journal: Journal) -> T:
-    """Run the operation to its end in this thread; returns what it returns, raises what it raises."""
+def run(steps: Steps[T], journal: Journal, spent: Timing | None = None) -> T:
+    """Run the operation to its end in this thread; returns what it returns, raises what it raises.
+
+    `spent` is told how long the steps took.
+    """
+    spent = Timing() if spent is None else spent
     try:
         step = next(steps)
         while True:
             try:
-                result = _do(step, journal)
+                result = _do(step, journal, spent)
             except Exception as error:
                 step = steps.throw(error)
             else:
@@ -88,14 +100,20 @@ def run(steps: Steps[T], journal: Journal) -> T:
         return value
 
 
-def _do(step: Step, journal: Journal) -> Any:
+def _do(step: Step, journal: Journal, spent: Timing) -> Any:
+    began = perf_counter()
     if isinstance(step, Record):
         try:
             return journal.append(step.entry)
         except AuditError as error:
             raise unrecorded() from error
+        finally:
+            spent.audit += perf_counter() - began
     if isinstance(step, Call):
-        return getattr(step.token, step.method)(*step.arguments)
+        try:
+            return getattr(step.token, step.method)(*step.arguments)
+        finally:
+            spent.token += perf_counter() - began
     return None  # a thread that waits for the token itself needs no turn
 
 
@@ -124,26 +142,39 @@ class AsyncRunner:
         self._journal = journal
         self._in_thread = in_thread
         self._mailbox = _Mailbox()
+        self._commits = _Commits(journal)
         self._turns: defaultdict[str, _Turnstile] = defaultdict(lambda: _Turnstile(in_flight, waiting, longest_wait))
 
-    async def run(self, steps: Steps[T], gone: Callable[[], bool] = lambda: False) -> T:
+    async def run(self, steps: Steps[T], gone: Callable[[], bool] = lambda: False, spent: Timing | None = None) -> T:
         """Run the operation to its end; `gone()` says whether nobody waits for it any more.
 
-        Raises what the operation raises; Problem 503 when the token's queue is full or its turn does not come.
+        `spent` is told how long the steps took. Raises what the operation raises; Problem 503 when the token's queue
+        is full or its turn does not come.
         """
+        spent = Timing() if spent is None else spent
         held: _Turnstile | None = None
         try:
             step = next(steps)
             while True:
+                began = perf_counter()
                 try:
                     result: Any = None
                     if isinstance(step, Record):
-                        result = await self._record(step.entry)
+                        try:
+                            result = await self._record(step.entry)
+                        finally:
+                            spent.audit += perf_counter() - began
                     elif isinstance(step, Call):
-                        result = await self._call(step)
+                        try:
+                            result = await self._call(step)
+                        finally:
+                            spent.token += perf_counter() - began
                     else:
                         turnstile = self._turns[step.token.label]
-                        await turnstile.enter()
+                        try:
+                            await turnstile.enter()
+                        finally:
+                            spent.queue += perf_counter() - began
                         held = turnstile
                         if gone():
                             raise Problem(400, "client-gone", "the caller did not wait for the answer")
@@ -159,8 +190,10 @@ class AsyncRunner:
                 held.leave()
 
     async def _record(self, entry: Mapping[str, JsonValue]) -> Any:
-        future, done = self._mailbox.expect()
         try:
+            if self._commits.quick:
+                return await self._commits.record(entry)
+            future, done = self._mailbox.expect()
             self._journal.submit(entry, done)
             return await future
         except AuditError as error:
@@ -171,8 +204,61 @@ class AsyncRunner:
         if submit is None:
             return await self._in_thread(getattr(step.token, step.method), *step.arguments)
         future, done = self._mailbox.expect()
-        submit(step.method, step.arguments, done)
-        return await future
+        call = submit(step.method, step.arguments, done)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if call is not None:
+                call.cancel()
+            raise
+
+
+class _Commits:
+    """Makes what one turn of the event loop records durable together, on the loop itself.
+
+    A sync of the disk takes less than handing it to a thread and hearing back, as long as the disk is quick: with the
+    loop busy, a thread waits for the interpreter before and after it. Nothing is lost by the loop standing still
+    meanwhile, because everything that it could do waits for the same disk, and the tokens work on in their processes.
+    Where syncs are slow (`quick` is false), they are left to the journal's thread, and tried here again now and then.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._waiting: list[tuple[asyncio.Future[int], int]] = []
+        self._seconds = 0.0
+        self._try_again = 0.0
+
+    @property
+    def quick(self) -> bool:
+        """Whether syncs have been quick lately."""
+        return self._seconds < _QUICK or time.monotonic() > self._try_again
+
+    def record(self, entry: Mapping[str, JsonValue]) -> asyncio.Future[int]:
+        """The number of the entry, once it is on the disk. Raises EntryError and JournalFailedError known at once."""
+        index = self._journal.buffer(entry)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[int] = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._commit)
+        self._waiting.append((future, index))
+        return future
+
+    def _commit(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        begun = time.monotonic()
+        try:
+            self._journal.flush()
+        except AuditError as error:
+            for future, _index in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        now = time.monotonic()
+        self._seconds += (now - begun - self._seconds) / 16
+        self._try_again = now + _LOOK_AGAIN
+        for future, index in waiting:
+            if not future.done():
+                future.set_result(index)
 
 
 class _Mailbox:
@@ -188,6 +274,9 @@ class _Mailbox:
         future: asyncio.Future[Any] = loop.create_future()
 
         def done(result: Any) -> None:
+            if asyncio._get_running_loop() is loop:
+                _settle(future, result)
+                return
             self._arrived.append((future, result))
             if not self._woken:
                 self._woken = True
@@ -200,13 +289,16 @@ class _Mailbox:
     def _deliver(self) -> None:
         self._woken = False  # first: who comes from now on wakes the loop again
         while self._arrived:
-            future, result = self._arrived.popleft()
-            if future.done():  # cancelled
-                continue
-            if isinstance(result, BaseException):
-                future.set_exception(result)
-            else:
-                future.set_result(result)
+            _settle(*self._arrived.popleft())
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():  # cancelled
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 class _Turnstile:

@@ -14,6 +14,8 @@ before looking for the first time.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import threading
 from collections import Counter
@@ -115,6 +117,7 @@ class SupervisedToken(SupervisedOperations):
         self._healthy = threading.Event()
         self._closing = threading.Event()
         self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._show(State.OPEN)
         token_metrics.watch(label, lambda: self.in_flight, lambda: self.queued)
         self._supervisor = threading.Thread(target=self._supervise, name=f"supervisor-{label}", daemon=True)
@@ -169,6 +172,16 @@ class SupervisedToken(SupervisedOperations):
         """Call `callback` in a thread of its own each time the token begins to serve. It may call the token."""
         self._recovered.append(callback)
 
+    def hear_on(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Hear answers on the event loop from now on, in its thread; None: in a thread of the token's own again.
+
+        For a service that asks from its loop: an answer then takes no thread switch. Whoever gives a loop takes it back
+        before the loop stops running, and nobody may wait for an answer in the loop's own thread.
+        """
+        self._loop = loop
+        with contextlib.suppress(HsmError):  # an answer wakes whoever hears now
+            self.submit("random", (1,), lambda _answer: None)
+
     def uses(self, ref: KeyRef) -> int:
         """How often the token was asked for an operation with this key; a call without an answer counts too."""
         return self._uses[ref.cka_id]
@@ -202,6 +215,8 @@ class SupervisedToken(SupervisedOperations):
         """`submit`, and wait for the answer."""
         if threading.current_thread() is self._supervisor:
             raise RuntimeError("the thread that hears the answers cannot wait for one")
+        if self._loop is not None and asyncio._get_running_loop() is self._loop:
+            raise RuntimeError("the event loop that hears the answers cannot wait for one")
         answered = threading.Lock()
         answered.acquire()
         answers: list[Any] = []
@@ -254,11 +269,13 @@ class SupervisedToken(SupervisedOperations):
                 self._closing.wait(self._open_breaker())
                 continue
             self._serve(child)
-            end, why = child.read(self._settle)
+            end, why = self._hear(child)
             self._child = None
             self._healthy.clear()
             if end is End.STOPPED:
-                child.end(TokenClosed(f"token {self.label!r} was closed"), self._settle, ask=True)
+                # A process that has not answered by now hangs, and would not hear that it is asked.
+                idle = child.in_flight == 0
+                child.end(TokenClosed(f"token {self.label!r} was closed"), self._settle, ask=idle)
                 break
             self._trouble = why
             delay = self._open_breaker()
@@ -267,6 +284,21 @@ class SupervisedToken(SupervisedOperations):
             child.end(TokenUnavailable(f"token {self.label!r} failed: {why}"), self._settle)
             self._closing.wait(delay)
         self._trouble = "it was closed"
+
+    def _hear(self, child: Child) -> tuple[End, str]:
+        """Hear the child's answers until it ends, on an event loop while there is one."""
+        while True:
+            loop = self._loop
+
+            def handed_over(loop: asyncio.AbstractEventLoop | None = loop) -> bool:
+                return self._loop is not loop
+
+            if loop is None or loop.is_closed():
+                over = child.read(self._settle, handed_over)
+            else:
+                over = child.read_on(loop, self._settle, handed_over)
+            if over is not None:
+                return over
 
     def _start(self) -> Child | None:
         """A process that is logged in; None if there is none now, with `_trouble` saying why."""
@@ -337,6 +369,15 @@ class SupervisedToken(SupervisedOperations):
 
     def _show(self, state: State) -> None:
         token_metrics.BREAKER.labels(self.label).set(state)
+
+    def hasten(self, seconds: float) -> None:
+        """No call, and no start, has longer than `seconds` from now on: the service is about to end. Cheap."""
+        self._deadline = min(self._deadline, seconds)
+        self._slow_deadline = min(self._slow_deadline, seconds)
+        self._start_deadline = min(self._start_deadline, seconds)
+        child = self._child
+        if child is not None:
+            child.hasten(seconds)
 
     def close(self, timeout: float = 5.0) -> None:
         """Refuse new calls, wait at most `timeout` seconds for those under way, log out, end the process, reap it.

@@ -10,6 +10,7 @@ A call is answered exactly once: whoever takes it out of `_sent` or a queue sett
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -35,6 +36,7 @@ Done = Callable[[Any], None]
 
 TICK: Final = 0.25
 """Seconds between two looks at the deadlines."""
+_HEARD_IN_A_ROW: Final = 32
 _FAREWELL: Final = 5.0
 """Seconds that a process has for logging out once it was asked."""
 
@@ -68,6 +70,10 @@ class Call:
         self.cancelled = True
 
 
+Settle = Callable[[Call, Any], bool]
+"""Is given a call with its result or HsmError; says whether the token counts as lost."""
+
+
 class Child:
     """A token process that is logged in. Made by `start`; `read` until it ends, then `end`."""
 
@@ -88,6 +94,8 @@ class Child:
         self._window = 0
         self._limit = 0
         self._tick = TICK
+        self._buffer = bytearray(LONGEST)
+        self._view = memoryview(self._buffer)
 
     @classmethod
     def start(
@@ -167,6 +175,14 @@ class Child:
             self._send_waiting()
         return made
 
+    def hasten(self, seconds: float) -> None:
+        """Give what is under way, and what waits, `seconds` more, if its deadline is not earlier."""
+        latest = time.monotonic() + seconds
+        for call in list(self._sent.values()):
+            call.deadline = min(call.deadline, latest)
+        for call in (*tuple(self._waiting), *tuple(self._slow)):
+            call.seconds = min(call.seconds, seconds)
+
     def stop(self, seconds: float) -> None:
         """Have `read` return once all was answered, at the latest after `seconds`."""
         self._stop_at = time.monotonic() + seconds
@@ -203,41 +219,89 @@ class Child:
 
     # -- the reading thread --------------------------------------------------------------------------------------------
 
-    def read(self, settle: Callable[[Call, Any], bool]) -> tuple[End, str]:
+    def read(self, settle: Settle, handed_over: Callable[[], bool] = lambda: False) -> tuple[End, str] | None:
         """Hear answers until the process ends, hangs or has lost its token; why, in a word and for people.
 
-        `settle` is given each call with its result or HsmError, and says whether the token counts as lost.
+        `settle` is given each call with its result or HsmError, and says whether the token counts as lost. Returns None
+        when `handed_over` says that somebody else shall hear the answers from now on.
         """
-        buffer = bytearray(LONGEST)
-        view = memoryview(buffer)
-        receive, decode = self._channel.recv_into, token_wire.decode_answer
         look = time.monotonic() + self._tick
         while True:
-            try:
-                size = receive(buffer)
-            except BlockingIOError:
-                size = -1
-            except OSError:
-                size = 0
-            if size == 0:
-                return End.DIED, f"its process ended with status {self._status()}"
-            if size > 0:
-                try:
-                    number, kind, raw = decode(view[:size])
-                    lost = self._answered(number, kind, raw, settle)
-                except msgspec.DecodeError as error:
-                    return End.DIED, f"its process talks nonsense: {error}"
-                if lost is not None:
-                    return End.LOST, lost
+            over = self._hear_one(settle, 0)
+            if isinstance(over, tuple):
+                return over
             now = time.monotonic()
             if now >= look:
                 look = now + self._tick
-                if late := self._late(now):
-                    return End.HUNG, f"{late.method.name} was not answered in time"
-            if self._stop_at is not None and (now >= self._stop_at or not (self._sent or self.queued)):
+                if over := self._overdue(now):
+                    return over
+            if self._is_to_stop(now):
                 return End.STOPPED, "it was closed"
+            if handed_over():
+                return None
 
-    def _answered(self, number: int, kind: int, raw: Any, settle: Callable[[Call, Any], bool]) -> str | None:
+    def read_on(
+        self, loop: asyncio.AbstractEventLoop, settle: Settle, handed_over: Callable[[], bool]
+    ) -> tuple[End, str] | None:
+        """As `read`, but answers are heard, and calls settled, on the event loop: without a thread for each.
+
+        The calling thread looks at the deadlines alone. Returns None when `handed_over` says so, or the loop is closed.
+        """
+        ends: list[tuple[End, str]] = []
+        woken = threading.Event()
+
+        def heard() -> None:
+            # Some in a row, so that one turn of the loop takes what is there, and not so many that others starve.
+            for _ in range(_HEARD_IN_A_ROW):
+                over = self._hear_one(settle, socket.MSG_DONTWAIT)
+                if isinstance(over, tuple):
+                    ends.append(over)
+                    loop.remove_reader(self._channel)
+                if over is not None:
+                    break
+            if ends or self._is_to_stop(time.monotonic()):
+                woken.set()
+
+        if not _on(loop, lambda: loop.add_reader(self._channel, heard)):
+            return None
+        while True:
+            woken.wait(self._tick)
+            now = time.monotonic()
+            over = ends[0] if ends else self._overdue(now)
+            if over is None and self._is_to_stop(now):
+                over = End.STOPPED, "it was closed"
+            if over is not None or handed_over() or loop.is_closed():
+                _on(loop, lambda: loop.remove_reader(self._channel))
+                return over
+            woken.clear()
+
+    def _hear_one(self, settle: Settle, flags: int) -> tuple[End, str] | bool | None:
+        """Hear one answer: None if there was one, False if there was none yet, or why the life ended."""
+        try:
+            size = self._channel.recv_into(self._buffer, LONGEST, flags)
+        except BlockingIOError:
+            return False
+        except OSError:
+            size = 0
+        if size == 0:
+            # On a loop nobody waits for the process to be gone for good.
+            status = self._process.poll() if flags else self._status()
+            return End.DIED, f"its process ended with status {status}"
+        try:
+            number, kind, raw = token_wire.decode_answer(self._view[:size])
+            lost = self._answered(number, kind, raw, settle)
+        except msgspec.DecodeError as error:
+            return End.DIED, f"its process talks nonsense: {error}"
+        return (End.LOST, lost) if lost is not None else None
+
+    def _overdue(self, now: float) -> tuple[End, str] | None:
+        late = self._late(now)
+        return None if late is None else (End.HUNG, f"{late.method.name} was not answered in time")
+
+    def _is_to_stop(self, now: float) -> bool:
+        return self._stop_at is not None and (now >= self._stop_at or not (self._sent or self.queued))
+
+    def _answered(self, number: int, kind: int, raw: Any, settle: Settle) -> str | None:
         """Settle one call; why the token counts as lost, if it does."""
         if kind == PART:
             self._parts.setdefault(number, bytearray()).extend(token_wire.decode_bytes(raw))
@@ -291,7 +355,7 @@ class Child:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def end(self, error: HsmError, settle: Callable[[Call, Any], bool] | None = None, *, ask: bool = False) -> None:
+    def end(self, error: HsmError, settle: Settle | None = None, *, ask: bool = False) -> None:
         """End the process: kill it, or `ask` it to log out first. What was not answered fails with `error`."""
         with self._lock:
             self._ended = True
@@ -343,3 +407,21 @@ class Child:
 
 def _timeval(seconds: float) -> bytes:
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+
+
+def _on(loop: asyncio.AbstractEventLoop, do: Callable[[], object]) -> bool:
+    """Have the loop's own thread do it, and wait until it is done; False if the loop is closed."""
+    done = threading.Event()
+
+    def run() -> None:
+        do()
+        done.set()
+
+    try:
+        loop.call_soon_threadsafe(run)
+    except RuntimeError:
+        return False
+    while not done.wait(TICK):
+        if loop.is_closed():
+            return False
+    return True

@@ -19,6 +19,7 @@ from audit import read, verify
 from hsm_service.client import HsmClient
 from hsm_service.pkcs11_module import find_module
 from hsm_service.provision import provision_tokens
+from hsm_service.retry import ONCE
 from hsm_service.service import Signed
 from hsm_service.token_layout import configuration_of
 from pki.roles import Role
@@ -105,14 +106,14 @@ class Clients:
             self.strange.append(error)
 
     def _sign_acknowledgements(self) -> None:
-        with HsmClient.connect(self._url, self._shop) as client:
+        with HsmClient.connect(self._url, self._shop, retry=ONCE) as client:
             while not self._stop.is_set():
                 with self._told():
                     self.received.append(client.sign("shop-ec", "cms", acknowledgement(), content_type=ACK))
 
     def _sign_crls(self) -> None:
         """One number after the other; a number whose answer was lost is asked for once more."""
-        with HsmClient.connect(self._url, self._ca) as client:
+        with HsmClient.connect(self._url, self._ca, retry=ONCE) as client:
             for number in itertools.count(1):
                 tbs = crl_tbs(self._issuer.certificate, self._issuer.public_key, number=number)
                 for _attempt in range(2):
