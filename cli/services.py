@@ -66,10 +66,11 @@ def _hsm(found: Installation) -> None:
     from ca.published_trust import published_trust
     from gateway_keys.plugin import GatewayKeys
     from hsm_service.app import create_app
+    from hsm_service.key_management import SERVICE
     from hsm_service.operation_docket import Approving
     from hsm_service.record import ENTRIES_OF_A_SIGNATURE
     from hsm_service.service import SignCommand
-    from hsm_service.vault import SERVICE, Vault
+    from hsm_service.vault import Vault
     from kwbp.validators import VALIDATORS
 
     endpoint = found.settings.hsm
@@ -93,7 +94,17 @@ def _hsm(found: Installation) -> None:
         keeper.keep(vault.journal, sign, own=ENTRIES_OF_A_SIGNATURE)
         try:
             app = create_app(vault, plugins=[GatewayKeys.of(found.home)])
-            server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("hsm"), refusal=known.refusal)
+            server.serve(
+                app,
+                host=endpoint.host,
+                port=endpoint.port,
+                tls=found.tls("hsm"),
+                refusal=known.refusal,
+                notice=endpoint.notice,
+                drain=endpoint.drain,
+                on_stop=vault.hasten,
+                on_hurry=lambda: vault.hasten(more=True),
+            )
         finally:
             keeper.close()  # before the vault, which signs what is left
 

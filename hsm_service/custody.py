@@ -81,6 +81,11 @@ class Custody:
             raise Problem(404, "key-not-found", f"there is no key {which}")
         return key.standing_as(standing(key.row, in_use))
 
+    def knows(self, name: str) -> bool:
+        """Whether there is, or was, a key of this name that was made."""
+        row = self._registry.find(name)
+        return row is not None and row.state is not KeyState.PENDING
+
     def versions(self, name: str) -> list[Key]:
         """Every version of a key, the newest first; Problem 404 if there is none."""
         found = [self.find(name, row.version) for row in self._registry.versions(name) if self._is_kept(row)]
@@ -202,6 +207,11 @@ class Custody:
         with self._lock:
             return self._take_in(self._registry.add_replica(key.row.name, key.row.version, label))
 
+    def move(self, key: Key, label: str) -> Key:
+        """The token `label`, which holds the key as a replica, is its own from now on; what was is lost for good."""
+        with self._lock:
+            return self._take_in(self._registry.move(key.row.name, key.row.version, label))
+
     def look_again(self, key: Key) -> Key:
         """The key as its tokens hold it now."""
         with self._lock:
@@ -242,6 +252,16 @@ class Custody:
             for cka_id in strangers - self._strangers.get(label, frozenset()):
                 _log.error("token holds a key that the registry does not know", token=label, key=objects[cka_id].label)
             self._strangers[label] = strangers
+
+    def unfit(self, token: TokenOperations) -> dict[str, str]:
+        """Of the enabled keys in `token`, those whose purpose it was seen not to serve, with the reasons."""
+        found = {}
+        for key in list(self._keys.values()):
+            if key.row.state is KeyState.ENABLED and any(place.token is token for place in key.places):
+                lacks = token.capabilities.lacks(key.template.purpose, key.template.algorithm)
+                if lacks:
+                    found[key.label] = "; ".join(each.refusal for each in lacks)
+        return found
 
     def faults(self) -> dict[Fault, int]:
         """How many places do not serve although they should, and objects that nobody knows, by the reason."""

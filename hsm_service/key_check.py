@@ -22,13 +22,26 @@ INTERVAL: Final = 60.0
 UNUSABLE: Final = prometheus_client.Gauge(
     "kwbp_hsm_keys_unusable", "Enabled keys that do not serve in a token, and token keys that nobody knows", ["reason"]
 )
+UNFIT: Final = prometheus_client.Gauge(
+    "kwbp_hsm_keys_unfit", "Enabled keys whose purpose their token was seen not to serve", ["token"]
+)
 _log = get_logger("key-check")
+_told: dict[str, str] = {}
 
 
 def report(faults: Mapping[Fault, int]) -> None:
     """Set the metric to what a check found."""
     for fault, count in faults.items():
         UNUSABLE.labels(fault.value).set(count)
+
+
+def report_unfit(token: str, unfit: Mapping[str, str]) -> None:
+    """Set the metric to how many keys of `token` it cannot serve (by label, with the reason); each is logged once."""
+    UNFIT.labels(token).set(len(unfit))
+    for label, reason in unfit.items():
+        if _told.get(label) != reason:
+            _told[label] = reason
+            _log.error("key is of a purpose that its token cannot serve", key=label, token=token, reason=reason)
 
 
 class KeyCheck:

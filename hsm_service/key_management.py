@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -29,6 +29,10 @@ from hsm_service.templates import Operation, Purpose, Template
 from pki.keys import spki_der
 from runtime.problems import Problem
 from runtime.secrets import Secret
+
+SERVICE: Final = "service:hsm"
+"""As whom the service uses keys of its own."""
+_PROBES: Final = ("probe", "probe-rsa")
 
 
 class KeyManagement:
@@ -98,6 +102,24 @@ class KeyManagement:
         with self._recorder.operation(Operation.GENERATE, caller, None, _made(name, found, None)):
             key = self._custody.import_zone_key(name, found, components, self._clock())
         return self.info(key)
+
+    def probe_key(self, label: str) -> Key:
+        """The key with which the token `label` shows that it signs, made by the service itself if there is none yet.
+
+        Raises Problem 409 for a token that can have none, HsmError.
+        """
+        name = f"probe-{label}"
+        if not self._custody.knows(name):
+            token = self._custody.token(label)
+            kinds = [self._custody.template(each) for each in _PROBES]
+            fitting = [each for each in kinds if not token.capabilities.lacks(each.purpose, each.algorithm)]
+            if not fitting:
+                raise Problem(409, "token-lacks-abilities", f"token {label} can have no probe key")
+            template = fitting[0].model_copy(update={"token": label})
+            with self._recorder.operation(Operation.GENERATE, SERVICE, None, _made(name, template, None)) as outcome:
+                key = self._custody.generate(name, template, None, self._clock())
+                outcome.output_sha256 = hexdigest(key.row.public_key) if key.row.public_key else None
+        return self._custody.find(name)
 
     def describe_key(self, caller: str, name: str, version: int | None = None) -> KeyInfo:
         """A key, by default the version in use."""
@@ -183,7 +205,11 @@ class KeyManagement:
         if found.owned != (owner is not None):
             needed = "needs an owner" if found.owned else "has no owner"
             raise Problem(422, "bad-owner", f"a key of template {template} {needed}")
-        self._custody.check_free(name, found)
+        token = self._custody.check_free(name, found)
+        if lacks := token.capabilities.lacks(found.purpose, found.algorithm):
+            # A key that its token cannot use as its purpose needs would be found out by the first who needs it.
+            reasons = "; ".join(each.refusal for each in lacks)
+            raise Problem(409, "token-lacks-abilities", f"token {token.label} cannot serve {found.purpose}: {reasons}")
         return found
 
 

@@ -50,6 +50,8 @@ class Purpose(StrEnum):
     PIN_BLOCK = "pin-block"
     MAC = "mac"
     RESTORE = "restore"
+    PROBE = "probe"
+    """Signs what the service's own self-test makes up (`hsm_service.self_test`), and nothing that anybody sends."""
 
 
 class Operation(StrEnum):
@@ -97,6 +99,7 @@ USAGES: Final[Mapping[Purpose, Usage]] = {
     Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
     Purpose.MAC: Usage.MAC,
     Purpose.RESTORE: Usage.RESTORE,
+    Purpose.PROBE: Usage.SIGN,
 }
 """How the token is told to restrict a key of each purpose."""
 
@@ -112,6 +115,7 @@ ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
     Purpose.PIN_BLOCK: frozenset({"des2"}),
     Purpose.MAC: frozenset({"aes-128"}),
     Purpose.RESTORE: frozenset({"rsa-3072", "rsa-4096"}),
+    Purpose.PROBE: frozenset({"ec-p256", "rsa-3072"}),
 }
 _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.CA: frozenset({Operation.CERTIFICATE, Operation.CRL}),
@@ -125,9 +129,10 @@ _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
     Purpose.MAC: frozenset({Operation.MAC}),
     Purpose.RESTORE: frozenset(),
+    Purpose.PROBE: frozenset(),
 }
-_BARE: Final = frozenset({Purpose.RESTORE, Purpose.RAW})
-"""Purposes of key pairs without certificate: who wraps for one believes its attestation, a raw one proves nothing."""
+_BARE: Final = frozenset({Purpose.RESTORE, Purpose.RAW, Purpose.PROBE})
+"""Purposes of key pairs without certificate: who wraps for one believes its attestation, the others prove nothing."""
 _CREATORS: Final = frozenset(
     {
         Operation.GENERATE,
@@ -161,7 +166,7 @@ class Template(BaseModel):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     description: str
-    token: Literal["root", "ca", "gateway", "merchants", "standby"]
+    token: Literal["root", "ca", "gateway", "merchants", "standby", "each"]
     algorithm: Algorithm
     purpose: Purpose
     holds: frozenset[Role] = frozenset()
@@ -187,8 +192,9 @@ class Template(BaseModel):
             raise ValueError("a message key, and no other, names its content types")
         if unknown := set(self.content_types) - _CONTENT_TYPES.keys():
             raise ValueError(f"no content types {sorted(unknown)}")
-        if not self.only.keys() <= _OPERATIONS[self.purpose]:
-            raise ValueError(f"a key for {self.purpose} does only {sorted(_OPERATIONS[self.purpose])}")
+        done = _OPERATIONS[self.purpose] | ({Operation.BACKUP} if self.backup else set())
+        if not self.only.keys() <= done:
+            raise ValueError(f"a key for {self.purpose} does only {sorted(done)}")
         return self
 
     @property
@@ -229,7 +235,7 @@ class Template(BaseModel):
     def allowed(self, operation: Operation, owner: str | None) -> tuple[str, ...]:
         """The caller patterns that may ask `operation` of a key that belongs to `owner`."""
         if operation in _CREATORS:
-            patterns = self.creators
+            patterns = self.only.get(operation, self.creators)
         elif operation in _EITHER:
             patterns = tuple(dict.fromkeys((*self.creators, *self.callers)))
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -32,9 +33,10 @@ from hsm_service.backup import Backups, WrapOut, wrap_out_of
 from hsm_service.beliefs import Beliefs
 from hsm_service.bound import BoundVault
 from hsm_service.custody import Custody, Key
-from hsm_service.key_check import KeyCheck, report
+from hsm_service.errors import HsmError
+from hsm_service.key_check import report, report_unfit
 from hsm_service.key_life import KeyLife
-from hsm_service.key_management import KeyManagement
+from hsm_service.key_management import SERVICE, KeyManagement
 from hsm_service.keys import KeyRef
 from hsm_service.kinds import Fields
 from hsm_service.ledger import Ledger
@@ -54,14 +56,12 @@ from hsm_service.templates import Operation, built_in
 from hsm_service.token_operations import TokenOperations
 from hsm_service.token_source import token_source
 from hsm_service.typed_cms import ContentValidator, built_in_content_types
+from hsm_service.upkeep import Upkeep
 from pki import oids
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.secrets import Secret
 from runtime.settings import Home, Settings
-
-SERVICE: Final = "service:hsm"
-"""As whom the service uses its own attestation key."""
 
 SERVICE_TOKENS: Final = ("ca", "gateway", "merchants", "standby")
 ROOT_TOKENS: Final = ("root",)
@@ -116,7 +116,7 @@ class Vault:
         self.answers: Final = answers
         """Where answers that may be asked for again are kept (`hsm_service.idempotency`)."""
         self._clock = clock
-        self._check: KeyCheck | None = None
+        self._upkeep: Upkeep | None = None
         self._tokens = tokens
         self._registry = registry
         self._requests = requests
@@ -205,7 +205,15 @@ class Vault:
                     tokens[label] = opened.enter_context(open_token(home, label, sessions=sessions))
                 else:
                     source = token_source(home, isolated, label)
-                    tokens[label] = opened.enter_context(supervise_token(home, label, source=source))
+                    supervised_token = supervise_token(
+                        home,
+                        label,
+                        source=source,
+                        deadline=isolated.hsm.call_deadline,
+                        slow_deadline=isolated.hsm.slow_call_deadline,
+                        start_deadline=isolated.hsm.start_deadline,
+                    )
+                    tokens[label] = opened.enter_context(supervised_token)
             deadline = time.monotonic() + _OPENING
             for token in tokens.values():
                 if isinstance(token, SupervisedToken):
@@ -229,17 +237,10 @@ class Vault:
                 extends=extends,
             )
             if isolated is not None:
-                vault._watch()
+                supervised = {label: each for label, each in tokens.items() if isinstance(each, SupervisedToken)}
+                vault._upkeep = Upkeep(vault, supervised, isolated.hsm)
             opened.pop_all()
         return vault
-
-    def _watch(self) -> None:
-        """Has the keys checked on a clock, and whenever a token came back."""
-        self._check = KeyCheck(self.check_keys)
-        for token in self._tokens.values():
-            if isinstance(token, SupervisedToken):
-                token.on_recovered(self._check.wake)
-        self._check.wake()  # a token may have come back before it was asked to say so
 
     def hear_on(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Has tokens in processes of their own answered on the event loop; None: in threads again."""
@@ -249,11 +250,15 @@ class Vault:
 
     def close(self) -> None:
         """Flushes the journal, logs out of the tokens, lets go of the registry. May be called twice."""
-        if self._check is not None:
-            self._check.close()
+        if self._upkeep is not None:
+            self._upkeep.close()
         self.journal.close()
-        for token in self._tokens.values():
-            token.close()
+        # Together: each that hangs takes its time to be given up.
+        closing = [threading.Thread(target=token.close, name=f"close-{label}") for label, token in self._tokens.items()]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
         self._registry.close()
         self._requests.close()
 
@@ -267,8 +272,22 @@ class Vault:
 
     @property
     def ready(self) -> bool:
-        """Whether operations can be recorded and every token serves; cheap."""
-        return self.journal.usable and all(getattr(token, "healthy", True) for token in self._tokens.values())
+        """Whether operations can be recorded and every token serves, and signed for its last self-test; cheap."""
+        return self.journal.usable and (self._upkeep is None or self._upkeep.well)
+
+    @property
+    def token_states(self) -> dict[str, str]:
+        """Of each token in a process of its own whether it is `ready`, or why not, in a word; cheap."""
+        return {} if self._upkeep is None else self._upkeep.states
+
+    def hasten(self, *, more: bool = False) -> None:
+        """The service is about to end: tokens are given a few seconds for what they were asked; less if `more`."""
+        if self._upkeep is not None:
+            self._upkeep.hasten(more=more)
+
+    def note(self, entry: Mapping[str, JsonValue]) -> int:
+        """Records what is nobody's operation; returns the number of the record."""
+        return self._recorder.note(entry)
 
     def as_caller(self, caller: str) -> BoundVault:
         """The vault as one caller sees it: the `SigningService` interface."""
@@ -424,6 +443,10 @@ class Vault:
         self._custody.check()
         self.life.destroy_due()
         report(self._custody.faults())
+        if self._upkeep is not None:
+            for label, token in self._tokens.items():
+                with contextlib.suppress(HsmError):  # it was told of already
+                    report_unfit(label, self._custody.unfit(token))
 
 
 def _read_anchors(path: Path) -> list[x509.Certificate]:

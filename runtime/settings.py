@@ -114,6 +114,21 @@ class Endpoint(_Section):
         return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}"
 
 
+class HsmSettings(Endpoint):
+    """The HSM service: its clocks and deadlines, in seconds."""
+
+    port: Port = 7100
+    key_check_interval: float = Field(default=60.0, gt=0, description="between two looks at every key in its token")
+    self_test_interval: float = Field(default=5.0, gt=0, description="between two signatures of each probe key")
+    self_test_patience: float = Field(default=2.0, gt=0, description="a token that has not signed by then is not well")
+    call_deadline: float = Field(default=10.0, gt=0, description="longer, and the token's process hangs: it is killed")
+    slow_call_deadline: float = Field(default=120.0, gt=0, description="the same for making a key")
+    start_deadline: float = Field(default=30.0, gt=0, description="for starting a token's process and logging in")
+    notice: float = Field(default=0.5, ge=0, description="between 'not ready' and the end of listening")
+    drain: float = Field(default=8.0, gt=0, description="for the answers of what was begun before the end")
+    last_calls: float = Field(default=3.0, gt=0, description="call_deadline, once the service was told to end")
+
+
 class GatewaySettings(Endpoint):
     """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
 
@@ -166,7 +181,7 @@ class TokenSettings(_Section):
 class Settings(_Section):
     """Everything a service needs to know that is not a secret."""
 
-    hsm: Endpoint = Endpoint(port=7100)
+    hsm: HsmSettings = HsmSettings()
     ca: Endpoint = Endpoint(port=7110)
     repository: Endpoint = Endpoint(port=7111, tls=False)
     ra: Endpoint = Endpoint(port=7120)

@@ -53,6 +53,8 @@ def test_the_templates_of_the_product_are_these() -> None:
         "raw-ec",
         "raw-rsa-2048",
         "raw-rsa-3072",
+        "probe",
+        "probe-rsa",
         "attestation",
         "log-hsm",
         "log-ca",
@@ -90,7 +92,7 @@ def test_every_role_of_the_hierarchy_is_issued_by_one_kind_of_authority() -> Non
 def test_a_key_carries_certificates_of_a_role_that_fits_its_purpose() -> None:
     for template in TEMPLATES.values():
         authority = {PROFILES[role].is_ca for role in template.holds}
-        certified = template.is_pair and template.purpose not in {Purpose.RESTORE, Purpose.RAW}
+        certified = template.is_pair and template.purpose not in {Purpose.RESTORE, Purpose.RAW, Purpose.PROBE}
         assert authority == ({template.purpose is Purpose.CA} if certified else set())
         for role in template.issues:
             assert PROFILES[role].issuers & template.holds
@@ -165,6 +167,7 @@ def test_a_key_offers_what_its_purpose_is_and_nothing_else(template: Template) -
         Purpose.CHECKPOINT: {Operation.CHECKPOINT},
         Purpose.RAW: {Operation.RAW},
         Purpose.RESTORE: set(),
+        Purpose.PROBE: set(),
     }[template.purpose]
     assert offered == own | pair | certified | copied | life | {Operation.DESCRIBE}
 

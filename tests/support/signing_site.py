@@ -193,6 +193,7 @@ def found(folder: Path) -> World:
                 ceremony.attach_certificate(key, der(*leaf_chain(pki, key, public_key(info.public_key))))
         for key in RAW:
             ceremony.generate_key(key, key, owner="bench")
+        vault.keys.probe_key("ca")
         for key, (template, owner) in SHOPS.items():
             spki = ceremony.generate_key(key, template, owner=owner).public_key
             if key != "bare-shop":
