@@ -18,6 +18,8 @@ def permitted(custody: Custody, caller: str, operation: Operation, name: str, ve
 
     Raises Problem 404 (no such key), 401 or 403 (not for this caller), 409 (the key is for something else).
     """
+    if OWNER.fullmatch(name) is None:  # whatever it is, it is not repeated
+        raise Problem(404, "key-not-found", "there is no key of this name")
     key = custody.find(name, version)
     permit(key.template, caller, operation, key.row.owner, name)
     if not key.template.offers(operation):
