@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,61 @@ def test_work_whose_caller_is_gone_is_dropped_before_it_reaches_journal_and_toke
     asyncio.run(main())
     assert token.calls == 0
     assert events(journal) == []
+
+
+# -- records -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_one_turn_of_the_loop_records_shares_a_sync(tmp_path: Path) -> None:
+    syncs: list[int] = []
+
+    def sync(file: int) -> None:
+        os.fdatasync(file)
+        syncs.append(os.fstat(file).st_size)
+
+    with Journal.open(tmp_path / "journal.jsonl", sync=sync) as journal:
+        before = len(syncs)
+
+        async def main() -> list[tuple[int, object, int]]:
+            running = runner(journal)
+            return await asyncio.gather(*(running.run(operation(Echo(), "echo", number)) for number in range(40)))
+
+        answers = asyncio.run(main())
+        assert sorted(number for first, _, last in answers for number in (first, last)) == list(range(80))
+        assert len(syncs) - before < 80
+
+
+def test_a_slow_disk_is_waited_for_by_a_thread_and_not_by_the_loop(tmp_path: Path) -> None:
+    threads: list[str] = []
+
+    def sync(file: int) -> None:
+        os.fdatasync(file)
+        time.sleep(0.05)
+        threads.append(threading.current_thread().name)
+
+    with Journal.open(tmp_path / "journal.jsonl", sync=sync) as journal:
+
+        async def main() -> None:
+            running = runner(journal)
+            for number in range(6):
+                assert (await running.run(operation(Submitting(), "echo", number)))[1] == number
+
+        asyncio.run(main())
+        assert threads[0] == threading.current_thread().name
+        assert threads[-1] != threading.current_thread().name
+    assert events(journal).count("after") == 6
+
+
+def test_an_entry_that_cannot_be_recorded_concerns_its_own_operation_alone(journal: Journal) -> None:
+    def bad() -> Steps[int]:
+        index: int = yield Record({"amount": 1.5})  # type: ignore[dict-item]  # what is tested
+        return index
+
+    async def main() -> None:
+        running = runner(journal)
+        good = asyncio.ensure_future(running.run(operation(Echo(), "echo", 1)))
+        with pytest.raises(Problem):
+            await running.run(bad())
+        assert (await good)[1] == 1
+
+    asyncio.run(main())
