@@ -45,8 +45,9 @@ class ApiService:
     def resident_bytes(self) -> int:
         """Memory of the HSM service, with the processes of its tokens."""
         service = self._processes["hsm"].pid
-        children = Path(f"/proc/{service}/task/{service}/children").read_text("ascii").split()
-        return sum(_resident(int(each)) for each in (service, *children))
+        lists = [path.read_text("ascii") for path in Path(f"/proc/{service}/task").glob("*/children")]
+        children = [int(each) for children in lists for each in children.split()]
+        return sum(_resident(each) for each in (service, *children))
 
     def _stop(self) -> None:
         for process in reversed(self._processes.values()):
