@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -19,7 +19,8 @@ from starlette.routing import Route
 
 from hsm_service import openapi, openapi_page
 from hsm_service.hot_path import LARGEST_CONTENT, HotPath
-from hsm_service.idempotency import Idempotency, idempotency_key
+from hsm_service.idempotency import Idempotency, answer_once
+from hsm_service.key_life_routes import KeyLifeRoutes
 from hsm_service.kinds import KINDS
 from hsm_service.openapi_route import ApiRoute
 from hsm_service.operation_routes import OperationRoutes
@@ -32,6 +33,7 @@ from hsm_service.workers import THREADS, Workers
 from runtime import health, problems
 from runtime.database import open_database
 from runtime.identity import caller_of
+from runtime.problems import Problem
 
 LARGEST_BODY: Final = 2 * LARGEST_CONTENT
 """Bytes of a request: base64 and the JSON around it included."""
@@ -60,7 +62,8 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     refusals = Refusals(vault.refused, workers)
     handlers = _Handlers(vault, workers, idempotency)
     vault.operations.resume()
-    api = [*handlers.routes(), *OperationRoutes(vault.operations, workers).routes()]
+    api = [*handlers.routes(), *KeyLifeRoutes(vault, workers, idempotency).routes()]
+    api += OperationRoutes(vault.operations, workers).routes()
     api += [route for plugin in plugins for route in plugin.routes(vault)]
     document = msgspec.json.encode(openapi.document(api))
     page = openapi_page.page(api)
@@ -260,12 +263,12 @@ class _Handlers:
         ]
 
     async def sign(self, _request: Request) -> Response:
-        """Described here, answered by `hot_path`: a request that gets as far as this has another method."""
-        return Response(status_code=405, headers={"Allow": "POST"})
+        """Described here, answered by `hot_path`: what gets as far as this names a version beyond all that there are."""
+        raise Problem(404, "key-not-found", "there is no such version of a key")
 
     async def attest(self, request: Request) -> Response:
         name = request.path_params["name"]
-        return await self._once(request, 200, lambda: self._run(self._vault.attest_key, request, name))
+        return await answer_once(self._idempotency, request, lambda: self._run(self._vault.attest_key, request, name))
 
     async def attach(self, request: Request) -> Response:
         command = read(_attach_command, await request.body())
@@ -287,30 +290,17 @@ class _Handlers:
         command = read(_generate_command, await request.body())
         generate = self._vault.generate_key
         caller = str(caller_of(request.scope))
-        return await self._once(
+        return await answer_once(
+            self._idempotency,
             request,
-            201,
             lambda: self._workers.run(
                 generate, caller, command.name, command.template, owner=command.owner, reason=command.reason
             ),
+            status=201,
         )
 
     async def list_keys(self, request: Request) -> Response:
         return _json(KeyList(keys=await self._run(self._vault.list_keys, request)))
-
-    async def _once(self, request: Request, status: int, work: Callable[[], Awaitable[object]]) -> Response:
-        """The answer of `work`; under an Idempotency-Key, the same for every repeat."""
-
-        async def encoded() -> bytes:
-            return _encoder.encode(await work())
-
-        key = idempotency_key(request.scope["headers"])
-        if key is None:
-            content = await encoded()
-        else:
-            caller, route = str(caller_of(request.scope)), request.scope["path"]
-            content = await self._idempotency.answer(caller, key, route, await request.body(), encoded)
-        return Response(content, status, media_type=_JSON)
 
     async def _run(self, method: Callable[..., Any], request: Request, *arguments: Any) -> Any:
         return await self._workers.run(method, str(caller_of(request.scope)), *arguments)

@@ -6,13 +6,15 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import httpx
 
 from hsm_service import calls
 from hsm_service.calls import Call, Conversation
+from hsm_service.key_commands import LimitsCommand
 from hsm_service.operation_info import OperationInfo
 from hsm_service.request import compose_request
 from hsm_service.retry import PATIENT, RetryPolicy
@@ -120,6 +122,38 @@ class AsyncHsmClient:
     async def attest_key(self, name: str) -> bytes:
         """See `SigningService`."""
         return (await self._ask(calls.attest(name))).signed
+
+    async def rotate(self, name: str, *, activate_at: datetime | None = None, reason: str = "") -> KeyInfo:
+        """As `HsmClient`'s."""
+        return await self._ask(calls.rotate(name, activate_at, reason))
+
+    async def enable(self, name: str, version: int, *, reason: str = "") -> KeyInfo:
+        """As `HsmClient`'s."""
+        return await self._ask(calls.change(name, version, "enable", reason))
+
+    async def disable(self, name: str, version: int, *, reason: str = "") -> KeyInfo:
+        """As `HsmClient`'s."""
+        return await self._ask(calls.change(name, version, "disable", reason))
+
+    async def destroy(self, name: str, version: int, *, at: datetime | None = None, reason: str = "") -> KeyInfo:
+        """As `HsmClient`'s."""
+        return await self._ask(calls.destroy(name, version, at, reason))
+
+    async def keep(self, name: str, version: int, *, reason: str = "") -> KeyInfo:
+        """As `HsmClient`'s."""
+        return await self._ask(calls.change(name, version, "keep", reason))
+
+    async def limit(
+        self, name: str, limits: Mapping[str, Any], *, version: int | None = None, reason: str = ""
+    ) -> KeyInfo:
+        """As `HsmClient`'s."""
+        return await self._ask(calls.limit(name, version, LimitsCommand(**limits, reason=reason)))
+
+    async def back_up(
+        self, name: str, *, recipient: bytes, attestation: bytes, version: int | None = None, reason: str = ""
+    ) -> bytes:
+        """As `HsmClient`'s."""
+        return (await self._ask(calls.backup(name, version, recipient, attestation, reason))).backup
 
     async def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """See `SigningService`."""

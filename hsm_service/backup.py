@@ -5,14 +5,15 @@
     restore    the file is signed, names this registry's key with its public key, and is wrapped to the recipient in
                this token; the token unwraps it, and it signs what the public key verifies (`restored_keys`)
 
-A restored key is a replica: it takes over when the places before it do not serve. If the key's own token is lost, that
-is all that is needed. Both acts are asked for, approved, judged again and recorded as the others (`key_life`).
+A restored key is a replica: it takes over when the places before it do not serve. If the key's own token is lost for
+good, the new one becomes its own (`replaces`), and what turns up on the old one later is a key that nobody knows.
+A backup is asked for, approved, judged again and recorded as other operations are (`key_life`); a restore is a
+ceremony's, at which people bring the file and the token together.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,11 +32,11 @@ from hsm_service.key_states import KeyState
 from hsm_service.operation_docket import Grant
 from hsm_service.operation_request import KeyOperation
 from hsm_service.operations import Executor, Operations
-from hsm_service.pkcs11_module import find_module
 from hsm_service.record import Recorder
 from hsm_service.service import KeyInfo
 from hsm_service.templates import Operation, Purpose
-from hsm_service.token_layout import configuration_of, layout, pin_file, so_pin_file
+from hsm_service.token_layout import so_pin_file
+from hsm_service.token_source import token_source
 from pki import oids
 from pki.attestation import KeyAttestation
 from pki.der import sha256
@@ -45,7 +46,7 @@ from pki.path import Trust, validate_path
 from pki.roles import Role
 from runtime.problems import Problem
 from runtime.secrets import read_secret
-from runtime.settings import Home
+from runtime.settings import Home, Settings
 
 Parameters = Mapping[str, Any]
 WrapOut = Callable[[str, bytes, bytes, Sequence[str]], Wrapped]
@@ -58,20 +59,21 @@ LARGEST_STATEMENT: Final = 16 * 1024
 
 
 def wrap_out_of(home: Home) -> WrapOut:
-    """Wrapping out of the tokens of an installation, with the PINs of their files. A security officer who keeps that
-    PIN elsewhere, as one should, puts the file there for the ceremony and takes it away afterwards.
+    """Wrapping out of the tokens of an installation, which are where `token_source` says. A security officer who keeps
+    the security officer's PIN elsewhere, as one should, puts its file there for the time of it.
     """
 
     def wrap(label: str, cka_id: bytes, recipient: bytes, suites: Sequence[str]) -> Wrapped:
         officer: Path = so_pin_file(home, label)
         if not officer.exists():
             raise TokenNotFound(f"a backup needs the security officer's PIN of token {label!r} in {officer}")
+        source = token_source(home, Settings.load(home), label)
         return wrap_out(
-            find_module(),
-            configuration_of(home, layout().group_of(label)),
+            source.module,
+            source.configuration,
             label,
             so_pin=read_secret(officer),
-            pin=read_secret(pin_file(home, label)),
+            pin=source.pin(),
             cka_id=cka_id,
             recipient=recipient,
             suites=suites,
@@ -107,7 +109,6 @@ class Backups:
         self._sign = sign
         self._clock = clock
         operations.provide(KeyOperation.BACKUP, Executor(self._back_up_approved))
-        operations.provide(KeyOperation.RESTORE, Executor(self._restore_approved, self._was_restored))
 
     # -- back up -------------------------------------------------------------------------------------------------------
 
@@ -197,52 +198,34 @@ class Backups:
 
     # -- restore -------------------------------------------------------------------------------------------------------
 
-    def restore(self, caller: str, backup: bytes, *, recipient: str, reason: str = "") -> KeyInfo:
-        """Takes the key of a backup into the token of the key `recipient`, as a replica. A second time does nothing."""
-        content = self._read(caller, backup, recipient)
-        parameters = {
-            "key": content.key_name,
-            "version": content.key_version,
-            "template": content.template,
-            "recipient": recipient,
-            "backup_sha256": sha256(backup).hex(),
-            "backup": base64.b64encode(backup).decode(),
-        }
-        granted = self._operations.ask(KeyOperation.RESTORE, caller, parameters, reason)
-        return self._restore(caller, parameters, granted)
+    def restore(self, caller: str, backup: bytes, *, recipient: str, replaces: bool = False) -> KeyInfo:
+        """Takes the key of a backup into the token of the key `recipient`, as a replica. A second time does nothing.
 
-    def _restore_approved(self, requester: str, parameters: Parameters, granted: Grant) -> dict[str, Any]:
-        info = self._restore(requester, parameters, granted)
-        return {"key": info.name, "version": info.version, "replicas": list(info.replicas)}
-
-    def _was_restored(self, parameters: Parameters) -> dict[str, Any] | None:
-        try:
-            key = self._custody.find(parameters["key"], parameters["version"])
-            token = self._custody.find(parameters["recipient"]).row.token
-        except Problem:
-            return None
-        if not any(place.label == token and place.fault is None for place in key.places):
-            return None
-        return {"key": key.row.name, "version": key.row.version, "replicas": list(key.row.replicas)}
-
-    def _restore(self, caller: str, parameters: Parameters, granted: Grant) -> KeyInfo:
-        try:
-            backup = base64.b64decode(parameters["backup"], validate=True)
-        except binascii.Error:
-            raise Problem(422, "bad-backup", "the backup is not base64") from None
-        content = self._read(caller, backup, parameters["recipient"])
-        key = self._custody.find(content.key_name, content.key_version)
-        recipient = self._custody.find(parameters["recipient"])
-        token, ref = recipient.use()
+        With `replaces`, that token becomes the key's own, because the one that was is lost for good; Problem 409 while
+        that one serves. For ceremonies alone (Problem 403).
+        """
+        content, key = self._read(caller, backup, recipient)
+        former, (token, ref) = key.row.token, self._custody.find(recipient).use()
         fields: dict[str, JsonValue] = {
             "key": key.label,
-            "keys": [recipient.label],
+            "keys": [self._custody.find(recipient).label],
             "token": token.label,
-            **granted.fields,
+            "replaces": former if replaces else None,
         }
+        with self._recorder.refusals(Operation.RESTORE, caller, [key.row.name], sha256(backup).hex()):
+            if former == token.label and not (replaces and key.row.restored):
+                raise Problem(409, "key-exists", f"key {key.label} is of that token already")
+            if (
+                replaces
+                and any(place.label == former and place.healthy for place in key.places)
+                and former != token.label
+            ):
+                raise Problem(409, "token-not-lost", f"token {former} serves key {key.label}; nothing replaces it")
         with self._recorder.operation(Operation.RESTORE, caller, sha256(backup).hex(), fields):
-            # First the row: a process killed in between leaves a replica that is missing, not an object nobody knows.
-            key = self._custody.add_replica(key, token.label)
+            if former != token.label:
+                # First the row: a process killed in between leaves a replica that is missing, not an object nobody
+                # knows.
+                key = self._custody.add_replica(key, token.label)
             if token.find(cka_id=key.row.cka_id) is None:
                 token.restore_pair(
                     ref,
@@ -253,9 +236,12 @@ class Backups:
                     content.encrypted_key,
                     content.wrapped,
                 )
-            return self._info(self._custody.look_again(key))
+            key = self._custody.look_again(key)
+            if replaces and former != token.label:
+                key = self._custody.move(key, token.label)
+            return self._info(key)
 
-    def _read(self, caller: str, backup: bytes, recipient: str) -> KeyBackup:
+    def _read(self, caller: str, backup: bytes, recipient: str) -> tuple[KeyBackup, Key]:
         """The content of a backup of a key that we have, wrapped to our recipient; Problem otherwise, recorded."""
         with self._recorder.refusals(Operation.RESTORE, caller, [recipient], sha256(backup).hex()):
             try:
@@ -263,6 +249,8 @@ class Backups:
             except PkiError as error:
                 raise Problem(422, "bad-backup", f"the backup cannot be read: {error}") from None
             key = permitted(self._custody, caller, Operation.RESTORE, content.key_name, content.key_version)
+            if self._operations.is_controlled(KeyOperation.RESTORE, caller, {"template": key.template.name}):
+                raise Problem(403, "ceremony-only", "a backup is restored at a ceremony alone", clause="CPS 6.2.1")
             row, to = key.row, self._custody.find(recipient)
             if (row.public_key, row.template, row.owner) != (content.spki, content.template, content.owner):
                 raise Problem(422, "bad-backup", f"the backup is not of the key that is registered as {key.label}")
@@ -272,9 +260,7 @@ class Backups:
                 raise Problem(409, "key-misused", f"key {recipient} restores nothing")
             if sha256(to.row.public_key) != content.recipient:
                 raise Problem(422, "bad-backup", f"the backup is wrapped to another key than {recipient}")
-            if to.row.token == row.token:
-                raise Problem(409, "key-exists", f"key {key.label} is of that token already")
-        return content
+        return content, key
 
     def _statement(self, der: bytes, content_type: x509.ObjectIdentifier) -> bytes:
         """The content of SignedData by an attestation key of this hierarchy; Problem 422 if it is not that."""

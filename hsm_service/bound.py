@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from hsm_service.request import compose_request
@@ -53,6 +54,10 @@ class BoundVault:
 
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
         return self._vault.sign_cms(self._caller, name, content_type, content).signed
+
+    def rotate(self, name: str, *, activate_at: datetime | None = None, reason: str = "") -> KeyInfo:
+        """Make the next version of a key; see `KeyLife.rotate`."""
+        return self._vault.life.rotate(self._caller, name, activates_at=activate_at, reason=reason)
 
     def attest_key(self, name: str) -> bytes:
         return self._vault.attest_key(self._caller, name).signed

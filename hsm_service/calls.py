@@ -9,12 +9,21 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
+from hsm_service.key_commands import (
+    Backup,
+    BackupCommand,
+    ChangeCommand,
+    DestroyCommand,
+    LimitsCommand,
+    RotateCommand,
+)
 from hsm_service.operation_info import ApprovalNeeded, ApproveCommand, OperationInfo, OperationList
 from hsm_service.retry import RetryPolicy, retry_after
 from hsm_service.service import Checked, KeyInfo, SignCommand, Signed, SignKind
@@ -45,6 +54,7 @@ _chain: Final = msgspec.json.Decoder(CertificateChain)
 _signed: Final = msgspec.json.Decoder(Signed)
 _checked: Final = msgspec.json.Decoder(Checked)
 _batch: Final = msgspec.json.Decoder(BatchAnswer)
+_backup: Final = msgspec.json.Decoder(Backup)
 _operation_list: Final = msgspec.json.Decoder(OperationList)
 
 
@@ -146,6 +156,34 @@ def attach(name: str, certificates: Sequence[bytes]) -> Call[KeyInfo]:
 def attest(name: str) -> Call[Signed]:
     """The statement about a key."""
     return _keyed(f"{_key(name)}:attest", _signed)
+
+
+# -- the life of keys --------------------------------------------------------------------------------------------------
+
+
+def rotate(name: str, activate_at: datetime | None, reason: str) -> Call[KeyInfo]:
+    """Make the next version."""
+    return _keyed(f"{_key(name)}:rotate", _key_info, RotateCommand(activate_at, reason))
+
+
+def change(name: str, version: int, to: Literal["enable", "disable", "keep"], reason: str) -> Call[KeyInfo]:
+    """Enable or disable a version, or keep it."""
+    return _keyed(f"{_key(name, version)}:{to}", _key_info, ChangeCommand(reason))
+
+
+def destroy(name: str, version: int, at: datetime | None, reason: str) -> Call[KeyInfo]:
+    """Have a version destroyed later."""
+    return _keyed(f"{_key(name, version)}:destroy", _key_info, DestroyCommand(at, reason))
+
+
+def limit(name: str, version: int | None, command: LimitsCommand) -> Call[KeyInfo]:
+    """Limit a version; the same again changes nothing."""
+    return Call("PUT", f"{_key(name, version)}/limits", _key_info, _encoder.encode(command))
+
+
+def backup(name: str, version: int | None, recipient: bytes, attestation: bytes, reason: str) -> Call[Backup]:
+    """Wrap a key for another token."""
+    return _keyed(f"{_key(name, version)}:backup", _backup, BackupCommand(recipient, attestation, reason))
 
 
 # -- signatures --------------------------------------------------------------------------------------------------------

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from hsm_service import calls
 from hsm_service.async_client import AsyncHsmClient
 from hsm_service.calls import Call, Conversation
+from hsm_service.key_commands import LimitsCommand
 from hsm_service.operation_info import OperationInfo
 from hsm_service.request import compose_request
 from hsm_service.retry import PATIENT, RetryPolicy
@@ -105,6 +107,39 @@ class HsmClient:
     def attest_key(self, name: str) -> bytes:
         """See `SigningService`."""
         return self._ask(calls.attest(name)).signed
+
+    def rotate(self, name: str, *, activate_at: datetime | None = None, reason: str = "") -> KeyInfo:
+        """Make the next version of a key, in use from `activate_at` on, or once it has its certificate.
+
+        This and what follows raises `ApprovalNeeded` with the request where officers must approve it first.
+        """
+        return self._ask(calls.rotate(name, activate_at, reason))
+
+    def enable(self, name: str, version: int, *, reason: str = "") -> KeyInfo:
+        """Put a version back into use."""
+        return self._ask(calls.change(name, version, "enable", reason))
+
+    def disable(self, name: str, version: int, *, reason: str = "") -> KeyInfo:
+        """Take a version out of use at once."""
+        return self._ask(calls.change(name, version, "disable", reason))
+
+    def destroy(self, name: str, version: int, *, at: datetime | None = None, reason: str = "") -> KeyInfo:
+        """Have a disabled version destroyed at `at` (aware), by default after thirty days."""
+        return self._ask(calls.destroy(name, version, at, reason))
+
+    def keep(self, name: str, version: int, *, reason: str = "") -> KeyInfo:
+        """Take back a destruction that is scheduled."""
+        return self._ask(calls.change(name, version, "keep", reason))
+
+    def limit(self, name: str, limits: Mapping[str, Any], *, version: int | None = None, reason: str = "") -> KeyInfo:
+        """Give a version limits of its own (`hsm_service.limits`) in place of those it had; None lifts a template's."""
+        return self._ask(calls.limit(name, version, LimitsCommand(**limits, reason=reason)))
+
+    def back_up(
+        self, name: str, *, recipient: bytes, attestation: bytes, version: int | None = None, reason: str = ""
+    ) -> bytes:
+        """The key (DER SignedData) wrapped to `recipient` (DER SubjectPublicKeyInfo), which `attestation` is about."""
+        return self._ask(calls.backup(name, version, recipient, attestation, reason)).backup
 
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """See `SigningService`."""

@@ -248,7 +248,7 @@ class Custody:
         for label, objects in held.items():
             strangers = frozenset(cka_id for cka_id in objects if (label, cka_id) not in known)
             # A key that was reserved after the rows were read is no stranger.
-            strangers -= {row.cka_id for row in self._registry.all()}
+            strangers -= {row.cka_id for row in self._registry.all() if label in (row.token, *row.replicas)}
             for cka_id in strangers - self._strangers.get(label, frozenset()):
                 _log.error("token holds a key that the registry does not know", token=label, key=objects[cka_id].label)
             self._strangers[label] = strangers

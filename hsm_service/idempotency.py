@@ -17,9 +17,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+import msgspec
 from sqlalchemy import Column, Connection, Engine, LargeBinary, MetaData, String, Table, delete, insert, select
+from starlette.requests import Request
+from starlette.responses import Response
 
 from runtime.group_writer import DatabaseUnavailableError, GroupWriter
+from runtime.identity import caller_of
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -28,6 +32,7 @@ LIFETIME: Final = timedelta(hours=24)
 _HEADER: Final = b"idempotency-key"
 _FORM: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _PRUNE_EVERY: Final = timedelta(minutes=10)
+_encoder: Final = msgspec.json.Encoder()
 
 _metadata = MetaData()
 _answers = Table(
@@ -49,6 +54,23 @@ def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     if len(values) > 1 or _FORM.fullmatch(values[0]) is None:
         raise Problem(400, "bad-idempotency-key", "an Idempotency-Key is one of 1 to 128 visible ASCII characters")
     return values[0].decode("ascii")
+
+
+async def answer_once(
+    idempotency: Idempotency, request: Request, work: Callable[[], Awaitable[object]], status: int = 200
+) -> Response:
+    """The answer of `work` as JSON; under an Idempotency-Key, the same for every repeat."""
+
+    async def encoded() -> bytes:
+        return _encoder.encode(await work())
+
+    key = idempotency_key(request.scope["headers"])
+    if key is None:
+        content = await encoded()
+    else:
+        caller, route = str(caller_of(request.scope)), request.scope["path"]
+        content = await idempotency.answer(caller, key, route, await request.body(), encoded)
+    return Response(content, status, media_type="application/json")
 
 
 class Idempotency:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from audit.entry import JsonValue
 from hsm_service.access import permitted
 from hsm_service.custody import Custody, Key
+from hsm_service.judging import CLOCK_SKEW
 from hsm_service.key_states import Change, KeyState, after
 from hsm_service.limits import Limits
 from hsm_service.operation_docket import Grant
@@ -35,8 +36,10 @@ WAIT: Final = timedelta(days=30)
 """From when a version is scheduled to when it is destroyed, unless another time is named."""
 SHORTEST_WAIT: Final = timedelta(days=1)
 """So long a mistake can be taken back."""
+FARTHEST: Final = timedelta(days=3660)
+"""How far ahead a key's life is planned; what lies beyond is a slip of the pen."""
 
-_CHANGES: Final[Mapping[KeyOperation, Change]] = {
+CHANGES: Final[Mapping[KeyOperation, Change]] = {
     KeyOperation.ENABLE: Change.ENABLE,
     KeyOperation.DISABLE: Change.DISABLE,
     KeyOperation.DESTROY: Change.SCHEDULE,
@@ -63,7 +66,7 @@ class KeyLife:
         self._operations = operations
         self._info = info
         self._clock = clock
-        for operation in (*_CHANGES, KeyOperation.ROTATE, KeyOperation.LIMITS):
+        for operation in (*CHANGES, KeyOperation.ROTATE, KeyOperation.LIMITS):
             executor = Executor(partial(self._approved, operation), partial(self._was_done, operation))
             operations.provide(operation, executor)
 
@@ -79,8 +82,10 @@ class KeyLife:
             key = permitted(self._custody, caller, Operation.ROTATE, name)
             _check_generated(key)
             newest = self._custody.versions(name)[0].row
-        following = newest.version + (newest.state is not KeyState.PENDING)
-        more = {"next": following, "activates_at": _text(activates_at or self._clock())}
+            more = {
+                "next": newest.version + (newest.state is not KeyState.PENDING),
+                "activates_at": _told(activates_at, self._clock()),
+            }
         return self._ask(KeyOperation.ROTATE, caller, key, more, reason)
 
     def rotate_zone_key(
@@ -94,7 +99,7 @@ class KeyLife:
             if self._operations.is_controlled(KeyOperation.IMPORT, caller, {"template": key.template.name}):
                 raise Problem(403, "ceremony-only", "components are read in at a ceremony alone", clause="CPS 6.1.1")
         now = self._clock()
-        fields: dict[str, JsonValue] = {"key": key.label, "activates_at": _text(activates_at or now)}
+        fields: dict[str, JsonValue] = {"key": key.label, "activates_at": _told(activates_at, now)}
         with self._recorder.operation(Operation.ROTATE, caller, None, fields):
             return self._info(self._custody.rotate(key, activates_at or now, now, components))
 
@@ -111,32 +116,37 @@ class KeyLife:
     def destroy(self, caller: str, name: str, version: int, *, at: datetime | None = None, reason: str = "") -> KeyInfo:
         """DISABLED → DESTROY_SCHEDULED: the version is destroyed in its tokens at `at` (default: after `WAIT`).
 
-        Problem 422 for a time that is nearer than `SHORTEST_WAIT`.
+        Problem 422 for a time that is nearer than `SHORTEST_WAIT`. Where approvals come so late that less would be left
+        of it, the destruction is that much later.
         """
-        now = self._clock()
-        if at is not None and at < now + SHORTEST_WAIT:
-            raise Problem(
-                422, "too-soon", f"a key is destroyed {SHORTEST_WAIT.days} day after it is asked for, at least"
-            )
-        return self._change(
-            KeyOperation.DESTROY, caller, name, version, {"destroy_at": _text(at or now + WAIT)}, reason
-        )
+        with self._recorder.refusals(Operation.DESTROY, caller, [name], None):
+            permitted(self._custody, caller, Operation.DESTROY, name, version)
+            now = self._clock()
+            told = _told(at, now)
+            if at is not None and at < now + SHORTEST_WAIT:
+                raise Problem(
+                    422, "too-soon", f"a key is destroyed {SHORTEST_WAIT.days} day after it is asked for, at least"
+                )
+        return self._change(KeyOperation.DESTROY, caller, name, version, {"destroy_at": told}, reason)
 
     def keep(self, caller: str, name: str, version: int, *, reason: str = "") -> KeyInfo:
         """DESTROY_SCHEDULED → DISABLED."""
         return self._change(KeyOperation.KEEP, caller, name, version, {}, reason)
 
-    def limit(self, caller: str, name: str, version: int, limits: Mapping[str, Any], *, reason: str = "") -> KeyInfo:
-        """Gives a version limits of its own, over its template's (`hsm_service.limits`); None lifts one.
+    def limit(
+        self, caller: str, name: str, version: int | None, limits: Mapping[str, Any], *, reason: str = ""
+    ) -> KeyInfo:
+        """Gives a version (None: the one in use) limits of its own, over its template's (`hsm_service.limits`), in
+        place of those it had; None lifts one of the template's.
 
         A rate is text in the request that officers read, because JSON numbers there are whole.
         """
-        try:
-            parsed = Limits.model_validate(dict(limits))
-        except ValidationError as error:
-            raise Problem(422, "bad-limits", f"these are no limits: {error.error_count()} faults") from None
         with self._recorder.refusals(Operation.LIMITS, caller, [name], None):
             key = permitted(self._custody, caller, Operation.LIMITS, name, version)
+            try:
+                parsed = Limits.model_validate(dict(limits))
+            except ValidationError as error:
+                raise Problem(422, "bad-limits", f"these are no limits: {error.error_count()} faults") from None
         return self._ask(KeyOperation.LIMITS, caller, key, {"limits": parsed.to_json() or "{}"}, reason)
 
     def destroy_due(self) -> list[KeyInfo]:
@@ -155,7 +165,7 @@ class KeyLife:
     ) -> KeyInfo:
         with self._recorder.refusals(operation, caller, [name], None):
             key = permitted(self._custody, caller, Operation(operation.value), name, version)
-            after(key.row.state, _CHANGES[operation])
+            after(key.row.state, CHANGES[operation])
         return self._ask(operation, caller, key, more, reason)
 
     def _ask(self, operation: KeyOperation, caller: str, key: Key, more: Parameters, reason: str) -> KeyInfo:
@@ -172,8 +182,8 @@ class KeyLife:
         name, version = parameters["key"], parameters["version"]
         with self._recorder.refusals(operation, caller, [name], None):
             key = permitted(self._custody, caller, Operation(operation.value), name, version)
-            if operation in _CHANGES:
-                after(key.row.state, _CHANGES[operation])
+            if operation in CHANGES:
+                after(key.row.state, CHANGES[operation])
         told = {each: parameters[each] for each in parameters if each not in {"key", "version", "template"}}
         fields: dict[str, JsonValue] = {**told, "key": key.label, **granted.fields}
         with self._recorder.operation(operation, caller, None, fields) as outcome:
@@ -182,14 +192,19 @@ class KeyLife:
                 newest = self._custody.versions(name)[0].row
                 if newest.version + (newest.state is not KeyState.PENDING) != parameters["next"]:
                     raise Problem(409, "key-exists", f"key {name} has a version {parameters['next']} already")
-                changed = self._custody.rotate(key, _time(parameters["activates_at"]), self._clock())
+                now = self._clock()
+                changed = self._custody.rotate(key, _time(parameters["activates_at"]) or now, now)
                 outcome.output_sha256 = changed.public_key_sha256
             elif operation is KeyOperation.LIMITS:
                 changed = self._custody.limit(key, Limits.model_validate_json(parameters["limits"]))
             else:
-                at = _time(parameters["destroy_at"]) if operation is KeyOperation.DESTROY else None
-                changed = self._custody.change(key, _CHANGES[operation], at=at)
+                at = self._destroyed_at(parameters) if operation is KeyOperation.DESTROY else None
+                changed = self._custody.change(key, CHANGES[operation], at=at)
         return self._info(changed)
+
+    def _destroyed_at(self, parameters: Parameters) -> datetime:
+        now, wanted = self._clock(), _time(parameters["destroy_at"])
+        return now + WAIT if wanted is None else max(wanted, now + SHORTEST_WAIT)
 
     def _was_done(self, operation: KeyOperation, parameters: Parameters) -> dict[str, Any] | None:
         """What came of an operation that a killed process had under way; None if it was not done."""
@@ -220,9 +235,17 @@ def _check_generated(key: Key) -> None:
         raise Problem(409, "key-is-imported", f"a {key.template.name} key is loaded from components at a ceremony")
 
 
-def _text(time: datetime) -> str:
-    return time.astimezone(UTC).replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _told(time: datetime | None, now: datetime) -> str | None:
+    """A time as officers read it, in whole seconds; Problem 422 for one that is past, or farther away than `FARTHEST`.
+
+    None stays: what is asked for "at once" is the same request a second later.
+    """
+    if time is None:
+        return None
+    if not now - CLOCK_SKEW <= time <= now + FARTHEST:
+        raise Problem(422, "bad-time", f"a time lies in the future, at most {FARTHEST.days} days ahead")
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

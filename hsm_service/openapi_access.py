@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from hsm_service.dual_control_policy import Requirement, built_in_policy
 from hsm_service.kept_key import SERVES_STILL
-from hsm_service.key_states import KeyState
+from hsm_service.key_life import CHANGES
+from hsm_service.key_states import TRANSITIONS, KeyState
 from hsm_service.operation_request import KeyOperation
 from hsm_service.templates import Operation, Template, built_in
 
@@ -24,10 +25,13 @@ STANDINGS: Final = "x-kwbp-standings"
 APPROVALS: Final = "x-kwbp-approvals"
 """Template → operation → the roles `by` whose holders approve it, and how many persons: `approvals`."""
 
+_ASKED: Final = frozenset(KeyOperation) - {KeyOperation.USE}
 _HIDDEN: Final = frozenset({"root"})  # tokens that no service opens
 _MADE: Final = tuple(state.value for state in KeyState if state is not KeyState.PENDING)
-_ANY_STATE: Final = frozenset({Operation.DESCRIBE})
-"""What is told of a version whatever became of it; everything else is done by ENABLED ones."""
+_ANY_STATE: Final = frozenset({Operation.DESCRIBE, Operation.ROTATE, Operation.LIMITS})
+"""What is told of a version, or done to it, whatever became of it; what is neither here nor a change is done by ENABLED
+ones.
+"""
 
 
 def callers(operations: Sequence[Operation]) -> dict[str, dict[str, list[str]]]:
@@ -50,11 +54,16 @@ def _patterns(template: Template, operation: Operation) -> tuple[str, ...]:
 
 def states(operations: Sequence[Operation]) -> dict[str, list[str]]:
     """Operation → states, for those that need a version."""
-    return {
-        operation.value: list(_MADE) if operation in _ANY_STATE else [KeyState.ENABLED.value]
-        for operation in operations
-        if operation is not Operation.GENERATE
-    }
+    return {operation.value: _states(operation) for operation in operations if operation is not Operation.GENERATE}
+
+
+def _states(operation: Operation) -> list[str]:
+    if operation in _ANY_STATE:
+        return list(_MADE)
+    change = CHANGES.get(KeyOperation(operation.value)) if operation.value in _ASKED else None
+    if change is not None:
+        return [state.value for state, each in TRANSITIONS if each is change]
+    return [KeyState.ENABLED.value]
 
 
 def standings(operations: Sequence[Operation]) -> dict[str, list[str]]:
@@ -73,7 +82,7 @@ def approvals(operations: Sequence[Operation]) -> dict[str, dict[str, Any]]:
         found = {}
         for operation in map(Operation, by_operation):
             parameters = {"template": name, "use": operation.value}
-            asked = KeyOperation.GENERATE if operation is Operation.GENERATE else KeyOperation.USE
+            asked = KeyOperation(operation.value) if operation.value in _ASKED else KeyOperation.USE
             requirement = policy.requirement(asked, parameters)
             if requirement is not None:
                 found[operation.value] = _told(requirement)

@@ -6,22 +6,21 @@ Which tokens there are, how they are grouped and where their files are: `token_l
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from hsm_service.errors import TokenNotFound
 from hsm_service.pkcs11_module import Pkcs11Module, find_module, load_module
 from hsm_service.supervised import SupervisedOptions, SupervisedToken
 from hsm_service.token_layout import CONFIGURATION_FOLDER, configuration_of, layout, pin_file, so_pin_file
+from hsm_service.token_source import TokenSource, token_source
 from hsm_service.tokens import Token
 from runtime.secrets import Secret, random_pin, read_secret, write_secret
-from runtime.settings import Home
-
-if TYPE_CHECKING:
-    from hsm_service.token_source import TokenSource
+from runtime.settings import Home, Settings
 
 
 def provision_tokens(
@@ -54,13 +53,25 @@ def load_group(home: Home, group: str) -> Pkcs11Module:
 
 
 def open_token(home: Home, label: str, *, sessions: int = 8, acquire_timeout: float = 2.0) -> Token:
-    """Open a token of the installation in this process, with the PIN from its file (see `Token.open`).
+    """Open a token of the installation in this process, where kwbp.toml or the layout says that it is (`token_source`).
 
-    A process has tokens of one group open at a time. Raises also runtime.secrets.SecretFileError.
+    A process has one module open at a time, under one configuration. Raises also runtime.secrets.SecretFileError and
+    runtime.settings.SettingsError.
     """
-    module = load_group(home, layout().group_of(label))
-    pin = read_secret(pin_file(home, label))
-    return Token.open(module, label, pin, sessions=sessions, acquire_timeout=acquire_timeout)
+    source = token_source(home, Settings.load(home), label)
+    module = load_module(source.module, source.configuration)
+    return Token.open(module, label, source.pin(), sessions=sessions, acquire_timeout=acquire_timeout)
+
+
+def present(home: Home, labels: Sequence[str]) -> list[str]:
+    """Those of `labels` that are there to be opened: what a ceremony has left to work with after a token was lost."""
+    found, settings = [], Settings.load(home)
+    for label in labels:
+        with contextlib.suppress(TokenNotFound):
+            source = token_source(home, settings, label)
+            if label in load_module(source.module, source.configuration).labels():
+                found.append(label)
+    return found
 
 
 def supervise_token(

@@ -229,6 +229,28 @@ class Registry:
             self._remember(row)
             return row
 
+    def move(self, name: str, version: int, token: str) -> RegisteredKey:
+        """The replica in `token` becomes the key itself; the token that was its own holds it no more.
+
+        A key that came out of a backup leaves its token no more, so no further backup can be made of it.
+        """
+        with self._lock:
+            row = self._rows[name][version]
+            row = replace(
+                row,
+                token=token,
+                restored=True,
+                backup=False,
+                replicas=tuple(each for each in row.replicas if each != token),
+            )
+            here = (keys.c.name == name) & (keys.c.version == version)
+            there = (replicas.c.name == name) & (replicas.c.version == version) & (replicas.c.token == token)
+            with self._engine.begin() as connection:
+                connection.execute(replicas.delete().where(there))
+                connection.execute(update(keys).where(here).values(**columns_of(row)))
+            self._remember(row)
+            return row
+
     def close(self) -> None:
         """Lets go of the database."""
         self._engine.dispose()

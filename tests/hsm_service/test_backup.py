@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsm_service.backup_file import KeyBackup
 from hsm_service.errors import TokenUnavailable
+from hsm_service.key_places import Fault
 from hsm_service.keys import KeyAttributes
+from hsm_service.operation_info import ApprovalNeeded
+from hsm_service.operation_request import parse_request
 from hsm_service.service import KeyInfo
 from hsm_service.token_layout import so_pin_file
 from hsm_service.vault import Vault
@@ -22,9 +26,12 @@ from pki import oids
 from pki.cms_signed import parse_signed_data
 from pki.roles import Role
 from runtime.problems import Problem
+from tests.support.key_officers import KeyOfficers
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import CA, CEREMONY, OPERATOR, World, authority_chain, crl, der, public_key, refusal
 from tests.support.softhsm import raw_session
+
+OFFICER = "officer:officer-1"
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,9 @@ class Site:
     attestation: bytes
     backup: bytes
 
-    def back_up(self, name: str = "recoverable", **changes: Any) -> bytes:
+    def back_up(self, name: str = "recoverable", *, caller: str = CEREMONY, **changes: Any) -> bytes:
         recipient = {"recipient": self.recipient.public_key, "attestation": self.attestation}
-        return self.vault.backups.back_up(CEREMONY, name, **{**recipient, **changes})
+        return self.vault.backups.back_up(caller, name, **{**recipient, **changes})
 
     def content(self) -> KeyBackup:
         return KeyBackup.from_der(parse_signed_data(self.backup, content_type=oids.CT_KEY_BACKUP).content)
@@ -49,8 +56,8 @@ class Site:
         """Another content, signed as the service would sign it."""
         return self.vault._sign_backup(content.to_der(), {})
 
-    def restore(self, backup: bytes | None = None, recipient: str = "recipient") -> KeyInfo:
-        return self.vault.backups.restore(CEREMONY, backup or self.backup, recipient=recipient)
+    def restore(self, backup: bytes | None = None, recipient: str = "recipient", *, replaces: bool = False) -> KeyInfo:
+        return self.vault.backups.restore(CEREMONY, backup or self.backup, recipient=recipient, replaces=replaces)
 
     def objects(self) -> int:
         """How many objects are on the standby token."""
@@ -225,14 +232,47 @@ def test_nothing_is_taken_in_from_a_backup_that_is_not_of_this_key_to_this_recip
 
 
 def test_a_backup_is_taken_in_by_ceremonies_alone(site: Site) -> None:
-    refusal(lambda: site.vault.backups.restore(CA, site.backup, recipient="recipient"), 403, "caller-not-allowed")
-    refusal(
-        lambda: site.vault.backups.back_up(
-            OPERATOR, "recoverable", recipient=site.recipient.public_key, attestation=site.attestation
-        ),
-        403,
-        "caller-not-allowed",
-    )
+    for caller in (CA, OPERATOR):
+        refusal(
+            lambda caller=caller: site.vault.backups.restore(caller, site.backup, recipient="recipient"),  # type: ignore[misc]
+            403,
+            "caller-not-allowed",
+        )
+    refusal(lambda: site.back_up(caller=CA), 403, "caller-not-allowed")
+
+
+def test_an_operator_has_a_key_backed_up_when_two_officers_approved_to_whom(site: Site) -> None:
+    with pytest.raises(ApprovalNeeded) as asked:
+        site.back_up(caller=OPERATOR)
+    request = parse_request(asked.value.operation.request)
+    assert request.parameters["recipient_sha256"] == _digest(site, "recipient").hex()
+    officers = KeyOfficers(site.world.pki)
+    for officer in (officers.first, officers.second):
+        done = site.vault.operations.approve(OFFICER, request.id, officers.approve(request, officer))
+    assert done.result is not None
+    backup = b64decode(done.result["outcome"]["backup"])
+    assert site.restore(backup).replicas == ("standby",)
+
+
+def test_a_restored_key_takes_the_place_of_one_whose_token_is_lost_for_good(site: Site) -> None:
+    refusal(lambda: site.restore(replaces=True), 409, "token-not-lost")
+    spki = site.key.public_key
+    site.vault.close()
+    # The token is gone: what is left of it are its bytes in the backup.
+    with site.world.vault(tokens=["standby"]) as vault:
+        left = replace(site, vault=vault)
+        for _ in range(2):
+            own = left.restore(replaces=True)
+            assert (own.token, own.replicas, own.backup, own.unusable) == ("standby", (), False, None)
+        made = x509.load_der_x509_crl(vault.sign_crl(CA, "recoverable", crl(vault, 1, key="recoverable")).signed)
+        public = public_key(spki)
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        public.verify(made.signature, made.tbs_certlist_bytes, ec.ECDSA(hashes.SHA384()))
+    with site.world.vault() as vault:  # the old token turns up: what is in it is nobody's key
+        assert [place.label for place in vault.key("recoverable").places] == ["standby"]
+        vault.check_keys()
+        assert vault._custody.faults()[Fault.UNKNOWN] == 1
+        refusal(lambda: replace(site, vault=vault).back_up(), 409, "key-not-backed-up")
 
 
 def test_a_key_that_cannot_leave_is_not_backed_up(site: Site) -> None:
