@@ -13,8 +13,10 @@ that no signal tears the closing apart; SIGKILL does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,9 @@ from runtime.logging import get_logger
 
 DRAIN: Final = 10.0
 """Seconds that what was begun has for its answers."""
+
+_GOODBYE: Final = 0.5
+"""Seconds that an idle connection has for closing; in TLS that takes the client's answer."""
 
 _STOPPING: Final = "kwbp.stopping"
 _CLOSE: Final = (b"connection", b"close")
@@ -87,3 +92,19 @@ class OrderedServer(uvicorn.Server):
         if self._stop_at is not None and _CLOSE not in self.server_state.default_headers:
             self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         return over
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain. A client that has nothing under way need not say goodbye: not all listen to what they do not await."""
+        idle = [each for each in self.server_state.connections if _is_idle(each)]
+
+        def cut() -> None:
+            for each in idle:
+                if each in self.server_state.connections:
+                    each.transport.abort()
+
+        asyncio.get_running_loop().call_later(_GOODBYE, cut)
+        await super().shutdown(sockets)
+
+
+def _is_idle(connection: Any) -> bool:
+    return connection.cycle is None or connection.cycle.response_complete
