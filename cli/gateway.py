@@ -8,8 +8,8 @@ import typer
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli import enrolment, output
-from cli.key import service
 from cli.key_approval import have_made
+from cli.key_service import service
 from cli.state import existing
 from cps.model import Purpose
 from pki import names

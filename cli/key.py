@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from cli import key_approval, output
-from cli.state import Installation, existing
-from hsm_service.client import HsmClient
+from cli import key_approval, key_backup, key_life, output
+from cli.key_service import service, standing
+from cli.state import existing
 from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.service import KeyInfo
 
-app = typer.Typer(help="Keys in the tokens: make, show, attest, approve what is done with them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Keys in the tokens: make, show, rotate, limit, destroy, back up, attest, approve what is done with them.",
+    no_args_is_help=True,
+)
+key_life.register(app)
+key_backup.register(app)
 key_approval.register(app)
 
 
@@ -52,7 +56,7 @@ def list_keys() -> None:
                 ", ".join((key.token, *key.replicas)),
                 key.algorithm,
                 key.purpose,
-                _state(key),
+                standing(key),
                 key.uses,
             )
             for key in found
@@ -73,40 +77,22 @@ def show(name: Annotated[str, typer.Argument(help="Name of the key.")]) -> None:
 def attest(
     name: Annotated[str, typer.Argument(help="Name of the key.")],
     out: Annotated[Path, typer.Option(help="Where to write the statement (DER SignedData).")],
+    public_key: Annotated[Path | None, typer.Option(help="Where to write the public key (PEM) too.")] = None,
 ) -> None:
     """Get a signed statement that the key was made in its token and cannot leave it."""
     with service(existing()) as keys:
         out.write_bytes(keys.attest_key(name))
+        if public_key is not None:
+            loaded = load_der_public_key(keys.describe_key(name).public_key)
+            public_key.write_bytes(loaded.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     output.emit({"statement": str(out)}, [f"Statement in {out}; 'openssl cms -verify' judges it."])
-
-
-@contextmanager
-def service(found: Installation, identity: str = "operator") -> Iterator[HsmClient]:
-    """The signing API as `identity`."""
-    client = HsmClient.connect(found.settings.hsm.url, found.tls(identity))
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def _state(info: KeyInfo) -> str:
-    """Where a version stands, in a few words."""
-    if info.unusable is not None:
-        return info.unusable
-    if info.state == "DESTROY_SCHEDULED":
-        return f"to be destroyed {info.destroy_at}"
-    if info.state != "ENABLED" or info.in_use:
-        return info.state
-    if info.retires_at is not None:
-        return "opens only"
-    return f"from {info.activates_at}" if info.certificate_chain else "waits for its certificate"
 
 
 def _lines(info: KeyInfo) -> list[str]:
     attributes = ", ".join(name if value else f"not {name}" for name, value in sorted(info.attributes.items()))
+    what = f"{info.algorithm} in the token {info.token}, {standing(info)}"
     return [
-        f"[bold]{info.name}[/bold] version {info.version}: {info.algorithm} in the token {info.token}, {_state(info)}",
+        f"[bold]{info.name}[/bold] version {info.version}: {what}",
         f"  purpose     {info.purpose} ({info.template})",
         f"  used by     {', '.join(info.callers)}",
         f"  signs       {', '.join(info.content_types) or '-'}",

@@ -26,6 +26,7 @@ from runtime.client import TlsFiles
 
 _DIGEST = 64  # hexadecimal digits of a whole id
 _SHORT = 12  # of an id as it is shown
+_LONGEST = 200  # characters of what came of a request
 
 
 class Language(StrEnum):
@@ -209,5 +210,10 @@ def _lines(info: OperationInfo, language: Language) -> list[str]:
     lines += [f"  rejected by      {output.plain(each.person)} at {each.signed_at}" for each in info.rejections]
     lines.append(f"  state            {info.state}, {info.needed} of {' or '.join(info.by)} needed")
     if info.result:
-        lines += [f"  {name:<16} {output.plain(value)}" for name, value in sorted(info.result.items())]
+        lines += [f"  {name:<16} {_short(output.plain(value))}" for name, value in sorted(info.result.items())]
     return lines
+
+
+def _short(text: str) -> str:
+    """A backup is nothing to read."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

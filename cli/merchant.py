@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.files import replace_file
 from cli import enrolment, output
 from cli.init import request_tls
-from cli.key import service
 from cli.key_approval import have_made
+from cli.key_service import service
 from cli.state import Installation, existing
 from pki import names
 from runtime.client import raise_problem
