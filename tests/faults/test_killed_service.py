@@ -185,15 +185,15 @@ def test_a_token_that_crashes_costs_its_own_keys_a_moment_and_no_others_anything
     """The merchants' token crashes and is lost inside the running service; the CA's token serves on."""
     world = site.copy(tmp_path)
     faulty = FaultyModule.make(built, tmp_path, find_module())
-    configuration = configuration_of(world.home, "service")
-    world.home.config.write_text(
-        f'[tokens.merchants]\nuri = "pkcs11:token=merchants?module-path={faulty.path}"\n'
-        f'configuration = "{configuration}"\n'
-    )
     tls = tls_issuer(tmp_path)
     service = SigningService(world.home, tls("hsm"))
     clients = Clients(
         service.url, world, tls("shop", uri="urn:kwbp:merchant:M-1"), tls("ca", uri="urn:kwbp:service:ca")
+    )
+    configuration = configuration_of(world.home, "service")
+    world.home.config.write_text(
+        f'[tokens.merchants]\nuri = "pkcs11:token=merchants?module-path={faulty.path}"\n'
+        f'configuration = "{configuration}"\n'
     )
     service.start()
     with clients.at_work():
