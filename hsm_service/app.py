@@ -263,7 +263,7 @@ class _Handlers:
         ]
 
     async def sign(self, _request: Request) -> Response:
-        """Described here, answered by `hot_path`: what gets as far as this names a version beyond all that there are."""
+        """Described here, answered by `hot_path`: what comes as far as this names a version beyond all numbers."""
         raise Problem(404, "key-not-found", "there is no such version of a key")
 
     async def attest(self, request: Request) -> Response:

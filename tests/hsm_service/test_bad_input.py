@@ -300,7 +300,7 @@ TABLE = [
     ),
     *(
         Bad(f"version {version[:12]}", method, f"/v1/keys/shop-ec/versions/{version}{verb}", 404, "key-not-found", body)
-        for version in ("0", "9", "999999999")
+        for version in ("0", "9", "999999999", "9" * 10, "9" * 40)
         for method, verb, body in (
             ("GET", "", None),
             ("POST", ":sign", GOOD),
