@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,12 +22,15 @@ from hsm_service.keys import KeyAttributes
 from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.operation_request import parse_request
 from hsm_service.service import KeyInfo
-from hsm_service.token_layout import so_pin_file
+from hsm_service.supervised import SupervisedToken
+from hsm_service.token_layout import pin_file, so_pin_file
 from hsm_service.vault import Vault
 from pki import oids
 from pki.cms_signed import parse_signed_data
 from pki.roles import Role
 from runtime.problems import Problem
+from runtime.settings import Settings
+from tests.faults.faulty_module import wait_until
 from tests.support.key_officers import KeyOfficers
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import CA, CEREMONY, OPERATOR, World, authority_chain, crl, der, public_key, refusal
@@ -121,6 +126,35 @@ def test_a_restored_key_signs_when_its_own_token_lost_it(site: Site) -> None:
     made = x509.load_der_x509_crl(signed)
     assert isinstance(pair.public_key, ec.EllipticCurvePublicKey)
     pair.public_key.verify(made.signature, made.tbs_certlist_bytes, ec.ECDSA(hashes.SHA384()))
+
+
+def test_the_second_token_signs_while_the_process_of_the_first_is_gone(site: Site) -> None:
+    site.restore()
+    site.vault.close()
+    pin = pin_file(site.world.home, "ca")
+    with site.world.vault(tokens=["ca", "standby"], isolated=Settings()) as vault:
+        first = vault._tokens["ca"]
+        assert isinstance(first, SupervisedToken)
+        assert vault.key("recoverable").use()[0] is first
+        pair = vault.key("recoverable").pair()
+        assert isinstance(pair.public_key, ec.EllipticCurvePublicKey)
+
+        def sign(number: int) -> None:
+            made = x509.load_der_x509_crl(
+                vault.sign_crl(CA, "recoverable", crl(vault, number, key="recoverable")).signed
+            )
+            assert made.is_signature_valid(pair.public_key)
+
+        sign(1)
+        pin.rename(pin.with_suffix(".away"))  # so that it cannot come back by itself
+        assert first._child is not None
+        os.kill(first._child._process.pid, signal.SIGKILL)
+        wait_until(lambda: not first.healthy)
+        sign(2)
+        assert vault.key("recoverable").use()[0] is vault._tokens["standby"]
+        pin.with_suffix(".away").rename(pin)
+        wait_until(lambda: vault.key("recoverable").use()[0] is first)
+        sign(3)
 
 
 def test_a_restored_key_cannot_leave_again(site: Site) -> None:
