@@ -42,7 +42,7 @@ class Problem(Exception):
         self.headers = headers or {}
         self.extra = extra
         self.noted = False
-        """Nothing more is to be recorded of it: it stands in an audit log, or is of the transport and belongs in none."""
+        """Nothing more is to be recorded of it: it is in an audit log, or of the transport and belongs in none."""
 
     def document(self) -> dict[str, Any]:
         """The problem as the JSON object that goes over the wire."""
