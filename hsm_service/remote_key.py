@@ -33,6 +33,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "timestamp": "HsmClient.sign_timestamp takes a TSTInfo",
     "checkpoint": "HsmClient.sign_checkpoint takes a log's checkpoint",
     "open-order": "it signs the request for its own certificate alone: HsmClient.certification_request",
+    "probe": "it signs what the service's self-test makes up, and nothing that anybody could send",
     "restore": "it unwraps backups and signs nothing",
 }
 """Purpose → what to call for a key that signs no digests."""
