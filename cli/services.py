@@ -65,7 +65,7 @@ def _hsm(found: Installation) -> None:
     from ca.known_callers import KnownCallers
     from ca.published_trust import published_trust
     from gateway_keys.plugin import GatewayKeys
-    from hsm_service.app import create_app
+    from hsm_service.app import LARGEST_BODY, create_app
     from hsm_service.key_management import SERVICE
     from hsm_service.operation_docket import Approving
     from hsm_service.record import ENTRIES_OF_A_SIGNATURE
@@ -99,6 +99,7 @@ def _hsm(found: Installation) -> None:
                 host=endpoint.host,
                 port=endpoint.port,
                 tls=found.tls("hsm"),
+                max_body=LARGEST_BODY,
                 refusal=known.refusal,
                 notice=endpoint.notice,
                 drain=endpoint.drain,
