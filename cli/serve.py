@@ -20,6 +20,7 @@ from runtime.settings import SettingsError
 _FIRST_PAUSE = 0.5  # seconds before a service that died is started again; doubled each time, up to the cap
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0  # seconds of life after which a service counts as healthy again
+_FAREWELL = 30.0  # seconds for a service to end in order, tokens that hang included
 
 
 @dataclass
@@ -178,7 +179,7 @@ class _Supervisor:
             if child.process.poll() is None:
                 child.process.terminate()
                 try:
-                    child.process.wait(15)
+                    child.process.wait(_FAREWELL)
                 except subprocess.TimeoutExpired:
                     child.process.kill()
                     child.process.wait()
