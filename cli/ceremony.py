@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
+from audit import AuditError
 from ca.ceremony import Ceremony, Entry, Plan, Step, founding_ceremony, load_ceremony, plan, run, verify
 from ca.errors import CeremonyAbortedError
 from ca.publication import Publication
@@ -115,6 +117,22 @@ def verify_ceremony() -> None:
             verified.tip,
         ],
     )
+
+
+@app.command("key")
+def make_key(
+    name: Annotated[str, typer.Argument(help="Name of the key.")],
+    template: Annotated[str, typer.Option(help="What kind of key: backup-recipient, raw-ec, issuing-ca-recoverable …")],
+    owner: Annotated[str | None, typer.Option(help="Whose key it is, where the template's keys have an owner.")] = None,
+) -> None:
+    """Make a key that ceremonies alone make, with the HSM service stopped; 'kwbp key generate' makes the others."""
+    found = existing()
+    try:
+        with _service_room(found) as room:
+            info = room.generate_key(name, template, owner=owner)
+    except AuditError as error:
+        output.fail(str(error), hint="a ceremony has the tokens for itself: stop the HSM service first")
+    output.emit(msgspec.to_builtins(info), [f"{info.algorithm} key {info.name} in the token {info.token}."])
 
 
 @app.command("zone-keys")

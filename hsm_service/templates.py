@@ -237,7 +237,8 @@ class Template(BaseModel):
         if operation in _CREATORS:
             patterns = self.only.get(operation, self.creators)
         elif operation in _EITHER:
-            patterns = tuple(dict.fromkeys((*self.creators, *self.callers)))
+            more = self.only.get(Operation.BACKUP, ()) if operation is Operation.DESCRIBE else ()
+            patterns = tuple(dict.fromkeys((*self.creators, *self.callers, *more)))
         else:
             patterns = self.only.get(operation, self.callers)
         if owner is None:

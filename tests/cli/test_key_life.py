@@ -188,6 +188,8 @@ def test_a_ca_key_is_backed_up_with_approvals_and_restored_at_a_ceremony(install
         assert fetched.exit_code == 0, fetched.output
         busy = kwbp("key", "restore-backup", str(out), "--recipient", "backup-recipient", home=home.path)
         assert (busy.returncode, "stop the HSM service first" in busy.stderr) == (1, True), busy.stderr
+    made = kwbp("ceremony", "key", "measured", "--template", "raw-ec", "--owner", "bench", home=home.path)
+    assert "ec-p256 key measured" in made.stdout, made.stderr
     restored = installed.run("key", "restore-backup", str(out), "--recipient", "backup-recipient")
     assert "in the token ca, then standby" in restored.stdout, restored.output
     refused = installed.run("key", "restore-backup", str(out), "--recipient", "backup-recipient", "--token-is-lost")

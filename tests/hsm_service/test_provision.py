@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from hsm_service import provision
 from hsm_service.errors import ModuleBusy, TokenNotFound
-from hsm_service.provision import load_group, open_token, provision_tokens
+from hsm_service.provision import load_group, open_token, present, provision_tokens
 from hsm_service.token_layout import CONFIGURATION_FOLDER, configuration_of, layout, pin_file, so_pin_file
 from runtime.secrets import SecretFileError, read_secret
 from runtime.settings import Home
@@ -115,6 +115,23 @@ def test_provisioning_waits_for_no_open_token(home: Home) -> None:
 def test_a_home_without_tokens_says_so(home: Home) -> None:
     with pytest.raises(TokenNotFound, match="not made yet"):
         open_token(home, "ca")
+
+
+def test_a_token_is_opened_where_the_settings_say(home: Home) -> None:
+    provision_tokens(home)
+    elsewhere = home.path / "officer.pin"
+    pin_file(home, "ca").rename(elsewhere)
+    with pytest.raises(SecretFileError):
+        open_token(home, "ca")
+    configuration = configuration_of(home, "service")
+    home.config.write_text(
+        f'[tokens.ca]\nuri = "pkcs11:token=ca?pin-source=file:{elsewhere}"\nconfiguration = "{configuration}"\n'
+    )
+    with opened(home, "ca") as token:
+        assert token.keys() == []
+    assert present(home, ["ca", "merchants"]) == ["ca", "merchants"]
+    home.config.write_text('[tokens.ca]\nuri = "pkcs11:token=ca"\nconfiguration = "/nowhere/softhsm2.conf"\n')
+    assert present(home, ["ca", "merchants"]) == ["merchants"]
 
 
 def test_a_pin_file_that_others_can_read_is_refused(home: Home) -> None:
