@@ -58,10 +58,14 @@ _FORESEEN: Final = {
     "switch.errors": "BankError",
 }
 
+_NOT_RUNNING: Final = "Does it run? 'kwbp status' shows it, 'kwbp serve' starts the services; each has its log in log/."
+
 
 def start(
     home: HomeOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document on standard output.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Answer with one JSON document on standard output; anywhere in the line.")
+    ] = False,
 ) -> None:
     select(home)
     output.use_json(json)
@@ -94,9 +98,10 @@ def build(arguments: list[str]) -> typer.Typer:
 def main() -> None:
     """Run the command; every foreseen error ends it with one sentence instead of a trace."""
     try:
-        build(sys.argv[1:])(standalone_mode=True)
+        arguments = _json_first(sys.argv[1:])
+        build(arguments)(arguments, standalone_mode=True)
     except Problem as problem:
-        _end(str(problem), problem.document())
+        _end(str(problem), problem.document(), hint=_NOT_RUNNING if problem.type.endswith("-unreachable") else None)
     except (SecretFileError, SettingsError) as error:
         _end(str(error))
     except Exception as error:
@@ -105,13 +110,21 @@ def main() -> None:
         _end(str(error))
 
 
+def _json_first(arguments: list[str]) -> list[str]:
+    """The arguments with `--json` in front, where it belongs, wherever before `--` it was written."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    if "--json" not in arguments[:end]:
+        return arguments
+    return ["--json", *(each for each in arguments[:end] if each != "--json"), *arguments[end:]]
+
+
 def _foreseen(error: Exception) -> bool:
     names = {(cls.__module__, cls.__name__) for cls in type(error).__mro__}
     return any(origin in names for origin in _FORESEEN.items())
 
 
-def _end(text: str, document: dict[str, object] | None = None) -> None:
+def _end(text: str, document: dict[str, object] | None = None, hint: str | None = None) -> None:
     try:
-        output.fail(text, document=document)
+        output.fail(text, document=document, hint=hint)
     except typer.Exit as end:
         sys.exit(end.exit_code)

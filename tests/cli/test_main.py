@@ -52,6 +52,12 @@ def test_a_program_gets_the_failure_as_json(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["hint"] == "make one with 'kwbp init'"
 
 
+@pytest.mark.parametrize("arguments", [("--json", "token", "list"), ("token", "list", "--json")])
+def test_json_may_stand_anywhere(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    result = kwbp(*arguments, home=tmp_path / "none")
+    assert json.loads(result.stdout)["hint"] == "make one with 'kwbp init'"
+
+
 def test_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "kwbp.toml").write_text("[gateway]\nanswer_timeout = -1\n")
     result = kwbp("status", home=tmp_path)
