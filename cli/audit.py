@@ -112,7 +112,10 @@ def prove_entry(
     out.write_bytes(proof.encode())
     output.emit(
         {"log": log, "index": proof.index, "file": str(out), "entry": json.loads(proof.extra.entry)},
-        [f"Entry {proof.index} of the log {log} is proven by {output.plain(out)}."],
+        [
+            f"Entry {proof.index} of the log {log} is proven by {output.plain(out)}.",
+            f"Whoever has the root: 'kwbp audit check {output.plain(out.name)} --root root.pem'.",
+        ],
     )
 
 
@@ -137,7 +140,10 @@ def check_proof(
         anchors = x509.load_pem_x509_certificates((root or found.home.trust_anchors).read_bytes())
     except (OSError, ValueError):
         output.fail("there is no root certificate", hint="name it with --root")
-    proof = Proof.parse(file.read_bytes())
+    try:
+        proof = Proof.parse(file.read_bytes())
+    except AuditError as error:
+        output.fail(f"{file} is no proof: {error}", hint="'kwbp audit prove' writes one")
     proven = check(proof, anchors, now=_now(), witnesses=[] if trusted is None else [trusted])
     seen = None if proven.witnessed is None else proven.witnessed.isoformat()
     output.emit(

@@ -8,15 +8,24 @@ from typing import Annotated
 import msgspec
 import typer
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.x509 import ObjectIdentifier
 
 from cli import key_approval, key_backup, key_life, output
-from cli.key_service import service, standing
+from cli.key_service import CHANGE, LOOK, service, standing
 from cli.state import existing
 from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.service import KeyInfo
+from pki.oids import NAMES
 
 app = typer.Typer(
-    help="Keys in the tokens: make, show, rotate, limit, destroy, back up, attest, approve what is done with them.",
+    help="Keys in the tokens: make, show, rotate, limit, destroy, back up, attest, approve what is done with them.\n\n"
+    "Who wants something done with a key asks for it; two security officers look and sign; the last signature has it "
+    "done. The policy is hsm_service/dual_control.yaml.\n\n"
+    "\b\n"
+    "  operator   kwbp key rotate NAME --at +7d --reason 'yearly'    prints the id of the request\n"
+    "  officers   kwbp key review ID --as security-officer-1         exactly what would be signed\n"
+    "             kwbp key approve ID --as security-officer-1        each of them, for themselves\n"
+    "  operator   kwbp key versions NAME                             what has become of it",
     no_args_is_help=True,
 )
 key_life.register(app)
@@ -24,7 +33,7 @@ key_backup.register(app)
 key_approval.register(app)
 
 
-@app.command()
+@app.command(rich_help_panel=CHANGE)
 def generate(
     name: Annotated[str, typer.Argument(help="Name of the key.")],
     template: Annotated[str, typer.Option(help="What kind of key: merchant-signing, gateway-signing …")],
@@ -41,7 +50,7 @@ def generate(
     output.emit(msgspec.to_builtins(info), [f"{info.algorithm} key {info.name} in the token {info.token}."])
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=LOOK)
 def list_keys() -> None:
     """Show the keys that the operator may see."""
     with service(existing()) as keys:
@@ -65,7 +74,7 @@ def list_keys() -> None:
     )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def show(name: Annotated[str, typer.Argument(help="Name of the key.")]) -> None:
     """Show one key: who may use it for what, and how its token protects it."""
     with service(existing()) as keys:
@@ -73,29 +82,35 @@ def show(name: Annotated[str, typer.Argument(help="Name of the key.")]) -> None:
     output.emit(msgspec.to_builtins(info), _lines(info))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def attest(
     name: Annotated[str, typer.Argument(help="Name of the key.")],
     out: Annotated[Path, typer.Option(help="Where to write the statement (DER SignedData).")],
     public_key: Annotated[Path | None, typer.Option(help="Where to write the public key (PEM) too.")] = None,
 ) -> None:
-    """Get a signed statement that the key was made in its token and cannot leave it."""
-    with service(existing()) as keys:
+    """Get a signed statement that the key was made in its token and cannot leave it.
+
+    It says what the token itself says of the key, now. Anybody judges it with OpenSSL and the root certificate.
+    """
+    found = existing()
+    with service(found) as keys:
         out.write_bytes(keys.attest_key(name))
         if public_key is not None:
             loaded = load_der_public_key(keys.describe_key(name).public_key)
             public_key.write_bytes(loaded.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    output.emit({"statement": str(out)}, [f"Statement in {out}; 'openssl cms -verify' judges it."])
+    judge = f"openssl cms -verify -inform DER -in {out} -CAfile {found.home.trust_anchors} -out statement.der"
+    output.emit({"statement": str(out)}, [output.plain(f"Statement in {out}. Whoever has the root: '{judge}'.")])
 
 
 def _lines(info: KeyInfo) -> list[str]:
+    signs = [NAMES.get(ObjectIdentifier(oid), oid) for oid in info.content_types]
     attributes = ", ".join(name if value else f"not {name}" for name, value in sorted(info.attributes.items()))
     what = f"{info.algorithm} in the token {info.token}, {standing(info)}"
     return [
         f"[bold]{info.name}[/bold] version {info.version}: {what}",
         f"  purpose     {info.purpose} ({info.template})",
         f"  used by     {', '.join(info.callers)}",
-        f"  signs       {', '.join(info.content_types) or '-'}",
+        f"  signs       {', '.join(signs) or '-'}",
         f"  protection  {attributes}",
         f"  uses        {info.uses}",
         f"  limits      {', '.join(f'{name} {value}' for name, value in sorted(info.limits.items())) or 'none'}",

@@ -13,6 +13,7 @@ import typer
 
 from cli import enrolment, output
 from cli.enrolment import now
+from cli.key_service import DECIDE
 from cli.state import Installation, existing
 from cps.decision import Choice
 from hsm_service.client import HsmClient
@@ -78,7 +79,9 @@ def requests(
 
 def review(
     request_id: RequestId,
-    person: Annotated[str | None, typer.Option("--as", help="The officer who looks; else the operator.")] = None,
+    person: Annotated[
+        str | None, typer.Option("--as", help="The officer who looks; else the operator, by the whole id.")
+    ] = None,
     passphrase_file: PassphraseFile = None,
     language: Shown = Language.EN,
 ) -> None:
@@ -86,6 +89,8 @@ def review(
     found = existing()
     tls = found.tls("operator") if person is None else enrolment.officer(found, person, passphrase_file)[1]
     with _hsm(found, tls) as keys:
+        if person is None and len(request_id) != _DIGEST:
+            output.fail("the operator sees a request by its whole id alone", hint="officers: '--as NAME'")
         info = _find(keys, request_id)
     output.emit(msgspec.to_builtins(info), _lines(info, language))
 
@@ -115,7 +120,7 @@ def reject(
 def register(app: typer.Typer) -> None:
     """Add the commands to `kwbp key`."""
     for command in (requests, review, approve, reject):
-        app.command()(command)
+        app.command(rich_help_panel=DECIDE)(command)
 
 
 def have_made(keys: HsmClient, wanted: Mapping[str, tuple[str, str | None]], reason: str, again: str) -> None:

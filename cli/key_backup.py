@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from audit import AuditError
 from cli import key_approval, output
-from cli.key_service import service
+from cli.key_service import BACKUP, service
 from cli.state import existing
 from hsm_service.access import CEREMONY
 from hsm_service.client import HsmClient
@@ -86,8 +86,8 @@ def restore_backup(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `kwbp key`."""
-    app.command()(backup)
-    app.command("restore-backup")(restore_backup)
+    app.command(rich_help_panel=BACKUP)(backup)
+    app.command("restore-backup", rich_help_panel=BACKUP)(restore_backup)
 
 
 def _asked(

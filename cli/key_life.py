@@ -12,7 +12,7 @@ import typer
 
 from cli import key_approval, output
 from cli.enrolment import now
-from cli.key_service import service, standing
+from cli.key_service import CHANGE, LOOK, service, standing
 from cli.state import existing
 from hsm_service.client import HsmClient
 from hsm_service.operation_info import ApprovalNeeded
@@ -67,7 +67,9 @@ def versions(name: Name) -> None:
 
 def rotate(
     name: Name,
-    at: Annotated[datetime | None, typer.Option(help="When it begins, as 2026-12-01T00:00Z or +2h.", **_TIME)] = None,
+    at: Annotated[
+        datetime | None, typer.Option(help="When it begins, as 2026-12-01T00:00Z or +2h; else at once.", **_TIME)
+    ] = None,
     reason: Reason = "",
 ) -> None:
     """Make the next version of a key in its token, once officers approved it.
@@ -133,8 +135,9 @@ def limit(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `kwbp key`."""
-    for command in (versions, rotate, enable, disable, destroy, keep, limit):
-        app.command()(command)
+    app.command(rich_help_panel=LOOK)(versions)
+    for command in (rotate, enable, disable, destroy, keep, limit):
+        app.command(rich_help_panel=CHANGE)(command)
 
 
 def _minute(time: str | None) -> str | None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from cli.state import Installation
 from hsm_service.client import HsmClient
 from hsm_service.service import KeyInfo
+
+LOOK: Final = "Look"
+CHANGE: Final = "Make and change"
+BACKUP: Final = "Back up"
+DECIDE: Final = "Decide, as an officer"
 
 
 @contextmanager

@@ -60,6 +60,15 @@ _FORESEEN: Final = {
 
 _NOT_RUNNING: Final = "Does it run? 'kwbp status' shows it, 'kwbp serve' starts the services; each has its log in log/."
 
+# What helps against a problem, by its type.
+_HINTS: Final = {
+    "hsm-unreachable": _NOT_RUNNING,
+    "ca-unreachable": _NOT_RUNNING,
+    "ra-unreachable": _NOT_RUNNING,
+    "key-not-found": "see 'kwbp key list' and 'kwbp key versions NAME'",
+    "template-unknown": "templates are in hsm_service/templates.yaml: merchant-signing, gateway-signing …",
+}
+
 
 def start(
     home: HomeOption = None,
@@ -101,9 +110,13 @@ def main() -> None:
         arguments = _json_first(sys.argv[1:])
         build(arguments)(arguments, standalone_mode=True)
     except Problem as problem:
-        _end(str(problem), problem.document(), hint=_NOT_RUNNING if problem.type.endswith("-unreachable") else None)
+        _end(str(problem), problem.document(), hint=_HINTS.get(problem.type))
     except (SecretFileError, SettingsError) as error:
         _end(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {error.strerror}")
     except Exception as error:
         if not _foreseen(error):
             raise

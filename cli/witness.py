@@ -28,7 +28,7 @@ another user, better to another machine and other people:
   there:  kwbp --home /srv/witness witness create        prints its vkey
           kwbp --home /srv/witness witness trust pki/    the published hierarchy, copied there
           kwbp --home /srv/witness serve witness
-  here:   kwbp witness pin 'kwbp/witness-…+…+…'          and [witness] host, port in kwbp.toml
+  here:   kwbp witness pin 'kwbp/witness-…+…+…'          and \\[witness] host, port in kwbp.toml
 """,
 )
 
@@ -39,6 +39,9 @@ def create() -> None:
     found = existing()
     made = WitnessFolder(found.home.witness).create()
     output.emit({"vkey": made.encode(), "folder": str(found.home.witness)}, [output.plain(made.encode())])
+    output.note(
+        "Where the services run: 'kwbp witness pin' with this; here: 'kwbp witness trust', 'kwbp serve witness'."
+    )
 
 
 @app.command("trust")
