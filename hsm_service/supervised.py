@@ -47,8 +47,8 @@ from hsm_service.token_wire import METHODS
 from runtime.logging import get_logger
 from runtime.secrets import Secret, SecretFileError
 
-DEADLINE: Final = 10.0
-"""Seconds for a call that the token has; longer, and it hangs."""
+DEADLINE: Final = 3.0
+"""Seconds for a call that the token works on; longer, and it hangs. With the new start, callers wait less than 5 s."""
 SLOW_DEADLINE: Final = 120.0
 """The same for making keys."""
 START_DEADLINE: Final = 30.0
@@ -268,8 +268,11 @@ class SupervisedToken(SupervisedOperations):
             if child is None:
                 self._closing.wait(self._open_breaker())
                 continue
-            self._serve(child)
-            end, why = self._hear(child)
+            try:
+                self._serve(child)
+                end, why = self._hear(child)
+            except Exception as error:  # whatever it was, the token must come back
+                end, why = End.DIED, f"its answers could not be heard: {type(error).__name__}"
             self._child = None
             self._healthy.clear()
             if end is End.STOPPED:
@@ -323,7 +326,7 @@ class SupervisedToken(SupervisedOperations):
                 sessions=self._sessions,
                 window=self._sessions * _CALLS_PER_SESSION,
                 limit=self._queue,
-                deadline=self._start_deadline,
+                give_up=lambda seconds: self._closing.is_set() or seconds > self._start_deadline,
                 tick=min(self._deadline / 4, 0.25),
             )
         except PinRefused as error:

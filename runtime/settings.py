@@ -121,7 +121,7 @@ class HsmSettings(Endpoint):
     key_check_interval: float = Field(default=60.0, gt=0, description="between two looks at every key in its token")
     self_test_interval: float = Field(default=5.0, gt=0, description="between two signatures of each probe key")
     self_test_patience: float = Field(default=2.0, gt=0, description="a token that has not signed by then is not well")
-    call_deadline: float = Field(default=10.0, gt=0, description="longer, and the token's process hangs: it is killed")
+    call_deadline: float = Field(default=3.0, gt=0, description="longer, and the token's process hangs: it is killed")
     slow_call_deadline: float = Field(default=120.0, gt=0, description="the same for making a key")
     start_deadline: float = Field(default=30.0, gt=0, description="for starting a token's process and logging in")
     notice: float = Field(default=0.5, ge=0, description="between 'not ready' and the end of listening")

@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -153,6 +155,40 @@ def test_a_token_that_hangs_at_login_hinders_no_other_and_serves_later(open_toke
         away.goes_on()
     assert running.errors == []
     assert away.statuses == {503}
+
+
+def test_a_token_that_hangs_at_login_is_given_up_when_it_is_closed(open_token: Open, faulty: FaultyModule) -> None:
+    token = open_token(faulty.path, start_deadline=600.0)
+    faulty.set("C_Login", HANG)
+    assert token.process_id is not None
+    os.kill(token.process_id, signal.SIGKILL)
+    starting = faulty.wait_until_told("hang").split()[0]
+    closing = threading.Thread(target=token.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert not Path(f"/proc/{starting}").exists()
+
+
+def test_a_service_that_was_paused_kills_no_token(home: Home, faulty: FaultyModule) -> None:
+    command = [sys.executable, "-m", "tests.faults.paused_service", str(faulty.path), str(home.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdin is not None
+        assert service.stdout is not None
+        process = int(service.stdout.readline())
+        faulty.set("C_Sign", HANG)
+        service.stdin.write("sign\n")
+        service.stdin.flush()
+        faulty.wait_until_told("hang")
+        # Both of them, as a container or a machine is paused, while a call is under way.
+        for each in (service.pid, process):
+            os.kill(each, signal.SIGSTOP)
+        time.sleep(4)  # longer than a call may take there
+        faulty.heal()
+        for each in (service.pid, process):
+            os.kill(each, signal.SIGCONT)
+        told, _nothing = service.communicate("end\n", PATIENCE)
+    assert told.split() == ["signed", str(process)]
 
 
 def test_a_module_that_crashes_takes_nothing_else_with_it(open_token: Open, faulty: FaultyModule) -> None:

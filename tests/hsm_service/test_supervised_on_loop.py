@@ -165,6 +165,26 @@ def test_a_process_that_hangs_is_noticed_while_a_loop_hears(home: Home) -> None:
         asyncio.run(main())  # ends without taking the loop back: a thread hears again, and closing works
 
 
+def test_a_loop_that_stands_still_for_longer_than_the_deadline_kills_no_token(home: Home) -> None:
+    with supervise_token(home, "merchants", deadline=0.5) as token:
+        assert token.wait_healthy(PATIENCE)
+        process = token.process_id
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            token.hear_on(loop)
+            await asyncio.to_thread(token.random, 8)
+            answers: list[object] = []
+            for _ in range(8):
+                token.submit("random", (8,), answers.append)
+            time.sleep(2)  # noqa: ASYNC251  # as a disk that takes this long for a sync
+            await until(lambda: len(answers) == 8)
+            assert [answer for answer in answers if not isinstance(answer, bytes)] == []
+
+        asyncio.run(main())
+        assert token.process_id == process
+
+
 def test_a_loop_that_was_closed_is_let_go(token: SupervisedToken, key: EcKey) -> None:
     async def main() -> None:
         token.hear_on(asyncio.get_running_loop())
