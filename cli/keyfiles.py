@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cli import output
-from pki import names
 from runtime.secrets import Secret, SecretFileError, read_secret, write_secret
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -81,11 +80,6 @@ def request(
     if alternatives:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     return builder.sign(key, hashes.SHA256())
-
-
-def service_subject(name: str) -> x509.Name:
-    """The subject of a service's TLS request; the CA takes identity and hosts from what was approved, not from here."""
-    return names.name(cn=name)
 
 
 def passphrase_from(file: Path | None, prompt: str, *, confirm: bool = False) -> Secret:

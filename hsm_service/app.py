@@ -1,7 +1,8 @@
 """The signing API over HTTP (Starlette; msgspec for the bodies). Served with mutual TLS: the certificate is the caller.
 
-Handlers decide nothing: they read the body, name the caller, and let the vault do the rest in a worker thread. So there
-is one place where access is decided, whatever route a call takes.
+Handlers decide nothing: they read the body, name the caller, and let the vault do the rest, in a worker thread or, for
+signatures that are judged quickly, on the event loop (`hsm_service.hot_path`). So there is one place where access is
+decided, whatever route a call takes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The threads in which token operations run, so that the event loop never waits for a token or a disk.
+"""The threads in which operations run that compute or wait for long: work on keys, plug-ins, large structures.
 
-An operation holds its thread from the first check to the last record: it waits twice for the disk and once for the
-token, and while it waits others use the processor. A few more threads than processors therefore keep the token busy;
-one hop a request, not one a step. (An executor of the standard library does the same with two futures and several locks
-more a request, which is a third of what a P-256 signature costs.) What would wait for too long is refused at once (503,
-Retry-After) instead of timing out at the caller: a queue that only grows helps nobody.
+Signatures that are judged quickly run on the event loop (`hsm_service.steps`). An operation here holds its thread from
+the first check to the last record: it waits twice for the disk and once for the token, and while it waits others use
+the processor. A few more threads than processors therefore keep the token busy; one hop a request, not one a step. What
+would wait for too long is refused at once (503, Retry-After) instead of timing out at the caller: a queue that only
+grows helps nobody.
 """
 
 from __future__ import annotations
