@@ -1,4 +1,5 @@
-"""What this service itself believes when it judges the approvals of a certificate (`hsm_service.typed_approval`).
+"""What this service itself believes when it judges the approvals of a certificate (`hsm_service.typed_approval`), or
+of an operation on a key (`hsm_service.dual_control`).
 
 The policy pack is the one of this installation, the anchors are the pinned roots. Authorities are known from the chains
 of the CA keys in custody here, and so are the numbers of their newest CRLs.
@@ -7,15 +8,18 @@ of the CA keys in custody here, and so are the numbers of their newest CRLs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cryptography import x509
 
 from cps.model import Pack
 from hsm_service.custody import Custody
-from hsm_service.judging import subject_key_identifier
+from hsm_service.judging import SigningKey, authority_key_identifier, extension_value, subject_key_identifier
 from hsm_service.ledger import Ledger
 from hsm_service.templates import Purpose
 from hsm_service.typed_approval import Believed
+from pki.crl import CrlSet
+from pki.path import Trust
 
 
 class Beliefs:
@@ -31,15 +35,36 @@ class Beliefs:
 
     def now(self) -> Believed:
         """What is believed at this moment."""
-        intermediates: dict[x509.Certificate, None] = {}
-        names: dict[bytes, str] = {}
-        for key in self._custody.all():
-            if key.template.purpose is Purpose.CA and key.signing is not None and key.signing.chain:
-                intermediates.update(dict.fromkeys(key.signing.chain))
-                names[subject_key_identifier(key.signing.certificate)] = key.row.name
+        authorities = self._authorities()
+        intermediates = dict.fromkeys(certificate for key in authorities for certificate in key.chain)
+        return Believed(self._pack, tuple(self._anchors()), tuple(intermediates), self._newest_crl(authorities))
+
+    def in_force(self, trust: Trust) -> Trust:
+        """`trust` without the CRLs that were followed by another one, signed with a key in custody here.
+
+        They come from a folder that others write. Who puts back an older list that has not ended yet cannot hide the
+        revocation of an officer: nothing below that authority is believed then.
+        """
+        newest_crl = self._newest_crl(self._authorities())
+
+        def superseded(crl: x509.CertificateRevocationList) -> bool:
+            number, issuer = extension_value(crl, x509.CRLNumber), authority_key_identifier(crl)
+            newest = None if issuer is None else newest_crl(issuer)
+            return newest is not None and (number is None or number.crl_number < newest)
+
+        if not any(map(superseded, trust.crls)):
+            return trust
+        return replace(trust, crls=CrlSet(crl for crl in trust.crls if not superseded(crl)))
+
+    def _authorities(self) -> list[SigningKey]:
+        keys = (key.signing for key in self._custody.all() if key.template.purpose is Purpose.CA)
+        return [key for key in keys if key is not None and key.chain]
+
+    def _newest_crl(self, authorities: Sequence[SigningKey]) -> Callable[[bytes], int | None]:
+        names = {subject_key_identifier(key.certificate): key.name for key in authorities}
 
         def newest_crl(key_identifier: bytes) -> int | None:
             name = names.get(key_identifier)
             return None if name is None else self._ledger.newest_crl(name)
 
-        return Believed(self._pack, tuple(self._anchors()), tuple(intermediates), newest_crl)
+        return newest_crl

@@ -107,7 +107,7 @@ def _certificate(context: Context, key: SigningKey, command: SignCommand) -> Job
 
 
 def _crl(context: Context, key: SigningKey, command: SignCommand) -> Job:
-    order = check_crl(command.content, key, now=context.now)
+    order = check_crl(command.content, key, now=context.now, last=context.ledger.newest_crl(key.name))
     return Job(
         x509_scheme(key),
         order.tbs,

@@ -19,6 +19,7 @@ from hsm_service.operation_request import OperationRequest
 from hsm_service.operation_store import OPEN, OperationState, OperationStore, StoredOperation
 from hsm_service.operation_text import request_lines
 from hsm_service.record import problem_of
+from hsm_service.steps import GONE
 from pki.path import Trust
 from runtime.problems import Problem
 
@@ -51,6 +52,10 @@ class Approving:
     trust: Callable[[], Trust] = lambda: Trust(())
     """By default nobody's approval counts."""
     policy: Policy = field(default_factory=built_in_policy)
+
+
+_LATER: Final = frozenset({429, 503})
+"""Statuses that say: not now."""
 
 
 class Docket:
@@ -135,12 +140,16 @@ class Docket:
         return self.store.move(stored.request.id, approved, executing, self.clock(), _result(verdict))
 
     def end(self, request_id: str, error: Exception | None, outcome: dict[str, Any] | None) -> None:
-        """Writes what came of an execution; what the token or the journal kept from being done stays approved."""
+        """Writes what came of an execution.
+
+        What was not begun stays approved: the token or the journal kept it from being done, the key's rate is used up
+        for now, or the caller did not wait for it.
+        """
         before = self.there(request_id).result or {}
         problem = None if error is None else problem_of(error)
         if error is None:
             state, result = OperationState.DONE, {**before, "outcome": outcome}
-        elif problem is not None and problem.status == 503:
+        elif problem is not None and (problem.status in _LATER or problem.type == GONE):
             state, result = OperationState.APPROVED, before
         else:
             reason = problem.type if problem is not None else "internal"

@@ -128,6 +128,8 @@ class Operations:
             same = (each.request.operation, each.request.parameters) == (operation, parameters)
             if same and self._docket.judge(each).status not in ENDED:
                 return each
+        if len(mine) >= MAX_OPEN:  # some may have lapsed, which nobody looked at since
+            mine = [each for each in mine if self._docket.judge(each).status not in ENDED]
         if len(mine) >= MAX_OPEN:
             raise Problem(429, "too-many-requests", f"{caller} has {len(mine)} open requests; they wait for officers")
         if self._store.find(request.id) is not None:

@@ -81,7 +81,7 @@ class Recorder:
         """Records the intent and returns its number; claims are given back if it cannot be recorded."""
         try:
             index: int = yield Record(self._intent(operation, caller, input_sha256, fields, claims))
-        except Problem:
+        except Exception:
             self._give_back(claims)
             raise
         return index

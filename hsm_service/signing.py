@@ -2,7 +2,7 @@
 
     judge      the key exists, serves, lets this caller do this, and the structure is one it may sign; a refusal is
                recorded
-    turn       the token can take one thing more
+    turn       the token can take one thing more; what was taken out of use meanwhile signs nothing
     claim      what must not be signed twice is claimed (hsm_service.ledger)
     intend     the intent is on the disk before the token is called
     call       the token signs
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from time import perf_counter
 from typing import Final, NamedTuple
 
 from hsm_service.access import permitted
@@ -30,7 +31,7 @@ from hsm_service.operations import Operations
 from hsm_service.record import Recorder, problem_of
 from hsm_service.schemes import Scheme
 from hsm_service.service import Checked, SignCommand, Signed
-from hsm_service.steps import Call, Record, Steps, Turn
+from hsm_service.steps import Call, Pause, Record, Steps, Turn
 from hsm_service.templates import Operation, Purpose
 from hsm_service.token_operations import TokenOperations
 from hsm_service.typed_approval import Believed
@@ -40,6 +41,8 @@ from runtime.problems import Problem
 
 _RECORDED_TOGETHER: Final = 250
 """Structures of a batch that share an intent and an outcome: so many digests fit into an entry of the journal."""
+_SLICE: Final = 0.002
+"""Seconds for which the items of a batch are judged before others may have the processor."""
 
 
 class _Item(NamedTuple):
@@ -115,6 +118,7 @@ class Signing:
         name = key.row.name
         yield Turn(token)
         try:
+            self._require_serving(key)
             self._meter.admit_key(key, self._clock())
             self._claim(job.claims)
         except Exception as error:
@@ -178,8 +182,11 @@ class Signing:
         answers: list[Signed | Problem] = []
         jobs: defaultdict[Scheme, list[_Item]] = defaultdict(list)
         refused: list[tuple[str, Problem]] = []
-        context = self._context(caller)
+        context, resumed = self._context(caller), perf_counter()
         for command in commands:
+            if perf_counter() - resumed > _SLICE:
+                yield Pause()
+                resumed = perf_counter()
             digest = hexdigest(command.content)
             try:
                 check_command(command)
@@ -187,6 +194,7 @@ class Signing:
             except Exception as error:
                 problem = problem_of(error)
                 if problem is None:
+                    yield from self._recorder.refuse(operation, caller, [name], digest, error)
                     raise
                 refused.append((digest, problem))
                 answers.append(problem)
@@ -223,6 +231,11 @@ class Signing:
         scheme: Scheme,
         items: Sequence[_Item],
     ) -> Steps[list[Signed]]:
+        try:
+            self._require_serving(key)
+        except Exception as error:
+            yield from self._recorder.refuse(operation, caller, [key.row.name], None, error)
+            raise
         fields: Fields = {
             "keys": [key.label],
             "algorithm": scheme.name,
@@ -245,6 +258,13 @@ class Signing:
         key = permitted(self._custody, caller, kind.operation, name, version)
         key.check_window(kind.operation, self._clock())
         return key, kind.judge(self._context(caller), key.pair(), command)
+
+    def _require_serving(self, key: Key) -> None:
+        """A Problem if the version was taken out of use since it was judged, while its operation waited for its turn.
+
+        Whoever disables a key is told that it is disabled: from then on no intent is written for it.
+        """
+        self._custody.find(key.row.name, key.row.version).use()
 
     def _context(self, caller: str) -> Context:
         return Context(caller, self._believed, self._content_types, self._ledger, self._clock())

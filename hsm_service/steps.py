@@ -5,6 +5,7 @@ An operation of the vault is a generator. It yields what must happen outside of 
     Turn(token)                     wait until the token may be asked for one thing more
     Record(entry)                   put the entry into the journal; the result is its number, once it is on the disk
     Call(token, method, arguments)  have the token do it; the result is what the token answers
+    Pause()                         let others have the processor: between the parts of what computes for long
 
 Between two steps it only computes, so that the order "judge, intent on the disk, token, outcome on the disk, answer"
 stands in one place (`hsm_service.signing`), whoever runs it: `run` in a thread that may wait (ceremonies, commands,
@@ -42,6 +43,8 @@ _QUICK: Final = 0.002
 _LOOK_AGAIN: Final = 10.0
 """Seconds after which a disk that was slow is tried again."""
 
+GONE: Final = "client-gone"
+"""Type of the Problem that nobody reads, because who asked is gone."""
 _RETRY: Final = {"Retry-After": "1"}
 _RETRY_RECORD: Final = {"Retry-After": "5"}
 
@@ -76,7 +79,12 @@ class Call:
     arguments: tuple[Any, ...]
 
 
-Step: TypeAlias = "Turn | Record | Call"
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Let other operations compute; on an event loop nobody else does anything meanwhile."""
+
+
+Step: TypeAlias = "Turn | Record | Call | Pause"
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
@@ -114,7 +122,7 @@ def _do(step: Step, journal: Journal, spent: Timing) -> Any:
             return getattr(step.token, step.method)(*step.arguments)
         finally:
             spent.token += perf_counter() - began
-    return None  # a thread that waits for the token itself needs no turn
+    return None  # a thread that waits for the token itself needs no turn, and stands in nobody's way
 
 
 def unrecorded() -> Problem:
@@ -169,6 +177,8 @@ class AsyncRunner:
                             result = await self._call(step)
                         finally:
                             spent.token += perf_counter() - began
+                    elif isinstance(step, Pause):
+                        await asyncio.sleep(0)
                     else:
                         turnstile = self._turns[step.token.label]
                         try:
@@ -177,7 +187,7 @@ class AsyncRunner:
                             spent.queue += perf_counter() - began
                         held = turnstile
                         if gone():
-                            raise Problem(400, "client-gone", "the caller did not wait for the answer")
+                            raise Problem(400, GONE, "the caller did not wait for the answer")
                 except Exception as error:
                     step = steps.throw(error)
                 else:

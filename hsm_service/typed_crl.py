@@ -26,6 +26,8 @@ from pki.extensions import extensions_of
 
 MAX_CRL_AGE: Final = timedelta(hours=24)
 """How far back thisUpdate of a CRL may lie when it is signed."""
+FARTHEST_AHEAD: Final = 1000
+"""By how much a number may exceed the last one and the time (seconds since 1970): numbers cannot be used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +39,20 @@ class CrlOrder:
     revoked: int
 
 
-def check_crl(tbs: bytes, key: SigningKey, *, now: datetime) -> CrlOrder:
+def check_crl(tbs: bytes, key: SigningKey, *, now: datetime, last: int | None = None) -> CrlOrder:
     """An order to sign the DER TBSCertList `tbs`: a full CRL of the authority whose key `key` is.
 
     Refused (Problem 422): what is not one TBSCertList in DER, another signature algorithm, an issuer or authority key
-    identifier that is not this key's, no number, a thisUpdate in the future or older than a day, a nextUpdate that is
-    missing or past, a revocation in the future, a critical extension. Whether the number is larger than the last one is
-    known to whoever signed the last one: `hsm_service.ledger`.
+    identifier that is not this key's, no number, one that is negative or far ahead of `last` (the last number) and of
+    the time, a thisUpdate in the future or older than a day, a nextUpdate that is missing or past, a revocation in the
+    future, a critical extension. Whether the number is larger than the last one is known to whoever signed the last
+    one: `hsm_service.ledger`.
     """
     with reading("TBSCertList"):
-        return _check_crl(tbs, key, now)
+        return _check_crl(tbs, key, now, last)
 
 
-def _check_crl(tbs: bytes, key: SigningKey, now: datetime) -> CrlOrder:
+def _check_crl(tbs: bytes, key: SigningKey, now: datetime, last: int | None) -> CrlOrder:
     parse(asn1.TLV, tbs, "TBSCertList")
     crl = parse(
         x509.CertificateRevocationList, assemble_crl(tbs, PLACEHOLDER, key.public_key), "TBSCertList of this key"
@@ -67,6 +70,9 @@ def _check_crl(tbs: bytes, key: SigningKey, now: datetime) -> CrlOrder:
     number = extension_value(crl, x509.CRLNumber)
     if number is None:
         raise refuse("crl-number-missing", "a CRL has a number", "RFC 5280 5.2.3")
+    # After the largest number there is no other, and nothing could be revoked any more.
+    if not 0 <= number.crl_number <= max(int(now.timestamp()), last or 0) + FARTHEST_AHEAD:
+        raise refuse("bad-crl-number", "a number follows the last one, or the time in seconds", "RFC 5280 5.2.3")
     if not now - MAX_CRL_AGE <= crl.last_update_utc <= now + CLOCK_SKEW:
         raise refuse("bad-this-update", "thisUpdate is now, at most a day ago", "RFC 5280 5.1.2.4")
     if crl.next_update_utc is None or crl.next_update_utc <= max(now, crl.last_update_utc):

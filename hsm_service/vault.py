@@ -130,7 +130,8 @@ class Vault:
         self._recorder = Recorder(self.journal, ledger, built_in().digest)
         judges = {**built_in_content_types(), **content_types}
         self._meter = Meter(ledger.uses)
-        beliefs = Beliefs(self._custody, ledger, anchors, pack)
+        beliefs, trust = Beliefs(self._custody, ledger, anchors, pack), approving.trust
+        approving = Approving(lambda: beliefs.in_force(trust()), approving.policy)
         self.operations: Final = Operations(Docket(requests, approving, pack, record=self._recorder.note, clock=clock))
         self.signing: Final = Signing(
             self._custody, ledger, self._recorder, judges, beliefs.now, self.operations, self._meter, clock

@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,13 @@ def test_a_caller_has_a_bounded_number_of_open_requests(vault: Vault) -> None:
     make = lambda: vault.generate_key(OPERATOR, "more", "merchant-signing-ec", owner="M-9")  # noqa: E731
     refusal(make, 429, "too-many-requests")
     asked(vault, "more", caller="merchant:M-9")
+
+
+def test_requests_that_lapsed_keep_nobody_from_asking(world: World) -> None:
+    with world.vault() as vault:
+        requests = [asked(vault, f"key-{number}") for number in range(MAX_OPEN)]
+    with world.vault(clock=lambda: requests[-1].expires) as vault:
+        asked(vault, "more")
 
 
 def test_a_request_is_still_there_after_a_restart(world: World, officers: KeyOfficers) -> None:
@@ -375,6 +383,24 @@ def test_each_signature_of_such_a_key_is_approved_by_the_digest_of_its_structure
         assert again.value.type in {"approval-needed", "operation-decided"}, "one approval, one signature"
     intents = [entry for entry in world.journal() if entry["event"] == "intent" and entry.get("request") == request.id]
     assert [each["input_sha256"] for each in intents] == [request.parameters["input_sha256"]]
+
+
+def test_a_use_that_the_keys_rate_kept_from_being_done_stays_approved(
+    world: World, officers: KeyOfficers, strict: Policy
+) -> None:
+    now = [NOW]
+    approving = Approving(world.pki.trust, strict)
+    with world.vault(approving=approving, clock=lambda: now[0]) as vault:
+        vault.life.limit(CEREMONY, "shop-ec", 1, {"rate": 1.0, "burst": 1})
+        with pytest.raises(ApprovalNeeded) as needed:
+            vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
+        request = parse_request(needed.value.operation.request)
+        sign_off(vault, officers, request)
+        vault.signing._meter.admit_key(vault.key("shop-ec"), NOW)  # another use
+        refusal(lambda: vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement()), 429, "key-rate")
+        assert vault.operations.show(OFFICER, request.id).state == "APPROVED"
+        now[0] += timedelta(seconds=1)
+        assert vault.sign_cms(SHOP, "shop-ec", ACK, acknowledgement())
 
 
 def test_the_use_that_a_killed_process_left_is_not_signed_again(
