@@ -198,6 +198,7 @@ class AsyncRunner:
         finally:
             if held is not None:
                 held.leave()
+            steps.close()  # what was cancelled ends now, not when somebody collects it
 
     async def _record(self, entry: Mapping[str, JsonValue]) -> Any:
         try:
@@ -258,7 +259,7 @@ class _Commits:
         begun = time.monotonic()
         try:
             self._journal.flush()
-        except AuditError as error:
+        except Exception as error:  # an AuditError, or whatever it was: nobody may wait for ever
             for future, _index in waiting:
                 if not future.done():
                     future.set_exception(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 import threading
@@ -34,7 +35,15 @@ Refusal = Callable[[Caller], str | None]
 MAX_BODY: Final = 256 * 1024  # bytes; protocol.md, global rule 7
 MAX_HEAD: Final = 64 * 1024  # bytes of request line and headers, and of trailers
 PATIENCE: Final = 30.0
-"""Seconds in which a head must be whole (counted from the connection, or its first byte), and then a body."""
+"""Seconds in which a head must be whole (counted from the connection, or its first byte), and then a body.
+
+And in which a caller must take something of the answers, once they pile up here.
+"""
+KEEP_ALIVE: Final = 65.0
+"""Seconds that a connection may be idle: longer than our clients keep one, so that they close first."""
+_AT_ONCE: Final = 64 * 1024  # bytes that are gathered for one write, at most
+_FILES: Final = 65536
+"""Descriptors that a service may have open, where the system allows it: connections shall not starve tokens and log."""
 
 _MODES: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _CYCLE_KEY: Final = "kwbp.cycle"
@@ -52,6 +61,7 @@ class _WholeAnswers:
         self._transport = transport
         self._loop = loop
         self._written: list[bytes] = []
+        self._size = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -60,13 +70,16 @@ class _WholeAnswers:
         if not self._written:
             self._loop.call_soon(self._send)
         self._written.append(data)
+        self._size += len(data)
+        if self._size > _AT_ONCE:
+            self._send()  # so that whoever streams more than the caller takes is told to wait
 
     def close(self) -> None:
         self._send()
         self._transport.close()
 
     def _send(self) -> None:
-        written, self._written = self._written, []
+        written, self._written, self._size = self._written, [], 0
         if written and not self._transport.is_closing():
             self._transport.write(b"".join(written))
 
@@ -78,6 +91,7 @@ class _CallerProtocol(HttpToolsProtocol):
     _caller: Caller = ANONYMOUS
     _head_awaited = True
     _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
     _certificate: bytes | None = None
     _swallowed = 0  # bytes that came since the application last saw anything of a request
 
@@ -94,6 +108,7 @@ class _CallerProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._head_awaited = False
         self._watch_head()
+        self._watch_writing()
 
     def _watch_head(self) -> None:
         """A head that is awaited has its time; a timer runs only where one has not come at once."""
@@ -103,11 +118,32 @@ class _CallerProtocol(HttpToolsProtocol):
         elif self._head_awaited and self._head_timer is None:
             self._head_timer = self.loop.call_later(self.patience, self.transport.close)
 
+    def _watch_writing(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+        self._write_timer = self.loop.call_later(self.patience, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._watch_writing()
+
     def data_received(self, data: bytes) -> None:
         # The parser keeps an unfinished header or trailer to itself, however long it grows: count what it swallows.
         self._swallowed += len(data)
+        # Only a request ends the time of an idle connection: no empty line does, nor the rest of a refused body.
+        idle, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
         self._watch_head()
+        if idle is not None:
+            if self._head_awaited or self.transport.is_closing() or not self.cycle.response_complete:
+                idle.cancel()
+            else:
+                self.timeout_keep_alive_task = idle
         if self._swallowed > MAX_HEAD and not self.transport.is_closing():
             self.transport.close()
 
@@ -258,6 +294,7 @@ def _config(
     refusal: Refusal | None,
     drain: float = DRAIN,
     patience: float = PATIENCE,
+    keep_alive: float = KEEP_ALIVE,
 ) -> uvicorn.Config:
     context = server_context(tls, client_certificate) if tls is not None else None
     known = app if refusal is None else KnownCallers(app, refusal)
@@ -273,7 +310,7 @@ def _config(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=65,  # longer than our clients keep a connection, so that they close first
+        timeout_keep_alive=keep_alive,  # type: ignore[arg-type]  # it goes to loop.call_later
         timeout_graceful_shutdown=drain,  # type: ignore[arg-type]  # it goes to asyncio.wait_for
         ssl_context_factory=(lambda _config, _default: context) if context is not None else None,
     )
@@ -298,12 +335,19 @@ def serve(
     `refusal` is asked about the caller of each request, `on_stop` and `on_hurry` are called when the first and when a
     further signal came. After it the process is not ended by these signals any more.
     """
-    _log.info("listening", host=host, port=port, tls=tls is not None, client_certificate=client_certificate)
+    _raise_file_limit()
     config = _config(
         app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal, drain=drain
     )
     OrderedServer(config, notice=notice, on_stop=on_stop, on_hurry=on_hurry).run()
     _log.info("drained")
+
+
+def _raise_file_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextlib.contextmanager
@@ -317,11 +361,20 @@ def start(
     max_body: int = MAX_BODY,
     refusal: Refusal | None = None,
     patience: float = PATIENCE,
+    keep_alive: float = KEEP_ALIVE,
     ready_timeout: float = 20.0,
 ) -> Iterator[str]:
     """Serve in a background thread and yield the base URL; port 0 takes a free one."""
     config = _config(
-        app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal, patience=patience
+        app,
+        tls,
+        client_certificate,
+        host=host,
+        port=port,
+        max_body=max_body,
+        refusal=refusal,
+        patience=patience,
+        keep_alive=keep_alive,
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # not the main thread

@@ -71,6 +71,12 @@ class OrderedServer(uvicorn.Server):
                 signal.signal(number, self.handle_exit)
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind; what cannot be bound ends the process, and uvicorn has logged why."""
+        await super().startup(sockets)
+        if self.started:
+            _log.info("listening", host=self.config.host, port=self.config.port, tls=self.config.is_ssl)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal begins the end, each further one hurries it."""
         if self._stop_at is None:

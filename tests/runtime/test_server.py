@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -243,3 +244,55 @@ def test_a_request_whose_length_is_unclear_is_refused(issue: Callable[..., TlsFi
     )
     assert said.startswith(b"HTTP/1.1 400")
     assert said.count(b"HTTP/1.1 ") == 1
+
+
+@contextlib.contextmanager
+def _plain_connection(patience: float, keep_alive: float = 65.0) -> Iterator[socket.socket]:
+    """A connection to a server of this patience, without TLS."""
+    with (
+        start(make_app(), tls=None, client_certificate="none", patience=patience, keep_alive=keep_alive) as url,
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as connection,
+    ):
+        yield connection
+
+
+def _answer(connection: socket.socket) -> bytes:
+    said = b""
+    while not said.endswith(b"}"):
+        said += connection.recv(65536)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("request_", "dribble"),
+    [
+        (b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n"),
+        (b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n", b"x"),
+    ],
+    ids=["empty lines", "a body that was refused"],
+)
+def test_an_idle_connection_is_not_kept_by_what_is_no_request(request_: bytes, dribble: bytes) -> None:
+    with _plain_connection(patience=60.0, keep_alive=1.0) as connection:
+        connection.sendall(request_)
+        assert _answer(connection).startswith(b"HTTP/1.1 ")
+        with pytest.raises(OSError):  # a reset or a broken pipe
+            for _ in range(600):
+                time.sleep(0.05)
+                connection.sendall(dribble)
+
+
+def test_a_connection_serves_request_after_request_within_its_idle_time() -> None:
+    with _plain_connection(patience=60.0, keep_alive=2.0) as connection:
+        for _ in range(8):
+            connection.sendall(b"\r\n")
+            time.sleep(0.4)
+            connection.sendall(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert _answer(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_caller_who_takes_no_answers_is_cut_off() -> None:
+    with _plain_connection(patience=0.5) as connection:
+        request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 50
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            while True:
+                connection.sendall(request)
