@@ -127,7 +127,7 @@ class _Supervisor:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         self._children[name] = _Child(name, process, time.monotonic(), pause)
 
-    def _wait_live(self, name: str, timeout: float = 60.0) -> None:
+    def _wait_live(self, name: str, timeout: float = 600.0) -> None:
         deadline = time.monotonic() + timeout
         while not self._stopping and not answers(self._installation, name, "live"):
             self._mend()  # one that needs another, as a merchant server needs its key, may have been too early
