@@ -22,6 +22,7 @@ from sqlalchemy import Column, Connection, Engine, LargeBinary, MetaData, String
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hsm_service.steps import GONE
 from runtime.group_writer import DatabaseUnavailableError, GroupWriter
 from runtime.identity import caller_of
 from runtime.problems import Problem
@@ -99,10 +100,14 @@ class Idempotency:
         `work` raises.
         """
         request = hashlib.sha256(route.encode() + b"\x00" + body).digest()
-        running = self._at_work.get((caller, key))
-        if running is not None:
+        while (running := self._at_work.get((caller, key))) is not None:
             _require_same(running[0], request)
-            return await asyncio.shield(running[1])
+            try:
+                return await asyncio.shield(running[1])
+            except Problem as problem:
+                if problem.type != GONE:
+                    raise
+                # The first was dropped because its caller hung up. Whoever asks again is here, and is the first now.
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._at_work[caller, key] = (request, future)
         try:

@@ -126,9 +126,7 @@ class Meter:
         """
         key = (name, version)
         with self._lock:
-            used = self._used.get(key, 0)
-            if limits.uses is not None and self.before(name, version) + used + count > limits.uses:
-                raise Problem(403, "key-used-up", f"key {name} may be used {limits.uses} times, and was")
+            self._check_uses(name, version, limits, count)
             if limits.rate is not None:
                 bucket, wait = take(self._buckets.get(key), limits, now, count)
                 self._buckets[key] = bucket
@@ -140,4 +138,12 @@ class Meter:
                         f"key {name} may be used {limits.rate:g} times a second",
                         headers={"Retry-After": str(seconds)},
                     )
-            self._used[key] = used + count
+            self._used[key] = self._used.get(key, 0) + count
+
+    def check_key(self, key: Key, count: int = 1) -> None:
+        """Problem 403 `key-used-up` if `count` operations more are too many for a key in custody; none is counted."""
+        self._check_uses(key.row.name, key.row.version, key.limits, count)
+
+    def _check_uses(self, name: str, version: int, limits: Limits, count: int) -> None:
+        if limits.uses is not None and self.uses(name, version) + count > limits.uses:
+            raise Problem(403, "key-used-up", f"key {name} may be used {limits.uses} times, and was")

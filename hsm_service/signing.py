@@ -20,6 +20,7 @@ from datetime import datetime
 from time import perf_counter
 from typing import Final, NamedTuple
 
+from audit.entry import JsonValue
 from hsm_service.access import permitted
 from hsm_service.custody import Custody, Key
 from hsm_service.keys import KeyRef
@@ -145,6 +146,7 @@ class Signing:
         try:
             key, job = self._judged(caller, name, command, version)
             key.use()
+            self._meter.check_key(key)
             for claim in job.claims:
                 self._ledger.check(claim)
         except Exception as error:
@@ -180,7 +182,8 @@ class Signing:
             yield from self._recorder.refuse(operation, caller, [name], None, error)
             raise
         answers: list[Signed | Problem] = []
-        jobs: defaultdict[Scheme, list[_Item]] = defaultdict(list)
+        # What shares an intent is signed alike, and of one content type.
+        jobs: defaultdict[tuple[Scheme, tuple[tuple[str, JsonValue], ...]], list[_Item]] = defaultdict(list)
         refused: list[tuple[str, Problem]] = []
         context, resumed = self._context(caller), perf_counter()
         for command in commands:
@@ -199,7 +202,7 @@ class Signing:
                 refused.append((digest, problem))
                 answers.append(problem)
             else:
-                jobs[job.scheme].append(_Item(len(answers), job, digest))
+                jobs[job.scheme, tuple(job.fields.items())].append(_Item(len(answers), job, digest))
                 answers.append(_NOT_YET)
         for start in range(0, len(refused), _RECORDED_TOGETHER):
             yield Record(
@@ -213,7 +216,7 @@ class Signing:
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [name], None, error)
             raise
-        for scheme, items in jobs.items():
+        for (scheme, _fields), items in jobs.items():
             for start in range(0, len(items), _RECORDED_TOGETHER):
                 part = items[start : start + _RECORDED_TOGETHER]
                 signed = yield from self._sign_together(caller, operation, key, token, ref, scheme, part)
@@ -237,6 +240,7 @@ class Signing:
             yield from self._recorder.refuse(operation, caller, [key.row.name], None, error)
             raise
         fields: Fields = {
+            **items[0].job.fields,
             "keys": [key.label],
             "algorithm": scheme.name,
             "count": len(items),

@@ -17,6 +17,7 @@ import pytest
 
 from audit import read
 from hsm_service.idempotency import LIFETIME, Idempotency
+from hsm_service.steps import GONE
 from pki import oids
 from pki.cms_signed import parse_signed_data, verify_signature
 from runtime.database import open_database
@@ -241,6 +242,27 @@ def test_who_waits_for_a_first_that_fails_is_told_the_same(tmp_path: Path) -> No
             kept.close()
 
     assert [error.type for error in asyncio.run(main())] == ["token-busy"] * 3
+
+
+def test_who_asks_again_after_hanging_up_is_answered(tmp_path: Path) -> None:
+    asked = iter(range(2))
+
+    async def work() -> bytes:
+        await asyncio.sleep(0.01)
+        if next(asked) == 0:
+            raise Problem(400, GONE, "the caller did not wait for the answer")
+        return b"answer"
+
+    async def main() -> list[Any]:
+        kept = Idempotency(open_database(tmp_path / "answers.db"), clock=lambda: datetime(2026, 5, 1, tzinfo=UTC))
+        try:
+            asks = (kept.answer("a", "k", "/route", b"body", work) for _ in range(3))
+            return await asyncio.gather(*asks, return_exceptions=True)
+        finally:
+            kept.close()
+
+    gone, *others = asyncio.run(main())
+    assert (gone.type, others) == (GONE, [b"answer", b"answer"])
 
 
 # -- what else comes over the network ----------------------------------------------------------------------------------

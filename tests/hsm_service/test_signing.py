@@ -12,13 +12,13 @@ from cryptography import x509
 
 from hsm_service import kinds
 from hsm_service.operation_docket import Approving
-from hsm_service.service import SignCommand
+from hsm_service.service import SignCommand, Signed
 from hsm_service.steps import AsyncRunner, Call, Step, Steps, Turn
 from hsm_service.typed_crl import FARTHEST_AHEAD
 from hsm_service.vault import Vault
+from pki import oids
 from pki.crl import CrlSet
 from pki.path import Trust
-from runtime.problems import Problem
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import ACK, CA, CEREMONY, SHOP, World, acknowledgement, crl, refusal
 
@@ -135,10 +135,28 @@ def test_a_batch_that_takes_long_to_judge_lets_others_in_between(vault: Vault, m
     assert {5, 10, 15} <= set(seen)
 
 
-def test_problems_of_a_batch_are_told_apart_from_those_of_its_items(vault: Vault) -> None:
-    answers = vault.run(vault.signing.sign_many(SHOP, KEY, [SignCommand("cms", b"", ACK), COMMAND]))
-    assert isinstance(answers[0], Problem)
-    assert not isinstance(answers[1], Problem)
+def test_the_record_of_a_batch_says_what_was_signed(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = oids.CT_RECEIPT.dotted_string
+    monkeypatch.setitem(vault.signing._content_types, other, lambda *_arguments: None)
+    batch = [COMMAND, SignCommand("cms", b"\x05\x00", other), COMMAND]
+    answers = vault.run(vault.signing.sign_many(SHOP, KEY, batch))
+    assert all(isinstance(answer, Signed) for answer in answers)
+    intents = [entry for entry in world.journal() if entry.get("keys") == [f"{KEY}/1"]]
+    assert [(each["content_type"], each["count"]) for each in intents] == [(ACK, 2), (other, 1)]
+
+
+def test_a_dry_run_says_that_a_key_is_used_up(vault: Vault) -> None:
+    vault.life.limit(CEREMONY, KEY, 1, {"uses": 1})
+
+    def check() -> object:
+        return vault.run(vault.signing.check(SHOP, KEY, COMMAND))
+
+    check()
+    check()
+    vault.run(vault.signing.sign(SHOP, KEY, COMMAND))
+    refusal(check, 403, "key-used-up")
 
 
 def test_a_claim_whose_record_met_a_fault_is_given_back(vault: Vault) -> None:
