@@ -101,7 +101,9 @@ class Checkpointer:
         self._own = own
         self._clock = clock
         self._last, witnessed = files.read(key)
-        self._witnessed = EMPTY if witnessed is None else witnessed.checkpoint.head
+        # What another witness cosigned, before this one was pinned, this one has not seen.
+        known = witnessed is not None and (witness is None or witnessed.note.signed_by(witness.verifier))
+        self._witnessed = witnessed.checkpoint.head if witnessed is not None and known else EMPTY
         self._pauses = {"token": _Pause(clock), "witness": _Pause(clock)}
         self._signed_at = clock() - INTERVAL
         self.forked = False  # whether the log was found to be another than the one that was signed

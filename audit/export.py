@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -54,11 +53,13 @@ def export(path: Path, folder: Path, key: LogKey, root: Path, witness: VerifierK
     folder.mkdir(parents=True, exist_ok=True)
     source, target = log_folder(path), folder / log_folder(path).name
     target.mkdir()
-    for name in ("checkpoint", "checkpoint.witnessed"):
+    _copy(head_path(path), folder / head_path(path).name)  # first: it says that a checkpoint is there
+    for name in ("checkpoint.witnessed", "checkpoint"):
         _copy(source / name, target / name)
-    _copy(head_path(path), folder / head_path(path).name)
     for tile in _tiles(source):
-        _copy(source / tile, target / tile)
+        if not _copy(source / tile, target / tile):  # a partial tile: it went because the full one has come
+            full = tile.parent.with_suffix("")
+            _copy(source / full, target / full)
     count = 0
     with path.open("rb") as log, (folder / path.name).open("wb") as copy:
         for line in lines(log):
@@ -75,17 +76,18 @@ def export(path: Path, folder: Path, key: LogKey, root: Path, witness: VerifierK
     return count
 
 
-def _tiles(folder: Path) -> Iterator[Path]:
-    for file in sorted((folder / "tile").rglob("*")):
-        if file.is_file() and not file.name.startswith("."):
-            yield file.relative_to(folder)
+def _tiles(folder: Path) -> list[Path]:
+    """The tiles that are there now, below `folder`."""
+    found = [file for file in (folder / "tile").rglob("*") if file.is_file() and not file.name.startswith(".")]
+    return sorted(file.relative_to(folder) for file in found)
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file, unless it is not there: a partial tile goes once the full one has come."""
+def _copy(source: Path, target: Path) -> bool:
+    """Copy a file; whether it is there."""
     try:
         data = source.read_bytes()
     except FileNotFoundError:
-        return
+        return False
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)
+    return True

@@ -22,13 +22,14 @@ verified, anew. Services that record before they act stop acting.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ from audit.verify import (
     head_path,
     parse_checkpoint,
     read_checkpoint,
+    read_cosigned,
     read_head,
     verify,
 )
@@ -79,12 +81,13 @@ class Journal:
         self._file, self._head_file = files
         self._clock = clock
         self._sync = sync
-        self._buffer_lock = threading.Lock()  # guards _next, _buffer, _failed
-        self._flush_lock = threading.Lock()  # guards _tree, _durable, _published and the files
+        self._buffer_lock = threading.Lock()  # guards _taken, _buffer, _failed
+        self._flush_lock = threading.Lock()  # guards _tree, _length, _durable, _published and the files
         self._tiles_lock = threading.Lock()  # guards _follower; taken before the flush lock, never after
-        self._next = found.tree.size
+        self._taken = found.tree.size  # entries that a flush took out of the buffer, now or before
         self._buffer: list[tuple[bytes, Done | None]] = []
         self._tree = found.tree
+        self._length = found.length
         self._durable = TreeHead(found.tree.size, found.tree.root())
         self._published = published
         self._follower = follower
@@ -128,7 +131,7 @@ class Journal:
             published, found = _read(path, follower, extends, replay)
             if found.torn:
                 os.ftruncate(file, found.length)
-            head = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            head = _open_head(beside, HeadRecord(TreeHead(found.tree.size, found.tree.root()), published))
         except BaseException:
             os.close(file)
             raise
@@ -259,6 +262,7 @@ class Journal:
         if tree.size > self._durable.size or tree.root != self.root(tree.size):
             raise BrokenJournalError(tree.size, "checkpoint-mismatch", "the checkpoint is not of this log")
         with self._tiles_lock:
+            self._check_usable()
             self._follower.follow(self._durable.size)
             self._follower.write_partials(tree.size)
             self._follower.files.replace_checkpoint(note)
@@ -278,8 +282,7 @@ class Journal:
                     self._flush()
                 except JournalFailedError:
                     _log.warning("the journal %s was closed with entries that could not be written", self.path.name)
-            with self._buffer_lock:
-                self._failed = self._failed or "the journal is closed"
+            self._fail("the journal is closed")  # with what came in since the flush
         self._flusher.stop()
         self._tiler.stop()
         with self._tiles_lock, self._flush_lock:
@@ -297,9 +300,8 @@ class Journal:
     def _enqueue(self, data: bytes, done: Done | None) -> int:
         with self._buffer_lock:
             self._check_usable()
-            index = self._next
+            index = self._taken + len(self._buffer)
             self._buffer.append((line(index, timestamp(self._clock()), data), done))
-            self._next = index + 1
         return index
 
     def _flush(self) -> None:
@@ -307,27 +309,45 @@ class Journal:
         with self._buffer_lock:
             self._check_usable()
             batch, self._buffer = self._buffer, []
+            self._taken += len(batch)
         if not batch:
             return
         before = self._durable.size
-        for data, _ in batch:
-            self._tree.append(leaf_hash(data))
-        reached = TreeHead(self._tree.size, self._tree.root())
         try:
-            _write_all(self._file, b"\n".join([data for data, _ in batch]) + b"\n")
+            for data, _ in batch:
+                self._tree.append(leaf_hash(data))
+            reached = TreeHead(self._tree.size, self._tree.root())
+            written = b"\n".join([data for data, _ in batch]) + b"\n"
+            _write_all(self._file, written)
+            self._length += len(written)
+            self._check_file()
             self._sync(self._file)
             self._note_head(reached)
-        except OSError as error:
-            failure = JournalFailedError(f"could not record: {error.strerror}")
-            with self._buffer_lock:
-                self._failed = str(failure)
-                late, self._buffer = self._buffer, []
-            self._answer([(done, failure) for _, done in batch + late if done is not None])
-            raise failure from error
+        except BaseException as error:  # an interrupt, too, leaves a file that differs from what is known here
+            reason = error.strerror if isinstance(error, OSError) else None
+            failure = self._fail(f"could not record: {reason or type(error).__name__}", batch)
+            if isinstance(error, Exception):
+                raise failure from error
+            raise
         self._durable = reached
         self._answer([(done, index) for index, (_, done) in enumerate(batch, before) if done is not None])
         if before // TILE != reached.size // TILE:
             self._tiler.wake()
+
+    def _check_file(self) -> None:
+        """Raises OSError unless the file ends where the last write did and still has a name."""
+        found = os.fstat(self._file)
+        if found.st_size != self._length or not found.st_nlink:
+            raise OSError(errno.ESTALE, "the file was cut, written to or removed by someone else")
+
+    def _fail(self, reason: str, batch: Sequence[tuple[bytes, Done | None]] = ()) -> JournalFailedError:
+        """Record nothing more; the batch, and what waits behind it, is not recorded. The reason stays the first."""
+        with self._buffer_lock:
+            self._failed = self._failed or reason
+            late, self._buffer = self._buffer, []
+        failure = JournalFailedError(self._failed)
+        self._answer([(done, failure) for _, done in (*batch, *late) if done is not None])
+        return failure
 
     def _answer(self, answers: list[tuple[Done, int | AuditError]]) -> None:
         if answers:
@@ -437,6 +457,9 @@ def _read(
     if published and checkpoint is None:
         raise BrokenJournalError(0, "checkpoint-missing", f"a checkpoint of {published} entries was there")
     noted = []
+    cosigned = read_cosigned(path)
+    if cosigned is not None:
+        noted.append(Noted(cosigned, "witness-mismatch"))
     if record is not None:
         noted.append(Noted(record.tree, "head-mismatch"))
     if checkpoint is not None:
@@ -454,6 +477,18 @@ def _lock(file: int, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise JournalLockedError(f"{path.name} is open for writing elsewhere") from error
+
+
+def _open_head(path: Path, record: HeadRecord) -> int:
+    """The head's file. A new one has its content before its name: an empty one could not be told from a damaged one."""
+    if not path.exists():
+        draft = path.with_name(f".{path.name}.new")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.write(record.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -76,8 +76,10 @@ def certified(
     """The key of the log `name`, if `chain` leads from it to one of the pinned `anchors` at `now`.
 
     Revocation is not asked for: a log must be readable when nothing else is. Whoever takes a key out of use takes it
-    from the witness's list, too. Raises NoteError `bad-certificate`.
+    from the witness's list, too. Raises NoteError `bad-certificate`, `bad-key`.
     """
+    if name not in map(key_name, LOGS):  # a service's TLS certificate would do otherwise, for a log called like it
+        raise NoteError("bad-key", f"no log has a key called {name}")
     if not chain:
         raise NoteError("bad-certificate", f"there is no certificate of {name}")
     trust = Trust(tuple(anchors))

@@ -210,6 +210,9 @@ class Note:
         for each in self.signatures:
             if key.names(each):
                 return key.verify(self.text, each)
+        if any(each.name == key.name for each in self.signatures):
+            detail = f"the note is signed by another key of {key.name} than {key.key_id.hex()}: was the key replaced?"
+            raise NoteError("not-signed", detail)
         raise NoteError("not-signed", f"the note is not signed by {key.name}")
 
     def keep(self, keys: Iterable[VerifierKey]) -> Note:

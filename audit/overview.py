@@ -49,7 +49,7 @@ def overview(path: Path, key: LogKey | None, witness: VerifierKey | None, *, pro
         against = None if witnessed is None else witnessed.checkpoint.head
         found = verify(path, witnessed=against, processes=processes)
         time = _witnessed_at(witnessed, witness)
-    except AuditError as error:
+    except (AuditError, OSError) as error:
         return Overview(name, fault=str(error))
     return _overview(name, found, signed, witnessed if time is not None else None, key, time)
 

@@ -87,10 +87,14 @@ class Proof:
             raise NoteError("bad-proof", "a proof of this log has an extra line, then its index")
         if len(lines) - 3 > _MAX_HASHES:
             raise NoteError("too-long", f"an inclusion proof has at most {_MAX_HASHES} hashes")
+        raw = decode_base64(lines[1].removeprefix("extra "))
         try:
-            extra = _decoder.decode(decode_base64(lines[1].removeprefix("extra ")))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            extra = _decoder.decode(raw)
+            canonical = _encoder.encode(extra)
+        except (msgspec.DecodeError, UnicodeError):
             raise NoteError("bad-proof", "what comes with the proof cannot be read") from None
+        if canonical != raw:
+            raise NoteError("bad-proof", "what comes with the proof is written in other bytes than ours")
         return cls(extra, decimal(lines[2].removeprefix("index ")), read_hashes(lines[3:]), Note.parse(below))
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from audit.errors import BrokenJournalError
 from audit.merkle import HASH_SIZE, leaf_hash, merkle_tree_hash
-from audit.verify import TILE, log_folder, split_hashes, tile_name
+from audit.verify import MAX_LINE, TILE, log_folder, split_hashes, tile_name
 
 CHECKPOINT: Final = "checkpoint"
 
@@ -56,8 +56,10 @@ class TileFolder:
         """Whether the file is there; raises BrokenJournalError (`tile-altered`) if it holds anything but `data`."""
         try:
             there = (self.folder / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except IsADirectoryError:
+            raise BrokenJournalError(first, "tile-altered", f"{name} is no file") from None
         if there != data:
             raise BrokenJournalError(first, "tile-altered", f"{name} is not what the entries give")
         return True
@@ -113,7 +115,7 @@ class TileFolder:
         for each in (width, TILE):
             try:
                 return (self.folder / tile_name(level, number, each)).read_bytes()
-            except FileNotFoundError:
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 pass
         raise BrokenJournalError(first, "tile-missing", f"{tile_name(level, number, width)} is not there")
 
@@ -164,8 +166,10 @@ class Follower:
             file.seek(self._offset)
             while self.size < size:
                 self._complete(write=True)
-                line = file.readline()[:-1]
-                self._take(line, leaf_hash(line))
+                line = file.readline(MAX_LINE + 1)
+                if not line.endswith(b"\n"):  # these entries were there once
+                    raise BrokenJournalError(self.size, "cut-tail", f"{self.size} entries, {size} were written")
+                self._take(line[:-1], leaf_hash(line[:-1]))
         self._complete(write=True)
 
     def write_partials(self, size: int) -> None:

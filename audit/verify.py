@@ -7,6 +7,7 @@ A log `NAME.jsonl` is read with what lies beside it:
     NAME.jsonl              one entry a line: {"at":"…","entry":{…},"index":0}, canonical JSON, numbered from 0
     NAME.head               entries on the disk, size of the last checkpoint, root of the tree; rewritten in place
     NAME.log/checkpoint     the last signed checkpoint (c2sp.org/tlog-checkpoint): origin, size, root, signatures
+    NAME.log/checkpoint.witnessed   the last that a witness cosigned, which can be older
     NAME.log/tile/…         the same entries and their hashes as tiles (c2sp.org/tlog-tiles)
 
 The entries are the leaves of a Merkle tree (RFC 6962 2.1): the hash of a leaf is SHA-256(0x00 || line without its line
@@ -62,7 +63,7 @@ class BrokenJournalError(AuditError):
     not-json, bad-shape, bad-index, not-canonical, too-long     the line
     cut-tail, head-mismatch, head-missing, head-unreadable      the log against its head
     checkpoint-mismatch, checkpoint-missing, checkpoint-old, checkpoint-unreadable
-    witness-mismatch                                            the log against a tree that was noted elsewhere
+    witness-mismatch                    the log against a cosigned checkpoint, or a tree that was noted elsewhere
     tile-altered, tile-missing, tile-unexpected
     journal-missing
     """
@@ -154,13 +155,26 @@ def tiles_of(size: int) -> Iterator[tuple[int | str, int, int]]:
 
 def read_head(path: Path) -> HeadRecord | None:
     """The head beside the log `path`, None if there is none; raises BrokenJournalError."""
-    record = _read_if_there(head_path(path))
-    return None if record is None else HeadRecord.decode(record)
+    for _ in range(8):
+        record = _read_if_there(head_path(path))
+        if record is None:
+            return None
+        try:
+            return HeadRecord.decode(record)
+        except BrokenJournalError as error:  # or it was being replaced while it was read
+            damaged = error
+    raise damaged
 
 
 def read_checkpoint(path: Path) -> TreeHead | None:
     """Size and root of the log's last checkpoint, None if there is none; raises BrokenJournalError."""
     note = _read_if_there(log_folder(path) / "checkpoint")
+    return None if note is None else parse_checkpoint(note)
+
+
+def read_cosigned(path: Path) -> TreeHead | None:
+    """The same of the last checkpoint that a witness cosigned."""
+    note = _read_if_there(log_folder(path) / "checkpoint.witnessed")
     return None if note is None else parse_checkpoint(note)
 
 
@@ -179,9 +193,10 @@ def parse_checkpoint(note: bytes) -> TreeHead:
 
 
 def _read_if_there(path: Path) -> bytes | None:
+    """The file's content; None if no file is there, be it that something else is."""
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
 
 
@@ -339,7 +354,7 @@ def _altered_bundle(folder: Path, number: int, entries: list[bytes]) -> str | No
 def _partial_widths(folder: Path, level: int | str, number: int) -> list[int]:
     try:
         names = [file.name for file in (folder / f"{tile_name(level, number)}.p").iterdir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]{0,2}", name) and int(name) < TILE)
 
@@ -401,10 +416,13 @@ class _Log:
         if self.altered is not None:
             raise self.altered
         for name in sorted(self._tiles):
+            if not (self._folder / name).is_file():  # a partial one, whose full one the writer has put there meanwhile
+                continue
             raise BrokenJournalError(self.size, "tile-unexpected", f"{name} belongs to no entries")
         for tile_level, number, width in tiles_of(published):
             name = tile_name(tile_level, number, width)
-            if not (self._folder / name).exists() and not (self._folder / tile_name(tile_level, number)).exists():
+            full = tile_name(tile_level, number)
+            if not (self._folder / name).is_file() and not (self._folder / full).is_file():
                 first = number << 8 * (1 if isinstance(tile_level, str) else tile_level + 1)
                 raise BrokenJournalError(first, "tile-missing", f"{name} of the checkpoint's tree is not there")
 
@@ -451,12 +469,13 @@ def verify(path: Path, *, witnessed: TreeHead | None = None, processes: int = 1)
         raise BrokenJournalError(0, "checkpoint-missing", f"a checkpoint of {published} entries was there")
     if checkpoint is not None and checkpoint.size < published:
         raise BrokenJournalError(checkpoint.size, "checkpoint-old", f"there was one of {published} entries")
-    trees = {
-        "head-mismatch": None if record is None else record.tree,
-        "checkpoint-mismatch": checkpoint,
-        "witness-mismatch": witnessed,
-    }
-    noted = sorted(((tree.size, tree.root, reason) for reason, tree in trees.items() if tree is not None))
+    trees = (
+        ("head-mismatch", None if record is None else record.tree),
+        ("checkpoint-mismatch", checkpoint),
+        ("witness-mismatch", read_cosigned(path)),
+        ("witness-mismatch", witnessed),
+    )
+    noted = sorted({(tree.size, tree.root, reason) for reason, tree in trees if tree is not None})
     log = _Log(path, (size for size, _, _ in noted))
     end = _End()
     with path.open("rb") as file, _mapper(path, processes) as mapper:
@@ -534,6 +553,9 @@ def main() -> int:
             found = verify(path, processes=len(os.sched_getaffinity(0)))
         except AuditError as error:
             sys.stdout.write(f"{path}: BROKEN: {error}\n")
+            status = 1
+        except OSError as error:
+            sys.stdout.write(f"{path}: CANNOT BE READ: {error}\n")
             status = 1
         else:
             signed = f", checkpoint of {found.checkpoint.size}" if found.checkpoint is not None else ""

@@ -32,12 +32,20 @@ from audit.note import Note, VerifierKey, cosign
 SIZE: Final = "text/x.tlog.size"
 TEXT: Final = "text/plain; charset=utf-8"
 
-_KEPT: Final = 100  # refused checkpoints that are kept as evidence, a log
+_KEPT: Final = 100  # refused checkpoints that are kept as evidence, a log and a kind
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS latest (origin TEXT PRIMARY KEY, size INTEGER NOT NULL, root BLOB NOT NULL,
                                    note BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS misbehaviour (origin TEXT, size INTEGER, root BLOB, request BLOB NOT NULL,
                                          PRIMARY KEY (origin, size, root)) STRICT;
+CREATE TABLE IF NOT EXISTS unproven (origin TEXT, size INTEGER, root BLOB, request BLOB NOT NULL,
+                                     PRIMARY KEY (origin, size, root)) STRICT;
+"""
+_KEEP_PROVEN: Final = """
+INSERT OR IGNORE INTO misbehaviour SELECT ?, ?, ?, ? WHERE (SELECT count(*) FROM misbehaviour WHERE origin = ?) < ?
+"""
+_KEEP_UNPROVEN: Final = """
+INSERT OR IGNORE INTO unproven SELECT ?, ?, ?, ? WHERE (SELECT count(*) FROM unproven WHERE origin = ?) < ?
 """
 
 
@@ -92,20 +100,27 @@ class WitnessStore:
                 (checkpoint.origin, checkpoint.size, checkpoint.root, note),
             )
 
-    def keep_misbehaviour(self, checkpoint: Checkpoint, request: bytes) -> None:
-        """Keep a request that a log signed and should not have: it is proof against the log."""
+    def keep_misbehaviour(self, checkpoint: Checkpoint, request: bytes, *, proven: bool) -> None:
+        """Keep a request whose checkpoint a log signed and perhaps should not have.
+
+        `proven`: another tree of the same size was cosigned, which is proof against the log. Otherwise only the
+        consistency proof does not hold, and that anybody can bring about with an honest checkpoint: such requests are
+        kept apart, so that many of them leave room for the proof.
+        """
         with self._lock, self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
-                "INSERT OR IGNORE INTO misbehaviour SELECT ?, ?, ?, ?"
-                " WHERE (SELECT count(*) FROM misbehaviour WHERE origin = ?) < ?",
+                _KEEP_PROVEN if proven else _KEEP_UNPROVEN,
                 (checkpoint.origin, checkpoint.size, checkpoint.root, request, checkpoint.origin, _KEPT),
             )
 
     def misbehaviour(self, origin: str) -> list[bytes]:
-        """The requests that were kept against a log."""
+        """The requests that were kept against a log, proofs first."""
         with self._lock:
-            rows = self._connection.execute("SELECT request FROM misbehaviour WHERE origin = ?", (origin,)).fetchall()
+            rows = [
+                *self._connection.execute("SELECT request FROM misbehaviour WHERE origin = ?", (origin,)),
+                *self._connection.execute("SELECT request FROM unproven WHERE origin = ?", (origin,)),
+            ]
         return [bytes(row[0]) for row in rows]
 
     def close(self) -> None:
@@ -175,27 +190,33 @@ class Witness:
             return _refusal(403, "no trusted key of the log signed the checkpoint")
         if old > checkpoint.size:
             return _refusal(400, "the old size is larger than the new one")
+        time = 0
+
+        def check(newest: TreeHead) -> None:
+            nonlocal time
+            _check_extends(newest, old, proof, checkpoint)
+            time = self._clock()  # while nobody can store a newer one: at that time this is the newest
+
         try:
-            self._store.keep(
-                checkpoint, note.keep(signers).encode(), lambda newest: _check_extends(newest, old, proof, checkpoint)
-            )
+            self._store.keep(checkpoint, note.keep(signers).encode(), check)
         except _ConflictError as conflict:
             if conflict.size == old:  # another tree of the same size
-                self._store.keep_misbehaviour(checkpoint, request)
+                self._store.keep_misbehaviour(checkpoint, request, proven=True)
             return Answer(409, f"{conflict.size}\n".encode(), SIZE)
         except _ProofError:
-            self._store.keep_misbehaviour(checkpoint, request)
+            self._store.keep_misbehaviour(checkpoint, request, proven=False)
             return _refusal(422, "the consistency proof does not hold")
-        return Answer(200, cosign(note.text, self._name, self._key, self._clock()).encode().encode())
+        return Answer(200, cosign(note.text, self._name, self._key, time).encode().encode())
 
     def latest(self, origin_sha256: str) -> Answer:
         """The newest checkpoint of a log (`origin_hash`), cosigned now, so that nobody can give an older answer out."""
         origin = self._by_hash.get(origin_sha256)
+        time = self._clock()  # before it is read: at that time there was no newer one
         stored = self._store.latest(origin) if origin is not None else None
         if stored is None:
             return _refusal(404, "there is no checkpoint of this log")
         note = Note.parse(stored)
-        return Answer(200, note.with_signatures(cosign(note.text, self._name, self._key, self._clock())).encode())
+        return Answer(200, note.with_signatures(cosign(note.text, self._name, self._key, time)).encode())
 
 
 def origin_hash(origin: str) -> str:

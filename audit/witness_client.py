@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import httpx
@@ -12,6 +13,8 @@ from audit.errors import NoteError, WitnessError
 from audit.note import Note, Signature, VerifierKey
 from audit.witness import SIZE, origin_hash
 
+MAX_ANSWER: Final = 65_536
+"""Bytes of an answer: whoever is on the way can send more."""
 MAX_AGE: Final = 600
 """Seconds: a newest checkpoint was cosigned for whoever asked, so an older cosignature is somebody else's answer."""
 
@@ -26,6 +29,17 @@ class ConflictError(WitnessError):
     def __init__(self, size: int) -> None:
         super().__init__(f"the witness has seen a checkpoint of {size} entries")
         self.size = size
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    content_type: str
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
 
 
 class Witnessing(Protocol):
@@ -60,12 +74,12 @@ class WitnessClient:
         Raises AwayError, WitnessError for an answer that is not that.
         """
         answer = self._ask("GET", f"/{origin_hash(log.name)}/checkpoint")
-        if answer.status_code == 404:
+        if answer.status == 404:
             return None
-        if answer.status_code != 200:
-            raise WitnessError(f"the witness answered {answer.status_code}")
+        if answer.status != 200:
+            raise WitnessError(f"the witness answered {answer.status}")
         try:
-            note = Note.parse(answer.content)
+            note = Note.parse(answer.body)
             note.verify(log)
             time = note.verify(self.verifier)
             origin = Checkpoint.parse(note.text).origin
@@ -83,13 +97,13 @@ class WitnessClient:
         Raises ConflictError, AwayError, WitnessError.
         """
         answer = self._ask("POST", "/add-checkpoint", progress.encode(note))
-        if answer.status_code == 409 and answer.headers.get("content-type") == SIZE:
+        if answer.status == 409 and answer.content_type == SIZE:
             try:
                 raise ConflictError(decimal(answer.text.removesuffix("\n")))
             except NoteError:
                 raise WitnessError("the witness gave no size") from None
-        if answer.status_code != 200:
-            raise WitnessError(f"the witness answered {answer.status_code}: {answer.text[:200].strip()}")
+        if answer.status != 200:
+            raise WitnessError(f"the witness answered {answer.status}: {answer.text[:200].strip()}")
         try:
             return self._cosignature(note, answer.text)
         except NoteError as error:
@@ -103,8 +117,15 @@ class WitnessClient:
                 return signature
         raise NoteError("not-signed", "none of the lines is by the witness that is trusted")
 
-    def _ask(self, method: str, path: str, content: bytes | None = None) -> httpx.Response:
+    def _ask(self, method: str, path: str, content: bytes | None = None) -> _Answer:
+        body = bytearray()
+        plain = {"accept-encoding": "identity"}
         try:
-            return self._transport.request(method, path, content=content)
+            with self._transport.stream(method, path, content=content, headers=plain) as answer:
+                for part in answer.iter_raw():
+                    body += part
+                    if len(body) > MAX_ANSWER:
+                        raise WitnessError(f"the witness's answer has more than {MAX_ANSWER} bytes")
+                return _Answer(answer.status_code, answer.headers.get("content-type", ""), bytes(body))
         except httpx.TransportError as error:
             raise AwayError(f"the witness does not answer: {type(error).__name__}") from None

@@ -59,7 +59,11 @@ def verify_logs(
     """
     found = existing()
     witness = pinned_witness(found.home)
-    known = paths or sorted(found.home.audit.glob("*.jsonl"))
+    # A log that was removed is known by what is left of it: its head, its tiles.
+    left = {
+        each.with_suffix(".jsonl") for end in ("jsonl", "head", "log") for each in found.home.audit.glob(f"*.{end}")
+    }
+    known = paths or sorted(left)
     processes = len(os.sched_getaffinity(0))
     results = [_overview(found, path, witness, processes) for path in known]
     output.table(

@@ -135,6 +135,9 @@ class Ledger:
             if claims:
                 self._open[entry.index] = claims
             for claim in claims:
+                # Two threads may record their intents in another order than they claimed: what was claimed only grew.
+                if isinstance(claim, CheckpointClaim) and claim.head.size < self.last_checkpoint(claim.key).size:
+                    continue
                 self._take(claim)
         elif fields.get("event") == OUTCOME:
             intent = fields.get("intent")

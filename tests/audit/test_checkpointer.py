@@ -409,3 +409,23 @@ def test_another_text_than_was_asked_for_is_not_published(site: Site) -> None:
     made = Checkpointer(site.journal, site.files, site.keys.verifier, other, clock=lambda: site.now)
     made.step()
     assert site.signed() is None
+
+
+def test_a_witness_that_took_the_place_of_another_is_told_at_once(site: Site, tmp_path: Path) -> None:
+    site.grow(3)
+    site.checkpointer().step()
+    key, verifier = witness_key("kwbp/witness-new")
+    store = WitnessStore(tmp_path / "new.sqlite")
+    site.witness = Connected(Witness(verifier.name, key, [site.keys.verifier], store, clock=lambda: 2))
+    site.checkpointer().step()
+    found = site.witnessed()
+    assert found is not None
+    assert found.note.verify(verifier) == 2
+
+
+def test_a_key_that_was_replaced_is_named_as_the_reason(site: Site) -> None:
+    site.grow(3)
+    site.checkpointer().step()
+    site.keys = LogKeys(pki=site.keys.pki)
+    with pytest.raises(NoteError, match="was the key replaced"):
+        site.checkpointer()

@@ -8,9 +8,11 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
@@ -516,3 +518,118 @@ def test_tiles_that_cannot_be_written_keep_nobody_from_recording(path: Path) -> 
     log_folder(path).unlink()
     with Journal.open(path) as journal:
         assert len(journal.inclusion_proof(0)) == 9
+
+
+# -- what somebody else does to it
+
+
+@pytest.mark.parametrize("step", ["_write_all", "leaf_hash"])
+def test_an_interrupt_in_the_middle_of_recording_leaves_a_log_that_opens(
+    path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal.open(path)
+    journal.append({"event": "before"})
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"audit.journal.{step}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journal.append({"event": "interrupted"})
+    with pytest.raises(JournalFailedError, match="KeyboardInterrupt"):
+        journal.append({"event": "what the interrupted operation came to"})
+    journal.close()
+    with Journal.open(path) as journal:
+        assert journal.append({"event": "after"}) == 1
+
+
+def test_an_error_that_nobody_foresaw_is_told_to_all_who_wait(path: Path) -> None:
+    answers: Queue[int | AuditError] = Queue()
+
+    def fails(_file: int) -> None:
+        raise MemoryError
+
+    journal = Journal.open(path, sync=fails)
+    journal.submit({"event": "one"}, answers.put)
+    assert isinstance(answers.get(timeout=30), JournalFailedError)
+    journal.close()
+
+
+def test_what_is_submitted_while_it_closes_is_answered(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Queue[int | AuditError] = Queue()
+    journal = Journal.open(path)
+    flush, late = journal._flush, iter([True])
+
+    def flushed() -> None:
+        flush()
+        if next(late, False):
+            journal.submit({"event": "late"}, answers.put)
+
+    monkeypatch.setattr(journal, "_flush", flushed)
+    journal.close()
+    assert isinstance(answers.get_nowait(), JournalFailedError)
+    assert verify(path).head.size == 0
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def _written_to(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"x\n")
+
+
+def _replaced(path: Path) -> None:
+    copy = path.with_suffix(".copy")
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+
+
+@pytest.mark.parametrize("change", [_cut, _written_to, _replaced, Path.unlink])
+def test_recording_stops_once_the_file_is_not_the_one_that_was_written(
+    path: Path, change: Callable[[Path], None]
+) -> None:
+    with Journal.open(path) as journal:
+        journal.append({"event": "before"})
+        change(path)
+        with pytest.raises(JournalFailedError, match="by someone else"):
+            journal.append({"event": "after"})
+
+
+def test_no_tiles_are_made_of_entries_that_were_cut(path: Path) -> None:
+    with Journal.open(path, sync=lambda file: None) as journal:
+        for number in range(200):
+            journal.append({"number": number})
+        _cut(path)
+        with pytest.raises(BrokenJournalError, match="cut-tail"):
+            journal._follower.follow(200)
+    assert not log_folder(path).exists()
+
+
+def test_a_writer_killed_while_it_made_the_files_of_a_log_makes_them_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("audit.journal.HeadRecord.encode", killed)
+        with pytest.raises(Killed):
+            Journal.open(path)
+    with Journal.open(path) as journal:
+        assert journal.append({"event": "first"}) == 0
+
+
+def test_a_closed_log_gets_no_checkpoint(path: Path, signer: LogSigner) -> None:
+    journal = Journal.open(path)
+    journal.append({"event": "one"})
+    note = signer.sign(journal.size, journal.root())
+    journal.close()
+    with pytest.raises(JournalFailedError):
+        journal.publish(note)
+    assert journal.checkpoint() is None

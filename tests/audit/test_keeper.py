@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from audit.checkpoint import Checkpoint, Progress
 from audit.errors import BrokenJournalError, NoteError, WitnessError
@@ -169,3 +173,12 @@ def test_bad_requests_over_http(home: Home, witness: str) -> None:
         assert (conflict.status_code, conflict.headers["content-type"]) == (409, "text/x.tlog.size")
         assert conflict.content == b"3\n"
         assert http.get("/health/ready").status_code == 200
+
+
+def test_an_endless_answer_is_not_read_to_its_end(home: Home) -> None:
+    async def endless(_request: Request) -> Response:
+        return StreamingResponse((b"x" * 65_536 for _ in range(1 << 20)), media_type="text/plain")
+
+    app = Starlette(routes=[Route("/{log}/checkpoint", endless)])
+    with start(app, tls=None, client_certificate="none") as url, pytest.raises(WitnessError, match="more than"):
+        client(home, url).latest(KEYS.verifier)

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audit import export as export_module
 from audit.checkpoint_files import CheckpointFiles
 from audit.errors import AuditError, NoteError
 from audit.export import export
@@ -22,6 +23,7 @@ from audit.note import Note, cosign
 from audit.overview import overview
 from audit.proof import Extra, Proof, Proven, check, make
 from audit.proving import find, prove
+from audit.verify import verify
 from tests.support.pki_factory import NOW, PkiFactory
 from tests.support.tlog import GrowingLog, LogKeys, witness_key
 
@@ -121,9 +123,27 @@ def test_a_proof_with_one_thing_wrong_proves_nothing(fault: str) -> None:
         judge(HOSTILE[fault]())
 
 
+def test_no_service_passes_for_a_log_of_its_own_name() -> None:
+    """The TLS key of a service is a file; its certificate says `urn:kwbp:service:ca`, and the origin would, too."""
+    service = LogKeys("ca", pki=KEYS.pki)
+    with pytest.raises(NoteError, match="no log has a key"):
+        judge(proof_of(LOG, 6, service))
+
+
 WHOLE = GOOD.encode()
+
+
+def _with_extra(change: Callable[[bytes], bytes]) -> bytes:
+    found = base64.b64decode(WHOLE.split(b"\n")[1].removeprefix(b"extra "))
+    assert change(found) != found
+    return WHOLE.replace(base64.b64encode(found), base64.b64encode(change(found)))
+
+
 MALFORMED: dict[str, bytes] = {
     "empty": b"",
+    "extra written otherwise": _with_extra(lambda extra: extra.replace(b'{"key"', b'{ "key"')),
+    "a key of extra twice": _with_extra(lambda extra: b'{"key":"log-ra",' + extra[1:]),
+    "text that has no UTF-8": _with_extra(lambda extra: extra.replace(b"entry 6", b"\\ud800")),
     "another format": WHOLE.replace(b"@v1", b"@v2"),
     "without extra": b"\n".join(line for line in WHOLE.split(b"\n") if not line.startswith(b"extra")),
     "without index": WHOLE.replace(b"index 6\n", b""),
@@ -153,7 +173,7 @@ def test_one_changed_byte_never_proves_something_else(at: int, change: int) -> N
         proven = judge(Proof.parse(bytes(altered)))
     except NoteError:
         return
-    assert proven == judge(GOOD)  # what was changed is said nowhere: the JSON in extra was written otherwise
+    assert proven == judge(GOOD)
 
 
 def test_the_certificate_must_name_the_log() -> None:
@@ -272,3 +292,40 @@ def test_an_altered_export_is_found_by_the_verifier_alone(path: Path, tmp_path: 
     )
     assert judged.returncode == 1
     assert "BROKEN" in judged.stdout
+
+
+def test_an_export_of_a_log_that_grows_meanwhile_is_whole(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is published after the first file was copied, tiles are completed after they were listed."""
+    copy = export_module._copy
+    with Journal.open(path) as journal:
+
+        def grow(count: int) -> None:
+            for number in range(count):
+                journal.append({"event": "meanwhile", "number": number})
+
+        growths = iter([3, 300])
+
+        def meanwhile(source: Path, target: Path) -> bool:
+            if source.name in {"ca.head", "000"} and (more := next(growths, 0)):
+                done = copy(source, target)
+                grow(more)
+                if more == 3:
+                    journal.publish(KEYS.note(journal.head).encode())
+                else:
+                    journal._write_tiles()
+                return done
+            return copy(source, target)
+
+        monkeypatch.setattr(export_module, "_copy", meanwhile)
+        export(path, tmp_path / "out", KEYS.log_key, _root(tmp_path), None)
+    found = verify(tmp_path / "out" / "ca.jsonl")
+    assert found.checkpoint is not None
+    assert (found.head.size, found.checkpoint.size) == (903, 603)
+
+
+def _root(folder: Path) -> Path:
+    root = folder / "root-of-test.pem"
+    root.write_bytes(ANCHORS[0].public_bytes(Encoding.PEM))
+    return root

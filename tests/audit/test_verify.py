@@ -395,3 +395,82 @@ def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
     broken = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
     assert "entry 16990: not-canonical" in broken.stderr
     assert read_head(path) is not None
+
+
+# -- what lies there and is none of the files of a log
+
+
+@pytest.mark.parametrize(
+    "name", ["tile/0/001", "tile/0/002.p", "tile/0", "tile/entries/000", "tile", "checkpoint", "."]
+)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_for_a_folder_or_a_folder_for_a_file_is_a_finding(signed: Path, name: str, kind: str) -> None:
+    place = log_folder(signed) / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+    if kind == "file":
+        place.write_bytes(b"x")
+    else:
+        place.mkdir()
+    with pytest.raises(BrokenJournalError):
+        verify(signed)
+
+
+def test_a_log_that_cannot_be_read_is_said_to_be_so(written: Path, tmp_path: Path) -> None:
+    written.unlink()
+    written.mkdir()
+    result = subprocess.run(
+        [sys.executable, str(Path(audit.__file__).with_name("verify.py")), str(written)], capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "CANNOT BE READ" in result.stdout
+
+
+def test_a_log_cut_behind_its_cosigned_checkpoint_is_found_also_by_those_who_check_no_signature(
+    path: Path, signer: LogSigner
+) -> None:
+    with Journal.open(path) as journal:
+        for number in range(3):
+            journal.append({"number": number})
+        signer.publish(journal)
+        old = [(file, file.read_bytes()) for file in (path, head_path(path), log_folder(path) / "checkpoint")]
+        journal.append({"number": 3})
+        (log_folder(path) / "checkpoint.witnessed").write_bytes(signer.sign(journal.size, journal.root()))
+        signer.publish(journal)
+    for file, content in old:
+        file.write_bytes(content)
+    shutil.rmtree(log_folder(path) / "tile")
+    for judge in (verify, Journal.open):
+        with pytest.raises(BrokenJournalError, match="entry 3: cut-tail"):
+            judge(path)
+
+
+def test_a_partial_tile_that_the_writer_completes_meanwhile_is_no_fault(
+    path: Path, signer: LogSigner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifier = sys.modules["audit.verify"]
+    with Journal.open(path, sync=lambda file: None) as journal:
+        for number in range(250):
+            journal.append({"number": number})
+        signer.publish(journal)
+        parts = verifier._parts
+
+        def meanwhile(*arguments: object) -> object:
+            for number in range(250, 260):
+                journal.append({"number": number})
+            journal._write_tiles()
+            return parts(*arguments)
+
+        monkeypatch.setattr(verifier, "_parts", meanwhile)
+        assert verify(path).head.size == 260
+        assert not (log_folder(path) / tile_name(0, 0, 250)).exists()
+
+
+def test_a_head_that_is_being_replaced_is_read_again(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = sys.modules["audit.verify"]
+    whole = head_path(written).read_bytes()
+    contents = iter([whole[:100] + b"0" * (len(whole) - 100), whole])
+    monkeypatch.setattr(verifier, "_read_if_there", lambda _path: next(contents))
+    assert read_head(written) == HeadRecord.decode(whole)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -267,3 +268,45 @@ def test_two_trusted_keys_of_one_log_serve_its_rotation(store: WitnessStore, key
     assert witness.add_checkpoint(request(log, keys, 0)).status == 200
     log.grow(1)
     assert witness.add_checkpoint(request(log, new, 2)).status == 200
+
+
+def test_requests_that_anybody_can_make_leave_room_for_the_proof_against_a_log(
+    witness: Witness, store: WitnessStore, keys: LogKeys
+) -> None:
+    log = GrowingLog.of(5)
+    witness.add_checkpoint(request(log, keys, 0))
+    honest = GrowingLog.of(5)
+    for _ in range(120):  # checkpoints that the log did sign, with a proof that somebody else made up
+        honest.grow(1)
+        text = honest.progress(keys.verifier.name, 5).text
+        assert witness.add_checkpoint(Progress(5, (bytes(32),), text).encode(keys.sign(text))).status == 422
+    forked = _forked_at_the_same_size(log, keys)
+    assert witness.add_checkpoint(forked).status == 409
+    assert store.misbehaviour(keys.verifier.name)[0] == forked
+
+
+def test_the_time_of_a_cosignature_is_one_at_which_there_was_nothing_newer(
+    store: WitnessStore, keys: LogKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [10]
+    key, verifier = witness_key()
+    witness = Witness(verifier.name, key, [keys.verifier], store, clock=lambda: now[0])
+    log = GrowingLog.of(5)
+    keep, latest = store.keep, store.latest
+
+    def slow_keep(*arguments: Any) -> None:
+        keep(*arguments)
+        now[0] = 99  # another request is stored and answered before this one
+
+    def slow_latest(origin: str) -> bytes | None:
+        note = latest(origin)
+        now[0] = 99
+        return note
+
+    monkeypatch.setattr(store, "keep", slow_keep)
+    answer = witness.add_checkpoint(request(log, keys, 0))
+    signature = Signature.parse(answer.body.decode().removesuffix("\n"))
+    assert verifier.verify(log.progress(keys.verifier.name, 0).text, signature) == 10
+    monkeypatch.setattr(store, "latest", slow_latest)
+    now[0] = 20
+    assert Note.parse(witness.latest(origin_hash(keys.verifier.name)).body).verify(verifier) == 20

@@ -160,3 +160,14 @@ def test_a_witness_trusts_the_logs_whose_certificates_lead_to_the_root(home: Hom
     bad = kwbp(home, "witness", "pin", "kwbp/witness+00000000+BA==")
     assert bad.returncode == 1
     assert "Traceback" not in bad.stderr
+
+
+def test_a_log_that_was_removed_is_missed(home: Home) -> None:
+    path = log_path(home, "hsm")
+    aside = path.rename(path.with_suffix(".aside"))
+    try:
+        result = kwbp(home, "audit", "verify")
+    finally:
+        aside.rename(path)
+    assert result.returncode == 1
+    assert "journal-missing" in json.loads(result.stdout)[0]["fault"]

@@ -181,3 +181,19 @@ def test_a_log_s_next_checkpoint_starts_from_the_last_also_after_a_failure_and_a
     _replay(again, intent, {"event": "outcome", "intent": 0, "result": "failed"})
     assert again.last_checkpoint("log-ca") == five
     again.claim(CheckpointClaim("log-ca", TreeHead(6, b"\x06" * 32), five))
+
+
+def test_a_log_s_last_checkpoint_is_the_largest_however_the_intents_of_two_threads_were_recorded() -> None:
+    five, nine = TreeHead(5, b"\x05" * 32), TreeHead(9, b"\x09" * 32)
+    ledger = Ledger()
+    intents: list[dict[str, JsonValue]] = [
+        {
+            "event": "intent",
+            "keys": ["log-ca/1"],
+            "input_sha256": "aa",
+            **CheckpointClaim("log-ca", head, head).fields(),
+        }
+        for head in (nine, five)
+    ]
+    _replay(ledger, *intents)
+    assert ledger.last_checkpoint("log-ca") == nine
