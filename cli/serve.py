@@ -20,7 +20,7 @@ from runtime.settings import SettingsError
 _FIRST_PAUSE = 0.5  # seconds before a service that died is started again; doubled each time, up to the cap
 _LONGEST_PAUSE = 30.0
 _STEADY = 60.0  # seconds of life after which a service counts as healthy again
-_HOPELESS = 8.0  # a pause that a service comes to only if it ends each time it is started
+_HOPELESS = 4.0  # a pause that a service comes to only if it ends each time it is started
 _FAREWELL = 30.0  # seconds for a service to end in order, tokens that hang included
 
 
@@ -129,8 +129,11 @@ class _Supervisor:
 
     def _wait_live(self, name: str, timeout: float = 600.0) -> None:
         deadline = time.monotonic() + timeout
+        # It may have been too early while others were waited for, as a merchant server is that needs its key.
+        early = self._children[name]
+        early.pause, early.restart_at = _FIRST_PAUSE, None
         while not self._stopping and not answers(self._installation, name, "live"):
-            self._mend()  # one that needs another, as a merchant server needs its key, may have been too early
+            self._mend()
             child = self._children[name]
             if child.restart_at is not None and child.pause >= _HOPELESS:
                 output.fail(f"{name} ended with exit code {child.process.returncode}", hint=self._log_hint(name))
