@@ -176,14 +176,14 @@ def test_secrets_are_for_their_owner_alone(demo: Demo) -> None:
 
 def test_pins_are_different_in_every_installation_and_in_no_other_file(demo: Demo) -> None:
     pins = [path.read_bytes().strip() for path in (demo.home / "secrets").glob("token-*pin")]
-    assert len(set(pins)) == len(pins) == 8
+    assert len(set(pins)) == len(pins) == 10  # five tokens, each with a user's and a security officer's
     elsewhere = [path for path in files(demo) if path.parent != demo.home / "secrets"]
     assert [path for path in elsewhere if any(pin in path.read_bytes() for pin in pins)] == []
 
 
 def test_no_private_key_of_a_token_is_in_a_file(demo: Demo) -> None:
     holders = {path.parent.name for path in files(demo) if b"PRIVATE KEY-----" in path.read_bytes()}
-    assert holders == {"tls", "officers"}
+    assert holders == {"tls", "officers", "witness"}
 
 
 def test_no_service_met_an_unexpected_error(demo: Demo) -> None:

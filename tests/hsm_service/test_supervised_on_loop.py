@@ -62,6 +62,14 @@ def check(key: EcKey, signature: bytes) -> None:
     key[1].verify(signature, DIGEST, ec.ECDSA(Prehashed(hashes.SHA256())))
 
 
+def is_stopped(process: int) -> bool:
+    """Whether every thread of the process stands still."""
+    states = [
+        path.read_text("ascii").rpartition(")")[2].split()[0] for path in Path(f"/proc/{process}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
+
+
 async def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
@@ -157,6 +165,7 @@ def test_a_process_that_hangs_is_noticed_while_a_loop_hears(home: Home) -> None:
             process = token.process_id
             assert process is not None
             os.kill(process, signal.SIGSTOP)
+            await until(lambda: is_stopped(process))
             with pytest.raises(TokenTrouble):
                 await asyncio.to_thread(token.random, 8)
             await until(lambda: token.healthy and token.process_id != process)
