@@ -25,7 +25,20 @@ from gateway_keys.zone_keys import load, make_components
 from hsm_service.service import SigningService
 from hsm_service.vault import Vault
 
-app = typer.Typer(help="Ceremonies: found the hierarchy, load zone keys, verify a transcript.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="""Ceremonies: found the hierarchy, load zone keys, verify a transcript.
+
+The founding acts, in which people meet: they stand in for officers' approvals, and the logs name them so. The HSM
+service is stopped for as long, because a ceremony has the tokens for itself.
+
+  plan        read it aloud before a token is touched
+  run         the hierarchy; write down the transcript's tip
+  verify      anybody, at any time, against that tip         offline
+  zone-keys   once two custodians are there
+  key         keys that a running service makes for nobody: for backups, for bare digests
+""",
+)
 
 CALLER = "ceremony"
 VAULT_KEY = "gateway-vault"
@@ -95,6 +108,7 @@ def run_ceremony(
         },
         [
             f"{len(founded.certificates)} certificates and {len(founded.crls)} CRLs in {found.home.pki}.",
+            "Next: 'kwbp ceremony verify', 'kwbp ceremony zone-keys', then 'kwbp serve'.",
             f"Read aloud and write down: transcript [bold]{founded.transcript.tip}[/bold]",
         ],
     )
