@@ -23,9 +23,14 @@ from hsm_service.judging import (
 )
 from pki.builder import assemble_crl
 from pki.extensions import extensions_of
+from pki.roles import Role
 
 MAX_CRL_AGE: Final = timedelta(hours=24)
 """How far back thisUpdate of a CRL may lie when it is signed."""
+MAX_CRL_LIFE: Final = timedelta(days=10)
+"""How long after thisUpdate a CRL may serve: one that lasts for years would hide every later one."""
+MAX_ROOT_CRL_LIFE: Final = timedelta(days=400)
+"""The same for a root, whose CRLs are signed at ceremonies."""
 FARTHEST_AHEAD: Final = 1000
 """By how much a number may exceed the last one and the time (seconds since 1970): numbers cannot be used up."""
 
@@ -44,9 +49,9 @@ def check_crl(tbs: bytes, key: SigningKey, *, now: datetime, last: int | None = 
 
     Refused (Problem 422): what is not one TBSCertList in DER, another signature algorithm, an issuer or authority key
     identifier that is not this key's, no number, one that is negative or far ahead of `last` (the last number) and of
-    the time, a thisUpdate in the future or older than a day, a nextUpdate that is missing or past, a revocation in the
-    future, a critical extension. Whether the number is larger than the last one is known to whoever signed the last
-    one: `hsm_service.ledger`.
+    the time, a thisUpdate in the future or older than a day, a nextUpdate that is missing, past or too far away, a
+    revocation in the future, a critical extension. Whether the number is larger than the last one is known to whoever
+    signed the last one: `hsm_service.ledger`.
     """
     with reading("TBSCertList"):
         return _check_crl(tbs, key, now, last)
@@ -77,6 +82,9 @@ def _check_crl(tbs: bytes, key: SigningKey, now: datetime, last: int | None) -> 
         raise refuse("bad-this-update", "thisUpdate is now, at most a day ago", "RFC 5280 5.1.2.4")
     if crl.next_update_utc is None or crl.next_update_utc <= max(now, crl.last_update_utc):
         raise refuse("bad-next-update", "nextUpdate is in the future", "RFC 5280 5.1.2.5")
+    life = MAX_ROOT_CRL_LIFE if Role.ROOT in key.template.holds else MAX_CRL_LIFE
+    if crl.next_update_utc - crl.last_update_utc > life:
+        raise refuse("bad-next-update", f"nextUpdate is within {life.days} days of thisUpdate", "CPS 4.9.7")
     return CrlOrder(tbs, number.crl_number, _check_entries(crl, now))
 
 

@@ -21,7 +21,7 @@ from hsm_service.request import request_info
 from hsm_service.templates import built_in
 from hsm_service.typed_certificate import check_certificate
 from hsm_service.typed_cms import built_in_content_types, check_cms
-from hsm_service.typed_crl import check_crl
+from hsm_service.typed_crl import MAX_CRL_LIFE, check_crl
 from hsm_service.typed_request import check_request
 from pki import oids
 from pki.attestation import KeyAttestation
@@ -358,6 +358,7 @@ HOSTILE_LISTS: dict[str, tuple[Callable[[], bytes], str]] = {
         "bad-this-update",
     ),
     "thisUpdate two days ago": (lambda: _list(this_update=NOW - 2 * DAY), "bad-this-update"),
+    "nextUpdate in years": (lambda: _list(next_update=NOW + MAX_CRL_LIFE + DAY), "bad-next-update"),
     "nextUpdate past": (lambda: _list(this_update=NOW - DAY, next_update=NOW), "bad-next-update"),
     "delta": (lambda: _list(extensions=[(x509.DeltaCRLIndicator(1), True)]), "unknown-critical-extension"),
     "revoked in the future": (lambda: _list(revoked=[(1, NOW + DAY)]), "bad-revocation-date"),
