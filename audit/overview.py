@@ -49,6 +49,8 @@ def overview(path: Path, key: LogKey | None, witness: VerifierKey | None, *, pro
         against = None if witnessed is None else witnessed.checkpoint.head
         found = verify(path, witnessed=against, processes=processes)
         time = _witnessed_at(witnessed, witness)
+        if signed is not None and witness is not None and signed.note.signed_by(witness):
+            signed.note.verify(witness)  # a proof is made with it
     except (AuditError, OSError) as error:
         return Overview(name, fault=str(error))
     return _overview(name, found, signed, witnessed if time is not None else None, key, time)

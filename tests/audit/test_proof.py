@@ -249,6 +249,17 @@ def test_a_checkpoint_by_another_key_is_a_fault(path: Path, name: str) -> None:
     assert "not-signed" in (overview(path, KEYS.log_key, VERIFIER).fault or "")
 
 
+def test_a_damaged_cosignature_on_the_signed_checkpoint_is_a_fault(path: Path) -> None:
+    signed, _ = CheckpointFiles(path).read(KEYS.verifier)
+    assert signed is not None
+    note = signed.note.with_signatures(cosign(signed.note.text, VERIFIER.name, KEY, TIME))
+    file = path.with_suffix(".log") / "checkpoint"
+    file.write_bytes(note.encode())
+    assert overview(path, KEYS.log_key, VERIFIER).fault is None
+    file.write_bytes(note.with_signatures(cosign("another\n", VERIFIER.name, KEY, TIME)).encode())
+    assert "bad-signature" in (overview(path, KEYS.log_key, VERIFIER).fault or "")
+
+
 def test_a_log_cut_behind_its_cosigned_checkpoint_is_a_fault(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:590]))
