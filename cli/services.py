@@ -6,11 +6,14 @@ A service's packages are imported by the function that runs it: a process holds 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlsplit
 
 from audit.keeper import LogKeeper
+from cli import output
 from cli.packs import statement
 from cli.state import Installation
 from runtime import logging, server
@@ -50,8 +53,23 @@ def enrolled(found: Installation, name: str) -> bool:
     return all(path.exists() for path in certificates)
 
 
+def require_free(url: str) -> None:
+    """End the command unless a service can listen at the host and port of `url`."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or 0
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        # The standard library adds the address to the text itself.
+        reason = os.strerror(error.errno) if error.errno else "no such address"
+        output.fail(f"cannot listen on {host}:{port}: {reason}", hint="is the service running already?")
+
+
 def run(found: Installation, name: str) -> None:
     """Run one service in this process until SIGTERM."""
+    # Before anything is opened: a service that is started again and again must not try a PIN each time.
+    if name != "switch":  # it may take any port
+        require_free(address(found, name))
     logging.configure(name, found.home.log)
     if name.startswith(MERCHANT):
         from storefront.merchant import service as merchant_service

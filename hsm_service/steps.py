@@ -33,8 +33,11 @@ T = TypeVar("T")
 
 IN_FLIGHT: Final = 64
 """Operations of one token that are under way at a time: enough that records share a sync and the token never idles."""
-WAITING: Final = 512
-"""Operations that may wait for their turn, a token."""
+WAITING: Final = 2048
+"""Operations that may wait for their turn, a token: about what it does in `LONGEST_WAIT`.
+
+Fewer would do harm: who is refused at once comes again at once, and refusing takes the time in which others are served.
+"""
 LONGEST_WAIT: Final = 2.0
 """Seconds; whoever has not had a turn by then is told to come again."""
 

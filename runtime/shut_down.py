@@ -65,10 +65,12 @@ class OrderedServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle SIGTERM and SIGINT from now on, to the end of the process."""
+        """Handle SIGTERM, SIGINT and SIGHUP from now on, to the end of the process."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self.handle_exit)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(signal.SIGHUP, self.handle_exit)  # its terminal went away
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

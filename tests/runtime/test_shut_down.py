@@ -1,0 +1,37 @@
+"""A server ends in order on each signal that asks for it, the end of its terminal (SIGHUP) too."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SERVER = """
+import contextlib, socket
+from starlette.applications import Starlette
+from runtime.server import serve
+
+@contextlib.asynccontextmanager
+async def lifespan(_app):
+    print("up", flush=True)
+    yield
+    print("drained", flush=True)
+
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+serve(Starlette(lifespan=lifespan), host="127.0.0.1", port=port, tls=None, client_certificate="none")
+print("closed")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_returns_to_whoever_closes_what_is_below(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "up" in process.stdout.readline()
+        process.send_signal(number)
+        said, _nothing = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert [line for line in said.splitlines() if not line.startswith("{")] == ["drained", "closed"]
