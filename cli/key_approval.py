@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -209,11 +209,18 @@ def _outcome(person: str, choice: Choice, info: OperationInfo) -> str:
     return output.plain(f"{done}; {info.state}{more}{detail}.")
 
 
+_STANDING: Final = {
+    Language.EN: ("approved by", "rejected by", "at", "state", "{state}, {needed} of {by} needed"),
+    Language.FA: ("تأییدکننده", "ردکننده", "در", "وضعیت", "{state}، {needed} نفر از {by} لازم است"),
+}
+
+
 def _lines(info: OperationInfo, language: Language) -> list[str]:
+    approved, rejected, at, state, standing = _STANDING[language]
     lines = [output.plain(line) for line in request_lines(_request(info), language.value)]
-    lines += [f"  approved by      {output.plain(each.person)} at {each.signed_at}" for each in info.approvals]
-    lines += [f"  rejected by      {output.plain(each.person)} at {each.signed_at}" for each in info.rejections]
-    lines.append(f"  state            {info.state}, {info.needed} of {' or '.join(info.by)} needed")
+    for label, each in [(approved, a) for a in info.approvals] + [(rejected, r) for r in info.rejections]:
+        lines.append(f"  {label:<16} {output.plain(each.person)} {at} {each.signed_at}")
+    lines.append(f"  {state:<16} {standing.format(state=info.state, needed=info.needed, by=' / '.join(info.by))}")
     if info.result:
         lines += [f"  {name:<16} {_short(output.plain(value))}" for name, value in sorted(info.result.items())]
     return lines
