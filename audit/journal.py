@@ -343,8 +343,10 @@ class Journal:
     def _fail(self, reason: str, batch: Sequence[tuple[bytes, Done | None]] = ()) -> JournalFailedError:
         """Record nothing more; the batch, and what waits behind it, is not recorded. The reason stays the first."""
         with self._buffer_lock:
-            self._failed = self._failed or reason
+            first, self._failed = self._failed is None, self._failed or reason
             late, self._buffer = self._buffer, []
+        if first:
+            _log.error("the journal %s records nothing more until it is opened again: %s", self.path.name, reason)
         failure = JournalFailedError(self._failed)
         self._answer([(done, failure) for _, done in (*batch, *late) if done is not None])
         return failure

@@ -8,7 +8,7 @@ from typing import Final
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from runtime.logging import get_logger
@@ -44,6 +44,11 @@ async def _on_http(_request: Request, error: Exception) -> Response:
     return Problem(error.status_code, slug, str(error.detail), headers=dict(error.headers or {})).response()
 
 
+async def _on_cut_off(_request: Request, _error: Exception) -> Response:
+    # The caller's doing, and nobody reads the answer: no fault of the service, and nothing for its log.
+    return Problem(400, "client-gone", "the request was cut off").response()
+
+
 async def _on_unexpected(request: Request, error: Exception) -> Response:
     # The exception's text may quote input; its class and place are enough to find the fault.
     frame = error.__traceback__
@@ -64,5 +69,6 @@ HANDLERS: Final[dict[type[Exception], Handler]] = {
     Problem: _on_problem,
     RequestValidationError: _on_validation,
     HTTPException: _on_http,
+    ClientDisconnect: _on_cut_off,
     Exception: _on_unexpected,
 }

@@ -339,6 +339,19 @@ def test_an_entry_that_cannot_be_recorded_is_refused_by_submit_itself(journal: J
     assert answers.wait() == [0]
 
 
+def test_that_it_failed_is_in_the_log_once_with_the_reason(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def disk(_file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = Journal.open(path, sync=disk)
+    for number in range(3):
+        with pytest.raises(JournalFailedError):
+            journal.append({"number": number})
+    told = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert len(told) == 1
+    assert "No space left on device" in told[0]
+
+
 def test_after_a_failed_sync_everything_that_was_submitted_is_told(path: Path) -> None:
     entered, go_on = threading.Event(), threading.Event()
 

@@ -296,3 +296,10 @@ def test_a_caller_who_takes_no_answers_is_cut_off() -> None:
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             while True:
                 connection.sendall(request)
+
+
+def test_a_caller_who_hangs_up_half_way_is_no_fault_of_the_service(capfd: pytest.CaptureFixture[str]) -> None:
+    with _plain_connection(patience=60.0) as connection:
+        connection.sendall(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc")
+        time.sleep(0.2)
+    assert "unexpected" not in "".join(capfd.readouterr())
