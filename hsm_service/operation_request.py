@@ -48,7 +48,6 @@ class KeyOperation(StrEnum):
     """To take back a destruction that is scheduled."""
     BACKUP = "backup"
     RESTORE = "restore"
-    ENABLE_RAW = "enable-raw"
     LIMITS = "limits"
     USE = "use"
     """One signature by a key whose use is under dual control; the parameters hold the digest of the structure."""

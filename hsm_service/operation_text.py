@@ -27,7 +27,6 @@ _OPERATIONS: Final[Mapping[KeyOperation, tuple[str, str]]] = {
     KeyOperation.KEEP: ("take back the destruction of a key", "لغو نابودی کلید"),
     KeyOperation.BACKUP: ("wrap a key for another token", "پشتیبان‌گیری رمزشده از کلید برای توکن دیگر"),
     KeyOperation.RESTORE: ("restore a key from its backup", "بازیابی کلید از پشتیبان"),
-    KeyOperation.ENABLE_RAW: ("let a key sign digests that nobody can read", "اجازهٔ امضای چکیدهٔ خام با کلید"),
     KeyOperation.LIMITS: ("change the limits of a key", "تغییر محدودیت‌های کلید"),
     KeyOperation.USE: ("sign one structure with a key", "یک امضا با کلید"),
 }

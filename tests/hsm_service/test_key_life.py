@@ -8,6 +8,8 @@ from typing import Any
 
 import prometheus_client
 import pytest
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
 
 from hsm_service.key_life import SHORTEST_WAIT, WAIT
 from hsm_service.key_states import KeyState
@@ -15,17 +17,20 @@ from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.registry import Registry
 from hsm_service.request import compose_request
 from hsm_service.service import KeyInfo
+from hsm_service.templates import Operation
 from hsm_service.tokens import Token
 from hsm_service.vault import Vault
 from pki.csr import parse_csr
 from pki.keys import spki_der
 from pki.names import name
 from pki.roles import Role
+from runtime.secrets import Secret
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import (
     ACK,
     CA,
     CEREMONY,
+    GATEWAY,
     OPERATOR,
     SHOP,
     World,
@@ -153,6 +158,28 @@ def test_a_rotation_that_a_killed_process_left_is_taken_up(world: World, monkeyp
 
 def _killed(*_arguments: object, **_options: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_zone_key_is_rotated_from_components_at_its_time(opened: Vault, clock: Clock) -> None:
+    def mac() -> bytes:
+        with opened.operation(GATEWAY, "mac", {"zone-mac": Operation.MAC}, input_sha256=None) as running:
+            lent = running.keys["zone-mac"]
+            return lent.token.aes_cmac(lent.ref, b"message")
+
+    def expected(value: bytes) -> bytes:
+        reference = CMAC(AES(value))
+        reference.update(b"message")
+        return reference.finalize()
+
+    before = mac()
+    first, second = bytes(range(16)), bytes(range(50, 66))
+    components = (Secret(first), Secret(second))
+    made = opened.life.rotate_zone_key(CEREMONY, "zone-mac", components, activates_at=NOW + DAY)
+    assert (made.version, mac()) == (2, before)
+    clock.now += DAY
+    assert mac() == expected(bytes(a ^ b for a, b in zip(first, second, strict=True)))
+    refusal(lambda: opened.life.rotate_zone_key(OPERATOR, "zone-mac", components), 403, "caller-not-allowed")
+    refusal(lambda: opened.life.rotate_zone_key(CEREMONY, KEY, components), 409, "key-is-generated")
 
 
 def test_a_retired_authority_key_lists_what_it_certified_and_certifies_nothing(world: World, opened: Vault) -> None:
