@@ -57,6 +57,7 @@ from audit.verify import (
 Done: TypeAlias = Callable[[int | AuditError], None]
 """Is told the number of a durable entry, or why it is none; called from a thread of the journal, must not raise."""
 
+_CLOSED: Final = "the journal is closed"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -282,7 +283,7 @@ class Journal:
                     self._flush()
                 except JournalFailedError:
                     _log.warning("the journal %s was closed with entries that could not be written", self.path.name)
-            self._fail("the journal is closed")  # with what came in since the flush
+            self._fail(_CLOSED)  # with what came in since the flush
         self._flusher.stop()
         self._tiler.stop()
         with self._tiles_lock, self._flush_lock:
@@ -345,7 +346,7 @@ class Journal:
         with self._buffer_lock:
             first, self._failed = self._failed is None, self._failed or reason
             late, self._buffer = self._buffer, []
-        if first:
+        if first and reason != _CLOSED:
             _log.error("the journal %s records nothing more until it is opened again: %s", self.path.name, reason)
         failure = JournalFailedError(self._failed)
         self._answer([(done, failure) for _, done in (*batch, *late) if done is not None])

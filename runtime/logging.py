@@ -7,10 +7,12 @@ construction. A last guard masks any run of 12 to 19 digits that would pass for 
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
 
@@ -52,7 +54,9 @@ def configure(service: str, log_dir: Path | None = None, *, level: str = "INFO")
     _write_to(stream, level)
     structlog.contextvars.bind_contextvars(service=service)
     # Libraries that log through the standard module: warnings and worse only, to the same stream.
-    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", force=True)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_OneObject())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def _write_to(stream: TextIO, level: str) -> None:
@@ -68,6 +72,21 @@ def _write_to(stream: TextIO, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+class _OneObject(logging.Formatter):
+    """What libraries log, in the form of all else. Of an exception its class: its text may quote input."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event: dict[str, str] = {
+            "component": record.name,
+            "event": _mask(record.getMessage().split("\n", 1)[0]),
+            "level": record.levelname.lower(),
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            event["error"] = record.exc_info[0].__name__
+        return json.dumps(event)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog.testing
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsm_service import key_check, self_test
@@ -124,16 +125,15 @@ def test_a_key_is_not_made_in_a_token_that_cannot_serve_its_purpose(vault: Vault
     refusal(lambda: vault.generate_key(CEREMONY, "v-2", "gateway-vault"), 409, "token-lacks-abilities")
 
 
-def test_keys_that_their_token_turns_out_not_to_serve_are_an_alarm_and_go_on(
-    running: Vault, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_keys_that_their_token_turns_out_not_to_serve_are_an_alarm_and_go_on(running: Vault) -> None:
     gateway = token(running, "gateway")
     before = gateway.capabilities
     gateway._capabilities = token_without(Ability.AES_GCM)
     try:
-        running.check_keys()
+        with structlog.testing.capture_logs() as logs:
+            running.check_keys()
         assert key_check.UNFIT.labels("gateway")._value.get() == 1  # gateway-vault
-        assert "key is of a purpose that its token cannot serve" in capsys.readouterr().err
+        assert "key is of a purpose that its token cannot serve" in {entry["event"] for entry in logs}
     finally:
         gateway._capabilities = before
     running.check_keys()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -230,11 +231,12 @@ def test_a_key_whose_template_is_gone_keeps_the_vault_shut(world: World) -> None
     assert verify(world.home.audit / "hsm.jsonl").torn == b""  # and let go of it
 
 
-def test_token_objects_that_nobody_registered_are_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_token_objects_that_nobody_registered_are_reported(world: World) -> None:
     with opened(world.home, "merchants") as token:
         token.generate_ec("stranger")
-    world.vault().close()
-    assert "token holds a key that the registry does not know" in capsys.readouterr().err
+    with structlog.testing.capture_logs() as logs:
+        world.vault().close()
+    assert "token holds a key that the registry does not know" in {entry["event"] for entry in logs}
 
 
 # -- certificates of keys ----------------------------------------------------------------------------------------------

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -303,3 +307,29 @@ def test_a_caller_who_hangs_up_half_way_is_no_fault_of_the_service(capfd: pytest
         connection.sendall(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nabc")
         time.sleep(0.2)
     assert "unexpected" not in "".join(capfd.readouterr())
+
+
+LOGGING = """
+import logging, sys
+from pathlib import Path
+from runtime.logging import configure
+
+configure("test", Path(sys.argv[1]))
+try:
+    raise ValueError("6037701000000007")
+except ValueError:
+    logging.getLogger("library").exception("failed with 6037701000000007\\nand more")
+logging.getLogger("library").info("not of interest")
+"""
+
+
+def test_what_libraries_log_has_the_form_of_all_logs_and_quotes_no_exception(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", LOGGING, str(tmp_path)], check=True)
+    (line,) = (tmp_path / "test.log").read_text("utf-8").splitlines()
+    entry = json.loads(line)
+    assert {name: entry[name] for name in ("component", "level", "error")} == {
+        "component": "library",
+        "level": "error",
+        "error": "ValueError",
+    }
+    assert entry["event"] == "failed with [masked]"

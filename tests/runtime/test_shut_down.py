@@ -9,7 +9,7 @@ import sys
 import pytest
 
 SERVER = """
-import contextlib, socket
+import contextlib, signal, socket
 from starlette.applications import Starlette
 from runtime.server import serve
 
@@ -19,6 +19,7 @@ async def lifespan(_app):
     yield
     print("drained", flush=True)
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests themselves were started by
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
 serve(Starlette(lifespan=lifespan), host="127.0.0.1", port=port, tls=None, client_certificate="none")
