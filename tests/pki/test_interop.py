@@ -181,8 +181,8 @@ class TestWhatOpensslIssues:
         ca = OpensslAuthority(tmp_path)
         shop = ca.certificate("shop")
         assert role_of(shop) is Role.MERCHANT
-        now = datetime.now(UTC)
-        path = validate_path(shop, trust=ca.trust(), now=now, roles=[Role.MERCHANT])
+        trust = ca.trust()
+        path = validate_path(shop, trust=trust, now=datetime.now(UTC), roles=[Role.MERCHANT])
         assert [c.subject.rfc4514_string() for c in path.certificates] == [
             "CN=shop,C=IR",
             "CN=mca,C=IR",
