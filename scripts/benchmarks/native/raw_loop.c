@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef unsigned long ulong_t; /* CK_ULONG */
 typedef struct { ulong_t mechanism; void *parameter; ulong_t length; } mechanism_t;
@@ -20,7 +21,7 @@ typedef struct { ulong_t hash, mgf, salt; } pss_t;
 typedef struct { void *create, *destroy, *lock, *unlock; ulong_t flags; void *reserved; } initialize_t;
 typedef struct { unsigned char major, minor; void *functions[68]; } function_list_t; /* PKCS #11 v2.40 3.6 */
 
-enum { INITIALIZE = 0, GET_SLOT_LIST = 4, GET_TOKEN_INFO = 6, OPEN_SESSION = 12, LOGIN = 18,
+enum { INITIALIZE = 0, FINALIZE = 1, GET_SLOT_LIST = 4, GET_TOKEN_INFO = 6, OPEN_SESSION = 12, LOGIN = 18,
        FIND_INIT = 26, FIND = 27, FIND_FINAL = 28, SIGN_INIT = 42, SIGN = 43 };
 
 static function_list_t *list;
@@ -95,15 +96,20 @@ int main(int count, char **arguments) {
     if (!module) { fprintf(stderr, "%s\n", dlerror()); return 1; }
     CHECK("C_GetFunctionList", ((ulong_t(*)(function_list_t **))dlsym(module, "C_GetFunctionList"))(&list));
     initialize_t locking = {.flags = 2}; /* CKF_OS_LOCKING_OK */
-    CHECK("C_Initialize", CALL(INITIALIZE, &locking));
-    ulong_t slots[64], slot_count = 64, session;
-    CHECK("C_GetSlotList", CALL(GET_SLOT_LIST, 1, slots, &slot_count));
+    ulong_t slots[64], slot_count, session;
     int known = 0;
-    for (ulong_t each = 0; each < slot_count && !known; each++) {
-        unsigned char token[512]; /* CK_TOKEN_INFO begins with the label: 32 bytes, padded with blanks */
-        char padded[33];
-        snprintf(padded, sizeof padded, "%-32s", arguments[2]);
-        if (!CALL(GET_TOKEN_INFO, slots[each], token) && !memcmp(token, padded, 32)) { slot = slots[each]; known = 1; }
+    /* SoftHSM2 does not see a token whose file another process writes at this moment, as it does for a login. */
+    for (int attempt = 0; attempt < 10 && !known; attempt++) {
+        if (attempt) { CHECK("C_Finalize", CALL(FINALIZE, (void *)0)); usleep(100000); }
+        CHECK("C_Initialize", CALL(INITIALIZE, &locking));
+        slot_count = 64;
+        CHECK("C_GetSlotList", CALL(GET_SLOT_LIST, 1, slots, &slot_count));
+        for (ulong_t each = 0; each < slot_count && !known; each++) {
+            unsigned char token[512]; /* CK_TOKEN_INFO begins with the label: 32 bytes, padded with blanks */
+            char padded[33];
+            snprintf(padded, sizeof padded, "%-32s", arguments[2]);
+            if (!CALL(GET_TOKEN_INFO, slots[each], token) && !memcmp(token, padded, 32)) { slot = slots[each]; known = 1; }
+        }
     }
     if (!known) { fprintf(stderr, "no token %s\n", arguments[2]); return 1; }
     CHECK("C_OpenSession", CALL(OPEN_SESSION, slot, 4UL, (void *)0, (void *)0, &session));
