@@ -117,6 +117,14 @@ class Site:
         files = [self.path, self.path.with_suffix(".head"), *(f for f in folder.rglob("*") if f.is_file())]
         return {file: file.read_bytes() for file in files}
 
+    def rewrite(self, entries: int) -> None:
+        """Another log in place of this one, with that many entries."""
+        self.journal.close()
+        for file in self.copy():
+            file.unlink()
+        self.journal = Journal.open(self.path)
+        self.grow(entries)
+
     def restore(self, copy: dict[Path, bytes]) -> None:
         for file in log_folder(self.path).rglob("*"):
             if file.is_file():
@@ -277,11 +285,7 @@ def test_an_older_copy_of_everything_does_not_open(site: Site) -> None:
 def test_a_log_that_was_rewritten_does_not_open(site: Site, tmp_path: Path) -> None:
     site.grow(3)
     site.checkpointer().step()
-    site.journal.close()
-    for file in site.copy():
-        file.unlink()
-    site.journal = Journal.open(site.path)
-    site.grow(9)
+    site.rewrite(9)
     site.journal.close()
     with pytest.raises(BrokenJournalError, match="witness-mismatch"):
         _anchored(site)
@@ -332,11 +336,7 @@ def test_an_old_copy_opened_without_the_witness_records_nothing_once_it_answers(
 def test_what_the_token_signed_must_be_here(site: Site) -> None:
     site.grow(3)
     site.checkpointer(witnessed=False).step()
-    site.journal.close()
-    for file in site.copy():
-        file.unlink()
-    site.journal = Journal.open(site.path)
-    site.grow(2)
+    site.rewrite(2)
     again = site.checkpointer(witnessed=False)
     again.step()
     assert again.forked
@@ -346,11 +346,7 @@ def test_what_the_token_signed_must_be_here(site: Site) -> None:
 def test_another_history_is_never_signed(site: Site) -> None:
     site.grow(3)
     site.checkpointer(witnessed=False).step()
-    site.journal.close()
-    for file in site.copy():
-        file.unlink()
-    site.journal = Journal.open(site.path)
-    site.grow(9)
+    site.rewrite(9)
     again = site.checkpointer(witnessed=False)
     again.step()
     assert again.forked
