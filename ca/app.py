@@ -45,7 +45,8 @@ from ca.errors import (
     TokenUnavailableError,
     UnknownCertificateError,
 )
-from ca.store import CertificateRecord, Intent, RevocationRecord
+from ca.status_store import RevocationRecord
+from ca.store import CertificateRecord, Intent
 from runtime import health, problems
 from runtime.identity import require
 from runtime.problems import Problem

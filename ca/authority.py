@@ -21,7 +21,8 @@ from ca.publication import Publication
 from ca.publisher import CrlPublisher
 from ca.record import Record
 from ca.revocation import Revocation
-from ca.store import CertificateRecord, DossierRecord, Intent, RevocationRecord, Store
+from ca.status_store import RevocationRecord
+from ca.store import CertificateRecord, DossierRecord, Intent, Store
 from cps.model import Pack
 from hsm_service.service import SigningService
 from pki.roles import role_of
@@ -106,7 +107,7 @@ class CertificateAuthority:
         log = {} if intent is None else self._record.numbers_of(str(intent.id))
         return Story(
             certificate=certificate,
-            revocation=self.store.revocation(issuer, serial),
+            revocation=self.store.status.revocation(issuer, serial),
             intent=intent,
             dossier=None if intent is None else self.store.dossier(intent.revision_digest),
             log=log | self._record.numbers_of(f"{issuer}/{serial}"),

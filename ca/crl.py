@@ -7,32 +7,28 @@ authority whose database was restored from a backup, or whose ceremony was run a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Protocol
+from datetime import UTC, datetime
+from typing import Final
 
 from cryptography import x509
 from cryptography.x509 import ReasonFlags
 
 from ca.prepare import Issuer, key_identifier
 from ca.profile import CrlRule
-from pki.builder import tbs_crl
+from pki.algorithms import certificate_signature_identifier
+from pki.der import encode, tlv
 
 UNSPECIFIED: Final = "unspecified"
-
-
-class RevokedSerial(Protocol):
-    """What a CRL entry is made from."""
-
-    @property
-    def serial(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def revoked_at(self) -> datetime: ...
-    @property
-    def invalidity_date(self) -> datetime | None: ...
+_SEQUENCE: Final = 0x30
+_OCTET_STRING: Final = 0x04
+_UTC_TIME: Final = 0x17
+_GENERALIZED_TIME: Final = 0x18
+_EXTENSIONS: Final = 0xA0
+_VERSION_2: Final = b"\x02\x01\x01"
+_TRUE: Final = b"\x01\x01\xff"
+_GENERALIZED_FROM: Final = 2050
 
 
 def next_number(last: int | None, now: datetime) -> int:
@@ -40,24 +36,58 @@ def next_number(last: int | None, now: datetime) -> int:
     return max(int(now.timestamp()), 0 if last is None else last + 1)
 
 
-def prepare_crl(
-    issuer: Issuer, *, number: int, revoked: Sequence[RevokedSerial], rule: CrlRule, now: datetime
-) -> bytes:
-    """The TBSCertList (DER) of a full CRL, valid from `now` (less the rule's backdate) for the rule's lifetime."""
+def prepare_crl(issuer: Issuer, *, number: int, entries: Iterable[bytes], rule: CrlRule, now: datetime) -> bytes:
+    """The TBSCertList (DER) of a full CRL, valid from `now` (less the rule's backdate) for the rule's lifetime.
+
+    `entries` are DER (`entry_der`), each serial once.
+    """
     now = now.replace(microsecond=0)
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(max(now - rule.backdate, issuer.certificate.not_valid_before_utc))
-        .next_update(min(now + rule.lifetime, issuer.certificate.not_valid_after_utc))
-        .add_extension(
-            x509.AuthorityKeyIdentifier(key_identifier(issuer, issuer.public_key), None, None), critical=False
-        )
-        .add_extension(x509.CRLNumber(number), critical=False)
+    certificate = issuer.certificate
+    listed = b"".join(entries)
+    extensions = (
+        _extension(x509.AuthorityKeyIdentifier(key_identifier(issuer, issuer.public_key), None, None)),
+        _extension(x509.CRLNumber(number)),
     )
-    for entry in revoked:
-        builder = builder.add_revoked_certificate(_entry(entry))
-    return tbs_crl(builder, issuer.public_key)
+    return tlv(
+        _SEQUENCE,
+        b"".join(
+            (
+                _VERSION_2,
+                certificate_signature_identifier(issuer.public_key),
+                certificate.subject.public_bytes(),
+                time_der(max(now - rule.backdate, certificate.not_valid_before_utc)),
+                time_der(min(now + rule.lifetime, certificate.not_valid_after_utc)),
+                tlv(_SEQUENCE, listed) if listed else b"",  # RFC 5280 5.1.2.6: absent rather than empty
+                tlv(_EXTENSIONS, tlv(_SEQUENCE, b"".join(extensions))),
+            )
+        ),
+    )
+
+
+def _extension(value: x509.ExtensionType, *, critical: bool = False) -> bytes:
+    oid = encode(value.oid)
+    return tlv(_SEQUENCE, oid + (_TRUE if critical else b"") + tlv(_OCTET_STRING, value.public_bytes()))
+
+
+def time_der(moment: datetime) -> bytes:
+    """Time (RFC 5280 4.1.2.5): UTCTime through 2049, GeneralizedTime from then on, in whole seconds."""
+    moment = moment.astimezone(UTC)
+    if moment.year < _GENERALIZED_FROM:
+        return tlv(_UTC_TIME, moment.strftime("%y%m%d%H%M%SZ").encode())
+    return tlv(_GENERALIZED_TIME, moment.strftime("%Y%m%d%H%M%SZ").encode())
+
+
+def entry_der(serial: str, at: datetime, reason: str, invalidity_date: datetime | None = None) -> bytes:
+    """The DER entry of a list (RFC 5280 5.1.2.6): `serial` in hexadecimal, `reason` a CRLReason."""
+    extensions = []
+    if reason != UNSPECIFIED:  # RFC 5280 5.3.1: absent rather than unspecified
+        extensions.append(_extension(x509.CRLReason(ReasonFlags(reason))))
+    if invalidity_date is not None:
+        extensions.append(_extension(x509.InvalidityDate(invalidity_date.astimezone(UTC).replace(microsecond=0))))
+    return tlv(
+        _SEQUENCE,
+        encode(int(serial, 16)) + time_der(at) + (tlv(_SEQUENCE, b"".join(extensions)) if extensions else b""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +113,3 @@ def _listed(entry: x509.RevokedCertificate) -> ListedSerial:
         elif isinstance(extension.value, x509.InvalidityDate):
             since = extension.value.invalidity_date_utc
     return ListedSerial(format(entry.serial_number, "x"), reason, entry.revocation_date_utc, since)
-
-
-def _entry(entry: RevokedSerial) -> x509.RevokedCertificate:
-    builder = (
-        x509.RevokedCertificateBuilder()
-        .serial_number(int(entry.serial, 16))
-        .revocation_date(entry.revoked_at.replace(microsecond=0))
-    )
-    if entry.reason != UNSPECIFIED:  # RFC 5280 5.3.1: absent rather than unspecified
-        builder = builder.add_extension(x509.CRLReason(ReasonFlags(entry.reason)), critical=False)
-    if entry.invalidity_date is not None:
-        builder = builder.add_extension(
-            x509.InvalidityDate(entry.invalidity_date.replace(microsecond=0)), critical=False
-        )
-    return builder.build()

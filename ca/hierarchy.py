@@ -22,14 +22,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from ca.errors import StoreError
-from ca.prepare import Issuer
+from ca.prepare import ROOT, Issuer
 from ca.profile import Profile, profiles
 from pki.crl import CrlSet
 from pki.errors import PkiError
 from pki.path import Trust
 from pki.roles import Role, role_of
 
-ROOT: Final = "root"
 TRANSCRIPT: Final = "transcript.json"
 
 

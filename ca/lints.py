@@ -404,9 +404,15 @@ def _crl_distribution_point(subject: Subject) -> str | None:
 def _authority_information_access(subject: Subject) -> str | None:
     if subject.issuer is None:
         return None
-    url = x509.UniformResourceIdentifier(subject.publication.certificate_url(subject.issuer.name))
-    expected = x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, url)])
-    return _differs(subject, expected, f"authorityInfoAccess does not name {url.value} alone")
+    publication = subject.publication
+    ca = x509.UniformResourceIdentifier(publication.certificate_url(subject.issuer.name))
+    expected = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]
+    answered = subject.issuer.certificate.issuer != subject.issuer.certificate.subject
+    if answered and not subject.profile.ocsp_no_check:
+        ocsp = x509.UniformResourceIdentifier(publication.ocsp_url)
+        expected.insert(0, x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp))
+    names = " and ".join(str(each.access_location.value) for each in expected)
+    return _differs(subject, x509.AuthorityInformationAccess(expected), f"authorityInfoAccess does not name {names}")
 
 
 @_rule("set-certificate-type", "SET Book 2; CPS 7.1.2")

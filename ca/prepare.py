@@ -20,6 +20,7 @@ from pki.extensions import CertificateType
 
 Rng = Callable[[int], bytes]
 
+ROOT: Final = "root"
 _SERIAL_BYTES: Final = 16
 
 
@@ -116,7 +117,9 @@ def prepare(
     if holder.alternative_names:
         builder = builder.add_extension(x509.SubjectAlternativeName(holder.alternative_names), critical=False)
     if issuer is not None:
-        builder = _with_publication(builder, issuer.name, publication)
+        builder = builder.add_extension(
+            x509.CRLDistributionPoints([_distribution_point(publication.crl_url(issuer.name))]), critical=False
+        ).add_extension(authority_information_access(profile, issuer, publication), critical=False)
     if profile.set_certificate_type:
         certificate_type = CertificateType(profile.set_certificate_type)
         builder = builder.add_extension(certificate_type.to_extension(), critical=False)
@@ -125,17 +128,23 @@ def prepare(
     return tbs_certificate(builder, issuer_key)
 
 
-def _with_publication(
-    builder: x509.CertificateBuilder, issuer: str, publication: Publication
-) -> x509.CertificateBuilder:
-    crl = x509.UniformResourceIdentifier(publication.crl_url(issuer))
-    ca = x509.UniformResourceIdentifier(publication.certificate_url(issuer))
-    return builder.add_extension(
-        x509.CRLDistributionPoints([x509.DistributionPoint([crl], None, None, None)]), critical=False
-    ).add_extension(
-        x509.AuthorityInformationAccess([x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]),
-        critical=False,
-    )
+def _distribution_point(url: str) -> x509.DistributionPoint:
+    return x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+
+
+def authority_information_access(
+    profile: Profile, issuer: Issuer, publication: Publication
+) -> x509.AuthorityInformationAccess:
+    """Where the issuer's certificate is, and who answers for the status (RFC 5280 4.2.2.1).
+
+    No responder answers for what the root certified, whose key is never in service, nor for responders themselves.
+    """
+    ca = x509.UniformResourceIdentifier(publication.certificate_url(issuer.name))
+    access = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]
+    if issuer.name != ROOT and not profile.ocsp_no_check:
+        ocsp = x509.UniformResourceIdentifier(publication.ocsp_url)
+        access.insert(0, x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp))
+    return x509.AuthorityInformationAccess(access)
 
 
 def key_identifier(issuer: Issuer | None, issuer_key: PublicKey) -> bytes:

@@ -29,3 +29,13 @@ class Publication:
     def certificate_url(self, issuer: str) -> str:
         """authorityInfoAccess caIssuers of what `issuer` issues (DER, RFC 5280 4.2.2.1)."""
         return f"{self.repository.rstrip('/')}/cas/{issuer}.cer"
+
+    @property
+    def ocsp_url(self) -> str:
+        """authorityInfoAccess ocsp: one responder's address for all authorities (RFC 6960 appendix A.1)."""
+        return f"{self.repository.rstrip('/')}/ocsp"
+
+    @property
+    def tsa_url(self) -> str:
+        """Where time-stamps are given (RFC 3161 3.4)."""
+        return f"{self.repository.rstrip('/')}/tsa"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -20,14 +21,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.crl import listed, next_number, prepare_crl
+from ca.crl import listed, prepare_crl
+from ca.crl_store import CrlRecord
 from ca.errors import CaError, StoreError
 from ca.files import replace_file
 from ca.hierarchy import Authority, Hierarchy
 from ca.profile import CrlRule
 from ca.record import Record
 from ca.signing import sign_crl, version_of
-from ca.store import CrlRecord, Store
+from ca.store import Store
 from hsm_service.service import SigningService
 from pki.crl import CrlSet, verify_crl
 from pki.errors import PkiError
@@ -68,7 +70,7 @@ class CrlPublisher:
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         for authority in self._hierarchy.authorities.values():
             self._take_over(authority)
-            latest = self._store.latest_crl(authority.name)
+            latest = self._store.crls.latest(authority.name)
             if latest is not None:
                 self._show(latest)
 
@@ -106,21 +108,20 @@ class CrlPublisher:
             raise StoreError("the root's CRL is signed at a ceremony", clause="CPS 4.9.7")
         with self._locks[issuer]:
             now = self._clock()
-            revoked = self._store.revocations(issuer)
-            last = self._store.latest_crl(issuer)
-            number = next_number(None if last is None else last.number, now)
-            tbs = prepare_crl(authority.issuer, number=number, revoked=revoked, rule=rule, now=now)
+            taken = self._store.crls.take_number(issuer, now)
+            entries = list(self._store.crls.entries(issuer))
+            tbs = prepare_crl(authority.issuer, number=taken.number, entries=entries, rule=rule, now=now)
             crl = sign_crl(self._signer, authority.name, tbs, authority.issuer.public_key, self._version(authority))
-            found = record_of(issuer, crl)
+            found = record_of(issuer, crl, epoch=taken.epoch)
             self._record.note(
                 "ca.crl",
-                f"{issuer}/{number}",
+                f"{issuer}/{taken.number}",
                 issuer=issuer,
-                number=str(number),
+                number=str(taken.number),
                 sha256=found.sha256,
-                entries=len(revoked),
+                entries=len(entries),
             )
-            self._store.add_crl(found, [entry.serial for entry in revoked])
+            self._store.crls.add(found)
             self._show(found)
         return found
 
@@ -156,11 +157,11 @@ class CrlPublisher:
         return version
 
     def _is_due(self, authority: Authority) -> bool:
-        latest = self._store.latest_crl(authority.name)
+        latest = self._store.crls.latest(authority.name)
         return (
             latest is None
             or latest.next_update - self._clock() <= _rule(authority).renew_before
-            or any(not revocation.published for revocation in self._store.revocations(authority.name))
+            or self._store.status.epoch(authority.name) > self._store.crls.covered(authority.name)
         )
 
     def _take_over(self, authority: Authority) -> None:
@@ -170,15 +171,15 @@ class CrlPublisher:
         try:
             crl = x509.load_der_x509_crl(path.read_bytes())
             verify_crl(crl, authority.certificate, crl.last_update_utc)
-            found = record_of(authority.name, crl)
+            found = record_of(authority.name, crl, epoch=self._store.status.epoch(authority.name))
         except (ValueError, PkiError, x509.ExtensionNotFound) as error:
             raise StoreError(f"{path} is not a CRL of {authority.name}: {error}") from None
-        known = self._store.latest_crl(authority.name)
+        known = self._store.crls.latest(authority.name)
         if known is None or known.number < found.number:
             # A database that is older than its own CRLs (a restored backup) must not forget what they revoked.
             entries = listed(crl)
-            self._store.import_revocations(authority.name, entries, source=f"CRL {found.number}")
-            self._store.add_crl(found, [entry.serial for entry in entries])
+            self._store.status.import_revocations(authority.name, entries, source=f"CRL {found.number}")
+            self._store.crls.add(replace(found, epoch=self._store.status.epoch(authority.name)))
             self._remember(found)
 
     def _show(self, record: CrlRecord) -> None:
@@ -193,8 +194,8 @@ class CrlPublisher:
             self._trust = None
 
 
-def record_of(issuer: str, crl: x509.CertificateRevocationList) -> CrlRecord:
-    """The row of a CRL; ValueError without nextUpdate, ExtensionNotFound without a number."""
+def record_of(issuer: str, crl: x509.CertificateRevocationList, *, epoch: int) -> CrlRecord:
+    """The row of a full CRL that covers `epoch`; ValueError without nextUpdate, ExtensionNotFound without a number."""
     if crl.next_update_utc is None:
         raise ValueError("a CRL without nextUpdate")
     return CrlRecord(
@@ -204,6 +205,8 @@ def record_of(issuer: str, crl: x509.CertificateRevocationList) -> CrlRecord:
         this_update=crl.last_update_utc,
         next_update=crl.next_update_utc,
         der=crl.public_bytes(Encoding.DER),
+        epoch=epoch,
+        entries=len(crl),
     )
 
 

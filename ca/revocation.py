@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from ca.crl_store import CrlRecord
 from ca.errors import CaError, Finding, RevocationRefusedError, UnknownCertificateError
 from ca.hierarchy import Hierarchy
 from ca.publisher import CrlPublisher
 from ca.record import Record, instant
-from ca.store import CrlRecord, RevocationRecord, Store, serial_hex
+from ca.status_store import RevocationRecord, StatusOrder
+from ca.store import Store, serial_hex
 from cps.decide import decide_revocation
 from cps.model import Pack
 from runtime.logging import get_logger
@@ -66,20 +68,21 @@ class Revocation:
             message = "what the root certified is revoked at a ceremony"
             raise RevocationRefusedError(message, [Finding("ROOT", "CPS 4.9.7", message)])
         certificate = self._store.certificate(authority.name, serial_hex(verdict.order.serial))
-        wanted = RevocationRecord(
+        wanted = StatusOrder(
             issuer=authority.name,
             serial=certificate.serial,
+            state="revoked",
             reason=verdict.order.reason,
-            revoked_at=now.replace(microsecond=0),
-            invalidity_date=verdict.order.invalidity_date,
-            order=order,
+            at=now.replace(microsecond=0),
             ordered_by=", ".join(approval.person for approval in verdict.approvals),
-            published=False,
+            order=order,
+            invalidity_date=verdict.order.invalidity_date,
+            due_at=verdict.publish_by,
         )
-        fresh = self._store.add_revocation(
+        fresh = self._store.status.add_revocation(
             wanted, denylist_spki=certificate.spki_sha256 if verdict.denylist_key else None
         )
-        found = self._store.revocation(wanted.issuer, wanted.serial)
+        found = self._store.status.revocation(wanted.issuer, wanted.serial)
         assert found is not None
         if not fresh and found.order != order:
             message = f"it was revoked on {instant(found.revoked_at)} ({found.reason})"
@@ -95,7 +98,7 @@ class Revocation:
 
     def _publish(self, record: RevocationRecord) -> CrlRecord | None:
         if record.published:
-            return self._store.latest_crl(record.issuer)
+            return self._store.crls.latest(record.issuer)
         try:
             return self._publisher.publish(record.issuer)
         except CaError as error:

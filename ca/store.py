@@ -1,4 +1,6 @@
-"""The memory of the certificate authority: what was intended, issued, revoked and published (SQLAlchemy).
+"""The memory of the certificate authority: what was intended and issued (SQLAlchemy).
+
+What was revoked stands in `ca.status_store`, what was published in `ca.crl_store`; `Store` has both.
 
 Every method is one transaction; on SQLite it takes the write lock at its start and is on disk when it returns
 (`runtime.database`). What must be unique is a constraint of the database, never a look before the leap.
@@ -15,12 +17,13 @@ from typing import Any, Final, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Engine, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Engine, Row, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ca import tables
-from ca.crl import ListedSerial
+from ca.crl_store import CrlStore
 from ca.errors import KeyRefusedError, StoreError, UnknownCertificateError
+from ca.status_store import StatusOrder, StatusStore, write_status
 from cps.application import KnownKeys
 from pki.keys import spki_sha256
 from pki.names import common_name, identity_uris, parse_identity
@@ -53,6 +56,8 @@ class Intent:
     reason: str | None
     intended_at: datetime
     ended_at: datetime | None
+    lease_owner: str | None = None
+    lease_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,32 +99,6 @@ class CertificateRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class RevocationRecord:
-    """A revoked serial; `order` is the officer's CMS (DER), None if it was abandoned or read back from a CRL."""
-
-    issuer: str
-    serial: str
-    reason: str
-    revoked_at: datetime
-    invalidity_date: datetime | None
-    order: bytes | None
-    ordered_by: str
-    published: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CrlRecord:
-    """A full CRL (DER) of an authority."""
-
-    issuer: str
-    number: int
-    sha256: str
-    this_update: datetime
-    next_update: datetime
-    der: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class DossierRecord:
     """The case that a certificate rests on; `dossier` is its JSON as it was judged."""
 
@@ -137,6 +116,8 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         tables.metadata.create_all(engine)
+        self.status: Final = StatusStore(engine)
+        self.crls: Final = CrlStore(engine)
 
     # serials and intents
 
@@ -235,16 +216,15 @@ class Store:
                 delete(tables.certified_keys).where(claims.issuer == intent.issuer, claims.serial == intent.serial)
             )
             if may_be_signed:
-                db.execute(
-                    insert(tables.revocations).values(
-                        issuer=intent.issuer,
-                        serial=intent.serial,
-                        reason="unspecified",
-                        revoked_at=now.replace(microsecond=0),
-                        ordered_by="service:ca",
-                        published=False,
-                    )
+                abandoned = StatusOrder(
+                    issuer=intent.issuer,
+                    serial=intent.serial,
+                    state="revoked",
+                    reason="unspecified",
+                    at=now.replace(microsecond=0),
+                    ordered_by="service:ca",
                 )
+                write_status(db, abandoned)
 
     @staticmethod
     def _end(db: Any, intent: Intent, state: IntentState, reason: str | None, now: datetime) -> None:
@@ -341,91 +321,6 @@ class Store:
                 certified=frozenset(map(bytes.fromhex, db.execute(certified).scalars())),
                 denylisted=frozenset(map(bytes.fromhex, db.execute(denied).scalars())),
             )
-
-    # revocations and CRLs
-
-    def add_revocation(self, record: RevocationRecord, *, denylist_spki: str | None) -> bool:
-        """Record a revocation, and its key as compromised if given; False if the serial is revoked already."""
-        with self._engine.begin() as db:
-            try:
-                with db.begin_nested():
-                    db.execute(insert(tables.revocations).values(**_columns(record)))
-            except IntegrityError:
-                return False
-            if denylist_spki is not None:
-                known = select(tables.denylist.c.spki_sha256).where(tables.denylist.c.spki_sha256 == denylist_spki)
-                if db.execute(known).first() is None:
-                    db.execute(
-                        insert(tables.denylist).values(
-                            spki_sha256=denylist_spki, reason=record.reason, listed_at=record.revoked_at
-                        )
-                    )
-        return True
-
-    def import_revocations(self, issuer: str, entries: Iterable[ListedSerial], *, source: str) -> None:
-        """Take over the entries of a CRL; those on record already stay as they are. `source` says whence they come."""
-        known, reserved = tables.revocations.c, tables.serials.c
-        with self._engine.begin() as db:
-            revoked = set(db.execute(select(known.serial).where(known.issuer == issuer)).scalars())
-            serials = set(db.execute(select(reserved.serial).where(reserved.issuer == issuer)).scalars())
-            for entry in entries:
-                if entry.serial in revoked:
-                    continue
-                if entry.serial not in serials:
-                    values = {"issuer": issuer, "serial": entry.serial, "reserved_at": entry.revoked_at}
-                    db.execute(insert(tables.serials).values(**values))
-                found = RevocationRecord(
-                    issuer=issuer,
-                    serial=entry.serial,
-                    reason=entry.reason,
-                    revoked_at=entry.revoked_at,
-                    invalidity_date=entry.invalidity_date,
-                    order=None,
-                    ordered_by=source,
-                    published=True,
-                )
-                db.execute(insert(tables.revocations).values(**_columns(found)))
-
-    def revocation(self, issuer: str, serial: str) -> RevocationRecord | None:
-        """The revocation of this serial, if it is revoked."""
-        found = tables.revocations.c
-        query = select(tables.revocations).where(found.issuer == issuer, found.serial == serial)
-        with self._engine.begin() as db:
-            row = db.execute(query).one_or_none()
-        return None if row is None else RevocationRecord(**row._mapping)
-
-    def revocations(self, issuer: str) -> list[RevocationRecord]:
-        """All revocations of an authority, oldest first: the entries of its next full CRL."""
-        found = tables.revocations.c
-        query = select(tables.revocations).where(found.issuer == issuer).order_by(found.revoked_at, found.serial)
-        with self._engine.begin() as db:
-            return [RevocationRecord(**row._mapping) for row in db.execute(query).all()]
-
-    def latest_crl(self, issuer: str) -> CrlRecord | None:
-        """The stored CRL with the highest number."""
-        found = tables.crls.c
-        query = select(tables.crls).where(found.issuer == issuer).order_by(found.number.desc()).limit(1)
-        with self._engine.begin() as db:
-            row = db.execute(query).one_or_none()
-        return None if row is None else CrlRecord(**row._mapping)
-
-    def add_crl(self, record: CrlRecord, listed: Iterable[str]) -> None:
-        """Store a CRL and mark the serials it lists as published; StoreError unless its number is the highest."""
-        found = tables.revocations.c
-        with self._engine.begin() as db:
-            highest = db.execute(
-                select(func.max(tables.crls.c.number)).where(tables.crls.c.issuer == record.issuer)
-            ).scalar_one()
-            if highest is not None and highest >= record.number:
-                raise StoreError(f"CRL number {record.number} does not follow {highest}", clause="RFC 5280 5.2.3")
-            db.execute(insert(tables.crls).values(**_columns(record)))
-            serials = list(listed)
-            for start in range(0, len(serials), 500):  # SQLite takes a bounded number of parameters a statement
-                db.execute(
-                    update(tables.revocations)
-                    .where(found.issuer == record.issuer, found.serial.in_(serials[start : start + 500]))
-                    .values(published=True)
-                )
 
 
 def record_of(

@@ -1,12 +1,16 @@
 """The tables of the certificate authority's database.
 
-    serials ──┬── intents ──── certificates ──── revocations
-    dossiers ─┘      │
-                certified_keys    denylist    crls
+    serials ──┬── intents ──── certificates ──── revocations ──── status_changes
+    dossiers ─┘      │                                │
+                certified_keys    denylist     issuers ──── crls    bcis    ocsp_responses
 
 A serial is reserved before anything is prepared under it; an intent is what is about to be signed, made durable before
 the token is called; it ends in exactly one certificate or is abandoned. Nothing is ever deleted but the claim on a key
-whose intent was abandoned.
+whose intent was abandoned, and answers that were signed ahead.
+
+Every change of a certificate's status takes the next `status_epoch` of its issuer, in the transaction that makes it: a
+list that covers epoch 7 covers every change up to the seventh. So whether a revocation is published is a comparison,
+and what a delta lists is a range. The row in `issuers` is also the lock under which replicas take CRL numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import (
-    Boolean,
+    BigInteger,
     CheckConstraint,
     Column,
     Dialect,
@@ -48,6 +52,14 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 metadata: Final = MetaData()
+
+issuers: Final = Table(
+    "issuers",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("crl_number", BigInteger, nullable=False),  # the highest taken, of any scope (RFC 5280 5.2.3)
+    Column("status_epoch", BigInteger, nullable=False),  # how many status changes there were
+)
 
 serials: Final = Table(
     "serials",
@@ -86,6 +98,9 @@ intents: Final = Table(
     Column("reason", String),
     Column("intended_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
+    # Who works on an open intent, and until when nobody else may: replicas resume what others left, not what they do.
+    Column("lease_owner", String(64)),
+    Column("lease_until", UtcTime),
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
     CheckConstraint("state IN ('open', 'issued', 'abandoned')", name="intent_state"),
     Index("one_intent_a_serial", "issuer", "serial", unique=True),
@@ -112,7 +127,7 @@ certificates: Final = Table(
     Column("sha256", String(64), nullable=False, unique=True),
     Column("spki_sha256", String(64), nullable=False, index=True),
     Column("not_before", UtcTime, nullable=False),
-    Column("not_after", UtcTime, nullable=False),
+    Column("not_after", UtcTime, nullable=False, index=True),
     Column("stored_at", UtcTime, nullable=False),
     Column("der", LargeBinary, nullable=False),
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
@@ -133,6 +148,7 @@ denylist: Final = Table(
     Column("spki_sha256", String(64), primary_key=True),
     Column("reason", String, nullable=False),
     Column("listed_at", UtcTime, nullable=False),
+    Column("listed_by", String),
 )
 
 revocations: Final = Table(
@@ -140,22 +156,71 @@ revocations: Final = Table(
     metadata,
     Column("issuer", String(64), primary_key=True),
     Column("serial", String(40), primary_key=True),
+    Column("state", String(8), nullable=False),  # revoked; held: suspended; released: neither any more
     Column("reason", String(32), nullable=False),  # a CRLReason of RFC 5280 5.3.1
     Column("revoked_at", UtcTime, nullable=False),
     Column("invalidity_date", UtcTime),
     Column("order", LargeBinary),  # the officer's CMS; none: an abandoned serial, or one read back from a CRL
     Column("ordered_by", String, nullable=False),
-    Column("published", Boolean, nullable=False),  # stands in a stored CRL
+    Column("due_at", UtcTime),  # by when the CPS wants it published
+    Column("epoch", BigInteger, nullable=False),  # of the issuer, when this row last changed
+    Column("entry", LargeBinary, nullable=False),  # DER of its entry in a CRL, so that lists are made by joining
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+    CheckConstraint("state IN ('revoked', 'held', 'released')", name="revocation_state"),
+    Index("revocations_in_order", "issuer", "epoch"),
+)
+
+status_changes: Final = Table(
+    "status_changes",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("serial", String(40), nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("order", LargeBinary),
+    Column("ordered_by", String, nullable=False),
+    Column("due_at", UtcTime),
+    Column("published_at", UtcTime),  # the first list that covers it was out
+    ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+    Index("changes_of_a_serial", "issuer", "serial"),
 )
 
 crls: Final = Table(
     "crls",
     metadata,
     Column("issuer", String(64), primary_key=True),
-    Column("number", Integer, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("scope", String(16), nullable=False),  # full; delta; partition-<n>: one shard of the serials
+    Column("base_number", BigInteger),  # delta: the full list it continues (RFC 5280 5.2.4)
+    Column("epoch", BigInteger, nullable=False),  # every status change up to this one is covered
+    Column("entries", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("this_update", UtcTime, nullable=False),
     Column("next_update", UtcTime, nullable=False),
     Column("der", LargeBinary, nullable=False),
+    Index("crls_of_a_scope", "issuer", "scope", "number"),
+)
+
+bcis: Final = Table(
+    "bcis",
+    metadata,
+    Column("number", BigInteger, primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("this_update", UtcTime, nullable=False),
+    Column("next_update", UtcTime, nullable=False),
+    Column("der", LargeBinary, nullable=False),
+)
+
+ocsp_responses: Final = Table(
+    "ocsp_responses",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("serial", String(40), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),  # of the issuer, when the status was read
+    Column("this_update", UtcTime, nullable=False),
+    Column("next_update", UtcTime, nullable=False),
+    Column("der", LargeBinary, nullable=False),  # OCSPResponse
+    Index("ocsp_by_end", "next_update"),
 )

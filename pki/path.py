@@ -32,7 +32,13 @@ MAX_DEPTH: Final = 5  # leaf, issuing CA, geopolitical CA, brand, root
 MAX_EXTRA: Final = 8
 _CLAUSE: Final = "RFC 5280 6.1"
 _ROLE_CLAUSE: Final = "KWBP global rule 4"
-_PROCESSED: Final = (x509.BasicConstraints, x509.KeyUsage, x509.CertificatePolicies, x509.SubjectAlternativeName)
+_PROCESSED: Final = (
+    x509.BasicConstraints,
+    x509.KeyUsage,
+    x509.ExtendedKeyUsage,
+    x509.CertificatePolicies,
+    x509.SubjectAlternativeName,
+)
 
 
 @dataclass(frozen=True)

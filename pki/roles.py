@@ -20,6 +20,8 @@ only if together they are exactly one row of the table below; anything else has 
 | ocsp-responder     | –               | ocsp                  | digitalSignature                    | any CA         |
 | timestamp-authority | –              | timeStamp             | digitalSignature                    | operations-ca  |
 
+The last two state the extendedKeyUsage ocspSigning and timeStamping and no other, and nobody else states those.
+
 CA rows also need basicConstraints with CA:TRUE, the others must not have it. A responder of certificate status speaks
 for the CA that certified it (RFC 6960 4.2.2.2), which therefore may be any.
 """
@@ -32,6 +34,7 @@ from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki.errors import CertificateError
 from pki.extensions import CertificateType, extensions_of
@@ -139,12 +142,18 @@ PROFILES: Final[dict[Role, RoleProfile]] = {
 }
 
 
+_ONLY_USAGE: Final = {
+    Role.OCSP_RESPONDER: ExtendedKeyUsageOID.OCSP_SIGNING,
+    Role.TIMESTAMP_AUTHORITY: ExtendedKeyUsageOID.TIME_STAMPING,
+}
+
+
 @lru_cache(maxsize=4096)
 def role_of(certificate: x509.Certificate) -> Role:
     """Name the role of a certificate.
 
     Raises CertificateError: `bad_key_usage` if type, policy and CA flag name a role but keyUsage is missing or another
-    one, `wrong_role` if they name none, `bad_extension` if one cannot be read.
+    one, or extendedKeyUsage is that of another, `wrong_role` if they name none, `bad_extension` if one cannot be read.
     """
     statements = _statements(certificate)
     candidates = [role for role, row in PROFILES.items() if _matches(row, statements)]
@@ -152,6 +161,7 @@ def role_of(certificate: x509.Certificate) -> Role:
         raise CertificateError("wrong_role", "certificateType, policies and CA flag name no role", clause=_CLAUSE)
     for role in candidates:
         if PROFILES[role].key_usage == statements.key_usage:
+            _check_extended_key_usage(role, statements.extended_key_usage)
             return role
     raise CertificateError("bad_key_usage", f"keyUsage is not that of {candidates[0]}", clause=_CLAUSE)
 
@@ -161,7 +171,15 @@ class _Statements:
     certificate_type: frozenset[str]
     policies: frozenset[x509.ObjectIdentifier]
     key_usage: frozenset[str]
+    extended_key_usage: frozenset[x509.ObjectIdentifier]
     is_ca: bool
+
+
+def _check_extended_key_usage(role: Role, stated: frozenset[x509.ObjectIdentifier]) -> None:
+    """Status and time are signed by keys that do nothing else, and by no other (RFC 6960 4.2.2.2, RFC 3161 2.3)."""
+    for only, usage in _ONLY_USAGE.items():
+        if (role is only) != (usage in stated) or (role is only and len(stated) != 1):
+            raise CertificateError("bad_key_usage", f"extendedKeyUsage is not that of {role}", clause=_CLAUSE)
 
 
 def _matches(row: RoleProfile, said: _Statements) -> bool:
@@ -172,6 +190,7 @@ def _statements(certificate: x509.Certificate) -> _Statements:
     certificate_type = CertificateType.from_certificate(certificate)
     policies: frozenset[x509.ObjectIdentifier] = frozenset()
     key_usage: frozenset[str] = frozenset()
+    extended_key_usage: frozenset[x509.ObjectIdentifier] = frozenset()
     is_ca = False
     for extension in extensions_of(certificate):
         value = extension.value
@@ -179,11 +198,14 @@ def _statements(certificate: x509.Certificate) -> _Statements:
             policies = frozenset(policy.policy_identifier for policy in value)
         elif isinstance(value, x509.KeyUsage):
             key_usage = frozenset(usage for usage in _KEY_USAGES if getattr(value, usage))
+        elif isinstance(value, x509.ExtendedKeyUsage):
+            extended_key_usage = frozenset(value)
         elif isinstance(value, x509.BasicConstraints):
             is_ca = value.ca
     return _Statements(
         certificate_type=certificate_type.bits if certificate_type else frozenset(),
         policies=policies,
         key_usage=key_usage,
+        extended_key_usage=extended_key_usage,
         is_ca=is_ca,
     )

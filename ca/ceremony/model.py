@@ -36,11 +36,14 @@ class AuthorityEntry(_Model):
 
 
 class SystemKeyEntry(_Model):
-    """A key in a token that signs for a service; certified by the authority of its profile."""
+    """A key in a token that signs for a service; certified by the authority of its profile.
+
+    Responders and the time-stamp authority are known by their profile and have no identity.
+    """
 
     name: Name
     template: Name
-    identity: str
+    identity: str | None = None
     common_name: Text
     profile: Name = "service-signing"
 

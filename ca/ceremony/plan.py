@@ -223,7 +223,8 @@ def _faults(order: Order, earlier: Mapping[str, Order]) -> Iterator[Finding]:
     if order.public_key is not None and (refusal := order.profile.key.refusal(order.public_key)) is not None:
         yield Finding("key", "CPS 6.1.5", f"{order.id}: {refusal}")
     rule = order.profile.identity
-    if rule is not None and (order.identity is None or not rule.accepts(order.identity)):
+    fits = order.identity is None if rule is None else order.identity is not None and rule.accepts(order.identity)
+    if not fits:
         yield Finding(
             "identity", "CPS 3.1.1", f"{order.id}: {order.identity} is not an identity of {order.profile.name}"
         )

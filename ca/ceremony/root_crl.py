@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ceremony.transcript import read_transcript
-from ca.crl import ListedSerial, RevokedSerial, listed, next_number, prepare_crl
+from ca.crl import ListedSerial, entry_der, listed, next_number, prepare_crl
 from ca.errors import CeremonyError
 from ca.files import replace_file
-from ca.hierarchy import ROOT, TRANSCRIPT, load_hierarchy
+from ca.hierarchy import TRANSCRIPT, load_hierarchy
+from ca.prepare import ROOT
 from ca.signing import sign_crl
 from ca.store import serial_hex
 from cps.model import RevocationReason
@@ -51,14 +52,20 @@ def renew_root_crl(
         last = old.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except (OSError, ValueError, PkiError, x509.ExtensionNotFound) as error:
         raise CeremonyError(f"the root's CRL cannot be continued: {error}", clause="CPS 4.9.7") from None
-    entries: list[RevokedSerial] = [*listed(old)]
+    entries = listed(old)
     for certificate, reason in revoke:
         if certificate.issuer != root.certificate.subject or certificate == root.certificate:
             raise CeremonyError("the root revokes what it certified, and not itself", clause="CPS 4.9.2")
         if old.get_revoked_certificate_by_serial_number(certificate.serial_number) is None:
             entries.append(ListedSerial(serial_hex(certificate.serial_number), reason, now, None))
     number = next_number(last, now)
-    tbs = prepare_crl(root.issuer, number=number, revoked=entries, rule=root.profile.ca.crl, now=now)
+    tbs = prepare_crl(
+        root.issuer,
+        number=number,
+        entries=[entry_der(each.serial, each.revoked_at, each.reason, each.invalidity_date) for each in entries],
+        rule=root.profile.ca.crl,
+        now=now,
+    )
     with root_room() as room:
         crl = sign_crl(room, ROOT, tbs, root.issuer.public_key)
     transcript.append(

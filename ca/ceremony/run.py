@@ -246,7 +246,7 @@ class _Run:
         now = self._clock()
         issuer = self._issuer(order.name)
         number = next_number(None, now)
-        tbs = prepare_crl(issuer, number=number, revoked=(), rule=order.profile.ca.crl, now=now)
+        tbs = prepare_crl(issuer, number=number, entries=(), rule=order.profile.ca.crl, now=now)
         crl = sign_crl(room, order.name, tbs, issuer.public_key)
         self.crls[order.name] = crl
         return {"issuer": order.name, "number": number, "sha256": crl.fingerprint(SHA256()).hex()}

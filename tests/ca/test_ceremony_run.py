@@ -133,7 +133,7 @@ def test_progress_is_told_step_by_step(tmp_path: Path) -> None:
 def test_what_was_published_verifies_offline(home: Path, founded: Founded) -> None:
     verified = verify(home / "pki", now=datetime.now(UTC))
 
-    assert (verified.keys, verified.certificates, verified.crls) == (12, 21, 6)
+    assert (verified.keys, verified.certificates, verified.crls) == (18, 28, 6)
     assert verified.tip == founded.transcript.tip
 
 
