@@ -26,6 +26,7 @@ from ca.prepare import ROOT, Issuer
 from ca.profile import Profile, profiles
 from pki.crl import CrlSet
 from pki.errors import PkiError
+from pki.extensions import authority_key_id
 from pki.path import Trust
 from pki.roles import Role, role_of
 
@@ -71,9 +72,14 @@ class Hierarchy:
         return self.authorities[name]
 
     def parent(self, authority: Authority) -> Authority:
-        """Who certified an authority; the root certified itself."""
-        issuer = authority.profile.issuer
-        return authority if issuer == "self" else self.authorities[issuer]
+        """Who certified an authority, as its certificate says; the root certified itself. KeyError if unknown here."""
+        wanted = authority_key_id(authority.certificate.extensions)
+        if authority.is_root:
+            return authority
+        found = None if wanted is None else self.by_key_identifier(wanted)
+        if found is None:
+            raise KeyError(authority.name)
+        return found
 
     def chain(self, issuer: str) -> tuple[x509.Certificate, ...]:
         """What goes below a leaf of `issuer`: the issuer and those above it, without the root."""

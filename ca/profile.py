@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ca import ceilings
 from ca.errors import ProfileError
 from pki import oids
 from pki.names import parse_identity
@@ -180,6 +181,15 @@ class Profile(_Model):
             raise ValueError(f"ca: is given for authorities, and {self.role} is{'' if row.is_ca else ' not'} one")
         if self.issuer not in ({"self"} if self.role is Role.ROOT else row.issuers):
             raise ValueError(f"the role {self.role} is issued by {' or '.join(sorted(row.issuers))}")
+        limits = ceilings.passed(
+            self.role,
+            validity=self.validity.max,
+            rsa=self.key.rsa,
+            path_length=self.ca.path_length if self.ca else None,
+            crl_lifetime=self.ca.crl.lifetime if self.ca else None,
+        )
+        if found := "; ".join(limits):
+            raise ValueError(found)
         return self
 
     def key_usage_extension(self) -> x509.KeyUsage:

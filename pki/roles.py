@@ -7,9 +7,10 @@ only if together they are exactly one row of the table below; anything else has 
 | ------------------ | --------------- | --------------------- | ----------------------------------- | -------------- |
 | root               | rca             | –                     | keyCertSign, cRLSign                | itself         |
 | brand              | bca             | anyPolicy             | keyCertSign, cRLSign                | root           |
-| cardholder-ca      | cca             | cardholder            | keyCertSign, cRLSign                | brand          |
-| merchant-ca        | mca             | merchantOnline        | keyCertSign, cRLSign                | brand          |
-| gateway-ca         | pca             | gateway               | keyCertSign, cRLSign                | brand          |
+| geopolitical       | gca             | anyPolicy             | keyCertSign, cRLSign                | brand          |
+| cardholder-ca      | cca             | cardholder            | keyCertSign, cRLSign                | brand*         |
+| merchant-ca        | mca             | merchantOnline        | keyCertSign, cRLSign                | brand*         |
+| gateway-ca         | pca             | gateway               | keyCertSign, cRLSign                | brand*         |
 | operations-ca      | –               | officer and service   | keyCertSign, cRLSign                | brand          |
 | cardholder         | card            | cardholder            | digitalSignature, contentCommitment | cardholder-ca  |
 | merchant           | mer             | merchantOnline        | digitalSignature, contentCommitment | merchant-ca    |
@@ -21,6 +22,8 @@ only if together they are exactly one row of the table below; anything else has 
 | timestamp-authority | –              | timeStamp             | digitalSignature                    | operations-ca  |
 
 The last two state the extendedKeyUsage ocspSigning and timeStamping and no other, and nobody else states those.
+
+* or by a geopolitical CA, which stands between the brand and the CAs of a country or region (SET Book 2).
 
 CA rows also need basicConstraints with CA:TRUE, the others must not have it. A responder of certificate status speaks
 for the CA that certified it (RFC 6960 4.2.2.2), which therefore may be any.
@@ -66,6 +69,7 @@ class Role(StrEnum):
 
     ROOT = "root"
     BRAND = "brand"
+    GEOPOLITICAL = "geopolitical"
     CARDHOLDER_CA = "cardholder-ca"
     MERCHANT_CA = "merchant-ca"
     GATEWAY_CA = "gateway-ca"
@@ -118,9 +122,10 @@ def _row(
 PROFILES: Final[dict[Role, RoleProfile]] = {
     Role.ROOT: _row("rca", (), _CA, Role.ROOT),
     Role.BRAND: _row("bca", (ANY_POLICY,), _CA, Role.ROOT),
-    Role.CARDHOLDER_CA: _row("cca", (POLICY_CARDHOLDER,), _CA, Role.BRAND),
-    Role.MERCHANT_CA: _row("mca", (POLICY_MERCHANT_ONLINE,), _CA, Role.BRAND),
-    Role.GATEWAY_CA: _row("pca", (POLICY_GATEWAY,), _CA, Role.BRAND),
+    Role.GEOPOLITICAL: _row("gca", (ANY_POLICY,), _CA, Role.BRAND),
+    Role.CARDHOLDER_CA: _row("cca", (POLICY_CARDHOLDER,), _CA, Role.BRAND, Role.GEOPOLITICAL),
+    Role.MERCHANT_CA: _row("mca", (POLICY_MERCHANT_ONLINE,), _CA, Role.BRAND, Role.GEOPOLITICAL),
+    Role.GATEWAY_CA: _row("pca", (POLICY_GATEWAY,), _CA, Role.BRAND, Role.GEOPOLITICAL),
     Role.OPERATIONS_CA: _row("", (POLICY_OFFICER, POLICY_SERVICE), _CA, Role.BRAND),
     Role.CARDHOLDER: _row("card", (POLICY_CARDHOLDER,), _SIGN, Role.CARDHOLDER_CA),
     Role.MERCHANT: _row("mer", (POLICY_MERCHANT_ONLINE,), _SIGN, Role.MERCHANT_CA),
@@ -133,6 +138,7 @@ PROFILES: Final[dict[Role, RoleProfile]] = {
         (POLICY_OCSP,),
         _AUTHENTICATE,
         Role.BRAND,
+        Role.GEOPOLITICAL,
         Role.CARDHOLDER_CA,
         Role.MERCHANT_CA,
         Role.GATEWAY_CA,
