@@ -1,25 +1,105 @@
-"""Databases: SQLite for one machine, PostgreSQL beyond it, through SQLAlchemy."""
+"""Databases: SQLite for one machine, PostgreSQL beyond it, through SQLAlchemy.
+
+    with engine.begin() as db: …          writes; on SQLite it has the write lock from the first statement
+    with reading(engine) as db: …         reads, in one snapshot; waits for no writer and keeps none waiting
+
+A password is never part of a URL: libpq finds it by `?passfile=…`, `?service=…`, a client certificate, or the peer's
+name on a Unix socket.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError
+
+_READING: Final = "kwbp_reading"
+
+# In PostgreSQL's own units. A statement that waits longer fails and can be tried again; a session that died with a
+# lock gives it back. synchronous_commit stays on whatever the server's default: a commit that returned is on its disk.
+_SESSION: Final = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+}
+_CONNECT_TIMEOUT: Final = 5  # seconds
+_POOL: Final = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 10, "pool_recycle": 1800}
+_INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def open_database(target: str | Path) -> Engine:
-    """Open a database by path (SQLite) or URL.
+    """Open a database by path (SQLite) or URL (`sqlite:`, `postgresql:`); raises ValueError for other URLs.
 
     SQLite runs with a write-ahead log and `synchronous=FULL`: a commit that returned survives `kill -9` and loss of
     power. A transaction takes the write lock at its start, so that a read followed by a write cannot fail half-way.
+    PostgreSQL runs READ COMMITTED: what must not be done twice is a constraint, or is done under a lock on a row.
     """
-    url = f"sqlite:///{target}" if isinstance(target, Path) else target
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
     if isinstance(target, Path):
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30})
+        return _sqlite(f"sqlite:///{target}")
+    try:
+        url = make_url(target)
+    except ArgumentError:
+        raise ValueError("this is not the URL of a database") from None  # not quoted: it may hold a password
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return _sqlite(target)
+    if backend != "postgresql":
+        raise ValueError(f"databases are SQLite or PostgreSQL, not {backend}")
+    if url.password is not None or "password" in url.query:
+        raise ValueError("a password does not belong into the URL of a database; name a passfile or a service")
+    options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": options},
+        pool_pre_ping=True,
+        hide_parameters=True,
+        **_POOL,
+    )
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that only reads, all of it in one snapshot."""
+    options: dict[str, Any] = {_READING: True}
+    if engine.dialect.name == "postgresql":
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    with engine.connect() as db:
+        db.execution_options(**options)
+        with db.begin():
+            yield db
+
+
+def insert_new(db: Connection, table: Table, **values: Any) -> bool:
+    """Insert a row unless a row like it is there (any constraint of uniqueness); whether it was inserted.
+
+    Unlike an insert that fails it leaves the transaction usable; of two at once the second waits for the first.
+    """
+    statement = _INSERT[db.dialect.name](table).values(**values).on_conflict_do_nothing()
+    return bool(db.execute(statement.returning(*table.primary_key.columns)).one_or_none() is not None)
+
+
+def put(db: Connection, table: Table, **values: Any) -> None:
+    """Insert a row, or replace all its given values if its primary key is there."""
+    statement = _INSERT[db.dialect.name](table).values(**values)
+    keys = [column.name for column in table.primary_key.columns]
+    db.execute(
+        statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in values if name not in keys},
+        )
+    )
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": 30}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:
@@ -29,7 +109,8 @@ def open_database(target: str | Path) -> Engine:
             connection.execute(f"PRAGMA {pragma}").fetchall()
 
     @event.listens_for(engine, "begin")
-    def _on_begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def _on_begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get(_READING, False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
