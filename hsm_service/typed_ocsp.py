@@ -6,19 +6,35 @@ are revoked is the CA's knowledge; that it says so about its own certificates on
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat import asn1
 
 from hsm_service.judging import CLOCK_SKEW, SigningKey, parse, reading, refuse
-from pki.algorithms import SHA256_IDENTIFIERS, certificate_signature_identifier
-from pki.der import encode, tlv
-from pki.keys import spki_der
+from pki.algorithms import certificate_signature_identifier
+from pki.der import encode
+from pki.errors import DerError
+from pki.ocsp_structures import (
+    GOOD,
+    ID_PKIX_OCSP_ARCHIVE_CUTOFF,
+    ID_PKIX_OCSP_EXTENDED_REVOKE,
+    ID_PKIX_OCSP_NONCE,
+    MAX_NONCE,
+    REASONS,
+    REVOKED_TAG,
+    UNKNOWN,
+    BasicOcspResponse,
+    Extension,
+    ResponseData,
+    SingleResponse,
+    issuer_hashes,
+    responder_ids,
+    revoked_info,
+)
 from runtime.problems import Problem
 
 MAX_RESPONSE: Final = 65_536
@@ -28,82 +44,7 @@ MAX_STATUS_AGE: Final = timedelta(hours=24)
 """How far back thisUpdate may lie when it is signed."""
 MAX_STATUS_LIFE: Final = timedelta(days=7)
 """How long after thisUpdate a status may serve."""
-MAX_NONCE: Final = 128
-"""Bytes (RFC 9654 2.1)."""
-
 _CLAUSE: Final = "RFC 6960 4.2.1"
-_NONCE: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.2")
-_ARCHIVE_CUTOFF: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.6")
-_EXTENDED_REVOKE: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.48.1.9")
-_SHA1: Final = bytes.fromhex("06052b0e03021a")
-_SHA1_IDENTIFIERS: Final = frozenset({tlv(0x30, _SHA1), tlv(0x30, _SHA1 + b"\x05\x00")})
-_GOOD: Final = b"\x80\x00"
-_UNKNOWN: Final = b"\x82\x00"
-_REVOKED: Final = b"\xa1"
-_BARE_TIME: Final = 17  # octets of a GeneralizedTime: revoked, and no reason
-_REASONS: Final = frozenset(
-    {0, 1, 2, 3, 4, 5, 6, 9, 10}
-)  # RFC 5280 5.3.1, without removeFromCRL, which is of delta CRLs
-_ENUMERATED: Final = b"\x0a"
-
-
-@asn1.sequence
-class _Extension:
-    id: x509.ObjectIdentifier
-    critical: Annotated[bool, asn1.Default(False)]
-    value: bytes
-
-
-@asn1.sequence
-class _CertId:
-    hash_algorithm: asn1.TLV
-    issuer_name_hash: bytes
-    issuer_key_hash: bytes
-    serial_number: int
-
-
-@asn1.sequence
-class _SingleResponse:
-    cert_id: _CertId
-    cert_status: asn1.TLV
-    this_update: asn1.GeneralizedTime
-    next_update: Annotated[asn1.GeneralizedTime | None, asn1.Explicit(0)]
-    single_extensions: Annotated[list[_Extension] | None, asn1.Explicit(1)]
-
-
-@asn1.sequence
-class _ResponseData:
-    """ResponseData of version 1, which DER leaves out."""
-
-    responder_id: asn1.TLV
-    produced_at: asn1.GeneralizedTime
-    responses: list[_SingleResponse]
-    response_extensions: Annotated[list[_Extension] | None, asn1.Explicit(1)]
-
-
-@asn1.sequence
-class _Revoked:
-    revocation_time: asn1.GeneralizedTime
-
-
-@asn1.sequence
-class _RevokedFor:
-    revocation_time: asn1.GeneralizedTime
-    reason: Annotated[asn1.TLV, asn1.Explicit(0)]
-
-
-@asn1.sequence
-class _BasicOcspResponse:
-    tbs_response_data: asn1.TLV
-    signature_algorithm: asn1.TLV
-    signature: asn1.BitString
-    certificates: Annotated[list[x509.Certificate], asn1.Explicit(0)]
-
-
-@asn1.sequence
-class _SubjectPublicKeyInfo:
-    algorithm: asn1.TLV
-    subject_public_key: asn1.BitString
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +73,7 @@ def check_ocsp(tbs: bytes, key: SigningKey, *, now: datetime) -> OcspOrder:
             409, "authority-unknown", f"key {key.name} has no certificate of its authority", clause="RFC 6960 4.2.2.2"
         )
     with reading("ResponseData", _CLAUSE):
-        data = parse(_ResponseData, tbs, "ResponseData", limit=MAX_RESPONSE)
+        data = parse(ResponseData, tbs, "ResponseData", limit=MAX_RESPONSE)
         _check_responder(data, key)
         if abs(_utc(data.produced_at) - now) > CLOCK_SKEW:
             raise refuse("bad-produced-at", "producedAt is now", _CLAUSE)
@@ -140,14 +81,14 @@ def check_ocsp(tbs: bytes, key: SigningKey, *, now: datetime) -> OcspOrder:
             raise refuse("bad-count", f"a response speaks of 1 to {MAX_RESPONSES} certificates", _CLAUSE)
         for response in data.responses:
             _check_single(response, key.chain[1], now)
-        _check_extensions(data.response_extensions, {_NONCE, _EXTENDED_REVOKE})
+        _check_extensions(data.response_extensions, {ID_PKIX_OCSP_NONCE, ID_PKIX_OCSP_EXTENDED_REVOKE})
     return OcspOrder(tbs, len(data.responses))
 
 
 def assemble_ocsp(order: OcspOrder, signature: bytes, key: SigningKey) -> bytes:
     """The DER BasicOCSPResponse with the responder's certificate (RFC 6960 4.2.1)."""
     return encode(
-        _BasicOcspResponse(
+        BasicOcspResponse(
             tbs_response_data=parse(asn1.TLV, order.tbs, "ResponseData"),
             signature_algorithm=parse(
                 asn1.TLV, certificate_signature_identifier(key.public_key), "AlgorithmIdentifier"
@@ -162,31 +103,16 @@ def _utc(time: asn1.GeneralizedTime) -> datetime:
     return time.as_datetime().replace(tzinfo=UTC)
 
 
-def _key_bits(certificate: x509.Certificate) -> bytes:
-    """What key hashes are made of: the BIT STRING of the public key without its tag, length and unused bits."""
-    spki = parse(_SubjectPublicKeyInfo, spki_der(certificate.public_key()), "SubjectPublicKeyInfo")
-    return spki.subject_public_key.as_bytes()
-
-
-def _check_responder(data: _ResponseData, key: SigningKey) -> None:
-    ours = {
-        tlv(0xA1, key.certificate.subject.public_bytes()),
-        tlv(0xA2, tlv(0x04, _sha1(_key_bits(key.certificate)))),
-    }
-    if encode(data.responder_id) not in ours:
+def _check_responder(data: ResponseData, key: SigningKey) -> None:
+    if encode(data.responder_id) not in responder_ids(key.certificate):
         raise refuse("foreign-responder", f"responderID is not key {key.name}", "RFC 6960 4.2.2.3")
 
 
-def _check_single(response: _SingleResponse, issuer: x509.Certificate, now: datetime) -> None:
+def _check_single(response: SingleResponse, issuer: x509.Certificate, now: datetime) -> None:
     named = response.cert_id
-    algorithm = encode(named.hash_algorithm)
-    if algorithm in _SHA1_IDENTIFIERS:
-        digest = _sha1
-    elif algorithm in SHA256_IDENTIFIERS:
-        digest = _sha256
-    else:
+    hashes_of_issuer = issuer_hashes(encode(named.hash_algorithm), issuer)
+    if hashes_of_issuer is None:
         raise refuse("weak-algorithm", "a CertID is hashed with SHA-1 or SHA-256", "RFC 6960 4.1.1")
-    hashes_of_issuer = (digest(issuer.subject.public_bytes()), digest(_key_bits(issuer)))
     if (named.issuer_name_hash, named.issuer_key_hash) != hashes_of_issuer:
         raise refuse("foreign-authority", "the certificate is of another authority", "RFC 6960 4.2.2.2")
     if named.serial_number <= 0:
@@ -198,42 +124,33 @@ def _check_single(response: _SingleResponse, issuer: x509.Certificate, now: date
     next_update = None if response.next_update is None else _utc(response.next_update)
     if next_update is None or not max(now, this_update) < next_update <= this_update + MAX_STATUS_LIFE:
         raise refuse("bad-next-update", "nextUpdate is in the future, within a week", "RFC 6960 4.2.2.1")
-    _check_extensions(response.single_extensions, {_ARCHIVE_CUTOFF})
+    _check_extensions(response.single_extensions, {ID_PKIX_OCSP_ARCHIVE_CUTOFF})
 
 
 def _check_status(status: asn1.TLV, now: datetime) -> None:
     der = encode(status)
-    if der in {_GOOD, _UNKNOWN}:
+    if der in {GOOD, UNKNOWN}:
         return
-    if der[:1] != _REVOKED:
+    if der[0] != REVOKED_TAG:
         raise refuse("unknown-status", "a certificate is good, revoked or unknown", _CLAUSE)
-    content = bytes(status.data)
-    if len(content) == _BARE_TIME:
-        time = parse(_Revoked, tlv(0x30, content), "RevokedInfo").revocation_time
-    else:
-        revoked = parse(_RevokedFor, tlv(0x30, content), "RevokedInfo")
-        time = revoked.revocation_time
-        reason = encode(revoked.reason)
-        if reason[:2] != _ENUMERATED + b"\x01" or reason[2] not in _REASONS:
-            raise refuse("unknown-reason", "the reason is one of RFC 5280", "RFC 5280 5.3.1")
-    if _utc(time) > now + CLOCK_SKEW:
+    try:
+        revoked = revoked_info(status)
+    except DerError as error:
+        raise refuse(error.reason.replace("_", "-"), "not one RevokedInfo in DER", _CLAUSE) from None
+    except ValueError:
+        raise refuse("unknown-reason", "the reason is one of RFC 5280", "RFC 5280 5.3.1") from None
+    if revoked.reason is not None and revoked.reason not in REASONS:
+        raise refuse("unknown-reason", "the reason is one of RFC 5280", "RFC 5280 5.3.1")
+    if _utc(revoked.time) > now + CLOCK_SKEW:
         raise refuse("bad-revocation-date", "a certificate is revoked in the future", _CLAUSE)
 
 
-def _check_extensions(extensions: list[_Extension] | None, known: Collection[x509.ObjectIdentifier]) -> None:
+def _check_extensions(extensions: list[Extension] | None, known: Collection[x509.ObjectIdentifier]) -> None:
     found = [extension.id for extension in extensions or ()]
     if len(set(found)) != len(found) or not set(found) <= set(known):
         raise refuse("unknown-extension", "an extension is unknown here, or repeated", "RFC 6960 4.4")
     for extension in extensions or ():
         if extension.critical:
             raise refuse("unknown-critical-extension", "no extension of a response is critical", "RFC 6960 4.4")
-        if extension.id == _NONCE and not 1 <= len(parse(bytes, extension.value, "nonce")) <= MAX_NONCE:
+        if extension.id == ID_PKIX_OCSP_NONCE and not 1 <= len(parse(bytes, extension.value, "nonce")) <= MAX_NONCE:
             raise refuse("bad-nonce", f"a nonce has 1 to {MAX_NONCE} bytes", "RFC 9654 2.1")
-
-
-def _sha1(data: bytes) -> bytes:
-    return hashlib.sha1(data, usedforsecurity=False).digest()  # names a key (RFC 6960 4.1.1), protects nothing
-
-
-def _sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()

@@ -5,6 +5,8 @@
     ├── CertificateError  a certificate, CRL or key is outside the profile
     ├── CsrError          a PKCS#10 request is malformed, unproven or asks with an unfit key
     ├── PathError         no certification path from the certificate to a pinned root holds now
+    ├── RolloverError     a root certificate is not the one that follows a pinned root
+    ├── OcspError         an OCSP answer may not be believed about this certificate, now
     └── CmsError          a SignedData or AuthEnvelopedData is outside the profile, or its signature is wrong
 
 Each error carries `reason`, a stable machine slug, and `clause`, the rule that refused. The text never contains the
@@ -57,6 +59,14 @@ class CsrError(PkiError):
 
 class PathError(PkiError):
     """No valid certification path (RFC 5280 6.1); `reason` says which check failed first, seen from the root."""
+
+
+class OcspError(PkiError):
+    """An answer about a certificate's status that may not be believed (RFC 6960 3.2), or that is none."""
+
+
+class RolloverError(PkiError):
+    """A root certificate that may not follow the pinned one (RFC 8649)."""
 
 
 class CmsError(PkiError):

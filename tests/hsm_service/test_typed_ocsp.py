@@ -25,16 +25,13 @@ from hsm_service.typed_ocsp import (
     MAX_RESPONSES,
     MAX_STATUS_AGE,
     MAX_STATUS_LIFE,
-    _CertId,
-    _Extension,
-    _ResponseData,
-    _SingleResponse,
     assemble_ocsp,
     check_ocsp,
 )
 from pki.algorithms import SHA256_IDENTIFIER
 from pki.der import any_value, encode, tlv
 from pki.names import name
+from pki.ocsp_structures import CertId, Extension, ResponseData, SingleResponse
 from pki.roles import Role
 from runtime.problems import Problem
 from tests.support.judges import attime, run
@@ -70,7 +67,7 @@ def key_bits(certificate: x509.Certificate) -> bytes:
 
 def cert_id(
     issuer: x509.Certificate = PKI.merchant_ca.certificate, serial: int = SHOP.serial_number, **changes: Any
-) -> _CertId:
+) -> CertId:
     """A CertID, with SHA-1 as every client sends it."""
     fields: dict[str, Any] = {
         "hash_algorithm": any_value(SHA1),
@@ -78,10 +75,10 @@ def cert_id(
         "issuer_key_hash": hashlib.sha1(key_bits(issuer), usedforsecurity=False).digest(),
         "serial_number": serial,
     }
-    return _CertId(**{**fields, **changes})
+    return CertId(**{**fields, **changes})
 
 
-def single(status: bytes = GOOD, **changes: Any) -> _SingleResponse:
+def single(status: bytes = GOOD, **changes: Any) -> SingleResponse:
     fields: dict[str, Any] = {
         "cert_id": cert_id(),
         "cert_status": any_value(status),
@@ -89,21 +86,21 @@ def single(status: bytes = GOOD, **changes: Any) -> _SingleResponse:
         "next_update": time(NOW + DAY),
         "single_extensions": None,
     }
-    return _SingleResponse(**{**fields, **changes})
+    return SingleResponse(**{**fields, **changes})
 
 
-def extension(oid: str | x509.ObjectIdentifier, value: bytes, *, critical: bool = False) -> _Extension:
-    return _Extension(id=x509.ObjectIdentifier(oid) if isinstance(oid, str) else oid, critical=critical, value=value)
+def extension(oid: str | x509.ObjectIdentifier, value: bytes, *, critical: bool = False) -> Extension:
+    return Extension(id=x509.ObjectIdentifier(oid) if isinstance(oid, str) else oid, critical=critical, value=value)
 
 
-def nonce(size: int, *, critical: bool = False) -> _Extension:
+def nonce(size: int, *, critical: bool = False) -> Extension:
     return extension(NONCE, encode(b"\x01" * size), critical=critical)
 
 
 BY_KEY = tlv(0xA2, tlv(0x04, hashlib.sha1(key_bits(RESPONDER.certificate), usedforsecurity=False).digest()))
 
 
-def data(*responses: _SingleResponse, **changes: Any) -> bytes:
+def data(*responses: SingleResponse, **changes: Any) -> bytes:
     """A ResponseData (DER), by default that one shop's certificate is good; each argument is one thing otherwise."""
     fields: dict[str, Any] = {
         "responder_id": any_value(BY_KEY),
@@ -111,7 +108,7 @@ def data(*responses: _SingleResponse, **changes: Any) -> bytes:
         "responses": list(responses) or [single()],
         "response_extensions": None,
     }
-    return encode(_ResponseData(**{**fields, **changes}))
+    return encode(ResponseData(**{**fields, **changes}))
 
 
 def refused(content: bytes, key: SigningKey = KEY, now: datetime = NOW) -> Problem:
@@ -121,7 +118,7 @@ def refused(content: bytes, key: SigningKey = KEY, now: datetime = NOW) -> Probl
     return caught.value
 
 
-SHA256_ID = {
+SHA256_ID: dict[str, Any] = {
     "hash_algorithm": any_value(SHA256_IDENTIFIER),
     "issuer_name_hash": hashlib.sha256(PKI.merchant_ca.certificate.subject.public_bytes()).digest(),
     "issuer_key_hash": hashlib.sha256(key_bits(PKI.merchant_ca.certificate)).digest(),

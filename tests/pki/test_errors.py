@@ -8,7 +8,15 @@ from pki import errors
 
 
 @pytest.mark.parametrize(
-    "kind", [errors.DerError, errors.CertificateError, errors.CsrError, errors.PathError, errors.CmsError]
+    "kind",
+    [
+        errors.DerError,
+        errors.CertificateError,
+        errors.CsrError,
+        errors.PathError,
+        errors.OcspError,
+        errors.CmsError,
+    ],
 )
 def test_every_error_carries_reason_detail_and_clause(kind: type[errors.PkiError]) -> None:
     error = kind("a_slug", "a sentence", clause="RFC 5280 4.1")
