@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -19,7 +17,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID
 
+from ca import lints_contents, lints_encoding, lints_names
 from ca.errors import Finding, LintError
+from ca.lint_rule import Rules, Subject
 from ca.prepare import Issuer, certified_key, key_identifier
 from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, Profile
 from ca.publication import Publication
@@ -45,49 +45,12 @@ _OWN_EXTENSIONS: Final[dict[ExtensionName, x509.ObjectIdentifier]] = {
     "gateway_data": oids.EXT_GATEWAY_DATA,
     "officer_data": oids.EXT_OFFICER_DATA,
     "sealing_suites": oids.SMIME_CAPABILITIES,
+    "hashed_root_key": oids.EXT_HASHED_ROOT_KEY,
 }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is linted: the twin, and what it is judged against; `issuer` is None for a self-signed root."""
-
-    certificate: x509.Certificate
-    profile: Profile
-    issuer: Issuer | None
-    issuer_key: PublicKey
-    publication: Publication
-    now: datetime
-
-    def extension(self, oid: x509.ObjectIdentifier) -> x509.Extension[x509.ExtensionType] | None:
-        """The extension of this OID, or None."""
-        try:
-            return self.certificate.extensions.get_extension_for_oid(oid)
-        except x509.ExtensionNotFound:
-            return None
-
-
-Check = Callable[[Subject], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Lint:
-    """A rule: its code, the clause it implements, and a check that gives a sentence when the rule is broken."""
-
-    code: str
-    clause: str
-    check: Check
-
-
-LINTS: Final[list[Lint]] = []
-
-
-def _rule(code: str, clause: str) -> Callable[[Check], Check]:
-    def register(check: Check) -> Check:
-        LINTS.append(Lint(code, clause, check))
-        return check
-
-    return register
+_RULES: Final = Rules()
+_rule: Final = _RULES.rule
 
 
 def twin(tbs: bytes, issuer_key: PublicKey) -> x509.Certificate:
@@ -119,7 +82,7 @@ def lint(
     except (ValueError, PkiError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
         return (Finding("readable", "RFC 5280 4.1", f"not a readable TBSCertificate: {error}"),)
     subject = Subject(certificate, profile, issuer, issuer_key, publication, now)
-    broken = ((rule, rule.check(subject)) for rule in LINTS)
+    broken = ((rule, rule.check(subject)) for rule in LINTS if rule.binds(now))
     return tuple(Finding(rule.code, rule.clause, message) for rule, message in broken if message is not None)
 
 
@@ -136,7 +99,7 @@ def require_clean(
     findings = lint(tbs, profile, issuer=issuer, issuer_key=issuer_key, publication=publication, now=now)
     if findings:
         raise LintError(f"a {profile.name} certificate may not be signed", findings)
-    return tuple(rule.code for rule in LINTS)
+    return tuple(rule.code for rule in LINTS if rule.binds(now))
 
 
 # --- the form of the certificate (RFC 5280 4.1)
@@ -322,20 +285,20 @@ def _known(subject: Subject) -> str | None:
 @_rule("subject-key-identifier", "RFC 5280 4.2.1.2")
 def _subject_key_identifier(subject: Subject) -> str | None:
     expected = x509.SubjectKeyIdentifier.from_public_key(certified_key(subject.certificate))
-    return _differs(subject, expected, "subjectKeyIdentifier is not the SHA-1 of the public key")
+    return subject.differs(expected, "subjectKeyIdentifier is not the SHA-1 of the public key")
 
 
 @_rule("authority-key-identifier", "RFC 5280 4.2.1.1")
 def _authority_key_identifier(subject: Subject) -> str | None:
     expected = x509.AuthorityKeyIdentifier(key_identifier(subject.issuer, subject.issuer_key), None, None)
-    return _differs(subject, expected, "authorityKeyIdentifier is not the issuer's subjectKeyIdentifier, alone")
+    return subject.differs(expected, "authorityKeyIdentifier is not the issuer's subjectKeyIdentifier, alone")
 
 
 @_rule("basic-constraints", "RFC 5280 4.2.1.9")
 def _basic_constraints(subject: Subject) -> str | None:
     authority = subject.profile.ca
     expected = x509.BasicConstraints(authority is not None, authority.path_length if authority else None)
-    return _differs(subject, expected, f"basicConstraints is not {expected!r}")
+    return subject.differs(expected, f"basicConstraints is not {expected!r}")
 
 
 @_rule("path-length", "RFC 5280 4.2.1.9")
@@ -351,7 +314,7 @@ def _path_length(subject: Subject) -> str | None:
 @_rule("key-usage", "RFC 5280 4.2.1.3; KWBP global rule 4")
 def _key_usage(subject: Subject) -> str | None:
     expected = subject.profile.key_usage_extension()
-    return _differs(subject, expected, f"keyUsage is not exactly {', '.join(sorted(subject.profile.key_usage))}")
+    return subject.differs(expected, f"keyUsage is not exactly {', '.join(sorted(subject.profile.key_usage))}")
 
 
 @_rule("extended-key-usage", "RFC 5280 4.2.1.12")
@@ -360,7 +323,7 @@ def _extended_key_usage(subject: Subject) -> str | None:
     if not names:
         return None  # that it is absent then: known-extensions
     expected = x509.ExtendedKeyUsage([EXTENDED_KEY_USAGES[name] for name in names])
-    return _differs(subject, expected, f"extendedKeyUsage is not exactly {', '.join(names)}")
+    return subject.differs(expected, f"extendedKeyUsage is not exactly {', '.join(names)}")
 
 
 @_rule("certificate-policies", "RFC 5280 4.2.1.4; CPS 1.2")
@@ -370,7 +333,7 @@ def _policies(subject: Subject) -> str | None:
     expected = x509.CertificatePolicies(
         [x509.PolicyInformation(POLICIES[name], [subject.publication.cps_uri]) for name in subject.profile.policies]
     )
-    return _differs(subject, expected, "certificatePolicies does not name the class of the profile with the CPS URI")
+    return subject.differs(expected, "certificatePolicies does not name the class of the profile with the CPS URI")
 
 
 @_rule("subject-alternative-name", "RFC 5280 4.2.1.6; CPS 3.1.1")
@@ -397,7 +360,7 @@ def _crl_distribution_point(subject: Subject) -> str | None:
         return None
     url = x509.UniformResourceIdentifier(subject.publication.crl_url(subject.issuer.name))
     expected = x509.CRLDistributionPoints([x509.DistributionPoint([url], None, None, None)])
-    return _differs(subject, expected, f"cRLDistributionPoints does not name {url.value} alone")
+    return subject.differs(expected, f"cRLDistributionPoints does not name {url.value} alone")
 
 
 @_rule("authority-information-access", "RFC 5280 4.2.2.1; CPS 2.2")
@@ -412,7 +375,7 @@ def _authority_information_access(subject: Subject) -> str | None:
         ocsp = x509.UniformResourceIdentifier(publication.ocsp_url)
         expected.insert(0, x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp))
     names = " and ".join(str(each.access_location.value) for each in expected)
-    return _differs(subject, x509.AuthorityInformationAccess(expected), f"authorityInfoAccess does not name {names}")
+    return subject.differs(x509.AuthorityInformationAccess(expected), f"authorityInfoAccess does not name {names}")
 
 
 @_rule("set-certificate-type", "SET Book 2; CPS 7.1.2")
@@ -433,6 +396,5 @@ def _role(subject: Subject) -> str | None:
     return None if role is subject.profile.role else f"relying parties would take it for {role}"
 
 
-def _differs(subject: Subject, expected: x509.ExtensionType, message: str) -> str | None:
-    extension = subject.extension(expected.oid)
-    return message if extension is None or extension.value != expected else None
+LINTS: Final = (*_RULES.lints, *lints_encoding.RULES.lints, *lints_names.RULES.lints, *lints_contents.RULES.lints)
+"""All of them, in the order in which they are tried."""

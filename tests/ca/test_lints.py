@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from ca.errors import LintError
+from ca.lint_rule import Lint
 from ca.lints import LINTS, lint, require_clean, twin
 from ca.prepare import Issuer, new_serial, prepare
 from ca.profile import Profile, profiles
@@ -21,6 +24,7 @@ from ca.publication import Publication
 from cps.entitlement import Holder
 from pki import oids
 from pki.builder import tbs_certificate
+from pki.der import tlv
 from pki.extensions import (
     AccountBinding,
     CertificateType,
@@ -37,6 +41,7 @@ from tests.support.pki_factory import IBAN, PkiFactory, key_usage, p256, rsa_key
 
 PUBLICATION = Publication("http://repository.example", "urn:kwbp:cps:1.0.0")
 SERIAL = 1 << 100
+COMMITMENT = "n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"
 HOUR = timedelta(hours=1)
 
 Extensions = dict[x509.ObjectIdentifier, tuple[x509.ExtensionType, bool]]
@@ -138,6 +143,7 @@ def uri(value: str) -> x509.UniformResourceIdentifier:
 
 
 IDENTITY = uri("urn:kwbp:merchant:M-1")
+SERVICE = uri("urn:kwbp:service:ca")
 CPS = "urn:kwbp:cps:1.0.0"
 CA_ELSEWHERE = x509.AuthorityInformationAccess(
     [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, uri("http://elsewhere.example/ca.cer"))]
@@ -180,6 +186,34 @@ def with_key(parts: Parts, key: Any) -> Parts:
 
 def policy(oid: x509.ObjectIdentifier, cps: str | None) -> x509.CertificatePolicies:
     return x509.CertificatePolicies([x509.PolicyInformation(oid, None if cps is None else [cps])])
+
+
+UNKNOWN = x509.ObjectIdentifier("1.2.3.4")
+MERCHANT_2 = MerchantData("M-2", "603799", "Bookshop", 364, True)
+
+
+def garbled(oid: x509.ObjectIdentifier) -> x509.UnrecognizedExtension:
+    return x509.UnrecognizedExtension(oid, b"\x30\x03\x04\x01\x00")
+
+
+def one_suite_more(parts: Parts) -> x509.UnrecognizedExtension:
+    """The gateway's capabilities, and one that nobody here knows."""
+    known, _critical = parts.extensions[oids.SMIME_CAPABILITIES]
+    members = parse(known.public_bytes()).encode()
+    return x509.UnrecognizedExtension(oids.SMIME_CAPABILITIES, tlv(0x30, members[2:] + bytes.fromhex("300406022a03")))
+
+
+def together(subject: x509.Name) -> x509.Name:
+    """The last two attributes in one relative distinguished name."""
+    *first, second, last = subject
+    return x509.Name(
+        [*(x509.RelativeDistinguishedName([each]) for each in first), x509.RelativeDistinguishedName([second, last])]
+    )
+
+
+def printable(parts: Parts, common_name: str) -> Parts:
+    attribute = x509.NameAttribute(NameOID.COMMON_NAME, common_name, _ASN1Type.PrintableString)
+    return replace(parts, subject=x509.Name([*list(parts.subject)[:-1], attribute]))
 
 
 # code of the lint → what is wrong, and the one change that makes it so
@@ -229,6 +263,21 @@ HOSTILE: list[tuple[str, str, Callable[[Parts], Parts]]] = [
     ("crl-distribution-point", "elsewhere", lambda p: p.with_extension(CRL_ELSEWHERE)),
     ("authority-information-access", "elsewhere", lambda p: p.with_extension(CA_ELSEWHERE)),
     ("set-certificate-type", "a gateway's", lambda p: p.with_extension(GATEWAY_TYPE)),
+    ("subject-not-issuer", "the issuer's name", lambda p: replace(p, subject=p.issuer)),
+    ("subject-single-valued", "two values in one", lambda p: replace(p, subject=together(p.subject))),
+    ("subject-order", "common name first", lambda p: replace(p, subject=x509.Name(reversed(list(p.subject))))),
+    ("subject-string-type", "a printable name", lambda p: printable(p, "Bookshop")),
+    ("subject-spaces", "two in a row", lambda p: called(p, cn="Book  shop", o="Bookshop Co")),
+    ("subject-spaces", "one at the end", lambda p: called(p, cn="Bookshop ", o="Bookshop Co")),
+    ("subject-normalised", "a letter in two parts", lambda p: called(p, cn="Cafe\u0301", o="Bookshop Co")),
+    ("subject-normalised", "Arabic ye", lambda p: called(p, cn="بازرگان\u064a", o="Bookshop Co")),
+    ("subject-script", "a Cyrillic letter among Latin ones", lambda p: called(p, cn="B\u043eokshop", o="Bookshop Co")),
+    ("subject-script", "Greek", lambda p: called(p, cn="Βιβλία", o="Bookshop Co")),
+    ("merchant-data", "another merchant", lambda p: p.with_extension(MERCHANT_2.to_extension())),
+    ("merchant-data", "not DER", lambda p: p.with_extension(garbled(oids.SET_MERCHANT_DATA))),
+    ("account-binding", "a short salt", lambda p: p.with_extension(garbled(oids.EXT_ACCOUNT_BINDING))),
+    ("size", "ten thousand bytes", lambda p: p.with_extension(x509.UnrecognizedExtension(UNKNOWN, bytes(10_000)))),
+    ("own-key", "the issuer's key", lambda p: with_key(p, p.issuer_key)),
 ]
 
 
@@ -237,6 +286,11 @@ ALSO: Mapping[str, set[str]] = {
     "key-usage": {"role"},
     "certificate-policies": {"role"},
     "set-certificate-type": {"role"},
+    # The merchant's data and its identity must agree: either may be the one that is wrong.
+    "subject-alternative-name": {"merchant-data"},
+    "size": {"known-extensions"},
+    "own-key": {"subject-key-identifier"},
+    "subject-single-valued": {"subject-order"},  # DER sorts the values of one name
 }
 
 
@@ -255,10 +309,85 @@ def test_a_twin_with_one_thing_wrong_is_refused_by_its_rule(
     assert codes <= {code} | ALSO.get(code, set())
 
 
+def leaf_codes(
+    pki: PkiFactory, shop: Shop, profile_name: str, holder: Holder, change: Callable[[Parts], Parts]
+) -> set[str]:
+    """The rules that a golden certificate of this profile breaks after one change."""
+    profile = profiles()[profile_name]
+    authorities = {authority.role.value: authority.certificate for authority in pki.authorities}
+    issuer = Issuer(profile.issuer, authorities[profile.issuer])
+    tbs = prepare(profile, holder, issuer=issuer, serial=SERIAL, now=shop.now, publication=PUBLICATION)
+    parts = Parts.of(twin(tbs, issuer.public_key), issuer.public_key)
+    return set(shop.codes(change(parts).tbs(), profile, issuer))
+
+
+@pytest.mark.parametrize(
+    ("profile_name", "code", "change"),
+    [
+        ("gateway-signing", "gateway-data", lambda p: p.with_extension(GatewayData("GW-2", "603799").to_extension())),
+        ("gateway-signing", "gateway-data", lambda p: p.with_extension(garbled(oids.EXT_GATEWAY_DATA))),
+        (
+            "officer",
+            "officer-data",
+            lambda p: p.with_extension(OfficerData("officer-2", "RA", ("vetting_officer",)).to_extension()),
+        ),
+        ("officer", "officer-data", lambda p: p.with_extension(garbled(oids.EXT_OFFICER_DATA))),
+        ("gateway-encryption", "sealing-suites", lambda p: p.with_extension(garbled(oids.SMIME_CAPABILITIES))),
+        ("gateway-encryption", "sealing-suites", lambda p: p.with_extension(one_suite_more(p))),
+        ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.DNSName("*.example.com"))),
+        ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.DNSName("Host.example.com"))),
+        ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.IPAddress(ip_address(0)))),
+    ],
+)
+def test_what_a_certificate_says_of_its_holder_must_hold_together(
+    pki: PkiFactory, shop: Shop, profile_name: str, code: str, change: Callable[[Parts], Parts]
+) -> None:
+    holder = GOLDEN[profile_name](p256().public_key())
+
+    assert leaf_codes(pki, shop, profile_name, holder, lambda parts: parts) == set()
+    assert leaf_codes(pki, shop, profile_name, holder, change) == {code}
+
+
+def test_keys_on_curves_do_not_encipher_keys(pki: PkiFactory, shop: Shop) -> None:
+    codes = leaf_codes(
+        pki,
+        shop,
+        "gateway-encryption",
+        GOLDEN["gateway-encryption"](None),
+        lambda parts: with_key(parts, p256().public_key()),
+    )
+
+    assert codes == {"key", "key-usage-fits-key"}
+
+
+def test_a_key_in_another_encoding_is_refused(shop: Shop) -> None:
+    tree = parse(shop.tbs)
+    point = tree.at(6, 1)
+    x, y = point.content[2:34], point.content[34:]
+    point.content = bytes([0, 2 + y[-1] % 2]) + x  # the same point, compressed
+
+    assert shop.codes(tree.encode()) == ["public-key-encoding"]
+
+
+def test_unique_identifiers_are_refused(shop: Shop) -> None:
+    tree = parse(shop.tbs)
+    tree.children.insert(7, type(tree)(0x81, b"\x00\x01"))  # issuerUniqueID
+
+    assert "tbs-form" in shop.codes(tree.encode())
+
+
+def test_a_rule_binds_what_is_made_once_it_is_in_effect(shop: Shop) -> None:
+    rule = Lint("later", "CPS 7.1", lambda _subject: "broken", date(2027, 1, 1))
+
+    assert not rule.binds(datetime(2026, 12, 31, 23, 59, tzinfo=UTC))
+    assert rule.binds(datetime(2027, 1, 1, tzinfo=UTC))
+    assert all(each.binds(shop.now) for each in LINTS)
+
+
 def test_a_subject_longer_than_the_standard_allows_is_refused(shop: Shop) -> None:
     # cryptography itself only warns of it; the rule is RFC 5280's upper bound of 64 characters
     long = x509.Name(
-        [*name(cn="Bookshop", o="x"), x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "y" * 65, _validate=False)]
+        [*list(name(cn="Bookshop", o="x"))[:-1], x509.NameAttribute(NameOID.COMMON_NAME, "y" * 65, _validate=False)]
     )
 
     assert shop.codes(replace(shop.parts, subject=long).tbs()) == ["subject-text"]
@@ -335,12 +464,13 @@ def cardholder_tbs(pki: PkiFactory, now: datetime, common_name: str) -> bytes:
 @pytest.mark.parametrize(
     ("common_name", "codes"),
     [
-        ("n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg", []),
-        ("6037701000000007", ["subject-privacy"]),
-        ("card 6037-7010-0000-0007", ["subject-privacy"]),
-        ("۶۰۳۷۷۰۱۰۰۰۰۰۰۰۰۷", ["subject-privacy"]),
-        ("6037701000000008", []),  # fails the Luhn check: no card number
-        ("someone@example.com", ["subject-privacy"]),
+        (COMMITMENT, []),
+        ("6037701000000007", ["subject-privacy", "cardholder-name"]),
+        ("card 6037-7010-0000-0007", ["subject-privacy", "cardholder-name"]),
+        ("۶۰۳۷۷۰۱۰۰۰۰۰۰۰۰۷", ["subject-privacy", "cardholder-name"]),
+        ("6037701000000008", ["cardholder-name"]),  # fails the Luhn check: no card number
+        ("someone@example.com", ["subject-privacy", "cardholder-name"]),
+        ("n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCg", ["cardholder-name"]),  # a character short
     ],
 )
 def test_a_cardholders_name_holds_neither_card_number_nor_address(
@@ -353,7 +483,7 @@ def test_a_cardholders_name_holds_neither_card_number_nor_address(
 
 def test_a_cardholder_is_not_reachable_by_mail(pki: PkiFactory, shop: Shop) -> None:
     issuer = Issuer("cardholder-ca", pki.cardholder_ca.certificate)
-    parts = Parts.of(twin(cardholder_tbs(pki, shop.now, "commitment"), issuer.public_key), issuer.public_key)
+    parts = Parts.of(twin(cardholder_tbs(pki, shop.now, COMMITMENT), issuer.public_key), issuer.public_key)
     tbs = parts.with_extension(san(x509.RFC822Name("someone@example.com"))).tbs()
 
     assert set(shop.codes(tbs, profiles()["cardholder"], issuer)) == {"subject-privacy", "known-extensions"}
@@ -362,10 +492,11 @@ def test_a_cardholder_is_not_reachable_by_mail(pki: PkiFactory, shop: Shop) -> N
 def test_every_rule_cites_what_it_enforces_and_has_a_twin_that_breaks_it() -> None:
     by_name = {
         "validity-encoding", "validity-nested", "path-length", "subject-privacy", "basic-constraints",
-        "extended-key-usage", "version-3", "role",
+        "extended-key-usage", "version-3", "role", "tbs-form", "public-key-encoding", "key-usage-fits-key",
+        "cardholder-name", "host-names", "gateway-data", "officer-data", "sealing-suites",
     }  # fmt: skip
     assert {rule.code for rule in LINTS} == {code for code, _, _ in HOSTILE} | by_name
-    assert len({rule.code for rule in LINTS}) == len(LINTS) >= 12
+    assert len({rule.code for rule in LINTS}) == len(LINTS) >= 40
     assert all(rule.clause.startswith(("RFC ", "CPS ", "SET ")) for rule in LINTS)
 
 
@@ -414,11 +545,12 @@ def test_a_twin_is_believed_by_nobody(pki: PkiFactory, shop: Shop) -> None:
 
 GOLDEN: dict[str, Callable[[Any], Holder]] = {
     "brand": lambda key: Holder(key, name(cn="KWBP Brand CA", o="KWBP")),
+    "geopolitical": lambda key: Holder(key, name(cn="KWBP Western CA", o="KWBP")),
     "cardholder-ca": lambda key: Holder(key, name(cn="KWBP Cardholder CA", o="KWBP")),
     "merchant-ca": lambda key: Holder(key, name(cn="KWBP Merchant CA", o="KWBP")),
     "gateway-ca": lambda key: Holder(key, name(cn="KWBP Gateway CA", o="KWBP")),
     "operations-ca": lambda key: Holder(key, name(cn="KWBP Operations CA", o="KWBP")),
-    "cardholder": lambda key: Holder(key, name(cn="commitment")),
+    "cardholder": lambda key: Holder(key, name(cn=COMMITMENT)),
     "merchant-signing": lambda key: Holder(
         key,
         name(cn="فروشگاه کتاب", o="Bookshop Co"),
@@ -449,7 +581,8 @@ GOLDEN: dict[str, Callable[[Any], Holder]] = {
     "service-signing": lambda key: Holder(key, name(cn="KWBP RA", o="KWBP"), identity="urn:kwbp:service:ra"),
     **{
         each: lambda key: Holder(key, name(cn="KWBP Status", o="KWBP"))
-        for each in ("ocsp-brand", "ocsp-cardholder-ca", "ocsp-merchant-ca", "ocsp-gateway-ca", "ocsp-operations-ca")
+        for each in profiles()
+        if each.startswith("ocsp-")
     },
     "timestamp-authority": lambda key: Holder(key, name(cn="KWBP Time", o="KWBP")),
 }
@@ -459,6 +592,8 @@ GOLDEN: dict[str, Callable[[Any], Holder]] = {
 def test_each_profile_makes_a_certificate_that_keeps_every_rule(pki: PkiFactory, shop: Shop, profile_name: str) -> None:
     profile = profiles()[profile_name]
     authorities = {authority.role.value: authority.certificate for authority in pki.authorities}
+    authorities["brand"] = pki.authority(Role.BRAND, pki.root, path_length=2).certificate
+    authorities["geopolitical"] = pki.authority(Role.GEOPOLITICAL, pki.brand, path_length=0).certificate
     issuer = Issuer(profile.issuer, authorities[profile.issuer])
     holder = GOLDEN[profile_name](p256().public_key())
 

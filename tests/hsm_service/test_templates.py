@@ -43,6 +43,7 @@ def test_the_templates_of_the_product_are_these() -> None:
     assert set(TEMPLATES) == {
         "root-ca",
         "brand-ca",
+        "geopolitical-ca",
         "issuing-ca",
         "issuing-ca-ec",
         "issuing-ca-recoverable",
@@ -85,8 +86,10 @@ def test_only_ceremonies_touch_the_root_token() -> None:
 
 def test_every_role_of_the_hierarchy_is_issued_by_one_kind_of_authority() -> None:
     kinds = {template.issues for template in TEMPLATES.values() if template.issues}
-    responders = [Role.OCSP_RESPONDER]  # of an authority's own, so the brand and the issuing CAs have each one
-    assert sorted(role for roles in kinds for role in roles) == sorted([*Role, *responders])
+    responders = [Role.OCSP_RESPONDER] * 2  # of an authority's own, so those above the issuing CAs have each one, too
+    # Where there is a geopolitical CA, it certifies in place of the brand.
+    regional = [Role.CARDHOLDER_CA, Role.MERCHANT_CA, Role.GATEWAY_CA]
+    assert sorted(role for roles in kinds for role in roles) == sorted([*Role, *responders, *regional])
 
 
 def test_a_key_carries_certificates_of_a_role_that_fits_its_purpose() -> None:
