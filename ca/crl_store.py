@@ -12,6 +12,7 @@ from sqlalchemy import Engine, func, insert, select, update
 from ca import tables
 from ca.crl import next_number
 from ca.errors import StoreError
+from runtime.database import insert_new, reading
 
 FULL: Final = "full"
 DELTA: Final = "delta"
@@ -57,8 +58,9 @@ class CrlStore:
         with self._engine.begin() as db:
             # An update first: it locks the row, where a look would not.
             touched = update(tables.issuers).where(row).values(crl_number=tables.issuers.c.crl_number)
-            if db.execute(touched).rowcount == 0:
-                db.execute(insert(tables.issuers).values(issuer=issuer, crl_number=0, status_epoch=0))
+            if db.execute(touched).rowcount == 0:  # of two who insert it the second waits, and goes on from the first's
+                insert_new(db, tables.issuers, issuer=issuer, crl_number=0, status_epoch=0)
+                db.execute(touched)
             last, epoch = db.execute(
                 select(tables.issuers.c.crl_number, tables.issuers.c.status_epoch).where(row)
             ).one()
@@ -75,7 +77,7 @@ class CrlStore:
             .order_by(found.number.desc())
             .limit(1)
         )
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             row = db.execute(query).one_or_none()
         return None if row is None else CrlRecord(**row._mapping)
 
@@ -83,6 +85,7 @@ class CrlStore:
         """Store a CRL; StoreError unless its number is the highest of its scope."""
         found, row = tables.crls.c, tables.issuers.c.issuer == record.issuer
         with self._engine.begin() as db:
+            db.execute(update(tables.issuers).where(row).values(crl_number=tables.issuers.c.crl_number))  # the lock
             highest = db.execute(
                 select(func.max(found.number)).where(found.issuer == record.issuer, found.scope == record.scope)
             ).scalar_one()
@@ -102,7 +105,7 @@ class CrlStore:
         """Every change of status up to this epoch is covered by a full or delta list."""
         found = tables.crls.c
         query = select(func.max(found.epoch)).where(found.issuer == issuer, found.scope.in_((FULL, DELTA)))
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return int(db.execute(query).scalar_one() or 0)
 
     def entries(self, issuer: str) -> Iterator[bytes]:
@@ -111,7 +114,7 @@ class CrlStore:
         query = (
             select(row.entry).where(row.issuer == issuer, row.state != "released").order_by(row.epoch)
         ).execution_options(yield_per=_AT_ONCE)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             yield from db.execute(query).scalars()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from ca import tables
 from ca.crl import ListedSerial, entry_der
+from runtime.database import insert_new, put, reading
 
 StatusState = Literal["revoked", "held", "released"]
 
@@ -59,18 +60,22 @@ class RevocationRecord:
 def next_epoch(db: Connection, issuer: str) -> int:
     """The issuer's next status epoch; its row stays locked until the transaction ends."""
     row = tables.issuers.c.issuer == issuer
-    if (
-        db.execute(update(tables.issuers).where(row).values(status_epoch=tables.issuers.c.status_epoch + 1)).rowcount
-        == 0
-    ):
-        db.execute(insert(tables.issuers).values(issuer=issuer, crl_number=0, status_epoch=1))
-    return int(db.execute(select(tables.issuers.c.status_epoch).where(row)).scalar_one())
+    taken = (
+        update(tables.issuers)
+        .where(row)
+        .values(status_epoch=tables.issuers.c.status_epoch + 1)
+        .returning(tables.issuers.c.status_epoch)
+    )
+    epoch = db.execute(taken).scalar_one_or_none()
+    if epoch is None:  # two who find no row both insert one: the second waits, and goes on from the first's
+        insert_new(db, tables.issuers, issuer=issuer, crl_number=0, status_epoch=0)
+        epoch = db.execute(taken).scalar_one()
+    return int(epoch)
 
 
 def write_status(db: Connection, order: StatusOrder) -> int:
     """Write a change within the caller's transaction and return its epoch; the caller has decided that it is lawful."""
     epoch = next_epoch(db, order.issuer)
-    row = tables.revocations.c
     current = {
         "state": order.state,
         "reason": order.reason,
@@ -82,9 +87,7 @@ def write_status(db: Connection, order: StatusOrder) -> int:
         "epoch": epoch,
         "entry": entry_der(order.serial, order.at, order.reason, order.invalidity_date),
     }
-    known = (row.issuer == order.issuer) & (row.serial == order.serial)
-    if db.execute(update(tables.revocations).where(known).values(**current)).rowcount == 0:
-        db.execute(insert(tables.revocations).values(issuer=order.issuer, serial=order.serial, **current))
+    put(db, tables.revocations, issuer=order.issuer, serial=order.serial, **current)
     db.execute(
         insert(tables.status_changes).values(
             issuer=order.issuer,
@@ -115,16 +118,14 @@ class StatusStore:
                 return False
             write_status(db, order)
             if denylist_spki is not None:
-                known = select(tables.denylist.c.spki_sha256).where(tables.denylist.c.spki_sha256 == denylist_spki)
-                if db.execute(known).first() is None:
-                    db.execute(
-                        insert(tables.denylist).values(
-                            spki_sha256=denylist_spki,
-                            reason=order.reason,
-                            listed_at=order.at,
-                            listed_by=order.ordered_by,
-                        )
-                    )
+                insert_new(
+                    db,
+                    tables.denylist,
+                    spki_sha256=denylist_spki,
+                    reason=order.reason,
+                    listed_at=order.at,
+                    listed_by=order.ordered_by,
+                )
         return True
 
     @staticmethod
@@ -160,7 +161,7 @@ class StatusStore:
         """The status of this serial, if it was ever revoked or held."""
         row = tables.revocations.c
         query = select(*_COLUMNS, _covered(issuer)).where(row.issuer == issuer, row.serial == serial)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             found = db.execute(query).one_or_none()
         return None if found is None else _record(found)
 
@@ -168,13 +169,13 @@ class StatusStore:
         """All serials of an authority that were ever revoked or held, in the order of their last change."""
         row = tables.revocations.c
         query = select(*_COLUMNS, _covered(issuer)).where(row.issuer == issuer).order_by(row.epoch)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return [_record(each) for each in db.execute(query).all()]
 
     def epoch(self, issuer: str) -> int:
         """How many changes of status there were."""
         query = select(tables.issuers.c.status_epoch).where(tables.issuers.c.issuer == issuer)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return int(db.execute(query).scalar_one_or_none() or 0)
 
 
