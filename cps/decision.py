@@ -1,4 +1,4 @@
-"""What officers sign: decisions on cases, and revocations of certificates.
+"""What officers sign: decisions on cases, orders about certificates, and keys that are denied.
 
     DecisionTBS ::= SEQUENCE {
       version          INTEGER (1),
@@ -15,25 +15,32 @@
       version          INTEGER (1),
       issuerKeyId      OCTET STRING (SIZE(1..64)), -- subjectKeyIdentifier of the issuing CA
       serial           INTEGER,
-      reason           UTF8String,                 -- a CRLReason by its name in RFC 5280 5.3.1
-      date             GeneralizedTime,
+      reason           UTF8String,                 -- a CRLReason by its name in RFC 5280 5.3.1: certificateHold
+      date             GeneralizedTime,            -- suspends, removeFromCRL releases, the others revoke for good
       invalidityDate   [0] GeneralizedTime OPTIONAL }
 
-Each is the content of a CMS SignedData by the officer's key (`pki.cms_signed`, CT_DECISION and CT_REVOCATION), so a
-decision is a signature over the digests of exactly what is approved, and nothing that is edited later keeps it.
+    KeyDenialTBS ::= SEQUENCE {
+      version          INTEGER (1),
+      spkiSha256       OCTET STRING (SIZE(32)),    -- SHA-256 of the key's SubjectPublicKeyInfo
+      reason           UTF8String (SIZE(1..500)),
+      date             GeneralizedTime }
+
+Each is the content of a CMS SignedData (`pki.cms_signed`, CT_DECISION, CT_REVOCATION, CT_KEY_DENIAL) by the officer's
+key, or an order by the holder's or the issuer bank's, so a decision is a signature over the digests of exactly what is
+approved, and nothing that is edited later keeps it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import IntEnum
-from typing import Annotated, Final, TypeVar, cast, get_args
+from enum import IntEnum, StrEnum
+from typing import Annotated, Final, TypeVar
 
 from cryptography.hazmat import asn1
 
 from cps.errors import StatementError
-from cps.model import RevocationReason
+from cps.model import HOLD, ORDER_REASONS, RELEASE, OrderReason
 from pki.der import decode, encode
 from pki.errors import DerError
 
@@ -47,6 +54,19 @@ class Choice(IntEnum):
 
     APPROVE = 0
     REJECT = 1
+
+
+class Kind(StrEnum):
+    """What an order does to the status of a certificate."""
+
+    REVOKE = "revoke"
+    SUSPEND = "suspend"
+    RELEASE = "release"
+
+    @classmethod
+    def of(cls, reason: OrderReason) -> Kind:
+        """RFC 5280 5.3.1: certificateHold suspends, removeFromCRL releases, every other reason revokes for good."""
+        return {HOLD: cls.SUSPEND, RELEASE: cls.RELEASE}.get(reason, cls.REVOKE)
 
 
 @asn1.sequence
@@ -76,7 +96,17 @@ class RevocationTBS:
     invalidity_date: Annotated[asn1.GeneralizedTime | None, asn1.Implicit(0)]
 
 
-_Statement = TypeVar("_Statement", DecisionTBS, RevocationTBS)
+@asn1.sequence
+class KeyDenialTBS:
+    """DER form of a denied key."""
+
+    version: int
+    spki_sha256: Annotated[bytes, asn1.Size(min=32, max=32)]
+    reason: Annotated[str, asn1.Size(min=1, max=500)]
+    date: asn1.GeneralizedTime
+
+
+_Statement = TypeVar("_Statement", DecisionTBS, RevocationTBS, KeyDenialTBS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +125,26 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """An order to revoke the certificate `serial` of the CA with this subjectKeyIdentifier."""
+    """An order about the certificate `serial` of the CA with this subjectKeyIdentifier; its reason says what to do."""
 
     issuer_key_id: bytes
     serial: int
-    reason: RevocationReason
+    reason: OrderReason
     date: datetime
     invalidity_date: datetime | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.of(self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDenial:
+    """That the key with this SHA-256 of its SubjectPublicKeyInfo may never be certified."""
+
+    spki_sha256: bytes
+    reason: str
+    date: datetime
 
 
 def build_decision(decision: Decision) -> bytes:
@@ -158,20 +201,33 @@ def build_revocation(order: Revocation) -> bytes:
 def parse_revocation(der: bytes) -> Revocation:
     """Read RevocationTBS. Raises StatementError unless it is exactly one, of version 1, with a known reason."""
     tbs = _decode(RevocationTBS, der)
-    if tbs.reason not in get_args(RevocationReason):
+    if tbs.reason not in ORDER_REASONS:
         raise StatementError("the reason is not one for which certificates are revoked")
     if tbs.serial <= 0 or tbs.serial.bit_length() > MAX_SERIAL_BITS:
         raise StatementError("the serial number is not one of a certificate")
     return Revocation(
         issuer_key_id=tbs.issuer_key_id,
         serial=tbs.serial,
-        reason=cast(RevocationReason, tbs.reason),
+        reason=tbs.reason,
         date=_instant(tbs.date),
         invalidity_date=None if tbs.invalidity_date is None else _instant(tbs.invalidity_date),
     )
 
 
-def _encode(tbs: DecisionTBS | RevocationTBS) -> bytes:
+def build_key_denial(denial: KeyDenial) -> bytes:
+    """DER of KeyDenialTBS. Raises ValueError if a time is not aware or not a whole second, StatementError on sizes."""
+    return _encode(
+        KeyDenialTBS(version=VERSION, spki_sha256=denial.spki_sha256, reason=denial.reason, date=_time(denial.date))
+    )
+
+
+def parse_key_denial(der: bytes) -> KeyDenial:
+    """Read KeyDenialTBS. Raises StatementError unless it is exactly one, of version 1."""
+    tbs = _decode(KeyDenialTBS, der)
+    return KeyDenial(spki_sha256=tbs.spki_sha256, reason=tbs.reason, date=_instant(tbs.date))
+
+
+def _encode(tbs: DecisionTBS | RevocationTBS | KeyDenialTBS) -> bytes:
     try:
         return encode(tbs)
     except ValueError:

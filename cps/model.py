@@ -25,8 +25,17 @@ Purpose = Literal["signing", "encryption", "tls"]
 EvidenceForm = Literal["document", "card_confirmation", "key_attestation"]
 RejectedKey = Literal["roca", "fermat", "denylisted", "reused"]
 RevocationReason = Literal[
-    "keyCompromise", "cessationOfOperation", "affiliationChanged", "superseded", "privilegeWithdrawn"
+    "keyCompromise",
+    "cACompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    "privilegeWithdrawn",
 ]
+OrderReason = RevocationReason | Literal["certificateHold", "removeFromCRL"]  # RFC 5280 5.3.1: suspend, release
+HOLD: Final = "certificateHold"
+RELEASE: Final = "removeFromCRL"
+ORDER_REASONS: Final[tuple[OrderReason, ...]] = (*get_args(RevocationReason), HOLD, RELEASE)
 
 
 def _condition(value: object) -> object:
@@ -200,12 +209,35 @@ class ClassRule(_Model):
 
 
 class RevocationRule(_Model):
-    """Who orders a revocation for one reason, and how fast it must be published."""
+    """Who orders a revocation, suspension or release for one reason, and how fast it must be published.
+
+    Beside the persons of the one step, `by_holder` lets whoever signs with the very key, `by_issuer_bank` the bank of a
+    cardholder order it, each alone. `of` says whose certificates the reason fits.
+    """
 
     section: str
     deadline: timedelta
     steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
+    of: Literal["any", "member", "authority"] = "any"
+    by_holder: bool = False
+    by_issuer_bank: bool = False
     denylist_key: bool = False
+
+
+class SuspensionRule(_Model):
+    """How long a certificate may be suspended, and what becomes of it then: revoked for `reason`, or a warning."""
+
+    section: str
+    longest: timedelta
+    at_end: Literal["revoke", "warn"]
+    reason: RevocationReason
+
+
+class DenylistRule(_Model):
+    """Who puts a key on the denylist that is not the key of a compromised certificate of ours."""
+
+    section: str
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
 
 
 class RuleText(_Model):
@@ -226,7 +258,9 @@ class Pack(_Model):
     risk: Risk
     clocks: Clocks
     classes: dict[MemberClass, ClassRule]
-    revocation: dict[RevocationReason, RevocationRule]
+    revocation: dict[OrderReason, RevocationRule]
+    suspension: SuspensionRule
+    denylist: DenylistRule
     rules: dict[Rule, RuleText]
     procedural: dict[str, str]
     digest: bytes
@@ -246,6 +280,10 @@ class Pack(_Model):
                 _subset(step.by, roles | {SYSTEM}, f"classes.{name}.steps.{step.name}.by")
         for reason, rule in self.revocation.items():
             _subset(rule.steps[0].by, roles, f"revocation.{reason}.by")
+        _subset(self.denylist.steps[0].by, roles, "denylist.by")
+        _subset({self.suspension.reason}, set(self.revocation), "suspension.reason")
+        if (HOLD in self.revocation) != (RELEASE in self.revocation):
+            raise ValueError("a pack that lets certificates be suspended lets them be released")
         missing = set(Rule) - set(self.rules)
         if missing:
             raise ValueError(f"no text for the rules {sorted(missing)}")

@@ -1,35 +1,67 @@
-"""Whether a certificate must be revoked: who may order it, in what number, for which reason (CPS 4.9).
+"""Whether a certificate must be revoked, suspended or released: who may order it, in what number, for which reason
+(CPS 4.9).
 
-Revocation is easier than issuance on purpose: one officer is enough where the pack says so, and an order never lapses.
+Revocation is easier than issuance on purpose: one officer is enough where the pack says so, and an order to revoke
+never lapses. Beside officers, the holder may order what the pack lets them by a signature with the very key, whatever
+became of the certificate since: who can sign with a key may always say that it is lost. The issuer bank may for its
+cards.
+
+What the order then does to the status is `cps.status`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from cps.decision import Revocation, parse_revocation
+from cryptography import x509
+
+from cps.decision import Kind, Revocation, parse_revocation
 from cps.errors import StatementError
 from cps.model import Pack
 from cps.rules import Rule
-from cps.signatory import Signatory, identify, open_signed
+from cps.signatory import Signatory, holder_of, identify, open_signed
 from cps.verdict import Approval, Finding, Findings, Status
+from pki.cms_signed import SignedData
 from pki.errors import PkiError
+from pki.names import identity_uris
 from pki.oids import CT_REVOCATION
 from pki.path import Trust
 
-_SIGNING_WINDOW: Final = timedelta(hours=1)  # between writing an order and signing it
+SIGNING_WINDOW: Final = timedelta(hours=1)  # between writing an order and signing it
+BY_HOLDER: Final = "holder"
+BY_ISSUER_BANK: Final = "issuer-bank"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The certificate that an order is about; `card_bin`: the first six digits of a cardholder's card, by the case."""
+
+    certificate: x509.Certificate
+    card_bin: str | None = None
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether the holder issues certificates (RFC 5280 4.2.1.9)."""
+        try:
+            return self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            return False
+
+
+Find = Callable[[Revocation], Target | None]
+"""Looks up the certificate of an order; None if it is not known here, and then only officers can order anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevocationVerdict:
-    """The judgement of an order to revoke.
+    """The judgement of an order about a certificate; `order.kind` says what it does.
 
     `order` is the first statement that counts, else the first that can be read. When approved, `publish_by` is the
-    deadline for the CRL that lists the certificate, counted from the order's date, and `denylist_key` says whether its
-    key may never be certified again.
+    deadline for the CRL that shows the change, counted from the order's date, `denylist_key` says whether the key may
+    never be certified again, and `release_by` when a suspension ends (CPS 4.9.16).
     """
 
     status: Status
@@ -38,23 +70,27 @@ class RevocationVerdict:
     approvals: tuple[Approval, ...]
     publish_by: datetime | None
     denylist_key: bool
+    release_by: datetime | None = None
 
     @property
     def approved(self) -> bool:
         return self.status is Status.APPROVED
 
 
-def decide_revocation(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now: datetime) -> RevocationVerdict:
-    """Judge the revocation that `statements` (each CMS SignedData over RevocationTBS, DER) order together.
+def decide_revocation(
+    statements: Sequence[bytes], pack: Pack, *, trust: Trust, now: datetime, find: Find = lambda _order: None
+) -> RevocationVerdict:
+    """Judge the change that `statements` (each CMS SignedData over RevocationTBS, DER) order together.
 
-    All must name the same certificate and reason. Approved when as many different persons with the role of the reason
-    signed as the pack asks for; pending while some are missing; refused if nobody's statement counts. Never raises for
-    anything in the statements.
+    All must name the same certificate and reason. Approved when the holder or the issuer bank signed, where the pack
+    lets them, or as many different persons with the role of the reason as it asks for; pending while some are missing;
+    refused if nobody's statement counts. Never raises for anything in the statements.
     """
     found = Findings(pack)
     readable: list[Revocation] = []
     counted: list[Revocation] = []
     approvals: list[Approval] = []
+    alone = False
     for index, der in enumerate(statements):
         try:
             signed = open_signed(der, CT_REVOCATION)
@@ -63,27 +99,33 @@ def decide_revocation(statements: Sequence[bytes], pack: Pack, *, trust: Trust, 
             found.add(Rule.REV_STATEMENT, f"not a revocation with a verified signature: {error}", index)
             continue
         readable.append(stated)
+        objection = _about_one_certificate(stated, counted, pack)
+        if objection is not None:
+            found.add(*objection, index)
+            continue
+        target = find(stated)
         try:
-            signatory = identify(signed, pack=pack, trust=trust, now=now)
+            right, signatory = _signatory(signed, stated, target, pack=pack, trust=trust, now=now)
         except PkiError as error:
             found.add(Rule.DEC_CREDENTIAL, f"signed by no officer and no service of ours: {error}", index)
             continue
         objection = (
-            _about_one_certificate(stated, counted, pack)
-            or _in_time(stated, signed.signing_time, pack, now)
-            or _by_right(stated, signatory, approvals, pack)
+            _fits(stated, target, pack)
+            or in_time(stated.date, signed.signing_time, pack, now)
+            or _by_right(stated, right, signatory, approvals, pack)
         )
         if objection is None:
             counted.append(stated)
-            name = pack.revocation[stated.reason].steps[0].name
-            approvals.append(Approval(name, signatory.person, signatory.organisation, signed.signing_time, index))
+            alone = alone or right in {BY_HOLDER, BY_ISSUER_BANK}
+            approvals.append(Approval(right, signatory.person, signatory.organisation, signed.signing_time, index))
         else:
-            found.add(objection[0], objection[1], index)
+            found.add(*objection, index)
     order = next(iter(counted + readable), None)
     if order is None or not counted:
         return RevocationVerdict(Status.REFUSED, order, found.all(), (), None, False)
     rule = pack.revocation[order.reason]
-    complete = len(approvals) >= rule.steps[0].count
+    complete = alone or len(approvals) >= rule.steps[0].count
+    held = complete and order.kind is Kind.SUSPEND
     return RevocationVerdict(
         status=Status.APPROVED if complete else Status.PENDING,
         order=order,
@@ -91,7 +133,17 @@ def decide_revocation(statements: Sequence[bytes], pack: Pack, *, trust: Trust, 
         approvals=tuple(approvals),
         publish_by=order.date + rule.deadline if complete else None,
         denylist_key=complete and rule.denylist_key,
+        release_by=now + pack.suspension.longest if held else None,
     )
+
+
+def in_time(stated_at: datetime, signed_at: datetime, pack: Pack, now: datetime) -> tuple[Rule, str] | None:
+    """Why a statement of this date does not count now, if its time is wrong."""
+    if max(stated_at, signed_at) > now + pack.clocks.skew:
+        return Rule.DEC_TIME, "the order is dated in the future"
+    if not -pack.clocks.skew <= signed_at - stated_at <= SIGNING_WINDOW:
+        return Rule.DEC_TIME, "the order was signed at another time than it states"
+    return None
 
 
 def _about_one_certificate(stated: Revocation, counted: list[Revocation], pack: Pack) -> tuple[Rule, str] | None:
@@ -103,24 +155,46 @@ def _about_one_certificate(stated: Revocation, counted: list[Revocation], pack: 
     return None
 
 
-def _in_time(stated: Revocation, signed_at: datetime, pack: Pack, now: datetime) -> tuple[Rule, str] | None:
-    if max(stated.date, signed_at) > now + pack.clocks.skew:
-        return Rule.DEC_TIME, "the order is dated in the future"
-    if not -pack.clocks.skew <= signed_at - stated.date <= _SIGNING_WINDOW:
-        return Rule.DEC_TIME, "the order was signed at another time than it states"
-    return None
+def _signatory(
+    signed: SignedData, stated: Revocation, target: Target | None, *, pack: Pack, trust: Trust, now: datetime
+) -> tuple[str, Signatory]:
+    """By which right it is signed (the holder's, the issuer bank's, or that of the step), and who signed."""
+    rule = pack.revocation[stated.reason]
+    if target is not None and rule.by_holder and signed.signer == target.certificate:
+        return BY_HOLDER, holder_of(signed, trust=trust)
+    signatory = identify(signed, pack=pack, trust=trust, now=now)
+    if target is not None and target.card_bin is not None and rule.by_issuer_bank:
+        bank = pack.signers.card_confirmation.format(bin=target.card_bin)
+        if bank in identity_uris(signatory.certificate):
+            return BY_ISSUER_BANK, signatory
+    return rule.steps[0].name, signatory
+
+
+def _fits(stated: Revocation, target: Target | None, pack: Pack) -> tuple[Rule, str] | None:
+    of = pack.revocation[stated.reason].of
+    if target is None or of == "any" or target.is_authority == (of == "authority"):
+        return None
+    other = "an authority" if target.is_authority else "a member"
+    return Rule.REV_TARGET, f"{stated.reason} does not fit a certificate of {other}"
 
 
 def _by_right(
-    stated: Revocation, signatory: Signatory, approvals: list[Approval], pack: Pack
+    stated: Revocation, right: str, signatory: Signatory, approvals: list[Approval], pack: Pack
 ) -> tuple[Rule, str] | None:
     if signatory.lapsed is not None:
         return Rule.DEC_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
+    if right in {BY_HOLDER, BY_ISSUER_BANK}:
+        return None
     step = pack.revocation[stated.reason].steps[0]
     if not signatory.holds(step.by):
-        return Rule.REV_ROLE, f"revocation is ordered by {' or '.join(step.by)}, not by {signatory.person}"
+        return Rule.REV_ROLE, f"{stated.reason} is ordered by {' or '.join(step.by)}, not by {signatory.person}"
+    return may_act(signatory, [approval.person for approval in approvals], pack)
+
+
+def may_act(signatory: Signatory, acted: Sequence[str], pack: Pack) -> tuple[Rule, str] | None:
+    """Why an officer who holds a role of the step does not count beside those who `acted`, if so (CPS 5.2)."""
     if pack.exclusive_roles(signatory.roles):
         return Rule.SOD_EXCLUSIVE, f"{signatory.person} holds exclusive roles"
-    if any(approval.person == signatory.person for approval in approvals):
+    if signatory.person in acted:
         return Rule.SOD_PERSON, f"{signatory.person} ordered this before"
     return None

@@ -62,3 +62,8 @@ class Rule(StrEnum):
     REV_REASON = "REV-REASON"
     REV_STATEMENT = "REV-STATEMENT"
     REV_ROLE = "REV-ROLE"
+    REV_TARGET = "REV-TARGET"
+    REV_STATE = "REV-STATE"
+    # the denylist
+    DENY_STATEMENT = "DENY-STATEMENT"
+    DENY_ROLE = "DENY-ROLE"

@@ -19,7 +19,7 @@ from cps.model import SYSTEM, Pack
 from pki.cms_signed import SignedData, parse_signed_data, verify_signature
 from pki.errors import CertificateError, PathError
 from pki.extensions import OfficerData
-from pki.names import identity_uris
+from pki.names import common_name, identity_uris
 from pki.path import Trust, validate_path
 from pki.roles import Role, role_of
 
@@ -75,6 +75,20 @@ def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime) -> 
         raise CertificateError("wrong_role", "an officer's certificate without officer data", clause="CPS 5.2.1")
     roles = frozenset(officer.roles).intersection(pack.roles)  # a role that the statement does not know gives no right
     return Signatory(officer.person_id, officer.organisation, roles, signer, lapsed)
+
+
+def holder_of(signed: SignedData, *, trust: Trust) -> Signatory:
+    """Whoever holds the key of a member's certificate, by a verified signature with it while the certificate lasted.
+
+    Whether it was suspended or revoked does not matter: this is for orders against the certificate itself.
+    Raises PathError if it was not one of this hierarchy when it signed.
+    """
+    signer = signed.signer
+    validate_path(
+        signer, signed.certificates, trust=trust, now=signed.signing_time, roles=set(Role), check_revocation=False
+    )
+    uris = identity_uris(signer)
+    return Signatory(uris[0] if uris else common_name(signer.subject), "", frozenset(), signer, None)
 
 
 def statement_of_service(

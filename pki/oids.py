@@ -35,6 +35,7 @@ CT_CARD_CONFIRMATION: Final = _kwbp("1.22")
 CT_REVOCATION: Final = _kwbp("1.23")
 CT_KEY_APPROVAL: Final = _kwbp("1.24")
 CT_KEY_BACKUP: Final = _kwbp("1.25")
+CT_KEY_DENIAL: Final = _kwbp("1.26")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -56,6 +57,9 @@ EXT_OFFICER_DATA: Final = _kwbp("4.3")
 # SET's own extensions (SET Book 2), kept because evidence readers know them
 SET_CERTIFICATE_TYPE: Final = ObjectIdentifier("2.23.42.7.1")
 SET_MERCHANT_DATA: Final = ObjectIdentifier("2.23.42.7.2")
+
+# The next root's key, named by the root in force (RFC 8649)
+EXT_HASHED_ROOT_KEY: Final = ObjectIdentifier("1.3.6.1.4.1.51483.2.1")
 
 # CMS and PKIX
 DATA: Final = ObjectIdentifier("1.2.840.113549.1.7.1")
@@ -90,6 +94,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_REVOCATION: "id-kwbp-ct-revocation",
     CT_KEY_APPROVAL: "id-kwbp-ct-keyApproval",
     CT_KEY_BACKUP: "id-kwbp-ct-keyBackup",
+    CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
     POLICY_CARDHOLDER: "id-kwbp-cp-cardholder",
@@ -104,4 +109,5 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     EXT_OFFICER_DATA: "id-kwbp-ce-officerData",
     SET_CERTIFICATE_TYPE: "set-certificateType",
     SET_MERCHANT_DATA: "set-merchantData",
+    EXT_HASHED_ROOT_KEY: "id-ce-hashOfRootKey",
 }

@@ -14,14 +14,20 @@ from cps.decision import (
     Choice,
     Decision,
     DecisionTBS,
+    KeyDenial,
+    KeyDenialTBS,
+    Kind,
     Revocation,
     RevocationTBS,
     build_decision,
+    build_key_denial,
     build_revocation,
     parse_decision,
+    parse_key_denial,
     parse_revocation,
 )
 from cps.errors import StatementError
+from cps.model import OrderReason
 from pki.der import encode
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -134,3 +140,31 @@ def _order(**changes: object) -> RevocationTBS:
 def test_a_revocation_that_says_something_odd_is_refused(tbs: RevocationTBS, fault: str) -> None:
     with pytest.raises(StatementError, match=fault):
         parse_revocation(encode(tbs))
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [("certificateHold", Kind.SUSPEND), ("removeFromCRL", Kind.RELEASE), ("superseded", Kind.REVOKE)],
+)
+def test_the_reason_says_what_an_order_does(reason: OrderReason, kind: Kind) -> None:
+    order = replace(ORDER, reason=reason)
+    assert parse_revocation(build_revocation(order)).kind is kind
+
+
+DENIAL = KeyDenial(b"\x04" * 32, "its private key is public", NOW)
+
+
+def test_a_denied_key_reads_back_as_it_was_written() -> None:
+    assert parse_key_denial(build_key_denial(DENIAL)) == DENIAL
+
+
+@pytest.mark.parametrize("denial", [replace(DENIAL, spki_sha256=b"\x04" * 31), replace(DENIAL, reason="")])
+def test_a_denial_of_another_size_is_not_written(denial: KeyDenial) -> None:
+    with pytest.raises(StatementError, match="longer or shorter"):
+        build_key_denial(denial)
+
+
+def test_a_denial_of_another_version_is_refused() -> None:
+    tbs = KeyDenialTBS(version=2, spki_sha256=b"\x04" * 32, reason="r", date=asn1.GeneralizedTime(NOW))
+    with pytest.raises(StatementError, match="version 2"):
+        parse_key_denial(encode(tbs))

@@ -95,6 +95,17 @@ def _change(path: str, value: object) -> str:
     return json.dumps(pack)
 
 
+def _without(path: str) -> str:
+    """The published pack without one place."""
+    pack: Any = document()
+    node = pack
+    *parents, last = path.split(".")
+    for key in parents:
+        node = node[key]
+    del node[last]
+    return json.dumps(pack)
+
+
 STEP = {"name": "vet", "by": "vetting_officer"}
 
 
@@ -136,6 +147,10 @@ STEP = {"name": "vet", "by": "vetting_officer"}
         pytest.param(
             _change("revocation.keyCompromise.steps.0.by", "system"), "keyCompromise.by names", id="system-revokes"
         ),
+        pytest.param(_change("denylist.steps.0.by", "ghost"), "denylist.by names", id="unknown-role-denies"),
+        pytest.param(_change("suspension.reason", "mood"), "suspension.reason", id="suspension-ends-in-no-reason"),
+        pytest.param(_without("revocation.cessationOfOperation"), "suspension.reason names", id="unlisted-end"),
+        pytest.param(_without("revocation.removeFromCRL"), "lets them be released", id="suspends-for-ever"),
         pytest.param(_change("roles.0", "system"), "no role of a person", id="system-as-a-role"),
         pytest.param(_change("rules", {}), "no text for the rules", id="rules-without-text"),
         pytest.param(_change("classes", {}), "every class", id="class-missing"),

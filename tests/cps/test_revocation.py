@@ -6,15 +6,19 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from cps.decide import RevocationVerdict, Status, decide_revocation
-from cps.model import load_pack
+from cps.decision import Revocation
+from cps.model import OrderReason, load_pack
+from cps.revocation import Target
 from cps.rules import Rule
+from pki.names import name
 from pki.oids import CT_REVOCATION
 from pki.path import Trust
 from tests.cps.test_model import TEXT
-from tests.support.cps_cases import MINUTE, Office
-from tests.support.pki_factory import NOW, PkiFactory
+from tests.support.cps_cases import BIN, COMMITMENT, MINUTE, Office
+from tests.support.pki_factory import NOW, PkiFactory, p256
 
 TWO_PERSONS = TEXT.replace(
     "deadline: PT24H\n    steps: [{name: revoke, by: [vetting_officer, security_officer], count: 1}]",
@@ -29,6 +33,15 @@ def certificate(office: Office) -> x509.Certificate:
 
 def judge(office: Office, trust: Trust, *statements: bytes) -> RevocationVerdict:
     return decide_revocation(statements, office.pack, trust=trust, now=NOW)
+
+
+def judge_about(office: Office, trust: Trust, statement: bytes, target: Target) -> RevocationVerdict:
+    """As who knows the certificate that it is about, and whose card it is."""
+
+    def find(_order: Revocation) -> Target:
+        return target
+
+    return decide_revocation([statement], office.pack, trust=trust, now=NOW, find=find)
 
 
 def codes(verdict: RevocationVerdict) -> list[tuple[Rule, str]]:
@@ -132,11 +145,133 @@ def test_a_signed_order_that_says_nothing_readable_is_none(office: Office, trust
 def test_a_reason_that_the_statement_does_not_list_revokes_nothing(
     office: Office, trust: Trust, certificate: x509.Certificate
 ) -> None:
-    before, after = TEXT.index("  privilegeWithdrawn:"), TEXT.index("# The sentence of each rule")
+    before, after = TEXT.index("  privilegeWithdrawn:"), TEXT.index("  certificateHold:")
     pack = load_pack(TEXT[:before] + TEXT[after:])
     order = office.revocation(certificate, office.vetter, reason="privilegeWithdrawn")
     verdict = decide_revocation([order], pack, trust=trust, now=NOW)
     assert codes(verdict) == [(Rule.REV_REASON, "CPS 4.9.1")]
+
+
+class TestByTheHolder:
+    """Whoever signs with the very key may suspend it, and revoke it for what only they know."""
+
+    @pytest.mark.parametrize("reason", ["certificateHold", "keyCompromise", "cessationOfOperation"])
+    def test_the_holder_may(self, office: Office, trust: Trust, reason: OrderReason) -> None:
+        own = office.pki.merchant("M-3")
+        order = office.revocation(own.certificate, own, reason=reason)
+        verdict = judge_about(office, trust, order, Target(own.certificate))
+        assert verdict.approved
+        assert [(given.step, given.person) for given in verdict.approvals] == [("holder", "urn:kwbp:merchant:M-3")]
+
+    @pytest.mark.parametrize("reason", ["removeFromCRL", "superseded", "affiliationChanged", "privilegeWithdrawn"])
+    def test_other_reasons_are_for_officers(self, office: Office, trust: Trust, reason: OrderReason) -> None:
+        own = office.pki.merchant("M-3")
+        order = office.revocation(own.certificate, own, reason=reason)
+        verdict = judge_about(office, trust, order, Target(own.certificate))
+        assert codes(verdict) == [(Rule.DEC_CREDENTIAL, "CPS 5.2.3")]
+
+    def test_also_while_it_is_suspended(self) -> None:
+        pki = PkiFactory()
+        here = Office(pki)
+        own = pki.merchant("M-3")
+        pki.revoke(own)
+        order = here.revocation(own.certificate, own)
+        assert judge_about(here, pki.trust(), order, Target(own.certificate)).approved
+
+    def test_a_cardholder_is_named_by_the_commitment(self, office: Office, trust: Trust) -> None:
+        own = office.pki.cardholder(COMMITMENT)
+        order = office.revocation(own.certificate, own)
+        (given,) = judge_about(office, trust, order, Target(own.certificate)).approvals
+        assert given.person == COMMITMENT
+
+    def test_another_member_may_not(self, office: Office, trust: Trust, certificate: x509.Certificate) -> None:
+        order = office.revocation(certificate, office.pki.merchant("M-4"))
+        assert codes(judge_about(office, trust, order, Target(certificate))) == [(Rule.DEC_CREDENTIAL, "CPS 5.2.3")]
+
+    def test_who_does_not_know_the_certificate_takes_no_word_of_its_holder(self, office: Office, trust: Trust) -> None:
+        own = office.pki.merchant("M-3")
+        assert not judge(office, trust, office.revocation(own.certificate, own)).approved
+
+
+class TestByTheIssuerBank:
+    """The bank of a card, by the key that confirms cards."""
+
+    @pytest.mark.parametrize("reason", ["certificateHold", "removeFromCRL", "keyCompromise", "privilegeWithdrawn"])
+    def test_it_may_for_its_own_cards(self, office: Office, trust: Trust, reason: OrderReason) -> None:
+        card = office.pki.cardholder(COMMITMENT).certificate
+        verdict = judge_about(office, trust, office.revocation(card, office.bank, reason=reason), Target(card, BIN))
+        assert verdict.approved
+        assert [given.step for given in verdict.approvals] == ["issuer-bank"]
+
+    @pytest.mark.parametrize(
+        ("bin_", "reason"),
+        [
+            pytest.param("627412", "keyCompromise", id="the-card-of-another-bank"),
+            pytest.param(None, "keyCompromise", id="no-card"),
+            pytest.param(BIN, "superseded", id="a-reason-of-officers"),
+        ],
+    )
+    def test_it_may_nothing_else(self, office: Office, trust: Trust, bin_: str | None, reason: OrderReason) -> None:
+        card = office.pki.cardholder(COMMITMENT).certificate
+        verdict = judge_about(office, trust, office.revocation(card, office.bank, reason=reason), Target(card, bin_))
+        assert codes(verdict) == [(Rule.REV_ROLE, "CPS 4.9.2")]
+
+    def test_a_bank_whose_certificate_is_revoked_orders_nothing(self) -> None:
+        pki = PkiFactory()
+        here = Office(pki)
+        card = pki.cardholder(COMMITMENT).certificate
+        pki.revoke(here.bank)
+        verdict = judge_about(here, pki.trust(), here.revocation(card, here.bank), Target(card, BIN))
+        assert codes(verdict) == [(Rule.DEC_CREDENTIAL, "CPS 5.2.3")]
+
+
+def test_a_suspension_has_an_end_and_a_deadline(office: Office, trust: Trust, certificate: x509.Certificate) -> None:
+    order = office.revocation(certificate, office.vetter, reason="certificateHold")
+    verdict = judge(office, trust, order)
+    assert verdict.order is not None
+    assert verdict.order.kind == "suspend"
+    assert (verdict.publish_by, verdict.release_by) == (NOW + timedelta(hours=24), NOW + timedelta(days=30))
+    assert not verdict.denylist_key
+
+
+def test_an_officer_releases(office: Office, trust: Trust, certificate: x509.Certificate) -> None:
+    verdict = judge(office, trust, office.revocation(certificate, office.security, reason="removeFromCRL"))
+    assert verdict.order is not None
+    assert verdict.order.kind == "release"
+    assert [given.step for given in verdict.approvals] == ["release"]
+    assert verdict.release_by is None
+
+
+@pytest.mark.parametrize("reason", ["certificateHold", "removeFromCRL", "affiliationChanged"])
+def test_an_authority_is_not_suspended(office: Office, trust: Trust, reason: OrderReason) -> None:
+    authority = office.pki.gateway_ca.certificate
+    order = office.revocation(authority, office.security, reason=reason)
+    assert codes(judge_about(office, trust, order, Target(authority))) == [(Rule.REV_TARGET, "CPS 4.9.1")]
+
+
+def test_only_an_authority_has_a_ca_to_compromise(office: Office, trust: Trust, certificate: x509.Certificate) -> None:
+    authority = office.pki.gateway_ca.certificate
+    compromised = office.revocation(authority, office.security, reason="cACompromise")
+    verdict = judge_about(office, trust, compromised, Target(authority))
+    assert verdict.approved
+    assert verdict.denylist_key
+    order = office.revocation(certificate, office.security, reason="cACompromise")
+    assert codes(judge_about(office, trust, order, Target(certificate))) == [(Rule.REV_TARGET, "CPS 4.9.1")]
+
+
+def test_a_certificate_without_basic_constraints_is_a_members() -> None:
+    key = p256()
+    bare = (
+        x509.CertificateBuilder()
+        .subject_name(name(cn="bare"))
+        .issuer_name(name(cn="bare"))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    assert not Target(bare).is_authority
 
 
 class TestWhereTwoPersonsAreNeeded:

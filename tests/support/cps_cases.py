@@ -23,7 +23,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cps.card_confirmation import build_card_confirmation
-from cps.decision import Choice, Decision, Revocation, build_decision, build_revocation
+from cps.decision import (
+    Choice,
+    Decision,
+    KeyDenial,
+    Revocation,
+    build_decision,
+    build_key_denial,
+    build_revocation,
+)
 from cps.dossier import (
     Author,
     CardholderSubject,
@@ -36,12 +44,12 @@ from cps.dossier import (
     OfficerSubject,
     Revision,
 )
-from cps.model import Pack, Purpose, RevocationReason
+from cps.model import OrderReason, Pack, Purpose
 from cps.packs import published
 from pki.attestation import KeyAttestation
 from pki.keys import spki_sha256
 from pki.names import name
-from pki.oids import CT_CARD_CONFIRMATION, CT_DECISION, CT_KEY_ATTESTATION, CT_REVOCATION
+from pki.oids import CT_CARD_CONFIRMATION, CT_DECISION, CT_KEY_ATTESTATION, CT_KEY_DENIAL, CT_REVOCATION
 from tests.support.pki_factory import IBAN, NOW, Credential, Key, PkiFactory, p256, rsa_key
 
 MINUTE: Final = timedelta(minutes=1)
@@ -238,13 +246,19 @@ class Office:
         certificate: x509.Certificate,
         by: Credential,
         *,
-        reason: RevocationReason = "keyCompromise",
+        reason: OrderReason = "keyCompromise",
         date: datetime | None = None,
         signing_time: datetime | None = None,
     ) -> bytes:
-        """A signed order to revoke a certificate."""
+        """A signed order to revoke a certificate, to suspend it (certificateHold) or to release it (removeFromCRL)."""
         date = date or self.now
         key_id = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
         assert key_id is not None
         order = Revocation(key_id, certificate.serial_number, reason, date.astimezone(UTC))
         return by.sign(CT_REVOCATION, build_revocation(order), signing_time=signing_time or date)
+
+    def denial(self, spki: bytes, by: Credential, *, date: datetime | None = None) -> bytes:
+        """A signed statement that the key with this digest is denied."""
+        date = date or self.now
+        content = build_key_denial(KeyDenial(spki, "found in a public repository", date.astimezone(UTC)))
+        return by.sign(CT_KEY_DENIAL, content, signing_time=date)

@@ -1,0 +1,78 @@
+"""Whether a key must be denied that is no key of a compromised certificate of ours: officers say so (CPS 4.9.12)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cps.decision import KeyDenial, parse_key_denial
+from cps.errors import StatementError
+from cps.model import Pack
+from cps.revocation import in_time, may_act
+from cps.rules import Rule
+from cps.signatory import Signatory, identify, open_signed
+from cps.verdict import Approval, Finding, Findings, Status
+from pki.errors import PkiError
+from pki.oids import CT_KEY_DENIAL
+from pki.path import Trust
+
+
+@dataclass(frozen=True, slots=True)
+class DenialVerdict:
+    """The judgement; `denial` is the first statement that counts."""
+
+    status: Status
+    denial: KeyDenial | None
+    findings: tuple[Finding, ...]
+    approvals: tuple[Approval, ...]
+
+    @property
+    def approved(self) -> bool:
+        return self.status is Status.APPROVED
+
+
+def decide_denial(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now: datetime) -> DenialVerdict:
+    """Judge whether `statements` (each CMS SignedData over KeyDenialTBS, DER) deny one key together.
+
+    Approved when as many different persons signed as the pack asks for, pending while some are missing, refused if
+    nobody's statement counts. Never raises for anything in the statements.
+    """
+    found = Findings(pack)
+    counted: list[KeyDenial] = []
+    approvals: list[Approval] = []
+    step = pack.denylist.steps[0]
+    for index, der in enumerate(statements):
+        try:
+            signed = open_signed(der, CT_KEY_DENIAL)
+            stated = parse_key_denial(signed.content)
+            signatory = identify(signed, pack=pack, trust=trust, now=now)
+        except (PkiError, StatementError) as error:
+            found.add(Rule.DENY_STATEMENT, f"not a key's denial signed by an officer of ours: {error}", index)
+            continue
+        objection = in_time(stated.date, signed.signing_time, pack, now) or _by_right(
+            stated, signatory, counted, approvals, pack
+        )
+        if objection is None:
+            counted.append(stated)
+            approvals.append(Approval(step.name, signatory.person, signatory.organisation, signed.signing_time, index))
+        else:
+            found.add(*objection, index)
+    if not counted:
+        return DenialVerdict(Status.REFUSED, None, found.all(), ())
+    complete = len(approvals) >= step.count
+    status = Status.APPROVED if complete else Status.PENDING
+    return DenialVerdict(status, counted[0], found.all(), tuple(approvals))
+
+
+def _by_right(
+    stated: KeyDenial, signatory: Signatory, counted: list[KeyDenial], approvals: list[Approval], pack: Pack
+) -> tuple[Rule, str] | None:
+    if signatory.lapsed is not None:
+        return Rule.DEC_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
+    if any(stated.spki_sha256 != other.spki_sha256 for other in counted):
+        return Rule.DENY_STATEMENT, "the statements name different keys"
+    by = pack.denylist.steps[0].by
+    if not signatory.holds(by):
+        return Rule.DENY_ROLE, f"a key is denied by {' or '.join(by)}, not by {signatory.person}"
+    return may_act(signatory, [approval.person for approval in approvals], pack)
