@@ -9,7 +9,8 @@ Entries of the journal:
 
 An intent without outcome means that the process died in between: the signature may have been made, nobody received it.
 `keys` names what the token was asked to use; making a key or attaching a certificate says `key` instead. An intent of
-several structures at once has `count` and `inputs_sha256`, its outcome `outputs_sha256`, in the same order.
+several structures at once has `count` and `inputs_sha256`, its outcome `outputs_sha256`, in the same order; so has
+`claims`, where they claim something, an object for each with what it claims.
 
 `Recorder` has each of these twice: as context managers for what runs in a thread of its own (key management, plug-ins),
 and as steps (`hsm_service.steps`) for signing.
@@ -18,7 +19,7 @@ and as steps (`hsm_service.steps`) for signing.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
 from audit import AuditError, Journal
@@ -82,7 +83,24 @@ class Recorder:
         try:
             index: int = yield Record(self._intent(operation, caller, input_sha256, fields, claims))
         except Exception:
-            self._give_back(claims)
+            self.give_back(claims)
+            raise
+        return index
+
+    def intend_together(
+        self, operation: str, caller: str, fields: Fields, claims: Sequence[Sequence[Claim]]
+    ) -> Steps[int]:
+        """The same for several structures: `claims` has those of each, in the order of `inputs_sha256` in `fields`."""
+        claimed: list[JsonValue] = []
+        for each in claims:
+            claimed.append({name: value for claim in each for name, value in claim.fields().items()})
+        if any(claimed):
+            fields = {**fields, "claims": claimed}
+        try:
+            index: int = yield Record(self._intent(operation, caller, None, fields, ()))
+        except Exception:
+            for each in claims:
+                self.give_back(each)
             raise
         return index
 
@@ -90,7 +108,7 @@ class Recorder:
         """Records that the operation failed, gives its claims back and raises the error, an HsmError as a Problem."""
         problem = problem_of(error)
         yield Record(_failure(intent, problem, None))
-        self._give_back(claims)
+        self.give_back(claims)
         _raise(error, problem)
 
     def conclude(self, intent: int, fields: Fields) -> Steps[int]:
@@ -169,7 +187,8 @@ class Recorder:
             "policy": self._policy,
         }
 
-    def _give_back(self, claims: Sequence[Claim]) -> None:
+    def give_back(self, claims: Iterable[Claim]) -> None:
+        """Gives claims back of what was not done."""
         for claim in claims:
             self._ledger.release(claim)
 

@@ -6,18 +6,16 @@ with its genTime, so that what was signed must be remembered only as long as a g
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
-
-from cryptography import x509
-from cryptography.hazmat import asn1
+from typing import Final
 
 from hsm_service.judging import SigningKey, parse, reading, refuse
 from hsm_service.ledger import SERIAL_BITS
 from pki import oids
-from pki.algorithms import SHA256_IDENTIFIERS
 from pki.der import encode, tlv
+from pki.timestamp_structures import IMPRINT_ALGORITHMS, MAX_NONCE_BITS, Accuracy, MessageImprint, TstInfo
 from runtime.problems import Problem
 
 MAX_TST_INFO: Final = 4096
@@ -28,36 +26,6 @@ MAX_ACCURACY: Final = 60
 """Seconds: a time-stamp that is less accurate proves nothing to anybody here."""
 
 _DIRECTORY_NAME: Final = 0xA4
-_SHA256_BYTES: Final = 32
-_LONGEST_NONCE: Final = 160  # bits
-
-
-@asn1.sequence
-class _MessageImprint:
-    hash_algorithm: asn1.TLV
-    hashed_message: bytes
-
-
-@asn1.sequence
-class _Accuracy:
-    seconds: int | None
-    millis: Annotated[int | None, asn1.Implicit(0)]
-    micros: Annotated[int | None, asn1.Implicit(1)]
-
-
-@asn1.sequence
-class _TstInfo:
-    """TSTInfo with tsa and without extensions."""
-
-    version: int
-    policy: x509.ObjectIdentifier
-    message_imprint: _MessageImprint
-    serial_number: int
-    gen_time: asn1.GeneralizedTime
-    accuracy: _Accuracy | None
-    ordering: Annotated[bool, asn1.Default(False)]
-    nonce: int | None
-    tsa: Annotated[asn1.TLV, asn1.Explicit(0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +40,10 @@ class TimestampOrder:
 def check_timestamp(tst_info: bytes, key: SigningKey, *, now: datetime) -> TimestampOrder:
     """An order to sign the DER TSTInfo `tst_info` at `now` (aware UTC).
 
-    Refused (Problem 422): what is not one TSTInfo in DER, another version or policy, another imprint than SHA-256, a
-    genTime that is not now, a serial number that does not begin with it, a bad accuracy or nonce, another tsa than this
-    key's certificate, extensions. 409: the key's certificate is not valid now. That no other time-stamp has the serial
-    number is known to whoever signed the others: `hsm_service.ledger`.
+    Refused (Problem 422): what is not one TSTInfo in DER, another version or policy, another imprint than SHA-256, -384
+    or -512, a genTime that is not now, a serial number that does not begin with it, a bad accuracy or nonce, another
+    tsa than this key's certificate, extensions. 409: the key's certificate is not valid now. That no other time-stamp
+    has the serial number is known to whoever signed the others: `hsm_service.ledger`.
     """
     signer = key.certificate
     if not signer.not_valid_before_utc <= now <= signer.not_valid_after_utc:
@@ -83,30 +51,34 @@ def check_timestamp(tst_info: bytes, key: SigningKey, *, now: datetime) -> Times
             409, "certificate-not-valid", f"the certificate of key {key.name} is not valid now", clause="CPS 6.3.2"
         )
     with reading("TSTInfo", "RFC 3161 2.4.2"):
-        info = parse(_TstInfo, tst_info, "TSTInfo", limit=MAX_TST_INFO)
+        info = parse(TstInfo, tst_info, "TSTInfo", limit=MAX_TST_INFO)
         gen_time = info.gen_time.as_datetime().replace(tzinfo=UTC)
     if info.version != 1:
         raise _refuse("bad-version", "a TSTInfo is of version 1")
     if info.policy != oids.POLICY_TIMESTAMP:
         raise _refuse("unknown-policy", f"time-stamps are given under {oids.POLICY_TIMESTAMP.dotted_string}")
-    imprint = info.message_imprint
-    if encode(imprint.hash_algorithm) not in SHA256_IDENTIFIERS or len(imprint.hashed_message) != _SHA256_BYTES:
-        raise _refuse("bad-imprint", "the message imprint is a SHA-256 digest of 32 bytes")
+    _check_imprint(info.message_imprint)
     if abs(gen_time - now) > MAX_DRIFT:
         raise _refuse("bad-gen-time", "genTime is now")
     if info.serial_number >> SERIAL_BITS != int(gen_time.timestamp()):
         raise _refuse("bad-serial", f"a serial number is genTime in seconds, and {SERIAL_BITS} bits of its own")
     if info.accuracy is not None:
         _check_accuracy(info.accuracy)
-    if info.nonce is not None and not 0 <= info.nonce < 1 << _LONGEST_NONCE:
-        raise _refuse("bad-nonce", f"a nonce is not negative and has at most {_LONGEST_NONCE} bits")
+    if info.nonce is not None and not 0 <= info.nonce < 1 << MAX_NONCE_BITS:
+        raise _refuse("bad-nonce", f"a nonce is not negative and has at most {MAX_NONCE_BITS} bits")
     if encode(info.tsa) != tlv(_DIRECTORY_NAME, signer.subject.public_bytes()):
         raise _refuse("foreign-tsa", f"tsa is not the subject of key {key.name}")
     attributes = key.writer.signed_attributes(oids.CT_TST_INFO, tst_info, now)
     return TimestampOrder(tst_info, info.serial_number, attributes)
 
 
-def _check_accuracy(accuracy: _Accuracy) -> None:
+def _check_imprint(imprint: MessageImprint) -> None:
+    algorithm = IMPRINT_ALGORITHMS.get(encode(imprint.hash_algorithm))
+    if algorithm is None or len(imprint.hashed_message) != hashlib.new(algorithm).digest_size:
+        raise _refuse("bad-imprint", "the message imprint is a whole digest of SHA-256, SHA-384 or SHA-512")
+
+
+def _check_accuracy(accuracy: Accuracy) -> None:
     seconds, below = accuracy.seconds, (accuracy.millis, accuracy.micros)
     if seconds is not None and not 0 <= seconds <= MAX_ACCURACY:
         raise _refuse("bad-accuracy", f"an accuracy is of 0 to {MAX_ACCURACY} seconds")

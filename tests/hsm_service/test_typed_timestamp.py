@@ -24,9 +24,6 @@ from hsm_service.templates import built_in
 from hsm_service.typed_timestamp import (
     MAX_DRIFT,
     TimestampOrder,
-    _Accuracy,
-    _MessageImprint,
-    _TstInfo,
     check_timestamp,
 )
 from pki import oids
@@ -34,6 +31,7 @@ from pki.algorithms import SHA256_IDENTIFIER
 from pki.der import any_value, encode, tlv
 from pki.names import name
 from pki.roles import Role
+from pki.timestamp_structures import IMPRINT_IDENTIFIER, Accuracy, MessageImprint, TstInfo
 from runtime.problems import Problem
 from tests.support.judges import openssl
 from tests.support.pki_factory import DAY, NOW, PkiFactory, pem, role_extensions
@@ -44,19 +42,20 @@ TSA = PKI.issue(PKI.operations_ca, name(cn="Time"), {**role_extensions(Role.TIME
 _public: Any = TSA.key.public_key()
 KEY = SigningKey("tsa", 1, built_in()["timestamp-authority"], _public, (TSA.certificate, *TSA.chain))
 DATA = b"a message"
-SHA384 = tlv(0x30, bytes.fromhex("0609608648016503040202"))
+SHA3_256 = tlv(0x30, bytes.fromhex("0609608648016503040208"))
+SHA1 = tlv(0x30, bytes.fromhex("06052b0e03021a0500"))
 
 
 def serial(at: datetime = NOW, low: int = 7) -> int:
     return int(at.timestamp()) << SERIAL_BITS | low
 
 
-def imprint(digest: bytes = hashlib.sha256(DATA).digest(), algorithm: bytes = SHA256_IDENTIFIER) -> _MessageImprint:
-    return _MessageImprint(hash_algorithm=any_value(algorithm), hashed_message=digest)
+def imprint(digest: bytes = hashlib.sha256(DATA).digest(), algorithm: bytes = SHA256_IDENTIFIER) -> MessageImprint:
+    return MessageImprint(hash_algorithm=any_value(algorithm), hashed_message=digest)
 
 
-def accuracy(seconds: int | None = 1, millis: int | None = None, micros: int | None = None) -> _Accuracy:
-    return _Accuracy(seconds=seconds, millis=millis, micros=micros)
+def accuracy(seconds: int | None = 1, millis: int | None = None, micros: int | None = None) -> Accuracy:
+    return Accuracy(seconds=seconds, millis=millis, micros=micros)
 
 
 def info(**changes: Any) -> bytes:
@@ -73,7 +72,7 @@ def info(**changes: Any) -> bytes:
         "nonce": 99,
         "tsa": any_value(tlv(0xA4, TSA.certificate.subject.public_bytes())),
     }
-    return encode(_TstInfo(**{**fields, **changes}))
+    return encode(TstInfo(**{**fields, **changes}))
 
 
 def refused(content: bytes, key: SigningKey = KEY, now: datetime = NOW) -> Problem:
@@ -93,13 +92,26 @@ def test_what_is_optional_may_be_left_out(changes: dict[str, Any]) -> None:
     assert check_timestamp(info(**changes), KEY, now=NOW).serial == serial()
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+@pytest.mark.parametrize("parameters", [b"", b"\x05\x00"], ids=["bare", "null"])
+def test_an_imprint_is_of_the_sha_2_family_in_both_spellings(algorithm: str, parameters: bytes) -> None:
+    spelling = tlv(0x30, IMPRINT_IDENTIFIER[algorithm][2:] + parameters)
+    stamped = info(message_imprint=imprint(hashlib.new(algorithm, DATA).digest(), spelling))
+    assert check_timestamp(stamped, KEY, now=NOW).content == stamped
+
+
 TWINS: dict[str, tuple[Callable[[], bytes], str]] = {
     "trailing byte": (lambda: info() + b"\x00", "malformed"),
     "a digest": (lambda: b"\x55" * 32, "malformed"),
     "extensions": (lambda: tlv(0x30, bytes(any_value(info()).data) + b"\xa1\x00"), "malformed"),
     "version 2": (lambda: info(version=2), "bad-version"),
     "another policy": (lambda: info(policy=oids.POLICY_SERVICE), "unknown-policy"),
-    "SHA-384": (lambda: info(message_imprint=imprint(b"\x01" * 48, SHA384)), "bad-imprint"),
+    "SHA-1": (lambda: info(message_imprint=imprint(b"\x01" * 20, SHA1)), "bad-imprint"),
+    "SHA3-256": (lambda: info(message_imprint=imprint(b"\x01" * 32, SHA3_256)), "bad-imprint"),
+    "SHA-384 of 32 bytes": (
+        lambda: info(message_imprint=imprint(b"\x01" * 32, IMPRINT_IDENTIFIER["sha384"])),
+        "bad-imprint",
+    ),
     "SHA-256 of 31 bytes": (lambda: info(message_imprint=imprint(b"\x01" * 31)), "bad-imprint"),
     "SHA-256 of 33 bytes": (lambda: info(message_imprint=imprint(b"\x01" * 33)), "bad-imprint"),
     "too early": (lambda: info(at=NOW - MAX_DRIFT - timedelta(seconds=1)), "bad-gen-time"),

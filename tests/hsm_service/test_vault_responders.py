@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from hsm_service.ledger import SERIAL_BITS
-from hsm_service.service import SignCommand
-from hsm_service.typed_timestamp import _MessageImprint, _TstInfo
+from hsm_service.service import SignCommand, Signed
 from hsm_service.vault import Vault
 from pki import oids
-from pki.algorithms import SHA256_IDENTIFIER
 from pki.der import any_value, encode, tlv
+from pki.timestamp_structures import TstInfo, imprint_of
+from runtime.problems import Problem
 from tests.support.judges import attime, openssl
 from tests.support.pki_factory import DAY, NOW, pem
 from tests.support.signing_site import CA, SHOP, World, refusal
@@ -26,15 +26,14 @@ from tests.support.signing_site import CA, SHOP, World, refusal
 DATA = b"a message"
 
 
-def tst_info(tsa: x509.Certificate, *, low: int = 1, data: bytes = DATA) -> bytes:
-    digest = hashlib.sha256(data).digest()
+def tst_info(tsa: x509.Certificate, *, low: int = 1, data: bytes = DATA, at: datetime = NOW) -> bytes:
     return encode(
-        _TstInfo(
+        TstInfo(
             version=1,
             policy=oids.POLICY_TIMESTAMP,
-            message_imprint=_MessageImprint(hash_algorithm=any_value(SHA256_IDENTIFIER), hashed_message=digest),
-            serial_number=int(NOW.timestamp()) << SERIAL_BITS | low,
-            gen_time=asn1.GeneralizedTime(NOW),
+            message_imprint=imprint_of(data),
+            serial_number=int(at.timestamp()) << SERIAL_BITS | low,
+            gen_time=asn1.GeneralizedTime(at),
             accuracy=None,
             ordering=False,
             nonce=None,
@@ -67,6 +66,42 @@ def test_a_time_stamps_number_is_given_once_also_after_a_restart(world: World) -
         refusal(lambda: vault.sign(CA, "timestamp-authority", other), 409, "serial-not-fresh")
         vault.sign(CA, "timestamp-authority", first)
         vault.sign(CA, "timestamp-authority", SignCommand("timestamp", tst_info(tsa, low=2, data=b"another")))
+
+
+def test_time_stamps_are_signed_together_and_each_number_is_claimed_by_itself(world: World) -> None:
+    with world.vault() as vault:
+        tsa = vault.key("timestamp-authority").pair().certificate
+        taken, again = tst_info(tsa, low=1), tst_info(tsa, low=1, data=b"another")
+        vault.sign(CA, "timestamp-authority", SignCommand("timestamp", taken))
+        batch = [tst_info(tsa, low=2), again, tst_info(tsa, low=3), tst_info(tsa, low=3, data=b"another"), taken]
+        answers = many(vault, batch)
+        assert [isinstance(answer, Signed) for answer in answers] == [True, False, True, False, True]
+        assert [answer.type for answer in answers if isinstance(answer, Problem)] == ["serial-not-fresh"] * 2
+        refused, intent, _outcome = world.journal()[-3:]
+        assert (refused["event"], refused["reasons"]) == ("refused", ["serial-not-fresh"] * 2)
+        numbers = [int(each["timestamp_serial"], 16) & 0xFF for each in intent["claims"]]
+        assert (intent["count"], numbers) == (3, [2, 3, 1])
+    with world.vault() as vault:  # and none of them again after a restart
+        (later,) = many(vault, [tst_info(tsa, low=3, data=b"another")])
+        assert isinstance(later, Problem)
+        assert later.type == "serial-not-fresh"
+
+
+def test_time_does_not_go_back_for_a_key_that_stamped_not_even_after_a_restart(world: World) -> None:
+    answers = []
+    for seconds in (60, 50, 49):
+        moment = NOW + timedelta(seconds=seconds)
+        with world.vault(clock=lambda moment=moment: moment) as vault:
+            tsa = vault.key("timestamp-authority").pair().certificate
+            answers += many(vault, [tst_info(tsa, at=moment)])
+    assert [isinstance(answer, Signed) for answer in answers] == [True, True, False]
+    assert isinstance(answers[-1], Problem)
+    assert answers[-1].type == "time-went-back"
+
+
+def many(vault: Vault, infos: list[bytes]) -> list[Signed | Problem]:
+    commands = [SignCommand("timestamp", each) for each in infos]
+    return vault.run(vault.signing.sign_many(CA, "timestamp-authority", commands))
 
 
 def test_a_status_of_the_token_verifies(world: World, vault: Vault) -> None:
