@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -52,12 +52,35 @@ class BoundVault:
     def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         return self._vault.sign_crl(self._caller, name, tbs, version).signed
 
+    def sign_crl_parts(self, name: str, parts: Callable[[], Iterable[bytes]], version: int | None = None) -> bytes:
+        return self._vault.sign_crl_parts(self._caller, name, parts(), version).signature
+
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
         return self._vault.sign_cms(self._caller, name, content_type, content).signed
 
     def rotate(self, name: str, *, activate_at: datetime | None = None, reason: str = "") -> KeyInfo:
         """Make the next version of a key; see `KeyLife.rotate`."""
         return self._vault.life.rotate(self._caller, name, activates_at=activate_at, reason=reason)
+
+    def take_back_key(self, name: str) -> None:
+        """Destroy a key that nobody certified; see `KeyManagement.take_back`."""
+        self._vault.keys.take_back(self._caller, name)
+
+    def restore_key(self, backup: bytes, *, recipient: str, replaces: bool = False) -> KeyInfo:
+        """Take a key in out of its backup; see `Backups.restore`."""
+        return self._vault.backups.restore(self._caller, backup, recipient=recipient, replaces=replaces)
+
+    def disable_key(self, name: str, version: int) -> KeyInfo:
+        """Take a version out of use."""
+        return self._vault.life.disable(self._caller, name, version)
+
+    def schedule_destruction(self, name: str, version: int, at: datetime) -> KeyInfo:
+        """Have a disabled version destroyed at `at`; see `KeyLife.destroy`."""
+        return self._vault.life.destroy(self._caller, name, version, at=at)
+
+    def destroy_due(self) -> None:
+        """Destroy the versions whose time has come."""
+        self._vault.life.destroy_due()
 
     def attest_key(self, name: str) -> bytes:
         return self._vault.attest_key(self._caller, name).signed

@@ -41,6 +41,12 @@ _ID_BYTES: Final = 16
 _IMPORTED: Final = {Purpose.PIN_BLOCK: KeyKind.DES2, Purpose.MAC: KeyKind.AES}
 _log = get_logger("custody")
 
+_TAKING_BACK: Final = {
+    KeyState.ENABLED: Change.DISABLE,
+    KeyState.DISABLED: Change.SCHEDULE,
+    KeyState.DESTROY_SCHEDULED: Change.DESTROY,
+}
+
 Make = Callable[[TokenOperations, bytes], None]
 
 
@@ -216,8 +222,22 @@ class Custody:
         """The key as its tokens hold it now."""
         with self._lock:
             row = self._registry.find(key.row.name, key.row.version)
-            assert row is not None  # rows are never deleted
+            assert row is not None  # its row is there as long as the key is
             return self._take_in(row)
+
+    def take_back(self, key: Key) -> None:
+        """Destroys a key that nobody certified, at once, and frees its name; a process that was killed does it again.
+
+        Raises TokenTrouble if its token does not do it: then it is destroyed at the next check, and its name is kept.
+        """
+        while key.row.state is not KeyState.DESTROYED:
+            key = self.change(key, _TAKING_BACK[key.row.state], at=self._clock())
+        with self._lock:
+            for label in (key.row.token, *key.row.replicas):
+                if self.token(label).find(cka_id=key.row.cka_id) is not None:
+                    raise TokenTrouble(f"token {label} still holds key {key.label}")
+            self._registry.forget(key.row.name)
+            self._keys.pop((key.row.name, key.row.version), None)
 
     def due(self, now: datetime) -> list[Key]:
         """The versions whose scheduled destruction is due."""

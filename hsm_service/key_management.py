@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from audit.entry import JsonValue
-from hsm_service.access import check_name, permit, permitted
+from hsm_service.access import CEREMONY, check_name, permit, permitted
 from hsm_service.chain import check_chain
 from hsm_service.custody import Custody, Key
 from hsm_service.key_states import KeyState
@@ -32,6 +32,8 @@ from runtime.secrets import Secret
 
 SERVICE: Final = "service:hsm"
 """As whom the service uses keys of its own."""
+TAKE_BACK: Final = "take-back"
+"""How the journal calls the end of a key that a ceremony made and undid."""
 _PROBES: Final = ("probe", "probe-rsa")
 
 
@@ -102,6 +104,22 @@ class KeyManagement:
         with self._recorder.operation(Operation.GENERATE, caller, None, _made(name, found, None)):
             key = self._custody.import_zone_key(name, found, components, self._clock())
         return self.info(key)
+
+    def take_back(self, caller: str, name: str) -> None:
+        """Destroys a key that a ceremony made and no authority in force certified, and frees its name.
+
+        Problem 403 for anybody but a ceremony; Problem 409 for a key of several versions, or one that is certified.
+        """
+        with self._recorder.refusals(TAKE_BACK, caller, [name], None):
+            if caller != CEREMONY:
+                raise Problem(403, "ceremony-only", "a key is taken back by the ceremony that made it")
+            key = permitted(self._custody, caller, Operation.DESTROY, name)
+            if key.row.version != 1 or len(self._custody.versions(name)) != 1:
+                raise Problem(409, "key-in-service", f"key {name} was rotated; it is destroyed, not taken back")
+            if _is_certified(key, self._anchors()):
+                raise Problem(409, "key-certified", f"key {name} has a certificate of this hierarchy")
+        with self._recorder.operation(TAKE_BACK, caller, None, {"key": key.label}):
+            self._custody.take_back(key)
 
     def probe_key(self, label: str) -> Key:
         """The key with which the token `label` shows that it signs, made by the service itself if there is none yet.
@@ -211,6 +229,14 @@ class KeyManagement:
             reasons = "; ".join(each.refusal for each in lacks)
             raise Problem(409, "token-lacks-abilities", f"token {token.label} cannot serve {found.purpose}: {reasons}")
         return found
+
+
+def _is_certified(key: Key, anchors: Sequence[x509.Certificate]) -> bool:
+    """Whether the key's chain leads to a pinned root."""
+    if not key.row.chain:
+        return False
+    last = x509.load_der_x509_certificate(key.row.chain[-1])
+    return any(last.issuer == anchor.subject for anchor in anchors)
 
 
 def _suites(key: Key) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 The database is the truth; every row is also held in memory, because a lookup stands in the path of every signature and
 this process is the only one that writes. A row is written before its key is made in the token (state PENDING), and
 before its key is destroyed there (DESTROYED), so that a process killed in between leaves a row that says what to take
-up again, never a key that nobody knows. Rows are never deleted.
+up again, never a key that nobody knows. Rows are never deleted, but for keys that a ceremony takes back.
 """
 
 from __future__ import annotations
@@ -250,6 +250,19 @@ class Registry:
                 connection.execute(update(keys).where(here).values(**columns_of(row)))
             self._remember(row)
             return row
+
+    def forget(self, name: str) -> None:
+        """Deletes the rows of a key that a ceremony took back, all of whose versions are destroyed; KeyExists if not.
+
+        What was done with it stays in the audit journal.
+        """
+        with self._lock:
+            if any(row.state is not KeyState.DESTROYED for row in self._rows.get(name, {}).values()):
+                raise KeyExists(f"key {name!r} is not destroyed")
+            with self._engine.begin() as connection:
+                for table in (certificates, replicas, keys):
+                    connection.execute(table.delete().where(table.c.name == name))
+            self._rows = {known: versions for known, versions in self._rows.items() if known != name}
 
     def close(self) -> None:
         """Lets go of the database."""

@@ -13,11 +13,13 @@ from typing import Annotated, ClassVar, Final, Self
 
 from cryptography import x509
 from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki import oids
 from pki.algorithms import SEALING_IDENTIFIERS, SealingSuite
 from pki.der import decode, encode, numeric_string, numeric_text, sha256, tlv
 from pki.errors import UNREADABLE, CertificateError, DerError
+from pki.keys import spki_sha256
 
 _SEQUENCE: Final = 0x30
 _LIMIT: Final = 4096
@@ -303,6 +305,52 @@ class SealingSuites(_Extension):
         members = decode(_Capabilities, tlv(_SEQUENCE, der), limit=_LIMIT).members
         suites = (SEALING_IDENTIFIERS.get(encode(member)) for member in members)
         return cls(names=tuple(str(suite) for suite in suites if suite is not None))
+
+
+@asn1.sequence
+class _AlgorithmIdentifier:
+    algorithm: x509.ObjectIdentifier
+    parameters: asn1.Null | None
+
+
+@asn1.sequence
+class _HashedRootKey:
+    hash_alg: _AlgorithmIdentifier
+    hash_value: bytes
+
+
+@dataclass(frozen=True)
+class HashedRootKey(_Extension):
+    """The key of the next root, named by the root in force: SHA-256 of its SubjectPublicKeyInfo (RFC 8649 2).
+
+    It replaces SET's hashedRootKey, which is bound to SHA-1.
+    """
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.EXT_HASHED_ROOT_KEY
+
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.digest) != 32:
+            raise ValueError("a SHA-256 has 32 bytes")
+
+    @classmethod
+    def of(cls, public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> Self:
+        """Name the next root by its public key."""
+        return cls(spki_sha256(public_key))
+
+    def to_der(self) -> bytes:
+        """SEQUENCE { hashAlg AlgorithmIdentifier, hashValue OCTET STRING }; SHA-256 has no parameters (RFC 5754 2)."""
+        sha256_identifier = _AlgorithmIdentifier(algorithm=oids.SHA256, parameters=None)
+        return encode(_HashedRootKey(hash_alg=sha256_identifier, hash_value=self.digest))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the extension value; ValueError for a hash other than SHA-256, with which nothing could be compared."""
+        value = decode(_HashedRootKey, der, limit=_LIMIT)
+        if value.hash_alg.algorithm != oids.SHA256:
+            raise ValueError("the hash is not SHA-256")
+        return cls(value.hash_value)
 
 
 def _check_length(what: str, text: str, longest: int) -> None:
