@@ -7,6 +7,7 @@
     ├── PathError         no certification path from the certificate to a pinned root holds now
     ├── RolloverError     a root certificate is not the one that follows a pinned root
     ├── OcspError         an OCSP answer may not be believed about this certificate, now
+    ├── TimestampError    a time-stamp may not be believed about these bytes, or none was given
     └── CmsError          a SignedData or AuthEnvelopedData is outside the profile, or its signature is wrong
 
 Each error carries `reason`, a stable machine slug, and `clause`, the rule that refused. The text never contains the
@@ -67,6 +68,10 @@ class OcspError(PkiError):
 
 class RolloverError(PkiError):
     """A root certificate that may not follow the pinned one (RFC 8649)."""
+
+
+class TimestampError(PkiError):
+    """A time-stamp that may not be believed, or that was not given (RFC 3161 2.4.2)."""
 
 
 class CmsError(PkiError):
