@@ -19,8 +19,10 @@ from typing import Annotated, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import Depends, FastAPI, Path, Query, Response
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.requests import Request
 
+from audit import JournalFailedError
 from ca.api import (
     CertificateAnswer,
     CertificateList,
@@ -31,10 +33,13 @@ from ca.api import (
     StoryAnswer,
 )
 from ca.authority import CertificateAuthority, Maintenance
+from ca.database_faults import unavailable
 from ca.errors import (
     CaError,
+    ClockError,
     CompareError,
     Finding,
+    InProgressError,
     KeyRefusedError,
     LintError,
     NotApprovedError,
@@ -42,6 +47,7 @@ from ca.errors import (
     RevocationRefusedError,
     SigningRefusedError,
     StoreError,
+    StoreUnavailableError,
     TokenUnavailableError,
     UnknownCertificateError,
 )
@@ -62,6 +68,9 @@ STATUS: Final[dict[type[CaError], int]] = {
     CompareError: 500,
     SigningRefusedError: 502,
     TokenUnavailableError: 503,
+    InProgressError: 503,
+    StoreUnavailableError: 503,
+    ClockError: 503,
 }
 """HTTP status of each refusal; a class that is not listed is a fault of ours, 500."""
 
@@ -90,6 +99,8 @@ def create_app(authority: CertificateAuthority, *, maintenance_interval: float |
     problems.install(app)
     health.install(app, "ca", authority.is_ready)
     app.add_exception_handler(CaError, _refused)
+    for fault in (PoolTimeoutError, JournalFailedError):
+        app.add_exception_handler(fault, _unavailable)
 
     # Plain functions run in the thread pool: each waits for the database, the disk and the token.
 
@@ -200,6 +211,11 @@ async def _refused(_request: Request, error: Exception) -> Response:
     if findings:
         problem.extra["findings"] = [_finding(each) for each in findings]
     return problem.response()
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    """No connection to the database is free, or the disk of the audit journal is full: nobody's mistake."""
+    return await _refused(request, unavailable(error))
 
 
 def _finding(finding: Finding) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -59,8 +61,13 @@ class CertificateAuthority:
         publication: Publication,
         rng: Rng,
         clock: Callable[[], datetime],
+        replica: str | None = None,
     ) -> None:
-        """`folder` is the published hierarchy (`ca.hierarchy`), `signer` the token boundary; raises StoreError."""
+        """`folder` is the published hierarchy (`ca.hierarchy`), `signer` the token boundary; raises StoreError.
+
+        `replica` names this authority among those that share a database; by default after the machine and the folder,
+        so that after a restart it goes on at once with what it left.
+        """
         self._folder = folder
         self._clock = clock
         self._record = record
@@ -79,6 +86,7 @@ class CertificateAuthority:
             publication=publication,
             rng=rng,
             clock=clock,
+            replica=replica or _replica_of(folder),
         )
         self.revocation: Final = Revocation(
             store=self.store,
@@ -132,6 +140,10 @@ class CertificateAuthority:
                 raise StoreError(f"{certificate.subject.rfc4514_string()} was issued by none of our authorities")
             profile = _profile_of(certificate, name)
             self.store.import_certificate(certificate, issuer=name, profile=profile.name, now=now)
+
+
+def _replica_of(folder: Path) -> str:
+    return hashlib.sha256(f"{socket.gethostname()}\n{folder.resolve()}".encode()).hexdigest()[:32]
 
 
 class Maintenance:

@@ -17,6 +17,11 @@
     ├── UnknownCertificateError    no such issuer and serial
     ├── RevocationRefusedError     decide_revocation() does not approve, or the certificate is revoked already
     ├── StoreError                 the database does not fit the published hierarchy
+    │   └── IntentEndedError       an intent has ended, or another replica works on it: what one did in vain is dropped
+    ├── InProgressError            another replica issues this very certificate now: ask again
+    ├── StoreUnavailableError      the database cannot be reached, or has no room: nothing was done
+    ├── ClockError                 the clock says less than it did: nothing is issued
+    ├── RandomnessError            the random number generator repeats itself: nothing is issued
     └── StatusError                certificate status cannot be had, or is not to be trusted: fail closed
 
 Each error carries a machine-readable `reason` and, where a rule refused, the `clause` (RFC or CPS) it stands in.
@@ -149,6 +154,26 @@ class RevocationRefusedError(_Findings):
 
 class StoreError(CaError):
     reason = "store"
+
+
+class IntentEndedError(StoreError):
+    reason = "intent-ended"
+
+
+class InProgressError(CaError):
+    reason = "in-progress"
+
+
+class StoreUnavailableError(CaError):
+    reason = "database-unavailable"
+
+
+class ClockError(CaError):
+    reason = "clock"
+
+
+class RandomnessError(CaError):
+    reason = "randomness"
 
 
 class StatusError(CaError):
