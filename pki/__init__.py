@@ -14,7 +14,9 @@ Pure: no I/O, no clock, no randomness of its own. From the bottom up:
 | `extensions` | the certificate extensions of KWBP |
 | `roles` | what a certificate is for |
 | `csr` | PKCS#10 at the door |
-| `crl` | revocation lists in force |
+| `crl_entries` | who is on a revocation list |
+| `crl_scope` | which certificates a revocation list speaks about |
+| `crl` | revocation lists in force: full, delta, partition |
 | `path` | certification paths |
 | `cms_signed` | SignedData in the profile |
 | `cms_enveloped` | AuthEnvelopedData in the profile |

@@ -21,7 +21,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.algorithms import CERTIFICATE_SIGNATURE_OIDS
-from pki.crl import CrlSet, verify_crl
+from pki.crl import CrlSet
+from pki.crl_scope import subject_of
 from pki.errors import UNREADABLE, CertificateError, DerError, PathError
 from pki.extensions import authority_key_id, extensions_of, subject_key_id
 from pki.keys import screen_public_key
@@ -100,6 +101,7 @@ class _Known:
             (e.value for e in extensions if isinstance(e.value, x509.BasicConstraints)), None
         )
         self._is_processed = not any(e.critical and not isinstance(e.value, _PROCESSED) for e in extensions)
+        self.subject_of_lists: Final = subject_of(certificate)
 
     @cached_property
     def role(self) -> Role:
@@ -248,9 +250,5 @@ def _check_validity(certificate: _Known, now: datetime) -> None:
 
 
 def _check_revocation(certificate: _Known, issuer: _Known, crls: CrlSet, now: datetime) -> None:
-    crl = crls.in_force(issuer.subject, issuer.subject_key_id)
-    if crl is None:
-        raise PathError("crl_missing", "no CRL of the issuer", clause="RFC 5280 6.3")
-    verify_crl(crl, issuer.certificate, now)
-    if certificate.serial in crl.revoked:
+    if crls.status_of(certificate.subject_of_lists, issuer.certificate, now) is not None:
         raise PathError("revoked", "certificate is on its issuer's CRL", clause="RFC 5280 6.3")

@@ -21,7 +21,8 @@ only if together they are exactly one row of the table below; anything else has 
 | ocsp-responder     | –               | ocsp                  | digitalSignature                    | any CA         |
 | timestamp-authority | –              | timeStamp             | digitalSignature                    | operations-ca  |
 
-The last two state the extendedKeyUsage ocspSigning and timeStamping and no other, and nobody else states those.
+The last two state the extendedKeyUsage ocspSigning and timeStamping (critical) and no other, and nobody else states
+those. Nobody states anyExtendedKeyUsage.
 
 * or by a geopolitical CA, which stands between the brand and the CAs of a country or region (SET Book 2).
 
@@ -148,10 +149,11 @@ PROFILES: Final[dict[Role, RoleProfile]] = {
 }
 
 
-_ONLY_USAGE: Final = {
+ONLY_USAGE: Final = {
     Role.OCSP_RESPONDER: ExtendedKeyUsageOID.OCSP_SIGNING,
     Role.TIMESTAMP_AUTHORITY: ExtendedKeyUsageOID.TIME_STAMPING,
 }
+"""The one extendedKeyUsage that these roles state, and no other role."""
 
 
 @lru_cache(maxsize=4096)
@@ -167,7 +169,7 @@ def role_of(certificate: x509.Certificate) -> Role:
         raise CertificateError("wrong_role", "certificateType, policies and CA flag name no role", clause=_CLAUSE)
     for role in candidates:
         if PROFILES[role].key_usage == statements.key_usage:
-            _check_extended_key_usage(role, statements.extended_key_usage)
+            _check_extended_key_usage(role, statements)
             return role
     raise CertificateError("bad_key_usage", f"keyUsage is not that of {candidates[0]}", clause=_CLAUSE)
 
@@ -178,12 +180,21 @@ class _Statements:
     policies: frozenset[x509.ObjectIdentifier]
     key_usage: frozenset[str]
     extended_key_usage: frozenset[x509.ObjectIdentifier]
+    is_extended_critical: bool
     is_ca: bool
 
 
-def _check_extended_key_usage(role: Role, stated: frozenset[x509.ObjectIdentifier]) -> None:
-    """Status and time are signed by keys that do nothing else, and by no other (RFC 6960 4.2.2.2, RFC 3161 2.3)."""
-    for only, usage in _ONLY_USAGE.items():
+def _check_extended_key_usage(role: Role, said: _Statements) -> None:
+    """Status and time are signed by keys that do nothing else, and by no other (RFC 6960 4.2.2.2, RFC 3161 2.3).
+
+    Nobody may be used for anything, and the extension of a time-stamp authority is critical (RFC 3161 2.3).
+    """
+    stated = said.extended_key_usage
+    if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in stated:
+        raise CertificateError("bad_key_usage", "extendedKeyUsage for anything", clause=_CLAUSE)
+    if role is Role.TIMESTAMP_AUTHORITY and not said.is_extended_critical:
+        raise CertificateError("bad_key_usage", "extendedKeyUsage is not critical", clause="RFC 3161 2.3")
+    for only, usage in ONLY_USAGE.items():
         if (role is only) != (usage in stated) or (role is only and len(stated) != 1):
             raise CertificateError("bad_key_usage", f"extendedKeyUsage is not that of {role}", clause=_CLAUSE)
 
@@ -197,7 +208,7 @@ def _statements(certificate: x509.Certificate) -> _Statements:
     policies: frozenset[x509.ObjectIdentifier] = frozenset()
     key_usage: frozenset[str] = frozenset()
     extended_key_usage: frozenset[x509.ObjectIdentifier] = frozenset()
-    is_ca = False
+    is_ca = is_extended_critical = False
     for extension in extensions_of(certificate):
         value = extension.value
         if isinstance(value, x509.CertificatePolicies):
@@ -205,7 +216,7 @@ def _statements(certificate: x509.Certificate) -> _Statements:
         elif isinstance(value, x509.KeyUsage):
             key_usage = frozenset(usage for usage in _KEY_USAGES if getattr(value, usage))
         elif isinstance(value, x509.ExtendedKeyUsage):
-            extended_key_usage = frozenset(value)
+            extended_key_usage, is_extended_critical = frozenset(value), extension.critical
         elif isinstance(value, x509.BasicConstraints):
             is_ca = value.ca
     return _Statements(
@@ -213,5 +224,6 @@ def _statements(certificate: x509.Certificate) -> _Statements:
         policies=policies,
         key_usage=key_usage,
         extended_key_usage=extended_key_usage,
+        is_extended_critical=is_extended_critical,
         is_ca=is_ca,
     )

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.crl import CrlSet, IndexedCrl, verify_crl
 from pki.errors import CertificateError, PathError
+from tests.support.crls import distribution_point
 from tests.support.der_surgery import Node, parse, resigned, with_unused_bit
 from tests.support.pki_factory import DAY, NOW, Authority, PkiFactory, key_usage, p256, role_extensions
 
@@ -91,21 +92,21 @@ def test_a_crl_of_a_ca_that_may_not_sign_crls_is_refused(pki: PkiFactory) -> Non
         assert refused(silent.crl(NOW), silent) == "bad_key_usage"
 
 
-PARTITION = x509.IssuingDistributionPoint(
-    full_name=[x509.UniformResourceIdentifier("https://pki.example/part-1.crl")],
-    relative_name=None,
-    only_contains_user_certs=False,
-    only_contains_ca_certs=False,
-    only_some_reasons=None,
-    indirect_crl=False,
-    only_contains_attribute_certs=False,
-)
+PARTITION = distribution_point("https://pki.example/part-1.crl")
 
 
 @pytest.mark.parametrize("extension", [PARTITION, x509.DeltaCRLIndicator(1)], ids=["partition", "delta"])
 def test_a_crl_that_tells_only_part_of_the_truth_is_refused(mca: Authority, extension: x509.ExtensionType) -> None:
     crl = mca.crl(NOW, extensions=[(extension, True)])
     assert refused(crl, mca) == "unknown_critical_extension"
+    verify_crl(crl, mca.certificate, NOW, partial=True)
+
+
+def test_a_list_over_other_issuers_is_refused_even_as_a_part(mca: Authority) -> None:
+    crl = mca.crl(NOW, extensions=[(distribution_point(indirect_crl=True), True)])
+    with pytest.raises(PathError) as error:
+        verify_crl(crl, mca.certificate, NOW, partial=True)
+    assert error.value.reason == "unknown_critical_extension"
 
 
 def test_a_critical_crl_number_is_understood(mca: Authority) -> None:
@@ -158,20 +159,14 @@ def test_an_entry_that_cannot_be_read_spoils_the_list(mca: Authority) -> None:
     assert error.value.reason == "bad_extension"
 
 
-def test_revoked_serials_carry_their_dates(mca: Authority) -> None:
-    mca.revoked[4711] = NOW - DAY
-    reason = x509.CRLReason(x509.ReasonFlags.key_compromise)
-    indexed = IndexedCrl(mca.crl(NOW))
-    assert indexed.revoked == {4711: NOW - DAY}
-    entry = x509.RevokedCertificateBuilder().serial_number(5).revocation_date(NOW).add_extension(reason, False).build()
-    builder = (
-        x509.CertificateRevocationListBuilder()
-        .issuer_name(mca.certificate.subject)
-        .last_update(NOW)
-        .next_update(NOW + DAY)
-        .add_revoked_certificate(entry)
-    )
-    assert 5 in IndexedCrl(builder.sign(mca.credential.key, hashes.SHA256())).revoked
+def test_a_list_is_read_from_its_bytes(mca: Authority) -> None:
+    mca.revoked[4711] = NOW
+    crl = mca.crl(NOW)
+    indexed = IndexedCrl.from_der(crl.public_bytes(Encoding.DER))
+    assert (indexed.fingerprint, 4711 in indexed.revoked) == (IndexedCrl(crl).fingerprint, True)
+    with pytest.raises(CertificateError) as error:
+        IndexedCrl.from_der(b"\x30\x00")
+    assert error.value.reason == "bad_crl"
 
 
 class TestCrlSet:
@@ -213,3 +208,9 @@ class TestCrlSet:
         assert len(digest) == 32
         assert CrlSet([third, first]).digest == digest
         assert len({digest, CrlSet([first]).digest, CrlSet([second, third]).digest, CrlSet().digest}) == 4
+
+    def test_an_indexed_list_may_be_in_many_sets(self, mca: Authority) -> None:
+        first = CrlSet([mca.crl(NOW, number=1)])
+        second = CrlSet([*first.indexed, mca.crl(NOW, number=2)])
+        assert second.indexed[0] is first.indexed[0]
+        assert second.of(mca.certificate) == second.indexed[1].crl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pki import oids
 from pki.errors import CertificateError
@@ -92,6 +93,42 @@ def test_statements_that_disagree_give_no_role(
     with pytest.raises(CertificateError) as refused:
         role_of(certificate_with(pki, extensions))
     assert refused.value.reason == reason
+
+
+def usages(*names: str, critical: bool = True) -> tuple[x509.ExtensionType, bool]:
+    return x509.ExtendedKeyUsage([getattr(ExtendedKeyUsageOID, name) for name in names]), critical
+
+
+@pytest.mark.parametrize(
+    ("role", "stated"),
+    [
+        pytest.param(Role.OCSP_RESPONDER, None, id="responder-without"),
+        pytest.param(Role.OCSP_RESPONDER, usages("OCSP_SIGNING", "CLIENT_AUTH"), id="responder-that-is-a-client"),
+        pytest.param(Role.OCSP_RESPONDER, usages("TIME_STAMPING"), id="responder-that-stamps"),
+        pytest.param(Role.TIMESTAMP_AUTHORITY, None, id="tsa-without"),
+        pytest.param(Role.TIMESTAMP_AUTHORITY, usages("TIME_STAMPING", critical=False), id="tsa-not-critical"),
+        pytest.param(Role.TIMESTAMP_AUTHORITY, usages("TIME_STAMPING", "EMAIL_PROTECTION"), id="tsa-that-mails"),
+        pytest.param(Role.SERVICE, usages("SERVER_AUTH", "OCSP_SIGNING"), id="service-that-answers-status"),
+        pytest.param(Role.OFFICER, usages("TIME_STAMPING"), id="officer-that-stamps"),
+        pytest.param(Role.MERCHANT_CA, usages("OCSP_SIGNING"), id="ca-that-answers-status"),
+        pytest.param(Role.SERVICE, usages("ANY_EXTENDED_KEY_USAGE"), id="service-for-anything"),
+    ],
+)
+def test_status_and_time_are_signed_by_keys_that_do_nothing_else(
+    pki: PkiFactory, role: Role, stated: tuple[x509.ExtensionType, bool] | None
+) -> None:
+    extensions = role_extensions(role) | ({} if stated is None else {"extended_key_usage": stated})
+    if stated is None:
+        del extensions["extended_key_usage"]
+    with pytest.raises(CertificateError) as refused:
+        role_of(certificate_with(pki, extensions))
+    assert refused.value.reason == "bad_key_usage"
+
+
+def test_a_service_may_be_a_client_and_a_server(pki: PkiFactory) -> None:
+    for stated in (usages("CLIENT_AUTH"), usages("SERVER_AUTH", "CLIENT_AUTH", critical=False)):
+        extensions = role_extensions(Role.SERVICE) | {"extended_key_usage": stated}
+        assert role_of(certificate_with(pki, extensions)) is Role.SERVICE
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from pki.extensions import (
 )
 from pki.names import identity_uri, name
 from pki.path import Trust
-from pki.roles import PROFILES, Role
+from pki.roles import ONLY_USAGE, PROFILES, Role
 
 NOW: Final = datetime(2026, 3, 21, 12, 0, 0, tzinfo=UTC)
 """The moment at which the factory's world is valid. OpenSSL takes it as `-attime`."""
@@ -191,6 +191,8 @@ def role_extensions(role: Role, *, path_length: int | None = None) -> dict[str, 
         extensions["policies"] = (x509.CertificatePolicies(policies), False)
     if profile.certificate_type:
         extensions["certificate_type"] = (CertificateType(profile.certificate_type).to_extension(), False)
+    if role in ONLY_USAGE:
+        extensions["extended_key_usage"] = (x509.ExtendedKeyUsage([ONLY_USAGE[role]]), role is Role.TIMESTAMP_AUTHORITY)
     return extensions
 
 
