@@ -4,8 +4,8 @@
     ├── ProfileError               a profile file is not as expected
     ├── CeremonyError
     │   ├── PlanError              the ceremony's inputs are refused; nothing was touched
-    │   ├── KeysExistError         keys of an earlier, unfinished run are in the tokens; nothing was touched
-    │   └── CeremonyAbortedError   a run stopped half-way; nothing was published, the keys it made are listed
+    │   ├── KeysExistError         keys with the planned names are in the tokens, and no journal tells of them
+    │   └── CeremonyAbortedError   a run stopped half-way; its journal says where, and the keys it made are listed
     ├── RequestError               the application cannot be turned into a certificate of this profile
     ├── NotApprovedError           decide() does not approve, now and here
     ├── KeyRefusedError            weak, denylisted, or certified already under another name or for another use
@@ -78,7 +78,7 @@ class PlanError(CeremonyError, _Findings):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredKey:
-    """A key that a ceremony left in a token: registry name, template, SHA-256 of its SPKI (hex)."""
+    """A key that a ceremony made in a token: registry name, template, SHA-256 of its SPKI (hex)."""
 
     name: str
     template: str
@@ -91,8 +91,7 @@ class KeysExistError(CeremonyError):
     def __init__(self, keys: Sequence[RegisteredKey]) -> None:
         names = ", ".join(key.name for key in keys)
         super().__init__(
-            f"the tokens already hold {names}: an earlier run did not finish. Its transcript tells which keys it made. "
-            "Run again and adopt them, or start from fresh tokens.",
+            f"the tokens already hold {names}, which this ceremony did not make: name other keys, or end those first",
             clause="CPS 6.1.1",
         )
         self.keys = tuple(keys)
@@ -104,8 +103,8 @@ class CeremonyAbortedError(CeremonyError):
     def __init__(self, step: str, keys: Sequence[RegisteredKey]) -> None:
         left = ", ".join(f"{key.name} ({key.spki_sha256[:16]})" for key in keys) or "none"
         super().__init__(
-            f"the ceremony stopped at {step!r}; nothing was published. Keys registered in the tokens: {left}. "
-            "Run again and adopt them, or start from fresh tokens.",
+            f"the ceremony stopped at {step!r}, and its journal knows where: it can be resumed, or perhaps undone. "
+            f"Keys registered in the tokens: {left}.",
             clause="CPS 6.1.1",
         )
         self.step = step

@@ -1,32 +1,30 @@
-"""Plan a ceremony: check every input, and list every step, before any token is touched. Pure."""
+"""A ceremony that may be run: every input checked, every step listed, before any token is touched. Pure.
+
+How each kind of ceremony is planned stands in `ca.ceremony.founding_plan` and `ca.ceremony.act_plans`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from cryptography import x509
 
-from ca.ceremony.model import AuthorityEntry, Ceremony, OfficerEntry, ServiceEntry, SystemKeyEntry
-from ca.ceremony.transcript import digest
-from ca.errors import CaError, Finding, PlanError
-from ca.prepare import supported_key
+from ca.ceremony.acts import Act
+from ca.ceremony.model import Ceremony
+from ca.ceremony.standing import NOTHING, ROOTS, Standing
+from ca.errors import Finding
+from ca.prepare import ROOT
 from ca.profile import Profile, profiles
 from ca.publication import Publication
 from cps.entitlement import KwbpExtension, PublicKey
-from pki.csr import parse_csr
-from pki.errors import PkiError
-from pki.extensions import OfficerData
-from pki.keys import spki_sha256
-from pki.names import identity_uri, name
+from hsm_service.templates import Operation, Template, built_in
 
 Room = Literal["service", "root", "none"]
-Action = Literal["key", "attach", "certificate", "crl", "check", "publish"]
-
-SECURITY_OFFICERS: Final = 2  # CPS 5.2.2: appointing an officer takes two
+Action = Literal[
+    "key", "find", "attach", "certificate", "crl", "restore", "disable", "schedule", "attest", "check", "publish"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,29 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyOrder:
+    """A key that is made, or that must be there (`spki_sha256`, hex, if its public half is known beforehand).
+
+    `subject` is the name in its PKCS#10 request, by which the token proves that it has the key; None for kinds of keys
+    that sign no request.
+    """
+
+    name: str
+    template: Template
+    owner: str | None = None
+    version: int = 1
+    subject: x509.Name | None = None
+    identity: str | None = None
+    spki_sha256: str | None = None
+
+    @property
+    def room(self) -> Room:
+        return "root" if self.template.token == ROOT else "service"
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """A certificate to be made: its key is made in a token (`key`, `template`), or came with a PKCS#10 request."""
+    """A certificate to be made: its key is one of a token (`key`), or came with a PKCS#10 request (`public_key`)."""
 
     folder: str
     name: str
@@ -51,174 +70,113 @@ class Order:
     issuer: str | None  # name of an authority; None: itself
     subject: x509.Name
     key: str | None = None
-    template: str | None = None
     public_key: PublicKey | None = None
     identity: str | None = None
     hosts: tuple[str, ...] = ()
     extensions: tuple[KwbpExtension, ...] = ()
+    next_key: str | None = None  # the key whose hash the certificate carries (RFC 8649)
 
     @property
     def id(self) -> str:
-        """How steps and the transcript call it; with `.pem`, its file below the folder of the hierarchy."""
+        """How steps and the transcript call it."""
         return f"{self.folder}/{self.name}" if self.folder else self.name
+
+    @property
+    def file(self) -> str:
+        """Its file below the folder of the hierarchy."""
+        return f"{self.id}.cer" if self.folder == ROOTS else f"{self.id}.pem"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A ceremony that may be run: orders by id, and the steps in their order."""
+class Revoked:
+    """A certificate that goes on the root's list."""
 
-    ceremony: Ceremony
+    serial: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A ceremony that may be run: orders by id, keys by the subject of their step, and the steps in their order.
+
+    `digest` (hexadecimal) covers the ceremony, what came with it, the addresses and what stands published.
+    """
+
+    ceremony: Act
     publication: Publication
+    inputs: Mapping[str, bytes]
+    standing: Standing
     orders: Mapping[str, Order]
+    keys: Mapping[str, KeyOrder]
+    revoke: tuple[Revoked, ...]
     steps: tuple[Step, ...]
-    digest: str  # over the ceremony, the requests and the addresses; hexadecimal
+    digest: str
+    rooms: frozenset[Room] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rooms", frozenset(step.room for step in self.steps) - {"none"})
 
     @property
-    def root(self) -> Order:
-        return self.orders[self.ceremony.root.name]
+    def founds(self) -> bool:
+        """Whether it makes a hierarchy where there is none."""
+        return isinstance(self.ceremony, Ceremony)
 
     @property
     def authorities(self) -> Mapping[str, Order]:
-        """The orders of all authorities by name, the root first."""
+        """The orders of authorities by name, a root first."""
         return {order.name: order for order in self.orders.values() if order.profile.ca is not None}
 
-
-def plan(ceremony: Ceremony, requests: Mapping[str, bytes], publication: Publication) -> Plan:
-    """Check a ceremony and its PKCS#10 requests (DER or PEM, by `service/<name>` and `officer/<person>`).
-
-    Raises PlanError with every finding at once; nothing is touched.
-    """
-    findings: list[Finding] = []
-    keys = _read_requests(ceremony, requests, findings)
-    orders: dict[str, Order] = {}
-    for title, make in _makers(ceremony, keys):
-        try:
-            order = make()
-        except (ValueError, PkiError, CaError) as error:
-            findings.append(Finding("order", "CPS 7.1", f"{title}: {error}"))
-            continue
-        findings.extend(_faults(order, orders))
-        orders[order.id] = order
-    if len(ceremony.officers) < SECURITY_OFFICERS:
-        message = f"{SECURITY_OFFICERS} security officers are founded at least"
-        findings.append(Finding("two-persons", "CPS 5.2.2", message))
-    if findings:
-        raise PlanError("the ceremony is not fit to be run", findings)
-    fixed = {
-        "ceremony": ceremony.model_dump(mode="json"),
-        "requests": {key: hashlib.sha256(requests[key]).hexdigest() for key in ceremony.requests},
-        "publication": [publication.repository, publication.cps_uri],
-    }
-    return Plan(ceremony, publication, orders, tuple(_steps(orders)), digest(fixed))
+    @property
+    def made(self) -> Mapping[str, KeyOrder]:
+        """The keys that are made, by the subject of their step."""
+        return {step.subject: self.keys[step.subject] for step in self.steps if step.action == "key"}
 
 
-def _read_requests(
-    ceremony: Ceremony, requests: Mapping[str, bytes], findings: list[Finding]
-) -> dict[str, PublicKey | None]:
-    """The proven key of each request; None where it was found faulty."""
-    keys: dict[str, PublicKey | None] = {}
-    owners: dict[bytes, str] = {}
-    for title in requests.keys() - set(ceremony.requests):
-        findings.append(Finding("request-unknown", "CPS 4.1.2", f"{title} is not part of this ceremony"))
-    for title in ceremony.requests:
-        keys[title] = None
-        if title not in requests:
-            findings.append(Finding("request-missing", "CPS 4.1.2", f"there is no PKCS#10 request {title}"))
-            continue
-        try:
-            key = supported_key(parse_csr(requests[title]).public_key())
-        except (PkiError, CaError) as error:
-            findings.append(Finding("request", "CPS 3.2.1", f"{title}: {error}"))
-            continue
-        keys[title] = key
-        other = owners.setdefault(spki_sha256(key), title)
-        if other != title:
-            findings.append(Finding("key-reused", "CPS 6.1.1", f"{title} has the same key as {other}"))
-    return keys
+@dataclass
+class Draft:
+    """A plan in the making: what was found wrong is collected, so that all of it is told at once."""
+
+    publication: Publication
+    standing: Standing = NOTHING
+    findings: list[Finding] = field(default_factory=list)
+    orders: dict[str, Order] = field(default_factory=dict)
+    keys: dict[str, KeyOrder] = field(default_factory=dict)
+    revoke: list[Revoked] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def refuse(self, code: str, clause: str, message: str) -> None:
+        self.findings.append(Finding(code, clause, message))
+
+    def template(self, name: str, *, certified: bool) -> Template:
+        """A key template; ValueError if there is none, or its keys carry no certificate and must, or the reverse."""
+        found = built_in().get(name)
+        if found is None or not found.permits("ceremony", Operation.GENERATE, None):
+            raise ValueError(f"there is no key template {name!r} that a ceremony makes keys from")
+        if certified and not found.holds:
+            raise ValueError(f"keys of template {name} carry no certificate")
+        if found.imported or found.token == "each":  # noqa: S105  # a token's label
+            raise ValueError(f"keys of template {name} are not made by a ceremony")
+        return found
+
+    def add_order(self, order: Order) -> None:
+        self.findings.extend(_faults(order, self))
+        self.orders[order.id] = order
+
+    def step(self, room: Room, action: Action, subject: str) -> None:
+        self.steps.append(Step(room, action, subject))
 
 
-def _makers(ceremony: Ceremony, keys: Mapping[str, PublicKey | None]) -> Iterator[tuple[str, Callable[[], Order]]]:
-    """How each order is made; none for a request that was found faulty already."""
-    for authority in (ceremony.root, *ceremony.authorities):
-        yield authority.name, partial(_authority, ceremony, authority)
-    for system_key in ceremony.system_keys:
-        yield system_key.name, partial(_system_key, ceremony, system_key)
-    for service in ceremony.services:
-        if (key := keys[service.request]) is not None:
-            yield service.request, partial(_service, ceremony, service, key)
-    for officer in ceremony.officers:
-        if (key := keys[officer.request]) is not None:
-            yield officer.request, partial(_officer, ceremony, officer, key)
-
-
-def _profile(wanted: str) -> Profile:
+def profile_named(wanted: str) -> Profile:
+    """A certificate profile; ValueError if there is none."""
     profile = profiles().get(wanted)
     if profile is None:
         raise ValueError(f"there is no profile {wanted!r}")
     return profile
 
 
-def _authority(ceremony: Ceremony, entry: AuthorityEntry) -> Order:
-    profile = _profile(entry.name)
-    if profile.ca is None:
-        raise ValueError(f"{profile.name} is not the profile of an authority")
-    if (profile.issuer == "self") != (entry is ceremony.root):
-        raise ValueError("the root, and nothing else, is self-signed")
-    return Order(
-        folder="" if entry is ceremony.root else "cas",
-        name=entry.name,
-        profile=profile,
-        issuer=None if entry is ceremony.root else profile.issuer,
-        subject=name(cn=entry.common_name, o=ceremony.organisation, c=ceremony.country),
-        key=entry.name,
-        template=entry.template,
-    )
-
-
-def _system_key(ceremony: Ceremony, entry: SystemKeyEntry) -> Order:
-    profile = _profile(entry.profile)
-    return Order(
-        folder="keys",
-        name=entry.name,
-        profile=profile,
-        issuer=profile.issuer,
-        subject=name(cn=entry.common_name, o=ceremony.organisation, c=ceremony.country),
-        key=entry.name,
-        template=entry.template,
-        identity=entry.identity,
-    )
-
-
-def _service(ceremony: Ceremony, entry: ServiceEntry, key: PublicKey) -> Order:
-    profile = _profile(entry.profile)
-    return Order(
-        folder="services",
-        name=entry.name,
-        profile=profile,
-        issuer=profile.issuer,
-        subject=name(cn=f"KWBP {entry.name}", o=ceremony.organisation, c=ceremony.country),
-        public_key=key,
-        identity=identity_uri("service", entry.name),
-        hosts=entry.hosts,
-    )
-
-
-def _officer(ceremony: Ceremony, entry: OfficerEntry, key: PublicKey) -> Order:
-    profile = _profile("officer")
-    return Order(
-        folder="officers",
-        name=entry.person,
-        profile=profile,
-        issuer=profile.issuer,
-        subject=name(cn=entry.name, o=entry.organisation, c=ceremony.country),
-        public_key=key,
-        identity=identity_uri("officer", entry.person),
-        extensions=(OfficerData(entry.person, entry.organisation, entry.roles),),
-    )
-
-
-def _faults(order: Order, earlier: Mapping[str, Order]) -> Iterator[Finding]:
-    if order.issuer is not None and not any(known.name == order.issuer for known in earlier.values()):
+def _faults(order: Order, draft: Draft) -> Iterator[Finding]:
+    known = order.issuer is None or any(each.name == order.issuer for each in draft.orders.values())
+    if not known and draft.standing.authority(str(order.issuer)) is None:
         yield Finding("issuer", "CPS 7.1", f"{order.id}: its issuer {order.issuer} is not founded before it")
     if order.public_key is not None and (refusal := order.profile.key.refusal(order.public_key)) is not None:
         yield Finding("key", "CPS 6.1.5", f"{order.id}: {refusal}")
@@ -230,27 +188,8 @@ def _faults(order: Order, earlier: Mapping[str, Order]) -> Iterator[Finding]:
         )
     if order.hosts and not (rule and rule.hosts):
         yield Finding("hosts", "CPS 3.1.1", f"{order.id}: {order.profile.name} names no hosts")
-
-
-def _steps(orders: Mapping[str, Order]) -> Iterator[Step]:
-    """Keys in the service room; the root's work; the rest in the service room; then, with all rooms closed, the end."""
-    root, *others = orders.values()
-    by_root = [order for order in others if order.issuer == root.name]
-    for order in others:
-        if order.key is not None:
-            yield Step("service", "key", order.id)
-    yield Step("root", "key", root.id)
-    yield Step("root", "certificate", root.id)
-    for order in by_root:
-        yield Step("root", "certificate", order.id)
-    yield Step("root", "crl", root.id)
-    for order in by_root:
-        yield Step("service", "attach", order.id)
-    for order in others:
-        if order not in by_root:
-            yield Step("service", "certificate", order.id)
-    for order in others:
-        if order.profile.ca is not None:
-            yield Step("service", "crl", order.id)
-    yield Step("none", "check", "hierarchy")
-    yield Step("none", "publish", "hierarchy")
+    template = None if order.key is None or order.id not in draft.keys else draft.keys[order.id].template
+    if template is not None and order.profile.role not in template.holds:
+        yield Finding(
+            "template", "CPS 6.1.1", f"{order.id}: a key of template {template.name} is no {order.profile.role}"
+        )

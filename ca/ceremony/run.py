@@ -1,54 +1,39 @@
-"""Run a planned ceremony: rooms opened one after the other, each step recorded, everything published at the end.
+"""Run a planned ceremony: rooms opened one after the other, each step journalled, everything published at the end.
 
 The tokens of the services and the root's token are never open together: the root room opens after the service room was
-closed, signs the few requests it was shown, and is closed before anything else happens. Until the last step all results
-are in memory; what an interrupted run leaves behind are keys in the tokens, and those it names.
+closed, does the few things it was opened for, and is closed before anything else happens. Whatever interrupts a run,
+its journal says where it stopped: `resume` goes on from there, `ca.ceremony.undo` takes back what can be taken back.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 
-from ca.ceremony.plan import Order, Plan, Room, Step
+from ca.ceremony.act_plans import plan as plan_again
+from ca.ceremony.acts import act_of
+from ca.ceremony.journal import Begun, CeremonyJournal, Done
+from ca.ceremony.plan import Plan, Room, Step
+from ca.ceremony.publish import digests, published_files, put_in_place
+from ca.ceremony.room import CeremonyRoom, Clock, OpenRoom
+from ca.ceremony.standing import Standing
+from ca.ceremony.steps import Steps, registered
 from ca.ceremony.transcript import Entry, Transcript
-from ca.crl import next_number, prepare_crl
 from ca.errors import CeremonyAbortedError, CeremonyError, KeysExistError, RegisteredKey
-from ca.files import publish_folder
-from ca.hierarchy import TRANSCRIPT
-from ca.lints import require_clean
-from ca.prepare import Issuer, Rng, new_serial, prepare, supported_key
-from ca.signing import sign_certificate, sign_crl
-from ca.store import serial_hex
-from cps.entitlement import Holder, PublicKey
-from hsm_service.service import KeyInfo, SigningService
-from pki.crl import CrlSet
-from pki.csr import parse_csr
-from pki.keys import spki_der, spki_sha256
-from pki.path import Trust, validate_path
+from ca.prepare import Rng
+from ca.publication import Publication
+from hsm_service.service import KeyInfo
+from pki.der import sha256
 
-OpenRoom = Callable[[], AbstractContextManager[SigningService]]
 Progress = Callable[[Step, Entry], None]
-Clock = Callable[[], datetime]
 
-# CPS 6.2.1: made in the token, and never able to leave it.
-REQUIRED_ATTRIBUTES: Final = {
-    "sensitive": True,
-    "always_sensitive": True,
-    "never_extractable": True,
-    "local": True,
-    "extractable": False,
-}
+BEGIN = "begin"
 
 
 @dataclass(frozen=True)
@@ -58,6 +43,7 @@ class Founded:
     certificates: dict[str, x509.Certificate]
     crls: dict[str, x509.CertificateRevocationList]
     transcript: Transcript
+    plan: Plan
 
 
 def run(
@@ -68,230 +54,197 @@ def run(
     folder: Path,
     rng: Rng,
     clock: Clock,
-    adopt: bool = False,
+    journal: Path,
     progress: Progress = lambda _step, _entry: None,
 ) -> Founded:
-    """Found the hierarchy of `plan` and publish it as `folder`, which must not hold anything yet.
+    """Run `plan` and publish what it makes in `folder`, which for a founding must not hold anything yet.
 
-    `service_room` and `root_room` open the tokens for the time of a `with` block. With `adopt`, keys that an unfinished
-    earlier run left in the tokens under the planned names and templates are used instead of new ones.
+    `service_room` and `root_room` open the tokens for the time of a `with` block; `journal` is the file in which the
+    ceremony is journalled while it is under way.
 
-    Raises CeremonyError or KeysExistError before anything was touched, CeremonyAbortedError afterwards: it lists the
-    keys that are registered in the tokens, and nothing is published.
+    Raises CeremonyError or KeysExistError before anything was touched, CeremonyAbortedError afterwards: then nothing is
+    published, and the journal is there to resume or undo from.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if plan.founds and folder.exists() and any(folder.iterdir()):
         raise CeremonyError(f"{folder} holds a hierarchy already", clause="CPS 6.1.1")
-    act = _Run(plan, rng, clock, adopt, progress)
-    rooms: dict[Room, OpenRoom] = {"service": service_room, "root": root_room}
-    with service_room() as room:
-        act.look_for_keys(room)
-    act.begin()
-    step: Step | None = None
-    try:
-        for room_name, steps in groupby(plan.steps, key=lambda planned: planned.room):
-            if room_name == "none":
-                for step in steps:
-                    act.perform_outside(step, folder)
-                continue
-            with rooms[room_name]() as room:
-                if room_name == "root":
-                    act.look_for_keys(room)
-                for step in steps:
-                    act.perform(step, room)
-    except Exception as error:
-        raise CeremonyAbortedError(str(step or "opening a room"), act.registered) from error
-    return Founded(act.certificates, act.crls, act.transcript)
+    with CeremonyJournal.open(journal) as book:
+        if book.header is not None:
+            raise CeremonyError(
+                f"the ceremony {book.header['ceremony']['ceremony']['id']} is not finished: resume or undo it first"
+            )
+        act = _Run(plan, book, rng, clock, progress)
+        return act.go_on({"service": service_room, "root": root_room}, folder)
+
+
+def resume(
+    journal: Path,
+    *,
+    service_room: OpenRoom,
+    root_room: OpenRoom,
+    folder: Path,
+    rng: Rng,
+    clock: Clock,
+    progress: Progress = lambda _step, _entry: None,
+) -> Founded:
+    """Go on with the ceremony of `journal` where it stopped: nothing that was made is made again. Raises as `run`."""
+    with CeremonyJournal.open(journal) as book:
+        plan = plan_of(book)
+        if book.undoing is not None:
+            raise CeremonyError("this ceremony is being undone: finish that")
+        act = _Run(plan, book, rng, clock, progress)
+        return act.go_on({"service": service_room, "root": root_room}, folder)
+
+
+def plan_of(book: CeremonyJournal) -> Plan:
+    """The plan of an unfinished ceremony, from its journal; raises CeremonyError if there is none."""
+    if book.header is None:
+        raise CeremonyError("no ceremony is under way")
+    header = book.header
+    again = plan_again(
+        act_of(header["ceremony"]),
+        {title: bytes.fromhex(data) for title, data in header["inputs"].items()},
+        Publication(*header["publication"]),
+        standing=Standing.from_document(header["standing"]),
+        now=datetime.fromisoformat(header["at"]),
+    )
+    if again.digest != header["plan"]:
+        raise CeremonyError("this software plans the ceremony otherwise than the one that began it")
+    return again
 
 
 class _Run:
-    """The state of a running ceremony."""
+    """A running ceremony."""
 
-    def __init__(self, plan: Plan, rng: Rng, clock: Clock, adopt: bool, progress: Progress) -> None:
+    def __init__(self, plan: Plan, book: CeremonyJournal, rng: Rng, clock: Clock, progress: Progress) -> None:
         self._plan = plan
-        self._rng = rng
+        self._book = book
         self._clock = clock
-        self._adopt = adopt
         self._progress = progress
-        self._keys: dict[str, PublicKey] = {}
-        self._existing: dict[str, KeyInfo] = {}
-        self.transcript = Transcript()
-        self.certificates: dict[str, x509.Certificate] = {}
-        self.crls: dict[str, x509.CertificateRevocationList] = {}
-        self.registered: list[RegisteredKey] = []
+        self._looked: set[Room] = set()
+        self._steps = Steps(plan, rng)
+        for done in book.done:
+            self._steps.take(done.entry.step, done.entry.outcome, done.artefact)
 
-    def look_for_keys(self, room: SigningService) -> None:
-        """Find planned keys that exist; without `adopt` that is the end."""
-        templates = {order.key: order.template for order in self._plan.orders.values() if order.key is not None}
-        found = {info.name: info for info in room.list_keys() if info.name in templates}
-        wrong = [name for name, info in found.items() if info.template != templates[name]]
-        if wrong:
-            raise CeremonyError(f"keys of another kind have the names {', '.join(wrong)}", clause="CPS 6.1.1")
-        if found.keys() - self._existing.keys() - {key.name for key in self.registered} and not self._adopt:
-            raise KeysExistError([_registered(info) for info in found.values()])
-        self._existing |= found
-
-    def begin(self) -> None:
+    def go_on(self, rooms: Mapping[Room, OpenRoom], folder: Path) -> Founded:
+        """Do every step that is not done yet, and end the ceremony."""
+        left = self._plan.steps[max(0, len(self._book.done) - 1) :]
+        step: Step | None = None
+        try:
+            for room_name, steps in groupby(left, key=lambda planned: planned.room):
+                if room_name == "none":
+                    for step in steps:
+                        self._outside(step, folder)
+                    continue
+                with rooms[room_name]() as room:
+                    if room_name not in self._looked:
+                        self._look_for_keys(room_name, room)
+                    self._start()
+                    for step in steps:
+                        self._inside(step, room)
+        except Exception as error:
+            if self._book.header is None:
+                raise  # nothing was touched
+            where = str(step) if step is not None else "opening a room"
+            raise CeremonyAbortedError(where, self._steps.registered) from error
+        transcript = self._book.transcript
         header = self._plan.ceremony.ceremony
-        self.transcript.append(
-            "begin",
-            {
-                "ceremony": header.id,
-                "version": header.version,
-                "section": header.section,
-                "plan": self._plan.digest,
-                "repository": self._plan.publication.repository,
-                "cps": self._plan.publication.cps_uri,
-            },
-            self._clock(),
-        )
+        self._book.archive(f"{header.id}-{transcript.tip[:16]}.jsonl")
+        return Founded(self._steps.certificates, self._steps.crls, transcript, self._plan)
 
-    def perform(self, step: Step, room: SigningService) -> None:
-        """Do one step with the tokens of an open room, and record it."""
-        order = self._plan.orders[step.subject]
-        match step.action:
-            case "key":
-                outcome = self._make_key(order, room)
-            case "certificate":
-                outcome = self._certify(order, room)
-            case "attach":
-                outcome = self._attach(order, room)
-            case "crl":
-                outcome = self._sign_crl(order, room)
-            case _:
-                raise CeremonyError(f"{step} needs no room")
-        self._record(step, outcome)
+    def _start(self) -> None:
+        """Write down what is planned, once, before the first step."""
+        if self._book.header is None:
+            now = self._now()
+            self._book.start(header_of(self._plan, now))
+        if not self._book.done:
+            self._book.finish(Done(Entry(0, self._now(), BEGIN, begin_outcome(self._plan), Transcript().tip)))
 
-    def perform_outside(self, step: Step, folder: Path) -> None:
-        """Do one of the last steps, all rooms closed."""
+    def _now(self) -> datetime:
+        """The time, in whole seconds; CeremonyError if the clock went back since the last step."""
+        now = self._clock().replace(microsecond=0)
+        if self._book.done and now < self._book.done[-1].entry.at:
+            last = self._book.done[-1].entry.at
+            raise CeremonyError(f"the clock says {now:%Y-%m-%d %H:%M:%S}, before the last step, which was at {last}")
+        return now
+
+    def _look_for_keys(self, name: Room, room: CeremonyRoom) -> None:
+        """Find planned keys that exist although this ceremony did not make them; and those it made, still there."""
+        self._looked.add(name)
+        there = registered(room)
+        begun = {each.step for each in self._book.begun}
+        made = {
+            done.entry.outcome["key"]: done.entry.outcome["spki_sha256"]
+            for done in self._book.done
+            if done.entry.step.startswith("key ")
+        }
+        strange: list[KeyInfo] = []
+        for subject, order in self._plan.made.items():
+            if order.room != name:
+                continue
+            found = there.get(order.name)
+            if found is not None and found.template != order.template.name:
+                raise CeremonyError(f"a key of another kind has the name {order.name}", clause="CPS 6.1.1")
+            if order.name in made and (found is None or sha256(found.public_key).hex() != made[order.name]):
+                raise CeremonyError(f"the key {order.name} that was made is not in its token", clause="CPS 6.1.1")
+            if found is not None and f"key {subject}" not in begun:
+                strange.append(found)
+        if strange:
+            raise KeysExistError([RegisteredKey(i.name, i.template, sha256(i.public_key).hex()) for i in strange])
+
+    def _inside(self, step: Step, room: CeremonyRoom) -> None:
+        begun = self._begin(step)
+        outcome, artefact = self._steps.perform(step, room, begun.tbs, begun.at)
+        self._finish(step, begun, outcome, artefact)
+
+    def _outside(self, step: Step, folder: Path) -> None:
+        begun = self._begin(step)
         if step.action == "check":
-            self._record(step, self._check())
-        else:
-            files = self._files()
-            self._record(step, {"files": {name: _sha256(content) for name, content in files.items()}})
-            publish_folder(folder, {**files, TRANSCRIPT: self.transcript.to_json()})
+            self._finish(step, begun, self._steps.check(begun.at), None)
+            return
+        files = published_files(self._steps)
+        transcript = self._book.transcript
+        outcome = {"files": digests(files)}
+        transcript.append(str(step), outcome, begun.at)
+        put_in_place(folder, self._plan, files, transcript)
+        self._finish(step, begun, outcome, None)
 
-    def _record(self, step: Step, outcome: dict[str, Any]) -> None:
-        self._progress(step, self.transcript.append(str(step), outcome, self._clock()))
+    def _begin(self, step: Step) -> Begun:
+        begun = self._book.open_step
+        if begun is None:
+            now = self._now()
+            begun = Begun(len(self._book.done), str(step), now, self._steps.prepare(step, now))
+            self._book.begin(begun)
+        assert begun.step == str(step), "the journal and the plan go together"
+        return begun
 
-    def _make_key(self, order: Order, room: SigningService) -> dict[str, Any]:
-        assert order.key is not None
-        assert order.template is not None
-        adopted = self._existing.get(order.key)
-        info = adopted or room.generate_key(order.key, order.template)
-        self.registered.append(_registered(info))
-        wrong = [name for name, value in REQUIRED_ATTRIBUTES.items() if info.attributes.get(name) is not value]
-        if wrong:
-            raise CeremonyError(f"{order.key} is not protected by its token: {', '.join(wrong)}", clause="CPS 6.2.1")
-        key = supported_key(load_der_public_key(info.public_key))
-        if (refusal := order.profile.key.refusal(key)) is not None:
-            raise CeremonyError(f"{order.key}: {refusal}", clause="CPS 6.1.5")
-        # What is certified is the key of a request that the token signed, not what a registry says it holds.
-        uris = [order.identity] if order.identity else []
-        request = parse_csr(room.certification_request(order.key, order.subject.public_bytes(), uris))
-        if spki_der(request.public_key()) != spki_der(key):
-            raise CeremonyError(f"the request for {order.key} is signed by another key", clause="CPS 3.2.1")
-        self._keys[order.id] = key
-        return {
-            "key": order.key,
-            "template": info.template,
-            "algorithm": info.algorithm,
-            "spki_sha256": spki_sha256(key).hex(),
-            "attributes": {name: bool(value) for name, value in sorted(info.attributes.items())},
-            "adopted": adopted is not None,
-        }
-
-    def _certify(self, order: Order, room: SigningService) -> dict[str, Any]:
-        now = self._clock()
-        issuer = None if order.issuer is None else self._issuer(order.issuer)
-        key = order.public_key or self._keys[order.id]
-        holder = Holder(
-            public_key=key,
-            subject=order.subject,
-            identity=order.identity,
-            hosts=order.hosts,
-            extensions=order.extensions,
-        )
-        publication = self._plan.publication
-        tbs = prepare(
-            order.profile, holder, issuer=issuer, serial=new_serial(self._rng), now=now, publication=publication
-        )
-        issuer_key = issuer.public_key if issuer else key
-        lints = require_clean(
-            tbs, order.profile, issuer=issuer, issuer_key=issuer_key, publication=publication, now=now
-        )
-        certificate = sign_certificate(room, issuer.name if issuer else self._plan.root.name, tbs, issuer_key)
-        self.certificates[order.id] = certificate
-        # The root room does not hold the keys of others, so what the root certified is attached in the next room.
-        if order.key is not None and (order.issuer is None or order.issuer != self._plan.root.name):
-            self._attach(order, room)
-        return {
-            "profile": order.profile.name,
-            "issuer": order.issuer or order.name,
-            "serial": serial_hex(certificate.serial_number),
-            "sha256": certificate.fingerprint(SHA256()).hex(),
-            "spki_sha256": spki_sha256(key).hex(),
-            "subject": certificate.subject.rfc4514_string(),
-            "not_after": certificate.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "lints": len(lints),
-        }
-
-    def _attach(self, order: Order, room: SigningService) -> dict[str, Any]:
-        assert order.key is not None
-        chain = [order.id, *self._above(order)]
-        room.attach_certificate(order.key, [_der(self.certificates[each]) for each in chain])
-        return {"key": order.key, "chain": chain}
-
-    def _sign_crl(self, order: Order, room: SigningService) -> dict[str, Any]:
-        assert order.profile.ca is not None
-        now = self._clock()
-        issuer = self._issuer(order.name)
-        number = next_number(None, now)
-        tbs = prepare_crl(issuer, number=number, entries=(), rule=order.profile.ca.crl, now=now)
-        crl = sign_crl(room, order.name, tbs, issuer.public_key)
-        self.crls[order.name] = crl
-        return {"issuer": order.name, "number": number, "sha256": crl.fingerprint(SHA256()).hex()}
-
-    def _check(self) -> dict[str, Any]:
-        """Each certificate leads to the new root, under the new CRLs, in its role; each key is certified once."""
-        trust = Trust((self.certificates[self._plan.root.id],), self._intermediates(), CrlSet(self.crls.values()))
-        keys: set[bytes] = set()
-        for name, order in self._plan.orders.items():
-            certificate = self.certificates[name]
-            validate_path(certificate, trust=trust, now=self._clock(), roles=[order.profile.role])
-            keys.add(spki_sha256(certificate.public_key()))
-        if len(keys) != len(self._plan.orders):
-            raise CeremonyError("a key was certified twice", clause="CPS 6.1.1")
-        return {"certificates": len(self.certificates), "crls": len(self.crls)}
-
-    def _intermediates(self) -> tuple[x509.Certificate, ...]:
-        return tuple(self.certificates[order.id] for order in self._plan.authorities.values() if order.issuer)
-
-    def _issuer(self, authority: str) -> Issuer:
-        return Issuer(authority, self.certificates[self._plan.authorities[authority].id])
-
-    def _above(self, order: Order) -> Sequence[str]:
-        """The ids of the authorities above an order, nearest first, without the root."""
-        above = []
-        while order.issuer is not None and order.issuer != self._plan.root.name:
-            order = self._plan.authorities[order.issuer]
-            above.append(order.id)
-        return above
-
-    def _files(self) -> dict[str, bytes]:
-        files = {f"crls/{name}.crl": crl.public_bytes(Encoding.DER) for name, crl in self.crls.items()}
-        for order in self._plan.orders.values():
-            chain = [order.id] if order.profile.ca is not None else [order.id, *self._above(order)]
-            files[f"{order.id}.pem"] = b"".join(self.certificates[each].public_bytes(Encoding.PEM) for each in chain)
-        return files
+    def _finish(self, step: Step, begun: Begun, outcome: dict[str, Any], artefact: bytes | None) -> None:
+        entry = Entry(begun.number, begun.at, str(step), outcome, self._book.tip)
+        self._book.finish(Done(entry, artefact))
+        self._progress(step, entry)
 
 
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(Encoding.DER)
+def header_of(plan: Plan, now: datetime) -> dict[str, Any]:
+    """What a journal begins with: all that a plan is made from."""
+    return {
+        "plan": plan.digest,
+        "ceremony": plan.ceremony.model_dump(mode="json"),
+        "inputs": {title: data.hex() for title, data in plan.inputs.items()},
+        "publication": [plan.publication.repository, plan.publication.cps_uri],
+        "standing": plan.standing.document(),
+        "at": now.isoformat(),
+    }
 
 
-def _registered(info: KeyInfo) -> RegisteredKey:
-    return RegisteredKey(info.name, info.template, _sha256(info.public_key))
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def begin_outcome(plan: Plan) -> dict[str, Any]:
+    """What a transcript begins with; `after` is the tip of the ceremony before."""
+    header = plan.ceremony.ceremony
+    return {
+        "ceremony": header.id,
+        "kind": header.kind,
+        "version": header.version,
+        "section": header.section,
+        "plan": plan.digest,
+        "repository": plan.publication.repository,
+        "cps": plan.publication.cps_uri,
+        "after": plan.standing.tip,
+    }

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from cryptography import x509
@@ -17,8 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsm_service.service import Basis, KeyInfo
+from hsm_service.judging import SigningKey
+from hsm_service.service import Basis, KeyInfo, SignKind
 from hsm_service.templates import Operation, built_in
+from hsm_service.typed_ocsp import assemble_ocsp, check_ocsp
+from hsm_service.wire import BatchAnswer, BatchItem, BatchResult
 from pki.attestation import KeyAttestation
 from pki.builder import assemble_certificate, assemble_crl
 from pki.cms_signed import sign
@@ -126,6 +130,31 @@ class SoftwareSigning:
         finally:
             self._make, self.caller = make, caller
 
+    def take_back_key(self, name: str) -> None:
+        with self._lock:
+            del self._keys[name]
+
+    def disable_key(self, name: str, version: int) -> KeyInfo:
+        return self._become(name, "DISABLED")
+
+    def schedule_destruction(self, name: str, version: int, at: datetime) -> KeyInfo:
+        return self._become(name, "DESTROY_SCHEDULED", destroy_at=at.isoformat())
+
+    def destroy_due(self) -> None:
+        for name, key in self._keys.items():
+            due = key.info.destroy_at
+            if due is not None and datetime.fromisoformat(due) <= self.clock():
+                self._become(name, "DESTROYED", destroy_at=None)
+
+    def restore_key(self, backup: bytes, *, recipient: str, replaces: bool = False) -> KeyInfo:
+        raise Problem(422, "bad-backup", "keys in memory have no backups")
+
+    def _become(self, name: str, state: str, **changes: Any) -> KeyInfo:
+        with self._lock:
+            key = self._keys[name]
+            key.info = msgspec.structs.replace(key.info, state=state, **changes)
+            return key.info
+
     def describe_key(self, name: str) -> KeyInfo:
         return self._key(name, Operation.DESCRIBE).info
 
@@ -171,6 +200,25 @@ class SoftwareSigning:
             raise Problem(403, "content-type-not-allowed", f"key {name} does not sign {content_type}")
         return self._sign(key, content_type, content)
 
+    def batch_sign(
+        self, name: str, kind: SignKind, items: Sequence[BatchItem], *, version: int | None = None
+    ) -> BatchAnswer:
+        """Certificate status, judged as the real service judges it."""
+        assert (kind, version) == ("ocsp", None), "only status is signed in batches here"
+        key = self._use(name, Operation.OCSP)
+        info, private = key.info, key.private
+        pair = SigningKey(name, 1, built_in()[info.template], private.public_key(), tuple(key.chain))
+        results = []
+        for item in items:
+            try:
+                order = check_ocsp(item.content, pair, now=self.clock())
+            except Problem as problem:
+                results.append(BatchResult(ref=item.ref, problem=problem.document()))
+            else:
+                signed = assemble_ocsp(order, raw_signature(private, order.tbs), pair)
+                results.append(BatchResult(ref=item.ref, version=1, log_index=0, signed=signed))
+        return BatchAnswer(key=name, algorithm=None, items=results)
+
     def attest_key(self, name: str) -> bytes:
         info = self._key(name, Operation.ATTEST).info
         attestation = KeyAttestation(
@@ -212,6 +260,8 @@ class SoftwareSigning:
 
     def _use(self, name: str, operation: Operation) -> _Key:
         key = self._key(name, operation)
+        if key.info.state != "ENABLED":
+            raise Problem(409, "key-not-enabled", f"key {name} is {key.info.state}, not ENABLED")
         with self._lock:
             key.info = msgspec.structs.replace(key.info, uses=key.info.uses + 1)
         return key

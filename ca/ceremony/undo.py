@@ -1,0 +1,271 @@
+"""An interrupted ceremony: what can still be done about it, and taking back what can be taken back.
+
+| it stopped | resume | undo |
+| --- | --- | --- |
+| before an authority in force signed anything | yes | keys it made are destroyed; nothing else is there |
+| after one did | yes | keys nobody certified are destroyed; certified ones are disabled, their certificates revoked |
+| after the next root's certificate or the root's list was signed, a key restored or taken out of use | yes | no |
+| while publishing | yes | no |
+
+A certificate that was signed cannot be unsigned: somebody may hold a copy. It goes on its issuer's list, with the
+reason cessationOfOperation, whether or not it was ever seen. A founding is different: its certificates lead to a root
+that nobody pins, and end with its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from ca.ceremony.journal import Begun, CeremonyJournal
+from ca.ceremony.plan import Plan, Room
+from ca.ceremony.publish import digests, put_in_place
+from ca.ceremony.room import CeremonyRoom, Clock, OpenRoom
+from ca.ceremony.run import plan_of
+from ca.ceremony.steps import crl_number, crl_outcome, registered
+from ca.ceremony.transcript import Transcript
+from ca.crl import ListedSerial, entry_der, listed, next_number, prepare_crl
+from ca.errors import CeremonyError
+from ca.lints import twin
+from ca.prepare import ROOT, Issuer, certified_key
+from ca.profile import profiles
+from ca.signing import sign_crl
+from ca.store import serial_hex
+from cps.model import RevocationReason
+
+Revoke = Callable[[str, Sequence[ListedSerial]], None]
+"""(issuer, entries): has an authority in service list these serials. A second time does nothing."""
+
+UNDO: Final = "undo"
+REASON: Final[RevocationReason] = "cessationOfOperation"
+_FINAL: Final = {
+    "crl root": "the root's next list was signed",
+    "restore": "a key was restored",
+    "disable": "a key was taken out of use",
+    "attest": "a key was seen to be gone",
+    "publish": "publishing began",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where an unfinished ceremony stands. `undoing`: it is being taken back, and only that can be finished.
+
+    `keys` are those it made, or was about to make; `certificates` (step subjects) those signed by an authority in
+    force, which cannot be unsigned; `obstacle` says why there is no undoing, if so.
+    """
+
+    ceremony: str
+    kind: str
+    plan: str
+    done: int
+    steps: int
+    next: str | None
+    interrupted: str | None
+    keys: tuple[str, ...]
+    certificates: tuple[str, ...]
+    obstacle: str | None
+    undoing: bool
+
+    @property
+    def can_resume(self) -> bool:
+        return not self.undoing
+
+    @property
+    def can_undo(self) -> bool:
+        return self.obstacle is None
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What became of it: keys destroyed, keys that stay disabled because they are certified, certificates revoked."""
+
+    destroyed: tuple[str, ...]
+    disabled: tuple[str, ...]
+    revoked: tuple[str, ...]
+    journal: Path
+
+
+def state(journal: Path) -> State | None:
+    """Where the ceremony of `journal` stands; None if none is under way. Raises CeremonyError if it is in use."""
+    if not journal.exists():
+        return None
+    with CeremonyJournal.open(journal) as book:
+        return None if book.header is None else _state(book, plan_of(book))
+
+
+def _state(book: CeremonyJournal, plan: Plan) -> State:
+    done, header = max(0, len(book.done) - 1), plan.ceremony.ceremony
+    open_step = book.open_step
+    return State(
+        ceremony=header.id,
+        kind=header.kind,
+        plan=plan.digest,
+        done=done,
+        steps=len(plan.steps),
+        next=str(plan.steps[done]) if done < len(plan.steps) else None,
+        interrupted=None if open_step is None else open_step.step,
+        keys=tuple(plan.keys[subject].name for subject in _made(book, plan)),
+        certificates=tuple(_signed(book, plan)),
+        obstacle=_obstacle(book, plan),
+        undoing=book.undoing is not None,
+    )
+
+
+def _made(book: CeremonyJournal, plan: Plan) -> list[str]:
+    begun = {each.step for each in book.begun}
+    return [subject for subject in plan.made if f"key {subject}" in begun]
+
+
+def _signed(book: CeremonyJournal, plan: Plan) -> dict[str, Begun]:
+    """The certificates that authorities in force signed, or were about to sign."""
+    found = {}
+    for begun in book.begun:
+        order = plan.orders.get(begun.step.removeprefix("certificate "))
+        if order is None or order.issuer is None or not begun.step.startswith("certificate "):
+            continue
+        if plan.standing.authority(order.issuer) is not None:
+            found[order.id] = begun
+    return found
+
+
+def _obstacle(book: CeremonyJournal, plan: Plan) -> str | None:
+    for begun in book.begun:
+        action = begun.step.split(" ")[0]
+        if begun.step in _FINAL and not plan.founds:
+            return _FINAL[begun.step]
+        if action in _FINAL:
+            return _FINAL[action]
+        order = plan.orders.get(begun.step.removeprefix("certificate "))
+        if action == "certificate" and order is not None and order.issuer is None and not plan.founds:
+            return "the next root's certificate was signed, and the root in force names its key"
+    return None
+
+
+def undo(
+    journal: Path,
+    *,
+    service_room: OpenRoom,
+    root_room: OpenRoom,
+    folder: Path,
+    clock: Clock,
+    revoke: Revoke,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Undone:
+    """Take the ceremony of `journal` back; interrupted, it is done again from the start and comes to the same end.
+
+    Raises CeremonyError where it can only be resumed (`State.obstacle`), and whatever opening a room raises.
+    """
+    with CeremonyJournal.open(journal) as book:
+        plan = plan_of(book)
+        found = _state(book, plan)
+        if found.obstacle is not None:
+            raise CeremonyError(f"this ceremony cannot be undone any more, because {found.obstacle}: resume it")
+        book.begin_undo(clock())
+        assert book.undoing is not None
+        act = _Undo(book, plan, book.undoing, progress)
+        rooms: Mapping[Room, OpenRoom] = {"service": service_room, "root": root_room}
+        # The key that signs on what is revoked is needed last.
+        for name in ("service", "root"):
+            act.visit(name, rooms[name])
+        act.tell(revoke)
+        act.publish(folder)
+        kept = book.archive(f"{found.ceremony}-undone-{book.undoing:%Y%m%dT%H%M%SZ}.jsonl")
+        return Undone(tuple(act.destroyed), tuple(act.disabled), tuple(act.revoked), kept)
+
+
+class _Undo:
+    def __init__(self, book: CeremonyJournal, plan: Plan, at: datetime, progress: Callable[[str], None]) -> None:
+        self._book = book
+        self._plan = plan
+        self._at = at
+        self._progress = progress
+        self._signed = _signed(book, plan)
+        self._files: dict[str, bytes] = {}
+        self._crl: dict[str, Any] | None = None
+        self.destroyed: list[str] = []
+        self.disabled: list[str] = []
+        self.revoked: list[str] = []
+
+    def visit(self, name: Room, open_room: OpenRoom) -> None:
+        """Take back what was made in a room; in the root's, list what the root certified."""
+        made = [subject for subject in _made(self._book, self._plan) if self._plan.keys[subject].room == name]
+        by_root = [begun for subject, begun in self._signed.items() if self._plan.orders[subject].issuer == ROOT]
+        with ExitStack() as opened:
+            room = opened.enter_context(open_room()) if made or (name == "root" and by_root) else None
+            if room is not None:
+                for subject in made:
+                    self._take_back(subject, room)
+                if name == "root" and by_root:
+                    self._list_at_root(by_root, room)
+
+    def _take_back(self, subject: str, room: CeremonyRoom) -> None:
+        order = self._plan.keys[subject]
+        if subject in self._signed:
+            info = registered(room).get(order.name)
+            if info is not None and info.state == "ENABLED":
+                room.disable_key(order.name, info.version)
+            self.disabled.append(order.name)
+            self._progress(f"disabled {order.name}: it is certified, and its certificate is revoked")
+            return
+        there = {info.name: info for info in room.list_keys()}.get(order.name)
+        if there is not None:
+            if there.state == "PENDING":  # killed while it was made: finished, then destroyed as one that is known
+                room.generate_key(order.name, order.template.name, owner=order.owner)
+            room.take_back_key(order.name)
+        self.destroyed.append(order.name)
+        self._progress(f"destroyed {order.name}")
+
+    def _entry(self, begun: Begun) -> ListedSerial:
+        assert begun.tbs is not None
+        order = self._plan.orders[begun.step.removeprefix("certificate ")]
+        issuer = self._plan.standing.authority(str(order.issuer))
+        assert issuer is not None
+        certificate = twin(begun.tbs, certified_key(issuer))
+        return ListedSerial(serial_hex(certificate.serial_number), REASON, self._at, None)
+
+    def _list_at_root(self, signed: Sequence[Begun], room: CeremonyRoom) -> None:
+        standing, rule = self._plan.standing, profiles()[ROOT].ca
+        assert rule is not None
+        old = standing.crls[ROOT]
+        issuer = Issuer(ROOT, standing.certificates[ROOT])
+        entries = [*listed(old), *map(self._entry, signed)]
+        tbs = prepare_crl(
+            issuer,
+            number=next_number(crl_number(old), self._at),
+            entries=[entry_der(each.serial, each.revoked_at, each.reason, each.invalidity_date) for each in entries],
+            rule=rule.crl,
+            now=self._at,
+        )
+        crl = sign_crl(room, ROOT, tbs, issuer.public_key)
+        self._files[f"crls/{ROOT}.crl"] = crl.public_bytes(Encoding.DER)
+        self._crl = crl_outcome(ROOT, crl)
+
+    def tell(self, revoke: Revoke) -> None:
+        """Have the authorities in service list what they signed."""
+        for subject, begun in self._signed.items():
+            issuer = str(self._plan.orders[subject].issuer)
+            if issuer != ROOT:
+                revoke(issuer, [self._entry(begun)])
+            self.revoked.append(subject)
+            self._progress(f"revoked {subject}, which {issuer} signed")
+
+    def publish(self, folder: Path) -> None:
+        """Nothing of a founding; of other ceremonies the transcript as far as it came, and how it ended."""
+        if self._plan.founds or not self._book.done:
+            return
+        transcript = Transcript()
+        transcript.entries.extend(done.entry for done in self._book.done)
+        if self._crl is not None:
+            transcript.append(f"crl {ROOT}", self._crl, self._at)
+        serials = {subject: self._entry(begun).serial for subject, begun in self._signed.items()}
+        outcome = {"destroyed": self.destroyed, "disabled": self.disabled, "revoked": serials}
+        transcript.append(UNDO, outcome, self._at)
+        transcript.append("publish hierarchy", {"files": digests(self._files)}, self._at)
+        put_in_place(folder, self._plan, self._files, transcript)
