@@ -1,8 +1,8 @@
 """Every object identifier of KWBP, in one table.
 
 KWBP has no registered arc yet, so it lives under ITU-T X.667's `2.25`. A full 128-bit UUID there cannot be read by
-GnuTLS (libtasn1 holds an arc in 63 bits: `certtool` refuses to parse such a CMS message), therefore the arc is a
-random 62-bit number. Every tool we are judged by reads it.
+everybody: libtasn1, under GnuTLS, keeps an arc in 63 bits, and the decoder under pkilint in 32. Therefore the arc is a
+random 31-bit number. Every tool we are judged by reads it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.x509 import ObjectIdentifier
 
-_ARC: Final = "2.25.3671368458182110935"
+_ARC: Final = "2.25.1452437972"
 
 
 def _kwbp(suffix: str) -> ObjectIdentifier:
@@ -35,6 +35,7 @@ CT_CARD_CONFIRMATION: Final = _kwbp("1.22")
 CT_REVOCATION: Final = _kwbp("1.23")
 CT_KEY_APPROVAL: Final = _kwbp("1.24")
 CT_KEY_BACKUP: Final = _kwbp("1.25")
+CT_CEREMONY_SEAL: Final = _kwbp("1.27")
 CT_KEY_DENIAL: Final = _kwbp("1.26")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
@@ -94,6 +95,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_REVOCATION: "id-kwbp-ct-revocation",
     CT_KEY_APPROVAL: "id-kwbp-ct-keyApproval",
     CT_KEY_BACKUP: "id-kwbp-ct-keyBackup",
+    CT_CEREMONY_SEAL: "id-kwbp-ct-ceremonySeal",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
