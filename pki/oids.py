@@ -1,8 +1,8 @@
 """Every object identifier of KWBP, in one table.
 
 KWBP has no registered arc yet, so it lives under ITU-T X.667's `2.25`. A full 128-bit UUID there cannot be read by
-everybody: libtasn1, under GnuTLS, keeps an arc in 63 bits, and the decoder under pkilint in 32. Therefore the arc is a
-random 31-bit number. Every tool we are judged by reads it.
+everybody: libtasn1, under GnuTLS, keeps an arc in 63 bits, and the decoder under pkilint takes four octets. Therefore the arc is a
+random 28-bit number. Every tool we are judged by reads it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography.x509 import ObjectIdentifier
 
-_ARC: Final = "2.25.1452437972"
+_ARC: Final = "2.25.189821692"
 
 
 def _kwbp(suffix: str) -> ObjectIdentifier:

@@ -40,7 +40,7 @@ def entry(number: int) -> dict[str, JsonValue]:
         "caller": f"urn:kwbp:service:merchant-{number % 97}",
         "keys": [f"merchant-{number % 97}-signing/1"],
         "input_sha256": hashlib.sha256(number.to_bytes(8, "big")).hexdigest(),
-        "content_type": "2.25.1452437972.1.5",
+        "content_type": "2.25.189821692.1.5",
         "policy": "kwbp-cps-1.0.0",
     }
 
