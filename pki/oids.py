@@ -1,8 +1,8 @@
 """Every object identifier of KWBP, in one table.
 
 KWBP has no registered arc yet, so it lives under ITU-T X.667's `2.25`. A full 128-bit UUID there cannot be read by
-everybody: libtasn1, under GnuTLS, keeps an arc in 63 bits, and the decoder under pkilint takes four octets. Therefore the arc is a
-random 28-bit number. Every tool we are judged by reads it.
+everybody: libtasn1, under GnuTLS, keeps an arc in 63 bits, and the decoder under pkilint takes four octets. Therefore
+the arc is a random 28-bit number. Every tool we are judged by reads it.
 """
 
 from __future__ import annotations
