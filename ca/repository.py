@@ -1,23 +1,28 @@
 """What everybody may fetch, without saying who they are: CRLs, CA certificates, and whether any of them changed.
 
-    GET /crls/{issuer}.crl   the newest full CRL, DER (RFC 2585 4.1)
+    GET /crls/{issuer}.crl          the newest full CRL, DER (RFC 2585 4.1)
+    GET /crls/{issuer}/{scope}.crl  the newest delta, or partition-<n>
+    GET /bci                        the signed list of all CRLs in force (`pki.bci`), DER
     GET /cas/{issuer}.cer    the certificate of an authority, DER
-    GET /status              JSON list of {issuer, number, sha256, next_update}, one for each CRL, with an ETag
+    GET, POST /ocsp          certificate status (`ca.ocsp`)
+    POST /tsa                time-stamps (`ca.tsa_service`)
+    GET /status              JSON list of {issuer, number, sha256, next_update, lists}, one for each authority, with
+                             an ETag; `lists` has the same of its delta and partitions, by scope
 
 A relying party asks `/status` with If-None-Match before it believes a certificate and mostly gets 304: that is what
-makes a revocation count in the next purchase. Everything comes from the published folder; this process needs neither
-the database nor a token, and nothing it could be made to say would be believed without the authorities' signatures.
+makes a revocation count in the next purchase. All but OCSP comes from the published folder and needs neither database
+nor token; nothing that this process could be made to say would be believed without the authorities' signatures.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import threading
-from dataclasses import dataclass
-from email.utils import format_datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+import anyio.to_thread
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,7 +31,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ca.record import instant
+from ca.ocsp import OcspResponder, WithOcsp
+from ca.repository_crls import PublishedLists, is_known
+from ca.repository_crls import routes as list_routes
+from ca.tsa_service import TimestampAuthority
 from runtime import health, problems
 from runtime.problems import Problem
 
@@ -34,36 +42,11 @@ CRL_TYPE: Final = "application/pkix-crl"
 CERTIFICATE_TYPE: Final = "application/pkix-cert"
 
 
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """A CRL as it is on disk now."""
-
-    der: bytes
-    sha256: str
-    entry: dict[str, Any]
-    this_update: str
-
-
 class _Folder:
-    """CRLs of the published folder, read again when a file was replaced."""
+    """Certificates of the published folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock = threading.Lock()
-        self._known: dict[str, tuple[tuple[int, int, int], _Published]] = {}
-
-    def crls(self) -> dict[str, _Published]:
-        """All CRLs, by authority."""
-        found = {}
-        for path in sorted((self._folder / "crls").glob("*.crl")):
-            published = self._read(path)
-            if published is not None:
-                found[path.stem] = published
-        return found
-
-    def crl(self, issuer: str) -> _Published | None:
-        """The CRL of one authority."""
-        return self.crls().get(issuer)
 
     def certificate(self, issuer: str) -> bytes | None:
         """The certificate of an authority, DER."""
@@ -73,38 +56,20 @@ class _Folder:
             return None
         return x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
 
-    def _read(self, path: Path) -> _Published | None:
-        try:
-            state = path.stat()
-            mark = (state.st_ino, state.st_mtime_ns, state.st_size)
-            with self._lock:
-                known = self._known.get(path.stem)
-            if known is not None and known[0] == mark:
-                return known[1]
-            published = _published(path.stem, path.read_bytes())
-        except FileNotFoundError:
-            return None
-        with self._lock:
-            self._known[path.stem] = (mark, published)
-        return published
 
+def create_app(folder: Path, *, ocsp: OcspResponder | None = None, tsa: TimestampAuthority | None = None) -> Any:
+    """The anonymous application (ASGI) over the published hierarchy in `folder` (`ca.hierarchy`).
 
-def create_app(folder: Path) -> Starlette:
-    """The anonymous application over the published hierarchy in `folder` (`ca.hierarchy`)."""
-    published = _Folder(folder)
+    Ready once there are CRLs; what keeps `ocsp` from answering stands in the details.
+    """
+    published, lists = _Folder(folder), PublishedLists(folder)
 
     async def status(request: Request) -> Response:
-        crls = published.crls()
-        if not crls:
+        found = await anyio.to_thread.run_sync(lists.status)
+        if not found:
             raise Problem(503, "nothing-published", "no CRL has been published yet")
-        body = msgspec.json.encode([crl.entry for crl in crls.values()])
+        body = msgspec.json.encode(found)
         return _cached(request, body, "application/json", hashlib.sha256(body).hexdigest())
-
-    async def crl(request: Request) -> Response:
-        found = published.crl(request.path_params["issuer"])
-        if found is None:
-            raise _unknown()
-        return _cached(request, found.der, CRL_TYPE, found.sha256, {"Last-Modified": found.this_update})
 
     async def certificate(request: Request) -> Response:
         der = published.certificate(request.path_params["issuer"])
@@ -112,29 +77,26 @@ def create_app(folder: Path) -> Starlette:
             raise _unknown()
         return _cached(request, der, CERTIFICATE_TYPE, hashlib.sha256(der).hexdigest())
 
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            if ocsp is not None:
+                await stack.enter_async_context(ocsp.running())
+            yield
+
     app = Starlette(
+        lifespan=lifespan,
         routes=[
             Route("/status", status),
-            Route("/crls/{issuer}.crl", crl),
+            *list_routes(lists),
+            *(tsa.routes if tsa is not None else ()),
             Route("/cas/{issuer}.cer", certificate),
-        ]
+        ],
     )
     problems.install(app)
-    health.install(app, "repository", lambda: bool(published.crls()))
-    return app
-
-
-def _published(issuer: str, der: bytes) -> _Published:
-    crl = x509.load_der_x509_crl(der)
-    sha256 = hashlib.sha256(der).hexdigest()
-    next_update = crl.next_update_utc
-    entry = {
-        "issuer": issuer,
-        "number": crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
-        "sha256": sha256,
-        "next_update": None if next_update is None else instant(next_update),
-    }
-    return _Published(der, sha256, entry, format_datetime(crl.last_update_utc, usegmt=True))
+    details = dict if ocsp is None else ocsp.details
+    health.install(app, "repository", lambda: bool(lists.status()), details)
+    return app if ocsp is None else WithOcsp(ocsp, app)
 
 
 def _cached(
@@ -143,7 +105,7 @@ def _cached(
     tag = f'"{digest}"'
     # no-cache: keep it, but ask before using it; the answer to that question is nearly always 304 (RFC 9111 5.2.2.4)
     headers = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
-    if tag in {each.strip() for each in request.headers.get("if-none-match", "").split(",")}:
+    if is_known(request, digest):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type=media_type, headers=headers)
 

@@ -38,7 +38,7 @@ from tests.support.judges import attime, run
 from tests.support.pki_factory import DAY, NOW, PkiFactory, pem, role_extensions
 
 PKI = PkiFactory()
-USAGE = {"usages": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)}
+USAGE = {"extended_key_usage": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)}
 NO_CHECK = {"no_check": (x509.OCSPNoCheck(), False)}
 EXTENSIONS = {**role_extensions(Role.OCSP_RESPONDER), **USAGE, **NO_CHECK}
 RESPONDER = PKI.issue(PKI.merchant_ca, name(cn="Status"), EXTENSIONS)

@@ -46,8 +46,9 @@ from tests.support.pki_factory import DAY, NOW, Authority, Credential, PkiFactor
 from tests.support.software_signing import raw_signature
 
 PKI = PkiFactory()
-USAGE = {"usages": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)}
+USAGE = {"extended_key_usage": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), False)}
 NO_CHECK = {"no_check": (x509.OCSPNoCheck(), False)}
+UNUSED = {k: v for k, v in role_extensions(Role.OCSP_RESPONDER).items() if k != "extended_key_usage"}
 RESPONDING = {**role_extensions(Role.OCSP_RESPONDER), **USAGE, **NO_CHECK}
 ISSUER = PKI.merchant_ca
 RESPONDER = PKI.issue(ISSUER, name(cn="Status"), RESPONDING)
@@ -273,7 +274,7 @@ TWINS: dict[str, tuple[Callable[[], bytes], str]] = {
         "unauthorised_responder",
     ),
     "without ocspSigning": (
-        by(extensions={**role_extensions(Role.OCSP_RESPONDER), **NO_CHECK}),
+        by(extensions={**UNUSED, **NO_CHECK}),
         "unauthorised_responder",
     ),
     "certified as a service": (by(extensions={**SERVICE_LIKE, **NO_CHECK}), "unauthorised_responder"),
