@@ -18,6 +18,7 @@ from hsm_service.judging import SigningKey, refuse
 from hsm_service.templates import content_type_name
 from pki import oids
 from pki.attestation import KeyAttestation
+from pki.ceremony_seal import PARTICIPANTS, CeremonySeal
 from runtime.problems import Problem
 
 ContentValidator = Callable[[bytes, x509.Certificate], None]
@@ -43,6 +44,7 @@ def built_in_content_types() -> dict[str, ContentValidator]:
     return {
         oids.CT_KEY_ATTESTATION.dotted_string: _judge_attestation,
         oids.CT_KEY_BACKUP.dotted_string: _judge_backup,
+        oids.CT_CEREMONY_SEAL.dotted_string: _judge_seal,
         oids.CT_DECISION.dotted_string: _judge_decision,
     }
 
@@ -53,6 +55,11 @@ def _judge_attestation(content: bytes, _signer: x509.Certificate) -> None:
 
 def _judge_backup(content: bytes, _signer: x509.Certificate) -> None:
     KeyBackup.from_der(content)
+
+
+def _judge_seal(content: bytes, _signer: x509.Certificate) -> None:
+    if len(CeremonySeal.from_der(content).signatures) < PARTICIPANTS:
+        raise refuse("content-refused", f"{PARTICIPANTS} persons seal a transcript before a key does", "CPS 5.2.2")
 
 
 def _judge_decision(content: bytes, _signer: x509.Certificate) -> None:

@@ -27,7 +27,7 @@ from audit import Journal
 from audit.entry import JsonValue
 from cps.model import Pack
 from cps.packs import published
-from hsm_service.access import permitted
+from hsm_service.access import CEREMONY, permitted
 from hsm_service.attestation import attestation_of
 from hsm_service.backup import Backups, WrapOut, wrap_out_of
 from hsm_service.beliefs import Beliefs
@@ -58,6 +58,7 @@ from hsm_service.token_source import token_source
 from hsm_service.typed_cms import ContentValidator, built_in_content_types
 from hsm_service.upkeep import Upkeep
 from pki import oids
+from pki.der import sha256
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.secrets import Secret
@@ -360,6 +361,16 @@ class Vault:
             content = attestation_of(key, self._clock())
         fields: dict[str, JsonValue] = {"attested": key.label, "asked_by": caller}
         command = SignCommand("cms", content, oids.CT_KEY_ATTESTATION.dotted_string)
+        return self.sign(SERVICE, signer, command, fields=fields)
+
+    def seal_ceremony(self, caller: str, content: bytes) -> Signed:
+        """CeremonySeal (DER) that participants signed → SignedData of the attestation key; for ceremonies alone."""
+        signer = self._attestation_key()
+        with self._recorder.refusals(Operation.CMS, caller, [signer], sha256(content).hex()):
+            if caller != CEREMONY:
+                raise Problem(403, "caller-not-allowed", f"a transcript is sealed by the {CEREMONY}, not by {caller}")
+        fields: dict[str, JsonValue] = {"asked_by": caller}
+        command = SignCommand("cms", content, oids.CT_CEREMONY_SEAL.dotted_string)
         return self.sign(SERVICE, signer, command, fields=fields)
 
     def _sign_backup(self, content: bytes, fields: Mapping[str, JsonValue]) -> bytes:

@@ -35,8 +35,8 @@ CT_CARD_CONFIRMATION: Final = _kwbp("1.22")
 CT_REVOCATION: Final = _kwbp("1.23")
 CT_KEY_APPROVAL: Final = _kwbp("1.24")
 CT_KEY_BACKUP: Final = _kwbp("1.25")
-CT_CEREMONY_SEAL: Final = _kwbp("1.27")
 CT_KEY_DENIAL: Final = _kwbp("1.26")
+CT_CEREMONY_SEAL: Final = _kwbp("1.27")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -61,6 +61,9 @@ SET_MERCHANT_DATA: Final = ObjectIdentifier("2.23.42.7.2")
 
 # The next root's key, named by the root in force (RFC 8649)
 EXT_HASHED_ROOT_KEY: Final = ObjectIdentifier("1.3.6.1.4.1.51483.2.1")
+
+# X.509
+POLICY_MAPPINGS: Final = ObjectIdentifier("2.5.29.33")
 
 # CMS and PKIX
 DATA: Final = ObjectIdentifier("1.2.840.113549.1.7.1")
