@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
-from ca.prepare import Issuer
+from ca.prepare import Issuer, certified_key
 from ca.profile import Profile
 from ca.publication import Publication
 from cps.entitlement import PublicKey
@@ -35,12 +35,24 @@ class Subject:
         """The DER TBSCertificate."""
         return self.certificate.tbs_certificate_bytes
 
+    @cached_property
+    def key(self) -> PublicKey:
+        """The key that is certified."""
+        return certified_key(self.certificate)
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """The values of the subject's attributes."""
+        return tuple(str(attribute.value) for attribute in self.certificate.subject)
+
+    @cached_property
+    def extensions(self) -> Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]:
+        """All extensions by their OID."""
+        return {extension.oid: extension for extension in self.certificate.extensions}
+
     def extension(self, oid: x509.ObjectIdentifier) -> x509.Extension[x509.ExtensionType] | None:
         """The extension of this OID, or None."""
-        try:
-            return self.certificate.extensions.get_extension_for_oid(oid)
-        except x509.ExtensionNotFound:
-            return None
+        return self.extensions.get(oid)
 
     def differs(self, expected: x509.ExtensionType, message: str) -> str | None:
         """`message`, unless the certificate has exactly this extension."""
@@ -60,9 +72,11 @@ class Lint:
     check: Check
     since: date
 
-    def binds(self, made_at: datetime) -> bool:
-        """Whether a certificate that was made then has to keep it."""
-        return made_at.astimezone(UTC).date() >= self.since
+
+def binding(lints: Iterable[Lint], made_at: datetime) -> tuple[Lint, ...]:
+    """The rules that a certificate made then has to keep."""
+    day = made_at.astimezone(UTC).date()
+    return tuple(lint for lint in lints if day >= lint.since)
 
 
 @dataclass(frozen=True)

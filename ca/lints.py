@@ -19,9 +19,9 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, N
 
 from ca import lints_contents, lints_encoding, lints_names
 from ca.errors import Finding, LintError
-from ca.lint_rule import Rules, Subject
-from ca.prepare import Issuer, certified_key, key_identifier
-from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, Profile
+from ca.lint_rule import Rules, Subject, binding
+from ca.prepare import Issuer, key_identifier
+from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, Profile, crl_partitions
 from ca.publication import Publication
 from cps.entitlement import PublicKey
 from pki import oids
@@ -82,7 +82,7 @@ def lint(
     except (ValueError, PkiError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
         return (Finding("readable", "RFC 5280 4.1", f"not a readable TBSCertificate: {error}"),)
     subject = Subject(certificate, profile, issuer, issuer_key, publication, now)
-    broken = ((rule, rule.check(subject)) for rule in LINTS if rule.binds(now))
+    broken = ((rule, rule.check(subject)) for rule in binding(LINTS, now))
     return tuple(Finding(rule.code, rule.clause, message) for rule, message in broken if message is not None)
 
 
@@ -99,7 +99,7 @@ def require_clean(
     findings = lint(tbs, profile, issuer=issuer, issuer_key=issuer_key, publication=publication, now=now)
     if findings:
         raise LintError(f"a {profile.name} certificate may not be signed", findings)
-    return tuple(rule.code for rule in LINTS if rule.binds(now))
+    return tuple(rule.code for rule in binding(LINTS, now))
 
 
 # --- the form of the certificate (RFC 5280 4.1)
@@ -284,7 +284,7 @@ def _known(subject: Subject) -> str | None:
 
 @_rule("subject-key-identifier", "RFC 5280 4.2.1.2")
 def _subject_key_identifier(subject: Subject) -> str | None:
-    expected = x509.SubjectKeyIdentifier.from_public_key(certified_key(subject.certificate))
+    expected = x509.SubjectKeyIdentifier.from_public_key(subject.key)
     return subject.differs(expected, "subjectKeyIdentifier is not the SHA-1 of the public key")
 
 
@@ -358,7 +358,10 @@ def _alternative_name(subject: Subject) -> str | None:
 def _crl_distribution_point(subject: Subject) -> str | None:
     if subject.issuer is None:
         return None
-    url = x509.UniformResourceIdentifier(subject.publication.crl_url(subject.issuer.name))
+    partitions = crl_partitions(subject.issuer.certificate)
+    url = x509.UniformResourceIdentifier(
+        subject.publication.distribution_point(subject.issuer.name, subject.certificate.serial_number, partitions)
+    )
     expected = x509.CRLDistributionPoints([x509.DistributionPoint([url], None, None, None)])
     return subject.differs(expected, f"cRLDistributionPoints does not name {url.value} alone")
 

@@ -8,7 +8,6 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ca.lint_rule import Rules, Subject
-from ca.prepare import certified_key
 from pki.der import decode
 from pki.errors import DerError
 from pki.keys import spki_der
@@ -46,14 +45,14 @@ def _size(subject: Subject) -> str | None:
 
 @RULES.rule("public-key-encoding", "RFC 3279 2.3.1; RFC 5480 2.1")
 def _public_key_encoding(subject: Subject) -> str | None:
-    if spki_der(certified_key(subject.certificate)) not in subject.tbs:
+    if spki_der(subject.key) not in subject.tbs:
         return "the key is not written as RSA with NULL parameters, or as an uncompressed point on a named curve"
     return None
 
 
 @RULES.rule("key-usage-fits-key", "RFC 5480 3; CPS 6.1.7")
 def _usage_fits(subject: Subject) -> str | None:
-    key = certified_key(subject.certificate)
+    key = subject.key
     if isinstance(key, ec.EllipticCurvePublicKey) and "key_encipherment" in subject.profile.key_usage:
         return "keys on elliptic curves do not encipher keys"
     return None
@@ -61,7 +60,7 @@ def _usage_fits(subject: Subject) -> str | None:
 
 @RULES.rule("own-key", "CPS 6.1.1")
 def _own_key(subject: Subject) -> str | None:
-    same = spki_der(certified_key(subject.certificate)) == spki_der(subject.issuer_key)
+    same = spki_der(subject.key) == spki_der(subject.issuer_key)
     if subject.issuer is not None and same:
         return "it certifies the key that signs it"
     if subject.issuer is None and not same:

@@ -27,10 +27,6 @@ _SCRIPTS: Final = ("LATIN", "ARABIC")
 _ARABIC_FORMS: Final = frozenset("\N{ARABIC LETTER YEH}\N{ARABIC LETTER ALEF MAKSURA}\N{ARABIC LETTER KAF}")
 
 
-def _texts(subject: Subject) -> list[str]:
-    return [str(attribute.value) for attribute in subject.certificate.subject]
-
-
 @RULES.rule("subject-not-issuer", "RFC 5280 3.2; CPS 3.1.5")
 def _not_issuer(subject: Subject) -> str | None:
     certificate = subject.certificate
@@ -66,14 +62,14 @@ def _string_type(subject: Subject) -> str | None:
 @RULES.rule("subject-spaces", "RFC 4518 2.6.1; CPS 3.1.4")
 def _spaces(subject: Subject) -> str | None:
     # A name of nothing but space is subject-text's to refuse.
-    if any(text.strip() and " ".join(text.split()) != text for text in _texts(subject)):
+    if any(text.strip() and " ".join(text.split()) != text for text in subject.texts):
         return "a name begins or ends with a space, or has two in a row"
     return None
 
 
 @RULES.rule("subject-normalised", "RFC 5280 7.1; CPS 3.1.4")
 def _normalised(subject: Subject) -> str | None:
-    for text in _texts(subject):
+    for text in subject.texts:
         if unicodedata.normalize("NFC", text) != text:
             return "a name is not in normalisation form C"
         if _ARABIC_FORMS & set(text):
@@ -83,7 +79,7 @@ def _normalised(subject: Subject) -> str | None:
 
 @RULES.rule("subject-script", "CPS 3.1.4")
 def _script(subject: Subject) -> str | None:
-    for text in _texts(subject):
+    for text in subject.texts:
         for word in re.split(r"[\W\d_]+", text):
             scripts = {unicodedata.name(letter, "?").split()[0] for letter in word}
             if not scripts <= set(_SCRIPTS) or len(scripts) > 1:

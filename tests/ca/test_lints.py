@@ -16,7 +16,7 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 from ca.errors import LintError
-from ca.lint_rule import Lint
+from ca.lint_rule import Lint, binding
 from ca.lints import LINTS, lint, require_clean, twin
 from ca.prepare import Issuer, new_serial, prepare
 from ca.profile import Profile, profiles
@@ -379,9 +379,9 @@ def test_unique_identifiers_are_refused(shop: Shop) -> None:
 def test_a_rule_binds_what_is_made_once_it_is_in_effect(shop: Shop) -> None:
     rule = Lint("later", "CPS 7.1", lambda _subject: "broken", date(2027, 1, 1))
 
-    assert not rule.binds(datetime(2026, 12, 31, 23, 59, tzinfo=UTC))
-    assert rule.binds(datetime(2027, 1, 1, tzinfo=UTC))
-    assert all(each.binds(shop.now) for each in LINTS)
+    assert binding([rule], datetime(2026, 12, 31, 23, 59, tzinfo=UTC)) == ()
+    assert binding([rule], datetime(2027, 1, 1, tzinfo=UTC)) == (rule,)
+    assert binding(LINTS, shop.now) == LINTS
 
 
 def test_a_subject_longer_than_the_standard_allows_is_refused(shop: Shop) -> None:
