@@ -1,0 +1,57 @@
+"""`kwbp ceremony verify|export`: what ceremonies left behind, judged offline, here or by somebody else."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ca.ceremony import verify
+from ca.ceremony.archive import export, unpacked
+from cli import output
+from cli.ceremony_rooms import now
+from cli.state import existing
+
+
+def verify_ceremony(
+    archive: Annotated[
+        Path | None, typer.Option(help="Verify this archive instead of the installation.", exists=True, dir_okay=False)
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Verify this published folder instead.", exists=True, file_okay=False)
+    ] = None,
+) -> None:
+    """Verify the hierarchy against the transcripts of all its ceremonies, offline; compare the tip that it shows."""
+    with ExitStack() as opened:
+        if archive is not None:
+            folder = opened.enter_context(unpacked(archive))
+        verified = verify(folder or existing().home.pki, now=now())
+    output.emit(
+        {
+            "transcript": verified.tip,
+            "keys": verified.keys,
+            "certificates": verified.certificates,
+            "crls": verified.crls,
+            "ceremonies": verified.ceremonies,
+        },
+        [
+            f"{verified.keys} keys, {verified.certificates} certificates, {verified.crls} CRLs are as recorded.",
+            *(f"{output.plain(name)}  {tip}" for name, tip in verified.ceremonies.items()),
+        ],
+    )
+
+
+def export_archive(
+    out: Annotated[Path, typer.Argument(help="Where to write the archive (.tar.gz).", dir_okay=False)],
+) -> None:
+    """Write the published hierarchy with all transcripts as one archive, which 'verify --archive' reads."""
+    count = export(existing().home.pki, out)
+    output.emit({"archive": str(out), "files": count}, [f"{count} files in {out}."])
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `kwbp ceremony`."""
+    app.command("verify")(verify_ceremony)
+    app.command("export")(export_archive)
