@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from hsm_service import openapi, openapi_page
+from hsm_service.crl_routes import CrlRoutes
 from hsm_service.hot_path import LARGEST_CONTENT, HotPath
 from hsm_service.idempotency import Idempotency, answer_once
 from hsm_service.key_life_routes import KeyLifeRoutes
@@ -64,6 +65,7 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     handlers = _Handlers(vault, workers, idempotency)
     vault.operations.resume()
     api = [*handlers.routes(), *KeyLifeRoutes(vault, workers, idempotency).routes()]
+    api += CrlRoutes(vault, workers).routes()
     api += OperationRoutes(vault.operations, workers).routes()
     api += [route for plugin in plugins for route in plugin.routes(vault)]
     document = msgspec.json.encode(openapi.document(api))

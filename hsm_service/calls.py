@@ -7,7 +7,7 @@ call with its attempts: the client sends what it says, tells it what came, and w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -26,7 +26,7 @@ from hsm_service.key_commands import (
 )
 from hsm_service.operation_info import ApprovalNeeded, ApproveCommand, OperationInfo, OperationList
 from hsm_service.retry import RetryPolicy, retry_after
-from hsm_service.service import Checked, KeyInfo, SignCommand, Signed, SignKind
+from hsm_service.service import Checked, KeyInfo, SignCommand, Signed, SignedCrl, SignKind
 from hsm_service.wire import (
     AttachCommand,
     BatchAnswer,
@@ -41,6 +41,9 @@ from runtime.problems import Problem
 
 T = TypeVar("T")
 
+DER: Final = "application/octet-stream"
+"""Media type of a structure that is sent as it is."""
+
 _KEYS: Final = "/v1/keys"
 _OPERATIONS: Final = "/v1/operations"
 _ACCEPTED: Final = 202
@@ -52,6 +55,7 @@ _key_info: Final = msgspec.json.Decoder(KeyInfo)
 _key_list: Final = msgspec.json.Decoder(KeyList)
 _chain: Final = msgspec.json.Decoder(CertificateChain)
 _signed: Final = msgspec.json.Decoder(Signed)
+_signed_crl: Final = msgspec.json.Decoder(SignedCrl)
 _checked: Final = msgspec.json.Decoder(Checked)
 _batch: Final = msgspec.json.Decoder(BatchAnswer)
 _backup: Final = msgspec.json.Decoder(Backup)
@@ -68,6 +72,8 @@ class Call(Generic[T]):
     body: bytes | None = None
     keyed: bool = False
     repeatable: bool = True
+    parts: Callable[[], Iterable[bytes]] | None = None
+    """Instead of `body`: what is sent in pieces, anew for each attempt."""
 
 
 class Conversation(Generic[T]):
@@ -80,7 +86,7 @@ class Conversation(Generic[T]):
         self._policy = policy
         self._began = now
         self._attempt = 0
-        self.headers: dict[str, str] = {"content-type": "application/json"}
+        self.headers: dict[str, str] = {"content-type": "application/json" if call.parts is None else DER}
         if call.keyed and policy.keyed and policy.attempts > 1:
             self.headers["idempotency-key"] = secrets.token_urlsafe(18)
 
@@ -192,6 +198,11 @@ def backup(name: str, version: int | None, recipient: bytes, attestation: bytes,
 def sign(name: str, command: SignCommand, version: int | None) -> Call[Signed]:
     """Sign a structure."""
     return _keyed(f"{_key(name, version)}:sign", _signed, command)
+
+
+def sign_crl(name: str, parts: Callable[[], Iterable[bytes]], version: int | None) -> Call[SignedCrl]:
+    """Sign a list that is sent in pieces; the same one may be signed again, so it may be sent again."""
+    return Call("POST", f"{_key(name, version)}:signCrl", _signed_crl, parts=parts)
 
 
 def check(name: str, command: SignCommand, version: int | None) -> Call[Checked]:

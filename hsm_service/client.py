@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -149,6 +149,10 @@ class HsmClient:
         """See `SigningService`."""
         return self.sign(name, "crl", tbs, version=version).signed
 
+    def sign_crl_parts(self, name: str, parts: Callable[[], Iterable[bytes]], version: int | None = None) -> bytes:
+        """See `SigningService`."""
+        return self._ask(calls.sign_crl(name, parts, version)).signature
+
     def sign_ocsp(self, name: str, response_data: bytes) -> bytes:
         """ResponseData in, BasicOCSPResponse out (DER, RFC 6960 4.2.1)."""
         return self.sign(name, "ocsp", response_data).signed
@@ -212,9 +216,10 @@ class HsmClient:
     def _ask(self, call: Call[T]) -> T:
         conversation = Conversation(call, self._retry, self._clock())
         while True:
+            content = call.body if call.parts is None else call.parts()
             try:
                 response = self._transport.request(
-                    call.method, call.path, content=call.body, headers=conversation.headers
+                    call.method, call.path, content=content, headers=conversation.headers
                 )
             except httpx.TransportError as error:
                 pause: float | None = conversation.failed(error, self._clock(), self._draw())

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from cryptography.hazmat import asn1
+
 from audit.entry import JsonValue
 from hsm_service.access import CEREMONY
+from hsm_service.crl_reader import CrlReader, ReadCrl
 from hsm_service.judging import SigningKey
 from hsm_service.ledger import CheckpointClaim, Claim, CrlClaim, DossierClaim, Ledger, SerialClaim, TimestampClaim
 from hsm_service.request import assemble_request
@@ -28,9 +31,13 @@ from hsm_service.typed_cms import ContentValidator, check_cms
 from hsm_service.typed_crl import check_crl
 from hsm_service.typed_ocsp import assemble_ocsp, check_ocsp
 from hsm_service.typed_raw import check_raw
+from hsm_service.typed_renewal import RENEWER, check_renewal
 from hsm_service.typed_request import check_request
 from hsm_service.typed_timestamp import check_timestamp
+from pki.algorithms import certificate_signature_identifier
 from pki.builder import assemble_certificate, assemble_crl
+from pki.der import encode
+from pki.keys import spki_der
 from pki.oids import CT_TST_INFO
 from runtime.problems import Problem
 
@@ -43,6 +50,8 @@ class Context:
 
     caller: str
     believed: Callable[[], Believed]
+    held: Callable[[bytes], SigningKey | None]
+    """The key pair in service here with this public key (DER SubjectPublicKeyInfo)."""
     content_types: Mapping[str, ContentValidator]
     ledger: Ledger
     now: datetime
@@ -92,8 +101,11 @@ def _certificate(context: Context, key: SigningKey, command: SignCommand) -> Job
     order, digest = check_certificate(command.content, key), hexdigest(command.content)
     claims: tuple[Claim, ...] = (SerialClaim(key.name, order.serial, digest),)
     fields: Fields = {"role": order.role.value}
+    if context.caller == RENEWER and command.basis is None:
+        check_renewal(order, context.held(spki_der(order.certificate.public_key())), now=context.now)
+        fields = {**fields, "renewal": True}
     # A ceremony is its own approval: its witnesses and its transcript are what such a certificate rests on.
-    if context.caller != CEREMONY or command.basis is not None:
+    elif context.caller != CEREMONY or command.basis is not None:
         approved = check_approval(order, command.basis, context.believed(), now=context.now)
         claims = (*claims, DossierClaim(approved.revision, approved.purpose, digest))
         fields = {**fields, "approvers": list(approved.approvers)}
@@ -107,13 +119,32 @@ def _certificate(context: Context, key: SigningKey, command: SignCommand) -> Job
 
 
 def _crl(context: Context, key: SigningKey, command: SignCommand) -> Job:
-    order = check_crl(command.content, key, now=context.now, last=context.ledger.newest_crl(key.name))
+    order = check_crl(
+        command.content,
+        key,
+        now=context.now,
+        last=context.ledger.last_crl_number(key.name),
+        is_full=lambda number: context.ledger.is_full_crl(key.name, number),
+    )
     return Job(
         x509_scheme(key),
         order.tbs,
         lambda signature: assemble_crl(order.tbs, signature, key.public_key),
-        (CrlClaim(key.name, order.number, hexdigest(command.content)),),
+        (CrlClaim(key.name, order.number, hexdigest(command.content), order.scope),),
         {"revoked": order.revoked},
+    )
+
+
+def crl_job(reader: CrlReader, read: ReadCrl) -> Job:
+    """The job of a list that came in pieces: what is answered follows the TBSCertList in the CertificateList."""
+    identifier = certificate_signature_identifier(reader.key.public_key)
+    return Job(
+        reader.scheme,
+        b"",
+        lambda signature: identifier + encode(asn1.BitString(signature, 0)),
+        (CrlClaim(reader.key.name, read.order.number, read.input_sha256, read.order.scope),),
+        {"revoked": read.revoked, "size": read.size},
+        digest=read.digest,
     )
 
 
@@ -167,8 +198,8 @@ def _checkpoint(context: Context, key: SigningKey, command: SignCommand) -> Job:
 KINDS: Final[Mapping[SignKind, Kind]] = {
     "certificate": Kind(Operation.CERTIFICATE, _certificate, takes=frozenset({"basis"})),
     "crl": Kind(Operation.CRL, _crl, largest=4 * 1024 * 1024),
-    "ocsp": Kind(Operation.OCSP, _ocsp, quick=True),
-    "timestamp": Kind(Operation.TIMESTAMP, _timestamp, quick=True),
+    "ocsp": Kind(Operation.OCSP, _ocsp, quick=True, batch=True),
+    "timestamp": Kind(Operation.TIMESTAMP, _timestamp, quick=True, batch=True),
     "cms": Kind(
         Operation.CMS,
         _cms,

@@ -12,7 +12,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from audit import Entry
 from audit.checkpoint import EMPTY, TreeHead
@@ -26,6 +26,8 @@ SERIAL_BITS: Final = 64
 _REMEMBERED: Final = 600
 """Seconds of genTime for which serial numbers are remembered: many times what it may differ from our clock."""
 _FORGET_FROM: Final = 1024
+_BACKWARDS: Final = 10
+"""Seconds by which a genTime may lie before one that was signed: twice what each of them may differ from our clock."""
 REFUSED: Final = "refused"
 FAILED: Final = "failed"
 
@@ -59,17 +61,25 @@ class DossierClaim:
         return {"revision": self.revision, "purpose": self.purpose}
 
 
+CrlScope = Literal["full", "delta", "partition"]
+_SCOPES: Final[Mapping[str, CrlScope]] = {"full": "full", "delta": "delta", "partition": "partition"}
+
+
 @dataclass(frozen=True, slots=True)
 class CrlClaim:
-    """The CA key `key` is about to sign the CRL with this number and this TBS digest (hex)."""
+    """The CA key `key` is about to sign the CRL with this number and this TBS digest (hex).
+
+    The numbers of a key grow over all scopes (RFC 5280 5.2.3); only a full list supersedes the full lists before it.
+    """
 
     key: str
     number: int
     digest: str
+    scope: CrlScope = "full"
 
     def fields(self) -> dict[str, JsonValue]:
         """How the claim stands in its intent."""
-        return {"crl_number": str(self.number)}
+        return {"crl_number": str(self.number), "crl_scope": self.scope}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +127,11 @@ class Ledger:
         # What is claimed, and how many operations hold the claim: a repeat that fails must not free what was signed.
         self._claims: Counter[Claim] = Counter()
         self._serials: dict[tuple[str, int], str] = {}
-        self._crls: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        self._crls: defaultdict[str, dict[int, tuple[str, CrlScope]]] = defaultdict(dict)
         self._uses: Counter[tuple[str, int]] = Counter()
         self._dossiers: dict[tuple[str, str], str] = {}
         self._timestamps: defaultdict[str, dict[int, str]] = defaultdict(dict)
+        self._latest: dict[str, int] = {}  # of each key the latest genTime, seconds
         self._open: dict[int, tuple[Claim, ...]] = {}
         self._checkpoints: dict[str, TreeHead] = {}
 
@@ -185,6 +196,13 @@ class Ledger:
                     f"key {claim.key} signed another time-stamp with this serial number",
                     clause="RFC 3161 2.4.2",
                 )
+            if claim.serial >> SERIAL_BITS < self._latest.get(claim.key, 0) - _BACKWARDS:
+                raise Problem(
+                    409,
+                    "time-went-back",
+                    f"key {claim.key} signed a later genTime: the clock went back",
+                    clause="RFC 3161 2.1",
+                )
         elif isinstance(claim, CheckpointClaim):
             # Since the judge looked, another request may have been quicker: two that extend one tree may fork it.
             last = self._checkpoints.get(claim.key, EMPTY)
@@ -193,7 +211,8 @@ class Ledger:
         else:
             signed = self._crls[claim.key]
             largest = max(signed, default=-1)
-            if claim.number < largest or signed.get(claim.number, claim.digest) != claim.digest:
+            this = (claim.digest, claim.scope)
+            if claim.number < largest or signed.get(claim.number, this) != this:
                 raise Problem(
                     409,
                     "crl-number-not-larger",
@@ -218,9 +237,20 @@ class Ledger:
                 del self._crls[claim.key][claim.number]
 
     def newest_crl(self, key: str) -> int | None:
-        """The largest number of a CRL that the CA key `key` signed or is about to sign; None if there is none."""
+        """The largest number of a full CRL that the CA key `key` signed or is about to sign; None if there is none."""
+        with self._lock:
+            signed = self._crls.get(key, {})
+            return max((number for number, (_digest, scope) in signed.items() if scope == "full"), default=None)
+
+    def last_crl_number(self, key: str) -> int | None:
+        """The largest number of any CRL that the CA key `key` signed or is about to sign; None if there is none."""
         with self._lock:
             return max(self._crls.get(key, ()), default=None)
+
+    def is_full_crl(self, key: str, number: int) -> bool:
+        """Whether `number` is that of a full CRL that the CA key `key` signed or is about to sign."""
+        with self._lock:
+            return self._crls.get(key, {}).get(number, ("", None))[1] == "full"
 
     def uses(self, key: str, version: int) -> int:
         """In how many operations the key was used before the journal was opened."""
@@ -243,11 +273,12 @@ class Ledger:
         elif isinstance(claim, DossierClaim):
             self._dossiers[claim.revision, claim.purpose] = claim.digest
         else:
-            self._crls[claim.key][claim.number] = claim.digest
+            self._crls[claim.key][claim.number] = (claim.digest, claim.scope)
 
     def _take_timestamp(self, claim: TimestampClaim) -> None:
         signed = self._timestamps[claim.key]
         signed[claim.serial] = claim.digest
+        self._latest[claim.key] = max(self._latest.get(claim.key, 0), claim.serial >> SERIAL_BITS)
         if len(signed) >= _FORGET_FROM and len(signed) & (len(signed) - 1) == 0:
             oldest = max(signed) - (_REMEMBERED << SERIAL_BITS)
             self._timestamps[claim.key] = {serial: digest for serial, digest in signed.items() if serial > oldest}
@@ -269,6 +300,12 @@ def _keys(fields: Mapping[str, JsonValue]) -> list[tuple[str, int]]:
 
 
 def _claims(fields: Mapping[str, JsonValue]) -> Iterator[Claim]:
+    together, digests = fields.get("claims"), fields.get("inputs_sha256")
+    if isinstance(together, list) and isinstance(digests, list):  # of a batch, in the order of its structures
+        for claimed, each in zip(together, digests, strict=True):
+            if isinstance(claimed, dict):
+                yield from _claims({**claimed, "keys": fields.get("keys"), "input_sha256": each})
+        return
     keys = _keys(fields)
     digest = str(fields.get("input_sha256"))
     if "serial" in fields:
@@ -278,7 +315,9 @@ def _claims(fields: Mapping[str, JsonValue]) -> Iterator[Claim]:
     if "revision" in fields:
         yield DossierClaim(str(fields["revision"]), str(fields["purpose"]), digest)
     if "crl_number" in fields:
-        yield CrlClaim(keys[0][0], int(str(fields["crl_number"])), digest)
+        # An intent that names no scope is of a time when there were full lists only.
+        scope = _SCOPES.get(str(fields.get("crl_scope")), "full")
+        yield CrlClaim(keys[0][0], int(str(fields["crl_number"])), digest, scope)
     if "checkpoint_size" in fields:
         head = TreeHead(int(str(fields["checkpoint_size"])), bytes.fromhex(str(fields["checkpoint_root"])))
         yield CheckpointClaim(keys[0][0], head, head)

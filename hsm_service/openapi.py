@@ -72,6 +72,8 @@ def _operation(route: ApiRoute, schema_of: Mapping[type[msgspec.Struct], Any]) -
         }
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": {_JSON: {"schema": schema_of[route.body]}}}
+    if route.stream is not None:
+        operation["requestBody"] = {"required": True, "content": {route.stream: {"schema": parts.BINARY}}}
     return operation
 
 

@@ -14,6 +14,8 @@ from runtime.problems import MEDIA_TYPE
 
 REFERENCE: Final = "#/components/schemas/{name}"
 
+BINARY: Final = {"type": "string", "format": "binary", "description": "DER"}
+
 PROBLEM: Final = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],

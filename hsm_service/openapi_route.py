@@ -19,6 +19,7 @@ class ApiRoute:
     A route that is not about a key of a template says in `callers` for whom it is, and in `keys` which keys it uses for
     what (by name). One that `asks` may answer 202 with the request that officers must approve first; one that is
     `keyed` takes an Idempotency-Key; one that can run `dry` takes the query `dry_run=true`.
+    The body of a `stream` is of this media type, and read in pieces.
     """
 
     method: str
@@ -29,6 +30,7 @@ class ApiRoute:
     operations: tuple[Operation, ...]
     answer: type[msgspec.Struct]
     body: type[msgspec.Struct] | None = None
+    stream: str | None = None
     status: int = 200
     callers: tuple[str, ...] = ()
     keys: Mapping[str, Operation] = field(default_factory=dict)

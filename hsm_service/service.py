@@ -5,7 +5,7 @@ This module knows neither tokens nor HTTP, so that whoever calls the service dep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -63,6 +63,19 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     algorithm: str
     log_index: int
     signed: bytes
+
+
+class SignedCrl(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a TBSCertList that came in pieces: `signature` is what follows it in the CertificateList.
+
+    That is the AlgorithmIdentifier and the BIT STRING, both DER (RFC 5280 5.1.1); the list is not sent back.
+    """
+
+    key: str
+    version: int
+    algorithm: str
+    log_index: int
+    signature: bytes
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +151,13 @@ class SigningService(Protocol):
 
     def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         """TBSCertList in, CertificateList out (DER); a retired version still lists what it certified."""
+        ...
+
+    def sign_crl_parts(self, name: str, parts: Callable[[], Iterable[bytes]], version: int | None = None) -> bytes:
+        """As `sign_crl` for a list of any size that is not held in memory: what follows the TBSCertList (DER) out.
+
+        `parts` begins the list anew each time it is called: it may be sent again. Its serials ascend.
+        """
         ...
 
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:

@@ -18,20 +18,24 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 from audit.entry import JsonValue
 from hsm_service.access import permitted
+from hsm_service.crl_reader import CrlReader
 from hsm_service.custody import Custody, Key
+from hsm_service.judging import SigningKey
+from hsm_service.key_states import KeyState
+from hsm_service.key_versions import Standing
 from hsm_service.keys import KeyRef
-from hsm_service.kinds import KINDS, Context, Fields, Job, check_command, hexdigest
+from hsm_service.kinds import KINDS, Context, Fields, Job, check_command, crl_job, hexdigest
 from hsm_service.ledger import Claim, Ledger
 from hsm_service.limits import Meter
 from hsm_service.operation_docket import FREE
 from hsm_service.operations import Operations
 from hsm_service.record import Recorder, problem_of
 from hsm_service.schemes import Scheme
-from hsm_service.service import Checked, SignCommand, Signed
+from hsm_service.service import Checked, SignCommand, Signed, SignedCrl
 from hsm_service.steps import Call, Pause, Record, Steps, Turn
 from hsm_service.templates import Operation, Purpose
 from hsm_service.token_operations import TokenOperations
@@ -140,6 +144,64 @@ class Signing:
         index = yield from self._recorder.conclude(intent, {"output_sha256": hexdigest(signed)})
         return _signed(key, job, index, signed)
 
+    # -- a revocation list that comes in pieces ------------------------------------------------------------------------
+
+    def read_crl(self, caller: str, name: str, version: int | None = None) -> Steps[CrlReader]:
+        """What reads and judges a TBSCertList for the key (`hsm_service.crl_reader`); raises as `sign`.
+
+        What it refuses is recorded by `refuse_crl`.
+        """
+        try:
+            key = permitted(self._custody, caller, Operation.CRL, name, version)
+            key.check_window(Operation.CRL, self._clock())
+            ledger = self._ledger
+            return CrlReader(
+                key.pair(),
+                now=self._clock(),
+                last=ledger.last_crl_number(name),
+                is_full=lambda number: ledger.is_full_crl(name, number),
+            )
+        except Exception as error:
+            yield from self._recorder.refuse(Operation.CRL, caller, [name], None, error)
+            raise
+
+    def refuse_crl(self, caller: str, name: str, error: Exception) -> Steps[NoReturn]:
+        """Records that a list was refused while it was read, and raises `error`."""
+        yield from self._recorder.refuse(Operation.CRL, caller, [name], None, error)
+        raise error
+
+    def sign_crl(self, caller: str, name: str, reader: CrlReader, version: int | None = None) -> Steps[SignedCrl]:
+        """Have the key sign the list that `reader` took in; raises as `sign`.
+
+        The key is looked at again: it may have been taken out of use while the list came.
+        """
+        digest: str | None = None
+        try:
+            read = reader.finish()
+            digest = read.input_sha256
+            key = permitted(self._custody, caller, Operation.CRL, name, version)
+            if key.pair() != reader.key:
+                raise Problem(409, "key-rotated", f"key {name} has another version in use now: send the list again")
+            token, ref = key.use()
+            granted = self._operations.use(caller, key.template.name, Operation.CRL, key.label, digest)
+        except Exception as error:
+            yield from self._recorder.refuse(Operation.CRL, caller, [name], digest, error)
+            raise
+        job = crl_job(reader, read)
+        try:
+            signed = yield from self._have_signed(caller, key, token, ref, job, Operation.CRL, digest, granted.fields)
+        except Exception as error:
+            self._operations.concluded(granted, error)
+            raise
+        self._operations.concluded(granted)
+        return SignedCrl(
+            key=signed.key,
+            version=signed.version,
+            algorithm=signed.algorithm,
+            log_index=signed.log_index,
+            signature=signed.signed,
+        )
+
     def check(self, caller: str, name: str, command: SignCommand, version: int | None = None) -> Steps[Checked]:
         """Checks all that `sign` would check; nothing is signed or claimed. Raises as `sign`; a refusal is recorded."""
         operation, digest = KINDS[command.kind].operation, hexdigest(command.content)
@@ -219,9 +281,7 @@ class Signing:
         for (scheme, _fields), items in jobs.items():
             for start in range(0, len(items), _RECORDED_TOGETHER):
                 part = items[start : start + _RECORDED_TOGETHER]
-                signed = yield from self._sign_together(caller, operation, key, token, ref, scheme, part)
-                for item, answer in zip(part, signed, strict=True):
-                    answers[item.place] = answer
+                yield from self._sign_together(caller, operation, key, token, ref, scheme, part, answers)
         return answers
 
     def _sign_together(
@@ -232,13 +292,33 @@ class Signing:
         token: TokenOperations,
         ref: KeyRef,
         scheme: Scheme,
-        items: Sequence[_Item],
-    ) -> Steps[list[Signed]]:
+        part: Sequence[_Item],
+        answers: list[Signed | Problem],
+    ) -> Steps[None]:
+        """A part of a batch, claimed each by itself, then recorded and signed together; fills in the answers."""
         try:
             self._require_serving(key)
         except Exception as error:
             yield from self._recorder.refuse(operation, caller, [key.row.name], None, error)
             raise
+        items: list[_Item] = []
+        refused: list[tuple[str, Problem]] = []
+        for item in part:
+            try:
+                self._claim(item.job.claims)
+            except Problem as problem:
+                refused.append((item.input_sha256, problem))
+                answers[item.place] = problem
+            else:
+                items.append(item)
+        if refused:
+            try:
+                yield Record(self._recorder.refusals_of(operation, caller, [key.row.name], refused))
+            except Exception:
+                self._recorder.give_back(claim for item in items for claim in item.job.claims)
+                raise
+        if not items:
+            return
         fields: Fields = {
             **items[0].job.fields,
             "keys": [key.label],
@@ -246,15 +326,17 @@ class Signing:
             "count": len(items),
             "inputs_sha256": [item.input_sha256 for item in items],
         }
-        intent = yield from self._recorder.intend(operation, caller, None, fields)
+        claims = [item.job.claims for item in items]
+        intent = yield from self._recorder.intend_together(operation, caller, fields, claims)
         try:
             signatures = yield scheme.call_many(token, ref, [item.job.digested() for item in items])
             signed = [item.job.finish(value) for item, value in zip(items, signatures, strict=True)]
         except Exception as error:
-            yield from self._recorder.fail(intent, error)
+            yield from self._recorder.fail(intent, error, [claim for each in claims for claim in each])
             raise
         index = yield from self._recorder.conclude(intent, {"outputs_sha256": [hexdigest(each) for each in signed]})
-        return [_signed(key, item.job, index, value) for item, value in zip(items, signed, strict=True)]
+        for item, value in zip(items, signed, strict=True):
+            answers[item.place] = _signed(key, item.job, index, value)
 
     def _judged(self, caller: str, name: str, command: SignCommand, version: int | None) -> tuple[Key, Job]:
         kind = KINDS[command.kind]
@@ -270,8 +352,15 @@ class Signing:
         """
         self._custody.find(key.row.name, key.row.version).use()
 
+    def _held(self, public_key: bytes) -> SigningKey | None:
+        """The key pair with this public key (DER) whose version is in use here."""
+        for key in self._custody.all():
+            if key.row.public_key == public_key and key.standing is Standing.IN_USE:
+                return key.signing if key.row.state is KeyState.ENABLED else None
+        return None
+
     def _context(self, caller: str) -> Context:
-        return Context(caller, self._believed, self._content_types, self._ledger, self._clock())
+        return Context(caller, self._believed, self._held, self._content_types, self._ledger, self._clock())
 
     def _claim(self, claims: Sequence[Claim]) -> None:
         taken: list[Claim] = []

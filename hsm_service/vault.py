@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ from hsm_service.operations import Operations
 from hsm_service.provision import open_token, supervise_token
 from hsm_service.record import Outcome, Recorder
 from hsm_service.registry import Registry
-from hsm_service.service import Basis, KeyInfo, SignCommand, Signed
+from hsm_service.service import Basis, KeyInfo, SignCommand, Signed, SignedCrl
 from hsm_service.signing import Signing
 from hsm_service.steps import Steps, run
 from hsm_service.supervised import SupervisedToken
@@ -340,6 +340,16 @@ class Vault:
     def sign_crl(self, caller: str, name: str, tbs: bytes, version: int | None = None) -> Signed:
         """TBSCertList → CertificateList."""
         return self.sign(caller, name, SignCommand("crl", tbs), version)
+
+    def sign_crl_parts(self, caller: str, name: str, parts: Iterable[bytes], version: int | None = None) -> SignedCrl:
+        """TBSCertList in pieces → what follows it in the CertificateList."""
+        reader = self.run(self.signing.read_crl(caller, name, version))
+        for part in parts:
+            try:
+                reader.feed(part)
+            except Problem as problem:
+                self.run(self.signing.refuse_crl(caller, name, problem))
+        return self.run(self.signing.sign_crl(caller, name, reader, version))
 
     def sign_cms(self, caller: str, name: str, content_type: str, content: bytes, version: int | None = None) -> Signed:
         """Content → SignedData."""

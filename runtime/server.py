@@ -31,6 +31,8 @@ ClientCertificate = Literal["required", "optional", "none"]
 Application = Any  # an ASGI callable; uvicorn's own type is private
 Refusal = Callable[[Caller], str | None]
 """Why a caller's certificate does not count now; None if it does."""
+Larger = Callable[[Any], int | None]
+"""Bytes that the body of this request (its ASGI scope) may have; None: as many as any other."""
 
 MAX_BODY: Final = 256 * 1024  # bytes; protocol.md, global rule 7
 MAX_HEAD: Final = 64 * 1024  # bytes of request line and headers, and of trailers
@@ -180,24 +182,30 @@ def is_gone(scope: Any) -> bool:
 class BodyLimit:
     """ASGI middleware: refuses a body over `limit` bytes before the application sees any of the excess.
 
-    And one that takes longer than `patience` seconds to come: 408, and the connection is closed.
+    And one that takes longer than `patience` seconds to come: 408, and the connection is closed. `larger` says for
+    which requests the application reads the body in pieces, and how many bytes it may have then.
     """
 
-    def __init__(self, app: Application, limit: int = MAX_BODY, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, app: Application, limit: int = MAX_BODY, patience: float = PATIENCE, larger: Larger | None = None
+    ) -> None:
         self.app = app
         self.limit = limit
         self.patience = patience
-        self._problem = Problem(413, "message-too-big", f"the body is over {limit} bytes", clause="KWBP K1")
-        self._problem.noted = True
+        self.larger = larger
+        self._problem = _too_big(limit)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        problem = self._problem
+        problem, limit = self._problem, self.limit
+        larger = self.larger(scope) if self.larger is not None else None
+        if larger is not None:
+            problem, limit = _too_big(larger), larger
         received = 0
         for name, value in scope["headers"]:
-            if name == b"content-length" and (not value.isdigit() or int(value) > self.limit):
+            if name == b"content-length" and (not value.isdigit() or int(value) > limit):
                 await problem.response()(scope, receive, send)
                 return
 
@@ -221,7 +229,7 @@ class BodyLimit:
             message = await whole()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
-                if received > self.limit:
+                if received > limit:
                     raise problem.with_traceback(None)  # one for all requests: it would gather their frames
             return message
 
@@ -234,6 +242,12 @@ class BodyLimit:
         except Exception:
             # `problems.install` has answered and logged it without its text; re-raised, uvicorn would log the text.
             return
+
+
+def _too_big(limit: int) -> Problem:
+    problem = Problem(413, "message-too-big", f"the body is over {limit} bytes", clause="KWBP K1")
+    problem.noted = True
+    return problem
 
 
 def _too_slow(seconds: float) -> Problem:
@@ -295,11 +309,12 @@ def _config(
     drain: float = DRAIN,
     patience: float = PATIENCE,
     keep_alive: float = KEEP_ALIVE,
+    larger: Larger | None = None,
 ) -> uvicorn.Config:
     context = server_context(tls, client_certificate) if tls is not None else None
     known = app if refusal is None else KnownCallers(app, refusal)
     return uvicorn.Config(
-        BodyLimit(known, max_body, patience),
+        BodyLimit(known, max_body, patience, larger),
         host=host,
         port=port,
         http=type("CallerProtocol", (_CallerProtocol,), {"patience": patience}),
@@ -324,6 +339,7 @@ def serve(
     tls: TlsFiles | None,
     client_certificate: ClientCertificate = "required",
     max_body: int = MAX_BODY,
+    larger: Larger | None = None,
     refusal: Refusal | None = None,
     notice: float = 0.0,
     drain: float = DRAIN,
@@ -337,7 +353,15 @@ def serve(
     """
     _raise_file_limit()
     config = _config(
-        app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=refusal, drain=drain
+        app,
+        tls,
+        client_certificate,
+        host=host,
+        port=port,
+        max_body=max_body,
+        refusal=refusal,
+        drain=drain,
+        larger=larger,
     )
     OrderedServer(config, notice=notice, on_stop=on_stop, on_hurry=on_hurry).run()
     _log.info("drained")
@@ -359,6 +383,7 @@ def start(
     host: str = "127.0.0.1",
     port: int = 0,
     max_body: int = MAX_BODY,
+    larger: Larger | None = None,
     refusal: Refusal | None = None,
     patience: float = PATIENCE,
     keep_alive: float = KEEP_ALIVE,
@@ -375,6 +400,7 @@ def start(
         refusal=refusal,
         patience=patience,
         keep_alive=keep_alive,
+        larger=larger,
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # not the main thread

@@ -302,6 +302,25 @@ def test_a_certificate_with_any_byte_changed_is_judged_not_crashed(position: int
 # -- revocation lists --------------------------------------------------------------------------------------------------
 
 
+_URL = x509.UniformResourceIdentifier("http://repository.example/crls/merchant-ca/partition-1.crl")
+_FRESHEST = x509.FreshestCRL([x509.DistributionPoint([_URL], None, None, None)])
+_SIGNED = {5}
+"""Numbers of full lists that the key signed."""
+
+
+def _point(**changes: Any) -> x509.IssuingDistributionPoint:
+    fields: dict[str, Any] = {
+        "full_name": [_URL],
+        "relative_name": None,
+        "only_contains_user_certs": False,
+        "only_contains_ca_certs": False,
+        "only_some_reasons": None,
+        "indirect_crl": False,
+        "only_contains_attribute_certs": False,
+    }
+    return x509.IssuingDistributionPoint(**{**fields, **changes})
+
+
 def _list(key: SigningKey = MERCHANT_CA, **changes: Any) -> bytes:
     return crl_tbs(key.certificate, key.public_key, **changes)
 
@@ -313,12 +332,20 @@ def test_a_revocation_list_of_the_authority_may_be_signed() -> None:
 
 
 def _critical_entry() -> bytes:
-    reason = x509.UnrecognizedExtension(CRLEntryExtensionOID.CERTIFICATE_ISSUER, b"\x30\x00")
+    return _list_of(x509.UnrecognizedExtension(CRLEntryExtensionOID.CERTIFICATE_ISSUER, b"\x30\x00"), critical=True)
+
+
+def _removed_entry() -> bytes:
+    return _list_of(x509.CRLReason(x509.ReasonFlags.remove_from_crl), critical=False)
+
+
+def _list_of(extension: x509.ExtensionType, *, critical: bool) -> bytes:
+    """A list with one entry that has this extension."""
     entry = (
         x509.RevokedCertificateBuilder()
         .serial_number(1)
         .revocation_date(NOW)
-        .add_extension(reason, critical=True)
+        .add_extension(extension, critical=critical)
         .build()
     )
     from pki.builder import tbs_crl
@@ -360,7 +387,42 @@ HOSTILE_LISTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "thisUpdate two days ago": (lambda: _list(this_update=NOW - 2 * DAY), "bad-this-update"),
     "nextUpdate in years": (lambda: _list(next_update=NOW + MAX_CRL_LIFE + DAY), "bad-next-update"),
     "nextUpdate past": (lambda: _list(this_update=NOW - DAY, next_update=NOW), "bad-next-update"),
-    "delta": (lambda: _list(extensions=[(x509.DeltaCRLIndicator(1), True)]), "unknown-critical-extension"),
+    "delta over a list that was not signed": (
+        lambda: _list(number=8, extensions=[(x509.DeltaCRLIndicator(6), True)]),
+        "unknown-base-crl",
+    ),
+    "delta over a later list": (
+        lambda: _list(number=4, extensions=[(x509.DeltaCRLIndicator(5), True)]),
+        "unknown-base-crl",
+    ),
+    "delta that is not critical": (
+        lambda: _list(number=8, extensions=[(x509.DeltaCRLIndicator(5), False)]),
+        "not-critical",
+    ),
+    "partition that is not critical": (lambda: _list(extensions=[(_point(), False)]), "not-critical"),
+    "partition of authorities alone": (
+        lambda: _list(extensions=[(_point(only_contains_ca_certs=True), True)]),
+        "bad-distribution-point",
+    ),
+    "indirect list": (lambda: _list(extensions=[(_point(indirect_crl=True), True)]), "bad-distribution-point"),
+    "partition at two addresses": (
+        lambda: _list(extensions=[(_point(full_name=[_URL, _URL]), True)]),
+        "bad-distribution-point",
+    ),
+    "partition that is a name": (
+        lambda: _list(extensions=[(_point(full_name=[x509.DNSName("a.example")]), True)]),
+        "bad-distribution-point",
+    ),
+    "delta of a partition": (
+        lambda: _list(number=8, extensions=[(x509.DeltaCRLIndicator(5), True), (_point(), True)]),
+        "unknown-scope",
+    ),
+    "delta with a further delta": (
+        lambda: _list(number=8, extensions=[(x509.DeltaCRLIndicator(5), True), (_FRESHEST, False)]),
+        "freshest-of-delta",
+    ),
+    "critical freshestCRL": (lambda: _list(extensions=[(_FRESHEST, True)]), "unknown-critical-extension"),
+    "removeFromCRL in a full list": (_removed_entry, "bad-reason"),
     "revoked in the future": (lambda: _list(revoked=[(1, NOW + DAY)]), "bad-revocation-date"),
     "listed twice": (lambda: _list(revoked=[(1, NOW), (1, NOW)]), "repeated-entry"),
     "entry with a critical extension": (_critical_entry, "unknown-critical-extension"),
@@ -370,8 +432,22 @@ HOSTILE_LISTS: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("twin", HOSTILE_LISTS)
 def test_a_revocation_list_with_one_wrong_thing_is_not_signed(twin: str) -> None:
     make, slug = HOSTILE_LISTS[twin]
-    refused = _refusal(lambda: check_crl(make(), MERCHANT_CA, now=NOW))
+    refused = _refusal(lambda: check_crl(make(), MERCHANT_CA, now=NOW, is_full=_SIGNED.__contains__))
     assert (refused.status, refused.type) == (422, slug)
+
+
+@pytest.mark.parametrize(
+    ("scope", "extensions"),
+    [
+        ("delta", [(x509.DeltaCRLIndicator(5), True)]),
+        ("partition", [(_point(), True)]),
+        ("full", [(_FRESHEST, False)]),
+        ("full", []),
+    ],
+)
+def test_lists_of_every_scope_may_be_signed(scope: str, extensions: list[tuple[x509.ExtensionType, bool]]) -> None:
+    order = check_crl(_list(number=8, extensions=extensions), MERCHANT_CA, now=NOW, is_full=_SIGNED.__contains__)
+    assert (order.scope, order.number) == (scope, 8)
 
 
 def test_an_authority_without_certificate_signs_no_list() -> None:
