@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from cryptography import x509
 from sqlalchemy import Engine
 
+from ca.deadlines import Deadlines
 from ca.errors import StoreError
 from ca.hierarchy import Hierarchy, load_hierarchy
 from ca.issuance import Issuance
@@ -22,26 +22,26 @@ from ca.profile import EXTENDED_KEY_USAGES, Profile, profiles
 from ca.publication import Publication
 from ca.publisher import CrlPublisher
 from ca.record import Record
-from ca.revocation import Revocation
-from ca.status_store import RevocationRecord
+from ca.revocation import Revocation, change_key
+from ca.status_store import CoveringList, RevocationRecord, StatusChange
 from ca.store import CertificateRecord, DossierRecord, Intent, Store
 from cps.model import Pack
 from hsm_service.service import SigningService
 from pki.roles import role_of
-from runtime.logging import get_logger
-
-_log: Final = get_logger("ca")
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """All that is known of a certificate: what it rests on, what was checked, its revocation, its log entries.
+    """All that is known of a certificate: what it rests on, what was checked, its status, its log entries.
 
-    `intent` and `dossier` are None for a certificate that a ceremony made.
+    `crl` is the first list that shows its status, `history` every change of it, the first one first. `intent` and
+    `dossier` are None for a certificate that a ceremony made.
     """
 
     certificate: CertificateRecord
     revocation: RevocationRecord | None
+    crl: CoveringList | None
+    history: tuple[StatusChange, ...]
     intent: Intent | None
     dossier: DossierRecord | None
     log: dict[str, int]
@@ -71,10 +71,17 @@ class CertificateAuthority:
         self._folder = folder
         self._clock = clock
         self._record = record
+        self.replica: Final = replica or _replica_of(folder)
         self.hierarchy: Final[Hierarchy] = load_hierarchy(folder)
         self.store: Final = Store(engine)
         self.publisher: Final = CrlPublisher(
-            store=self.store, hierarchy=self.hierarchy, signer=signer, record=record, folder=folder, clock=clock
+            store=self.store,
+            hierarchy=self.hierarchy,
+            signer=signer,
+            record=record,
+            folder=folder,
+            publication=publication,
+            clock=clock,
         )
         self.issuance: Final = Issuance(
             store=self.store,
@@ -86,7 +93,7 @@ class CertificateAuthority:
             publication=publication,
             rng=rng,
             clock=clock,
-            replica=replica or _replica_of(folder),
+            replica=self.replica,
         )
         self.revocation: Final = Revocation(
             store=self.store,
@@ -96,6 +103,7 @@ class CertificateAuthority:
             pack=pack,
             clock=clock,
         )
+        self.deadlines: Final = Deadlines(self.store.status, pack, clock)
 
     def start(self) -> None:
         """Take over what the ceremony made; then `maintain`. Works without the token boundary: what needs it waits."""
@@ -104,18 +112,29 @@ class CertificateAuthority:
         self.maintain()
 
     def maintain(self) -> None:
-        """Publish due CRLs and finish open intents. Called at the start and on a clock; never raises for the token."""
+        """Do once all that is otherwise done on a clock (`ca.schedules`). Never raises for the token."""
+        self.revocation.note(self.store.status.unpublished())  # a process that was killed had them carried out at most
+        self.revocation.end_suspensions()
         self.publisher.refresh()
         self.issuance.resume()
+        self.deadlines.check()
 
     def story(self, issuer: str, serial: str) -> Story:
         """Everything about a certificate; raises UnknownCertificateError."""
         certificate = self.store.certificate(issuer, serial)
         intent = None if certificate.intent_id is None else self.store.intent(certificate.intent_id)
         log = {} if intent is None else self._record.numbers_of(str(intent.id))
+        revocation = self.store.status.revocation(issuer, serial)
+        history = tuple(self.store.status.history(issuer, serial))
+        for each in history:
+            if each.state != "revoked":  # of which there is one, found with the certificate's own entries
+                numbers = self._record.numbers_of(change_key(each))
+                log |= {f"{event}/{each.epoch}": number for event, number in numbers.items()}
         return Story(
             certificate=certificate,
-            revocation=self.store.status.revocation(issuer, serial),
+            revocation=revocation,
+            crl=None if revocation is None else self.store.status.covered_by(issuer, revocation.epoch),
+            history=history,
             intent=intent,
             dossier=None if intent is None else self.store.dossier(intent.revision_digest),
             log=log | self._record.numbers_of(f"{issuer}/{serial}"),
@@ -144,32 +163,6 @@ class CertificateAuthority:
 
 def _replica_of(folder: Path) -> str:
     return hashlib.sha256(f"{socket.gethostname()}\n{folder.resolve()}".encode()).hexdigest()[:32]
-
-
-class Maintenance:
-    """Calls `maintain` on a clock, in a thread of its own, until closed."""
-
-    def __init__(self, authority: CertificateAuthority, *, interval: float) -> None:
-        """`interval` in seconds."""
-        self._authority = authority
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="ca-maintenance", daemon=True)
-
-    def __enter__(self) -> Maintenance:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_exception: Any) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval):
-            try:
-                self._authority.maintain()
-            except Exception as error:  # a fault of one round, such as a full disk, must not end all later ones
-                _log.error("maintenance-failed", error=type(error).__name__, detail=str(error))
 
 
 def _ceremony_certificates(folder: Path) -> Iterator[x509.Certificate]:

@@ -1,8 +1,8 @@
-"""Certificate revocation lists: one full CRL an authority (RFC 5280 5, CPS 4.9.7).
+"""Certificate revocation lists: full, delta, and of one partition of an authority's serials (RFC 5280 5, CPS 4.9.7).
 
-A CRL lists every certificate of its authority that was ever revoked, also after it expired, so that whoever judges an
-old signature finds it in the newest list. Its number is never below the time it was made at, in seconds since 1970: an
-authority whose database was restored from a backup, or whose ceremony was run again, cannot publish an older number.
+A full list has every certificate of its authority that was ever revoked, also after it expired, so that whoever judges
+an old signature finds it in the newest list. Its number is never below the time it was made at, in seconds since 1970:
+an authority whose database was restored from a backup, or whose ceremony was run again, publishes no older number.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pki.algorithms import certificate_signature_identifier
 from pki.der import encode, tlv
 
 UNSPECIFIED: Final = "unspecified"
+REMOVE_FROM_CRL: Final = "removeFromCRL"
 _SEQUENCE: Final = 0x30
 _OCTET_STRING: Final = 0x04
 _UTC_TIME: Final = 0x17
@@ -36,32 +37,100 @@ def next_number(last: int | None, now: datetime) -> int:
     return max(int(now.timestamp()), 0 if last is None else last + 1)
 
 
-def prepare_crl(issuer: Issuer, *, number: int, entries: Iterable[bytes], rule: CrlRule, now: datetime) -> bytes:
-    """The TBSCertList (DER) of a full CRL, valid from `now` (less the rule's backdate) for the rule's lifetime.
+@dataclass(frozen=True, slots=True)
+class CrlScope:
+    """What a list is of: by default all of its authority's certificates.
 
-    `entries` are DER (`entry_der`), each serial once.
+    `base`: number of the full list that a delta continues (RFC 5280 5.2.4); `address`: URL of a partition, which its
+    certificates name as their distribution point (5.2.5); `freshest`: where the delta of a full list is (5.2.6).
+    """
+
+    base: int | None = None
+    address: str | None = None
+    freshest: str | None = None
+
+
+FULL_SCOPE: Final = CrlScope()
+
+
+@dataclass(frozen=True, slots=True)
+class CrlFrame:
+    """A TBSCertList (DER) without its entries: what stands before and after them, and when it begins and ends."""
+
+    before: bytes
+    after: bytes
+    this_update: datetime
+    next_update: datetime
+
+
+def crl_frame(
+    issuer: Issuer, *, number: int, size: int, rule: CrlRule, now: datetime, scope: CrlScope = FULL_SCOPE
+) -> CrlFrame:
+    """What stands around entries of `size` bytes in all; valid from `now` (less the rule's backdate) for its lifetime.
+
+    So the size of a list is known before its first entry is read, and it is written from the front to the end.
     """
     now = now.replace(microsecond=0)
     certificate = issuer.certificate
-    listed = b"".join(entries)
-    extensions = (
+    this_update = max(now - rule.backdate, certificate.not_valid_before_utc)
+    next_update = min(now + rule.lifetime, certificate.not_valid_after_utc)
+    extensions = [
         _extension(x509.AuthorityKeyIdentifier(key_identifier(issuer, issuer.public_key), None, None)),
         _extension(x509.CRLNumber(number)),
+    ]
+    if scope.base is not None:
+        extensions.append(_extension(x509.DeltaCRLIndicator(scope.base), critical=True))
+    if scope.address is not None:
+        name = [x509.UniformResourceIdentifier(scope.address)]
+        point = x509.IssuingDistributionPoint(name, None, False, False, None, False, False)
+        extensions.append(_extension(point, critical=True))
+    if scope.freshest is not None:
+        name = [x509.UniformResourceIdentifier(scope.freshest)]
+        extensions.append(_extension(x509.FreshestCRL([x509.DistributionPoint(name, None, None, None)])))
+    head = b"".join(
+        (
+            _VERSION_2,
+            certificate_signature_identifier(issuer.public_key),
+            certificate.subject.public_bytes(),
+            time_der(this_update),
+            time_der(next_update),
+            header(_SEQUENCE, size) if size else b"",  # RFC 5280 5.1.2.6: absent rather than empty
+        )
     )
-    return tlv(
-        _SEQUENCE,
-        b"".join(
-            (
-                _VERSION_2,
-                certificate_signature_identifier(issuer.public_key),
-                certificate.subject.public_bytes(),
-                time_der(max(now - rule.backdate, certificate.not_valid_before_utc)),
-                time_der(min(now + rule.lifetime, certificate.not_valid_after_utc)),
-                tlv(_SEQUENCE, listed) if listed else b"",  # RFC 5280 5.1.2.6: absent rather than empty
-                tlv(_EXTENSIONS, tlv(_SEQUENCE, b"".join(extensions))),
-            )
-        ),
-    )
+    after = tlv(_EXTENSIONS, tlv(_SEQUENCE, b"".join(extensions)))
+    before = header(_SEQUENCE, len(head) + size + len(after)) + head
+    return CrlFrame(before, after, this_update, next_update)
+
+
+def prepare_crl(
+    issuer: Issuer,
+    *,
+    number: int,
+    entries: Iterable[bytes],
+    rule: CrlRule,
+    now: datetime,
+    scope: CrlScope = FULL_SCOPE,
+) -> bytes:
+    """The TBSCertList (DER) of a list that fits into memory: as `crl_frame`.
+
+    `entries` are DER (`entry_der`), each serial once.
+    """
+    listed = b"".join(entries)
+    frame = crl_frame(issuer, number=number, size=len(listed), rule=rule, now=now, scope=scope)
+    return frame.before + listed + frame.after
+
+
+def header(tag: int, size: int) -> bytes:
+    """Identifier and length octets of a DER element whose content has `size` bytes (X.690 10.1)."""
+    if size < 0x80:
+        return bytes((tag, size))
+    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(octets))) + octets
+
+
+def shard(serial: str, partitions: int) -> int:
+    """In which partition of its authority a serial (hexadecimal) is, counted from 0; `partitions` divides 16."""
+    return int(serial[-1], 16) % partitions
 
 
 def _extension(value: x509.ExtensionType, *, critical: bool = False) -> bytes:

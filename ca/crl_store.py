@@ -1,13 +1,37 @@
-"""The lists an authority has signed, and whose number is next."""
+"""The lists an authority has signed, and whose number is next.
+
+What a list says is read in one snapshot together with the epoch that it covers (`reading`), in the order of serial
+numbers, so that it is written from the front to the end and never held. A list over `INLINE` bytes is kept in parts.
+
+Old lists stay: their rows for ever, and the bytes of small ones. The bytes of a large one are dropped `KEPT` after its
+nextUpdate: every change of status is in `status_changes` for ever, its digest in its row and in the log, and evidence
+of a purchase carries the lists that it rests on.
+"""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    ScalarResult,
+    Select,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from ca import tables
 from ca.crl import next_number
@@ -16,12 +40,31 @@ from runtime.database import insert_new, reading
 
 FULL: Final = "full"
 DELTA: Final = "delta"
-_AT_ONCE: Final = 5_000  # entries read together
+_PARTITION: Final = "partition-"
+INLINE: Final = 1024 * 1024
+"""Bytes of a list that is one value in the database."""
+PART: Final = 1024 * 1024
+KEPT: Final = timedelta(days=30)
+_AT_ONCE: Final = 10_000  # entries read together
+_DIGITS: Final = 16
+
+
+def partition(number: int) -> str:
+    """The scope of a partition."""
+    return f"{_PARTITION}{number}"
+
+
+def partition_number(scope: str) -> int:
+    """Which partition a scope is."""
+    return int(scope.removeprefix(_PARTITION))
 
 
 @dataclass(frozen=True, slots=True)
 class CrlRecord:
-    """A CRL (DER): `scope` is full, delta or partition-<n>; it covers every status change up to `epoch`."""
+    """A CRL: `scope` is full, delta or partition-<n>; it covers every status change up to `epoch`.
+
+    `der` is empty for a large one: `CrlStore.parts` has its bytes.
+    """
 
     issuer: str
     number: int
@@ -41,6 +84,16 @@ class Taken:
 
     number: int
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a list says, in the snapshot that is open: `size` bytes of entries, whose serials ascend."""
+
+    epoch: int
+    entries: int
+    size: int
+    chunks: Iterator[bytes]
 
 
 class CrlStore:
@@ -68,6 +121,53 @@ class CrlStore:
             db.execute(update(tables.issuers).where(row).values(crl_number=number))
         return Taken(number, epoch)
 
+    # -- what a list says ----------------------------------------------------------------------------------------------
+
+    def full(self, issuer: str) -> AbstractContextManager[Listing]:
+        """Context: the `Listing` of a full list."""
+        return self._listing(issuer, tables.revocations.c.state != "released")
+
+    def delta(self, issuer: str, base_epoch: int) -> AbstractContextManager[Listing]:
+        """Context: the `Listing` of what changed since a full list covered `base_epoch`.
+
+        What was released since is taken off (removeFromCRL), also where the base did not have it yet: a delta in
+        between may have had it.
+        """
+        return self._listing(issuer, tables.revocations.c.epoch > base_epoch)
+
+    def partition(self, issuer: str, number: int, partitions: int) -> AbstractContextManager[Listing]:
+        """Context: the `Listing` of one of so many partitions (`ca.crl.shard`)."""
+        return self._listing(issuer, tables.revocations.c.state != "released", _in_partition(number, partitions))
+
+    def listed(self, issuer: str) -> int:
+        """How many entries a full list has now."""
+        row = tables.revocations.c
+        query = select(func.count()).where(row.issuer == issuer, row.state != "released")
+        with reading(self._engine) as db:
+            return int(db.execute(query).scalar_one())
+
+    def changed_in(self, issuer: str, epoch: int, number: int, partitions: int) -> bool:
+        """Whether the status of any serial of a partition changed after `epoch`."""
+        row = tables.revocations.c
+        found = exists().where(row.issuer == issuer, row.epoch > epoch, _in_partition(number, partitions))
+        with reading(self._engine) as db:
+            return bool(db.execute(select(found)).scalar_one())
+
+    @contextmanager
+    def _listing(self, issuer: str, *which: ColumnElement[bool]) -> Iterator[Listing]:
+        row = tables.revocations.c
+        wanted = (row.issuer == issuer, *which)
+        with reading(self._engine) as db:
+            epoch = db.execute(
+                select(tables.issuers.c.status_epoch).where(tables.issuers.c.issuer == issuer)
+            ).scalar_one_or_none()
+            totals = select(func.count(), func.coalesce(func.sum(func.length(row.entry)), 0)).where(*wanted)
+            entries, size = db.execute(totals).one()
+            ordered = select(row.entry).where(*wanted).order_by(func.length(row.serial), row.serial)
+            yield Listing(int(epoch or 0), int(entries), int(size), _chunks(db, ordered))
+
+    # -- lists ---------------------------------------------------------------------------------------------------------
+
     def latest(self, issuer: str, scope: str = FULL) -> CrlRecord | None:
         """The stored CRL of this scope with the highest number."""
         found = tables.crls.c
@@ -81,8 +181,30 @@ class CrlStore:
             row = db.execute(query).one_or_none()
         return None if row is None else CrlRecord(**row._mapping)
 
-    def add(self, record: CrlRecord) -> None:
-        """Store a CRL; StoreError unless its number is the highest of its scope."""
+    def parts(self, record: CrlRecord) -> Iterator[bytes]:
+        """The bytes of a list; StoreError if they were dropped."""
+        if record.der:
+            yield record.der
+            return
+        row = tables.crl_parts.c
+        size = 0
+        for number in range(1 << 30):
+            query = select(row.der).where(row.issuer == record.issuer, row.number == record.number, row.part == number)
+            with reading(self._engine) as db:
+                der = db.execute(query).scalar_one_or_none()
+            if der is None:
+                break
+            size += len(der)
+            yield der
+        if not size:
+            raise StoreError(f"the bytes of CRL {record.number} of {record.issuer} are not kept any more")
+
+    def add(self, record: CrlRecord, path: Path) -> CrlRecord:
+        """Store a CRL with its bytes from the file `path`; StoreError unless its number is the highest of its scope.
+
+        Returns the record as it is stored: with its bytes, unless they are too many for one value.
+        """
+        record = self._with_bytes(record, path)
         found, row = tables.crls.c, tables.issuers.c.issuer == record.issuer
         with self._engine.begin() as db:
             db.execute(update(tables.issuers).where(row).values(crl_number=tables.issuers.c.crl_number))  # the lock
@@ -94,12 +216,30 @@ class CrlStore:
             db.execute(insert(tables.crls).values(**_columns(record)))
             taken = update(tables.issuers).where(row, tables.issuers.c.crl_number < record.number)
             db.execute(taken.values(crl_number=record.number))  # one that a ceremony made
-            changes = tables.status_changes.c
-            db.execute(
-                update(tables.status_changes)
-                .where(changes.issuer == record.issuer, changes.epoch <= record.epoch, changes.published_at.is_(None))
-                .values(published_at=record.this_update)
-            )
+            if not record.scope.startswith(_PARTITION):  # which is not what everybody looks at
+                changes = tables.status_changes.c
+                covered = (changes.issuer == record.issuer, changes.epoch <= record.epoch)
+                published = update(tables.status_changes).where(*covered, changes.published_at.is_(None))
+                db.execute(published.values(published_at=record.this_update))
+        return record
+
+    def _with_bytes(self, record: CrlRecord, path: Path) -> CrlRecord:
+        """The record with its bytes, or without them if they are now in parts: nothing looks there before the row."""
+        if path.stat().st_size <= INLINE:
+            return replace(record, der=path.read_bytes())
+        key = {"issuer": record.issuer, "number": record.number}
+        with path.open("rb") as file:
+            for number, der in enumerate(iter(lambda: file.read(PART), b"")):
+                with self._engine.begin() as db:  # a write each: others wait for no more than one part
+                    insert_new(db, tables.crl_parts, **key, part=number, der=der)
+        return record
+
+    def forget(self, now: datetime) -> int:
+        """Drop the bytes of large lists that ended long ago; returns of how many parts."""
+        lists, row = tables.crls.c, tables.crl_parts.c
+        old = select(lists.issuer, lists.number).where(lists.next_update < now - KEPT)
+        with self._engine.begin() as db:
+            return db.execute(delete(tables.crl_parts).where(tuple_(row.issuer, row.number).in_(old))).rowcount
 
     def covered(self, issuer: str) -> int:
         """Every change of status up to this epoch is covered by a full or delta list."""
@@ -108,14 +248,29 @@ class CrlStore:
         with reading(self._engine) as db:
             return int(db.execute(query).scalar_one() or 0)
 
-    def entries(self, issuer: str) -> Iterator[bytes]:
-        """The DER entries of a full list, in the order in which they were last changed, read in one snapshot."""
-        row = tables.revocations.c
-        query = (
-            select(row.entry).where(row.issuer == issuer, row.state != "released").order_by(row.epoch)
-        ).execution_options(yield_per=_AT_ONCE)
-        with reading(self._engine) as db:
-            yield from db.execute(query).scalars()
+
+def _in_partition(number: int, partitions: int) -> ColumnElement[bool]:
+    serial = tables.revocations.c.serial
+    digits = [f"{digit:x}" for digit in range(number, _DIGITS, partitions)]
+    return func.substr(serial, func.length(serial), 1).in_(digits)
+
+
+def _chunks(db: Connection, query: Select[tuple[bytes]]) -> Iterator[bytes]:
+    """The blobs that `query` finds, joined, many at a time: with a cursor that fetches as it goes."""
+    if db.dialect.name == "sqlite":
+        # Straight from the driver: what SQLAlchemy does for each row would take longer than all the rest.
+        text = str(query.compile(dialect=db.dialect, compile_kwargs={"literal_binds": True}))
+        cursor = db.connection.cursor()
+        try:
+            cursor.execute(text)
+            while rows := cursor.fetchmany(_AT_ONCE):
+                yield b"".join(map(operator.itemgetter(0), rows))
+        finally:
+            cursor.close()
+    else:
+        found: ScalarResult[bytes] = db.execute(query.execution_options(yield_per=_AT_ONCE)).scalars()
+        for part in found.partitions():
+            yield b"".join(part)
 
 
 def _columns(record: Any) -> dict[str, Any]:

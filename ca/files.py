@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ca.errors import StoreError
 
@@ -16,6 +19,28 @@ def replace_file(path: Path, content: bytes) -> None:
     _write(draft, content)
     draft.replace(path)
     _sync(path.parent)
+
+
+@contextmanager
+def durable(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on the disk when the context ends; `move_file` puts it where others read it."""
+    with path.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def move_file(draft: Path, path: Path) -> None:
+    """Put the file `draft`, which is durable and in the same file system, in place of `path` at once."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    draft.replace(path)
+    _sync(path.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish_folder(folder: Path, files: Mapping[str, bytes]) -> None:

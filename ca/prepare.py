@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from ca.errors import RequestError
-from ca.profile import EXTENDED_KEY_USAGES, POLICIES, Profile
+from ca.errors import RandomnessError, RequestError
+from ca.profile import EXTENDED_KEY_USAGES, POLICIES, Profile, crl_partitions
 from ca.publication import Publication
 from cps.entitlement import Holder, PublicKey
 from pki.builder import tbs_certificate
@@ -23,6 +23,7 @@ Rng = Callable[[int], bytes]
 
 ROOT: Final = "root"
 _SERIAL_BYTES: Final = 16
+_DRAWS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,14 @@ def supported_key(key: object) -> PublicKey:
 def new_serial(rng: Rng) -> int:
     """A positive serial number of 128 random bits, at most 17 octets in DER (RFC 5280 4.1.2.2, CPS 7.1).
 
-    A draw below 2^64 is thrown away, so that the number is never shorter than what a linter counts as random.
+    A draw below 2^64 is thrown away, so that the number is never shorter than what a linter counts as random; raises
+    RandomnessError if that happens again and again, which chance does once in 2^512.
     """
-    while (serial := int.from_bytes(rng(_SERIAL_BYTES), "big")) < 1 << 64:
-        pass
-    return serial
+    for _ in range(_DRAWS):
+        serial = int.from_bytes(rng(_SERIAL_BYTES), "big")
+        if serial >= 1 << 64:
+            return serial
+    raise RandomnessError("the random number generator draws nothing but small numbers", clause="CPS 7.1")
 
 
 def validity(
@@ -118,8 +122,9 @@ def prepare(
     if holder.alternative_names:
         builder = builder.add_extension(x509.SubjectAlternativeName(holder.alternative_names), critical=False)
     if issuer is not None:
+        address = publication.distribution_point(issuer.name, serial, crl_partitions(issuer.certificate))
         builder = builder.add_extension(
-            x509.CRLDistributionPoints([_distribution_point(publication.crl_url(issuer.name))]), critical=False
+            x509.CRLDistributionPoints([_distribution_point(address)]), critical=False
         ).add_extension(authority_information_access(profile, issuer, publication), critical=False)
     if profile.set_certificate_type:
         certificate_type = CertificateType(profile.set_certificate_type)

@@ -23,7 +23,7 @@ from ca import ceilings
 from ca.errors import ProfileError
 from pki import oids
 from pki.names import parse_identity
-from pki.roles import Role
+from pki.roles import Role, role_of
 
 KeyUsageName = Literal[
     "digital_signature", "content_commitment", "key_encipherment", "key_cert_sign", "crl_sign"
@@ -100,6 +100,13 @@ class CrlRule(_Model):
         ge=timedelta(0),
         le=timedelta(minutes=10),
         description="thisUpdate is set back for relying parties whose clock runs slow",
+    )
+    full_up_to: int = Field(
+        default=10_000, ge=0, description="entries up to which a revocation brings a full list; above, a delta"
+    )
+    partitions: Literal[1, 2, 4, 8, 16] = Field(
+        default=1,
+        description="further lists of a part of the serials each; certificates name theirs, so it never changes",
     )
 
     @model_validator(mode="after")
@@ -228,3 +235,10 @@ def profiles() -> Mapping[str, Profile]:
                 raise ProfileError(f"{entry.name} holds the profile {profile.name!r}", clause="CPS 7.1")
             found[profile.name] = profile
     return found
+
+
+def crl_partitions(authority: x509.Certificate) -> int:
+    """Into how many partitions the serials of an authority are divided, by its profile; 1: there are none."""
+    role = role_of(authority)
+    rules = (profile.ca.crl for profile in profiles().values() if profile.ca is not None and profile.role is role)
+    return next(rules).partitions

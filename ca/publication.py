@@ -23,8 +23,23 @@ class Publication:
             raise ProfileError(f"{self.cps_uri!r} is not a URI", clause="RFC 5280 4.2.1.4")
 
     def crl_url(self, issuer: str) -> str:
-        """cRLDistributionPoints of what `issuer` (an authority's name) issues."""
+        """Where the full CRL of `issuer` (an authority) is; what certificates name where there are no partitions."""
         return f"{self.repository.rstrip('/')}/crls/{issuer}.crl"
+
+    def scoped_crl_url(self, issuer: str, scope: str) -> str:
+        """Where the newest list of this scope is: freshestCRL names `delta`, certificates their `partition-<n>`."""
+        return f"{self.repository.rstrip('/')}/crls/{issuer}/{scope}.crl"
+
+    def distribution_point(self, issuer: str, serial: int, partitions: int) -> str:
+        """cRLDistributionPoints of the certificate with this serial; `partitions` is 1 where there are none."""
+        if partitions == 1:
+            return self.crl_url(issuer)
+        return self.scoped_crl_url(issuer, f"partition-{serial % partitions}")
+
+    @property
+    def bci_url(self) -> str:
+        """Where the signed list of all CRLs in force is (`pki.bci`)."""
+        return f"{self.repository.rstrip('/')}/bci"
 
     def certificate_url(self, issuer: str) -> str:
         """authorityInfoAccess caIssuers of what `issuer` issues (DER, RFC 5280 4.2.2.1)."""

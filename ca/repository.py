@@ -82,6 +82,8 @@ def create_app(folder: Path, *, ocsp: OcspResponder | None = None, tsa: Timestam
         async with contextlib.AsyncExitStack() as stack:
             if ocsp is not None:
                 await stack.enter_async_context(ocsp.running())
+            if tsa is not None:
+                await stack.enter_async_context(tsa.running())
             yield
 
     app = Starlette(

@@ -6,18 +6,22 @@ whole TBS structure and checks it again before it signs (typed signing).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
 from cps.entitlement import PublicKey
 from hsm_service.service import Basis, SigningService
 from pki.algorithms import certificate_signature_identifier
+from pki.der import decode
+from pki.errors import DerError
 from pki.keys import spki_der
 from runtime.problems import Problem
 
@@ -60,6 +64,40 @@ def sign_crl(
     return crl
 
 
+def sign_crl_parts(
+    signer: SigningService,
+    key: str,
+    parts: Callable[[], Iterable[bytes]],
+    digest: bytes,
+    issuer_key: PublicKey,
+    version: int | None = None,
+) -> bytes:
+    """As `sign_crl` for a list that is not held: `parts` are its bytes, `digest` is theirs (`crl_hash`).
+
+    Returns what follows the TBSCertList in the CertificateList: AlgorithmIdentifier and signature, DER.
+    """
+    after = _ask(lambda: signer.sign_crl_parts(key, parts, version))
+    identifier = certificate_signature_identifier(issuer_key)
+    try:
+        if not after.startswith(identifier):
+            raise ValueError("the signature algorithm is not the one of the issuer's key")
+        signature = decode(asn1.BitString, after[len(identifier) :])
+        if signature.padding_bits():
+            raise ValueError("the signature is not whole octets")
+        _verify(issuer_key, signature.as_bytes(), digest, Prehashed(crl_hash(issuer_key)))
+    except (ValueError, DerError, InvalidSignature) as error:
+        raise CompareError(
+            f"what came back does not sign the CRL that was sent: {type(error).__name__}", clause=_CLAUSE
+        ) from None
+    return after
+
+
+def crl_hash(issuer_key: PublicKey) -> hashes.SHA256 | hashes.SHA384:
+    """What CRLs and certificates of this issuer are hashed with."""
+    is_long = isinstance(issuer_key, ec.EllipticCurvePublicKey) and issuer_key.curve.key_size > 256
+    return hashes.SHA384() if is_long else hashes.SHA256()
+
+
 def version_of(signer: SigningService, key: str, public_key: PublicKey) -> int:
     """The version of `key` that is `public_key`, whether or not it is the one in use; raises SigningRefusedError."""
     spki = spki_der(public_key)
@@ -85,8 +123,13 @@ def _compare(der: bytes, signed_tbs: bytes, tbs: bytes, signature: bytes, issuer
     # The algorithm stands twice: inside, where it is signed, and beside the signature, where it is not.
     if not der[der.index(tbs) + len(tbs) :].startswith(identifier):
         raise ValueError("the signature algorithm is not the one of the issuer's key")
+    _verify(issuer_key, signature, tbs, crl_hash(issuer_key))
+
+
+def _verify(
+    issuer_key: PublicKey, signature: bytes, data: bytes, algorithm: Prehashed | hashes.SHA256 | hashes.SHA384
+) -> None:
     if isinstance(issuer_key, rsa.RSAPublicKey):
-        issuer_key.verify(signature, tbs, padding.PKCS1v15(), hashes.SHA256())
+        issuer_key.verify(signature, data, padding.PKCS1v15(), algorithm)
     else:
-        long = issuer_key.curve.key_size > 256
-        issuer_key.verify(signature, tbs, ec.ECDSA(hashes.SHA384() if long else hashes.SHA256()))
+        issuer_key.verify(signature, data, ec.ECDSA(algorithm))

@@ -101,7 +101,8 @@ intents: Final = Table(
     Column("reason", String),
     Column("intended_at", UtcTime, nullable=False),
     Column("ended_at", UtcTime),
-    # Who works on an open intent, and until when nobody else may: replicas resume what others left, not what they do.
+    # Who works on an intent, and until when nobody else may: replicas resume what others left, not what they do. An
+    # intent that has ended keeps its lease until the audit journal has it.
     Column("lease_owner", String(64)),
     Column("lease_until", UtcTime),
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
@@ -116,12 +117,12 @@ intents: Final = Table(
         sqlite_where=text("state <> 'abandoned'"),
         postgresql_where=text("state <> 'abandoned'"),
     ),
-    # What is left to finish is few among all that was ever intended.
+    # What is left to finish, or to write into the audit journal, is few among all that was ever intended.
     Index(
-        "open_intents",
+        "leased_intents",
         "id",
-        sqlite_where=text("state = 'open'"),
-        postgresql_where=text("state = 'open'"),
+        sqlite_where=text("lease_until IS NOT NULL"),
+        postgresql_where=text("lease_until IS NOT NULL"),
     ),
 )
 
@@ -180,6 +181,15 @@ revocations: Final = Table(
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
     CheckConstraint("state IN ('revoked', 'held', 'released')", name="revocation_state"),
     Index("revocations_in_order", "issuer", "epoch"),
+    # Lists are written in the order of serial numbers, from this index alone.
+    Index("revocations_as_listed", "issuer", text("length(serial)"), "serial", "state", "entry"),
+    # Suspensions end: they are looked for on a clock, few among all that was ever revoked.
+    Index(
+        "suspensions",
+        "revoked_at",
+        sqlite_where=text("state = 'held'"),
+        postgresql_where=text("state = 'held'"),
+    ),
 )
 
 status_changes: Final = Table(
@@ -190,13 +200,19 @@ status_changes: Final = Table(
     Column("serial", String(40), nullable=False),
     Column("state", String(8), nullable=False),
     Column("reason", String(32), nullable=False),
-    Column("at", UtcTime, nullable=False),
+    Column("at", UtcTime, nullable=False),  # it was made; the date on lists is that of `revocations`
     Column("order", LargeBinary),
     Column("ordered_by", String, nullable=False),
     Column("due_at", UtcTime),
     Column("published_at", UtcTime),  # the first list that covers it was out
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
     Index("changes_of_a_serial", "issuer", "serial"),
+    Index(
+        "changes_to_publish",
+        "due_at",
+        sqlite_where=text("published_at IS NULL"),
+        postgresql_where=text("published_at IS NULL"),
+    ),
 )
 
 crls: Final = Table(
@@ -211,8 +227,17 @@ crls: Final = Table(
     Column("sha256", String(64), nullable=False),
     Column("this_update", UtcTime, nullable=False),
     Column("next_update", UtcTime, nullable=False),
-    Column("der", LargeBinary, nullable=False),
+    Column("der", LargeBinary, nullable=False),  # empty: a large one, which is in crl_parts
     Index("crls_of_a_scope", "issuer", "scope", "number"),
+)
+
+crl_parts: Final = Table(
+    "crl_parts",
+    metadata,
+    Column("issuer", String(64), primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("der", LargeBinary, nullable=False),
 )
 
 bcis: Final = Table(

@@ -22,6 +22,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number"),
     )
     op.create_table(
+        "crl_parts",
+        sa.Column("issuer", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("der", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("issuer", "number", "part"),
+    )
+    op.create_table(
         "crls",
         sa.Column("issuer", sa.String(length=64), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
@@ -122,6 +130,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
+        "leased_intents",
+        "intents",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("lease_until IS NOT NULL"),
+        postgresql_where=sa.text("lease_until IS NOT NULL"),
+    )
+    op.create_index(
         "one_intent_a_purpose",
         "intents",
         ["revision_digest", "purpose"],
@@ -130,14 +146,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("state <> 'abandoned'"),
     )
     op.create_index("one_intent_a_serial", "intents", ["issuer", "serial"], unique=True)
-    op.create_index(
-        "open_intents",
-        "intents",
-        ["id"],
-        unique=False,
-        sqlite_where=sa.text("state = 'open'"),
-        postgresql_where=sa.text("state = 'open'"),
-    )
     op.create_table(
         "revocations",
         sa.Column("issuer", sa.String(length=64), nullable=False),
@@ -159,6 +167,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("issuer", "serial"),
     )
     op.create_index("revocations_in_order", "revocations", ["issuer", "epoch"], unique=False)
+    op.create_index(
+        "suspensions",
+        "revocations",
+        ["revoked_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'held'"),
+        postgresql_where=sa.text("state = 'held'"),
+    )
     op.create_table(
         "status_changes",
         sa.Column("issuer", sa.String(length=64), nullable=False),
@@ -178,6 +194,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("issuer", "epoch"),
     )
     op.create_index("changes_of_a_serial", "status_changes", ["issuer", "serial"], unique=False)
+    op.create_index(
+        "changes_to_publish",
+        "status_changes",
+        ["due_at"],
+        unique=False,
+        sqlite_where=sa.text("published_at IS NULL"),
+        postgresql_where=sa.text("published_at IS NULL"),
+    )
     op.create_table(
         "certificates",
         sa.Column("issuer", sa.String(length=64), nullable=False),
