@@ -10,10 +10,11 @@ batch leaves, never when a request arrived.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -56,6 +57,8 @@ class BatchSigner(Protocol):
 
     def batch_sign(self, name: str, kind: SignKind, items: Sequence[BatchItem]) -> Awaitable[BatchAnswer]: ...
 
+    async def close(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -70,12 +73,14 @@ class TimestampAuthority:
         self,
         signer: Callable[[], BatchSigner],
         *,
+        key: str = KEY,
         clock: TrustedClock | None = None,
         rng: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`signer` gives the client of the HSM service once the loop runs."""
+        """`signer` gives the client of the HSM service once the loop runs; `key` is the name of the token key."""
         self._open = signer
+        self._key = key
         self._signer: BatchSigner | None = None
         self._clock = clock or TrustedClock()
         self._numbers = Numbers(rng)
@@ -88,6 +93,18 @@ class TimestampAuthority:
     def routes(self) -> list[Route]:
         """Its place in an application."""
         return [Route("/tsa", self._endpoint, methods=["POST"])]
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Around the life of an application: what is open is closed at its end."""
+        try:
+            yield
+        finally:
+            for task in list(self._batches):
+                task.cancel()
+            await asyncio.gather(*self._batches, return_exceptions=True)
+            if self._signer is not None:
+                await self._signer.close()
 
     async def answer(self, request: bytes) -> tuple[bytes, int | None]:
         """The TimeStampResp (DER) to a TimeStampReq, and after how many seconds asking again may help."""
@@ -152,7 +169,7 @@ class TimestampAuthority:
             BatchItem(tst_info(question, moment=moment, serial=self._numbers.next(moment), authority=name))
             for question in questions
         ]
-        answer = await self._signer.batch_sign(KEY, "timestamp", items)
+        answer = await self._signer.batch_sign(self._key, "timestamp", items)
         outcomes: list[bytes | Rejection] = []
         for result in answer.items:
             if result.signed is not None:
@@ -166,7 +183,7 @@ class TimestampAuthority:
     async def _authority(self, signer: BatchSigner) -> x509.Name:
         """The name that the key's certificate gives the authority."""
         if self._name is None or self._monotonic() - self._name[1] > _NAME_AGE:
-            chain = await signer.certificate_chain(KEY)
+            chain = await signer.certificate_chain(self._key)
             self._name = (x509.load_der_x509_certificate(chain[0]).subject, self._monotonic())
         return self._name[0]
 

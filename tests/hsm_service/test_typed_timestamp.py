@@ -37,7 +37,7 @@ from tests.support.judges import openssl
 from tests.support.pki_factory import DAY, NOW, PkiFactory, pem, role_extensions
 
 PKI = PkiFactory()
-USAGE = {"usages": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True)}
+USAGE = {"extended_key_usage": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True)}
 TSA = PKI.issue(PKI.operations_ca, name(cn="Time"), {**role_extensions(Role.TIMESTAMP_AUTHORITY), **USAGE})
 _public: Any = TSA.key.public_key()
 KEY = SigningKey("tsa", 1, built_in()["timestamp-authority"], _public, (TSA.certificate, *TSA.chain))

@@ -54,7 +54,7 @@ SHA1 = tlv(0x30, bytes.fromhex("06052b0e03021a0500"))
 def authority(*usages: x509.ObjectIdentifier, critical: bool = True, cn: str = "Time", **changes: Any) -> Credential:
     """A certificate of a time-stamp authority; what is given is one thing to have otherwise."""
     usage = x509.ExtendedKeyUsage(usages or [ExtendedKeyUsageOID.TIME_STAMPING])
-    extensions = {**role_extensions(Role.TIMESTAMP_AUTHORITY), "usages": (usage, critical)}
+    extensions = {**role_extensions(Role.TIMESTAMP_AUTHORITY), "extended_key_usage": (usage, critical)}
     return PKI.issue(changes.pop("issuer", PKI.operations_ca), name(cn=cn), extensions, **changes)
 
 
@@ -161,7 +161,13 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "another usage": (lambda: token(authority(ExtendedKeyUsageOID.OCSP_SIGNING)), "bad_key_usage"),
     "no usage": (
-        lambda: token(PKI.issue(PKI.operations_ca, name(cn="T"), role_extensions(Role.TIMESTAMP_AUTHORITY))),
+        lambda: token(
+            PKI.issue(
+                PKI.operations_ca,
+                name(cn="T"),
+                {k: v for k, v in role_extensions(Role.TIMESTAMP_AUTHORITY).items() if k != "extended_key_usage"},
+            )
+        ),
         "bad_key_usage",
     ),
     "a merchant's signature": (lambda: token(PKI.merchant()), "bad_key_usage"),
@@ -173,7 +179,7 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
                 name(cn="Time"),
                 {
                     **role_extensions(Role.TIMESTAMP_AUTHORITY),
-                    "usages": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
+                    "extended_key_usage": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
                 },
             )
         ),
@@ -202,7 +208,7 @@ def test_the_authority_must_not_be_revoked_at_that_time() -> None:
         name(cn="Time"),
         {
             **role_extensions(Role.TIMESTAMP_AUTHORITY),
-            "usages": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
+            "extended_key_usage": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING]), True),
         },
     )
     verify_token(token(tsa), DATA, trust=pki.trust(), nonce=NONCE)

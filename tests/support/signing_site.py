@@ -227,7 +227,7 @@ def leaf_chain(pki: PkiFactory, key: str, public: PublicKey) -> tuple[x509.Certi
         credential = pki.gateway_encryption(key=carrier)
     elif key in RESPONDERS:
         issuer, role, usage = RESPONDERS[key]
-        extensions = {**role_extensions(role), "usages": (x509.ExtendedKeyUsage([usage]), True)}
+        extensions = {**role_extensions(role), "extended_key_usage": (x509.ExtendedKeyUsage([usage]), True)}
         credential = pki.issue(getattr(pki, issuer), name(cn=key, o="KWBP Test"), extensions, key=carrier)
     else:
         # Attestations are statements of the HSM service (cps.model.Signers.key_attestation).
