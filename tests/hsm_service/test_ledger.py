@@ -159,6 +159,45 @@ def test_a_time_stamps_number_is_never_given_twice_not_even_after_a_failure_or_a
     ledger.claim(TimestampClaim("other-tsa", TIMESTAMP.serial, "bb"))
 
 
+def test_the_numbers_of_time_stamps_that_were_signed_together_are_remembered_each() -> None:
+    second = TimestampClaim("tsa", TIMESTAMP.serial + 1, "bb")
+    together: dict[str, JsonValue] = {
+        "event": "intent",
+        "keys": ["tsa/1"],
+        "count": 3,
+        "inputs_sha256": ["aa", "cc", "bb"],
+        "claims": [TIMESTAMP.fields(), {}, second.fields()],
+    }
+    ledger = Ledger()
+    _replay(ledger, together, {"event": "outcome", "intent": 0, "result": "failed"})
+    ledger.claim(TIMESTAMP)
+    ledger.claim(second)
+    assert _refused(ledger, TimestampClaim("tsa", TIMESTAMP.serial, "bb")) == "serial-not-fresh"
+    assert _refused(ledger, TimestampClaim("tsa", second.serial, "aa")) == "serial-not-fresh"
+    assert ledger.uses("tsa", 1) == 3
+
+
+def test_claims_of_a_batch_that_failed_are_free_again() -> None:
+    together: dict[str, JsonValue] = {
+        "event": "intent",
+        "keys": ["ca/1"],
+        "count": 1,
+        "inputs_sha256": ["aa"],
+        "claims": [SERIAL.fields()],
+    }
+    ledger = Ledger()
+    _replay(ledger, together, {"event": "outcome", "intent": 0, "result": "failed"})
+    ledger.claim(SerialClaim("ca", 77, "bb"))
+
+
+def test_a_gen_time_before_one_that_was_signed_is_refused() -> None:
+    ledger = Ledger()
+    ledger.claim(TIMESTAMP)
+    ledger.claim(TimestampClaim("tsa", SECOND - 10 << SERIAL_BITS, "aa"))
+    assert _refused(ledger, TimestampClaim("tsa", SECOND - 11 << SERIAL_BITS, "aa")) == "time-went-back"
+    ledger.claim(TimestampClaim("other-tsa", SECOND - 11 << SERIAL_BITS, "aa"))
+
+
 def test_numbers_are_forgotten_only_when_their_time_is_long_past() -> None:
     ledger = Ledger()
     for second in range(4096):
