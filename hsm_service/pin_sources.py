@@ -4,6 +4,7 @@
     credential:NAME    a systemd credential, $CREDENTIALS_DIRECTORY/NAME (systemd.exec "LoadCredential=")
     fd:N               a file descriptor inherited at the start; a pipe is read once, its PIN kept in memory
     prompt:            asked on the terminal, without echo; for ceremonies
+    shares:            asked in shares, of different custodians in turn, without echo (`pin_shares`); for ceremonies
 
 This is the notation of `pin-source` in a `pkcs11:` URI (RFC 7512 2.4), of which only `file:` is everybody's. A command
 (`|…`) is refused: it would run with the rights of the process that holds the tokens. Every source raises
@@ -22,12 +23,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from hsm_service.pin_shares import PinShare, ShareError, ShareSet, check_next, join, read_share
 from runtime.secrets import Secret, SecretFileError, read_secret
 
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 _LONGEST_PIN: Final = 255
+_SHARE_ATTEMPTS: Final = 3
 _CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _HOSTS: Final = ("//localhost/", "///")
+
+
+def _tell(text: str) -> None:
+    """One line for those at the terminal."""
+    sys.stderr.write(f"{text}\n")
 
 
 class PinSource(Protocol):
@@ -122,6 +130,52 @@ class PinPrompt:
         return "prompt:"
 
 
+@dataclass(frozen=True)
+class PinShares:
+    """Custodians at a terminal, each with a share of words; `of` is the set, where its record is there.
+
+    A share that cannot be right is asked for again, three times; the PIN is given only once it is known to be right.
+    """
+
+    label: str
+    of: ShareSet | None = field(default=None, compare=False)
+    ask: Callable[[str], str] = field(default=getpass.getpass, repr=False, compare=False)
+    at_terminal: Callable[[], bool] = field(default=sys.stdin.isatty, repr=False, compare=False)
+    tell: Callable[[str], None] = field(default=_tell, repr=False, compare=False)
+
+    def __call__(self) -> Secret:
+        if not self.at_terminal():
+            raise SecretFileError(f"the shares of token {self.label!r} are asked on a terminal, and there is none")
+        shares: list[PinShare] = []
+        needed = self.of.needed if self.of is not None else None
+        while needed is None or len(shares) < needed:
+            share = self._next(shares, "?" if needed is None else str(needed))
+            shares.append(share)
+            needed = share.needed
+        try:
+            return join(self.label, shares, self.of)
+        except ShareError as error:
+            raise SecretFileError(f"{self}: {error}; nothing was tried on the token") from None
+
+    def _next(self, before: list[PinShare], needed: str) -> PinShare:
+        fault = ""
+        for _attempt in range(_SHARE_ATTEMPTS):
+            try:
+                share = read_share(self.ask(f"Share {len(before) + 1} of {needed} of the PIN of token {self.label}: "))
+                check_next(before, share, self.of)
+            except ShareError as error:
+                fault = str(error)
+                self.tell(f"{fault}.")
+                continue
+            holder = f" of {self.of.custodians[share.number - 1]}" if self.of is not None else ""
+            self.tell(f"Share {share.number}{holder} is taken.")
+            return share
+        raise SecretFileError(f"{self}: {fault}; nothing was tried on the token")
+
+    def __str__(self) -> str:
+        return "shares:"
+
+
 def pin_source(value: str, label: str) -> PinSource:
     """The source that the `pin-source` of a URI names, for the token `label`; raises ValueError."""
     scheme, colon, rest = value.partition(":")
@@ -149,8 +203,12 @@ def pin_source(value: str, label: str) -> PinSource:
             if rest:
                 raise ValueError("nothing stands after prompt: in pin-source")
             return PinPrompt(label)
+        case "shares":
+            if rest:
+                raise ValueError("nothing stands after shares: in pin-source")
+            return PinShares(label)
         case _:
-            raise ValueError("pin-source is none of file:, credential:, fd:, prompt:")
+            raise ValueError("pin-source is none of file:, credential:, fd:, prompt:, shares:")
 
 
 def _pin(content: bytes, source: object) -> Secret:

@@ -10,8 +10,9 @@ of kwbp.toml puts one elsewhere:
     uri = "pkcs11:token=gateway?module-path=/usr/lib/softhsm/libsofthsm2.so"
     configuration = "/srv/kwbp/gateway-softhsm2.conf"
 
-Without `pin-source` the PIN file of the default layout is read. The URI's token is the label; other attributes of the
-path are refused, since nothing here would hold the token to them.
+Without `pin-source` the PIN file of the default layout is read; if it was removed after its PIN was split into shares
+(`pin_shares`), custodians are asked for them. The URI's token is the label; other attributes of the path are refused,
+since nothing here would hold the token to them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from hsm_service.errors import TokenNotFound
-from hsm_service.pin_sources import PinFile, PinSource, pin_source
+from hsm_service.pin_shares import ShareError, ShareSet, record_file
+from hsm_service.pin_sources import PinFile, PinShares, PinSource, pin_source
 from hsm_service.pkcs11_module import find_module
 from hsm_service.token_layout import configuration_of, layout, pin_file
 from hsm_service.token_uri import TokenUri, TokenUriError
@@ -49,11 +51,11 @@ def token_source(home: Home, settings: Settings, label: str) -> TokenSource:
     section = settings.tokens.get(label)
     if section is None:
         of_group = configuration_of(home, layout().group_of(label))
-        return TokenSource(find_module(), _existing(of_group), PinFile(pin_file(home, label)))
+        return TokenSource(find_module(), _existing(of_group), _own_pin(home, label))
     try:
         uri = TokenUri.parse(section.uri)
         _require_honoured(uri, label)
-        pin = PinFile(pin_file(home, label)) if uri.pin_source is None else pin_source(uri.pin_source, label)
+        pin = _own_pin(home, label) if uri.pin_source is None else pin_source(uri.pin_source, label)
     except ValueError as error:  # TokenUriError is one
         raise SettingsError(f"[tokens.{label}] uri: {error}") from None
     module = find_module() if uri.module_path is None else Path(uri.module_path)
@@ -63,6 +65,17 @@ def token_source(home: Home, settings: Settings, label: str) -> TokenSource:
     if configuration is not None and not configuration.is_absolute():
         raise SettingsError(f"[tokens.{label}] configuration: {configuration} is not an absolute path")
     return TokenSource(module, None if configuration is None else _existing(configuration), pin)
+
+
+def _own_pin(home: Home, label: str) -> PinSource:
+    """The PIN file; where it is gone and the record of a split stands in its place, the shares."""
+    path, record = pin_file(home, label), record_file(home, label)
+    if path.exists() or not record.exists():
+        return PinFile(path)
+    try:
+        return PinShares(label, ShareSet.load(record))
+    except ShareError as error:
+        raise SettingsError(str(error)) from None
 
 
 def token_labels(settings: Settings) -> tuple[str, ...]:
