@@ -193,6 +193,7 @@ class Template(BaseModel):
         if unknown := set(self.content_types) - _CONTENT_TYPES.keys():
             raise ValueError(f"no content types {sorted(unknown)}")
         done = _OPERATIONS[self.purpose] | ({Operation.BACKUP} if self.backup else set())
+        done |= {Operation.ATTACH} if self.holds else set()
         if not self.only.keys() <= done:
             raise ValueError(f"a key for {self.purpose} does only {sorted(done)}")
         return self

@@ -228,6 +228,8 @@ def leaf_chain(pki: PkiFactory, key: str, public: PublicKey) -> tuple[x509.Certi
     elif key in RESPONDERS:
         issuer, role, usage = RESPONDERS[key]
         extensions = {**role_extensions(role), "extended_key_usage": (x509.ExtendedKeyUsage([usage]), True)}
+        if role is Role.OCSP_RESPONDER:
+            extensions["no_check"] = (x509.OCSPNoCheck(), False)
         credential = pki.issue(getattr(pki, issuer), name(cn=key, o="KWBP Test"), extensions, key=carrier)
     else:
         # Attestations are statements of the HSM service (cps.model.Signers.key_attestation).
