@@ -22,7 +22,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    ScalarResult,
     Select,
     delete,
     exists,
@@ -268,9 +267,8 @@ def _chunks(db: Connection, query: Select[tuple[bytes]]) -> Iterator[bytes]:
         finally:
             cursor.close()
     else:
-        found: ScalarResult[bytes] = db.execute(query.execution_options(yield_per=_AT_ONCE)).scalars()
-        for part in found.partitions():
-            yield b"".join(part)
+        for rows in db.execute(query.execution_options(yield_per=_AT_ONCE)).partitions():
+            yield b"".join(row.entry for row in rows)
 
 
 def _columns(record: Any) -> dict[str, Any]:

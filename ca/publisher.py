@@ -25,6 +25,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from ca.bci_publisher import BciPublisher
 from ca.crl import CrlScope, crl_frame, listed
 from ca.crl_encoder import sign_file, write_tbs
 from ca.crl_store import DELTA, FULL, CrlRecord, Listing, partition, partition_number
@@ -69,6 +70,7 @@ class CrlPublisher:
         self._folder = folder / "crls"
         self._clock = clock
         self._publication = publication
+        self._bci = BciPublisher(engine=store.engine, signer=signer, record=record, folder=folder, clock=clock)
         self._shown: dict[tuple[str, str], int] = {}
         self._locks = {name: threading.Lock() for name in hierarchy.authorities}
         # Guards both below: a trust made from a CRL that was replaced meanwhile must not outlive it.
@@ -121,6 +123,7 @@ class CrlPublisher:
         with self._locks[issuer]:
             covering = self._cover(authority)
             self._renew_partitions(authority)
+        self._publish_bci()
         return covering
 
     def refresh(self) -> list[CrlRecord]:
@@ -142,8 +145,16 @@ class CrlPublisher:
                     published += self._renew_partitions(authority)
             except CaError as error:
                 _log.error("crl-not-published", issuer=authority.name, reason=error.reason, detail=str(error))
+        self._publish_bci()
         self._store.crls.forget(self._clock())
         return published
+
+    def _publish_bci(self) -> None:
+        """The lists are out by now, and count without it: what keeps it from being signed is told, no more."""
+        try:
+            self._bci.publish()
+        except CaError as error:
+            _log.error("bci-not-published", reason=error.reason, detail=str(error))
 
     def is_current(self) -> bool:
         """Whether every authority has a CRL that has not ended."""

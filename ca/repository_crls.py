@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from ca.bci_publisher import FILE as BCI_FILE
 from ca.crl_outline import CrlOutline, crl_outline
 from ca.crl_store import FULL
 from ca.record import instant
@@ -28,7 +29,6 @@ from runtime.problems import Problem
 
 CRL_TYPE: Final = "application/pkix-crl"
 CMS_TYPE: Final = "application/cms"
-BCI_FILE: Final = "bci.p7s"
 _CHUNK: Final = 256 * 1024
 
 

@@ -20,9 +20,12 @@ from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
 from cps.entitlement import PublicKey
 from hsm_service.service import Basis, SigningService
 from pki.algorithms import certificate_signature_identifier
+from pki.bci import Bci
+from pki.cms_signed import parse_signed_data, verify_signature
 from pki.der import decode
-from pki.errors import DerError
+from pki.errors import CmsError, DerError
 from pki.keys import spki_der
+from pki.oids import CT_BCI
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -90,6 +93,20 @@ def sign_crl_parts(
             f"what came back does not sign the CRL that was sent: {type(error).__name__}", clause=_CLAUSE
         ) from None
     return after
+
+
+def sign_bci(signer: SigningService, key: str, bci: Bci) -> bytes:
+    """SignedData (DER) over the list of all lists in force; raises as `sign_crl`."""
+    content = bci.to_der()
+    der = _ask(lambda: signer.sign_cms(key, CT_BCI.dotted_string, content))
+    try:
+        signed = parse_signed_data(der, content_type=CT_BCI)
+        verify_signature(signed)
+    except CmsError as error:
+        raise CompareError(f"the BCI that came back is not one: {error}", clause=_CLAUSE) from None
+    if signed.content != content:
+        raise CompareError("the BCI that came back is not the one that was sent", clause=_CLAUSE)
+    return der
 
 
 def crl_hash(issuer_key: PublicKey) -> hashes.SHA256 | hashes.SHA384:

@@ -114,6 +114,7 @@ class Store(CertificateStore):
         tell_faults(engine)
         bring_up_to_date(engine)
         super().__init__(engine)
+        self.engine: Final = engine
         self.status: Final = StatusStore(engine)
         self.crls: Final = CrlStore(engine)
 

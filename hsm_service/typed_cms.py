@@ -18,7 +18,9 @@ from hsm_service.judging import SigningKey, refuse
 from hsm_service.templates import content_type_name
 from pki import oids
 from pki.attestation import KeyAttestation
+from pki.bci import SIGNER, Bci
 from pki.ceremony_seal import PARTICIPANTS, CeremonySeal
+from pki.names import identity_uris
 from runtime.problems import Problem
 
 ContentValidator = Callable[[bytes, x509.Certificate], None]
@@ -46,11 +48,18 @@ def built_in_content_types() -> dict[str, ContentValidator]:
         oids.CT_KEY_BACKUP.dotted_string: _judge_backup,
         oids.CT_CEREMONY_SEAL.dotted_string: _judge_seal,
         oids.CT_DECISION.dotted_string: _judge_decision,
+        oids.CT_BCI.dotted_string: _judge_bci,
     }
 
 
 def _judge_attestation(content: bytes, _signer: x509.Certificate) -> None:
     KeyAttestation.from_der(content)
+
+
+def _judge_bci(content: bytes, signer: x509.Certificate) -> None:
+    Bci.from_der(content)
+    if SIGNER not in identity_uris(signer):
+        raise refuse("content-refused", f"the list of all lists is signed by {SIGNER}", "CPS 4.9.7")
 
 
 def _judge_backup(content: bytes, _signer: x509.Certificate) -> None:

@@ -37,6 +37,7 @@ CT_KEY_APPROVAL: Final = _kwbp("1.24")
 CT_KEY_BACKUP: Final = _kwbp("1.25")
 CT_KEY_DENIAL: Final = _kwbp("1.26")
 CT_CEREMONY_SEAL: Final = _kwbp("1.27")
+CT_BCI: Final = _kwbp("1.28")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -99,6 +100,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_KEY_APPROVAL: "id-kwbp-ct-keyApproval",
     CT_KEY_BACKUP: "id-kwbp-ct-keyBackup",
     CT_CEREMONY_SEAL: "id-kwbp-ct-ceremonySeal",
+    CT_BCI: "id-kwbp-ct-bci",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
