@@ -18,6 +18,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -129,6 +130,28 @@ class HsmSettings(Endpoint):
     last_calls: float = Field(default=3.0, gt=0, description="call_deadline, once the service was told to end")
 
 
+class CaSettings(Endpoint):
+    """The certificate authority: where it listens, and its database."""
+
+    port: Port = 7110
+    database: str | None = Field(
+        default=None,
+        description="URL, postgresql: or sqlite:, without a password (`?passfile=`, `?service=`); none: db/ca.sqlite",
+    )
+
+    @field_validator("database")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        # Here already, because settings are shown and logged.
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme.split("+")[0] not in {"postgresql", "sqlite"}:
+                raise ValueError("the URL of a PostgreSQL or SQLite database is expected")
+            if parts.password is not None or "password" in parse_qs(parts.query):
+                raise ValueError("a password is not part of the URL: name a passfile or a service of libpq's")
+        return url
+
+
 class GatewaySettings(Endpoint):
     """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
 
@@ -182,7 +205,7 @@ class Settings(_Section):
     """Everything a service needs to know that is not a secret."""
 
     hsm: HsmSettings = HsmSettings()
-    ca: Endpoint = Endpoint(port=7110)
+    ca: CaSettings = CaSettings()
     repository: Endpoint = Endpoint(port=7111, tls=False)
     ra: Endpoint = Endpoint(port=7120)
     witness: Endpoint = Endpoint(port=7130, tls=False)

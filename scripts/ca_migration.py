@@ -6,24 +6,22 @@ import subprocess
 import sys
 from typing import Any, Literal
 
-from alembic.autogenerate import produce_migrations, render_python_code
-from alembic.migration import MigrationContext
+from alembic.autogenerate import render_python_code
+from alembic.operations.ops import CreateIndexOp, CreateTableOp, UpgradeOps
 from mako.template import Template
-from sqlalchemy import create_engine
 
 from ca.schema import HEAD, MIGRATIONS
 from ca.tables import UtcTime, metadata
 
 
 def main() -> None:
-    """Compare an empty database with the tables and write down what is missing: all of it."""
-    with create_engine("sqlite://").connect() as db:
-        context = MigrationContext.configure(
-            db, opts={"target_metadata": metadata, "render_item": render, "user_module_prefix": None}
-        )
-        operations = produce_migrations(context, metadata).upgrade_ops
-        assert operations is not None
-        body = render_python_code(operations, render_item=render)
+    """Write down all tables, each after those it refers to, with their indexes."""
+    operations = UpgradeOps([])
+    for table in metadata.sorted_tables:
+        operations.ops.append(CreateTableOp.from_table(table))
+        indexes = sorted(table.indexes, key=lambda index: str(index.name))
+        operations.ops.extend(CreateIndexOp.from_index(index) for index in indexes)
+    body = render_python_code(operations, render_item=render)
     body = "\n".join(line for line in body.splitlines() if not line.lstrip().startswith("# ###")).strip()
     page = Template(filename=str(MIGRATIONS / "script.py.mako")).render(  # noqa: S702  # Python, not HTML
         message="The tables of the first release",

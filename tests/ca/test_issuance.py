@@ -17,13 +17,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.authorisation import IssuanceToken
 from ca.errors import (
     AlreadyRedeemedError,
+    ClockError,
     CompareError,
     KeyRefusedError,
     NotApprovedError,
+    RandomnessError,
     RequestError,
     SigningRefusedError,
     TokenUnavailableError,
 )
+from ca.status_store import Wanted
 from ca.store import CertificateRecord
 from cps.dossier import Dossier
 from cps.model import Purpose
@@ -34,9 +37,10 @@ from pki.names import common_name, identity_uris
 from pki.path import validate_path
 from pki.roles import Role, role_of
 from runtime.problems import Problem
-from tests.support.ca_world import CaWorld
+from tests.support.ca_world import CaWorld, Clock
 from tests.support.cps_cases import COMMITMENT, MERCHANT, Office, csr, csr_digest
 from tests.support.judges import attime, certtool, openssl
+from tests.support.many_cases import merchant_cases
 from tests.support.pki_factory import IBAN, p256, pem, rsa_key
 from tests.support.software_signing import SoftwareSigning
 
@@ -226,6 +230,79 @@ def test_serials_are_drawn_again_until_one_is_fresh(tmp_path: Path, office: Offi
     world.close()
 
 
+def test_a_random_number_generator_that_repeats_itself_ends_in_an_error_not_in_a_loop(
+    tmp_path: Path, office: Office
+) -> None:
+    world = CaWorld(tmp_path, office, rng=lambda n: b"\x07" * n)
+    case = world.approved_gateway()  # two certificates of one issuer
+
+    with pytest.raises(RandomnessError, match="in a row"):
+        world.authority.issuance.issue(case)
+
+    assert world.authority.store.unfinished() == []
+    world.close()
+
+
+@pytest.mark.parametrize("repeated", [b"\x00", b"\x07"])
+def test_nothing_is_half_done_when_no_serial_can_be_drawn(tmp_path: Path, office: Office, repeated: bytes) -> None:
+    draw = [os.urandom]
+    world = CaWorld(tmp_path, office, rng=lambda n: draw[0](n))
+    world.authority.store.reserve_serial("merchant-ca", "07" * 16, world.clock.now)
+    world.authority.store.reserve_serial("merchant-ca", "7" + "07" * 15, world.clock.now)
+    case = world.approved_merchant()
+    draw[0] = lambda n: repeated * n
+
+    with pytest.raises(RandomnessError):
+        world.authority.issuance.issue(case)
+    draw[0] = os.urandom
+
+    assert len(world.authority.issuance.issue(case)) == 1
+    world.close()
+
+
+def test_a_clock_that_went_back_issues_nothing_until_it_is_right_again(tmp_path: Path, office: Office) -> None:
+    early, late, other = merchant_cases(office, 3)
+    clock = Clock(office.now)
+    world = CaWorld(tmp_path, office, clock=clock)
+    clock.forward(timedelta(hours=2))
+    world.authority.issuance.issue(early)
+    clock.forward(-timedelta(hours=1))
+
+    with pytest.raises(ClockError, match="the clock says"):
+        world.authority.issuance.issue(late)
+    world.close()
+    world = CaWorld(tmp_path, office, clock=clock)
+    with pytest.raises(ClockError):  # it is not forgotten over a restart
+        world.authority.issuance.issue(late)
+
+    clock.forward(timedelta(minutes=59, seconds=30))  # the clocks of replicas differ by as much
+    assert len(world.authority.issuance.issue(late)) == 1
+    assert len(world.authority.issuance.issue(other)) == 1
+    world.close()
+
+
+def test_crl_numbers_grow_when_the_clock_goes_back(world: CaWorld) -> None:
+    world.clock.forward(timedelta(hours=2))
+    first = world.authority.publisher.publish("merchant-ca")
+    world.clock.forward(-timedelta(hours=1))
+
+    assert world.authority.publisher.publish("merchant-ca").number > first.number
+
+
+def test_what_a_wrong_clock_issued_no_longer_counts_when_it_is_revoked(tmp_path: Path, office: Office) -> None:
+    early, late = merchant_cases(office, 2)
+    clock = Clock(office.now)
+    world = CaWorld(tmp_path, office, clock=clock)
+    clock.forward(timedelta(hours=2))
+    wrong = world.authority.issuance.issue(early)["signing"]
+    clock.forward(-timedelta(hours=1))
+    order = Wanted(wrong.issuer, wrong.serial, "superseded", clock.now, "officer-3", None, None, None)
+    world.authority.store.status.apply(order, clock.now)
+
+    assert len(world.authority.issuance.issue(late)) == 1
+    world.close()
+
+
 # --- nothing is signed twice, lost or unknown
 
 
@@ -360,7 +437,7 @@ def test_a_refused_signature_ends_the_intent_frees_the_key_and_a_new_try_has_a_n
     with pytest.raises(SigningRefusedError):
         world.authority.issuance.issue(case)
     assert world.authority.store.unfinished() == []
-    assert world.authority.store.revocations("merchant-ca") == []
+    assert world.authority.store.status.revocations("merchant-ca") == []
 
     between[0].before = lambda: None
 
@@ -378,7 +455,7 @@ def test_another_certificate_than_the_linted_one_is_never_stored_and_its_serial_
         world.authority.issuance.issue(world.approved_merchant())
 
     assert world.authority.store.search(identity="urn:kwbp:merchant:M-1") == []
-    revoked = world.authority.store.revocations("merchant-ca")
+    revoked = world.authority.store.status.revocations("merchant-ca")
     assert [(entry.reason, entry.published) for entry in revoked] == [("unspecified", True)]
     world.close()
 
@@ -396,7 +473,7 @@ def test_an_intent_whose_case_is_no_longer_approved_is_abandoned_and_its_serial_
     world = CaWorld(tmp_path, office, clock=dying.clock)
 
     assert world.authority.store.unfinished() == []
-    assert world.authority.store.revocation("merchant-ca", serial) is not None
+    assert world.authority.store.status.revocation("merchant-ca", serial) is not None
     crl = x509.load_der_x509_crl((world.folder / "crls" / "merchant-ca.crl").read_bytes())
     assert crl.get_revoked_certificate_by_serial_number(int(serial, 16)) is not None
     world.close()

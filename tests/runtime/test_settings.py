@@ -52,3 +52,23 @@ def test_an_error_does_not_tell_what_was_given(home: Home) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.load(home, {"KWBP_HSM__PORT": "6037701000000007"})
     assert "6037701000000007" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ca:hunter2@db/ca",
+        "postgresql://ca@db/ca?password=hunter2",
+        "mysql://ca@db/hunter2",
+        "/var/lib/hunter2.sqlite",
+    ],
+)
+def test_a_database_is_named_by_a_url_that_holds_no_password(home: Home, url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(home, {"KWBP_CA__DATABASE": url})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_password_is_named_by_a_file_of_libpqs(home: Home) -> None:
+    url = "postgresql://ca@db.example/ca?sslmode=verify-full&passfile=/etc/kwbp/pgpass"
+    assert Settings.load(home, {"KWBP_CA__DATABASE": url}).ca.database == url

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -84,7 +85,7 @@ class Cluster:
         if name not in self._templates:
             url = self.database()
             make(url)
-            self._templates[name] = url.split("/")[-1].split("?")[0]
+            self._templates[name] = urlsplit(url).path.removeprefix("/")
 
     def resume(self) -> None:
         """Start the server again."""

@@ -147,6 +147,19 @@ def upgrade() -> None:
     )
     op.create_index("one_intent_a_serial", "intents", ["issuer", "serial"], unique=True)
     op.create_table(
+        "renewals",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("issuer", sa.String(length=64), nullable=False),
+        sa.Column("serial", sa.String(length=40), nullable=False),
+        sa.Column("tbs", sa.LargeBinary(), nullable=False),
+        sa.Column("intended_at", sa.String(length=27), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["issuer", "serial"],
+            ["serials.issuer", "serials.serial"],
+        ),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
         "revocations",
         sa.Column("issuer", sa.String(length=64), nullable=False),
         sa.Column("serial", sa.String(length=40), nullable=False),
@@ -165,6 +178,12 @@ def upgrade() -> None:
             ["serials.issuer", "serials.serial"],
         ),
         sa.PrimaryKeyConstraint("issuer", "serial"),
+    )
+    op.create_index(
+        "revocations_as_listed",
+        "revocations",
+        ["issuer", sa.literal_column("length(serial)"), "serial", "state", "entry"],
+        unique=False,
     )
     op.create_index("revocations_in_order", "revocations", ["issuer", "epoch"], unique=False)
     op.create_index(

@@ -1,0 +1,133 @@
+"""The migrations make exactly the tables that the code knows, on both databases, and refuse what they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, inspect, text
+
+from ca.errors import StoreError
+from ca.schema import HEAD, MIGRATIONS, bring_up_to_date
+from ca.store import Store
+from ca.tables import metadata
+from runtime.database import open_database, reading
+from tests.support.databases import DATABASES, empty_database
+
+REMEDY = "ca/tables.py was changed: run scripts/ca-migration"
+
+
+@pytest.fixture(params=DATABASES)
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    made = open_database(empty_database(request.param, tmp_path))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def metadata_alone(engine: Engine, tmp_path: Path) -> Iterator[Engine]:
+    """Another database of the same kind, whose tables the metadata made itself."""
+    folder = tmp_path / "twin"
+    folder.mkdir()
+    made = open_database(empty_database(engine.dialect.name, folder))
+    metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+def described(engine: Engine) -> dict[str, Any]:
+    """What a database says of its tables, but Alembic's own."""
+    looked = inspect(engine)
+
+    def plain(value: Any) -> Any:
+        return {key: str(each) for key, each in value.items()} if isinstance(value, dict) else str(value)
+
+    def sorted_by_name(items: list[Any]) -> list[Any]:
+        return sorted(({key: plain(value) for key, value in item.items()} for item in items), key=str)
+
+    return {
+        table: {
+            "columns": sorted_by_name(looked.get_columns(table)),
+            "key": str(looked.get_pk_constraint(table)["constrained_columns"]),
+            "foreign": sorted_by_name(looked.get_foreign_keys(table)),
+            "unique": sorted_by_name(looked.get_unique_constraints(table)),
+            "checks": sorted_by_name(looked.get_check_constraints(table)),
+            "indexes": sorted_by_name(looked.get_indexes(table)),
+        }
+        for table in looked.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def indexes(engine: Engine) -> set[str]:
+    """The names of all indexes, also of those on expressions, which SQLAlchemy cannot read back from SQLite."""
+    query = {
+        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
+        "postgresql": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    }[engine.dialect.name]
+    with reading(engine) as db:
+        return {name for name in db.execute(text(query)).scalars() if "alembic_version" not in name}
+
+
+# Indexes on expressions: see `indexes`.
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore:autogenerate skipping:UserWarning")
+def test_migrations_make_exactly_the_tables_of_the_metadata(engine: Engine, metadata_alone: Engine) -> None:
+    bring_up_to_date(engine)
+
+    with reading(engine) as db:
+        context = MigrationContext.configure(db, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == [], REMEDY
+    assert described(engine) == described(metadata_alone), REMEDY
+    assert indexes(engine) == indexes(metadata_alone), REMEDY
+
+
+def test_the_revision_that_the_code_expects_is_the_newest() -> None:
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
+
+
+def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
+    Store(engine)
+    with engine.begin() as db:
+        db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(StoreError, match="of revision 9999; this version knows revisions up to"):
+        Store(engine)
+
+
+def test_a_database_from_before_there_were_revisions_is_refused(metadata_alone: Engine) -> None:
+    with pytest.raises(StoreError, match="before there were releases"):
+        Store(metadata_alone)
+
+
+def test_replicas_that_start_together_upgrade_once(engine: Engine) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(bring_up_to_date, [engine] * 6))
+
+    with reading(engine) as db:
+        assert db.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
+
+
+def test_an_upgrade_that_is_interrupted_leaves_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    from alembic import command
+
+    upgrade = command.upgrade
+
+    def half(*arguments: Any) -> None:
+        upgrade(*arguments)
+        die()
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(command, "upgrade", half)
+        bring_up_to_date(engine)
+
+    assert inspect(engine).get_table_names() == []
+    assert Store(engine).count() == 0
