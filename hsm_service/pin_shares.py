@@ -189,7 +189,7 @@ def _opened(label: str, envelope: bytes) -> Secret:
 
 def _length(digits: int) -> int:
     """Bytes that hold a number of so many digits."""
-    return ((10**digits - 1).bit_length() + 7) // 8
+    return -(-len(f"{10**digits - 1:b}") // 8)
 
 
 def _tag(label: str, content: bytes) -> bytes:

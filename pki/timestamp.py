@@ -107,12 +107,18 @@ def _failures(status: PkiStatusInfo) -> str:
 
 
 def verify_token(
-    token: bytes, data: bytes, *, trust: Trust, nonce: int | None = None, certificates: Sequence[x509.Certificate] = ()
+    token: bytes,
+    data: bytes,
+    *,
+    trust: Trust,
+    nonce: int | None = None,
+    certificates: Sequence[x509.Certificate] = (),
+    check_revocation: bool = True,
 ) -> Timestamp:
     """Judge the TimeStampToken `token` (DER) over the bytes `data`; what `trust` says is judged at its genTime.
 
     `nonce` is that of the question, None if none was asked with. `certificates` complete a token that came without
-    (RFC 3161 2.4.1, certReq).
+    (RFC 3161 2.4.1, certReq). Without `check_revocation` the caller judges that: where the lists of genTime are gone.
 
     Raises TimestampError: what `pki.cms_signed` finds wrong, under its reasons; `malformed`, `bad_version`,
     `unknown_policy`, `bad_algorithm`, `wrong_imprint`, `wrong_nonce`, `bad_accuracy`, `wrong_tsa` (the token names
@@ -133,7 +139,12 @@ def verify_token(
     _check_signer(info, signed, gen_time)
     try:
         path = validate_path(
-            signed.signer, signed.certificates, trust=trust, now=gen_time, roles=[Role.TIMESTAMP_AUTHORITY]
+            signed.signer,
+            signed.certificates,
+            trust=trust,
+            now=gen_time,
+            roles=[Role.TIMESTAMP_AUTHORITY],
+            check_revocation=check_revocation,
         )
     except PathError as error:
         raise TimestampError(error.reason, error.detail, clause=error.clause) from None
