@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from cps.dossier import Dossier
 
+StatusState = Literal["revoked", "held", "released"]
 MAX_ORDER = 65_536  # bytes; an officer's order with its chain is under 10 kB
 
 
@@ -69,22 +70,71 @@ class CertificateList(_Model):
 
 
 class RevokeRequest(_Model):
-    """`POST /v1/revocations`: an officer's order, CMS SignedData over RevocationTBS (DER)."""
+    """`POST /v1/revocations`: a signed order, CMS SignedData over RevocationTBS (DER); its reason says what to do."""
 
     order: Annotated[Bytes, Field(max_length=MAX_ORDER)]
 
 
 class RevocationAnswer(_Model):
-    """A revocation; `crl_number` is null until the CRL that lists it is out."""
+    """How a certificate stands on which there was an order: revoked, held (suspended) or released again.
+
+    `revoked_at` is the date on lists. `crl_number` and `crl_scope` name the first list that shows it, a full one or a
+    delta; both are null until it is out, which the statement wants by `due_at`.
+    """
 
     issuer: str
     serial: str
+    state: StatusState
     reason: str
     revoked_at: datetime
     invalidity_date: datetime | None
     ordered_by: str
+    due_at: datetime | None
     crl_number: int | None = None
+    crl_scope: str | None = None
     order: Bytes | None = None
+
+
+class StatusChangeAnswer(_Model):
+    """One change of a certificate's status; `urgency` says how near its deadline is while no list covers it."""
+
+    issuer: str
+    serial: str
+    epoch: int
+    state: StatusState
+    reason: str
+    at: datetime
+    ordered_by: str
+    due_at: datetime | None
+    published_at: datetime | None
+    urgency: Literal["waiting", "near", "overdue"] | None = None
+
+
+class StatusChangeList(_Model):
+    """`GET /v1/revocations`: changes that are not published yet, the most urgent first."""
+
+    changes: tuple[StatusChangeAnswer, ...]
+
+
+class DenyRequest(_Model):
+    """`POST /v1/denylist`: orders of different officers about one key, each CMS SignedData over KeyDenialTBS (DER)."""
+
+    orders: Annotated[tuple[Annotated[Bytes, Field(max_length=MAX_ORDER)], ...], Field(min_length=1, max_length=8)]
+
+
+class DeniedKeyAnswer(_Model):
+    """A key that is never certified again, by the SHA-256 of its SPKI."""
+
+    spki_sha256: str
+    reason: str
+    listed_at: datetime
+    listed_by: str | None
+
+
+class DenylistAnswer(_Model):
+    """`GET /v1/denylist`: denied keys in the order of their digests; the next page is `after` the last of them."""
+
+    keys: tuple[DeniedKeyAnswer, ...]
 
 
 class IntentAnswer(_Model):
@@ -102,13 +152,16 @@ class IntentAnswer(_Model):
 class StoryAnswer(_Model):
     """`GET /v1/certificates/{issuer}/{serial}`: everything about a certificate.
 
-    `dossier` is the case as it was judged (`cps.dossier.Dossier`), `cps_digest` the digest of the pack that judged it;
-    both are null for a certificate that a ceremony made. `log` maps the CA's journal events to entry numbers.
+    `revocation` is there if there ever was an order, also for one that was released and is good again; `history` has
+    every change. `dossier` is the case as it was judged (`cps.dossier.Dossier`), `cps_digest` the digest of the pack
+    that judged it; both are null for a certificate that a ceremony made. `log` maps the CA's journal events to entry
+    numbers.
     """
 
     certificate: CertificateAnswer
-    status: Literal["good", "revoked"]
+    status: Literal["good", "held", "revoked"]
     revocation: RevocationAnswer | None
+    history: tuple[StatusChangeAnswer, ...] = ()
     intent: IntentAnswer | None
     dossier: dict[str, Any] | None
     cps_digest: str | None

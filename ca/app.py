@@ -5,13 +5,14 @@
 | POST /v1/certificates                    | service:ra                                 |
 | GET /v1/certificates?serial=&identity=…  | service:ra, service:operator, officers     |
 | GET /v1/certificates/{issuer}/{serial}   | service:ra, service:operator, officers     |
-| POST /v1/revocations                     | service:ra, service:operator, officers     |
 
+Orders about certificates and the denylist: `ca.status_routes`.
 Who asks decides who may ask; whether it is done is decided by the officers' signatures inside what is asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,11 +29,9 @@ from ca.api import (
     CertificateList,
     IntentAnswer,
     IssueRequest,
-    RevocationAnswer,
-    RevokeRequest,
     StoryAnswer,
 )
-from ca.authority import CertificateAuthority, Maintenance
+from ca.authority import CertificateAuthority
 from ca.database_faults import unavailable
 from ca.errors import (
     CaError,
@@ -51,9 +50,10 @@ from ca.errors import (
     TokenUnavailableError,
     UnknownCertificateError,
 )
-from ca.status_store import RevocationRecord
+from ca.status_routes import READERS, change_answer, revocation_answer, status_routes
 from ca.store import CertificateRecord, Intent
 from runtime import health, problems
+from runtime.durable import Durable
 from runtime.identity import require
 from runtime.problems import Problem
 
@@ -74,7 +74,6 @@ STATUS: Final[dict[type[CaError], int]] = {
 }
 """HTTP status of each refusal; a class that is not listed is a fault of ours, 500."""
 
-_READERS: Final = ("service:ra", "service:operator", "officer:*")
 _RETRY_AFTER: Final = "5"  # seconds
 
 IssuerName = Annotated[str, Path(pattern=r"^[a-z0-9-]{1,64}$")]
@@ -84,20 +83,23 @@ DigestQuery = Annotated[str | None, Query(pattern=r"^[0-9A-Fa-f]{64}$")]
 IdentityQuery = Annotated[str | None, Query(max_length=128)]
 
 
-def create_app(authority: CertificateAuthority, *, maintenance_interval: float | None = 30.0) -> FastAPI:
-    """The application of a started authority; `maintenance_interval` in seconds, None for none."""
+def create_app(authority: CertificateAuthority, *, schedules: Durable | None = None) -> FastAPI:
+    """The application of a started authority, whose `schedules` (`ca.schedules`) run as long as it does."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if maintenance_interval is None:
+        if schedules is None:
             yield
             return
-        with Maintenance(authority, interval=maintenance_interval):
+        await asyncio.to_thread(schedules.__enter__)
+        try:
             yield
+        finally:
+            await asyncio.to_thread(schedules.__exit__, None, None, None)
 
     app = FastAPI(title="KWBP certificate authority", version="1", lifespan=lifespan)
     problems.install(app)
-    health.install(app, "ca", authority.is_ready)
+    health.install(app, "ca", authority.is_ready, lambda: {"overdue": authority.deadlines.overdue})
     app.add_exception_handler(CaError, _refused)
     for fault in (PoolTimeoutError, JournalFailedError):
         app.add_exception_handler(fault, _unavailable)
@@ -112,7 +114,7 @@ def create_app(authority: CertificateAuthority, *, maintenance_interval: float |
             certificates=tuple(_certificate(authority, record, purpose) for purpose, record in issued.items())
         )
 
-    @app.get("/v1/certificates", dependencies=[Depends(require(*_READERS))])
+    @app.get("/v1/certificates", dependencies=[Depends(require(*READERS))])
     def search(
         serial: SerialQuery = None,
         identity: IdentityQuery = None,
@@ -128,29 +130,23 @@ def create_app(authority: CertificateAuthority, *, maintenance_interval: float |
         )
         return CertificateList(certificates=tuple(_certificate(authority, record) for record in found))
 
-    @app.get("/v1/certificates/{issuer}/{serial}", dependencies=[Depends(require(*_READERS))])
+    @app.get("/v1/certificates/{issuer}/{serial}", dependencies=[Depends(require(*READERS))])
     def look_up(issuer: IssuerName, serial: Serial) -> StoryAnswer:
         """Everything about one certificate: the case, the decisions, the lints, its status, the log."""
         story = authority.story(issuer, _serial(serial))
         revocation, intent, dossier = story.revocation, story.intent, story.dossier
         return StoryAnswer(
             certificate=_certificate(authority, story.certificate, None if intent is None else intent.purpose),
-            status="good" if revocation is None else "revoked",
-            revocation=None if revocation is None else _revocation(revocation, None),
+            status="good" if revocation is None or revocation.state == "released" else revocation.state,
+            revocation=None if revocation is None else revocation_answer(revocation, story.crl),
+            history=tuple(map(change_answer, story.history)),
             intent=None if intent is None else _intent(intent),
             dossier=None if dossier is None else json.loads(dossier.dossier),
             cps_digest=None if dossier is None else dossier.cps_digest,
             log=story.log,
         )
 
-    @app.post("/v1/revocations", status_code=201, dependencies=[Depends(require(*_READERS))])
-    def revoke(request: RevokeRequest, response: Response) -> RevocationAnswer:
-        """Revoke by an officer's order. 202: on record, the CRL follows when the token is back."""
-        revoked = authority.revocation.revoke(request.order)
-        if revoked.crl is None:
-            response.status_code = 202
-        return _revocation(revoked.record, None if revoked.crl is None else revoked.crl.number)
-
+    app.include_router(status_routes(authority))
     return app
 
 
@@ -174,19 +170,6 @@ def _certificate(
         certificate=record.der,
         chain=tuple(above.public_bytes(Encoding.DER) for above in chain),
         purpose=purpose,
-    )
-
-
-def _revocation(record: RevocationRecord, crl_number: int | None) -> RevocationAnswer:
-    return RevocationAnswer(
-        issuer=record.issuer,
-        serial=record.serial,
-        reason=record.reason,
-        revoked_at=record.revoked_at,
-        invalidity_date=record.invalidity_date,
-        ordered_by=record.ordered_by,
-        crl_number=crl_number,
-        order=record.order,
     )
 
 

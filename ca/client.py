@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import httpx
 from pydantic import BaseModel
@@ -11,9 +12,14 @@ from pydantic import BaseModel
 from ca.api import (
     CertificateAnswer,
     CertificateList,
+    DeniedKeyAnswer,
+    DenylistAnswer,
+    DenyRequest,
     IssueRequest,
     RevocationAnswer,
     RevokeRequest,
+    StatusChangeAnswer,
+    StatusChangeList,
     StoryAnswer,
 )
 from cps.dossier import Dossier
@@ -38,8 +44,21 @@ class CaClient:
         return {each.purpose: each for each in answer.certificates if each.purpose is not None}
 
     def revoke(self, order: bytes) -> RevocationAnswer:
-        """Revoke by an officer's order (CMS SignedData over RevocationTBS, DER)."""
+        """Revoke, suspend or release by a signed order (CMS SignedData over RevocationTBS, DER)."""
         return RevocationAnswer.model_validate_json(self._post("/v1/revocations", RevokeRequest(order=order)))
+
+    def to_publish(self, state: Literal["due", "overdue"] = "due") -> tuple[StatusChangeAnswer, ...]:
+        """Changes of status that no list covers yet, or only those that are late; the most urgent first."""
+        return StatusChangeList.model_validate_json(self._get("/v1/revocations", {"state": state})).changes
+
+    def deny(self, orders: Sequence[bytes]) -> DeniedKeyAnswer:
+        """Put a key on the denylist by orders of different officers (each CMS SignedData over KeyDenialTBS, DER)."""
+        return DeniedKeyAnswer.model_validate_json(self._post("/v1/denylist", DenyRequest(orders=tuple(orders))))
+
+    def denylist(self, *, after: str = "", limit: int = 100) -> tuple[DeniedKeyAnswer, ...]:
+        """Denied keys in the order of their digests (hexadecimal), those greater than `after`."""
+        query = {"after": after, "limit": str(limit)} if after else {"limit": str(limit)}
+        return DenylistAnswer.model_validate_json(self._get("/v1/denylist", query)).keys
 
     def look_up(self, issuer: str, serial: str) -> StoryAnswer:
         """Everything about the certificate of this authority and serial (hexadecimal)."""

@@ -40,7 +40,7 @@ def test_a_revoked_certificate_is_on_the_crl_when_the_answer_comes(world: CaWorl
     record = merchant(world)
     before = number(published(world))
 
-    revoked = world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter))
+    revoked = world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
 
     assert revoked.crl is not None
     assert revoked.crl.number == number(published(world)) > before
@@ -64,7 +64,7 @@ def test_every_judge_refuses_it_from_then_on(world: CaWorld, office: Office, tmp
         )  # fmt: skip
 
     assert judged()
-    world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter))
+    world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
 
     assert not judged()
     with pytest.raises(PathError, match="revoked"):
@@ -78,46 +78,46 @@ def test_the_same_order_again_gives_the_same_answer_and_another_order_is_refused
 ) -> None:
     record = merchant(world)
     order = office.revocation(record.certificate, office.vetter)
-    first = world.authority.revocation.revoke(order)
+    first = world.authority.revocation.apply(order)
 
-    again = world.authority.revocation.revoke(order)
+    again = world.authority.revocation.apply(order)
 
     assert again.record.revoked_at == first.record.revoked_at
     assert again.crl == first.crl
     with pytest.raises(RevocationRefusedError, match="was revoked on"):
-        world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter_2, reason="superseded"))
+        world.authority.revocation.apply(office.revocation(record.certificate, office.vetter_2, reason="superseded"))
 
 
 def test_an_officer_without_the_role_is_refused(world: CaWorld, office: Office) -> None:
     record = merchant(world)
 
     with pytest.raises(RevocationRefusedError, match="REV-ROLE"):
-        world.authority.revocation.revoke(office.revocation(record.certificate, office.approver))
-    assert world.authority.store.revocations("merchant-ca") == []
+        world.authority.revocation.apply(office.revocation(record.certificate, office.approver))
+    assert world.authority.store.status.revocations("merchant-ca") == []
 
 
 def test_an_order_that_is_no_signed_statement_is_refused(world: CaWorld) -> None:
     with pytest.raises(RevocationRefusedError, match="REV-STATEMENT"):
-        world.authority.revocation.revoke(b"revoke it, please")
+        world.authority.revocation.apply(b"revoke it, please")
 
 
 def test_a_serial_that_was_never_issued_cannot_be_revoked(world: CaWorld, office: Office) -> None:
     stranger = office.pki.merchant("M-7").certificate  # by our authority's key, but not in our records
 
     with pytest.raises(UnknownCertificateError):
-        world.authority.revocation.revoke(office.revocation(stranger, office.vetter))
+        world.authority.revocation.apply(office.revocation(stranger, office.vetter))
 
 
 def test_an_authority_of_others_is_unknown(world: CaWorld, office: Office) -> None:
     order = build_revocation(Revocation(b"\x01" * 20, 1 << 100, "superseded", office.now))
 
     with pytest.raises(UnknownCertificateError, match="key identifier"):
-        world.authority.revocation.revoke(office.vetter.sign(CT_REVOCATION, order))
+        world.authority.revocation.apply(office.vetter.sign(CT_REVOCATION, order))
 
 
 def test_what_the_root_certified_is_revoked_at_a_ceremony(world: CaWorld, office: Office) -> None:
     with pytest.raises(RevocationRefusedError, match="ceremony"):
-        world.authority.revocation.revoke(office.revocation(office.pki.brand.certificate, office.vetter))
+        world.authority.revocation.apply(office.revocation(office.pki.brand.certificate, office.vetter))
     with pytest.raises(StoreError, match="ceremony"):
         world.authority.publisher.publish("root")
 
@@ -125,14 +125,14 @@ def test_what_the_root_certified_is_revoked_at_a_ceremony(world: CaWorld, office
 def test_an_issuing_authority_can_be_revoked_by_the_brand(world: CaWorld, office: Office) -> None:
     authority = office.pki.gateway_ca.certificate
 
-    world.authority.revocation.revoke(office.revocation(authority, office.security, reason="cessationOfOperation"))
+    world.authority.revocation.apply(office.revocation(authority, office.security, reason="cessationOfOperation"))
 
     assert published(world, "brand").get_revoked_certificate_by_serial_number(authority.serial_number) is not None
 
 
 def test_a_compromised_key_is_never_certified_again(world: CaWorld, office: Office) -> None:
     record = merchant(world)
-    world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter, reason="keyCompromise"))
+    world.authority.revocation.apply(office.revocation(record.certificate, office.vetter, reason="keyCompromise"))
     other = MERCHANT.model_copy(update={"merchant_id": "M-2"})
 
     with pytest.raises(NotApprovedError, match="KEY-DENYLISTED"):
@@ -141,7 +141,7 @@ def test_a_compromised_key_is_never_certified_again(world: CaWorld, office: Offi
 
 def test_a_superseded_key_is_not_denylisted(world: CaWorld, office: Office) -> None:
     record = merchant(world)
-    world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter, reason="superseded"))
+    world.authority.revocation.apply(office.revocation(record.certificate, office.vetter, reason="superseded"))
 
     known = world.authority.store.known_keys([bytes.fromhex(record.spki_sha256)], application_id="case-1")
     assert known.denylisted == frozenset()
@@ -156,7 +156,7 @@ def test_a_revoked_officer_orders_nothing_more(tmp_path: Path, fresh_office: Off
     world.authority.publisher.load()
 
     with pytest.raises(RevocationRefusedError, match="DEC-CREDENTIAL"):
-        world.authority.revocation.revoke(fresh_office.revocation(record.certificate, fresh_office.vetter))
+        world.authority.revocation.apply(fresh_office.revocation(record.certificate, fresh_office.vetter))
     world.close()
 
 
@@ -189,14 +189,14 @@ def test_a_revocation_while_the_token_is_away_is_kept_and_published_by_the_clock
     record = merchant(world)
     tokens[0].away = True
 
-    revoked = world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter))
+    revoked = world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
     assert revoked.crl is None
     world.authority.maintain()  # still away: reported, not raised
     tokens[0].away = False
     world.authority.maintain()
 
     assert published(world).get_revoked_certificate_by_serial_number(record.certificate.serial_number) is not None
-    kept = world.authority.store.revocation("merchant-ca", record.serial)
+    kept = world.authority.store.status.revocation("merchant-ca", record.serial)
     assert kept is not None
     assert kept.published
     world.close()
@@ -212,7 +212,7 @@ def test_a_revocation_survives_a_kill_before_its_crl(tmp_path: Path, office: Off
     dying = CaWorld(tmp_path, office, signer=put)
     record = merchant(dying)
     tokens[0].away = True
-    dying.authority.revocation.revoke(office.revocation(record.certificate, office.vetter))
+    dying.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
     dying.close()
 
     world = CaWorld(tmp_path, office)

@@ -74,7 +74,7 @@ class InProcessCa(CaClient):
     """The CA's own client on the CA's own application, without a socket between."""
 
     def __init__(self, world: CaWorld) -> None:
-        app = create_ca_app(world.authority, maintenance_interval=None)
+        app = create_ca_app(world.authority)
         self._http = httpx.Client(transport=InProcess(as_caller(app, Caller("service", "ra"))), base_url="http://ca")
 
 

@@ -1,0 +1,230 @@
+"""What a service does on a clock, remembered in its database: durable schedules, on DBOS.
+
+    with Durable("ca", schedules, database=found.home.db / "ca.sqlite", replica="…"):
+        …                                                     # each tick of each schedule is worked through once
+
+A tick is a row before it is work, and whoever takes the row works: of several replicas on one PostgreSQL one does, and
+what a process that was killed had begun is begun again by its next start (`replica` is its name before and after). So
+work must bear to be done again, and to be done by anybody. A tick of work that is still under way in this process is
+skipped: the clock does not pile up behind it.
+
+On SQLite the rows are in a file of their own beside the service's database, because DBOS looks into it every second
+and would stand in line with those who write. On PostgreSQL they are in a schema of their own in the same database.
+
+DBOS opens no port here, sends nothing anywhere, and has its rows in JSON rather than in pickles, which whoever can
+write to a database could make run. What it logs comes out as everything else does. There is one DBOS in a process.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from sqlalchemy import make_url
+
+from runtime.database import open_database
+from runtime.logging import get_logger
+
+if TYPE_CHECKING:
+    from dbos import DBOSConfig, ScheduleInput
+    from sqlalchemy import Engine
+
+VERSION: Final = "1"
+"""Of all schedules: raised when what was begun by one release must not be gone on with by the next."""
+
+_KEEP: Final = timedelta(days=2)  # how long the rows of ticks are of interest
+_TIDY: Final = "7 */10 * * * *"
+_AT_ONCE: Final = 500  # rows deleted together
+_TIME: Final = "$time"
+_log: Final = get_logger("durable")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Work and its times: `cron` has six fields, seconds first, in UTC. What `work` raises is logged, by class."""
+
+    name: str
+    cron: str
+    work: Callable[[], object]
+
+
+class Durable:
+    """The schedules of one service in this process; enter it to start them, leave it to stop them in order."""
+
+    def __init__(
+        self,
+        service: str,
+        schedules: Sequence[Schedule],
+        *,
+        database: Path | str,
+        replica: str,
+        patience: float = 10.0,
+        poll: float = 30.0,
+    ) -> None:
+        """`database` is the service's own, a path (SQLite) or a URL (PostgreSQL); `replica` names this process among
+        those that share it, the same after a restart. `patience`: how long work has for its end, `poll`: between two
+        looks for schedules of other replicas; both in seconds."""
+        self._service = service
+        self._schedules = (*schedules, Schedule("tidy", _TIDY, self._tidy))
+        self._database = database
+        self._replica = replica
+        self._patience = patience
+        self._poll = poll
+        self._locks = {each.name: threading.Lock() for each in self._schedules}
+        self._stopping = threading.Event()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> Self:
+        # Here, because it takes a while to load, and only services with schedules need it.
+        from dbos import DBOS
+
+        _log_as_we_do()
+        DBOS(config=self._config())
+        try:
+            inputs: list[ScheduleInput] = [
+                {
+                    "schedule_name": self._workflow(each.name),
+                    "workflow_fn": DBOS.workflow(name=self._workflow(each.name))(self._tick(each)),
+                    "schedule": each.cron,
+                }
+                for each in self._schedules
+            ]
+            DBOS.launch()
+            DBOS.apply_schedules(inputs)
+            wanted = {each["schedule_name"] for each in inputs}
+            for found in DBOS.list_schedules():
+                if found["schedule_name"] not in wanted:  # of an earlier release
+                    DBOS.delete_schedule(found["schedule_name"])
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *_exception: Any) -> None:
+        self._stopping.set()
+        deadline = time.monotonic() + self._patience
+        for name, lock in self._locks.items():
+            if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                _log.warning("work-cut-short", service=self._service, schedule=name)
+        self._close()
+
+    def _close(self) -> None:
+        from dbos import DBOS
+
+        DBOS.destroy(destroy_registry=True)
+        if self._engine is not None:
+            self._engine.dispose()
+
+    def _workflow(self, name: str) -> str:
+        return f"{self._service}.{name}"
+
+    def _config(self) -> DBOSConfig:
+        config: DBOSConfig = {
+            "name": f"kwbp-{self._service}",
+            "application_version": VERSION,
+            "executor_id": self._replica,
+            "serializer": cast("Any", JsonRows()),
+            "enable_otlp": False,
+            "log_level": "WARNING",
+            "scheduler_polling_interval_sec": self._poll,
+            "max_executor_threads": len(self._locks) + 2,
+        }
+        file = _file_of(self._database)
+        if file is not None:
+            path = file.with_name(f"{file.stem}-schedules.sqlite")
+            _prepare(path)
+            config["system_database_url"] = f"sqlite:///{path}"
+        else:
+            # With our own sessions: their time limits, and a password from where libpq finds it.
+            self._engine = open_database(str(self._database))
+            config["system_database_engine"] = self._engine
+            config["system_database_url"] = self._engine.url.render_as_string(hide_password=True)
+            config["dbos_system_schema"] = f"schedules_{self._service}"
+        return config
+
+    def _tick(self, schedule: Schedule) -> Callable[[datetime, Any], None]:
+        lock = self._locks[schedule.name]
+
+        def tick(scheduled_at: datetime, context: Any) -> None:
+            if self._stopping.is_set() or not lock.acquire(blocking=False):
+                return
+            try:
+                schedule.work()
+            except Exception as error:  # a fault of one tick, such as a full disk, must not end all later ones
+                # By class: DBOS would keep the text, which may quote anything, in its rows.
+                _log.error("scheduled-work-failed", schedule=self._workflow(schedule.name), error=type(error).__name__)
+            finally:
+                lock.release()
+
+        return tick
+
+    def _tidy(self) -> None:
+        """Forget ticks that are done: nobody asks for them, and there are thousands a day."""
+        from dbos import DBOS
+
+        before = (datetime.now(UTC) - _KEEP).isoformat()
+        while not self._stopping.is_set():
+            done = DBOS.list_workflows(
+                end_time=before, status=["SUCCESS", "ERROR", "CANCELLED"], limit=_AT_ONCE, load_input=False
+            )
+            if not done:
+                return
+            DBOS.delete_workflows([each.workflow_id for each in done])
+
+
+class JsonRows:
+    """How DBOS writes the arguments of a tick: JSON, times in RFC 3339. Of an exception no more than its class."""
+
+    def name(self) -> str:
+        return "kwbp_json"
+
+    def serialize(self, data: Any) -> str:
+        return json.dumps(data, default=_plain, separators=(",", ":"))
+
+    def deserialize(self, serialized_data: str) -> Any:
+        return json.loads(serialized_data, object_hook=_back)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return {_TIME: value.isoformat()}
+    if isinstance(value, BaseException):
+        return type(value).__name__
+    raise TypeError(f"a {type(value).__name__} is not written into rows of schedules")
+
+
+def _back(value: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(value[_TIME]) if value.keys() == {_TIME} else value
+
+
+def _file_of(database: Path | str) -> Path | None:
+    """The file of a database; None if it is not SQLite's."""
+    if isinstance(database, Path):
+        return database
+    url = make_url(database)
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _prepare(path: Path) -> None:
+    """Make the file: for this user alone, with a write-ahead log, which stays with the file."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+
+
+def _log_as_we_do() -> None:
+    """DBOS puts a console handler on its logger unless it has one."""
+    logger = logging.getLogger("dbos")
+    if not any(isinstance(each, logging.NullHandler) for each in logger.handlers):
+        logger.addHandler(logging.NullHandler())
+    logger.propagate = True

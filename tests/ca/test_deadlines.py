@@ -1,0 +1,67 @@
+"""What waits to be published, how near its deadline is, and that lateness is told: once in the log, for as long as it
+lasts in the metrics."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from ca.deadlines import Deadlines
+from tests.ca.test_revocation import Away, merchant
+from tests.support.ca_world import CaWorld
+from tests.support.cps_cases import Office
+from tests.support.software_signing import SoftwareSigning
+
+
+def gauge(state: str) -> float | None:
+    return REGISTRY.get_sample_value("kwbp_ca_changes_to_publish", {"state": state})
+
+
+def test_a_change_that_cannot_be_published_is_told_before_and_after_it_is_late(
+    tmp_path: Path, office: Office, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens: list[Away] = []
+
+    def put(keys: SoftwareSigning) -> Any:
+        tokens.append(Away(keys))
+        return tokens[0]
+
+    world = CaWorld(tmp_path, office, signer=put)
+    record = merchant(world)
+    tokens[0].away = True
+    world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))  # keyCompromise: 24 hours
+    deadlines = Deadlines(world.authority.store.status, office.pack, world.clock)
+    status = world.authority.store.status
+
+    def told() -> list[str]:
+        deadlines.check()
+        deadlines.check()
+        return [line for line in capsys.readouterr().err.splitlines() if "publication-" in line]
+
+    capsys.readouterr()
+    assert [each.urgency for each in deadlines.check()] == ["waiting"]
+    assert told() == []
+    world.clock.forward(timedelta(hours=20))
+    (warning,) = told()
+    assert '"publication-near"' in warning
+    assert '"level": "warning"' in warning
+    assert (gauge("near"), gauge("overdue"), deadlines.overdue) == (1, 0, 0)
+    assert status.overdue(world.clock.now) == []
+    world.clock.forward(timedelta(hours=4))
+    (error,) = told()
+    assert '"publication-overdue"' in error
+    assert '"level": "error"' in error
+    assert (gauge("near"), gauge("overdue"), deadlines.overdue) == (0, 1, 1)
+    assert [each.serial for each in status.overdue(world.clock.now)] == [record.serial]
+
+    tokens[0].away = False
+    world.authority.maintain()
+
+    assert told() == []
+    assert (gauge("overdue"), deadlines.overdue) == (0, 0)
+    assert status.unpublished() == []
+    world.close()
