@@ -250,6 +250,17 @@ bcis: Final = Table(
     Column("der", LargeBinary, nullable=False),
 )
 
+renewals: Final = Table(
+    "renewals",
+    metadata,
+    Column("key", String(64), primary_key=True),  # of a responder in the token, which gets its next certificate
+    Column("issuer", String(64), nullable=False),
+    Column("serial", String(40), nullable=False),
+    Column("tbs", LargeBinary, nullable=False),
+    Column("intended_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+)
+
 ocsp_responses: Final = Table(
     "ocsp_responses",
     metadata,

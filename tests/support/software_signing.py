@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hsm_service.judging import SigningKey
 from hsm_service.service import Basis, KeyInfo, SignKind
 from hsm_service.templates import Operation, built_in
+from hsm_service.typed_certificate import check_certificate
 from hsm_service.typed_ocsp import assemble_ocsp, check_ocsp
+from hsm_service.typed_renewal import check_renewal
 from hsm_service.wire import BatchAnswer, BatchItem, BatchResult
 from pki.attestation import KeyAttestation
 from pki.builder import assemble_certificate, assemble_crl
@@ -88,6 +90,12 @@ class SoftwareSigning:
         view = SoftwareSigning(caller, algorithms=self._algorithms, clock=self.clock, make=self._make)
         view._keys, view._lock = self._keys, self._lock
         return view
+
+    def copy(self) -> SoftwareSigning:
+        """The same keys under a custody of their own: what happens to them here does not happen there."""
+        other = SoftwareSigning(self.caller, algorithms=self._algorithms, clock=self.clock, make=self._make)
+        other._keys = {name: replace(key) for name, key in self._keys.items()}
+        return other
 
     def generate_key(self, name: str, template: str, *, owner: str | None = None) -> KeyInfo:
         found = built_in().get(template)
@@ -186,8 +194,20 @@ class SoftwareSigning:
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         key = self._use(name, Operation.CERTIFICATE)
         if basis is None and self.caller != "ceremony":
-            raise Problem(422, "approval-missing", "a certificate is signed only with the approvals it rests on")
+            pair = SigningKey(name, 1, built_in()[key.info.template], key.private.public_key(), tuple(key.chain))
+            order = check_certificate(tbs, pair)
+            check_renewal(order, self._held(spki_der(order.certificate.public_key())), now=self.clock())
         return assemble_certificate(tbs, raw_signature(key.private, tbs), key.private.public_key())
+
+    def _held(self, public_key: bytes) -> SigningKey | None:
+        found = [(name, key) for name, key in self._keys.items() if key.info.public_key == public_key]
+        return next(
+            (
+                SigningKey(name, 1, built_in()[key.info.template], key.private.public_key(), tuple(key.chain))
+                for name, key in found
+            ),
+            None,
+        )
 
     def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         assert version in {None, 1}, "keys in memory have one version"
