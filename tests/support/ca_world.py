@@ -83,8 +83,9 @@ class CaWorld:
         signer: Callable[[SoftwareSigning], SigningService] = lambda keys: keys,
         rng: Callable[[int], bytes] = os.urandom,
         start: bool = True,
+        database: str | None = None,
     ) -> None:
-        """`signer` may put something between the CA and its keys."""
+        """`signer` may put something between the CA and its keys; `database` is a URL, by default of a file."""
         self.office = office
         self.pki = office.pki
         self.clock = clock or Clock(office.now)
@@ -93,7 +94,7 @@ class CaWorld:
             write_hierarchy(self.pki, self.folder)
         self.keys = software_keys(self.pki, self.clock)
         self.record = Record.open(folder / "audit" / "ca.jsonl")
-        self.engine = open_database(folder / "db" / "ca.db")
+        self.engine = open_database(database or folder / "db" / "ca.db")
         self.authority = CertificateAuthority(
             folder=self.folder,
             engine=self.engine,
