@@ -17,7 +17,11 @@ Pure: no I/O, no clock, no randomness of its own. From the bottom up:
 | `crl_entries` | who is on a revocation list |
 | `crl_scope` | which certificates a revocation list speaks about |
 | `crl` | revocation lists in force: full, delta, partition |
-| `path` | certification paths |
+| `policy_tree` | certificate policies along a path |
+| `name_constraints` | which names a CA may certify |
+| `rfc5280` | certification paths by RFC 5280 alone |
+| `validator` | paths found and judged by RFC 5280 alone |
+| `path` | certification paths of KWBP |
 | `cms_signed` | SignedData in the profile |
 | `cms_enveloped` | AuthEnvelopedData in the profile |
 | `attestation` | what a token says about a key |

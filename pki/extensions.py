@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final, Self, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat import asn1
@@ -20,6 +20,8 @@ from pki.algorithms import SEALING_IDENTIFIERS, SealingSuite
 from pki.der import decode, encode, numeric_string, numeric_text, sha256, tlv
 from pki.errors import UNREADABLE, CertificateError, DerError
 from pki.keys import spki_sha256
+
+T = TypeVar("T", bound=x509.ExtensionType)
 
 _SEQUENCE: Final = 0x30
 _LIMIT: Final = 4096
@@ -41,6 +43,11 @@ def subject_key_id(extensions: x509.Extensions) -> bytes | None:
 def authority_key_id(extensions: x509.Extensions) -> bytes | None:
     """The keyIdentifier of authorityKeyIdentifier, if stated (RFC 5280 4.2.1.1)."""
     return next((e.value.key_identifier for e in extensions if isinstance(e.value, x509.AuthorityKeyIdentifier)), None)
+
+
+def extension_value(extensions: x509.Extensions, kind: type[T]) -> T | None:
+    """The value of the extension of this kind; None without it."""
+    return next((extension.value for extension in extensions if isinstance(extension.value, kind)), None)
 
 
 class _Extension(ABC):

@@ -4,6 +4,8 @@ Everything fails closed. Each CA of a path needs a current CRL, as with `openssl
 certificate needs a role, and the role of its issuer must be the one that may issue it, so that a merchant CA cannot
 make gateways.
 
+`pki.rfc5280` judges every path as well; nothing that it refuses gets past these rules, which only narrow it.
+
 The same few chains recur on every payment. Therefore what depends on bytes alone (the issuer's signature, the role, the
 strength of the key) is remembered in bounded caches keyed on those bytes; validity and revocation are judged each time.
 """
@@ -26,6 +28,7 @@ from pki.crl_scope import subject_of
 from pki.errors import UNREADABLE, CertificateError, DerError, PathError
 from pki.extensions import authority_key_id, extensions_of, subject_key_id
 from pki.keys import screen_public_key
+from pki.rfc5280 import process
 from pki.roles import PROFILES, Role, role_of
 from pki.signed import check_octets
 
@@ -229,6 +232,13 @@ def _check_chain(chain: tuple[_Known, ...], crls: CrlSet | None, now: datetime) 
             if crls is not None:
                 _check_revocation(certificate, issuer, crls, now)
         issuer = certificate
+    _process(chain)
+
+
+@lru_cache(maxsize=4096)
+def _process(chain: tuple[_Known, ...]) -> None:
+    """What RFC 5280 6.1 says of the path, beside KWBP's rules: remembered, for it depends on bytes alone."""
+    process([known.certificate for known in reversed(chain)])
 
 
 def _check_ca(certificate: _Known, cas_below: int) -> None:
