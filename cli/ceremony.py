@@ -34,7 +34,7 @@ from ca.ceremony.acts import RestoreCeremony
 from ca.crl import ListedSerial
 from ca.errors import CeremonyAbortedError, CeremonyError, KeysExistError, PlanError
 from ca.publication import Publication
-from cli import ceremony_keys, ceremony_record, output, witness
+from cli import ceremony_keys, ceremony_record, ceremony_seal, output, witness
 from cli.ceremony_rooms import now, root_room, service_room
 from cli.officers import folder as officers_folder
 from cli.packs import statement
@@ -52,6 +52,7 @@ long, because a ceremony has the tokens for itself. A FILE is a path, or the nam
   rehearse    the same file in throw-away tokens            nothing is kept
   run         the real one; write down the transcript's tip
   state       after an interruption: resume, undo, or both
+  seal        two officers, then the audit key and a time-stamp
   verify      anybody, at any time, against that tip        offline
 
 Nothing is published before the last step. Whatever interrupts a run, its journal knows what was made.
@@ -220,6 +221,7 @@ def show_state() -> None:
 
 
 ceremony_record.register(app)
+ceremony_seal.register(app)
 ceremony_keys.register(app)
 
 
@@ -286,6 +288,9 @@ def _finish(found: Installation, do: Callable[..., Founded], made: Plan | None) 
         count += 1
         fingerprint = entry.outcome.get("sha256") or entry.outcome.get("spki_sha256") or ""
         output.done(f"{step.room:<8} {step!s:<38} {str(fingerprint)[:16]}")
+        if step.room == "root" and fingerprint:
+            for line in ceremony_seal.aloud(str(fingerprint)):
+                output.note(line)
 
     lost = made is None or isinstance(made.ceremony, RestoreCeremony)
     try:
@@ -324,6 +329,8 @@ def _finish(found: Installation, do: Callable[..., Founded], made: Plan | None) 
             f"{len(done.certificates)} certificates and {len(done.crls)} CRLs in {found.home.pki}.",
             *following,
             f"Read aloud and write down: transcript [bold]{tip}[/bold]",
+            *ceremony_seal.aloud(tip),
+            "Those who were here seal it: each 'kwbp ceremony seal --as PERSON', at last 'kwbp ceremony seal --stamp'.",
         ],
     )
 

@@ -10,7 +10,8 @@ import typer
 
 from ca.ceremony import verify
 from ca.ceremony.archive import export, unpacked
-from cli import output
+from ca.ceremony.seal_check import verify_seals
+from cli import ceremony_seal, output
 from cli.ceremony_rooms import now
 from cli.state import existing
 
@@ -22,12 +23,18 @@ def verify_ceremony(
     folder: Annotated[
         Path | None, typer.Option(help="Verify this published folder instead.", exists=True, file_okay=False)
     ] = None,
+    root: Annotated[str | None, typer.Option(help="SHA-256 of the root that you know, in hexadecimal.")] = None,
 ) -> None:
-    """Verify the hierarchy against the transcripts of all its ceremonies, offline; compare the tip that it shows."""
+    """Verify the hierarchy against the transcripts of all its ceremonies and their seals, offline.
+
+    Compare the tip that it shows with the one that was read aloud. What is not sealed yet is told, and is no failure.
+    """
     with ExitStack() as opened:
         if archive is not None:
             folder = opened.enter_context(unpacked(archive))
-        verified = verify(folder or existing().home.pki, now=now())
+        found = folder or existing().home.pki
+        verified = verify(found, now=now())
+        sealed = verify_seals(found, root_sha256=root)
     output.emit(
         {
             "transcript": verified.tip,
@@ -35,10 +42,13 @@ def verify_ceremony(
             "certificates": verified.certificates,
             "crls": verified.crls,
             "ceremonies": verified.ceremonies,
+            "sealed": ceremony_seal.document(sealed),
         },
         [
             f"{verified.keys} keys, {verified.certificates} certificates, {verified.crls} CRLs are as recorded.",
             *(f"{output.plain(name)}  {tip}" for name, tip in verified.ceremonies.items()),
+            *ceremony_seal.aloud(verified.tip),
+            *ceremony_seal.describe(sealed),
         ],
     )
 

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from cli import output
+from cli import output, token_shares
 from cli.keyfiles import passphrase_from
 from cli.state import existing
 from hsm_service.capabilities import Service
 from hsm_service.pin_change import Settled, change_pin, set_pin, settle
-from hsm_service.pin_sources import PinFile
+from hsm_service.pin_sources import PinFile, PinShares
 from hsm_service.pkcs11_module import Pkcs11Module, load_module
 from hsm_service.token_source import TokenSource, token_labels, token_source
 from hsm_service.token_state import READY, token_states
@@ -29,10 +29,12 @@ app = typer.Typer(
     "    \\[tokens.ca]\n\n"
     '    uri = "pkcs11:token=ca?module-path=/opt/vendor/pkcs11.so&pin-source=credential:ca-pin"\n\n'
     "The module's path is absolute. The pin-source is file:/path (mode 0600), credential:NAME (systemd), fd:N (an "
-    "inherited descriptor) or prompt: (a person, in ceremonies). A PIN itself is never written into a URI.",
+    "inherited descriptor), prompt: (a person, in ceremonies) or shares: (several, each with a share of it). A PIN "
+    "itself is never written into a URI.",
     no_args_is_help=True,
 )
 pin_app = typer.Typer(help="The user PIN of a token.", no_args_is_help=True)
+token_shares.register(pin_app)
 app.add_typer(pin_app, name="pin")
 
 Label = Annotated[str, typer.Argument(help="Label of the token: see 'kwbp token list'.")]
@@ -108,6 +110,11 @@ def change(
         output.fail("the new PIN is either in a file or random")
     with _module(label) as (module, source):
         if not isinstance(source.pin, PinFile):
+            if isinstance(source.pin, PinShares):
+                output.fail(
+                    f"the PIN of token {label} is in shares, which a new PIN would make void",
+                    hint="put the PIN back first: 'kwbp token pin join-check --restore-file', and split the new one",
+                )
             if random:
                 output.fail(
                     f"the PIN of token {label} comes from {source.pin}, where a random one could not be put",

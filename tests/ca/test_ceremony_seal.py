@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ca.ceremony import founding_ceremony
 from ca.ceremony.seal import Recorded, SealFolder, countersign, participate, recorded, seal_folder, stamp
 from ca.ceremony.seal_check import judge_participant, verify_seals
 from ca.ceremony.transcript import read_transcript
@@ -28,7 +30,7 @@ from pki.der import any_value, encode, tlv
 from pki.oids import CT_CEREMONY_SEAL, CT_TST_INFO
 from pki.timestamp import grant
 from pki.timestamp_structures import TstInfo, imprint_of
-from tests.support.ceremonies import Rooms, found, founding_ceremony, holders, planned
+from tests.support.ceremonies import Rooms, found, holders, planned
 from tests.support.judges import openssl, openssl_accepts
 from tests.support.pki_factory import Key, p256
 
@@ -298,9 +300,9 @@ def test_a_service_does_not_stand_in_for_a_person_nor_a_person_for_the_audit_key
         judge_participant(site.folder, site.of, site.audit(statement))
     for person in (ONE, TWO):
         participate(site.folder, site.of, person, site.signed(person))
-    for name, reason in (("ra-system", "not signed by the audit key"), ("log-hsm", "not signed by the audit key")):
-        countersign(site.folder, site.of, lambda content, name=name: site.in_token(name, CT_CEREMONY_SEAL, content))
-        with pytest.raises(CeremonyError, match=reason):
+    for name in ("ra-system", "log-hsm"):
+        countersign(site.folder, site.of, partial(site.in_token, name, CT_CEREMONY_SEAL))
+        with pytest.raises(CeremonyError, match="not signed by the audit key"):
             verify_seals(site.folder)
         site.seal.audit.unlink()
     leaf, *chain = site.certificates("services/hsm")
