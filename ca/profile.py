@@ -102,7 +102,10 @@ class CrlRule(_Model):
         description="thisUpdate is set back for relying parties whose clock runs slow",
     )
     full_up_to: int = Field(
-        default=10_000, ge=0, description="entries up to which a revocation brings a full list; above, a delta"
+        default=5_000_000,
+        ge=0,
+        description="entries up to which a revocation brings a full list, above it a delta: only where nobody judges"
+        " holders by the published folder's full lists alone, as is done for callers over TLS and officers",
     )
     partitions: Literal[1, 2, 4, 8, 16] = Field(
         default=1,

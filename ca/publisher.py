@@ -90,8 +90,7 @@ class CrlPublisher:
         """What the CA itself believes: its own hierarchy under the newest CRLs."""
         with self._latest_lock:
             if self._trust is None:
-                # A list too large for one value is of holders that the CA never judges; below it nothing is believed.
-                crls = CrlSet(x509.load_der_x509_crl(record.der) for record in self._latest.values() if record.der)
+                crls = CrlSet(x509.load_der_x509_crl(der) for der in map(self._held, self._latest.values()) if der)
                 self._trust = self._hierarchy.trust(crls)
             return self._trust
 
@@ -105,8 +104,8 @@ class CrlPublisher:
         while authority is not None:
             with self._locks[authority.name], self._latest_lock:
                 record = self._latest.get(authority.name)
-            if record is not None and record.der:
-                found.append(record.der)
+            if record is not None and (der := self._held(record)):
+                found.append(der)
             authority = None if authority.is_root else self._hierarchy.parent(authority)
         return tuple(found)
 
@@ -155,6 +154,15 @@ class CrlPublisher:
             self._bci.publish()
         except CaError as error:
             _log.error("bci-not-published", reason=error.reason, detail=str(error))
+
+    def _held(self, record: CrlRecord) -> bytes:
+        """The bytes of a full list (DER); none of one that is so long that deltas follow: it tells the past.
+
+        Such lists are of holders that the CA itself never judges (`CrlRule.full_up_to`).
+        """
+        if self._is_base(self._hierarchy[record.issuer], record):
+            return b""
+        return b"".join(self._store.crls.parts(record))
 
     def is_current(self) -> bool:
         """Whether every authority has a CRL that has not ended."""
@@ -299,7 +307,10 @@ class CrlPublisher:
         scopes = [FULL, DELTA, *(partition(number) for number in range(_rule(authority).partitions))]
         for scope in scopes:
             latest = self._store.crls.latest(authority.name, scope)
-            if latest is not None and self._shown.get((authority.name, scope)) != latest.number:
+            if latest is None:
+                continue
+            is_shown = self._shown.get((authority.name, scope)) == latest.number
+            if not is_shown or not self._path(authority.name, scope).exists():
                 self._show(latest)
 
     def _take_over(self, authority: Authority) -> None:

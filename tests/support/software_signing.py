@@ -7,7 +7,7 @@ Like the real one it knows callers, templates and typed purposes; unlike it, it 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -213,6 +213,10 @@ class SoftwareSigning:
         assert version in {None, 1}, "keys in memory have one version"
         key = self._use(name, Operation.CRL)
         return assemble_crl(tbs, raw_signature(key.private, tbs), key.private.public_key())
+
+    def sign_crl_parts(self, name: str, parts: Callable[[], Iterable[bytes]], version: int | None = None) -> bytes:
+        tbs = b"".join(parts())
+        return self.sign_crl(name, tbs, version).split(tbs, 1)[1]
 
     def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
         key = self._use(name, Operation.CMS)
