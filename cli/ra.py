@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import typer
 from cryptography import x509
@@ -14,7 +14,7 @@ from cli.output import plain
 from cli.packs import statement
 from cli.state import Installation, existing
 from cps.decision import Choice
-from cps.model import RevocationReason
+from cps.model import ORDER_REASONS
 from ra.client import ApplicationView, State
 from ra.officer import draft_decision, draft_revocation
 
@@ -125,23 +125,26 @@ def reject(
 def revoke(
     certificate: Annotated[str, typer.Argument(help="Serial number (hexadecimal) or a PEM file.")],
     person: AsPerson,
-    reason: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(RevocationReason))}.")],
+    reason: Annotated[str, typer.Option(help=f"One of {', '.join(ORDER_REASONS)}.")],
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Sign the order to revoke a certificate. It takes effect in the next purchase."""
+    """Sign the order to revoke a certificate, to suspend it (certificateHold) or to release it (removeFromCRL).
+
+    It takes effect in the next purchase.
+    """
     found = existing()
     signer, tls = enrolment.officer(found, person, passphrase_file)
-    if reason not in get_args(RevocationReason):
-        output.fail(f"{reason!r} is no reason of the CPS", hint=f"reasons: {', '.join(get_args(RevocationReason))}")
+    if reason not in ORDER_REASONS:
+        output.fail(f"{reason!r} is no reason of the CPS", hint=f"reasons: {', '.join(ORDER_REASONS)}")
     with enrolment.ra(found, tls) as client:
         target = _certificate(found, certificate)
-        draft = draft_revocation(target, cast("RevocationReason", reason), now=now())
+        draft = draft_revocation(target, reason, now=now())
         for line in draft.lines:
             output.note(output.plain(line))
         answer = client.revoke(signer.sign(draft, now=now()))
     output.emit(
         answer.model_dump(mode="json"),
-        [f"Certificate {answer.serial} is revoked ({answer.reason}) by order of {answer.ordered_by}."],
+        [f"Certificate {answer.serial} is {answer.state} ({answer.reason}) by order of {answer.ordered_by}."],
     )
 
 

@@ -205,12 +205,13 @@ def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> Fa
 
     @app.post("/v1/revocations", status_code=201)
     def revoke(body: Revoke, actor: Acting) -> RevokedView:
-        """Hand in an officer's signed order to revoke a certificate."""
+        """Hand in a signed order to revoke a certificate, to suspend it (certificateHold) or to release it."""
         revoked = workflow.revoke(actor, body.statement)
         assert revoked.verdict.publish_by is not None  # an approved order has a deadline
         return RevokedView(
             issuer=revoked.record.issuer,
             serial=revoked.record.serial,
+            state=revoked.state,
             reason=revoked.record.reason,
             ordered_by=revoked.record.ordered_by,
             publish_by=revoked.verdict.publish_by,

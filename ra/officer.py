@@ -21,13 +21,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from cps.decision import Choice, Decision, Revocation, build_decision, build_revocation
+from cps.decision import (
+    Choice,
+    Decision,
+    KeyDenial,
+    Revocation,
+    build_decision,
+    build_key_denial,
+    build_revocation,
+)
 from cps.dossier import Dossier
-from cps.model import Pack, RevocationReason
+from cps.model import OrderReason, Pack
 from pki import cms_signed
 from pki.errors import CertificateError
 from pki.extensions import OfficerData, authority_key_id, extensions_of
-from pki.oids import CT_DECISION, CT_REVOCATION
+from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_REVOCATION
 from ra.errors import OfficerKeyError
 from runtime.secrets import Secret
 
@@ -126,24 +134,36 @@ def draft_decision(
 
 def draft_revocation(
     certificate: x509.Certificate,
-    reason: RevocationReason,
+    reason: OrderReason,
     *,
     now: datetime,
     invalidity_date: datetime | None = None,
 ) -> Draft:
-    """An order to revoke a certificate, made at `now` (aware). Raises OfficerKeyError if its issuer cannot be told."""
+    """An order about a certificate, made at `now` (aware): certificateHold suspends it, removeFromCRL releases it,
+    every other reason revokes it. Raises OfficerKeyError if its issuer cannot be told."""
     issuer_key_id = authority_key_id(extensions_of(certificate))
     if issuer_key_id is None:
         raise OfficerKeyError("the certificate does not say by which key it was issued")
     order = Revocation(issuer_key_id, certificate.serial_number, reason, now.replace(microsecond=0), invalidity_date)
     lines = (
-        f"REVOKE       certificate {order.serial:x}",
+        f"{order.kind.value.upper():<12} certificate {order.serial:x}",
         f"  subject    {certificate.subject.rfc4514_string()}",
         f"  issued by  {certificate.issuer.rfc4514_string()} (key {issuer_key_id.hex()})",
         f"  reason     {reason}",
         f"  date       {order.date.isoformat()}",
     )
     return Draft(CT_REVOCATION, build_revocation(order), lines)
+
+
+def draft_denial(spki_sha256: bytes, reason: str, *, now: datetime) -> Draft:
+    """That the key with this SHA-256 of its SPKI is never certified, stated at `now` (aware); CPS 4.9.12."""
+    denial = KeyDenial(spki_sha256, reason, now.replace(microsecond=0))
+    lines = (
+        f"DENY         key, SHA-256 {spki_sha256.hex()}",
+        f"  reason     {reason}",
+        f"  date       {denial.date.isoformat()}",
+    )
+    return Draft(CT_KEY_DENIAL, build_key_denial(denial), lines)
 
 
 def _decision_lines(decision: Decision, dossier: Dossier) -> list[str]:

@@ -6,7 +6,7 @@ Bytes are base64 (standard alphabet), digests and serial numbers lower-case hexa
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -69,7 +69,7 @@ class Withdraw(Wire):
 
 
 class Revoke(Wire):
-    """An officer's order: CMS SignedData over RevocationTBS, DER."""
+    """A signed order to revoke, suspend or release: CMS SignedData over RevocationTBS, DER."""
 
     statement: Base64
 
@@ -255,10 +255,11 @@ class StoryView(Wire):
 
 
 class RevokedView(Wire):
-    """A revocation that the CA took, and the CPS's deadline for the CRL that lists it."""
+    """An order that the CA took: how the certificate stands, and the CPS's deadline for the list that shows it."""
 
     issuer: str
     serial: str
+    state: Literal["revoked", "held", "released"]
     reason: str
     ordered_by: str
     publish_by: datetime

@@ -13,20 +13,22 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from cryptography import x509
 
 from cps.decide import KnownKeys, Verdict, decide, decide_revocation
-from cps.decision import Choice, Decision, build_decision
-from cps.dossier import Author, CpsPin, Dossier, Evidence, Revision
+from cps.decision import Choice, Decision, Kind, build_decision
+from cps.decision import Revocation as RevocationOrder
+from cps.dossier import Author, CardholderSubject, CpsPin, Dossier, Evidence, Revision
 from cps.errors import StatementError
 from cps.model import SYSTEM as SYSTEM_STEP
 from cps.model import MemberClass, Pack
-from cps.revocation import RevocationVerdict
+from cps.revocation import RevocationVerdict, Target
 from cps.rules import Rule
 from cps.verdict import Finding
 from pki.errors import PkiError
+from pki.extensions import authority_key_id, extensions_of
 from pki.keys import spki_sha256
 from pki.oids import CT_DECISION
 from pki.path import Trust
@@ -50,6 +52,7 @@ _NONCE: Final = 32  # bytes
 _ID: Final = 16  # bytes: an anonymous applicant's application is reached by its id alone
 _MOST_EVIDENCE: Final = 32  # pieces of one case; an applicant may add, and each is read whenever the case is judged
 _LARGEST_FORM: Final = 16_384  # bytes of a signed form, which travels with the case; one with its chain is under 8 kB
+_EVENTS: Final = {Kind.REVOKE: "ra.revoked", Kind.SUSPEND: "ra.suspended", Kind.RELEASE: "ra.released"}
 _NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
 _log: Final = get_logger("ra.workflow")
 
@@ -66,9 +69,10 @@ class NewEvidence:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """A revocation that the CA took."""
+    """An order that the CA took; `state` is how the certificate stands now."""
 
     verdict: RevocationVerdict
+    state: Literal["revoked", "held", "released"]
     record: RevocationRecord
     crl_number: int | None
 
@@ -218,7 +222,7 @@ class Workflow:
         require(actor, Act.REVIEW)
         self._record.catch_up()
         now = self.now
-        verdict = decide_revocation([statement], self.pack, trust=self.trust(now), now=now)
+        verdict = decide_revocation([statement], self.pack, trust=self.trust(now), now=now, find=self._target)
         digest = hashlib.sha256(statement).hexdigest()
         if not verdict.approved or verdict.order is None:
             self._record.note(
@@ -239,10 +243,14 @@ class Workflow:
             received_from=actor.name,
             at=now,
         )
-        self.store.add_revocation(record, denylisted=self._key_of(record) if verdict.denylist_key else None)
+        kind = verdict.order.kind
+        if kind is Kind.REVOKE:
+            self.store.add_revocation(record, denylisted=self._key_of(record) if verdict.denylist_key else None)
+        # A certificate is revoked once; it may be suspended and released again and again.
+        once = "" if kind is Kind.REVOKE else f"/{digest}"
         self._record.note_once(
-            "ra.revoked",
-            f"revocation/{record.issuer}/{record.serial}",
+            _EVENTS[kind],
+            f"revocation/{record.issuer}/{record.serial}{once}",
             issuer=record.issuer,
             serial=record.serial,
             reason=record.reason,
@@ -250,7 +258,7 @@ class Workflow:
             actor=actor.name,
             statement_sha256=digest,
         )
-        return Revoked(verdict, record, answer.crl_number)
+        return Revoked(verdict, answer.state, record, answer.crl_number)
 
     # clock
 
@@ -505,6 +513,16 @@ class Workflow:
         trouble = "; ".join(map(str, verdict.findings))
         passage = Passage(Action.RETURN, self._decidable_state(verdict), {"findings": trouble})
         return self._advance(self._pass(application, SYSTEM, passage, Change(values={"trouble": trouble})))
+
+    def _target(self, order: RevocationOrder) -> Target | None:
+        """The certificate that an order is about, if the RA handed it out."""
+        for issued in self.store.certificates_with_serial(f"{order.serial:x}"):
+            certificate = x509.load_der_x509_certificate(issued.der)
+            if authority_key_id(extensions_of(certificate)) == order.issuer_key_id:
+                revision = self.store.revision(self.store.application(issued.application_id))
+                subject = None if revision is None else revision.subject
+                return Target(certificate, subject.bin if isinstance(subject, CardholderSubject) else None)
+        return None
 
     def _key_of(self, record: RevocationRecord) -> bytes | None:
         return next(

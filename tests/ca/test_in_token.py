@@ -172,7 +172,7 @@ def test_founders_appoint_officers_and_officers_enrol_a_merchant(
     record = installation.authority.issuance.issue(case)["signing"]
 
     assert installation.judge(record, tmp_path)
-    revoked = installation.authority.revocation.revoke(
+    revoked = installation.authority.revocation.apply(
         office.revocation(record.certificate, officers["vetter"], reason="cessationOfOperation")
     )
     assert revoked.crl is not None
@@ -272,7 +272,7 @@ def test_the_crl_of_an_authority_whose_key_was_rotated_is_signed_by_the_key_that
     assert installation.vault.describe_key("service:ca", "operations-ca").version == 2
 
     revocation = installation.office.revocation(leaver, installation.founders[0], reason="cessationOfOperation")
-    record = installation.authority.revocation.revoke(revocation).crl
+    record = installation.authority.revocation.apply(revocation).crl
 
     assert record is not None
     crl = x509.load_der_x509_crl(record.der)

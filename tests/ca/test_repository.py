@@ -62,7 +62,7 @@ def test_a_revocation_changes_the_status_at_once(repository: httpx.Client, world
     record = world.authority.issuance.issue(world.approved_merchant())["signing"]
     before = repository.get("/status")
 
-    world.authority.revocation.revoke(office.revocation(record.certificate, office.vetter))
+    world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
 
     after = repository.get("/status", headers={"if-none-match": before.headers["etag"]})
     assert after.status_code == 200

@@ -73,7 +73,7 @@ def test_a_revocation_counts_in_the_next_decision(
     cache = repository.cache(world)
     assert accepts(cache.trust(world.clock.now), merchant, world)
 
-    world.authority.revocation.revoke(office.revocation(merchant.certificate, office.vetter))
+    world.authority.revocation.apply(office.revocation(merchant.certificate, office.vetter))
 
     assert not accepts(cache.trust(world.clock.now), merchant, world)
 
@@ -87,7 +87,7 @@ def test_only_what_changed_is_fetched(
     repository.asked.clear()
 
     first = cache.trust(world.clock.now)
-    world.authority.revocation.revoke(office.revocation(merchant.certificate, office.vetter))
+    world.authority.revocation.apply(office.revocation(merchant.certificate, office.vetter))
     second = cache.trust(world.clock.now)
 
     assert repository.asked == ["/status", "/status", "/crls/merchant-ca.crl"]
@@ -166,7 +166,7 @@ def test_an_older_crl_than_one_seen_before_is_refused(
 ) -> None:
     attacker = Attacker(world)
     old_status, old_crls = attacker.status, attacker.crls
-    world.authority.revocation.revoke(office.revocation(merchant.certificate, office.vetter))
+    world.authority.revocation.apply(office.revocation(merchant.certificate, office.vetter))
     attacker.record()
     cache = replayed(world, attacker)
     assert not accepts(cache.trust(world.clock.now), merchant, world)
@@ -257,7 +257,7 @@ def test_many_waiting_calls_share_one_question(
         await cache.trust(world.clock.now)
         repository.asked.clear()
         before = await asyncio.gather(*(cache.trust(world.clock.now) for _ in range(50)))
-        world.authority.revocation.revoke(office.revocation(merchant.certificate, office.vetter))
+        world.authority.revocation.apply(office.revocation(merchant.certificate, office.vetter))
         after = await asyncio.gather(*(cache.trust(world.clock.now) for _ in range(50)))
         await cache.aclose()
         return before, after

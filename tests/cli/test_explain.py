@@ -48,7 +48,7 @@ def test_a_certificate_revoked_at_the_ca_directly_is_told_as_revoked(world: RaWo
     (issued,) = world.store.certificates(application.id)
     certificate = x509.load_der_x509_certificate(issued.der)
     order = world.office.revocation(certificate, world.office.vetter, date=world.now)
-    world.ca.authority.revocation.revoke(order)
+    world.ca.authority.revocation.apply(order)
     story = story_of(world, issued.serial)
     assert story.certificate is not None
     assert story.certificate.revocation is None  # the RA was not asked

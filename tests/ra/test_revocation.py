@@ -15,7 +15,7 @@ from ra.errors import NotAllowedError, RefusedError
 from ra.states import State
 from ra.store import Application
 from runtime.problems import Problem
-from tests.support.pki_factory import p256
+from tests.support.pki_factory import Credential, p256
 from tests.support.ra_world import OPERATOR, RaWorld
 
 
@@ -75,3 +75,31 @@ def test_orders_are_handed_in_by_officers_and_the_operator(world: RaWorld) -> No
     certificate = certificate_of(world, world.certified_merchant())
     with pytest.raises(NotAllowedError):
         world.workflow.revoke(Actor("merchant:M-1"), world.office.revocation(certificate, world.office.vetter))
+
+
+def test_suspension_and_release_go_through_and_leave_nothing_revoked(world: RaWorld) -> None:
+    certificate = certificate_of(world, world.certified_merchant())
+    serial = f"{certificate.serial_number:x}"
+    hold = world.office.revocation(certificate, world.office.vetter, reason="certificateHold")
+    held = world.workflow.revoke(OPERATOR, hold)
+    assert (held.state, held.record.reason) == ("held", "certificateHold")
+    with pytest.raises(PathError) as error:
+        validate_path(certificate, trust=world.trust_source(), now=world.now, roles={Role.MERCHANT})
+    assert error.value.reason == "revoked"
+
+    release = world.office.revocation(certificate, world.office.vetter, reason="removeFromCRL")
+    assert world.workflow.revoke(OPERATOR, release).state == "released"
+
+    validate_path(certificate, trust=world.trust_source(), now=world.now, roles={Role.MERCHANT})
+    assert world.store.revocation("merchant-ca", serial) is None
+    assert [each.entry["event"] for each in list(read(world.journal))[-2:]] == ["ra.suspended", "ra.released"]
+
+
+def test_the_holder_suspends_with_the_very_key_through_the_ra(world: RaWorld) -> None:
+    key = p256()
+    application = world.certified_merchant(key=key)
+    (issued,) = world.store.certificates(application.id)
+    chain = tuple(map(x509.load_der_x509_certificate, issued.chain))
+    holder = Credential(x509.load_der_x509_certificate(issued.der), key, chain)
+    order = world.office.revocation(holder.certificate, holder, reason="certificateHold")
+    assert world.workflow.revoke(OPERATOR, order).record.ordered_by == "urn:kwbp:merchant:M-1"
