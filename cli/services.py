@@ -9,8 +9,11 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from sqlalchemy import Engine
 
 from audit.keeper import LogKeeper
 from cli import output
@@ -21,6 +24,7 @@ from runtime.database import open_database
 from switch.client import admin_url
 
 RA_KEY: Final = "ra-system"
+_STATUS_TIMEOUT: Final = 5.0  # seconds
 MERCHANT: Final = "merchant-"
 """Prefix of the service names of merchant servers."""
 
@@ -84,6 +88,7 @@ def _hsm(found: Installation) -> None:
     from ca.published_trust import published_trust
     from gateway_keys.plugin import GatewayKeys
     from hsm_service.app import LARGEST_BODY, create_app
+    from hsm_service.crl_routes import largest_body
     from hsm_service.key_management import SERVICE
     from hsm_service.operation_docket import Approving
     from hsm_service.record import ENTRIES_OF_A_SIGNATURE
@@ -118,6 +123,7 @@ def _hsm(found: Installation) -> None:
                 port=endpoint.port,
                 tls=found.tls("hsm"),
                 max_body=LARGEST_BODY,
+                larger=largest_body,
                 refusal=known.refusal,
                 notice=endpoint.notice,
                 drain=endpoint.drain,
@@ -132,30 +138,49 @@ def _ca(found: Installation) -> None:
     from ca.app import create_app
     from ca.authority import CertificateAuthority
     from ca.known_callers import KnownCallers
+    from ca.ocsp_policy import ocsp_policy
+    from ca.ocsp_presign import Presigner
+    from ca.ocsp_store import OcspStore
+    from ca.ocsp_work import ocsp_work
     from ca.publication import Publication
     from ca.record import Record
+    from ca.renewal import Renewal
+    from ca.schedules import ca_schedules, durable
     from hsm_service.client import HsmClient
 
     endpoint = found.settings.ca
     keeper = LogKeeper.prepare("ca", found.home, found.settings.witness.url)
     record = Record.open(found.home.audit / "ca.jsonl", extends=keeper.extends)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ca"))
+    engine = ca_database(found)
+    publication = Publication(found.settings.repository.url, statement().cps.uri)
     authority = CertificateAuthority(
         folder=found.home.pki,
-        engine=open_database(found.home.db / "ca.sqlite"),
+        engine=engine,
         signer=signer,
         record=record,
         pack=statement(),
-        publication=Publication(found.settings.repository.url, statement().cps.uri),
+        publication=publication,
         rng=os.urandom,
         clock=_now,
     )
+    renewal = Renewal(
+        engine=engine,
+        hierarchy=authority.hierarchy,
+        signer=signer,
+        record=record,
+        publication=publication,
+        folder=found.home.pki,
+        rng=os.urandom,
+    )
+    presigner = Presigner(OcspStore(engine), authority.hierarchy, signer, ocsp_policy())
+    schedules = ca_schedules(authority, presign=ocsp_work(renewal, presigner, _now))
     keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
     try:
         authority.start()
         known = KnownCallers(found.home.pki, clock=_now)
         server.serve(
-            create_app(authority),
+            create_app(authority, schedules=durable(authority, database=_ca_database_at(found), schedules=schedules)),
             host=endpoint.host,
             port=endpoint.port,
             tls=found.tls("ca"),
@@ -165,6 +190,15 @@ def _ca(found: Installation) -> None:
         keeper.close()
         record.close()
         signer.close()
+
+
+def ca_database(found: Installation) -> Engine:
+    """The certificate authority's database, which its public service reads too."""
+    return open_database(_ca_database_at(found))
+
+
+def _ca_database_at(found: Installation) -> str | Path:
+    return found.settings.ca.database or found.home.db / "ca.sqlite"
 
 
 def _witness(found: Installation) -> None:
@@ -183,10 +217,29 @@ def _witness(found: Installation) -> None:
 
 def _repository(found: Installation) -> None:
     from ca import repository
+    from ca.hierarchy import load_hierarchy
+    from ca.ocsp import OcspResponder
+    from ca.ocsp_policy import ocsp_policy
+    from ca.ocsp_store import OcspStore
+    from ca.tsa_service import RETRY, TimestampAuthority
+    from hsm_service.client import AsyncHsmClient
+    from hsm_service.retry import ONCE
 
-    endpoint = found.settings.repository
+    endpoint, tls = found.settings.repository, found.tls("repository")
+    ocsp = OcspResponder(
+        hierarchy=load_hierarchy(found.home.pki),
+        folder=found.home.pki,
+        store=OcspStore(ca_database(found)),
+        # Nobody waits long for a status: who asks is told to try later, and the next one asks the token again.
+        connect=lambda: AsyncHsmClient.connect(found.settings.hsm.url, tls, timeout=_STATUS_TIMEOUT, retry=ONCE),
+        policy=ocsp_policy(),
+        clock=_now,
+    )
+    tsa = TimestampAuthority(
+        lambda: AsyncHsmClient.connect(found.settings.hsm.url, tls, timeout=_STATUS_TIMEOUT, retry=RETRY)
+    )
     server.serve(
-        repository.create_app(found.home.pki),
+        repository.create_app(found.home.pki, ocsp=ocsp, tsa=tsa),
         host=endpoint.host,
         port=endpoint.port,
         tls=None,

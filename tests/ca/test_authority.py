@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ca.authority import Maintenance
 from ca.errors import StoreError
 from ca.record import Record
 from hsm_service.service import KeyInfo
@@ -57,6 +55,9 @@ class Dead:
     def list_versions(self, _name: str) -> list[KeyInfo]:
         raise Problem(503, "hsm-unreachable", "the HSM service does not answer")
 
+    def sign_cms(self, *_arguments: object) -> bytes:
+        raise Problem(503, "hsm-unreachable", "the HSM service does not answer")
+
 
 def test_it_starts_while_the_token_is_away_and_is_not_ready(tmp_path: Path, office: Office) -> None:
     signer: Any = Dead
@@ -64,27 +65,6 @@ def test_it_starts_while_the_token_is_away_and_is_not_ready(tmp_path: Path, offi
 
     assert not world.authority.is_ready()
     world.close()
-
-
-def test_the_clock_calls_maintenance_until_it_is_stopped_and_survives_a_fault() -> None:
-    class Faulty:
-        def __init__(self) -> None:
-            self.calls = 0
-            self.enough = threading.Event()
-
-        def maintain(self) -> None:
-            self.calls += 1
-            if self.calls == 3:
-                self.enough.set()
-            raise OSError("no space left on device")
-
-    faulty: Any = Faulty()
-    with Maintenance(faulty, interval=0.001):
-        assert faulty.enough.wait(30)
-    calls = faulty.calls
-
-    assert calls >= 3
-    assert faulty.calls == calls
 
 
 def test_an_event_is_recorded_once_also_after_a_restart(tmp_path: Path) -> None:
