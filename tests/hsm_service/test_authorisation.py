@@ -17,6 +17,7 @@ import pytest
 
 from hsm_service import openapi
 from hsm_service.app import _Handlers
+from hsm_service.crl_routes import CrlRoutes
 from hsm_service.key_life_routes import KeyLifeRoutes
 from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.operation_routes import OperationRoutes
@@ -63,7 +64,11 @@ JUNK = b64encode(b"\x05\x00").decode()  # NULL in DER: no structure that any key
 def _table() -> Iterator[tuple[str, str, str, str, tuple[str, ...]]]:
     """Method, path, template, operation, patterns: as the server will describe itself."""
     handlers: Any = None
-    keys = (_Handlers(handlers, handlers, handlers), KeyLifeRoutes(handlers, handlers, handlers))
+    keys = (
+        _Handlers(handlers, handlers, handlers),
+        KeyLifeRoutes(handlers, handlers, handlers),
+        CrlRoutes(handlers, handlers),
+    )
     for route in (route for each in keys for route in each.routes()):
         if route.name != "list":
             for template, operations in openapi.callers(route.operations).items():
@@ -173,6 +178,8 @@ def test_every_route_under_v1_is_described(served: Served) -> None:
         "/v1/keys/{name}/versions",
         "/v1/keys/{name}/versions/{version}",
         "/v1/keys/{name}/versions/{version}:batchSign",
+        "/v1/keys/{name}:signCrl",
+        "/v1/keys/{name}/versions/{version}:signCrl",
         "/v1/keys/{name}:attest",
         "/v1/keys/{name}/certificate",
         "/v1/keys/{name}/chain",

@@ -67,12 +67,13 @@ def session(served: Served) -> Iterator[dict[str, requests.Session]]:
 def routes() -> list[tuple[str, str]]:
     """Method and path of every route, from the same table that the server describes itself by."""
     from hsm_service.app import _Handlers
+    from hsm_service.crl_routes import CrlRoutes
     from hsm_service.key_life_routes import KeyLifeRoutes
     from hsm_service.operation_routes import OperationRoutes
 
     nothing: Any = None
     api = [*_Handlers(nothing, nothing, nothing).routes(), *KeyLifeRoutes(nothing, nothing, nothing).routes()]
-    api += OperationRoutes(nothing, nothing).routes()
+    api += [*CrlRoutes(nothing, nothing).routes(), *OperationRoutes(nothing, nothing).routes()]
     plugin = GatewayKeys(lambda: ()).routes(nothing)
     return [(route.method, route.plain_path) for route in (*api, *plugin)]
 

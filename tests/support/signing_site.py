@@ -68,6 +68,7 @@ OTHERS: Final = {
     "log-ca": "log-ca",
     "log-ra": "log-ra",
     "log-gateway": "log-gateway",
+    "bci": "bci",
     "ocsp-responder": "ocsp-responder",
     "timestamp-authority": "timestamp-authority",
     "gateway-signing": "gateway-signing",
