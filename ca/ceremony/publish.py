@@ -14,9 +14,9 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ceremony.plan import Order, Plan
-from ca.ceremony.standing import ROOTS, TRANSCRIPTS, above
+from ca.ceremony.standing import ROOTS, TRANSCRIPTS, above, read_transcripts
 from ca.ceremony.steps import Steps, der_of
-from ca.ceremony.transcript import Transcript, read_transcript
+from ca.ceremony.transcript import Transcript
 from ca.errors import CeremonyError
 from ca.files import publish_folder, replace_file
 from ca.hierarchy import TRANSCRIPT
@@ -59,14 +59,19 @@ def digests(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
 
 
+def published_tip(folder: Path) -> str | None:
+    """The tip of the last ceremony that was published in `folder`; None if there was none. Raises CeremonyError."""
+    return read_transcripts(folder)[-1][1].tip if (folder / TRANSCRIPT).is_file() else None
+
+
 def put_in_place(folder: Path, plan: Plan, files: Mapping[str, bytes], transcript: Transcript) -> None:
     """Publish; a second time does nothing. Raises CeremonyError if another ceremony was published since the plan."""
     name = transcript_name(plan)
-    there = folder / name
-    if there.is_file():
-        if read_transcript(there.read_bytes()).tip == transcript.tip:
-            return
-        raise CeremonyError(f"{there} is the transcript of another ceremony", clause="CPS 6.1.1")
+    last = published_tip(folder)
+    if last == transcript.tip:
+        return
+    if last != plan.standing.tip:
+        raise CeremonyError("another ceremony was published since this one was planned", clause="CPS 6.1.1")
     if plan.founds:
         publish_folder(folder, {**files, name: transcript.to_json()})
         return

@@ -20,7 +20,7 @@ from ca.ceremony.act_plans import plan as plan_again
 from ca.ceremony.acts import act_of
 from ca.ceremony.journal import Begun, CeremonyJournal, Done
 from ca.ceremony.plan import Plan, Room, Step
-from ca.ceremony.publish import digests, published_files, put_in_place
+from ca.ceremony.publish import digests, published_files, published_tip, put_in_place
 from ca.ceremony.room import CeremonyRoom, Clock, OpenRoom
 from ca.ceremony.standing import Standing
 from ca.ceremony.steps import Steps, registered
@@ -67,6 +67,8 @@ def run(
     """
     if plan.founds and folder.exists() and any(folder.iterdir()):
         raise CeremonyError(f"{folder} holds a hierarchy already", clause="CPS 6.1.1")
+    if published_tip(folder) != plan.standing.tip:
+        raise CeremonyError("another ceremony was published since this one was planned: plan it again")
     with CeremonyJournal.open(journal) as book:
         if book.header is not None:
             raise CeremonyError(

@@ -45,7 +45,7 @@ def test_rooms_follow_each_other_and_the_root_is_opened_once() -> None:
 def test_the_root_room_does_nothing_but_the_roots_work() -> None:
     in_root_room = [str(step) for step in planned().steps if step.room == "root"]
 
-    assert in_root_room == ["key root", "certificate root", "certificate cas/brand", "crl root"]
+    assert in_root_room == ["key root", "key root-2", "certificate root", "certificate cas/brand", "crl root"]
 
 
 def test_publishing_is_the_last_step() -> None:
