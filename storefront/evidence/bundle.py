@@ -2,12 +2,14 @@
 
 root.pem                 the pinned root
 chain/*.pem  crls/*.pem  CA certificates; the status lists in force at the time of the purchase
+timestamp.tsr            RFC 3161: when auth-res.p7s existed; stamp-crls/*.pem: the status lists in force then
+ocsp/*.der               what the responders said of the certificates, each file named after the certificate's
 signers/*.pem            buyer, merchant, gateway, gateway-encryption
 *.p7s                    the signed messages, as they were sent
 pi-envelope.p7m          the sealed card data: only the gateway's token opens it
 oi-data.der  order-details.der
 purchase.txt             XID and time; digests.txt: SHA-256 of every file
-verdict.json             what follows from it, in words for programs
+verdict.json             what follows from it, in words for programs; on what time and status it rests, and its gaps
 verify.sh                the judge: `sh` and `openssl`, nothing of ours
 """
 
@@ -32,7 +34,9 @@ from kwbp.parties import MerchantIdentity
 from pki.der import sha256
 from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INVOICE, CT_RECEIPT
 from pki.roles import role_of
+from pki.timestamp import grant
 from storefront.errors import EvidenceError
+from storefront.evidence.proof import read_proof
 from storefront.evidence.records import Records
 
 _SIGNED: Final = ("invoice", "dual_signature", "auth_req", "auth_res", "auth_ack", "receipt")
@@ -66,8 +70,10 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
         for certificate in message.signed.certificates
         if certificate not in signers.values() and certificate != root
     }
+    proof = read_proof(records, when)
+    known |= {each for each in proof.certificates if each != root and role_of(each).profile.is_ca}
     for certificate in known:
-        content[f"chain/{role_of(certificate).value}-{sha256(_der(certificate)).hex()[:8]}.pem"] = _pem(certificate)
+        content[f"chain/{_chain_name(certificate)}.pem"] = _pem(certificate)
     for crl in _in_force(records.crls, when):
         name = sha256(crl.issuer.public_bytes()).hex()[:8]
         content[f"crls/{name}.pem"] = crl.public_bytes(Encoding.PEM)
@@ -77,16 +83,30 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
         der = getattr(records, name)
         if der is not None:
             content[f"{name.replace('_', '-')}.p7s"] = der
+    if records.time_stamp is not None and proof.stamped_at is not None:
+        content["timestamp.tsr"] = grant(records.time_stamp)
+        for crl in _in_force(records.crls, proof.stamped_at):
+            content[f"stamp-crls/{sha256(crl.issuer.public_bytes()).hex()[:8]}.pem"] = crl.public_bytes(Encoding.PEM)
+    names = {each: name for name, each in signers.items()} | {each: _chain_name(each) for each in known}
+    for certificate, name in names.items():
+        answer_about = proof.answer_about(certificate)
+        if answer_about is not None:
+            content[f"ocsp/{name}.der"] = answer_about
     content["pi-envelope.p7m"] = records.pi_envelope
     content["oi-data.der"] = records.oi_data
     content["order-details.der"] = records.order_details
     content["purchase.txt"] = f"{invoice.body.xid.hex()}\n{int(when.timestamp())}\n".encode()
     verdict = _verdict(invoice.body, answer.body, receipt.body, MerchantIdentity.of(invoice.signer), when)
+    verdict |= proof.statement({name: each for each, name in names.items()}, root)
     content["verdict.json"] = (json.dumps(verdict, indent=2, ensure_ascii=False) + "\n").encode()
     digests = "".join(f"{sha256(data).hex()} {name}\n" for name, data in sorted(content.items()))
     content["digests.txt"] = digests.encode()
     _write(out, content)
     return verdict
+
+
+def _chain_name(certificate: x509.Certificate) -> str:
+    return f"{role_of(certificate).value}-{sha256(_der(certificate)).hex()[:8]}"
 
 
 def _in_force(ders: Iterable[bytes], when: datetime) -> list[x509.CertificateRevocationList]:

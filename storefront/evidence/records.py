@@ -14,6 +14,7 @@ from kwbp.structure import decode, encode
 from kwbp.wrapper import unwrap
 from pki.oids import MT_INVOICE, MT_PREQ
 from storefront.errors import EvidenceError
+from storefront.merchant.proof import TIMESTAMP
 from storefront.merchant.store import Document
 
 
@@ -32,6 +33,8 @@ class Records:
     crls: tuple[bytes, ...]
     auth_req: bytes | None = None
     auth_ack: bytes | None = None
+    time_stamp: bytes | None = None  # TimeStampToken over auth_res
+    ocsp: tuple[bytes, ...] = ()  # OCSPResponse of certificates above
 
 
 def from_merchant(evidence: Mapping[str, Any]) -> Records:
@@ -40,6 +43,7 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
         documents = {Document(kind): base64.b64decode(der) for kind, der in evidence["documents"].items()}
         if Document.RECEIPT not in documents:
             raise EvidenceError(f"the purchase is in state {evidence['order']['state']}: there is no receipt to prove")
+        proofs = {name: base64.b64decode(der) for name, der in evidence.get("proofs", {}).items()}
         offer = decode(InvoiceMessage, unwrap(documents[Document.INVOICE_ANSWER], expected=(MT_INVOICE,)).body)
         order = decode(PReq, unwrap(documents[Document.PURCHASE], expected=(MT_PREQ,)).body)
         return Records(
@@ -54,6 +58,8 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             crls=tuple(base64.b64decode(der) for der in evidence["crls"]),
             auth_req=documents.get(Document.AUTH_REQ),
             auth_ack=documents.get(Document.AUTH_ACK),
+            time_stamp=proofs.get(TIMESTAMP),
+            ocsp=tuple(der for name, der in sorted(proofs.items()) if name != TIMESTAMP),
         )
     except (KeyError, TypeError, ValueError, ProtocolError) as error:
         raise EvidenceError(

@@ -59,6 +59,61 @@ for role in buyer merchant gateway gateway-encryption; do
   holds "$role" certificate "signers/$role.pem"
 done
 
+moment() { date -u -d "$1" +%s; }
+line() { sed -n "s/^[[:space:]]*$1: //p" "$2"; } # line NAME FILE: what FILE says after NAME
+gap() { say missing "$1"; } # what the bundle does not prove; everything else is judged all the same
+respond() { # respond ANSWER CERTIFICATE ISSUER option...: what openssl says of an OCSP answer
+  answer=$1 about=$2 above=$3
+  shift 3
+  # It compares with the clock of today; how old the answer was at the purchase is judged below.
+  openssl ocsp -respin "$answer" -issuer "$above" -cert "$about" -validity_period 2000000000 "$@"
+}
+answered() { # answered ANSWER CERTIFICATE ISSUER: its responder said that it was not revoked at the purchase
+  respond "$1" "$2" "$3" -noverify >"$work/status" 2>&1 || return 1
+  cat "$work/status"
+  [ "$(moment "$(line 'Next Update' "$work/status")")" -ge "$WHEN" ] || return 1
+  respond "$1" "$2" "$3" -CAfile root.pem -verify_other "$work/chain.pem" \
+    -attime "$(moment "$(line 'This Update' "$work/status")")" >"$work/again" 2>&1 || return 1
+  cat "$work/again"
+  grep -q '^Response verify OK' "$work/again" || return 1
+  grep -q "^$2: good\$" "$work/again" && return 0
+  grep -q "^$2: revoked\$" "$work/again" && [ "$(moment "$(line 'Revocation Time' "$work/again")")" -gt "$WHEN" ]
+}
+stamped() { # stamped TIME: the time-stamp is over the gateway's answer, by an authority in good standing then
+  openssl ts -verify -in timestamp.tsr -data auth-res.p7s -attime "$1" -crl_check_all \
+    -CAfile "$work/stamp-trust.pem" -untrusted "$work/chain.pem"
+}
+
+if have timestamp.tsr; then
+  openssl ts -reply -in timestamp.tsr -text >"$work/stamp" 2>/dev/null
+  at=$(line 'Time stamp' "$work/stamp")
+  stamp=$(moment "${at:-@0}")
+  cat root.pem stamp-crls/*.pem >"$work/stamp-trust.pem"
+  echo "A time-stamp says when this existed"
+  holds "the gateway's answer existed on $at" stamped "$stamp"
+  holds "it says that it is not older" [ "$stamp" -ge $((WHEN - 60)) ]
+else
+  gap "no time-stamp: the time is the one that the gateway signed"
+fi
+
+if [ -d ocsp ]; then
+  echo "What the responders said of the certificates"
+  for above in chain/*.pem; do # each under the hash of its name, by which its certificates find it
+    cp "$above" "$work/above-$(openssl x509 -noout -subject_hash -in "$above")"
+  done
+  for certificate in signers/*.pem chain/*.pem; do
+    name=$(basename "$certificate" .pem)
+    above=$work/above-$(openssl x509 -noout -issuer_hash -in "$certificate")
+    if have "ocsp/$name.der"; then
+      holds "$name was not revoked at the purchase (OCSP)" answered "ocsp/$name.der" "$certificate" "$above"
+    elif have "$above"; then # the root has no responder: what it certified is on its CRL
+      gap "no OCSP answer about $name: its status is that of the CRL"
+    fi
+  done
+else
+  gap "no OCSP answers: the status of the certificates is that of the CRLs"
+fi
+
 echo "Who signed what"
 holds "the merchant signed the invoice" signed invoice.p7s signers/merchant.pem
 holds "the buyer signed the order" signed dual-signature.p7s signers/buyer.pem

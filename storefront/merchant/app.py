@@ -98,6 +98,7 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
             "order": _document(found),
             "documents": {kind.value: _b64(der) for kind, der in shop.store.documents(found.xid).items()},
             "crls": [_b64(der) for der in shop.store.crls(found.xid)],
+            "proofs": {name: _b64(der) for name, der in shop.store.proofs(found.xid).items()},
         }
 
     return app

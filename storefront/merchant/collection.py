@@ -63,6 +63,7 @@ class Collection:
         self._clock = resources.clock
         self._rng = resources.rng
         self._checkpoint = resources.checkpoint
+        self._proofs = resources.proofs
         self._refusals = refusals
         self._driving: dict[bytes, asyncio.Task[None]] = {}
 
@@ -163,6 +164,8 @@ class Collection:
             rrn=checked.body.rrn,
         )
         self._checkpoint(after.lower())
+        if self._proofs is not None:
+            self._proofs.wake()
 
     async def _refused(
         self, purchase: protocol.CheckedPurchase, signed: bytes, error: ProtocolError, body: bytes, trust: Trust

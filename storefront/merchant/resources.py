@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pki.path import Trust
 from storefront.merchant.gateway_link import GatewayLink
 from storefront.merchant.store import OrderStore
 from storefront.signers import Signer
+
+if TYPE_CHECKING:
+    from storefront.merchant.proof import Proofs
 
 
 class TrustSource(Protocol):
@@ -25,7 +28,8 @@ class TrustSource(Protocol):
 class Resources:
     """Order book, signing key, lines, clock and randomness of one merchant.
 
-    `checkpoint` is called with the name of each step right after it: a place to fall, for tests of what a crash leaves.
+    `proofs` collects what proves purchases for years; there need be none. `checkpoint` is called with the name of
+    each step right after it: a place to fall, for tests of what a crash leaves.
     """
 
     store: OrderStore
@@ -35,3 +39,4 @@ class Resources:
     clock: Callable[[], datetime]
     rng: Callable[[int], bytes]
     checkpoint: Callable[[str], None] = lambda step: None
+    proofs: Proofs | None = None

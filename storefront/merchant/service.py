@@ -20,7 +20,9 @@ from typing import Final
 
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
+from ca.ocsp_client import AsyncOcspClient
 from ca.status_client import AsyncStatusCache
+from ca.timestamp_client import AsyncTimestampClient
 from hsm_service.client import AsyncHsmClient
 from hsm_service.retry import UNKEYED
 from kwbp.codes import ErrorCode
@@ -37,6 +39,7 @@ from storefront.errors import StorefrontError
 from storefront.merchant.app import create_app
 from storefront.merchant.catalogue import Catalogue, load_catalogue
 from storefront.merchant.gateway_link import GatewayLink
+from storefront.merchant.proof import Proofs
 from storefront.merchant.resources import Resources
 from storefront.merchant.rules import ShopRules
 from storefront.merchant.shop import Shop
@@ -101,8 +104,12 @@ async def opened(
         stack.push_async_callback(gateway.aclose)
         status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
         stack.push_async_callback(status.aclose)
+        stamper, responder = AsyncTimestampClient(settings.repository.url), AsyncOcspClient(settings.repository.url)
+        stack.push_async_callback(stamper.aclose)
+        stack.push_async_callback(responder.aclose)
         store = OrderStore.open(home.db / f"merchant-{name}.sqlite")
         stack.callback(store.close)
+        trust = RepositoryTrust(status)
         banks = Banks.load()
         yield Shop(
             ShopRules(merchant.terminal_id, BRANDS, lambda prefix: banks.of_bin(prefix) is not None),
@@ -111,10 +118,11 @@ async def opened(
                 store=store,
                 signer=signer,
                 gateway=GatewayLink(gateway),
-                trust=RepositoryTrust(status),
+                trust=trust,
                 clock=_now,
                 rng=os.urandom,
                 checkpoint=checkpoint,
+                proofs=Proofs(store, trust, stamper, responder, _now, checkpoint),
             ),
         )
 

@@ -62,6 +62,8 @@ class Shop:
     async def start(self) -> None:
         """Take up every order that was under way when the merchant stopped."""
         self._collection.start()
+        if self._resources.proofs is not None:
+            self._resources.proofs.start()
 
     async def stop(self) -> None:
         """Stop working; what is stored is taken up by the next start."""
@@ -70,6 +72,8 @@ class Shop:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
         await self._collection.stop()
+        if self._resources.proofs is not None:
+            await self._resources.proofs.stop()
 
     async def answer(self, data: bytes) -> bytes:
         """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, Receipt or Error.

@@ -83,6 +83,16 @@ order_crls: Final = Table(
 )
 
 
+proofs: Final = Table(
+    "proofs",
+    metadata,
+    Column("xid", LargeBinary(20), ForeignKey("orders.xid"), primary_key=True),
+    Column("name", String(80), primary_key=True),  # storefront.merchant.proof
+    Column("der", LargeBinary, nullable=False),
+    Column("stored_at", String(20), nullable=False),
+)
+
+
 class Document(StrEnum):
     """What is kept of a purchase."""
 
@@ -125,6 +135,9 @@ class OrderStore:
 
     Reads have connections of their own: those of `open_database` take the write lock, and would wait for each sync.
     """
+
+    COMPLETE: Final = "complete"
+    """The proof that no other is missing."""
 
     def __init__(self, engine: Engine, reader: Engine) -> None:
         metadata.create_all(engine)
@@ -267,6 +280,35 @@ class OrderStore:
     async def keep(self, xid: bytes, stored: Mapping[Document, bytes], *, now: datetime) -> None:
         """Store documents of an order that keeps its state. The first one of a kind stays."""
         await self._writer.run(lambda connection: _put(connection, xid, stored, now))
+
+    async def prove(self, xid: bytes, name: str, der: bytes, *, now: datetime, crls_used: Iterable[bytes] = ()) -> None:
+        """Store a proof of what the order rests on, with the CRLs by which it was judged. The first of a name stays."""
+        used = tuple(crls_used)
+        row = {"xid": xid, "name": name, "der": der, "stored_at": _text(now)}
+
+        def job(connection: Connection) -> None:
+            _insert_if_absent(connection, proofs, row)
+            _put_crls(connection, xid, used)
+
+        await self._writer.run(job)
+
+    def proofs(self, xid: bytes) -> dict[str, bytes]:
+        """The proofs of an order, by name."""
+        with self._reader.connect() as connection:
+            rows = connection.execute(select(proofs.c.name, proofs.c.der).where(proofs.c.xid == xid)).all()
+        return {row.name: bytes(row.der) for row in rows if row.name != self.COMPLETE}
+
+    def unproven(self, limit: int = 1000) -> list[bytes]:
+        """XIDs of orders that the gateway answered and whose proofs are not complete, the newest first."""
+        complete = select(proofs.c.xid).where(proofs.c.xid == documents.c.xid, proofs.c.name == self.COMPLETE)
+        query = (
+            select(documents.c.xid)
+            .where(documents.c.kind == Document.AUTH_RES.value, ~complete.exists())
+            .order_by(documents.c.stored_at.desc())
+            .limit(limit)
+        )
+        with self._reader.connect() as connection:
+            return [bytes(row.xid) for row in connection.execute(query)]
 
     def find(self, xid: bytes) -> Order | None:
         """The order of this XID."""
