@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -89,3 +90,40 @@ def test_before_the_first_crl_it_is_not_ready(tmp_path: Path) -> None:
 
 def test_it_says_that_it_is_ready(repository: httpx.Client) -> None:
     assert repository.get("/health/ready").status_code == 200
+
+
+def test_partitions_are_served_like_full_lists(repository: httpx.Client, world: CaWorld) -> None:
+    answer = repository.get("/crls/cardholder-ca/partition-2.crl")
+
+    assert answer.content == (world.folder / "crls" / "cardholder-ca" / "partition-2.crl").read_bytes()
+    assert b"Issuing Distribution Point" in openssl("crl", "-inform", "DER", "-noout", "-text", stdin=answer.content)
+    listed = next(each for each in repository.get("/status").json() if each["issuer"] == "cardholder-ca")["lists"]
+    assert set(listed) == {f"partition-{number}" for number in range(4)}
+    assert listed["partition-2"]["sha256"] == hashlib.sha256(answer.content).hexdigest()
+
+
+def test_a_list_says_how_long_it_serves(repository: httpx.Client, world: CaWorld) -> None:
+    answer = repository.head("/crls/merchant-ca.crl")
+    crl = x509.load_der_x509_crl((world.folder / "crls" / "merchant-ca.crl").read_bytes())
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert int(answer.headers["content-length"]) == (world.folder / "crls" / "merchant-ca.crl").stat().st_size
+    assert parsedate_to_datetime(answer.headers["expires"]) == crl.next_update_utc
+    assert parsedate_to_datetime(answer.headers["last-modified"]) == crl.last_update_utc
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/crls/merchant-ca/delta.crl", "/crls/merchant-ca/full.crl", "/crls/nobody/delta.crl", "/crls/..%2F../root.crl"],
+)
+def test_lists_that_nobody_made_are_not_there(repository: httpx.Client, path: str) -> None:
+    assert repository.get(path).status_code == 404
+
+
+def test_the_list_of_all_lists_is_a_signed_message(repository: httpx.Client) -> None:
+    answer = repository.get("/bci")
+
+    assert answer.headers["content-type"] == "application/cms"
+    openssl("cms", "-cmsout", "-print", "-inform", "DER", "-noout", stdin=answer.content)
+    again = repository.get("/bci", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")

@@ -289,3 +289,34 @@ def test_the_cache_makes_its_own_client(world: CaWorld, tmp_path: Path) -> None:
         cache = StatusCache(url, hierarchy.anchors, hierarchy.intermediates)
         assert len(cache.trust(world.clock.now).crls) == 6
         cache.close()
+
+
+def test_a_list_that_is_kept_back_is_noticed_by_the_list_of_all_lists(
+    world: CaWorld, merchant: CertificateRecord, office: Office
+) -> None:
+    attacker = Attacker(world)
+    hierarchy = world.authority.hierarchy
+    world.authority.revocation.apply(office.revocation(merchant.certificate, office.vetter))
+    bci = (world.folder / "bci.p7s").read_bytes()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/bci":
+            return httpx.Response(200, content=bci) if bci else httpx.Response(404)
+        return attacker(request.url.path)
+
+    client = httpx.Client(base_url="http://repository.example", transport=httpx.MockTransport(answer))
+    cache = StatusCache("", hierarchy.anchors, hierarchy.intermediates, client=client, with_bci=True)
+    with pytest.raises(StatusError, match="keeps back the full CRL of merchant-ca"):
+        cache.trust(world.clock.now)
+
+    attacker.record()
+    assert not accepts(cache.trust(world.clock.now), merchant, world)
+    with pytest.raises(StatusError, match="list of all CRLs"):  # and one that has ended is asked for anew, in vain
+        cache.trust(world.clock.now + timedelta(hours=25))
+    good, bci = bci, b""
+    fresh = StatusCache("", hierarchy.anchors, hierarchy.intermediates, client=client, with_bci=True)
+    with pytest.raises(StatusError, match="has no list of all CRLs"):
+        fresh.trust(world.clock.now)
+    bci = good.replace(b"merchant-ca", b"merchant-cb")
+    with pytest.raises(StatusError, match="is not one"):
+        fresh.trust(world.clock.now)
