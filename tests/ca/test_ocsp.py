@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from ca.ocsp_policy import ocsp_policy
 from pki.algorithms import SHA256_IDENTIFIER
 from pki.der import encode, tlv
 from pki.errors import OcspError
 from pki.ocsp import OcspStatus, verify_ocsp
-from pki.ocsp_structures import SHA1_IDENTIFIER, Extension, OcspRequest, Request, TbsRequest, cert_id
+from pki.ocsp_structures import SHA1_IDENTIFIER, Extension, OcspRequest, Request, TbsRequest, cert_id, compose_request
 from runtime.problems import Problem
 from tests.support.cps_cases import Office
 from tests.support.judges import run
@@ -140,8 +141,6 @@ def test_an_abandoned_serial_that_may_have_been_signed_is_revoked(world: OcspWor
 
 def test_every_authority_below_the_root_has_its_own_responder(world: OcspWorld) -> None:
     certificate, issuer = world.issuer, world.pki.brand.certificate
-    from pki.ocsp_structures import compose_request
-
     answer = world.post(compose_request(certificate.serial_number, issuer))
     said = verify_ocsp(answer.content, certificate=certificate, issuer=issuer, now=world.ca.clock())
     assert said.state == "good"  # its own ceremony put it on record
@@ -410,6 +409,7 @@ def test_many_live_questions_share_signatures_calls_and_each_has_its_own_answer(
     world = own_world
     shops = [world.issue() for _ in range(4)]
     wanted = [(shops[n % 4], os.urandom(16)) for n in range(64)]
+    world.signer.before = lambda: time.sleep(0.02)  # while the token signs, others come
 
     def ask(question: tuple[x509.Certificate, bytes]) -> str:
         shop, nonce = question
@@ -417,12 +417,10 @@ def test_many_live_questions_share_signatures_calls_and_each_has_its_own_answer(
 
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(ask, wanted)) == {"good"}
-    assert world.signer.calls <= len(wanted)
+    assert world.signer.calls < len(wanted)
 
 
 def test_when_too_many_wait_the_rest_is_told_to_try_later(tmp_path: Path, office: Office) -> None:
-    from ca.ocsp_policy import ocsp_policy
-
     few = ocsp_policy().model_copy(update={"waiting": 2, "together": 1})
     with OcspWorld(tmp_path, office, policy=few) as world:
         shop = world.issue()
