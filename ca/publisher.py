@@ -331,7 +331,13 @@ class CrlPublisher:
             entries = listed(crl)
             self._store.status.import_revocations(authority.name, entries, source=f"CRL {found.number}")
             found = replace(found, epoch=self._store.status.epoch(authority.name))
-            self._remember(self._store.crls.add(found, path))
+            try:
+                self._remember(self._store.crls.add(found, path))
+            except StoreError:
+                latest = self._store.crls.latest(authority.name)
+                if latest is None or latest.number < found.number:
+                    raise
+                self._remember(latest)  # a replica that starts at the same time was faster
 
     def _path(self, issuer: str, scope: str) -> Path:
         return self._folder / f"{issuer}.crl" if scope == FULL else self._folder / issuer / f"{scope}.crl"
