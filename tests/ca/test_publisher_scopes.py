@@ -13,7 +13,7 @@ from ca.crl_store import DELTA, FULL, KEPT, CrlRecord, partition
 from ca.errors import SigningRefusedError, StoreError
 from ca.repository import create_app
 from ca.status_client import StatusCache
-from ca.status_store import StatusOrder, write_status
+from ca.status_store import StatusOrder, StatusState, write_status
 from ca.tables import serials
 from cps.signatory import statement_of_service
 from pki.bci import SIGNER, Bci
@@ -41,7 +41,7 @@ def long_lists(world: CaWorld) -> CaWorld:
     return world
 
 
-def change(world: CaWorld, serial: int, state: str = "revoked", reason: str = "keyCompromise") -> None:
+def change(world: CaWorld, serial: int, state: StatusState = "revoked", reason: str = "keyCompromise") -> None:
     """A change of status on record, not yet published."""
     text = format(serial, "x")
     with world.engine.begin() as db:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -116,7 +116,7 @@ def spoiled(old: bytes, new: bytes) -> bytes:
 
 
 UTC = b"\x17\x0d" + (NOW - DAY).strftime("%y%m%d%H%M%SZ").encode()
-HOSTILE = {
+HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "nothing": (lambda: b"", "malformed"),
     "no SEQUENCE": (lambda: b"\x31" + tbs(ENTRIES)[1:], "malformed"),
     "cut short": (lambda: tbs(ENTRIES)[:-1], "malformed"),
