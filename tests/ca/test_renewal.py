@@ -52,10 +52,11 @@ def found(world: CaWorld, key: str, profile_name: str, authority: str, at: datet
 
 
 def renewal(world: CaWorld, signer: Any = None) -> Renewal:
+    keys: Any = signer or world.keys
     return Renewal(
         engine=world.engine,
         hierarchy=world.authority.hierarchy,
-        signer=signer or world.keys,
+        signer=keys,
         record=world.record,
         publication=PUBLICATION,
         folder=world.folder,

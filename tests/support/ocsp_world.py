@@ -10,7 +10,7 @@ Keys are in memory (`SoftwareSigning`), judged as the token boundary judges; all
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,9 +148,3 @@ class OcspWorld:
 
     def post(self, request: bytes) -> httpx.Response:
         return self.http.post("/ocsp", content=request, headers=REQUEST)
-
-
-def served(folder: Path, office: Office, **changes: Any) -> Iterator[OcspWorld]:
-    """For fixtures."""
-    with OcspWorld(folder, office, **changes) as world:
-        yield world
