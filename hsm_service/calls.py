@@ -6,9 +6,10 @@ call with its attempts: the client sends what it says, tells it what came, and w
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -74,6 +75,8 @@ class Call(Generic[T]):
     repeatable: bool = True
     parts: Callable[[], Iterable[bytes]] | None = None
     """Instead of `body`: what is sent in pieces, anew for each attempt."""
+    key: str | None = None
+    """The Idempotency-Key, if it is not drawn: the same after a restart of whoever asks."""
 
 
 class Conversation(Generic[T]):
@@ -88,7 +91,7 @@ class Conversation(Generic[T]):
         self._attempt = 0
         self.headers: dict[str, str] = {"content-type": "application/json" if call.parts is None else DER}
         if call.keyed and policy.keyed and policy.attempts > 1:
-            self.headers["idempotency-key"] = secrets.token_urlsafe(18)
+            self.headers["idempotency-key"] = call.key or secrets.token_urlsafe(18)
 
     def answered(self, response: httpx.Response, now: float, draw: float) -> float | None:
         """None when `answer` is there, else the seconds to wait before the next attempt; raises Problem."""
@@ -196,8 +199,15 @@ def backup(name: str, version: int | None, recipient: bytes, attestation: bytes,
 
 
 def sign(name: str, command: SignCommand, version: int | None) -> Call[Signed]:
-    """Sign a structure."""
-    return _keyed(f"{_key(name, version)}:sign", _signed, command)
+    """Sign a structure; a certificate asked for again, with the same basis, is the same one for a day.
+
+    Its serial number is in what is signed, so who asks twice means one certificate: an authority that was killed before
+    it got the answer, or a replica that goes on in its place. Two ECDSA signatures would be two.
+    """
+    call = _keyed(f"{_key(name, version)}:sign", _signed, command)
+    if command.kind != "certificate" or call.body is None:
+        return call
+    return replace(call, key=hashlib.sha256(call.path.encode() + b"\x00" + call.body).hexdigest())
 
 
 def sign_crl(name: str, parts: Callable[[], Iterable[bytes]], version: int | None) -> Call[SignedCrl]:

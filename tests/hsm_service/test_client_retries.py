@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from hsm_service import calls
 from hsm_service.app import create_app
 from hsm_service.async_client import AsyncHsmClient
 from hsm_service.client import HsmClient
 from hsm_service.retry import ONCE, PATIENT, UNKEYED, RetryPolicy
-from hsm_service.service import SignCommand
+from hsm_service.service import Basis, SignCommand, SignKind
 from hsm_service.wire import BatchItem
 from runtime.client import client_context, http_client
 from runtime.keepalive import KeepAliveClient
@@ -250,3 +251,12 @@ def test_a_request_for_a_key_whose_answer_was_lost_is_the_same_request(kind: str
         refusal(lambda: client.generate_key(f"lost-{kind}", "merchant-signing-ec", owner="M-1"), 202, "approval-needed")
     open_requests = [each for each in site.served.vault.operations.list("officer:any") if f"lost-{kind}" in str(each)]
     assert len(open_requests) == 1
+
+
+def test_a_certificate_is_asked_for_under_a_key_that_outlives_the_process_and_all_else_is_not() -> None:
+    def key(kind: SignKind, tbs: bytes, basis: bytes = b"case") -> str | None:
+        return calls.sign("merchant-ca", SignCommand(kind, tbs, None, Basis(basis, ())), None).key
+
+    assert key("certificate", b"tbs") == key("certificate", b"tbs") is not None
+    assert len({key("certificate", b"tbs"), key("certificate", b"other"), key("certificate", b"tbs", b"other")}) == 3
+    assert key("cms", b"tbs") is None
