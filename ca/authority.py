@@ -145,8 +145,9 @@ class CertificateAuthority:
         return self.publisher.is_current()
 
     def _import_ceremony(self) -> None:
-        now = self._clock()
-        for certificate in _ceremony_certificates(self._folder):
+        now, certificates = self._clock(), list(_ceremony_certificates(self._folder))
+        self.store.screening.remember(certificate.public_key() for certificate in certificates)
+        for certificate in certificates:
             name = next(
                 (
                     authority.name

@@ -189,6 +189,7 @@ class Issuance:
         """Prepare and lint, then make the intent durable: from here on the token may be called, once."""
         now = self._monotone()
         issuer = self._hierarchy[order.profile.issuer].issuer
+        self._store.screening.require_unshared([order.holder.public_key])
         serial = self._reserve_serial(issuer.name, now)
         tbs = prepare(order.profile, order.holder, issuer=issuer, serial=serial, now=now, publication=self._publication)
         lints = require_clean(

@@ -26,6 +26,7 @@ from ca.certificate_store import CertificateRecord, CertificateStore, columns, i
 from ca.crl_store import CrlStore
 from ca.database_faults import tell_faults
 from ca.errors import InProgressError, IntentEndedError, KeyRefusedError, StoreError
+from ca.key_screening import KeyScreening
 from ca.schema import bring_up_to_date
 from ca.status_store import StatusOrder, StatusStore, write_status
 from cps.application import KnownKeys
@@ -117,6 +118,7 @@ class Store(CertificateStore):
         self.engine: Final = engine
         self.status: Final = StatusStore(engine)
         self.crls: Final = CrlStore(engine)
+        self.screening: Final = KeyScreening(engine)
 
     # serials and intents
 

@@ -2,7 +2,7 @@
 
     serials ──┬── intents ──── certificates ──── revocations ──── status_changes
     dossiers ─┘      │                                │
-                certified_keys    denylist     issuers ──── crls    bcis    ocsp_responses
+                certified_keys    denylist    rsa_moduli     issuers ──── crls    bcis    ocsp_responses
 
 A serial is reserved before anything is prepared under it; an intent is what is about to be signed, made durable before
 the token is called; it ends in exactly one certificate or is abandoned. Nothing is ever deleted but the claim on a key
@@ -153,6 +153,14 @@ certified_keys: Final = Table(
     Column("issuer", String(64), nullable=False),
     Column("serial", String(40), nullable=False),
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
+)
+
+rsa_moduli: Final = Table(
+    "rsa_moduli",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("spki_sha256", String(64), nullable=False, unique=True),
+    Column("modulus", LargeBinary, nullable=False),  # big-endian
 )
 
 denylist: Final = Table(

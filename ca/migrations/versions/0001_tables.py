@@ -82,6 +82,14 @@ def upgrade() -> None:
     )
     op.create_index("ocsp_by_end", "ocsp_responses", ["next_update"], unique=False)
     op.create_table(
+        "rsa_moduli",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("spki_sha256", sa.String(length=64), nullable=False),
+        sa.Column("modulus", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("spki_sha256"),
+    )
+    op.create_table(
         "serials",
         sa.Column("issuer", sa.String(length=64), nullable=False),
         sa.Column("serial", sa.String(length=40), nullable=False),
