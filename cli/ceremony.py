@@ -200,11 +200,13 @@ def undo_ceremony(
             "destroyed": list(done.destroyed),
             "disabled": list(done.disabled),
             "revoked": list(done.revoked),
+            "uncertain": done.uncertain,
             "journal": str(done.journal),
         },
         [
             f"{left.ceremony} is undone: {len(done.destroyed)} keys destroyed, {len(done.disabled)} disabled, "
             f"{len(done.revoked)} certificates revoked.",
+            *([f"Begun, and perhaps done: {done.uncertain}; 'kwbp key versions' shows it."] if done.uncertain else []),
             f"Its journal is kept in {done.journal}.",
         ],
     )

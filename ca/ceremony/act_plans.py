@@ -24,11 +24,14 @@ from ca.errors import CaError, CeremonyError, PlanError
 from ca.prepare import ROOT, certified_key
 from ca.publication import Publication
 from ca.store import serial_hex
+from cps.signatory import open_signed
+from hsm_service.backup_file import KeyBackup
+from pki import oids
 from pki.errors import PkiError
 from pki.extensions import HashedRootKey
 from pki.keys import spki_sha256
 from pki.path import validate_path
-from pki.roles import role_of
+from pki.roles import Role, role_of
 
 
 def plan(
@@ -56,7 +59,7 @@ def plan(
             raise CeremonyError(
                 f"a ceremony of kind {ceremony.ceremony.kind} is for a hierarchy that was founded", clause="CPS 6.1.1"
             )
-        _draft_act(draft, ceremony, inputs)
+        _draft_act(draft, ceremony, inputs, now)
         _check_in_force(draft, now)
     if draft.findings:
         raise PlanError("the ceremony is not fit to be run", draft.findings)
@@ -80,7 +83,7 @@ def plan(
     )
 
 
-def _draft_act(draft: Draft, ceremony: Act, inputs: Mapping[str, bytes]) -> None:
+def _draft_act(draft: Draft, ceremony: Act, inputs: Mapping[str, bytes], now: datetime) -> None:
     match ceremony:
         case SubCaCeremony():
             _draft_sub_ca(draft, ceremony)
@@ -91,7 +94,7 @@ def _draft_act(draft: Draft, ceremony: Act, inputs: Mapping[str, bytes]) -> None
         case RolloverCeremony():
             _draft_rollover(draft, ceremony)
         case RestoreCeremony():
-            _draft_restore(draft, ceremony, inputs)
+            _draft_restore(draft, ceremony, inputs, now)
         case DestroyCeremony():
             _draft_destroy(draft, ceremony)
     wanted = {f"backup/{ceremony.backup}"} if isinstance(ceremony, RestoreCeremony) else set()
@@ -246,10 +249,31 @@ def _draft_rollover(draft: Draft, ceremony: RolloverCeremony) -> None:
     draft.step("none", "check", "hierarchy")
 
 
-def _draft_restore(draft: Draft, ceremony: RestoreCeremony, inputs: Mapping[str, bytes]) -> None:
+def _draft_restore(draft: Draft, ceremony: RestoreCeremony, inputs: Mapping[str, bytes], now: datetime) -> None:
     if f"backup/{ceremony.backup}" not in inputs:
         draft.refuse("backup-missing", "CPS 6.2.4", f"there is no file {ceremony.backup} beside the ceremony file")
+    else:
+        try:
+            _check_backup(draft, ceremony, inputs[f"backup/{ceremony.backup}"], now)
+        except (ValueError, PkiError) as error:
+            draft.refuse("backup", "CPS 6.2.4", f"{ceremony.backup}: {error}")
     draft.step("service", "restore", ceremony.key)
+
+
+def _check_backup(draft: Draft, ceremony: RestoreCeremony, backup: bytes, now: datetime) -> None:
+    """That it is a backup of this key by a service of this hierarchy; the token boundary asks more of it."""
+    signed = open_signed(backup, oids.CT_KEY_BACKUP)
+    validate_path(
+        signed.signer,
+        signed.certificates,
+        trust=draft.standing.trust(),
+        now=now,
+        roles=[Role.SERVICE],
+        check_revocation=False,  # as the token boundary does: the fingerprint of the recipient was approved
+    )
+    content = KeyBackup.from_der(signed.content)
+    if content.key_name != ceremony.key:
+        raise ValueError(f"it is a backup of the key {content.key_name}, not of {ceremony.key}")
 
 
 def _draft_destroy(draft: Draft, ceremony: DestroyCeremony) -> None:

@@ -5,6 +5,7 @@
 | before an authority in force signed anything | yes | keys it made are destroyed; nothing else is there |
 | after one did | yes | keys nobody certified are destroyed; certified ones are disabled, their certificates revoked |
 | after the next root's certificate or the root's list was signed, a key restored or taken out of use | yes | no |
+| while a key was being restored, taken out of use, or looked for | yes | it says what may have happened |
 | while publishing | yes | no |
 
 A certificate that was signed cannot be unsigned: somebody may hold a copy. It goes on its issuer's list, with the
@@ -44,13 +45,14 @@ Revoke = Callable[[str, Sequence[ListedSerial]], None]
 
 UNDO: Final = "undo"
 REASON: Final[RevocationReason] = "cessationOfOperation"
-_FINAL: Final = {
-    "crl root": "the root's next list was signed",
+_FINAL_BEGUN: Final = {"crl root": "the root's next list was signed", "publish": "publishing began"}
+"""What cannot be undone once it was begun, because nobody knows how far it came."""
+_FINAL_DONE: Final = {
     "restore": "a key was restored",
     "disable": "a key was taken out of use",
     "attest": "a key was seen to be gone",
-    "publish": "publishing began",
 }
+"""What cannot be undone once it was done; begun and not done, whoever asks the token sees whether it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,15 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What became of it: keys destroyed, keys that stay disabled because they are certified, certificates revoked."""
+    """What became of it: keys destroyed, keys that stay disabled because they are certified, certificates revoked.
+
+    `uncertain` is a step that was begun and may have been done: it was neither finished nor taken back.
+    """
 
     destroyed: tuple[str, ...]
     disabled: tuple[str, ...]
     revoked: tuple[str, ...]
+    uncertain: str | None
     journal: Path
 
 
@@ -138,10 +144,12 @@ def _signed(book: CeremonyJournal, plan: Plan) -> dict[str, Begun]:
 def _obstacle(book: CeremonyJournal, plan: Plan) -> str | None:
     for begun in book.begun:
         action = begun.step.split(" ")[0]
-        if begun.step in _FINAL and not plan.founds:
-            return _FINAL[begun.step]
-        if action in _FINAL:
-            return _FINAL[action]
+        if begun.step in _FINAL_BEGUN and not plan.founds:
+            return _FINAL_BEGUN[begun.step]
+        if action in _FINAL_BEGUN:
+            return _FINAL_BEGUN[action]
+        if action in _FINAL_DONE and begun != book.open_step:
+            return _FINAL_DONE[action]
         order = plan.orders.get(begun.step.removeprefix("certificate "))
         if action == "certificate" and order is not None and order.issuer is None and not plan.founds:
             return "the next root's certificate was signed, and the root in force names its key"
@@ -177,7 +185,7 @@ def undo(
         act.tell(revoke)
         act.publish(folder)
         kept = book.archive(f"{found.ceremony}-undone-{book.undoing:%Y%m%dT%H%M%SZ}.jsonl")
-        return Undone(tuple(act.destroyed), tuple(act.disabled), tuple(act.revoked), kept)
+        return Undone(tuple(act.destroyed), tuple(act.disabled), tuple(act.revoked), act.uncertain, kept)
 
 
 class _Undo:
@@ -192,6 +200,8 @@ class _Undo:
         self.destroyed: list[str] = []
         self.disabled: list[str] = []
         self.revoked: list[str] = []
+        last = book.open_step
+        self.uncertain = last.step if last is not None and last.step.split(" ")[0] in _FINAL_DONE else None
 
     def visit(self, name: Room, open_room: OpenRoom) -> None:
         """Take back what was made in a room; in the root's, list what the root certified."""
@@ -265,7 +275,12 @@ class _Undo:
         if self._crl is not None:
             transcript.append(f"crl {ROOT}", self._crl, self._at)
         serials = {subject: self._entry(begun).serial for subject, begun in self._signed.items()}
-        outcome = {"destroyed": self.destroyed, "disabled": self.disabled, "revoked": serials}
+        outcome = {
+            "destroyed": self.destroyed,
+            "disabled": self.disabled,
+            "revoked": serials,
+            "uncertain": self.uncertain,
+        }
         transcript.append(UNDO, outcome, self._at)
         transcript.append("publish hierarchy", {"files": digests(self._files)}, self._at)
         put_in_place(folder, self._plan, self._files, transcript)
