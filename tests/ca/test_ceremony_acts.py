@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import tarfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -360,3 +361,91 @@ def test_garbage_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "bad.tar.gz").write_bytes(b"\x1f\x8bgarbage")
     with pytest.raises(CeremonyError, match="not an archive"), unpacked(tmp_path / "bad.tar.gz"):
         pass
+
+
+# --- every field of every file, wrong once
+
+WRONG: dict[str, Any] = {
+    "id": "Not A Name",
+    "kind": "wedding",
+    "version": 0,
+    "section": "section six",
+    "organisation": "KWBP\u202eCA",
+    "country": "Iran",
+    "name": "../escape",
+    "template": "NO SUCH",
+    "profile": "NO SUCH",
+    "issuer": "NO SUCH",
+    "common_name": "",
+    "identity": 7,
+    "certificate": "../../etc/passwd",
+    "reason": "boredom",
+    "key": "../escape",
+    "backup": "../escape",
+    "recipient": "a b",
+    "token_is_lost": "perhaps",
+    "act": "forget",
+    "wait": "PT1S",
+    "person": "A B",
+    "hosts": ["bücher.example"],
+    "roles": ["auditor"],
+    "owner": "a b",
+}
+
+
+def fields_of(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every field that holds a value."""
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, value in items:
+        if isinstance(value, dict | list) and value and key not in {"hosts", "roles"}:
+            yield from fields_of(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of `document` with another value at `path`."""
+    if not path:
+        return value
+    copied = dict(document) if isinstance(document, dict) else list(document)
+    copied[path[0]] = put(document[path[0]], path[1:], value)
+    return copied
+
+
+@pytest.mark.parametrize("name", ready_made())
+def test_every_field_of_a_file_is_refused_if_it_is_wrong_missing_or_unknown(name: str) -> None:
+    document = yaml.safe_load(ready_made()[name].read_text(encoding="utf-8"))
+    for path in fields_of(document):
+        for value in (wrong_at(path), {"nothing": ["like", "it"]}):
+            with pytest.raises(CeremonyError, match="ceremony"):
+                load_act(yaml.safe_dump(put(document, path, value)))
+        with pytest.raises(CeremonyError):
+            load_act(yaml.safe_dump(put(document, path[:-1], {**_at(document, path[:-1]), "colour": "blue"})))
+    with pytest.raises(CeremonyError, match=r"ceremony\.kind"):
+        load_act(yaml.safe_dump({each: value for each, value in document.items() if each != "ceremony"}))
+
+
+def wrong_at(path: tuple[Any, ...]) -> Any:
+    """A value that the field does not take; a person's name is any text but none."""
+    return "" if path[0] == "officers" and path[-1] == "name" else WRONG.get(str(path[-1]), {"no": "such"})
+
+
+def _at(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        document = document[key]
+    return document if isinstance(document, dict) else {}
+
+
+@pytest.mark.parametrize("kind", ["founding", "root", "sub-ca", "key", "crl", "rollover", "restore", "destroy"])
+def test_a_ceremony_of_one_kind_is_not_taken_for_another(kind: str) -> None:
+    for entry in ready_made().values():
+        document = yaml.safe_load(entry.read_text(encoding="utf-8"))
+        # A root and the next one are written alike; which of them it is decides whether there is a hierarchy already.
+        if document["ceremony"]["kind"] != kind and {document["ceremony"]["kind"], kind} != {"root", "rollover"}:
+            with pytest.raises(CeremonyError):
+                load_act(yaml.safe_dump(put(document, ("ceremony", "kind"), kind)))
+
+
+def test_a_backup_that_no_service_of_ours_signed_is_found_before_a_token_is_touched(world: World) -> None:
+    inputs = {"backup/merchant-ca-2.backup": b"0\x03\x02\x01\x00"}
+    assert world.findings("restore", inputs=inputs) == ["backup"]
