@@ -156,8 +156,9 @@ def asked_about(store: OrderStore, xid: bytes, trust: Trust) -> Iterator[tuple[x
         leaf = x509.load_der_x509_certificate(offer.gateway_certificate)
     except (ProtocolError, PkiError, ValueError, StorefrontError) as error:
         raise StorefrontError(f"a record of the purchase cannot be read ({type(error).__name__})") from None
-    known = dict.fromkeys((leaf, *(each for message in signed for each in message.certificates)))
-    issuers = {each.subject: each for each in (*known, *trust.intermediates)}
+    # All authorities: what stamps the answer is certified by one that signed nothing in the purchase.
+    known = dict.fromkeys((leaf, *(each for one in signed for each in one.certificates), *trust.intermediates))
+    issuers = {each.subject: each for each in known}
     for certificate in known:
         issuer = issuers.get(certificate.issuer)
         if issuer is not None and issuer not in trust.anchors:

@@ -65,6 +65,25 @@ def test_the_bundle_is_judged_again_by_openssl_alone(demo: Demo) -> None:
         changed.write_bytes(honest)
 
 
+def test_the_bundle_carries_a_time_stamp_and_the_status_that_held(demo: Demo) -> None:
+    bundle = demo.folder / "evidence" / demo.report["xid"]
+    verdict = json.loads((bundle / "verdict.json").read_text())
+    assert verdict["gaps"] == []
+    assert verdict["time"]["rests_on"] == "an RFC 3161 time-stamp over auth-res.p7s"
+    signers = {"buyer", "merchant", "gateway", "gateway-encryption"}
+    assert {verdict["status"][name]["ocsp"] for name in signers} == {"good"}
+    assert {path.stem for path in (bundle / "ocsp").iterdir()} >= signers
+    shown = subprocess.run(["sh", str(bundle / "verify.sh")], capture_output=True, text=True, check=False).stdout
+    assert "ok       the gateway's answer existed on" in shown
+    assert "missing" not in shown
+
+
+def test_status_is_shown_by_crl_and_by_ocsp_before_and_after_a_revocation(demo: Demo) -> None:
+    steps = [step["step"] for step in demo.report["steps"]]
+    order = ["and by OCSP: openssl asks the responder", "its merchant is revoked by an officer", "revoked by OCSP"]
+    assert sorted(order, key=steps.index) == order
+
+
 def test_certificates_and_crls_are_accepted_by_openssl_and_certtool(demo: Demo) -> None:
     pki = demo.home / "pki"
     for crl in sorted((pki / "crls").glob("*.crl")):

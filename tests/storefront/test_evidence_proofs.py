@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -256,7 +257,7 @@ def test_an_answer_about_another_certificate_is_found(bundle: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"time_stamp": b"\x30\x00"}, {"ocsp": (b"\x30\x03\x0a\x01\x06",)}, {"ocsp": (b"",)}])
 def test_proofs_that_are_none_are_refused(
-    world: World, records: Records, tmp_path: Path, wrong: dict[str, bytes]
+    world: World, records: Records, tmp_path: Path, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(EvidenceError, match="time-stamp or a status answer"):
         write_bundle(replace(records, **wrong), world.pki.root.certificate, tmp_path / "out")
