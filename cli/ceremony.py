@@ -81,7 +81,7 @@ def list_files(
     for each, entry in found.items():
         text = entry.read_text(encoding="utf-8")
         act = load_act(text)
-        first = text.splitlines()[0].removeprefix("# ")
+        first = text.splitlines()[0].removeprefix("# ").split(" (")[0].split(":")[0]
         rows.append((each, act.ceremony.kind, act.ceremony.section, first))
     output.table("Ready-made ceremonies", ("Name", "Kind", "CPS", "What it is"), rows)
 
