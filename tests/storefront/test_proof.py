@@ -1,0 +1,172 @@
+"""Proofs are collected behind the purchase: each is stored as it comes, obtained once, and taken up after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from ca.ocsp_client import OcspAnswer
+from pki.errors import OcspError, TimestampError
+from pki.ocsp import verify_ocsp
+from pki.path import Trust
+from pki.timestamp import Timestamp, verify_token
+from storefront.merchant import proof
+from storefront.merchant.proof import TIMESTAMP, Proofs
+from storefront.merchant.states import OrderState
+from storefront.merchant.store import Document, OrderStore
+from tests.kwbp.world import Purchase, World
+from tests.storefront.test_evidence_proofs import STAMPED, Stamps
+from tests.support.pki_factory import NOW, PkiFactory
+
+
+@dataclass
+class Public:
+    """The public service of a hierarchy: stamps and answers, as long as it is there."""
+
+    world: World
+    stamps: Stamps
+    away: bool = False
+    asked: Counter[str] = field(default_factory=Counter)
+
+    async def trust(self, _now: datetime) -> Trust:
+        return self.world.pki.trust()
+
+    async def stamp(self, data: bytes, trust: Trust) -> Timestamp:
+        if self.away:
+            raise TimestampError("unavailable", clause="RFC 3161 3.4")
+        self.asked[TIMESTAMP] += 1
+        return verify_token(self.stamps.token(data), data, trust=trust, nonce=1)
+
+    async def ask(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> OcspAnswer:
+        if self.away:
+            raise OcspError("unavailable", clause="RFC 6960 A.1")
+        self.asked[str(certificate.serial_number)] += 1
+        der = self.stamps.status(certificate)
+        return OcspAnswer(der, verify_ocsp(der, certificate=certificate, issuer=issuer, now=now))
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(PkiFactory())
+
+
+@pytest.fixture(scope="module")
+def purchase(world: World) -> Purchase:
+    return world.purchase()
+
+
+@pytest.fixture
+def public(world: World) -> Public:
+    return Public(world, Stamps(world.pki))
+
+
+async def answered(store: OrderStore, purchase: Purchase) -> bytes:
+    """An order that the gateway answered; its XID."""
+    xid = purchase.invoice.invoice.body.xid
+    documents = {
+        Document.INVOICE_REQUEST: purchase.request_signed,
+        Document.INVOICE: purchase.invoice_signed,
+        Document.INVOICE_ANSWER: purchase.invoice_message,
+    }
+    await store.create(xid=xid, rrpid=b"\1" * 20, h_request=b"\2" * 32, amount=1, stored=documents, now=NOW)
+    await store.order(xid, rrpid=b"\3" * 20, purchase=purchase.preq_message, now=NOW)
+    stored = {Document.AUTH_RES: purchase.auth_res_signed}
+    await store.move(xid, OrderState.PAID_PENDING, OrderState.AUTHORISED, now=NOW, stored=stored)
+    return xid
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # a database tells nobody
+            await asyncio.sleep(0.01)
+
+
+def collector(store: OrderStore, public: Public, checkpoint: Callable[[str], None] = lambda step: None) -> Proofs:
+    return Proofs(store, public, public, public, lambda: STAMPED, checkpoint)
+
+
+def test_every_certificate_is_asked_about_once_and_the_answer_is_stamped(
+    tmp_path: Path, purchase: Purchase, public: Public
+) -> None:
+    async def run(store: OrderStore) -> bytes:
+        proofs = collector(store, public)
+        proofs.start()
+        xid = await answered(store, purchase)
+        assert store.unproven() == [xid]
+        proofs.wake()
+        await until(lambda: not store.unproven())
+        proofs.wake()
+        await proofs.stop()
+        return xid
+
+    store = OrderStore.open(tmp_path / "book.sqlite")
+    xid = asyncio.run(run(store))
+    kept = store.proofs(xid)
+    assert set(public.asked.values()) == {1}
+    assert len(kept) == len(public.asked) == 9  # four signers, four authorities below the brand, the time
+    verify_token(kept[TIMESTAMP], purchase.auth_res_signed, trust=public.world.pki.trust(), nonce=1)
+    assert len(store.crls(xid)) == len(list(public.world.pki.trust().crls))
+    store.close()
+
+
+def test_a_public_service_that_is_away_is_asked_again(
+    tmp_path: Path, purchase: Purchase, public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "_FIRST_PAUSE", 0.01)
+    public.away = True
+
+    async def run(store: OrderStore) -> None:
+        xid = await answered(store, purchase)
+        proofs = collector(store, public)
+        proofs.start()
+        await asyncio.sleep(0.05)
+        assert store.proofs(xid) == {}
+        public.away = False
+        await until(lambda: not store.unproven())
+        await proofs.stop()
+
+    store = OrderStore.open(tmp_path / "book.sqlite")
+    asyncio.run(run(store))
+    assert set(public.asked.values()) == {1}
+    store.close()
+
+
+@pytest.mark.parametrize("fatal", ["status", "stamped"])
+def test_what_was_stored_before_a_fall_is_not_asked_for_again(
+    tmp_path: Path, purchase: Purchase, public: Public, fatal: str
+) -> None:
+    def fall(step: str) -> None:
+        if step == fatal:
+            raise asyncio.CancelledError
+
+    async def first() -> bytes:
+        store = OrderStore.open(tmp_path / "book.sqlite")
+        xid = await answered(store, purchase)
+        proofs = collector(store, public, fall)
+        proofs.start()
+        assert proofs._task is not None
+        await asyncio.wait({proofs._task})
+        assert store.unproven() == [xid]
+        assert len(store.proofs(xid)) == len(public.asked) > 0
+        store.close()
+        return xid
+
+    async def again(store: OrderStore) -> None:
+        proofs = collector(store, public)
+        proofs.start()
+        await until(lambda: not store.unproven())
+        await proofs.stop()
+
+    xid = asyncio.run(first())
+    store = OrderStore.open(tmp_path / "book.sqlite")
+    asyncio.run(again(store))
+    assert set(public.asked.values()) == {1}
+    assert len(store.proofs(xid)) == 9
+    store.close()
