@@ -18,15 +18,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from ca.crl import entry_der, prepare_crl
+from ca.crl import FULL_SCOPE, CrlScope, entry_der, prepare_crl
 from ca.lints import require_clean
 from ca.prepare import Issuer, new_serial, prepare
 from ca.profile import Profile, profiles
 from ca.publication import Publication
 from cps.entitlement import Holder
 from pki.builder import assemble_certificate, assemble_crl
+from pki.crl import CrlSet
 from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
 from pki.names import name
+from pki.path import Trust
 from tests.support.pki_factory import IBAN, Key, p256, pem, rsa_key
 from tests.support.software_signing import raw_signature
 
@@ -144,8 +146,10 @@ class Golden:
             issuer = self[issuer].profile.issuer
         return above
 
-    def crl(self, profile_name: str, *, revoked: Sequence[x509.Certificate] = ()) -> x509.CertificateRevocationList:
-        """A full CRL of an authority, listing `revoked` as superseded an hour ago."""
+    def crl(
+        self, profile_name: str, *, revoked: Sequence[x509.Certificate] = (), scope: CrlScope = FULL_SCOPE
+    ) -> x509.CertificateRevocationList:
+        """A CRL of an authority, by default the full one, listing `revoked` as superseded an hour ago."""
         found = self[profile_name]
         assert found.profile.ca is not None
         since = self.now - timedelta(hours=1)
@@ -155,6 +159,7 @@ class Golden:
             number=7 + len(revoked),
             entries=entries,
             rule=found.profile.ca.crl,
+            scope=scope,
             now=self.now + timedelta(seconds=len(revoked)),  # later than the empty one, for judges that compare
         )
         der = assemble_crl(tbs, raw_signature(found.key, tbs), found.key.public_key())
@@ -163,6 +168,11 @@ class Golden:
     def crls(self) -> list[x509.CertificateRevocationList]:
         """The empty full CRL of every authority."""
         return [self.crl(each) for each in SIGNING_PROFILES]
+
+    def trust(self) -> Trust:
+        """What a party believes that pins the golden root."""
+        authorities = tuple(self[each].certificate for each in SIGNING_PROFILES)
+        return Trust(authorities[:1], authorities[1:], CrlSet(self.crls()))
 
     def write(self, folder: Path) -> None:
         """root.pem, authorities.pem, crls.pem and <profile>.pem and .der."""
