@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, tuple_
 
 from ca import tables
 from ca.crl import next_number
@@ -44,12 +44,16 @@ class BciPublisher:
         self._lock = threading.Lock()
         self._last: Bci | None = None
 
-    def publish(self) -> None:
-        """Sign and show the next one if any list is newer than in the last, or that ends soon; raises as `sign_crl`."""
+    def publish(self, shown: Mapping[tuple[str, str], int]) -> None:
+        """Sign and show the next one if any list is newer than in the last, or that ends soon; raises as `sign_crl`.
+
+        `shown` are the numbers of the lists that stand in the folder now, by issuer and scope. A replica may have
+        stored newer ones: nobody is told of them here before they can be had here.
+        """
         with self._lock:
-            now, lists = self._clock().replace(microsecond=0), self._in_force()
+            now, lists = self._clock().replace(microsecond=0), self._in_force(shown)
             last = self._last
-            if not lists or (last and last.lists == lists and last.next_update - now > _RENEW_BEFORE):
+            if not lists or (last and last.lists == lists and _lasts(last, now) and self._path.exists()):
                 return
             with reading(self._engine) as db:
                 highest = db.execute(select(func.max(tables.bcis.c.number))).scalar_one()
@@ -72,14 +76,11 @@ class BciPublisher:
             replace_file(self._path, der)
             self._last = bci
 
-    def _in_force(self) -> tuple[NamedCrl, ...]:
-        """The newest list of each authority and scope; a delta only if it continues the newest full list."""
+    def _in_force(self, shown: Mapping[tuple[str, str], int]) -> tuple[NamedCrl, ...]:
+        """The list of each authority and scope; a delta only if it continues the newest full list."""
         row = tables.crls.c
-        newest = select(row.issuer, row.scope, func.max(row.number).label("number")).group_by(row.issuer, row.scope)
-        found = newest.subquery()
-        query = select(row.issuer, row.scope, row.number, row.sha256).join(
-            found, (found.c.issuer == row.issuer) & (found.c.number == row.number)
-        )
+        wanted = [(issuer, number) for (issuer, _scope), number in shown.items()]
+        query = select(row.issuer, row.scope, row.number, row.sha256).where(tuple_(row.issuer, row.number).in_(wanted))
         with reading(self._engine) as db:
             rows = db.execute(query).all()
         full = {each.issuer: each.number for each in rows if each.scope == FULL}
@@ -93,3 +94,8 @@ class BciPublisher:
                 key=lambda each: (each.issuer, each.scope),
             )
         )
+
+
+def _lasts(bci: Bci, now: datetime) -> bool:
+    """Whether half of its life is left, and it has begun: a clock that was fast may have made it."""
+    return bci.this_update <= now and bci.next_update - now > _RENEW_BEFORE

@@ -11,7 +11,7 @@ of a purchase carries the lists that it rests on.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,10 +23,12 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
+    and_,
     delete,
     exists,
     func,
     insert,
+    or_,
     select,
     tuple_,
     update,
@@ -40,10 +42,12 @@ from runtime.database import insert_new, reading
 FULL: Final = "full"
 DELTA: Final = "delta"
 _PARTITION: Final = "partition-"
+_ORDER: Final = {FULL: 0, DELTA: 1}
 INLINE: Final = 1024 * 1024
 """Bytes of a list that is one value in the database."""
 PART: Final = 1024 * 1024
 KEPT: Final = timedelta(days=30)
+_UNFINISHED: Final = timedelta(days=1)
 _AT_ONCE: Final = 10_000  # entries read together
 _DIGITS: Final = 16
 
@@ -180,6 +184,49 @@ class CrlStore:
             row = db.execute(query).one_or_none()
         return None if row is None else CrlRecord(**row._mapping)
 
+    def in_force(self, issuer: str) -> list[CrlRecord]:
+        """The newest list of each scope, the full one first, without their bytes; no delta that the full one has."""
+        found = tables.crls.c
+        newest = (
+            select(found.scope, func.max(found.number).label("number"))
+            .where(found.issuer == issuer)
+            .group_by(found.scope)
+        ).subquery()
+        columns = [each for each in found if each.name != "der"]
+        query = select(*columns).join(
+            newest, (found.issuer == issuer) & (found.scope == newest.c.scope) & (found.number == newest.c.number)
+        )
+        with reading(self._engine) as db:
+            lists = [CrlRecord(**row._mapping, der=b"") for row in db.execute(query).all()]
+        full = next((each.number for each in lists if each.scope == FULL), 0)
+        lists = [each for each in lists if each.scope != DELTA or each.number > full]
+        return sorted(lists, key=lambda each: (_ORDER.get(each.scope, len(_ORDER)), len(each.scope), each.scope))
+
+    def full_at(self, issuer: str, moment: datetime) -> CrlRecord | None:
+        """The full list that was in force at `moment`: the last one whose thisUpdate had come."""
+        found = tables.crls.c
+        query = (
+            select(tables.crls)
+            .where(found.issuer == issuer, found.scope == FULL, found.this_update <= moment)
+            .order_by(found.number.desc())
+            .limit(1)
+        )
+        with reading(self._engine) as db:
+            row = db.execute(query).one_or_none()
+        return None if row is None else CrlRecord(**row._mapping)
+
+    def numbers(self, issuer: str, scopes: Iterable[str]) -> dict[str, int]:
+        """The highest number of a stored CRL of each scope that has one."""
+        found = tables.crls.c
+        numbers = {}
+        with reading(self._engine) as db:
+            for scope in scopes:  # one look into the index each, however many there ever were
+                query = select(func.max(found.number)).where(found.issuer == issuer, found.scope == scope)
+                number = db.execute(query).scalar_one()
+                if number is not None:
+                    numbers[scope] = int(number)
+        return numbers
+
     def parts(self, record: CrlRecord) -> Iterator[bytes]:
         """The bytes of a list; StoreError if they were dropped."""
         if record.der:
@@ -234,11 +281,20 @@ class CrlStore:
         return record
 
     def forget(self, now: datetime) -> int:
-        """Drop the bytes of large lists that ended long ago; returns of how many parts."""
+        """Drop the bytes of large lists that ended long ago, or were never finished; returns of how many parts."""
         lists, row = tables.crls.c, tables.crl_parts.c
-        old = select(lists.issuer, lists.number).where(lists.next_update < now - KEPT)
+        old = tuple_(row.issuer, row.number).in_(
+            select(lists.issuer, lists.number).where(lists.next_update < now - KEPT)
+        )
+        finished = exists().where(lists.issuer == row.issuer, lists.number == row.number)
+        # A number is a time (`ca.crl`): nobody is at work any more on a list of yesterday.
+        left = and_(row.number < int((now - _UNFINISHED).timestamp()), ~finished)
+        gone = or_(old, left)
+        with reading(self._engine) as db:  # as nearly always: the write lock is for those who write
+            if not db.execute(select(exists().where(gone))).scalar_one():
+                return 0
         with self._engine.begin() as db:
-            return db.execute(delete(tables.crl_parts).where(tuple_(row.issuer, row.number).in_(old))).rowcount
+            return db.execute(delete(tables.crl_parts).where(gone)).rowcount
 
     def covered(self, issuer: str) -> int:
         """Every change of status up to this epoch is covered by a full or delta list."""

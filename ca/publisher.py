@@ -17,20 +17,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
 
+from audit import JournalFailedError
 from ca.bci_publisher import BciPublisher
-from ca.crl import CrlScope, crl_frame, listed
+from ca.crl import CrlScope, crl_frame
 from ca.crl_encoder import sign_file, write_tbs
+from ca.crl_folder import CrlFolder
 from ca.crl_store import DELTA, FULL, CrlRecord, Listing, partition, partition_number
+from ca.database_faults import unavailable
 from ca.errors import CaError, SigningRefusedError, StoreError
-from ca.files import durable, file_sha256, move_file
 from ca.hierarchy import Authority, Hierarchy
 from ca.profile import CrlRule
 from ca.publication import Publication
@@ -38,14 +38,15 @@ from ca.record import Record
 from ca.signing import version_of
 from ca.store import Store
 from hsm_service.service import SigningService
-from pki.crl import CrlSet, verify_crl
-from pki.errors import PkiError
+from pki.crl import CrlSet
 from pki.path import Trust
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
 _ATTEMPTS: Final = 3
 _OVERTAKEN: Final = "crl-number-not-larger"
+_FAULTS: Final = (CaError, OSError, JournalFailedError)
+"""What keeps a list from being published; a full disk is no reason to stop."""
 _log: Final = get_logger("ca.publisher")
 
 
@@ -67,11 +68,10 @@ class CrlPublisher:
         self._hierarchy = hierarchy
         self._signer = signer
         self._record = record
-        self._folder = folder / "crls"
+        self._files = CrlFolder(folder / "crls", store, self._remember)
         self._clock = clock
         self._publication = publication
         self._bci = BciPublisher(engine=store.engine, signer=signer, record=record, folder=folder, clock=clock)
-        self._shown: dict[tuple[str, str], int] = {}
         self._locks = {name: threading.Lock() for name in hierarchy.authorities}
         # Guards both below: a trust made from a CRL that was replaced meanwhile must not outlive it.
         self._latest_lock = threading.Lock()
@@ -81,10 +81,24 @@ class CrlPublisher:
 
     def load(self) -> None:
         """Take over CRLs that a ceremony put in the folder, and put back newer ones of the database."""
-        self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._files.prepare()
         for authority in self._hierarchy.authorities.values():
-            self._take_over(authority)
-            self._adopt(authority)
+            try:
+                self._files.take_over(authority)
+            except StoreError as error:
+                if authority.is_root:  # nobody else has its list
+                    raise
+                _log.error("crl-not-taken-over", issuer=authority.name, reason=error.reason, detail=str(error))
+            self._files.adopt(authority)
+
+    def follow(self) -> None:
+        """Show the lists that replicas published, and believe them: no more than a look, if there are none.
+
+        For a clock of this process alone: what is to be published comes to any one of the replicas.
+        """
+        for authority in self._hierarchy.authorities.values():
+            with self._locks[authority.name]:
+                self._files.adopt(authority)
 
     def trust(self) -> Trust:
         """What the CA itself believes: its own hierarchy under the newest CRLs."""
@@ -113,15 +127,18 @@ class CrlPublisher:
         """Publish every change of status of an authority whose key is in service; returns the list that shows it.
 
         That is a full list while it is short or when the last one ends soon, otherwise a delta over it; partitions
-        that changed follow. Raises TokenUnavailableError, SigningRefusedError or CompareError; what was revoked waits
-        in the database then.
+        that changed follow. Raises TokenUnavailableError, SigningRefusedError, CompareError or StoreUnavailableError;
+        what was revoked waits in the database then.
         """
         authority = self._hierarchy[issuer]
         if authority.is_root:
             raise StoreError("the root's CRL is signed at a ceremony", clause="CPS 4.9.7")
-        with self._locks[issuer]:
-            covering = self._cover(authority)
-            self._renew_partitions(authority)
+        try:
+            with self._locks[issuer]:
+                covering = self._cover(authority)
+                self._renew_partitions(authority)
+        except (OSError, JournalFailedError) as error:  # such as a full disk
+            raise unavailable(error) from error
         self._publish_bci()
         return covering
 
@@ -133,27 +150,31 @@ class CrlPublisher:
         """
         published = []
         for authority in self._hierarchy.authorities.values():
-            if authority.is_root:
-                self._take_over(authority)
-                continue
             try:
                 with self._locks[authority.name]:
-                    self._adopt(authority)
+                    if authority.is_root or self._files.is_ahead(authority):
+                        self._files.take_over(authority)
+                    self._files.adopt(authority)
+                    if authority.is_root:
+                        continue
                     if self._is_due(authority):
                         published.append(self._cover(authority))
                     published += self._renew_partitions(authority)
-            except CaError as error:
-                _log.error("crl-not-published", issuer=authority.name, reason=error.reason, detail=str(error))
+            except _FAULTS as error:
+                _log.error("crl-not-published", issuer=authority.name, reason=_reason(error), detail=str(error))
         self._publish_bci()
-        self._store.crls.forget(self._clock())
+        try:
+            self._store.crls.forget(self._clock())
+        except CaError as error:
+            _log.error("old-crls-not-dropped", reason=error.reason)
         return published
 
     def _publish_bci(self) -> None:
         """The lists are out by now, and count without it: what keeps it from being signed is told, no more."""
         try:
-            self._bci.publish()
-        except CaError as error:
-            _log.error("bci-not-published", reason=error.reason, detail=str(error))
+            self._bci.publish(self._files.shown())
+        except _FAULTS as error:
+            _log.error("bci-not-published", reason=_reason(error), detail=str(error))
 
     def _held(self, record: CrlRecord) -> bytes:
         """The bytes of a full list (DER); none of one that is so long that deltas follow: it tells the past.
@@ -187,11 +208,14 @@ class CrlPublisher:
             full is None
             or self._ends_soon(authority, full)
             or (delta is not None and delta.number > full.number and self._ends_soon(authority, delta))
+            or (self._is_base(authority, full) and (delta is None or delta.number < full.number))
             or self._store.status.epoch(authority.name) > self._store.crls.covered(authority.name)
         )
 
     def _ends_soon(self, authority: Authority, record: CrlRecord) -> bool:
-        return record.next_update - self._clock() <= _rule(authority).renew_before
+        """Or begins later, in the eyes of everybody who has the right time: our clock was fast when it was made."""
+        now = self._clock()
+        return record.next_update - now <= _rule(authority).renew_before or record.this_update > now
 
     def _cover(self, authority: Authority) -> CrlRecord:
         """A full list, a delta over the last one, or both: whoever looks for a delta of a long list finds one."""
@@ -230,7 +254,7 @@ class CrlPublisher:
             except (StoreError, SigningRefusedError) as error:
                 other = self._store.crls.latest(authority.name, scope)
                 if other is not None and other != before and other.epoch >= wanted:
-                    self._show(other)
+                    self._files.show(other)
                     return other
                 if attempt + 1 == _ATTEMPTS or not _was_overtaken(error):
                     raise
@@ -240,7 +264,7 @@ class CrlPublisher:
         issuer, now = authority.name, self._clock()
         number = self._store.crls.take_number(issuer, now).number
         base = self._store.crls.latest(issuer) if scope == DELTA else None
-        draft = self._folder / f".{issuer}.{number}.tbs"
+        draft = self._files.draft(issuer, number)
         signed = draft.with_suffix(".new")
         try:
             with self._listing(authority, scope, base) as listing:
@@ -276,11 +300,10 @@ class CrlPublisher:
                 entries=listing.entries,
             )
             record = self._store.crls.add(record, signed)
-            move_file(signed, self._path(issuer, scope))
+            self._files.put(signed, record)
         finally:
             draft.unlink(missing_ok=True)
             signed.unlink(missing_ok=True)
-        self._remember(record)
         return record
 
     def _listing(self, authority: Authority, scope: str, base: CrlRecord | None) -> AbstractContextManager[Listing]:
@@ -300,80 +323,11 @@ class CrlPublisher:
         is_long = listing.entries > _rule(authority).full_up_to
         return CrlScope(freshest=address(authority.name, DELTA) if is_long else None)
 
-    # -- the folder ----------------------------------------------------------------------------------------------------
-
-    def _adopt(self, authority: Authority) -> None:
-        """Show the newest lists of the database: of a replica, or after the folder was lost."""
-        scopes = [FULL, DELTA, *(partition(number) for number in range(_rule(authority).partitions))]
-        for scope in scopes:
-            latest = self._store.crls.latest(authority.name, scope)
-            if latest is None:
-                continue
-            is_shown = self._shown.get((authority.name, scope)) == latest.number
-            if not is_shown or not self._path(authority.name, scope).exists():
-                self._show(latest)
-
-    def _take_over(self, authority: Authority) -> None:
-        path = self._path(authority.name, FULL)
-        if not path.exists():
-            return
-        known = self._store.crls.latest(authority.name)
-        if known is not None and known.sha256 == file_sha256(path):
-            return
-        try:
-            crl = x509.load_der_x509_crl(path.read_bytes())
-            verify_crl(crl, authority.certificate, crl.last_update_utc)
-            found = record_of(authority.name, crl, epoch=self._store.status.epoch(authority.name))
-        except (ValueError, PkiError, x509.ExtensionNotFound) as error:
-            raise StoreError(f"{path} is not a CRL of {authority.name}: {error}") from None
-        if known is None or known.number < found.number:
-            # A database that is older than its own CRLs (a restored backup) must not forget what they revoked.
-            entries = listed(crl)
-            self._store.status.import_revocations(authority.name, entries, source=f"CRL {found.number}")
-            found = replace(found, epoch=self._store.status.epoch(authority.name))
-            try:
-                self._remember(self._store.crls.add(found, path))
-            except StoreError:
-                latest = self._store.crls.latest(authority.name)
-                if latest is None or latest.number < found.number:
-                    raise
-                self._remember(latest)  # a replica that starts at the same time was faster
-
-    def _path(self, issuer: str, scope: str) -> Path:
-        return self._folder / f"{issuer}.crl" if scope == FULL else self._folder / issuer / f"{scope}.crl"
-
-    def _show(self, record: CrlRecord) -> None:
-        path = self._path(record.issuer, record.scope)
-        if not path.exists() or file_sha256(path) != record.sha256:
-            draft = self._folder / f".{record.issuer}.{record.number}.new"
-            with durable(draft) as file:
-                for part in self._store.crls.parts(record):
-                    file.write(part)
-            move_file(draft, path)
-        self._remember(record)
-
     def _remember(self, record: CrlRecord) -> None:
         with self._latest_lock:
-            self._shown[record.issuer, record.scope] = record.number
             if record.scope == FULL:
                 self._latest[record.issuer] = record
                 self._trust = None
-
-
-def record_of(issuer: str, crl: x509.CertificateRevocationList, *, epoch: int) -> CrlRecord:
-    """The row of a full CRL that covers `epoch`; ValueError without nextUpdate, ExtensionNotFound without a number."""
-    if crl.next_update_utc is None:
-        raise ValueError("a CRL without nextUpdate")
-    return CrlRecord(
-        issuer=issuer,
-        number=crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
-        sha256=crl.fingerprint(SHA256()).hex(),
-        this_update=crl.last_update_utc,
-        next_update=crl.next_update_utc,
-        der=b"",
-        epoch=epoch,
-        entries=len(crl),
-    )
 
 
 def _rule(authority: Authority) -> CrlRule:
@@ -385,3 +339,7 @@ def _was_overtaken(error: CaError) -> bool:
     """Whether a list was refused because a replica's with a higher number came first."""
     cause = error.__cause__
     return isinstance(error, StoreError) or (isinstance(cause, Problem) and cause.type == _OVERTAKEN)
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, CaError) else type(error).__name__
