@@ -80,10 +80,13 @@ _ENTRIES: Final = re.compile(rb"(?:\x30(?:" + _ENTRY + rb"))*+", re.DOTALL)
 _ANY_SERIAL: Final = b"|".join(re.escape(bytes((size,))) + rb"[\x00-\xff]{%d}" % size for size in _MOST_OFTEN)
 _FIELDS: Final = re.compile(
     rb"\x30[\x00-\xff](\x02(?:" + _ANY_SERIAL + rb"))\x17\x0d([0-9]{12}Z)"
-    rb"(?:\x30(?:\x0c[\x00-\xff]{12}|\x26[\x00-\xff]{38}|\x1a[\x00-\xff]{26}))?",
+    rb"(?:\x30(?:\x0c\x30[\x00-\xff]{11}|\x26\x30[\x00-\xff]{37}|\x1a\x30[\x00-\xff]{25}))?",
     re.DOTALL,
 )
-"""Serial and date of each entry, among bytes that are known to be entries."""
+"""Serial and date of each entry, among bytes that are known to be entries.
+
+The next entry may be as long as extensions are; but a SEQUENCE comes first in those, an INTEGER in an entry.
+"""
 _LONGEST_ENTRY: Final = 2 + 22 + 15 + 40
 
 

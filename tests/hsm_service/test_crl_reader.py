@@ -107,6 +107,29 @@ def test_what_is_read_in_pieces_would_be_signed_whole(place: int, bit: int) -> N
     assert (whole.number, whole.scope, whole.revoked) == (found.order.number, found.order.scope, found.revoked)
 
 
+def sized(octets: int, last: int = 1) -> int:
+    """A serial number of so many octets."""
+    return 1 << 8 * (octets - 1) | last
+
+
+HIDDEN = {
+    "nine octets": (sized(9), {"reason": "unspecified"}),
+    "seven octets and a reason": (sized(7), {"reason": "keyCompromise"}),
+}
+"""Entries of the length of what may follow another entry's date: nobody may take them for that."""
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_an_entry_is_not_taken_for_extensions_of_the_one_before(hidden: str) -> None:
+    serial, fields = HIDDEN[hidden]
+    first, after = entry(3, "unspecified"), entry(sized(12), "unspecified")
+
+    assert read(tbs([first, entry(serial, **fields), after])).revoked == 3
+    tomorrow = entry(serial, **fields, at=NOW + DAY)
+    assert refusal(tbs([first, tomorrow, after])).type == "bad-revocation-date"
+    assert refusal(tbs([entry(serial, "unspecified"), entry(serial, **fields), after])).type == "repeated-entry"
+
+
 def spoiled(old: bytes, new: bytes) -> bytes:
     """A list of which one entry has other bytes, as many."""
     data = tbs(ENTRIES)
