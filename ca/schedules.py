@@ -45,5 +45,14 @@ def ca_schedules(
 
 
 def durable(authority: CertificateAuthority, *, database: Path | str, schedules: tuple[Schedule, ...] = ()) -> Durable:
-    """The schedules of a started authority over its own database (a path or a URL), ready to be entered."""
-    return Durable("ca", schedules or ca_schedules(authority), database=database, replica=authority.replica)
+    """The schedules of a started authority over its own database (a path or a URL), ready to be entered.
+
+    Whichever replica comes to a tick, every one shows and believes the lists that came of it a few seconds later.
+    """
+    return Durable(
+        "ca",
+        schedules or ca_schedules(authority),
+        database=database,
+        replica=authority.replica,
+        everywhere=authority.publisher.follow,
+    )

@@ -6,7 +6,8 @@
 A tick is a row before it is work, and whoever takes the row works: of several replicas on one PostgreSQL one does, and
 what a process that was killed had begun is begun again by its next start (`replica` is its name before and after). So
 work must bear to be done again, and to be done by anybody. A tick of work that is still under way in this process is
-skipped: the clock does not pile up behind it.
+skipped: the clock does not pile up behind it. When the clock was set, the schedules begin anew from what it says now:
+DBOS has the next time of each in mind, and would sleep until a clock that went back is there again.
 
 On SQLite the rows are in a file of their own beside the service's database, because DBOS looks into it every second
 and would stand in line with those who write. On PostgreSQL they are in a schema of their own in the same database.
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from sqlalchemy import make_url
 
+from runtime.beat import Beat, ClockWatch
 from runtime.database import open_database
 from runtime.logging import get_logger
 
@@ -41,6 +43,7 @@ VERSION: Final = "1"
 """Of all schedules: raised when what was begun by one release must not be gone on with by the next."""
 
 _KEEP: Final = timedelta(days=2)  # how long the rows of ticks are of interest
+_AHEAD: Final = timedelta(seconds=20)  # by which clocks of replicas may differ
 _TIDY: Final = "7 */10 * * * *"
 _AT_ONCE: Final = 500  # rows deleted together
 _TIME: Final = "$time"
@@ -68,10 +71,14 @@ class Durable:
         replica: str,
         patience: float = 10.0,
         poll: float = 30.0,
+        everywhere: Callable[[], object] = lambda: None,
+        beat: float = 5.0,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`database` is the service's own, a path (SQLite) or a URL (PostgreSQL); `replica` names this process among
         those that share it, the same after a restart. `patience`: how long work has for its end, `poll`: between two
-        looks for schedules of other replicas; both in seconds."""
+        looks for schedules of other replicas. `everywhere` is done by each replica, every `beat`, on no clock: it may
+        not come to a tick for long. All in seconds; `wall` is the clock that DBOS goes by."""
         self._service = service
         self._schedules = (*schedules, Schedule("tidy", _TIDY, self._tidy))
         self._database = database
@@ -81,6 +88,11 @@ class Durable:
         self._locks = {each.name: threading.Lock() for each in self._schedules}
         self._stopping = threading.Event()
         self._engine: Engine | None = None
+        self._everywhere = everywhere
+        self._wall = wall
+        self._watch = ClockWatch(wall)
+        self._inputs: list[ScheduleInput] = []
+        self._beat = Beat(f"{service}-beat", beat, self._each_beat)
 
     def __enter__(self) -> Self:
         # Here, because it takes a while to load, and only services with schedules need it.
@@ -89,7 +101,7 @@ class Durable:
         _log_as_we_do()
         DBOS(config=self._config())
         try:
-            inputs: list[ScheduleInput] = [
+            self._inputs = [
                 {
                     "schedule_name": self._workflow(each.name),
                     "workflow_fn": DBOS.workflow(name=self._workflow(each.name))(self._tick(each)),
@@ -98,18 +110,20 @@ class Durable:
                 for each in self._schedules
             ]
             DBOS.launch()
-            DBOS.apply_schedules(inputs)
-            wanted = {each["schedule_name"] for each in inputs}
+            DBOS.apply_schedules(self._inputs)
+            wanted = {each["schedule_name"] for each in self._inputs}
             for found in DBOS.list_schedules():
                 if found["schedule_name"] not in wanted:  # of an earlier release
                     DBOS.delete_schedule(found["schedule_name"])
         except BaseException:
             self._close()
             raise
+        self._beat.__enter__()
         return self
 
     def __exit__(self, *_exception: Any) -> None:
         self._stopping.set()
+        self._beat.__exit__()
         deadline = time.monotonic() + self._patience
         for name, lock in self._locks.items():
             if not lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -165,6 +179,24 @@ class Durable:
                 lock.release()
 
         return tick
+
+    def _each_beat(self) -> None:
+        if self._watch.jumped():
+            _log.warning("clock-was-set", service=self._service)
+            self._begin_anew()
+        self._everywhere()
+
+    def _begin_anew(self) -> None:
+        """Have DBOS look at the clock again, which it does for a schedule that changed; every replica does."""
+        from dbos import DBOS
+
+        now = self._wall()
+        # Ticks of a future that is not: when their time comes they would count as done.
+        ahead = DBOS.list_workflows(start_time=(now + _AHEAD).isoformat(), load_input=False, load_output=False)
+        DBOS.delete_workflows([each.workflow_id for each in ahead])
+        for each in self._inputs:
+            each["context"] = now.isoformat()
+        DBOS.apply_schedules(self._inputs)
 
     def _tidy(self) -> None:
         """Forget ticks that are done: nobody asks for them, and there are thousands a day."""

@@ -15,11 +15,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runtime.beat import Beat
 from runtime.durable import Durable, JsonRows, Schedule
 from tests.support.databases import DATABASES, empty_database
 
@@ -141,6 +143,54 @@ def test_what_a_killed_process_had_begun_is_begun_again_by_its_next_start(tmp_pa
     until(lambda: {"tick": begun, "event": "ended", "by": "one"} in ticks(tmp_path))
     again.terminate()
     assert again.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("hours", [-1000, 1])
+def test_a_clock_that_is_set_neither_ends_the_schedules_nor_floods_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    offset = timedelta(0)
+
+    class Wall(datetime):
+        """The clock of this machine, when it is set."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + offset
+
+    monkeypatch.setattr("dbos._scheduler.datetime", Wall)
+    calls: list[int] = []
+    followed: list[int] = []
+    with Durable(
+        "try",
+        [Schedule("work", EACH_SECOND, lambda: calls.append(1))],
+        database=tmp_path / "try.sqlite",
+        replica="r",
+        poll=0.05,
+        everywhere=lambda: followed.append(1),
+        beat=0.05,
+        wall=lambda: Wall.now(UTC),
+    ):
+        until(lambda: len(calls) >= 1)
+        offset = timedelta(hours=hours)
+        before = len(calls)
+        until(lambda: len(calls) >= before + 2)
+        assert len(calls) < 1000
+        assert followed
+
+
+def test_work_of_each_process_goes_on_after_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        raise OSError("a card number, perhaps")
+
+    with Beat("try", 0.01, work):
+        until(lambda: len(calls) >= 3)
+    text = capsys.readouterr().err
+    assert text.count("beat-failed") == 1
+    assert "card number" not in text
 
 
 def test_rows_are_json_without_the_texts_of_exceptions() -> None:
