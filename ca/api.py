@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from ca.self_audit_report import LEAST, SHARE, Seed, SelfAuditReport
 from cps.dossier import Dossier
 
+CertificateStatus = Literal["good", "revoked", "held", "expired"]
 StatusState = Literal["revoked", "held", "released"]
 MAX_ORDER = 65_536  # bytes; an officer's order with its chain is under 10 kB
 
@@ -36,7 +38,10 @@ class IssueRequest(_Model):
 
 
 class CertificateAnswer(_Model):
-    """A certificate (DER) with the chain above it, without the root."""
+    """A certificate (DER) with the chain above it, without the root.
+
+    What was searched for or exported has its `status`; what was exported has no chain.
+    """
 
     issuer: str
     serial: str
@@ -49,6 +54,8 @@ class CertificateAnswer(_Model):
     certificate: Bytes
     chain: tuple[Bytes, ...]
     purpose: str | None = None
+    spki_sha256: str | None = None
+    status: CertificateStatus | None = None
 
     def parsed(self) -> x509.Certificate:
         """The certificate itself."""
@@ -64,9 +71,10 @@ class CertificateAnswer(_Model):
 
 
 class CertificateList(_Model):
-    """Several certificates."""
+    """Several certificates. `next` is what to give as `after` for those that follow; null: these are all."""
 
     certificates: tuple[CertificateAnswer, ...]
+    next: str | None = None
 
 
 class RevokeRequest(_Model):
@@ -135,6 +143,64 @@ class DenylistAnswer(_Model):
     """`GET /v1/denylist`: denied keys in the order of their digests; the next page is `after` the last of them."""
 
     keys: tuple[DeniedKeyAnswer, ...]
+
+
+class CrlAnswer(_Model):
+    """A revocation list in force. `scope` is full, delta (over `base_number`) or partition-<n>.
+
+    `waiting` is how many changes of status of its authority it does not have yet; null for a partition.
+    """
+
+    issuer: str
+    scope: str
+    number: int
+    base_number: int | None
+    entries: int
+    this_update: datetime
+    next_update: datetime
+    sha256: str
+    waiting: int | None
+
+
+class CrlList(_Model):
+    """`GET /v1/crls`: the lists in force, by authority, the full one first."""
+
+    crls: tuple[CrlAnswer, ...]
+
+
+class SelfAuditRequest(_Model):
+    """`POST /v1/self-audits`: of what was issued in [`since`, `until`) look at `share` (0 to 1), but at least `least`.
+
+    `seed` draws the sample: who audits the CA from outside gives one, so that the CA cannot choose.
+    """
+
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    share: Annotated[float, Field(ge=0, le=1)] = SHARE
+    least: Annotated[int, Field(ge=0, le=1_000_000)] = LEAST
+    seed: Seed | None = None
+
+
+class SelfAuditSummary(_Model):
+    """A report on record: its SHA-256, as the CA's journal has it, and how it ended."""
+
+    sha256: str
+    until: datetime
+    sampled: int
+    findings: int
+
+
+class SelfAuditAnswer(_Model):
+    """A report with its SHA-256, which is over the bytes that `GET /v1/self-audits/{sha256}` gives."""
+
+    sha256: str
+    report: SelfAuditReport
+
+
+class SelfAuditList(_Model):
+    """`GET /v1/self-audits`: the latest reports."""
+
+    reports: tuple[SelfAuditSummary, ...]
 
 
 class IntentAnswer(_Model):

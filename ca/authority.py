@@ -23,6 +23,7 @@ from ca.publication import Publication
 from ca.publisher import CrlPublisher
 from ca.record import Record
 from ca.revocation import Revocation, change_key
+from ca.self_auditor import SelfAuditor
 from ca.status_store import CoveringList, RevocationRecord, StatusChange
 from ca.store import CertificateRecord, DossierRecord, Intent, Store
 from cps.model import Pack
@@ -104,6 +105,16 @@ class CertificateAuthority:
             clock=clock,
         )
         self.deadlines: Final = Deadlines(self.store.status, pack, clock)
+        self.self_audit: Final = SelfAuditor(
+            store=self.store,
+            hierarchy=self.hierarchy,
+            record=record,
+            pack=pack,
+            publication=publication,
+            rng=rng,
+            clock=clock,
+            replica=self.replica,
+        )
 
     def start(self) -> None:
         """Take over what the ceremony made; then `maintain`. Works without the token boundary: what needs it waits."""
@@ -139,6 +150,10 @@ class CertificateAuthority:
             dossier=None if intent is None else self.store.dossier(intent.revision_digest),
             log=log | self._record.numbers_of(f"{issuer}/{serial}"),
         )
+
+    def now(self) -> datetime:
+        """The time by this authority's clock."""
+        return self._clock()
 
     def is_ready(self) -> bool:
         """Whether every authority has a current CRL."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict, Unpack
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -22,6 +22,7 @@ CertificateStatus = Literal["good", "revoked", "held", "expired"]
 """`revoked` and `held` for as long as that is on record, also after the certificate expired."""
 
 _AT_ONCE: Final = 500  # rows read together
+_KEYS_AT_ONCE: Final = 10_000  # of which little is read
 _SEPARATOR: Final = "/"
 
 
@@ -55,6 +56,26 @@ class CertificateRecord:
     def cursor(self) -> str:
         """Where the next page of a search begins whose last record this is."""
         return _SEPARATOR.join((self.stored_at.isoformat(), self.issuer, self.serial))
+
+
+class Filters(TypedDict, total=False):
+    """What is asked of certificates. None, as absent: anything.
+
+    `subject` is text that its RFC 4514 form contains, in either case of ASCII letters; `status` is meant at `now`,
+    which it needs; notAfter is in [`expires_from`, `expires_before`).
+    """
+
+    issuer: str | None
+    serial: str | None
+    subject: str | None
+    identity: str | None
+    profile: str | None
+    sha256: str | None
+    spki_sha256: str | None
+    status: CertificateStatus | None
+    now: datetime | None
+    expires_from: datetime | None
+    expires_before: datetime | None
 
 
 class CertificateStore:
@@ -96,56 +117,42 @@ class CertificateStore:
         return CertificateRecord(**row._mapping)
 
     def search(
-        self,
-        *,
-        issuer: str | None = None,
-        serial: str | None = None,
-        subject: str | None = None,
-        identity: str | None = None,
-        profile: str | None = None,
-        sha256: str | None = None,
-        spki_sha256: str | None = None,
-        status: CertificateStatus | None = None,
-        now: datetime | None = None,
-        expires_from: datetime | None = None,
-        expires_before: datetime | None = None,
-        after: str | None = None,
-        limit: int = 100,
+        self, *, after: str | None = None, limit: int = 100, **filters: Unpack[Filters]
     ) -> list[CertificateRecord]:
         """Certificates that have all the given properties, newest first.
 
-        `subject` is text that its RFC 4514 form contains, in either case of ASCII letters; `status` is meant at `now`,
-        which it needs; notAfter is in [`expires_from`, `expires_before`). The page after one that ended with `record`
-        begins `after=record.cursor`, however many certificates were issued meanwhile; RequestError if that is none.
+        The page after one that ended with `record` begins `after=record.cursor`, however many certificates were issued
+        meanwhile; RequestError if that is none.
         """
         found = tables.certificates.c
         order = (found.stored_at, found.issuer, found.serial)
-        wanted: list[ColumnElement[bool]] = [
-            column == value
-            for column, value in (
-                (found.issuer, issuer),
-                (found.serial, serial),
-                (found.identity, identity),
-                (found.profile, profile),
-                (found.sha256, sha256),
-                (found.spki_sha256, spki_sha256),
-            )
-            if value is not None
-        ]
-        if subject is not None:
-            wanted.append(func.lower(found.subject).contains(subject.lower(), autoescape=True))
-        if status is not None:
-            assert now is not None, "whether a certificate has expired is a question of when"
-            wanted.append(_has_status(status, now))
-        if expires_from is not None:
-            wanted.append(found.not_after >= expires_from)
-        if expires_before is not None:
-            wanted.append(found.not_after < expires_before)
+        wanted = _wanted(filters)
         if after is not None:
             wanted.append(tuple_(*order) < tuple_(*_position(after), types=[each.type for each in order]))
         query = select(tables.certificates).where(*wanted).order_by(*(each.desc() for each in order)).limit(limit)
         with reading(self._engine) as db:
             return [CertificateRecord(**row._mapping) for row in db.execute(query).all()]
+
+    def matching(self, **filters: Unpack[Filters]) -> int:
+        """How many certificates have all the given properties."""
+        query = select(func.count()).select_from(tables.certificates).where(*_wanted(filters))
+        with reading(self._engine) as db:
+            return int(db.execute(query).scalar_one())
+
+    def issued_between(self, start: datetime, end: datetime) -> Iterator[tuple[str, str]]:
+        """Issuer and serial of every certificate issued on a case and stored in [`start`, `end`), in no set order."""
+        found = tables.certificates.c
+        order = (found.stored_at, found.issuer, found.serial)
+        period = (found.intent_id.is_not(None), found.stored_at < end)
+        beyond: ColumnElement[bool] = found.stored_at >= start
+        while True:
+            query = select(*order).where(*period, beyond).order_by(*order).limit(_KEYS_AT_ONCE)
+            with reading(self._engine) as db:
+                rows = db.execute(query).all()
+            yield from ((row.issuer, row.serial) for row in rows)
+            if len(rows) < _KEYS_AT_ONCE:
+                return
+            beyond = tuple_(*order) > tuple_(*rows[-1], types=[each.type for each in order])
 
     def statuses(self, records: Sequence[CertificateRecord], now: datetime) -> list[CertificateStatus]:
         """The status of each of these certificates at `now`, in their order."""
@@ -181,6 +188,34 @@ class CertificateStore:
             return int(db.execute(select(func.count()).select_from(tables.certificates)).scalar_one())
 
 
+def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
+    found = tables.certificates.c
+    wanted: list[ColumnElement[bool]] = [
+        column == value
+        for column, value in (
+            (found.issuer, filters.get("issuer")),
+            (found.serial, filters.get("serial")),
+            (found.identity, filters.get("identity")),
+            (found.profile, filters.get("profile")),
+            (found.sha256, filters.get("sha256")),
+            (found.spki_sha256, filters.get("spki_sha256")),
+        )
+        if value is not None
+    ]
+    subject, status, now = filters.get("subject"), filters.get("status"), filters.get("now")
+    expires_from, expires_before = filters.get("expires_from"), filters.get("expires_before")
+    if subject is not None:
+        wanted.append(func.lower(found.subject).contains(subject.lower(), autoescape=True))
+    if status is not None:
+        assert now is not None, "whether a certificate has expired is a question of when"
+        wanted.append(_has_status(status, now))
+    if expires_from is not None:
+        wanted.append(found.not_after >= expires_from)
+    if expires_before is not None:
+        wanted.append(found.not_after < expires_before)
+    return wanted
+
+
 def _has_status(status: CertificateStatus, now: datetime) -> ColumnElement[bool]:
     found, row = tables.certificates.c, tables.revocations.c
 
@@ -194,8 +229,8 @@ def _has_status(status: CertificateStatus, now: datetime) -> ColumnElement[bool]
 
 
 def _status(state: str | None, not_after: datetime, now: datetime) -> CertificateStatus:
-    if state == "revoked" or state == "held":
-        return state
+    if state in {"revoked", "held"}:
+        return "revoked" if state == "revoked" else "held"
     return "good" if not_after >= now else "expired"
 
 

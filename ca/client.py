@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Literal, Self
+from typing import BinaryIO, Final, Literal, Self, TypedDict, Unpack
 
 import httpx
 from pydantic import BaseModel
@@ -12,12 +16,19 @@ from pydantic import BaseModel
 from ca.api import (
     CertificateAnswer,
     CertificateList,
+    CertificateStatus,
+    CrlAnswer,
+    CrlList,
     DeniedKeyAnswer,
     DenylistAnswer,
     DenyRequest,
     IssueRequest,
     RevocationAnswer,
     RevokeRequest,
+    SelfAuditAnswer,
+    SelfAuditList,
+    SelfAuditRequest,
+    SelfAuditSummary,
     StatusChangeAnswer,
     StatusChangeList,
     StoryAnswer,
@@ -28,7 +39,34 @@ from runtime.problems import Problem
 
 __all__ = ["CaClient", "CertificateAnswer", "RevocationAnswer", "StoryAnswer"]
 
-_JSON = {"content-type": "application/json"}
+_JSON: Final = {"content-type": "application/json"}
+
+
+class Search(TypedDict, total=False):
+    """What certificates are asked for. None, as absent: any.
+
+    `subject` is a part of the name, `identity` a urn:kwbp: URI or a commitment; serials and digests are hexadecimal;
+    notAfter is in [`expires_from`, `expires_before`), aware.
+    """
+
+    issuer: str | None
+    serial: str | None
+    subject: str | None
+    identity: str | None
+    profile: str | None
+    sha256: str | None
+    spki_sha256: str | None
+    status: CertificateStatus | None
+    expires_from: datetime | None
+    expires_before: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Certificates as they come, without chains; `total` is how many there were at the start."""
+
+    total: int
+    certificates: Iterator[CertificateAnswer]
 
 
 class CaClient:
@@ -36,6 +74,7 @@ class CaClient:
 
     def __init__(self, url: str, tls: TlsFiles, *, timeout: float = 30.0) -> None:
         """`timeout` in seconds a call."""
+        self._timeout = timeout
         self._http = http_client(tls, url, timeout=timeout)
 
     def issue(self, dossier: Dossier) -> dict[str, CertificateAnswer]:
@@ -64,18 +103,62 @@ class CaClient:
         """Everything about the certificate of this authority and serial (hexadecimal)."""
         return StoryAnswer.model_validate_json(self._get(f"/v1/certificates/{issuer}/{serial}", {}))
 
-    def search(
-        self,
-        *,
-        serial: str | None = None,
-        identity: str | None = None,
-        sha256: str | None = None,
-        spki_sha256: str | None = None,
-    ) -> tuple[CertificateAnswer, ...]:
-        """Certificates with all the given properties, newest first; `identity` is a urn:kwbp: URI or a commitment."""
-        given = {"serial": serial, "identity": identity, "sha256": sha256, "spki_sha256": spki_sha256}
-        query = {name: value for name, value in given.items() if value is not None}
-        return CertificateList.model_validate_json(self._get("/v1/certificates", query)).certificates
+    def search(self, **wanted: Unpack[Search]) -> tuple[CertificateAnswer, ...]:
+        """Certificates with all the given properties, newest first: the first page."""
+        return self.page(**wanted).certificates
+
+    def page(self, *, after: str | None = None, limit: int = 100, **wanted: Unpack[Search]) -> CertificateList:
+        """One page of a search, at most 1000; `next` of the answer is `after` for the one that follows."""
+        query = _query(wanted) | {"limit": str(limit)} | ({"after": after} if after else {})
+        return CertificateList.model_validate_json(self._get("/v1/certificates", query))
+
+    @contextmanager
+    def export(self, **wanted: Unpack[Search]) -> Iterator[Export]:
+        """Context: every certificate with the given properties, as they come; Problem if the stream breaks off."""
+        try:
+            with self._http.stream("GET", "/v1/certificates:export", params=_query(wanted)) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise_problem(answer)
+                lines = (CertificateAnswer.model_validate_json(line) for line in answer.iter_lines() if line)
+                yield Export(int(answer.headers.get("x-total-count", "0")), lines)
+        except httpx.TransportError as error:
+            raise _away(error) from error
+
+    def crls(self) -> tuple[CrlAnswer, ...]:
+        """The revocation lists in force."""
+        return CrlList.model_validate_json(self._get("/v1/crls", {})).crls
+
+    def publish_crl(self, issuer: str) -> CrlAnswer:
+        """Have the next list of an authority signed now."""
+        return CrlAnswer.model_validate_json(self._post(f"/v1/crls/{issuer}", None))
+
+    def download_crl(self, issuer: str, scope: str, out: BinaryIO) -> None:
+        """Write a list in force (DER) to `out`, however long it is."""
+        try:
+            with self._http.stream("GET", f"/v1/crls/{issuer}/{scope}") as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise_problem(answer)
+                for chunk in answer.iter_bytes():
+                    out.write(chunk)
+        except httpx.TransportError as error:
+            raise _away(error) from error
+
+    def self_audit(self, request: SelfAuditRequest) -> SelfAuditAnswer:
+        """Have a sample of what was issued looked at again; waits for as long as that takes."""
+        return SelfAuditAnswer.model_validate_json(self._post("/v1/self-audits", request, patient=True))
+
+    def self_audits(self, *, limit: int = 20) -> tuple[SelfAuditSummary, ...]:
+        """The latest reports on record."""
+        return SelfAuditList.model_validate_json(self._get("/v1/self-audits", {"limit": str(limit)})).reports
+
+    def self_audit_report(self, sha256: str) -> bytes:
+        """A report (JSON), byte for byte; Problem if it is not the one of this digest (hexadecimal)."""
+        body = self._get(f"/v1/self-audits/{sha256}", {})
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise Problem(502, "report-differs", "the report that came back is not the one of this digest")
+        return body
 
     def close(self) -> None:
         self._http.close()
@@ -88,10 +171,11 @@ class CaClient:
     ) -> None:
         self.close()
 
-    def _post(self, path: str, body: BaseModel) -> bytes:
-        content = body.model_dump_json(by_alias=True, exclude_none=True)
+    def _post(self, path: str, body: BaseModel | None, *, patient: bool = False) -> bytes:
+        content = b"" if body is None else body.model_dump_json(by_alias=True, exclude_none=True)
         try:
-            return raise_problem(self._http.post(path, content=content, headers=_JSON)).content
+            answer = self._http.post(path, content=content, headers=_JSON, timeout=None if patient else self._timeout)
+            return raise_problem(answer).content
         except httpx.TransportError as error:
             raise _away(error) from error
 
@@ -100,6 +184,14 @@ class CaClient:
             return raise_problem(self._http.get(path, params=query)).content
         except httpx.TransportError as error:
             raise _away(error) from error
+
+
+def _query(wanted: Search) -> dict[str, str]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else str(value)
+        for name, value in wanted.items()
+        if value is not None
+    }
 
 
 def _away(error: httpx.TransportError) -> Problem:

@@ -15,6 +15,7 @@
     ├── TokenUnavailableError      the HSM service cannot sign now; the intent stays open
     ├── CompareError               what came back from the token is not what was linted
     ├── UnknownCertificateError    no such issuer and serial
+    ├── NotOnRecordError           no such authority, list or report
     ├── RevocationRefusedError     decide_revocation() does not approve, or the certificate is revoked already
     ├── StoreError                 the database does not fit the published hierarchy
     │   └── IntentEndedError       an intent has ended, or another replica works on it: what one did in vain is dropped
@@ -145,6 +146,10 @@ class CompareError(CaError):
 
 class UnknownCertificateError(CaError):
     reason = "unknown-certificate"
+
+
+class NotOnRecordError(CaError):
+    reason = "not-on-record"
 
 
 class RevocationRefusedError(_Findings):

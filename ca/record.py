@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,10 +41,25 @@ class Record:
 
     def note(self, event: str, key: str, **fields: JsonValue) -> int:
         """Record an event durably and return its number; a repeat returns the number it already has."""
+        return self.note_many(event, {key: fields})[0]
+
+    def note_many(self, event: str, noted: Mapping[str, Mapping[str, JsonValue]]) -> list[int]:
+        """Record the same event of many things (by key, with its fields), durably and together; their numbers."""
         with self._lock:
-            if (event, key) not in self._known:
-                self._known[event, key] = self._journal.append({"event": event, "key": key, **fields})
-            return self._known[event, key]
+            new = {
+                (event, key): self._journal.buffer({"event": event, "key": key, **fields})
+                for key, fields in noted.items()
+                if (event, key) not in self._known
+            }
+            if new:
+                self._journal.flush()
+            self._known |= new  # known once it is on the disk
+            return [self._known[event, key] for key in noted]
+
+    def has(self, event: str, key: str) -> bool:
+        """Whether this event of this thing is recorded."""
+        with self._lock:
+            return (event, key) in self._known
 
     def numbers_of(self, key: str) -> dict[str, int]:
         """The events recorded under a key, with their numbers."""

@@ -124,6 +124,11 @@ def version_of(signer: SigningService, key: str, public_key: PublicKey) -> int:
     raise SigningRefusedError(f"no version of the key {key} is the one that its certificate names", clause=_CLAUSE)
 
 
+def verify_bytes(issuer_key: PublicKey, signature: bytes, data: bytes) -> None:
+    """Check a signature by an authority over a TBSCertificate or TBSCertList (DER); raises InvalidSignature."""
+    _verify(issuer_key, signature, data, crl_hash(issuer_key))
+
+
 def _ask(call: Callable[[], T]) -> T:
     try:
         return call()
@@ -140,7 +145,7 @@ def _compare(der: bytes, signed_tbs: bytes, tbs: bytes, signature: bytes, issuer
     # The algorithm stands twice: inside, where it is signed, and beside the signature, where it is not.
     if not der[der.index(tbs) + len(tbs) :].startswith(identifier):
         raise ValueError("the signature algorithm is not the one of the issuer's key")
-    _verify(issuer_key, signature, tbs, crl_hash(issuer_key))
+    verify_bytes(issuer_key, signature, tbs)
 
 
 def _verify(

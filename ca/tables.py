@@ -258,6 +258,16 @@ bcis: Final = Table(
     Column("der", LargeBinary, nullable=False),
 )
 
+self_audits: Final = Table(
+    "self_audits",
+    metadata,
+    Column("sha256", String(64), primary_key=True),  # of the report, as the audit journal has it
+    Column("until", UtcTime, nullable=False, index=True),  # the end of the period that was looked at
+    Column("sampled", Integer, nullable=False),
+    Column("findings", Integer, nullable=False),
+    Column("report", LargeBinary, nullable=False),  # JSON
+)
+
 renewals: Final = Table(
     "renewals",
     metadata,

@@ -174,7 +174,9 @@ def _ca(found: Installation) -> None:
         rng=os.urandom,
     )
     presigner = Presigner(OcspStore(engine), authority.hierarchy, signer, ocsp_policy())
-    schedules = ca_schedules(authority, presign=ocsp_work(renewal, presigner, _now))
+    schedules = ca_schedules(
+        authority, presign=ocsp_work(renewal, presigner, _now), self_audit=authority.self_audit.nightly
+    )
     keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
     try:
         authority.start()

@@ -90,6 +90,16 @@ def upgrade() -> None:
         sa.UniqueConstraint("spki_sha256"),
     )
     op.create_table(
+        "self_audits",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("until", sa.String(length=27), nullable=False),
+        sa.Column("sampled", sa.Integer(), nullable=False),
+        sa.Column("findings", sa.Integer(), nullable=False),
+        sa.Column("report", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256"),
+    )
+    op.create_index(op.f("ix_self_audits_until"), "self_audits", ["until"], unique=False)
+    op.create_table(
         "serials",
         sa.Column("issuer", sa.String(length=64), nullable=False),
         sa.Column("serial", sa.String(length=40), nullable=False),
