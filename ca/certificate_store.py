@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import ColumnElement, Engine, and_, exists, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Engine, and_, exists, func, select, tuple_
 
 from ca import tables
 from ca.errors import RequestError, StoreError, UnknownCertificateError
@@ -98,8 +98,9 @@ class CertificateStore:
             with self._engine.begin() as db:
                 insert_new(db, tables.serials, issuer=issuer, serial=record.serial, reserved_at=now)
                 if insert_new(db, tables.certificates, **columns(record)):
+                    # A key in service keeps the claim of its first certificate, which an older database may know alone.
                     claim = {"spki_sha256": record.spki_sha256, "issuer": issuer, "serial": record.serial}
-                    db.execute(insert(tables.certified_keys).values(**claim))
+                    insert_new(db, tables.certified_keys, **claim)
                     return
                 sha256 = db.execute(known).scalar_one_or_none()
         if sha256 != record.sha256:

@@ -30,9 +30,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from prometheus_client import Counter, Gauge
-from sqlalchemy.exc import SQLAlchemyError
 
-from ca.errors import StoreUnavailableError
 from ca.hierarchy import Authority, Hierarchy
 from ca.ocsp_answer import INTERNAL_ERROR, MALFORMED_REQUEST, TRY_LATER, UNAUTHORIZED
 from ca.ocsp_live import AsyncBatchSigner, CannotAnswerError, LiveResponder, SignedAnswer
@@ -130,7 +128,7 @@ class OcspResponder:
         published = self._published_at()  # first: a list that comes out meanwhile is seen the next time
         try:
             epochs, changed = await asyncio.to_thread(self._changes, dict(self._memory.epochs or {}))
-        except (SQLAlchemyError, StoreUnavailableError) as error:
+        except Exception as error:  # whatever it is: nobody would look again, and what was revoked stayed good
             if not self._database_away:
                 _log.warning("ocsp-database-away", error=type(error).__name__)
             self._database_away = True
@@ -191,7 +189,7 @@ class OcspResponder:
             await self._look_if_published()
         now = self._clock().timestamp()
         found = self._memory.get(asked, now)
-        if found is not None:
+        if found is not None and found.until - now <= _LONGEST_MEMORY:  # else the clock went back, and it is not yet
             _count["remembered"].inc()
         else:
             found = await self._answer(asked, posted)

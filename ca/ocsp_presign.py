@@ -68,10 +68,10 @@ class Presigner:
         when = times(now, self._policy.presigned.lifetime, self._policy, key)
         # Near the end of the responder's certificate an answer is as long as it can be, and not due again at once.
         before = min(now + self._policy.presigned.renew_before, when.next_update - _SHORTER)
-        signed = 0
-        while serials := self._store.due(authority.name, now, before=before, limit=_TOGETHER):
+        signed, after = 0, ""
+        while serials := self._store.due(authority.name, now, before=before, limit=_TOGETHER, after=after):
             self._sign(authority, key, serials, when, now)
-            signed += len(serials)
+            signed, after = signed + len(serials), serials[-1]
         return signed
 
     def _responder(self, authority: Authority) -> ResponderKey | None:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, delete, or_, select
+from sqlalchemy import Connection, Engine, delete, or_, select, tuple_
 
 from ca import tables
 from ca.ocsp_answer import CertificateStatus
 from runtime.database import put, reading
 
+_AT_ONCE: Final = 1000  # answers deleted together
 _UNKNOWN: Final = CertificateStatus("unknown")
 _GOOD: Final = CertificateStatus("good")
 
@@ -62,7 +63,10 @@ class OcspStore:
             return list(db.execute(query).scalars())
 
     def standing(self, issuer: str, serials: Iterable[str], now: datetime) -> Standing:
-        """How these serials stand, and what was signed about them that holds beyond `now`."""
+        """How these serials stand, and what was signed about them that holds at `now` and beyond.
+
+        What begins later was signed by a clock that was fast, and nobody would believe it.
+        """
         wanted = set(serials)
         with reading(self._engine) as db:
             epoch = _epoch(db, issuer)
@@ -78,7 +82,7 @@ class OcspStore:
                     statuses[found.serial] = CertificateStatus("revoked", found.revoked_at, reason)
             kept = tables.ocsp_responses.c
             query = select(tables.ocsp_responses).where(
-                kept.issuer == issuer, kept.serial.in_(wanted), kept.next_update > now
+                kept.issuer == issuer, kept.serial.in_(wanted), kept.this_update <= now, kept.next_update > now
             )
             signed = {
                 found.serial: OcspRecord(**found._mapping)
@@ -93,8 +97,11 @@ class OcspStore:
             for record in records:
                 put(db, tables.ocsp_responses, **{name: getattr(record, name) for name in record.__slots__})
 
-    def due(self, issuer: str, now: datetime, *, before: datetime, limit: int) -> list[str]:
-        """Serials of unexpired certificates without an answer that holds and lasts beyond `before`, at most `limit`."""
+    def due(self, issuer: str, now: datetime, *, before: datetime, limit: int, after: str = "") -> list[str]:
+        """Serials of unexpired certificates without an answer that holds and lasts beyond `before`, at most `limit`.
+
+        In the order of their text, from the one that follows `after`.
+        """
         certificate, kept, change = tables.certificates.c, tables.ocsp_responses.c, tables.revocations.c
         query = (
             select(certificate.serial)
@@ -107,18 +114,34 @@ class OcspStore:
             )
             .where(
                 certificate.issuer == issuer,
+                certificate.serial > after,
                 certificate.not_after > now,
-                or_(kept.serial.is_(None), kept.next_update <= before, change.epoch > kept.epoch),
+                or_(
+                    kept.serial.is_(None),
+                    kept.next_update <= before,
+                    kept.this_update > now,
+                    change.epoch > kept.epoch,
+                ),
             )
+            .order_by(certificate.serial)
             .limit(limit)
         )
         with reading(self._engine) as db:
             return list(db.execute(query).scalars())
 
     def forget_ended(self, now: datetime) -> int:
-        """Delete answers that ended; returns how many."""
-        with self._engine.begin() as db:
-            return db.execute(delete(tables.ocsp_responses).where(tables.ocsp_responses.c.next_update <= now)).rowcount
+        """Delete answers that ended; returns how many. In portions, between which others may write."""
+        row, forgotten = tables.ocsp_responses.c, 0
+        key = tuple_(row.issuer, row.serial)
+        while True:
+            with reading(self._engine) as db:  # as nearly always there are none: the write lock is for those who write
+                ended = select(row.issuer, row.serial).where(row.next_update <= now).limit(_AT_ONCE)
+                found = [tuple(each) for each in db.execute(ended)]
+            if not found:
+                return forgotten
+            with self._engine.begin() as db:  # unless signed anew meanwhile
+                gone = delete(tables.ocsp_responses).where(key.in_(found), row.next_update <= now)
+                forgotten += db.execute(gone).rowcount
 
 
 def _epoch(db: Connection, issuer: str) -> int:

@@ -5,21 +5,23 @@ a third of a certificate's life is left, the same key gets the next one: the tok
 approval, because it says nothing new (`hsm_service.typed_renewal`). The brand's key signs certificates at ceremonies
 alone, and so is its responder's certificate renewed there.
 
-    reserve a serial → write down what will be signed → sign → put on record → attach to the key → publish
+    reserve a serial → write down what will be signed → sign → put on record → attach to the key → strike out → publish
 
 What was written down and not put on record, because the process was killed, is signed again, byte for byte; what has
-become too old for that is revoked on record, since a certificate that nobody has seen may exist.
+become too old for that is revoked on record, since a certificate that nobody has seen may exist. What is on record is
+attached, however late: no other certificate is made as long as the key does not have the one that was made for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Engine, delete, select
 
@@ -97,6 +99,8 @@ class Renewal:
                     renewed.append(key)
             except CaError as error:
                 _log.error("certificate-not-renewed", key=key, reason=error.reason, detail=str(error))
+            except OSError as error:  # of the folder: its disk is full
+                _log.error("certificate-not-published", key=key, error=type(error).__name__)
         return renewed
 
     def _renewable(self) -> Iterator[tuple[str, Profile, Authority]]:
@@ -114,26 +118,34 @@ class Renewal:
         if info is None or not info.certificate_chain:
             return False  # founded without it
         pending = self._pending(key)
-        if pending is not None and now - pending.intended_at > _STALE:
+        certificate = None if pending is None else self._on_record(pending)
+        if pending is not None and certificate is None and now - pending.intended_at > _STALE:
             self._give_up(pending, now)
             pending = None
         if pending is None:
             last = x509.load_der_x509_certificate(info.certificate_chain[0])
             if now < last.not_valid_after_utc - (last.not_valid_after_utc - last.not_valid_before_utc) / 3:
+                self._publish(key, info.certificate_chain)  # as a process that was killed had no time to
                 return False
             pending = self._intend(key, profile, authority, last, now)
-        try:
-            certificate = sign_certificate(self._signer, authority.name, pending.tbs, authority.issuer.public_key)
-        except SigningRefusedError:
-            self._give_up(pending, now)
-            raise
-        self._put_on_record(pending, profile, certificate, now)
+        if certificate is None:
+            try:
+                certificate = sign_certificate(self._signer, authority.name, pending.tbs, authority.issuer.public_key)
+            except SigningRefusedError:
+                self._give_up(pending, now)
+                raise
+            certificate = self._put_on_record(pending, profile, certificate, now)
         chain = (certificate.public_bytes(Encoding.DER), *info.certificate_chain[1:])
         self._attach(key, chain)
-        if self._folder.exists():
-            pem = (x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
-            replace_file(self._folder / f"{key}.pem", b"".join(pem))
+        self._strike_out(pending)
+        self._publish(key, chain)
         return True
+
+    def _publish(self, key: str, chain: Sequence[bytes]) -> None:
+        path = self._folder / f"{key}.pem"
+        pem = b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+        if self._folder.exists() and not (path.exists() and path.read_bytes() == pem):
+            replace_file(path, pem)
 
     def _described(self, key: str) -> KeyInfo | None:
         try:
@@ -179,14 +191,31 @@ class Renewal:
             row = db.execute(select(tables.renewals).where(tables.renewals.c.key == key)).one_or_none()
         return None if row is None else _Pending(**row._mapping)
 
-    def _put_on_record(self, pending: _Pending, profile: Profile, certificate: x509.Certificate, now: datetime) -> None:
+    def _on_record(self, pending: _Pending) -> x509.Certificate | None:
+        row = tables.certificates.c
+        with reading(self._engine) as db:
+            der = db.execute(
+                select(row.der).where(row.issuer == pending.issuer, row.serial == pending.serial)
+            ).scalar_one_or_none()
+        return None if der is None else x509.load_der_x509_certificate(der)
+
+    def _put_on_record(
+        self, pending: _Pending, profile: Profile, certificate: x509.Certificate, now: datetime
+    ) -> x509.Certificate:
+        """The certificate as it is on record: with the signature that a replica was quicker to get, perhaps."""
         record = record_of(certificate, issuer=pending.issuer, profile=profile.name, intent_id=None, now=now)
         with self._engine.begin() as db:
-            insert_new(db, tables.certificates, **columns(record))
-            db.execute(delete(tables.renewals).where(tables.renewals.c.key == pending.key))
-        self._record.note(
-            "ca.renewed", f"{pending.issuer}/{pending.serial}", token_key=pending.key, sha256=record.sha256
-        )
+            added = insert_new(db, tables.certificates, **columns(record))
+        if not added:
+            certificate = self._on_record(pending) or certificate
+        sha256 = certificate.fingerprint(SHA256()).hex()
+        self._record.note("ca.renewed", f"{pending.issuer}/{pending.serial}", token_key=pending.key, sha256=sha256)
+        return certificate
+
+    def _strike_out(self, pending: _Pending) -> None:
+        row = tables.renewals.c
+        with self._engine.begin() as db:
+            db.execute(delete(tables.renewals).where(row.key == pending.key, row.serial == pending.serial))
 
     def _give_up(self, pending: _Pending, now: datetime) -> None:
         order = StatusOrder(
@@ -198,6 +227,8 @@ class Renewal:
             ordered_by="service:ca",
         )
         with self._engine.begin() as db:
-            if db.execute(delete(tables.renewals).where(tables.renewals.c.key == pending.key)).rowcount:
+            row = tables.renewals.c
+            gone = delete(tables.renewals).where(row.key == pending.key, row.serial == pending.serial)
+            if db.execute(gone).rowcount:
                 write_status(db, order)
         self._record.note("ca.renewal-abandoned", f"{pending.issuer}/{pending.serial}", token_key=pending.key)

@@ -25,10 +25,12 @@ from ca.bci_publisher import FILE as BCI_FILE
 from ca.crl_outline import CrlOutline, crl_outline
 from ca.crl_store import FULL
 from ca.record import instant
+from runtime.logging import get_logger
 from runtime.problems import Problem
 
 CRL_TYPE: Final = "application/pkix-crl"
 CMS_TYPE: Final = "application/cms"
+_log: Final = get_logger("ca.repository")
 _CHUNK: Final = 256 * 1024
 
 
@@ -61,6 +63,7 @@ class PublishedLists:
         self._bci = folder / BCI_FILE
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[tuple[int, int, int], PublishedList]] = {}
+        self._told: set[Path] = set()
 
     def status(self) -> list[dict[str, Any]]:
         """One object for each authority that has a full list; its other lists stand in `lists`, by scope."""
@@ -100,9 +103,20 @@ class PublishedLists:
                 found = PublishedList(path, digest, state.st_size, crl_outline(file))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as error:  # the others are in force all the same
+            self._tell(path, error)
+            return None
         with self._lock:
             self._known[path] = (mark, found)
+            self._told.discard(path)
         return found
+
+    def _tell(self, path: Path, error: Exception) -> None:
+        with self._lock:
+            known = path in self._told
+            self._told.add(path)
+        if not known:
+            _log.error("list-unreadable", file=f"{path.parent.name}/{path.name}", error=type(error).__name__)
 
 
 def routes(lists: PublishedLists) -> list[Route]:
@@ -125,10 +139,13 @@ def routes(lists: PublishedLists) -> list[Route]:
         headers["Content-Length"] = str(found.size)
         if request.method == "HEAD":
             return Response(headers=headers, media_type=CRL_TYPE)
-        file = found.path.open("rb")
+        try:
+            file = found.path.open("rb")
+        except FileNotFoundError:
+            raise _replaced() from None
         if os.fstat(file.fileno()).st_size != found.size:  # replaced a moment ago: whoever asks again gets the new one
             file.close()
-            raise Problem(503, "list-replaced", "the list is being replaced", headers={"Retry-After": "1"})
+            raise _replaced()
         return StreamingResponse(_sent(file), headers=headers, media_type=CRL_TYPE)
 
     async def bci(request: Request) -> Response:
@@ -151,6 +168,10 @@ def routes(lists: PublishedLists) -> list[Route]:
 def is_known(request: Request, digest: str) -> bool:
     """Whether the caller has what has this digest already (If-None-Match)."""
     return f'"{digest}"' in {each.strip() for each in request.headers.get("if-none-match", "").split(",")}
+
+
+def _replaced() -> Problem:
+    return Problem(503, "list-replaced", "the list is being replaced", headers={"Retry-After": "1"})
 
 
 async def _sent(file: BinaryIO) -> AsyncIterator[bytes]:

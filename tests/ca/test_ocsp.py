@@ -6,7 +6,7 @@ import base64
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+import ca.ocsp_presign
+import ca.ocsp_store
 from ca.ocsp_policy import ocsp_policy
 from pki.algorithms import SHA256_IDENTIFIER
 from pki.der import encode, tlv
@@ -367,6 +369,13 @@ def test_no_good_answer_is_given_once_the_list_is_out(world: OcspWorld) -> None:
         assert asked(world, shop).state == "revoked"
 
 
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def away() -> None:
     raise Problem(503, "token-away", "the token is away")
 
@@ -403,6 +412,52 @@ def test_without_the_database_what_is_remembered_is_served_and_lists_too(own_wor
     with sqlite3.connect(database) as db:
         db.execute("ALTER TABLE elsewhere RENAME TO revocations")
     assert asked(world, other).state == "good"
+
+
+def test_a_fault_in_looking_for_changes_is_not_the_last_look(
+    own_world: OcspWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = own_world
+    shop = world.issue()
+    assert asked(world, shop).state == "good"
+    looks: list[int] = []
+
+    def fault() -> dict[str, int]:
+        looks.append(1)
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "epochs", fault)
+        until(lambda: len(looks) >= 2)
+        assert world.http.get("/health/ready").json()["ocsp"] == "no database"
+    world.change(shop, "revoked", "keyCompromise")
+    until(lambda: asked(world, shop).state == "revoked")
+
+
+def test_answers_that_a_fast_clock_made_are_not_given_when_it_is_right_again(own_world: OcspWorld) -> None:
+    world = own_world
+    shop = world.issue()
+    world.ca.clock.forward(timedelta(days=20))
+    signed = world.presigner.presign_due(world.ca.clock())
+    world.post(world.request(shop))
+    world.ca.clock.now -= timedelta(days=20)
+
+    assert asked(world, shop).this_update <= world.ca.clock()
+    assert world.presigner.presign_due(world.ca.clock()) == signed - 1
+    assert world.presigner.presign_due(world.ca.clock()) == 0
+
+
+def test_many_answers_are_signed_ahead_and_forgotten_in_portions(
+    own_world: OcspWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = own_world
+    shops = [world.issue() for _ in range(5)]
+    monkeypatch.setattr(ca.ocsp_presign, "_TOGETHER", 2)
+    monkeypatch.setattr(ca.ocsp_store, "_AT_ONCE", 2)
+    signed = world.presigner.presign_due(world.ca.clock())
+    assert signed >= len(shops)
+    assert world.store.forget_ended(world.ca.clock()) == 0
+    assert world.store.forget_ended(world.ca.clock() + timedelta(days=2)) == signed
 
 
 def test_many_live_questions_share_signatures_calls_and_each_has_its_own_answer(own_world: OcspWorld) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from sqlalchemy import select
+from cryptography.hazmat.primitives.hashes import SHA256
+from sqlalchemy import delete, select
 
 from ca import tables
 from ca.ocsp_policy import ocsp_policy
@@ -45,9 +47,7 @@ def found(world: CaWorld, key: str, profile_name: str, authority: str, at: datet
     certificate = x509.load_der_x509_certificate(signed)
     template = "timestamp-authority" if key == "tsa" else "ocsp-responder"
     world.keys.adopt(key, template, private, (certificate, credential.certificate, *credential.chain))
-    world.authority.store.import_certificate(
-        certificate, issuer=authority, profile=profile_name, now=world.clock()
-    )
+    world.authority.store.import_certificate(certificate, issuer=authority, profile=profile_name, now=world.clock())
     return certificate
 
 
@@ -145,6 +145,78 @@ def test_what_was_lost_for_long_is_revoked_on_record(world: CaWorld) -> None:
     assert format(in_use(world).serial_number, "x") != lost
     with world.engine.begin() as db:
         assert db.execute(select(tables.renewals)).all() == []
+
+
+class Failing:
+    """Does not take a certificate, for as long as `reason` says why."""
+
+    def __init__(self, keys: SoftwareSigning, reason: BaseException | None) -> None:
+        self._keys = keys
+        self.reason = reason
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(self._keys, attribute)
+
+    def attach_certificate(self, key: str, chain: tuple[bytes, ...]) -> None:
+        if self.reason is not None:
+            raise self.reason
+        self._keys.attach_certificate(key, chain)
+
+
+def on_record(world: CaWorld) -> set[str]:
+    """The certificates of the responder that are on record."""
+    return {each.sha256 for each in world.authority.store.search(profile=KEY)}
+
+
+@pytest.mark.parametrize(
+    "reason", [Problem(503, "gone", "the token is away"), Problem(422, "refused", "no"), KeyboardInterrupt()]
+)
+def test_what_is_on_record_is_attached_however_late_and_no_other_is_made(world: CaWorld, reason: BaseException) -> None:
+    found(world, KEY, KEY, "merchant-ca", world.clock())
+    world.clock.forward(20 * DAY)
+    keys = Failing(world.keys, reason)
+    for _ in range(3):
+        with contextlib.suppress(KeyboardInterrupt):
+            assert renewal(world, keys).renew_due(world.clock()) == []
+        world.clock.forward(timedelta(hours=1))
+    assert len(on_record(world)) == 2
+    keys.reason = None
+    assert renewal(world, keys).renew_due(world.clock()) == [KEY]
+
+    assert in_use(world).fingerprint(SHA256()).hex() in on_record(world)
+    assert len(on_record(world)) == 2
+    assert renewal(world, keys).renew_due(world.clock()) == []
+    assert world.authority.store.status.revocations("merchant-ca") == []
+
+
+def test_a_chain_that_was_not_published_is_published_later(world: CaWorld) -> None:
+    found(world, KEY, KEY, "merchant-ca", world.clock())
+    world.clock.forward(20 * DAY)
+    renewal(world).renew_due(world.clock())
+    path = world.folder / "keys" / f"{KEY}.pem"
+    good = path.read_bytes()
+    path.write_bytes(b"the one before")
+    assert renewal(world).renew_due(world.clock()) == []
+    assert path.read_bytes() == good
+
+
+def test_an_older_database_starts_with_a_certificate_that_was_renewed_since(tmp_path: Path, office: Office) -> None:
+    world = CaWorld(tmp_path, office)
+    (world.folder / "keys").mkdir()
+    found(world, KEY, KEY, "merchant-ca", world.clock())
+    world.clock.forward(20 * DAY)
+    renewal(world).renew_due(world.clock())
+    renewed = in_use(world)
+    with world.engine.begin() as db:  # as it was before the renewal
+        db.execute(
+            delete(tables.certificates).where(tables.certificates.c.sha256 == renewed.fingerprint(SHA256()).hex())
+        )
+        db.execute(delete(tables.serials).where(tables.serials.c.serial == format(renewed.serial_number, "x")))
+    clock = world.clock
+    world.close()
+    world = CaWorld(tmp_path, office, clock=clock)
+    assert world.authority.store.certificate("merchant-ca", format(renewed.serial_number, "x")).certificate == renewed
+    world.close()
 
 
 def test_a_clock_does_both_and_answers_last_as_long_as_they_may(world: CaWorld) -> None:

@@ -127,3 +127,12 @@ def test_the_list_of_all_lists_is_a_signed_message(repository: httpx.Client) -> 
     openssl("cms", "-cmsout", "-print", "-inform", "DER", "-noout", stdin=answer.content)
     again = repository.get("/bci", headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_file_that_is_no_list_hides_no_other(repository: httpx.Client, world: CaWorld) -> None:
+    (world.folder / "crls" / "root.crl").write_bytes(b"half a list")
+
+    assert "root" not in {each["issuer"] for each in repository.get("/status").json()}
+    assert repository.get("/crls/root.crl").status_code == 404
+    assert repository.get("/crls/brand.crl").status_code == 200
+    assert repository.get("/health/ready").status_code == 200

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -155,8 +155,8 @@ def test_a_clock_that_is_set_neither_ends_the_schedules_nor_floods_them(
         """The clock of this machine, when it is set."""
 
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime.now(tz) + offset
+        def now(cls, tz: Any = None) -> Self:
+            return cls.fromtimestamp((datetime.now(UTC) + offset).timestamp(), tz)
 
     monkeypatch.setattr("dbos._scheduler.datetime", Wall)
     calls: list[int] = []
