@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
+from cryptography import x509
 from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from ca import tables
@@ -20,6 +21,8 @@ from ca.denylist import Denylist, deny
 from cps.model import HOLD, OrderReason
 from cps.rules import Rule
 from cps.status import Objection, Standing, State, change
+from pki.cms_signed import parse_signed_data
+from pki.oids import CT_REVOCATION
 from runtime.database import insert_new, put, reading
 
 StatusState = Literal["revoked", "held", "released"]
@@ -182,8 +185,8 @@ class StatusStore:
     ) -> RevocationRecord | Objection:
         """Carry out an order at `now` (whole seconds), its key denied if given; what stands in the way is returned.
 
-        The same order again changes nothing and gives the status as it is. `only_if`: nothing is done unless the
-        certificate stands like this when it has the lock.
+        The same order again, in whatever wrapping, changes nothing and gives the status as it is. `only_if`: nothing is
+        done unless the certificate stands like this when it has the lock.
         """
         with self._engine.begin() as db:
             _epoch(db, wanted.issuer, 0)  # the lock
@@ -193,7 +196,7 @@ class StatusStore:
             )
             found = db.execute(query).one_or_none()
             record = None if found is None else _record(found)
-            if record is not None and wanted.order is not None and _done(db, wanted):
+            if record is not None and wanted.order is not None and _done(db, wanted, wanted.order):
                 return record
             standing = None if record is None else record.standing
             if only_if is not None and standing != only_if:
@@ -319,10 +322,22 @@ class StatusStore:
         return None if found is None else CoveringList(found.number, found.scope)
 
 
-def _done(db: Connection, wanted: Wanted) -> bool:
+def _done(db: Connection, wanted: Wanted, order: bytes) -> bool:
+    """Whether the order was carried out before, perhaps in another wrapping.
+
+    Around what is signed there are certificates, and for ECDSA a second signature, that anybody can exchange: an order
+    is the same if the same signer signed the same statement.
+    """
     row = tables.status_changes.c
-    query = select(row.epoch).where(row.issuer == wanted.issuer, row.serial == wanted.serial, row.order == wanted.order)
-    return db.execute(query.limit(1)).first() is not None
+    query = select(row.order).where(row.issuer == wanted.issuer, row.serial == wanted.serial, row.order.is_not(None))
+    before = db.execute(query).scalars().all()
+    return order in before or _signed(order) in map(_signed, before)
+
+
+def _signed(order: bytes) -> tuple[bytes, x509.Certificate]:
+    """What was signed, and by whom; the order was judged before."""
+    signed = parse_signed_data(order, content_type=CT_REVOCATION)
+    return signed.content, signed.signer
 
 
 def _covered(issuer: str) -> Any:

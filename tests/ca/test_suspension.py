@@ -17,7 +17,9 @@ from ca.revocation import Changed
 from ca.store import CertificateRecord
 from cps.decision import Revocation, build_revocation
 from cps.model import OrderReason, load_pack
+from pki.extensions import authority_key_id
 from pki.oids import CT_REVOCATION
+from pki.timestamp import with_certificates
 from tests.cps.test_model import TEXT
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
@@ -135,6 +137,30 @@ def test_a_release_that_was_held_back_ends_no_later_suspension(world: CaWorld) -
 
     with pytest.raises(RevocationRefusedError, match="written before"):
         world.authority.revocation.apply(held_back)
+
+
+def test_an_order_in_another_wrapping_is_the_same_order(world: CaWorld) -> None:
+    """Certificates beside a signature are not signed: whoever has an order can add one, and has other bytes."""
+    record, officer = merchant(world), world.office.vetter
+    issuer = authority_key_id(record.certificate.extensions)
+    assert issuer is not None
+    release = Revocation(
+        issuer,
+        record.certificate.serial_number,
+        "removeFromCRL",
+        (world.clock.now + timedelta(seconds=100)).replace(microsecond=0),  # by a clock that goes ahead
+    )
+    content = build_revocation(release)
+    signed = officer.sign(CT_REVOCATION, content, signing_time=release.date)
+    again = with_certificates(signed, [officer.certificate, *officer.chain, world.office.approver.certificate])
+    assert again != signed
+    apply(world, record, "certificateHold")
+    assert world.authority.revocation.apply(signed).record.state == "released"
+    forward(world, timedelta(seconds=10))
+    apply(world, record, "certificateHold")
+
+    assert world.authority.revocation.apply(again).record.state == "held"
+    assert states(world, record) == ["held", "released", "held"]
 
 
 def test_every_change_is_in_the_journal_once_and_in_the_story(world: CaWorld) -> None:
