@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "gateway": _Command("Run", "cli.gateway"),
     "merchant": _Command("Run", "cli.merchant"),
     "ra": _Command("Enrol members", "cli.ra"),
+    "ca": _Command("Enrol members", "cli.ca"),
     "explain": _Command("Enrol members", "cli.explain", "explain"),
     "bank": _Command("Pay", "cli.bank"),
     "wallet": _Command("Pay", "cli.wallet"),

@@ -9,7 +9,7 @@ colour nor hide nor break what a person reads before they sign.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -80,6 +80,17 @@ def working(text: str) -> Iterator[None]:
     """Show that something long is going on."""
     with _err.status(text):
         yield
+
+
+@contextmanager
+def progress(text: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """A bar on standard error, gone at the end; call what this gives after each of `total` things (None: unknown)."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err, transient=True) as bar:
+        task = bar.add_task(plain(text), total=total)
+        yield lambda: bar.advance(task)
 
 
 def fail(text: str, *, hint: str | None = None, code: int = 1, document: Mapping[str, Any] | None = None) -> NoReturn:
