@@ -23,7 +23,7 @@ from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.operation_routes import OperationRoutes
 from hsm_service.templates import built_in
 from runtime.client import TlsFiles, client_context, http_client
-from tests.support.signing_site import RAW, Served
+from tests.support.signing_site import AUTHORITIES, RAW, Served
 from tests.support.tls import tls_issuer
 
 OWNER = "M-1"
@@ -251,11 +251,11 @@ def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, httpx.Client]
     }
     assert listed["merchant:M-1"] == {"shop", "shop-ec", "bare-shop"}
     assert listed["merchant:M-2"] == {"other-shop"}
-    authorities = {"brand", "merchant-ca", "merchant-ca-ec", "lasting-ca", "lasting-ca-ec"}
-    assert listed["service:ca"] == {"log-ca", "ocsp-responder", "timestamp-authority"} | authorities
+    assert listed["service:ca"] == {"log-ca", "bci", "ocsp-responder", "timestamp-authority"} | AUTHORITIES.keys()
     assert listed["service:bench"] == set(RAW)
     assert listed["service:hsm"] == {"attestation", "log-hsm", "probe-ca"}
-    for nobody in ("anonymous", "officer:officer-1", "gateway:GW-1", "service:repository", "service:ceremony"):
+    assert listed["service:repository"] == {"ocsp-responder", "timestamp-authority"}
+    for nobody in ("anonymous", "officer:officer-1", "gateway:GW-1", "service:ceremony"):
         assert listed[nobody] == set()
 
 

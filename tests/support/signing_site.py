@@ -55,6 +55,7 @@ Extensions = Mapping[str, tuple[x509.ExtensionType, bool]]
 
 AUTHORITIES: Final = {
     "brand": ("brand-ca", Role.BRAND),
+    "geopolitical-ca": ("geopolitical-ca", Role.GEOPOLITICAL),
     "merchant-ca": ("issuing-ca", Role.MERCHANT_CA),
     "merchant-ca-ec": ("issuing-ca-ec", Role.MERCHANT_CA),
     "lasting-ca": ("issuing-ca-recoverable", Role.MERCHANT_CA),
