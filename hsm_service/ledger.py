@@ -69,7 +69,8 @@ _SCOPES: Final[Mapping[str, CrlScope]] = {"full": "full", "delta": "delta", "par
 class CrlClaim:
     """The CA key `key` is about to sign the CRL with this number and this TBS digest (hex).
 
-    The numbers of a key grow over all scopes (RFC 5280 5.2.3); only a full list supersedes the full lists before it.
+    The numbers of a key grow over all scopes (RFC 5280 5.2.3). A full list or a delta supersedes the full lists before
+    it; a partition, which tells of some certificates only, supersedes none.
     """
 
     key: str
@@ -237,10 +238,13 @@ class Ledger:
                 del self._crls[claim.key][claim.number]
 
     def newest_crl(self, key: str) -> int | None:
-        """The largest number of a full CRL that the CA key `key` signed or is about to sign; None if there is none."""
+        """The largest number of a CRL for everybody that the CA key `key` signed or is about to sign; None without one.
+
+        A full list, or a delta: where a delta has followed, who knows the full list alone may miss a revocation.
+        """
         with self._lock:
             signed = self._crls.get(key, {})
-            return max((number for number, (_digest, scope) in signed.items() if scope == "full"), default=None)
+            return max((number for number, (_digest, scope) in signed.items() if scope != "partition"), default=None)
 
     def last_crl_number(self, key: str) -> int | None:
         """The largest number of any CRL that the CA key `key` signed or is about to sign; None if there is none."""

@@ -149,6 +149,15 @@ def test_the_newest_list_of_an_authority_is_known_after_a_restart() -> None:
     assert ledger.newest_crl("other-ca") is None
 
 
+def test_a_full_list_is_not_the_newest_once_a_delta_followed() -> None:
+    """Who holds back the delta must not be believed with the full list alone."""
+    ledger = Ledger()
+    _replay(ledger, _intent(CrlClaim("ca", 6, "aa")), _intent(CrlClaim("ca", 7, "bb", "partition")))
+    assert ledger.newest_crl("ca") == 6
+    ledger.claim(CrlClaim("ca", 8, "cc", "delta"))
+    assert (ledger.newest_crl("ca"), ledger.is_full_crl("ca", 6), ledger.is_full_crl("ca", 8)) == (8, True, False)
+
+
 def test_a_time_stamps_number_is_never_given_twice_not_even_after_a_failure_or_a_restart() -> None:
     ledger = Ledger()
     _replay(ledger, {**_intent(TIMESTAMP), "keys": ["tsa/1"]}, {"event": "outcome", "intent": 0, "result": "failed"})
