@@ -123,11 +123,16 @@ class _State:
         """One look at the repository: yields requests, is sent their responses, returns what may be believed."""
         self.started += 1
         number = self.started
+        behind: StatusError | None = None
         for _ in range(_ATTEMPTS):
             response = yield _Get("/status", {} if self._etag is None else {"if-none-match": self._etag})
             if self._unchanged(response):
                 if self._with_bci and (self._bci is None or self._bci.next_update < now):
-                    self._check_bci((yield _Get("/bci", {})), now)
+                    self._etag, etag = None, self._etag  # until the BCI is found to agree, nothing is settled
+                    behind = self._check_bci((yield _Get("/bci", {})), now)
+                    if behind is not None:
+                        continue  # a list that came out a moment ago: a new /status will name it
+                    self._etag = etag
                 return self._confirm(now, number)
             entries, missing = self._missing(response)
             fetched: list[_Known] = []
@@ -138,11 +143,13 @@ class _State:
             if len(fetched) == len(missing):
                 self._accept(entries, fetched, response)
                 if self._with_bci:
-                    self._etag, etag = None, self._etag  # until the BCI is found to agree, nothing is settled
-                    self._check_bci((yield _Get("/bci", {})), now)
+                    self._etag, etag = None, self._etag
+                    behind = self._check_bci((yield _Get("/bci", {})), now)
+                    if behind is not None:
+                        continue
                     self._etag = etag
                 return self._confirm(now, number)
-        raise StatusError("the repository's status and its CRLs do not fit together", clause=_CLAUSE)
+        raise behind or StatusError("the repository's status and its CRLs do not fit together", clause=_CLAUSE)
 
     def _unchanged(self, response: httpx.Response) -> bool:
         """Whether /status answered that nothing changed; raises StatusError for any other answer than 200."""
@@ -209,10 +216,11 @@ class _State:
         self._etag = response.headers.get("etag")
         self._trust = Trust(self._anchors, self._intermediates, CrlSet(each.crl for each in known.values()))
 
-    def _check_bci(self, response: httpx.Response, now: datetime) -> None:
-        """Raises StatusError unless all lists of the newest BCI are here, none of them older than it says.
+    def _check_bci(self, response: httpx.Response, now: datetime) -> StatusError | None:
+        """Whether all lists of the newest BCI are here, none of them older than it says; what is to be said, if not.
 
-        A list may be newer: it is published a moment before the BCI that names it.
+        A list may be newer: it is published a moment before the BCI that names it. One that is older here may be one
+        that was replaced since it was asked for. Raises StatusError for a BCI that is none, or not the newest.
         """
         assert self._trust is not None  # _accept came before
         if response.status_code != httpx.codes.OK:
@@ -232,10 +240,11 @@ class _State:
             if full is not None and each.scope == DELTA and full.entry.number > each.number:
                 continue  # a full list that has all of the delta
             if known is None or known.entry.number < each.number:
-                raise StatusError(f"the repository keeps back the {each.scope} CRL of {each.issuer}", clause=_CLAUSE)
+                return StatusError(f"the repository keeps back the {each.scope} CRL of {each.issuer}", clause=_CLAUSE)
             if known.entry.number == each.number and known.entry.sha256 != each.sha256.hex():
                 raise StatusError(f"there are two CRLs {each.number} of {each.issuer}", clause=_CLAUSE)
         self._bci = bci
+        return None
 
     def _confirm(self, now: datetime, number: int) -> Trust:
         assert self._trust is not None  # _unchanged and _accept see to it

@@ -21,6 +21,7 @@ from ca.store import CertificateRecord
 from pki.errors import PathError
 from pki.path import Trust, validate_path
 from pki.roles import Role
+from runtime.client import http_client
 from runtime.server import start
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
@@ -320,3 +321,30 @@ def test_a_list_that_is_kept_back_is_noticed_by_the_list_of_all_lists(
     bci = good.replace(b"merchant-ca", b"merchant-cb")
     with pytest.raises(StatusError, match="is not one"):
         fresh.trust(world.clock.now)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_list_that_comes_out_while_the_bci_is_fetched_costs_another_look_and_no_decision(
+    world: CaWorld, merchant: CertificateRecord, office: Office, known: bool
+) -> None:
+    hierarchy, now = world.authority.hierarchy, world.clock.now
+    lasting = office.pki.root.crl(now, next_update=now + timedelta(days=30), number=99)
+    (world.folder / "crls" / "root.crl").write_bytes(lasting.public_bytes(Encoding.DER))
+    world.authority.maintain()
+    with start(create_app(world.folder), tls=None) as url, http_client(None, url) as client:
+        cache = StatusCache(url, hierarchy.anchors, hierarchy.intermediates, client=client, with_bci=True)
+        if known:  # then the status is unchanged, and only the BCI has to be fetched, since it ended
+            cache.trust(world.clock.now)
+            world.clock.forward(timedelta(hours=23))
+            world.authority.maintain()
+            world.clock.forward(timedelta(hours=1, minutes=1))
+        orders = [office.revocation(merchant.certificate, office.vetter)]
+
+        def publish(request: httpx.Request) -> None:
+            if request.url.path == "/bci" and orders:
+                world.authority.revocation.apply(orders.pop())
+
+        client.event_hooks["request"].append(publish)
+
+        assert not accepts(cache.trust(world.clock.now), merchant, world)
+        assert orders == []
