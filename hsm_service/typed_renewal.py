@@ -16,7 +16,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
-from hsm_service.judging import CLOCK_SKEW, SigningKey, reading, refuse
+from hsm_service.judging import CLOCK_SKEW, SigningKey, extension_value, reading, refuse
 from hsm_service.templates import Purpose
 from hsm_service.typed_certificate import CertificateOrder
 from pki.extensions import extensions_of
@@ -66,6 +66,8 @@ def check_renewal(order: CertificateOrder, holder: SigningKey | None, *, now: da
     with reading("TBSCertificate"):
         if _stated(certificate) != _stated(last):
             raise refuse("extension-not-renewed", "the extensions are not those of its certificate", _CLAUSE)
+        if not all(map(_is_address, extension_value(certificate, x509.CRLDistributionPoints) or ())):
+            raise refuse("extension-not-renewed", "a distribution point is an address and nothing else", _CLAUSE)
     if not now - MAX_BACKDATE <= certificate.not_valid_before_utc <= now + CLOCK_SKEW:
         raise refuse("validity-not-renewed", "a renewed certificate begins now", "CPS 6.3.2")
     if _life(certificate) > _life(last):
@@ -78,6 +80,12 @@ def _stated(certificate: x509.Certificate) -> dict[x509.ObjectIdentifier, tuple[
         for each in extensions_of(certificate)
         if each.oid not in _MAY_MOVE
     }
+
+
+def _is_address(point: x509.DistributionPoint) -> bool:
+    """Whether lists of the same authority, for all reasons, are found there: anything else says who may revoke it."""
+    plain = x509.DistributionPoint(point.full_name, None, None, None)
+    return point == plain and all(isinstance(each, x509.UniformResourceIdentifier) for each in point.full_name or ())
 
 
 def _life(certificate: x509.Certificate) -> timedelta:

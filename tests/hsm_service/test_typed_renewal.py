@@ -101,6 +101,25 @@ def test_addresses_may_have_moved(vault: Vault) -> None:
     sign(vault, renewed(vault, add=(access,)))
 
 
+def lists_at(**changes: Any) -> x509.CRLDistributionPoints:
+    """Where lists are found; with more than an address in it, if given."""
+    address = x509.UniformResourceIdentifier("http://elsewhere.example/crls/merchant-ca.crl")
+    fields: dict[str, Any] = {"full_name": [address], "relative_name": None, "reasons": None, "crl_issuer": None}
+    return x509.CRLDistributionPoints([x509.DistributionPoint(**{**fields, **changes})])
+
+
+def test_lists_may_have_moved_but_stay_the_authoritys(vault: Vault) -> None:
+    sign(vault, renewed(vault, add=(lists_at(),)))
+    somebody = [x509.DirectoryName(name(cn="Somebody"))]
+    for changes in (
+        {"crl_issuer": somebody},
+        {"reasons": frozenset({x509.ReasonFlags.superseded})},
+        {"full_name": somebody},
+    ):
+        tbs = renewed(vault, add=(lists_at(**changes),))
+        refusal(lambda: sign(vault, tbs), 422, "extension-not-renewed")  # noqa: B023  # called at once
+
+
 TWINS: dict[str, tuple[Callable[[Vault], bytes], str]] = {
     "another key": (lambda vault: renewed(vault, key=p256().public_key()), "foreign-subject-key"),
     "the key of the time-stamp authority": (
