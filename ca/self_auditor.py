@@ -121,7 +121,7 @@ class SelfAuditor:
             raise InProgressError("a self-audit is going on already", clause="CPS 8")
         try:
             now = self._clock()
-            start, end = since or _THE_START, until or now
+            start, end = since or _THE_START, min(until or now, now)
             if end <= start:
                 raise RequestError("the period ends before it begins", clause="CPS 8")
             return self._audit(now, start, end, share, least, seed or self._rng(16).hex())

@@ -96,12 +96,15 @@ def export(
     count = 0
     try:
         with service(found) as client:
-            with client.export(**query) as stream, _writer(kind, part) as write:
-                with output.progress("certificates", stream.total) as advance:
-                    for each in stream.certificates:
-                        write(each)
-                        count += 1
-                        advance()
+            with (
+                client.export(**query) as stream,
+                _writer(kind, part) as write,
+                output.progress("certificates", stream.total) as advance,
+            ):
+                for each in stream.certificates:
+                    write(each)
+                    count += 1
+                    advance()
             if kind is Format.FOLDER:
                 for each_list in client.crls():
                     ca_crl.download(client, each_list, part / "crls")

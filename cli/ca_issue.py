@@ -113,9 +113,8 @@ def _application(found: Installation, application: str) -> Chains:
             view = client.issue(application)
     if view.state is not State.ISSUED:
         findings = "; ".join(f"{each.message} ({each.clause})" for each in view.findings)
-        raise Problem(
-            409, "not-issued", f"the application is {view.state}: {findings or view.trouble or 'not decided'}"
-        )
+        why = findings or view.trouble or "not decided"
+        raise Problem(409, "not-issued", f"the application is {view.state}: {why}")
     return enrolment.chains(view)
 
 

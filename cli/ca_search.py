@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final, get_args
+from typing import Annotated, Final, cast, get_args
 
 import typer
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate, load_pem_x509_csr
 
@@ -78,15 +80,22 @@ def key_digest(text: str) -> str:
             return text.lower()
         output.fail(f"{text!r} is neither a file nor a SHA-256 digest", hint="a digest has 64 hexadecimal digits")
     content = path.read_bytes()
-    for load in (load_pem_public_key, lambda pem: load_pem_x509_certificate(pem).public_key(), _requested):
-        try:
-            return spki_sha256(load(content)).hex()  # type: ignore[operator]  # each takes PEM
-        except ValueError:
-            continue
-    output.fail(f"{path} holds no public key, certificate or request in PEM")
+    kinds: tuple[Callable[[bytes], CertificatePublicKeyTypes], ...] = (_bare, _certified, _requested)
+    for load in kinds:
+        with suppress(ValueError, TypeError):
+            return spki_sha256(load(content)).hex()
+    return output.fail(f"{path} holds no public key, certificate or request in PEM")
 
 
-def _requested(pem: bytes) -> object:
+def _bare(pem: bytes) -> CertificatePublicKeyTypes:
+    return cast(CertificatePublicKeyTypes, load_pem_public_key(pem))
+
+
+def _certified(pem: bytes) -> CertificatePublicKeyTypes:
+    return load_pem_x509_certificate(pem).public_key()
+
+
+def _requested(pem: bytes) -> CertificatePublicKeyTypes:
     return load_pem_x509_csr(pem).public_key()
 
 

@@ -26,10 +26,11 @@ PassphraseFile = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (revoke, suspend, release):
-        app.command(rich_help_panel=CHANGE)(command)
-    for command in (reasons, deadlines):
-        app.command(rich_help_panel=LOOK)(command)
+    app.command(rich_help_panel=CHANGE)(revoke)
+    app.command(rich_help_panel=CHANGE)(suspend)
+    app.command(rich_help_panel=CHANGE)(release)
+    app.command(rich_help_panel=LOOK)(reasons)
+    app.command(rich_help_panel=LOOK)(deadlines)
 
 
 def revoke(
