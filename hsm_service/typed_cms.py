@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 
 from cps.decision import parse_decision
 from cps.errors import CpsError
 from hsm_service.backup_file import KeyBackup
-from hsm_service.judging import SigningKey, refuse
+from hsm_service.judging import CLOCK_SKEW, SigningKey, refuse
 from hsm_service.templates import content_type_name
+from hsm_service.typed_crl import FARTHEST_AHEAD
 from pki import oids
 from pki.attestation import KeyAttestation
 from pki.bci import SIGNER, Bci
@@ -60,6 +62,20 @@ def _judge_bci(content: bytes, signer: x509.Certificate) -> None:
     Bci.from_der(content)
     if SIGNER not in identity_uris(signer):
         raise refuse("content-refused", f"the list of all lists is signed by {SIGNER}", "CPS 4.9.7")
+
+
+def _check_bci_now(content: bytes, now: datetime) -> None:
+    """A list of all lists is signed when it begins: one kept for later would hide the lists of then."""
+    bci = Bci.from_der(content)
+    if abs(bci.this_update - now) > CLOCK_SKEW:
+        raise refuse("content-refused", "thisUpdate is now", "CPS 4.9.7")
+    # After the largest number nobody would believe another one.
+    if not 0 <= bci.number <= int(now.timestamp()) + FARTHEST_AHEAD:
+        raise refuse("content-refused", "a number is at most the time in seconds, and a little more", "CPS 4.9.7")
+
+
+_OF_NOW: Final[Mapping[str, Callable[[bytes, datetime], None]]] = {oids.CT_BCI.dotted_string: _check_bci_now}
+"""What is judged beside that by the clock."""
 
 
 def _judge_backup(content: bytes, _signer: x509.Certificate) -> None:
@@ -110,6 +126,8 @@ def check_cms(
         )
     try:
         validate(content, signer)
+        if content_type in _OF_NOW:
+            _OF_NOW[content_type](content, now)
     except Problem:
         raise
     except Exception as error:
