@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from runtime.problems import MEDIA_TYPE, TYPE_PREFIX
 
@@ -68,15 +68,20 @@ def complete(app: FastAPI) -> None:
         components = document.setdefault("components", {})
         components.setdefault("schemas", {})["Problem"] = _PROBLEM
         components["responses"] = {f"Problem{status}": _response(status, text) for status, text in _STATUSES.items()}
-        for route in app.routes:
-            if isinstance(route, APIRoute) and route.include_in_schema:
-                for method in route.methods or ():
-                    _complete(document["paths"][route.path_format][method.lower()], route)
+        for route in api_routes(app):
+            for method in route.methods or ():
+                _complete(document["paths"][route.path_format][method.lower()], route)
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI documents it
+
+
+def api_routes(app: FastAPI) -> list[APIRoute]:
+    """The routes that the document describes; routers are included without a prefix."""
+    routes = (each.original_route for each in iter_route_contexts(app.routes))
+    return [each for each in routes if isinstance(each, APIRoute) and each.include_in_schema]
 
 
 def callers(route: APIRoute) -> tuple[str, ...]:

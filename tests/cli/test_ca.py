@@ -61,8 +61,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     world = CaWorld(folder, new_office())
     home = Home(folder)  # its pki folder is that of the world
     pki = world.pki
-    for service in ("operator", "ra"):
-        write(home.tls, service, pki.service(service, replace=TLS))
+    for name in ("operator", "ra"):
+        write(home.tls, name, pki.service(name, replace=TLS))
     for person, role in (("vo", "vetting_officer"), ("so-1", "security_officer"), ("so-2", "security_officer")):
         write(home.path / "officers", person, world.office.officer(person, role, replace=TLS), PASSPHRASE)
     secret = folder / "passphrase"
