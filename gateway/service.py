@@ -99,6 +99,7 @@ async def opened(
             hierarchy.intermediates,
             settings.gateway.status_max_age,
             client=repository,
+            with_bci=True,
         )
         extends = None if keeper is None else keeper.extends
         journal = stack.enter_context(Journal.open(home.audit / "gateway.jsonl", extends=extends))

@@ -102,7 +102,7 @@ async def opened(
             tls, settings.gateway.url, timeout=_GATEWAY_TIMEOUT, largest_answer=_LARGEST_GATEWAY_ANSWER
         )
         stack.push_async_callback(gateway.aclose)
-        status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
+        status = AsyncStatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates, with_bci=True)
         stack.push_async_callback(status.aclose)
         stamper, responder = AsyncTimestampClient(settings.repository.url), AsyncOcspClient(settings.repository.url)
         stack.push_async_callback(stamper.aclose)

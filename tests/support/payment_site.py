@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -32,6 +33,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca import repository
+from ca.bci_publisher import FILE
+from ca.crl_store import FULL
 from gateway import service
 from gateway.app import create_app
 from gateway_keys import zone_keys
@@ -42,8 +45,9 @@ from kwbp.commitment import commitment_cn
 from kwbp.messages import OrderLine
 from kwbp.parties import GatewayIdentity
 from kwbp.wrapper import unwrap
+from pki.bci import LONGEST_LIFE, Bci, NamedCrl
 from pki.names import identity_uri
-from pki.oids import CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
+from pki.oids import CT_BCI, CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
 from runtime import server
 from runtime.client import TlsFiles, http_client, raise_problem
 from runtime.settings import Home, Settings
@@ -438,7 +442,7 @@ def tls_files(home: Home, pki: PkiFactory, name: str, uri: str) -> TlsFiles:
 
 
 def publish(home: Home, pki: PkiFactory) -> None:
-    """Root, CA certificates and CRLs where the services look for them."""
+    """Root, CA certificates, CRLs and the list of these where the services look for them."""
     names = ("root", "brand", "cardholder-ca", "merchant-ca", "gateway-ca", "operations-ca")
     for folder in (home.pki / "cas", home.pki / "crls"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -451,6 +455,18 @@ def publish(home: Home, pki: PkiFactory) -> None:
             staged = crl.with_suffix(".new")
             staged.write_bytes(authority.crl(now()).public_bytes(Encoding.DER))
             staged.replace(crl)
+    staged = home.pki / "bci.new"
+    staged.write_bytes(_bci(home.pki / "crls", pki))
+    staged.replace(home.pki / FILE)
+
+
+def _bci(crls: Path, pki: PkiFactory) -> bytes:
+    """The signed list of these lists."""
+    paths = sorted(crls.glob("*.crl"), key=lambda path: path.stem)
+    lists = tuple(NamedCrl(each.stem, FULL, _number(each), sha256(each.read_bytes()).digest()) for each in paths)
+    moment = now().replace(microsecond=0)
+    content = Bci(int(moment.timestamp()), moment, moment + LONGEST_LIFE, lists).to_der()
+    return pki.service("bci").sign(CT_BCI, content, signing_time=moment)
 
 
 def _number(crl: Path) -> int:
