@@ -191,7 +191,9 @@ def _profile_of(certificate: x509.Certificate, issuer: str) -> Profile:
     role, usages = role_of(certificate), _usages(certificate)
     for profile in profiles().values():
         usual = {EXTENDED_KEY_USAGES[name] for name in profile.extended_key_usage}
-        if profile.role is role and profile.issuer in {"self", issuer} and usual == usages:
+        # An authority may stand below another one than its profile names (`sub-ca` ceremonies); who, its path says.
+        fits = profile.ca is not None or profile.issuer in {"self", issuer}
+        if profile.role is role and fits and usual == usages:
             return profile
     raise StoreError(f"{certificate.subject.rfc4514_string()} has no profile of ours")
 

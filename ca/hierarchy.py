@@ -1,6 +1,7 @@
 """The published hierarchy on disk: what every party pins and builds paths from.
 
     root.pem               the trust anchor
+    roots/<name>.cer       the roots that follow it, DER: each is the one that the root before it names (RFC 8649)
     cas/<name>.pem         one certificate each: brand, cardholder-ca, merchant-ca, gateway-ca, operations-ca
     crls/<name>.crl        the newest full CRL of each authority, DER
     keys/<name>.pem        system keys in tokens, with their chain
@@ -29,8 +30,11 @@ from pki.errors import PkiError
 from pki.extensions import authority_key_id
 from pki.path import Trust
 from pki.roles import Role, role_of
+from pki.rollover import next_roots
 
 TRANSCRIPT: Final = "transcript.json"
+ROOTS: Final = "roots"
+"""Folder of the roots that follow the first one, `<name>.cer` (DER), for whoever decides by RFC 8649 to pin them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """All authorities by name, the root first."""
+    """All authorities by name, the root first, then those that follow it in their order."""
 
     authorities: Mapping[str, Authority]
 
@@ -62,7 +66,8 @@ class Hierarchy:
 
     @property
     def anchors(self) -> tuple[x509.Certificate, ...]:
-        return (self.root.certificate,)
+        """The pinned root, and those that follow it: each is believed because the one before names it (RFC 8649)."""
+        return tuple(authority.certificate for authority in self.authorities.values() if authority.is_root)
 
     @property
     def intermediates(self) -> tuple[x509.Certificate, ...]:
@@ -104,19 +109,24 @@ class Hierarchy:
 
 
 def load_hierarchy(folder: Path) -> Hierarchy:
-    """Read `root.pem` and `cas/*.pem`; raises StoreError if they are not one hierarchy under the profiles."""
-    files = [folder / "root.pem", *sorted((folder / "cas").glob("*.pem"))]
+    """Read `root.pem`, `roots/*.cer` and `cas/*.pem`; raises StoreError if they are not one hierarchy."""
+    found = [(folder / "root.pem", x509.load_pem_x509_certificate)]
+    found += [(path, x509.load_der_x509_certificate) for path in sorted((folder / ROOTS).glob("*.cer"))]
+    found += [(path, x509.load_pem_x509_certificate) for path in sorted((folder / "cas").glob("*.pem"))]
     authorities: dict[str, Authority] = {}
-    for path in files:
+    for path, load in found:
         try:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            certificate = load(path.read_bytes())
             role = role_of(certificate)
         except (OSError, ValueError, PkiError) as error:
             raise StoreError(f"{path} is not the certificate of an authority: {error}") from None
         profile = next((found for found in profiles().values() if found.role is role and found.ca is not None), None)
         if profile is None:
             raise StoreError(f"{path} is the certificate of a {role}, not of an authority")
+        if path.stem in authorities:
+            raise StoreError(f"{path}: there is another authority {path.stem}")
         authorities[path.stem] = Authority(path.stem, profile, certificate)
+    authorities = _in_order(authorities)
     hierarchy = Hierarchy(authorities)
     for authority in authorities.values():
         try:
@@ -124,3 +134,12 @@ def load_hierarchy(folder: Path) -> Hierarchy:
         except (KeyError, ValueError, TypeError, InvalidSignature):
             raise StoreError(f"{authority.name} is not certified by {authority.profile.issuer}") from None
     return hierarchy
+
+
+def _in_order(authorities: Mapping[str, Authority]) -> dict[str, Authority]:
+    """The root, those that follow it one after the other, the others. Raises StoreError for a root that does not."""
+    roots = {each.certificate: name for name, each in authorities.items() if each.is_root and name != ROOT}
+    following = [roots[each] for each in next_roots(authorities[ROOT].certificate, list(roots))]
+    if strange := sorted(set(roots.values()) - set(following)):
+        raise StoreError(f"{strange[0]} is not the root that follows", clause="RFC 8649 2")
+    return {name: authorities[name] for name in dict.fromkeys([ROOT, *following, *authorities])}

@@ -143,11 +143,12 @@ def authority_information_access(
 ) -> x509.AuthorityInformationAccess:
     """Where the issuer's certificate is, and who answers for the status (RFC 5280 4.2.2.1).
 
-    No responder answers for what the root certified, whose key is never in service, nor for responders themselves.
+    No responder answers for what a root certified, whose key is never in service, nor for responders themselves.
     """
     ca = x509.UniformResourceIdentifier(publication.certificate_url(issuer.name))
     access = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]
-    if issuer.name != ROOT and not profile.ocsp_no_check:
+    by_root = issuer.certificate.issuer == issuer.certificate.subject
+    if not by_root and not profile.ocsp_no_check:
         ocsp = x509.UniformResourceIdentifier(publication.ocsp_url)
         access.insert(0, x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp))
     return x509.AuthorityInformationAccess(access)

@@ -31,6 +31,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ca.hierarchy import ROOTS
 from ca.ocsp import OcspResponder, WithOcsp
 from ca.repository_crls import PublishedLists, is_known
 from ca.repository_crls import routes as list_routes
@@ -51,6 +52,9 @@ class _Folder:
     def certificate(self, issuer: str) -> bytes | None:
         """The certificate of an authority, DER."""
         known = {path.stem: path for path in (self._folder / "cas").glob("*.pem")} | {"root": self._folder / "root.pem"}
+        later = {path.stem: path for path in (self._folder / ROOTS).glob("*.cer")}
+        if issuer in later:
+            return later[issuer].read_bytes()
         path = known.get(issuer)
         if path is None or not path.exists():
             return None

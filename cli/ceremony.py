@@ -276,9 +276,16 @@ def _planned(found: Installation, act: Act, inputs: Mapping[str, bytes]) -> Plan
         lines = "\n".join(f"  {each}" for each in error.findings)
         output.fail(
             f"{act.ceremony.id} is not fit to be run; nothing was touched:\n{lines}",
-            hint="change the file, or bring what is missing; 'kwbp ceremony plan' checks again",
+            hint=f"{_missing(error)}change the file, or bring what is missing; 'kwbp ceremony plan' checks again",
             document={"error": "ceremony-plan", "findings": findings},
         )
+
+
+def _missing(error: PlanError) -> str:
+    """How requests that are not there come to be."""
+    missing = [each.message.split(" request ")[-1] for each in error.findings if each.code == "request-missing"]
+    people = sorted(each.removeprefix("officer/") for each in missing if each.startswith("officer/"))
+    return "".join(f"'kwbp officer new-key {person}' makes one; " for person in people[:2])
 
 
 def _finish(found: Installation, do: Callable[..., Founded], made: Plan | None) -> None:
@@ -367,8 +374,9 @@ def _report(left: State, *, final: bool = False) -> None:
     if left.obstacle is not None:
         lines.append(f"It cannot be undone, because {left.obstacle}.")
     elif left.can_resume:
-        what = "destroys those keys" if not left.certificates else "disables certified keys, revokes their certificates"
-        lines.append(f"'kwbp ceremony undo' {what}.")
+        what = "disables certified keys, revokes their certificates" if left.certificates else "destroys those keys"
+        nothing = "ends it: no key and no certificate was made"
+        lines.append(f"'kwbp ceremony undo' {what if left.keys or left.certificates else nothing}.")
     if final:
         output.emit(document, lines)
     else:

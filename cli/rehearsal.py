@@ -33,7 +33,8 @@ from ca.ceremony.acts import (
     act_of,
 )
 from ca.ceremony.model import Ceremony
-from ca.ceremony.standing import ROOTS, above
+from ca.ceremony.standing import above
+from ca.hierarchy import ROOTS
 from ca.publication import Publication
 from cli.ceremony_rooms import now, root_room, service_room
 from hsm_service.access import CEREMONY

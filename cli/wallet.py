@@ -20,6 +20,7 @@ from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
 from kwbp.errors import ProtocolError
 from kwbp.wallet import CheckedInvoice
+from pki.rollover import next_roots
 from runtime.client import http_client
 from runtime.secrets import Secret
 from shetab.types import Cvv2, Pin
@@ -179,7 +180,9 @@ def _buyer(
     opened = Wallet.open(path, _passphrase(passphrase_file))
     url = _shop_address(found, shop)
     hierarchy = load_hierarchy(found.home.pki)
-    status = StatusCache(found.settings.repository.url, (opened.root,), hierarchy.intermediates)
+    # The roots that follow the pinned one are believed for what it says about them, not because they lie there.
+    anchors = (opened.root, *next_roots(opened.root, hierarchy.anchors))
+    status = StatusCache(found.settings.repository.url, anchors, hierarchy.intermediates)
     client = http_client(None, url, ca=found.home.trust_anchors, timeout=90)
     try:
         yield Buyer(opened.card(card), client, origin=url, trust=status.trust, folder=opened.purchases)

@@ -59,6 +59,7 @@ from hsm_service.typed_cms import ContentValidator, built_in_content_types
 from hsm_service.upkeep import Upkeep
 from pki import oids
 from pki.der import sha256
+from pki.rollover import next_roots
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.secrets import Secret
@@ -472,5 +473,14 @@ class Vault:
 
 
 def _read_anchors(path: Path) -> list[x509.Certificate]:
-    """The pinned root certificates; none before the founding ceremony wrote them."""
-    return x509.load_pem_x509_certificates(path.read_bytes()) if path.exists() else []
+    """The pinned root and those that follow it in `roots/*.cer` beside it (RFC 8649); none before the founding.
+
+    A file there that is no root, or not the one that was named, is not believed, whoever put it there.
+    """
+    if not path.exists():
+        return []
+    pinned, later = x509.load_pem_x509_certificates(path.read_bytes()), []
+    for file in sorted((path.parent / "roots").glob("*.cer")):
+        with contextlib.suppress(OSError, ValueError):
+            later.append(x509.load_der_x509_certificate(file.read_bytes()))
+    return [*pinned, *next_roots(pinned[0], later)] if later else pinned

@@ -54,15 +54,18 @@ def check_next_root(
 
 
 def next_roots(
-    pinned: x509.Certificate, candidates: Sequence[x509.Certificate], *, now: datetime
+    pinned: x509.Certificate, candidates: Sequence[x509.Certificate], *, now: datetime | None = None
 ) -> tuple[x509.Certificate, ...]:
-    """The roots that follow `pinned` one after the other, as far as `candidates` (in any order) go; none is skipped."""
+    """The roots that follow `pinned` one after the other, as far as `candidates` (in any order) go; none is skipped.
+
+    Without `now` each is judged at the beginning of its own time: whether it still lasts, its user's paths say.
+    """
     followed: list[x509.Certificate] = []
     last, left = pinned, list(candidates)
     while True:
         for candidate in left:
             try:
-                check_next_root(last, candidate, now=now)
+                check_next_root(last, candidate, now=now or candidate.not_valid_before_utc)
             except (RolloverError, CertificateError):
                 continue
             followed.append(candidate)

@@ -18,9 +18,10 @@ from ca.ceremony.acts import (
 from ca.ceremony.founding_plan import authority_order, draft_founding, next_root_key, system_key_order
 from ca.ceremony.model import BareKeyEntry, Ceremony, SystemKeyEntry
 from ca.ceremony.plan import Draft, KeyOrder, Order, Plan, Revoked
-from ca.ceremony.standing import NOTHING, ROOTS, Standing
+from ca.ceremony.standing import NOTHING, Standing
 from ca.ceremony.transcript import digest
 from ca.errors import CaError, CeremonyError, PlanError
+from ca.hierarchy import ROOTS
 from ca.prepare import ROOT, certified_key
 from ca.publication import Publication
 from ca.store import serial_hex
@@ -119,7 +120,7 @@ def _draft_sub_ca(draft: Draft, ceremony: SubCaCeremony) -> None:
         if issuer is not None and issuer not in order.profile.role.profile.issuers:
             draft.refuse("issuer-role", "CPS 7.1", f"{order.id}: a {order.profile.role} is not certified by a {issuer}")
     orders = list(draft.orders.values())
-    by_root = [order for order in orders if order.issuer == ROOT]
+    by_root = [order for order in orders if draft.standing.is_root(order.issuer)]
     for order in orders:
         draft.step("service", "key", order.id)
     for order in by_root:
@@ -197,8 +198,10 @@ def _bare_key(draft: Draft, entry: BareKeyEntry) -> KeyOrder:
 
 
 def _draft_crl(draft: Draft, ceremony: CrlCeremony) -> None:
-    root = draft.standing.certificates[ROOT]
-    old = draft.standing.crls.get(ROOT)
+    root, old = draft.standing.authority(ceremony.root), draft.standing.crls.get(ceremony.root)
+    if root is None or not draft.standing.is_root(ceremony.root):
+        draft.refuse("root-unknown", "CPS 4.9.7", f"there is no root {ceremony.root}")
+        return
     if old is None or not old.is_signature_valid(certified_key(root)):
         draft.refuse("root-crl", "CPS 4.9.7", "the root's CRL cannot be continued: there is none that the root signed")
     for entry in ceremony.revoke:
@@ -210,7 +213,7 @@ def _draft_crl(draft: Draft, ceremony: CrlCeremony) -> None:
             draft.refuse("not-certified-by-root", "CPS 4.9.2", message)
         else:
             draft.revoke.append(Revoked(serial_hex(certificate.serial_number), entry.reason))
-    draft.step("root", "crl", ROOT)
+    draft.step("root", "crl", ROOT if ceremony.root == ROOT else f"{ROOTS}/{ceremony.root}")
     draft.step("none", "check", "hierarchy")
 
 
@@ -218,10 +221,13 @@ def _draft_rollover(draft: Draft, ceremony: RolloverCeremony) -> None:
     newest = draft.standing.newest_root
     assert newest is not None  # `plan` saw to it
     named = HashedRootKey.from_certificate(newest[1])
+    waiting = None if named is None else draft.standing.keys.get(named.digest.hex())
     if named is None:
         draft.refuse("no-next-root", "RFC 8649 2", f"{newest[0]} names no root after it")
     if draft.standing.authority(ceremony.root.name) is not None or ceremony.root.name == ROOT:
         draft.refuse("root-exists", "CPS 6.1.1", f"there is a root {ceremony.root.name} already")
+    elif waiting not in {None, ceremony.root.name}:
+        draft.refuse("not-next-root", "RFC 8649 2", f"{newest[0]} names the key {waiting}, not {ceremony.root.name}")
     try:
         order = authority_order(
             draft,

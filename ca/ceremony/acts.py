@@ -5,7 +5,7 @@
 | founding, root | the hierarchy, or a root alone, from nothing (`ca.ceremony.model`) | service, root |
 | sub-ca | a further authority below one in force | both |
 | key | keys of the services, certified or bare; new certificates for keys that are there | service |
-| crl | the root's next CRL, with or without revocations | root |
+| crl | a root's next CRL, with or without revocations | root |
 | rollover | the next root, whose key the one in force names (RFC 8649), and the key of the one after it | root |
 | restore | a key out of its backup, onto another token | service |
 | destroy | keys taken out of use and scheduled; later, in a ceremony of its own, attested gone | either |
@@ -32,6 +32,7 @@ from ca.ceremony.model import (
     not_as_expected,
 )
 from ca.errors import CeremonyError
+from ca.prepare import ROOT
 from cps import strict_yaml
 from cps.dossier import Text
 from cps.model import RevocationReason
@@ -85,9 +86,10 @@ class Revocation(Model):
 
 
 class CrlCeremony(Model):
-    """The root's next CRL: every entry of the last one, and those named here."""
+    """A root's next CRL: every entry of the last one, and those named here; `root` is the name of its key."""
 
     ceremony: Header
+    root: Name = ROOT
     revoke: tuple[Revocation, ...] = ()
 
     @model_validator(mode="after")

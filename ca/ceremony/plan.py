@@ -13,8 +13,9 @@ from cryptography import x509
 
 from ca.ceremony.acts import Act
 from ca.ceremony.model import Ceremony
-from ca.ceremony.standing import NOTHING, ROOTS, Standing
+from ca.ceremony.standing import NOTHING, Standing
 from ca.errors import Finding
+from ca.hierarchy import ROOTS
 from ca.prepare import ROOT
 from ca.profile import Profile, profiles
 from ca.publication import Publication
@@ -120,6 +121,10 @@ class Plan:
     def founds(self) -> bool:
         """Whether it makes a hierarchy where there is none."""
         return isinstance(self.ceremony, Ceremony)
+
+    def by_root(self, order: Order) -> bool:
+        """Whether a root certifies it: its key is in another room then."""
+        return self.standing.is_root(order.issuer)
 
     @property
     def authorities(self) -> Mapping[str, Order]:

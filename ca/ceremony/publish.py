@@ -14,12 +14,12 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ceremony.plan import Order, Plan
-from ca.ceremony.standing import ROOTS, TRANSCRIPTS, above, read_transcripts
+from ca.ceremony.standing import TRANSCRIPTS, above, read_transcripts
 from ca.ceremony.steps import Steps, der_of
 from ca.ceremony.transcript import Transcript
 from ca.errors import CeremonyError
 from ca.files import publish_folder, replace_file
-from ca.hierarchy import TRANSCRIPT
+from ca.hierarchy import ROOTS, TRANSCRIPT
 from ca.store import serial_hex
 
 REPLACED: Final = "replaced"

@@ -123,7 +123,7 @@ class _Run:
         self._clock = clock
         self._progress = progress
         self._looked: set[Room] = set()
-        self._steps = Steps(plan, rng)
+        self._steps = Steps(plan, rng, clock)
         for done in book.done:
             self._steps.take(done.entry.step, done.entry.outcome, done.artefact)
 

@@ -18,26 +18,29 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ceremony.transcript import Transcript, read_transcript
 from ca.errors import CeremonyError
-from ca.hierarchy import TRANSCRIPT, load_hierarchy
+from ca.hierarchy import ROOTS, TRANSCRIPT, load_hierarchy
 from ca.prepare import ROOT
 from pki.crl import CrlSet
 from pki.extensions import authority_key_id, subject_key_id
 from pki.path import Trust
+from pki.rollover import next_roots
 
 TRANSCRIPTS: Final = "transcripts"
 """Folder of the transcripts of later ceremonies, `<number>-<id>.json`; the founding's is `transcript.json`."""
-ROOTS: Final = "roots"
-"""Folder of the roots that follow the first one, `<name>.cer` (DER), for whoever decides by RFC 8649 to pin them."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Certificates by id (`root`, `cas/brand`, `keys/tsa`, `roots/root-2`), CRLs by issuer, and the transcripts."""
+    """Certificates by id (`root`, `cas/brand`, `keys/tsa`, `roots/root-2`), CRLs by issuer, and the transcripts.
+
+    `keys` are all keys that ceremonies made or found: by SHA-256 of the public half (hex) their names.
+    """
 
     certificates: Mapping[str, x509.Certificate] = field(default_factory=dict)
     crls: Mapping[str, x509.CertificateRevocationList] = field(default_factory=dict)
     tip: str | None = None
     number: int = 0
+    keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> x509.Certificate | None:
@@ -46,8 +49,19 @@ class Standing:
     @property
     def newest_root(self) -> tuple[str, x509.Certificate] | None:
         """The last of the roots, with its id: the one that names the next."""
-        named = [(key, each) for key, each in self.certificates.items() if key == ROOT or key.startswith(f"{ROOTS}/")]
-        return max(named, key=lambda pair: pair[1].not_valid_before_utc, default=None)
+        return self.roots[-1] if self.roots else None
+
+    @property
+    def roots(self) -> list[tuple[str, x509.Certificate]]:
+        """The root and those that follow it, in their order, each with its id."""
+        if self.root is None:
+            return []
+        later = {each: key for key, each in self.certificates.items() if key.startswith(f"{ROOTS}/")}
+        return [(ROOT, self.root), *((later[each], each) for each in next_roots(self.root, list(later)))]
+
+    def is_root(self, authority: str | None) -> bool:
+        """Whether an authority of this name is a root: its key is in the root's token, and used at ceremonies alone."""
+        return authority == ROOT or f"{ROOTS}/{authority}" in self.certificates
 
     def authority(self, name: str) -> x509.Certificate | None:
         """The certificate of an authority by its name."""
@@ -60,7 +74,7 @@ class Standing:
     ) -> Trust:
         """What the hierarchy lets a party believe, with further authorities and CRLs."""
         known = {**self.certificates, **(more or {})}
-        anchors = (known[ROOT],) if ROOT in known else ()
+        anchors = tuple(each for _key, each in Standing(known).roots)
         between = tuple(each for key, each in known.items() if key.startswith("cas/"))
         return Trust(anchors, between, CrlSet({**self.crls, **(crls or {})}.values()))
 
@@ -76,6 +90,7 @@ class Standing:
             "crls": {key: _text(each.public_bytes(Encoding.DER)) for key, each in self.crls.items()},
             "tip": self.tip,
             "number": self.number,
+            "keys": dict(self.keys),
         }
 
     @classmethod
@@ -86,6 +101,7 @@ class Standing:
             {key: x509.load_der_x509_crl(b64decode(der)) for key, der in document["crls"].items()},
             document["tip"],
             document["number"],
+            document.get("keys", {}),
         )
 
 
@@ -124,7 +140,7 @@ def read_standing(folder: Path) -> Standing:
             crls[path.stem] = x509.load_der_x509_crl(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CeremonyError(f"{folder} is not as it was published: {error}") from None
-    return Standing(certificates, crls, transcripts[-1][1].tip, len(transcripts))
+    return Standing(certificates, crls, transcripts[-1][1].tip, len(transcripts), _keys(transcripts))
 
 
 def read_transcripts(folder: Path) -> list[tuple[str, Transcript]]:
@@ -147,6 +163,11 @@ def read_transcripts(folder: Path) -> list[tuple[str, Transcript]]:
             raise CeremonyError(f"{name} does not follow from the ceremony before it")
         found.append((name, transcript))
     return found
+
+
+def _keys(transcripts: list[tuple[str, Transcript]]) -> dict[str, str]:
+    made = (entry for _name, each in transcripts for entry in each.entries if entry.step.startswith(("key ", "find ")))
+    return {str(entry.outcome.get("spki_sha256")): str(entry.outcome.get("key")) for entry in made}
 
 
 def _text(data: bytes) -> str:

@@ -8,7 +8,7 @@ does the step and gives its outcome, and the certificate or CRL that came of it.
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_der_publ
 
 from ca.ceremony.acts import CrlCeremony, DestroyCeremony, RestoreCeremony, RolloverCeremony
 from ca.ceremony.plan import KeyOrder, Order, Plan, Step
-from ca.ceremony.room import CeremonyRoom
+from ca.ceremony.room import CeremonyRoom, Clock
 from ca.ceremony.standing import above, authority_ids
 from ca.crl import ListedSerial, entry_der, listed, next_number, prepare_crl
 from ca.errors import CeremonyError, RegisteredKey
+from ca.hierarchy import ROOTS
 from ca.lints import require_clean
 from ca.prepare import ROOT, Issuer, Rng, new_serial, prepare, supported_key
 from ca.profile import Profile, profiles
@@ -56,9 +57,10 @@ Performed = tuple[dict[str, Any], bytes | None]
 class Steps:
     """What was made so far, and how the next step is done."""
 
-    def __init__(self, plan: Plan, rng: Rng) -> None:
+    def __init__(self, plan: Plan, rng: Rng, clock: Clock) -> None:
         self.plan = plan
         self._rng = rng
+        self._clock = clock
         self.keys: dict[str, PublicKey] = {}
         self.certificates: dict[str, x509.Certificate] = {}
         self.crls: dict[str, x509.CertificateRevocationList] = {}
@@ -127,7 +129,7 @@ class Steps:
             case "restore":
                 return self._restore(room), None
             case "disable" | "schedule" | "attest":
-                return self._end_key(step, room, now), None
+                return self._end_key(step, room), None
             case _:
                 raise CeremonyError(f"{step} needs no room")
 
@@ -198,7 +200,7 @@ class Steps:
         certificate = sign_certificate(room, signer, tbs, issuer_key)
         self.certificates[order.id] = certificate
         # The root room does not hold the keys of others, so what the root certified is attached in the next room.
-        if order.key is not None and (order.issuer is None or order.issuer != ROOT):
+        if order.key is not None and not self.plan.by_root(order):
             self._attach(order, room)
         outcome = {
             "profile": order.profile.name,
@@ -224,7 +226,8 @@ class Steps:
         name, _profile = self._list_of(step)
         crl = sign_crl(room, name, tbs, self._issuer(name).public_key)
         self.crls[name] = crl
-        return crl_outcome(name, crl), crl.public_bytes(Encoding.DER)
+        at_root = step.subject == ROOT or self.plan.standing.is_root(name)
+        return crl_outcome(name, crl, with_entries=at_root), crl.public_bytes(Encoding.DER)
 
     def _restore(self, room: CeremonyRoom) -> dict[str, Any]:
         act = self.plan.ceremony
@@ -241,7 +244,7 @@ class Steps:
             "tokens": [info.token, *info.replicas],
         }
 
-    def _end_key(self, step: Step, room: CeremonyRoom, now: datetime) -> dict[str, Any]:
+    def _end_key(self, step: Step, room: CeremonyRoom) -> dict[str, Any]:
         act = self.plan.ceremony
         assert isinstance(act, DestroyCeremony)
         order = self.plan.keys[step.subject]
@@ -251,7 +254,9 @@ class Steps:
                 info = room.disable_key(order.name, order.version)
         elif step.action == "schedule":
             if info.state != _SCHEDULED:
-                info = room.schedule_destruction(order.name, order.version, now + act.wait)
+                # From this moment, not from when it was begun: an interruption does not shorten the wait.
+                at = self._clock().replace(microsecond=0) + timedelta(seconds=2)
+                info = room.schedule_destruction(order.name, order.version, at + act.wait)
         else:
             room.destroy_due()
             info = _version(room, order)
@@ -286,8 +291,9 @@ class Steps:
         if len(keys) != len(plan.orders):
             raise CeremonyError("a key was certified twice", clause="CPS 6.1.1")
         if isinstance(plan.ceremony, CrlCeremony):
-            wanted = {entry.serial for entry in listed(standing.crls[ROOT])} | {each.serial for each in plan.revoke}
-            if wanted != {entry.serial for entry in listed(self.crls[ROOT])}:
+            root = plan.ceremony.root
+            wanted = {entry.serial for entry in listed(standing.crls[root])} | {each.serial for each in plan.revoke}
+            if wanted != {entry.serial for entry in listed(self.crls[root])}:
                 raise CeremonyError("the new list does not carry every entry of the old one", clause="CPS 4.9.7")
         return {"certificates": len(self.certificates), "crls": len(self.crls)}
 
@@ -312,7 +318,9 @@ class Steps:
     def _list_of(self, step: Step) -> tuple[str, Profile]:
         """The authority whose list a step signs, and its profile."""
         order = self.plan.orders.get(step.subject)
-        return (ROOT, profiles()[ROOT]) if order is None else (order.name, order.profile)
+        if order is None:
+            return step.subject.removeprefix(f"{ROOTS}/"), profiles()[ROOT]
+        return order.name, order.profile
 
 
 def registered(room: CeremonyRoom) -> dict[str, KeyInfo]:
@@ -325,12 +333,12 @@ def crl_number(crl: x509.CertificateRevocationList) -> int:
     return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
-def crl_outcome(name: str, crl: x509.CertificateRevocationList) -> dict[str, Any]:
-    """What the transcript says about a CRL."""
+def crl_outcome(name: str, crl: x509.CertificateRevocationList, *, with_entries: bool) -> dict[str, Any]:
+    """What the transcript says about a CRL; `with_entries` for a root's, which ceremonies alone sign."""
     return {
         "issuer": name,
         "number": crl_number(crl),
-        "revoked": [entry.serial for entry in listed(crl)] if name == ROOT else [],
+        "revoked": [entry.serial for entry in listed(crl)] if with_entries else [],
         "sha256": crl.fingerprint(SHA256()).hex(),
     }
 

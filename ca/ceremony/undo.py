@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from ca.ceremony.acts import CrlCeremony
 from ca.ceremony.journal import Begun, CeremonyJournal
 from ca.ceremony.plan import Plan, Room
 from ca.ceremony.publish import digests, put_in_place
@@ -33,6 +34,7 @@ from ca.ceremony.steps import crl_number, crl_outcome, registered
 from ca.ceremony.transcript import Transcript
 from ca.crl import ListedSerial, entry_der, listed, next_number, prepare_crl
 from ca.errors import CeremonyError
+from ca.hierarchy import ROOTS
 from ca.lints import twin
 from ca.prepare import ROOT, Issuer, certified_key
 from ca.profile import profiles
@@ -45,7 +47,7 @@ Revoke = Callable[[str, Sequence[ListedSerial]], None]
 
 UNDO: Final = "undo"
 REASON: Final[RevocationReason] = "cessationOfOperation"
-_FINAL_BEGUN: Final = {"crl root": "the root's next list was signed", "publish": "publishing began"}
+_FINAL_BEGUN: Final = {"crl": "the root's next list was signed", "publish": "publishing began"}
 """What cannot be undone once it was begun, because nobody knows how far it came."""
 _FINAL_DONE: Final = {
     "restore": "a key was restored",
@@ -144,9 +146,7 @@ def _signed(book: CeremonyJournal, plan: Plan) -> dict[str, Begun]:
 def _obstacle(book: CeremonyJournal, plan: Plan) -> str | None:
     for begun in book.begun:
         action = begun.step.split(" ")[0]
-        if begun.step in _FINAL_BEGUN and not plan.founds:
-            return _FINAL_BEGUN[begun.step]
-        if action in _FINAL_BEGUN:
+        if action == "publish" or (action == "crl" and isinstance(plan.ceremony, CrlCeremony)):
             return _FINAL_BEGUN[action]
         if action in _FINAL_DONE and begun != book.open_step:
             return _FINAL_DONE[action]
@@ -196,7 +196,7 @@ class _Undo:
         self._progress = progress
         self._signed = _signed(book, plan)
         self._files: dict[str, bytes] = {}
-        self._crl: dict[str, Any] | None = None
+        self._crls: dict[str, dict[str, Any]] = {}
         self.destroyed: list[str] = []
         self.disabled: list[str] = []
         self.revoked: list[str] = []
@@ -206,14 +206,19 @@ class _Undo:
     def visit(self, name: Room, open_room: OpenRoom) -> None:
         """Take back what was made in a room; in the root's, list what the root certified."""
         made = [subject for subject in _made(self._book, self._plan) if self._plan.keys[subject].room == name]
-        by_root = [begun for subject, begun in self._signed.items() if self._plan.orders[subject].issuer == ROOT]
+        plan = self._plan
+        by_root = [begun for subject, begun in self._signed.items() if plan.by_root(plan.orders[subject])]
         with ExitStack() as opened:
             room = opened.enter_context(open_room()) if made or (name == "root" and by_root) else None
             if room is not None:
                 for subject in made:
                     self._take_back(subject, room)
                 if name == "root" and by_root:
-                    self._list_at_root(by_root, room)
+                    for root in dict.fromkeys(map(self._issuer_of, by_root)):
+                        self._list_at_root(root, [each for each in by_root if self._issuer_of(each) == root], room)
+
+    def _issuer_of(self, begun: Begun) -> str:
+        return str(self._plan.orders[begun.step.removeprefix("certificate ")].issuer)
 
     def _take_back(self, subject: str, room: CeremonyRoom) -> None:
         order = self._plan.keys[subject]
@@ -240,11 +245,12 @@ class _Undo:
         certificate = twin(begun.tbs, certified_key(issuer))
         return ListedSerial(serial_hex(certificate.serial_number), REASON, self._at, None)
 
-    def _list_at_root(self, signed: Sequence[Begun], room: CeremonyRoom) -> None:
+    def _list_at_root(self, root: str, signed: Sequence[Begun], room: CeremonyRoom) -> None:
         standing, rule = self._plan.standing, profiles()[ROOT].ca
         assert rule is not None
-        old = standing.crls[ROOT]
-        issuer = Issuer(ROOT, standing.certificates[ROOT])
+        old, certificate = standing.crls[root], standing.authority(root)
+        assert certificate is not None  # it signed in this ceremony
+        issuer = Issuer(root, certificate)
         entries = [*listed(old), *map(self._entry, signed)]
         tbs = prepare_crl(
             issuer,
@@ -253,15 +259,15 @@ class _Undo:
             rule=rule.crl,
             now=self._at,
         )
-        crl = sign_crl(room, ROOT, tbs, issuer.public_key)
-        self._files[f"crls/{ROOT}.crl"] = crl.public_bytes(Encoding.DER)
-        self._crl = crl_outcome(ROOT, crl)
+        crl = sign_crl(room, root, tbs, issuer.public_key)
+        self._files[f"crls/{root}.crl"] = crl.public_bytes(Encoding.DER)
+        self._crls[root] = crl_outcome(root, crl, with_entries=True)
 
     def tell(self, revoke: Revoke) -> None:
         """Have the authorities in service list what they signed."""
         for subject, begun in self._signed.items():
-            issuer = str(self._plan.orders[subject].issuer)
-            if issuer != ROOT:
+            issuer = self._issuer_of(begun)
+            if not self._plan.standing.is_root(issuer):
                 revoke(issuer, [self._entry(begun)])
             self.revoked.append(subject)
             self._progress(f"revoked {subject}, which {issuer} signed")
@@ -272,8 +278,8 @@ class _Undo:
             return
         transcript = Transcript()
         transcript.entries.extend(done.entry for done in self._book.done)
-        if self._crl is not None:
-            transcript.append(f"crl {ROOT}", self._crl, self._at)
+        for root, outcome in self._crls.items():
+            transcript.append(f"crl {root if root == ROOT else f'{ROOTS}/{root}'}", outcome, self._at)
         serials = {subject: self._entry(begun).serial for subject, begun in self._signed.items()}
         outcome = {
             "destroyed": self.destroyed,

@@ -16,12 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ca.ceremony.publish import REPLACED
-from ca.ceremony.standing import ROOTS, Standing, read_standing, read_transcripts
+from ca.ceremony.standing import Standing, read_standing, read_transcripts
 from ca.ceremony.steps import RECOVERABLE_ATTRIBUTES, REQUIRED_ATTRIBUTES, crl_number
 from ca.ceremony.transcript import Entry, Transcript
 from ca.ceremony.undo import UNDO
 from ca.crl import listed
 from ca.errors import CaError, CeremonyError
+from ca.hierarchy import ROOTS
 from ca.lints import require_clean
 from ca.prepare import ROOT, Issuer, certified_key
 from ca.profile import profiles
@@ -122,7 +123,7 @@ class _Verification:
                 hashes[subject] = entry.outcome["spki_sha256"]
             elif action == "certificate" and undone is None:
                 self._check_certificate(entry, publication, hashes)
-            elif action == "crl" and (undone is None or subject == ROOT):
+            elif action == "crl" and (undone is None or entry.outcome["issuer"] in self._only_here):
                 self.lists += 1
                 self._lists[entry.outcome["issuer"]] = entry.outcome
         if undone is not None:
@@ -196,10 +197,10 @@ class _Verification:
         by_root = {
             each.outcome["serial"]
             for each in transcript.entries
-            if each.step.startswith("certificate ") and each.outcome["issuer"] == ROOT
+            if each.step.startswith("certificate ") and each.outcome["issuer"] in self._only_here
         }
-        crl = self._standing.crls.get(ROOT)
-        revoked = set() if crl is None else {entry.serial for entry in listed(crl)}
+        lists = (crl for name, crl in self._standing.crls.items() if name in self._only_here)
+        revoked = {entry.serial for crl in lists for entry in listed(crl)}
         if not by_root <= revoked or not by_root <= set(undone.outcome["revoked"].values()):
             raise CeremonyError("a ceremony was undone, and what the root had signed in it is not revoked")
 
