@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import httpx
@@ -12,7 +13,7 @@ from ca.crl import CrlScope, entry_der, header, prepare_crl
 from ca.prepare import Issuer
 from ca.profile import CrlRule
 from hsm_service.app import create_app
-from hsm_service.client import HsmClient
+from hsm_service.client import AsyncHsmClient, HsmClient
 from hsm_service.crl_routes import largest_body
 from runtime.client import http_client
 from runtime.problems import Problem
@@ -64,6 +65,17 @@ def test_a_list_larger_than_any_body_is_signed(served: Served, ca: httpx.Client)
     with pytest.raises(Problem) as caught:
         HsmClient(ca).sign_crl_parts(KEY, lambda: parts(tbs(served, 10, 39_999)))
     assert (caught.value.status, caught.value.type) == (409, "crl-number-not-larger")
+
+
+def test_an_event_loop_sends_one_alike(served: Served, url: str) -> None:
+    data = tbs(served, 15, 5_000)
+
+    async def sign() -> bytes:
+        async with AsyncHsmClient.connect(url, served.identity(CA)) as hsm:
+            return await hsm.sign_crl_parts(KEY, lambda: parts(data))
+
+    after = asyncio.run(sign())
+    assert len(x509.load_der_x509_crl(header(0x30, len(data) + len(after)) + data + after)) == 5_000
 
 
 def test_a_delta_continues_a_list_that_this_key_signed(served: Served, ca: httpx.Client) -> None:
