@@ -98,7 +98,7 @@ def create_app(authority: CertificateAuthority, *, schedules: Durable | None = N
 
     app = FastAPI(title="KWBP certificate authority", version="1", lifespan=lifespan)
     problems.install(app)
-    health.install(app, "ca", authority.is_ready, lambda: {"overdue": authority.deadlines.overdue})
+    health.install(app, "ca", authority.is_ready, authority.details)
     app.add_exception_handler(CaError, _refused)
     for fault in (PoolTimeoutError, JournalFailedError):
         app.add_exception_handler(fault, _unavailable)

@@ -156,8 +156,15 @@ class CertificateAuthority:
         return self._clock()
 
     def is_ready(self) -> bool:
-        """Whether every authority has a current CRL."""
-        return self.publisher.is_current()
+        """Whether every authority has a current CRL, and the database was there at the last look."""
+        return self.publisher.is_current() and not self.publisher.database_away
+
+    def details(self) -> dict[str, object]:
+        """For the health page: how many changes of status are late, and whether the database is there."""
+        return {
+            "overdue": self.deadlines.overdue,
+            "database": "away" if self.publisher.database_away else "ready",
+        }
 
     def _import_ceremony(self) -> None:
         now, certificates = self._clock(), list(_ceremony_certificates(self._folder))

@@ -30,7 +30,7 @@ from ca.crl_encoder import sign_file, write_tbs
 from ca.crl_folder import CrlFolder
 from ca.crl_store import DELTA, FULL, CrlRecord, Listing, partition, partition_number
 from ca.database_faults import unavailable
-from ca.errors import CaError, SigningRefusedError, StoreError
+from ca.errors import CaError, SigningRefusedError, StoreError, StoreUnavailableError
 from ca.hierarchy import Authority, Hierarchy
 from ca.profile import CrlRule
 from ca.publication import Publication
@@ -77,6 +77,8 @@ class CrlPublisher:
         self._latest_lock = threading.Lock()
         self._latest: dict[str, CrlRecord] = {}
         self._trust: Trust | None = None
+        self.database_away = False
+        """Whether the database could not be reached when it was last looked at by `follow`."""
         self._versions: dict[str, int] = {}
 
     def load(self) -> None:
@@ -96,9 +98,14 @@ class CrlPublisher:
 
         For a clock of this process alone: what is to be published comes to any one of the replicas.
         """
-        for authority in self._hierarchy.authorities.values():
-            with self._locks[authority.name]:
-                self._files.adopt(authority)
+        try:
+            for authority in self._hierarchy.authorities.values():
+                with self._locks[authority.name]:
+                    self._files.adopt(authority)
+        except StoreUnavailableError:
+            self.database_away = True
+            raise
+        self.database_away = False
 
     def trust(self) -> Trust:
         """What the CA itself believes: its own hierarchy under the newest CRLs."""

@@ -261,7 +261,7 @@ def _ra(found: Installation) -> None:
 
     endpoint = found.settings.ra
     hierarchy = load_hierarchy(found.home.pki)
-    status = StatusCache(found.settings.repository.url, hierarchy.anchors, hierarchy.intermediates)
+    status = StatusCache(found.settings.repository.url, hierarchy.anchors, hierarchy.intermediates, with_bci=True)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
     store = Store(open_database(found.home.db / "ra.sqlite"))

@@ -182,7 +182,7 @@ def _buyer(
     hierarchy = load_hierarchy(found.home.pki)
     # The roots that follow the pinned one are believed for what it says about them, not because they lie there.
     anchors = (opened.root, *next_roots(opened.root, hierarchy.anchors))
-    status = StatusCache(found.settings.repository.url, anchors, hierarchy.intermediates)
+    status = StatusCache(found.settings.repository.url, anchors, hierarchy.intermediates, with_bci=True)
     client = http_client(None, url, ca=found.home.trust_anchors, timeout=90)
     try:
         yield Buyer(opened.card(card), client, origin=url, trust=status.trust, folder=opened.purchases)

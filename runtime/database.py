@@ -30,6 +30,14 @@ _SESSION: Final = {
     "timezone": "UTC",
 }
 _CONNECT_TIMEOUT: Final = 5  # seconds
+# A server that is cut off does not end its sessions, and the limits above are its own: libpq notices in half a minute.
+_LINE: Final = {
+    "keepalives": 1,
+    "keepalives_idle": 10,  # seconds
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
 _POOL: Final = {"pool_size": 8, "max_overflow": 24, "pool_timeout": 10, "pool_recycle": 1800}
 _INSERT: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -58,7 +66,7 @@ def open_database(target: str | Path) -> Engine:
     options = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
-        connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": options},
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT, "options": options, **_LINE},
         pool_pre_ping=True,
         hide_parameters=True,
         **_POOL,

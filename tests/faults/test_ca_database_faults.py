@@ -58,8 +58,15 @@ def test_a_database_that_is_gone_is_503_and_serves_again_when_it_is_back(
         assert answer.json()["type"] == "urn:kwbp:problem:database-unavailable"
         assert "SELECT" not in answer.text
         assert issued.serial not in answer.text
+        with pytest.raises(StoreUnavailableError):
+            world.authority.publisher.follow()  # as each replica does every few seconds
+        ready = client.get("/health/ready")
+        assert (ready.status_code, ready.json()["database"]) == (503, "away")
+        assert client.get("/health/live").status_code == 200
         own_cluster.resume()
         assert client.get(path).status_code == 200
+        world.authority.publisher.follow()
+        assert client.get("/health/ready").status_code == 200
     assert len(world.authority.issuance.issue(second)) == 1
     assert world.authority.store.unfinished() == []
     world.close()

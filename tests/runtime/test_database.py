@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, select, text
@@ -50,4 +51,13 @@ def test_postgresql_gives_up_what_takes_too_long_and_does_not_write_where_it_onl
     with engine.begin() as db:  # the connection comes back as it was
         assert db.execute(text("SHOW transaction_isolation")).scalar_one() == "read committed"
         METADATA.create_all(db)
+    engine.dispose()
+
+
+def test_a_server_that_is_cut_off_is_noticed() -> None:
+    engine = open_database(empty_database("postgresql", Path()))
+    with engine.connect() as db:
+        session: Any = db.connection.driver_connection
+        said = session.info.get_parameters()
+    assert {"keepalives_idle": "10", "tcp_user_timeout": "30000"}.items() <= said.items()
     engine.dispose()
