@@ -139,7 +139,7 @@ def _lines(answer: RevocationAnswer) -> list[str]:
             f"It is on record, but not on a list yet: the token is away. Due by {moment(answer.due_at)}; "
             "'kwbp ca deadlines' shows whether it is out.",
         ]
-    return [told, f"List {answer.crl_number} ({answer.crl_scope}) shows it; it was due by {moment(answer.due_at)}."]
+    return [told, f"List {answer.crl_number} ({answer.crl_scope}) shows it, which was due by {moment(answer.due_at)}."]
 
 
 def _verb(reason: str) -> str:
