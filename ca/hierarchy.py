@@ -123,6 +123,8 @@ def load_hierarchy(folder: Path) -> Hierarchy:
         profile = next((found for found in profiles().values() if found.role is role and found.ca is not None), None)
         if profile is None:
             raise StoreError(f"{path} is the certificate of a {role}, not of an authority")
+        if path.parent.name == ROOTS and role is not Role.ROOT:
+            raise StoreError(f"{path} is the certificate of a {role}, not of a root")
         if path.stem in authorities:
             raise StoreError(f"{path}: there is another authority {path.stem}")
         authorities[path.stem] = Authority(path.stem, profile, certificate)

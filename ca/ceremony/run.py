@@ -137,6 +137,7 @@ class _Run:
                     for step in steps:
                         self._outside(step, folder)
                     continue
+                step = None
                 with rooms[room_name]() as room:
                     if room_name not in self._looked:
                         self._look_for_keys(room_name, room)
@@ -146,7 +147,7 @@ class _Run:
         except Exception as error:
             if self._book.header is None:
                 raise  # nothing was touched
-            where = str(step) if step is not None else "opening a room"
+            where = str(step) if step is not None else f"opening the {room_name} room"
             raise CeremonyAbortedError(where, self._steps.registered) from error
         transcript = self._book.transcript
         header = self._plan.ceremony.ceremony
