@@ -15,6 +15,8 @@ from cps.dossier import Dossier
 
 CertificateStatus = Literal["good", "revoked", "held", "expired"]
 StatusState = Literal["revoked", "held", "released"]
+MOST_CASES = 250
+"""Cases in one batch."""
 MAX_ORDER = 65_536  # bytes; an officer's order with its chain is under 10 kB
 
 
@@ -35,6 +37,12 @@ class IssueRequest(_Model):
     """`POST /v1/certificates`: an approved case."""
 
     dossier: Dossier
+
+
+class IssueManyRequest(_Model):
+    """`POST /v1/certificates:batch`: approved cases, each for itself."""
+
+    dossiers: Annotated[tuple[Dossier, ...], Field(min_length=1, max_length=MOST_CASES)]
 
 
 class CertificateAnswer(_Model):
@@ -75,6 +83,19 @@ class CertificateList(_Model):
 
     certificates: tuple[CertificateAnswer, ...]
     next: str | None = None
+
+
+class CaseAnswer(_Model):
+    """What came of one case of a batch: its certificates, or the problem (RFC 9457) why there are none."""
+
+    certificates: tuple[CertificateAnswer, ...] = ()
+    problem: dict[str, Any] | None = None
+
+
+class IssueManyAnswer(_Model):
+    """One answer a case, in their order."""
+
+    cases: tuple[CaseAnswer, ...]
 
 
 class RevokeRequest(_Model):

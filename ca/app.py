@@ -3,6 +3,7 @@
 | route                                    | for                                        | stands in           |
 | ---------------------------------------- | ------------------------------------------ | ------------------- |
 | POST /v1/certificates                    | service:ra                                 | certificate_routes  |
+| POST /v1/certificates:batch              | service:ra                                 | certificate_routes  |
 | GET /v1/certificates?serial=&identity=…  | service:ra, service:operator, officers     | certificate_routes  |
 | GET /v1/certificates/{issuer}/{serial}   | service:ra, service:operator, officers     | certificate_routes  |
 | GET /v1/certificates:export?…            | service:operator, officers                 | certificate_routes  |
@@ -25,7 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Response
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -34,52 +35,18 @@ from starlette.requests import Request
 from audit import JournalFailedError
 from ca import openapi
 from ca.authority import CertificateAuthority
-from ca.certificate_routes import certificate_routes
+from ca.certificate_routes import MANY, certificate_routes
 from ca.crl_routes import crl_routes
 from ca.database_faults import unavailable
-from ca.errors import (
-    CaError,
-    ClockError,
-    CompareError,
-    Finding,
-    InProgressError,
-    KeyRefusedError,
-    LintError,
-    NotApprovedError,
-    NotOnRecordError,
-    RequestError,
-    RevocationRefusedError,
-    SigningRefusedError,
-    StoreError,
-    StoreUnavailableError,
-    TokenUnavailableError,
-    UnknownCertificateError,
-)
+from ca.errors import CaError
+from ca.refusals import problem_of
 from ca.self_audit_routes import self_audit_routes
 from ca.status_routes import status_routes
 from runtime import health, problems
 from runtime.durable import Durable
-from runtime.problems import Problem
 
-STATUS: Final[dict[type[CaError], int]] = {
-    NotApprovedError: 403,
-    RevocationRefusedError: 403,
-    UnknownCertificateError: 404,
-    NotOnRecordError: 404,
-    KeyRefusedError: 409,
-    StoreError: 409,
-    LintError: 422,
-    RequestError: 422,
-    CompareError: 500,
-    SigningRefusedError: 502,
-    TokenUnavailableError: 503,
-    InProgressError: 503,
-    StoreUnavailableError: 503,
-    ClockError: 503,
-}
-"""HTTP status of each refusal; a class that is not listed is a fault of ours, 500."""
-
-_RETRY_AFTER: Final = "5"  # seconds
+LARGEST_BATCH: Final = 8 * 1024 * 1024
+"""Bytes of a request with many cases."""
 
 
 def create_app(authority: CertificateAuthority, *, schedules: Durable | None = None) -> FastAPI:
@@ -111,13 +78,7 @@ def create_app(authority: CertificateAuthority, *, schedules: Durable | None = N
 
 async def _refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, CaError)
-    status = STATUS.get(type(error), 500)
-    findings: tuple[Finding, ...] = getattr(error, "findings", ())
-    headers = {"Retry-After": _RETRY_AFTER} if status == 503 else None
-    problem = Problem(status, error.reason, str(error), clause=error.clause, headers=headers)
-    if findings:
-        problem.extra["findings"] = [_finding(each) for each in findings]
-    return problem.response()
+    return problem_of(error).response()
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
@@ -125,5 +86,6 @@ async def _unavailable(request: Request, error: Exception) -> Response:
     return await _refused(request, unavailable(error))
 
 
-def _finding(finding: Finding) -> dict[str, str]:
-    return {"code": finding.code, "clause": finding.clause, "message": finding.message}
+def largest_body(scope: Any) -> int | None:
+    """Bytes that a request may have where it is more than others may (`runtime.server`)."""
+    return LARGEST_BATCH if scope["path"] == MANY else None

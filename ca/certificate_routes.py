@@ -3,6 +3,7 @@
 | route                                    | for                                        |
 | ---------------------------------------- | ------------------------------------------ |
 | POST /v1/certificates                    | service:ra                                 |
+| POST /v1/certificates:batch              | service:ra                                 |
 | GET /v1/certificates?serial=&identity=…  | service:ra, service:operator, officers     |
 | GET /v1/certificates/{issuer}/{serial}   | service:ra, service:operator, officers     |
 | GET /v1/certificates:export?…            | service:operator, officers                 |
@@ -11,7 +12,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -20,14 +21,29 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
-from ca.api import CertificateAnswer, CertificateList, CertificateStatus, IntentAnswer, IssueRequest, StoryAnswer
+from ca.api import (
+    CaseAnswer,
+    CertificateAnswer,
+    CertificateList,
+    CertificateStatus,
+    IntentAnswer,
+    IssueManyAnswer,
+    IssueManyRequest,
+    IssueRequest,
+    StoryAnswer,
+)
 from ca.authority import CertificateAuthority
+from ca.cases import Issued
 from ca.certificate_store import Filters
 from ca.crl_routes import OPERATORS
+from ca.errors import CaError
+from ca.gathering import Gathering
+from ca.refusals import problem_of
 from ca.status_routes import READERS, change_answer, revocation_answer
 from ca.store import CertificateRecord, Intent
 from runtime.identity import require
 
+MANY: Final = "/v1/certificates:batch"
 COUNT: Final = "X-Total-Count"
 """Header of an export: how many certificates there were when it began."""
 LINES: Final = "application/x-ndjson"
@@ -77,7 +93,7 @@ Wanted = Annotated[Filters, Depends(filters)]
 def certificate_routes(authority: CertificateAuthority) -> APIRouter:
     """The routes of a started authority. Plain functions: each waits for the database, the disk and the token."""
     routes = APIRouter()
-    store = authority.store
+    store, gathering = authority.store, Gathering(authority.issuance.issue_many)
 
     def with_status(found: list[CertificateRecord], now: datetime, *, chain: bool) -> Iterator[CertificateAnswer]:
         for record, status in zip(found, store.statuses(found, now), strict=True):
@@ -86,10 +102,13 @@ def certificate_routes(authority: CertificateAuthority) -> APIRouter:
     @routes.post("/v1/certificates", status_code=201, dependencies=[Depends(require("service:ra"))])
     def issue(request: IssueRequest) -> CertificateList:
         """Certificates for an approved case, one for each of its requests. Asked again, the same ones."""
-        issued = authority.issuance.issue(request.dossier)
-        return CertificateList(
-            certificates=tuple(certificate_answer(authority, record, purpose) for purpose, record in issued.items())
-        )
+        return CertificateList(certificates=_certificates(authority, gathering.issue(request.dossier)))
+
+    @routes.post(MANY, dependencies=[Depends(require("service:ra"))])
+    def issue_many(request: IssueManyRequest) -> IssueManyAnswer:
+        """Certificates for many approved cases, each judged by itself: what is refused of one concerns no other."""
+        answers = authority.issuance.issue_many(request.dossiers)
+        return IssueManyAnswer(cases=tuple(_case(authority, answer) for answer in answers))
 
     @routes.get("/v1/certificates", dependencies=[Depends(require(*READERS))])
     def search(wanted: Wanted, after: After = None, limit: Limit = 100) -> CertificateList:
@@ -146,6 +165,18 @@ def certificate_routes(authority: CertificateAuthority) -> APIRouter:
         )
 
     return routes
+
+
+def _certificates(
+    authority: CertificateAuthority, issued: Mapping[str, CertificateRecord]
+) -> tuple[CertificateAnswer, ...]:
+    return tuple(certificate_answer(authority, record, purpose) for purpose, record in issued.items())
+
+
+def _case(authority: CertificateAuthority, answer: Issued) -> CaseAnswer:
+    if isinstance(answer, CaError):
+        return CaseAnswer(problem=problem_of(answer).document())
+    return CaseAnswer(certificates=_certificates(authority, answer))
 
 
 def plain_serial(text: str) -> str:

@@ -14,6 +14,7 @@ import httpx
 from pydantic import BaseModel
 
 from ca.api import (
+    CaseAnswer,
     CertificateAnswer,
     CertificateList,
     CertificateStatus,
@@ -22,6 +23,8 @@ from ca.api import (
     DeniedKeyAnswer,
     DenylistAnswer,
     DenyRequest,
+    IssueManyAnswer,
+    IssueManyRequest,
     IssueRequest,
     RevocationAnswer,
     RevokeRequest,
@@ -81,6 +84,12 @@ class CaClient:
         """Certificates for an approved case, by purpose; asked again, the same ones."""
         answer = CertificateList.model_validate_json(self._post("/v1/certificates", IssueRequest(dossier=dossier)))
         return {each.purpose: each for each in answer.certificates if each.purpose is not None}
+
+    def issue_many(self, dossiers: Sequence[Dossier]) -> list[dict[str, CertificateAnswer] | Problem]:
+        """As `issue` for at most `ca.api.MOST_CASES` cases: for each its certificates, or what is raised for one."""
+        body = IssueManyRequest(dossiers=tuple(dossiers))
+        answers = IssueManyAnswer.model_validate_json(self._post("/v1/certificates:batch", body)).cases
+        return [_outcome(answer) for answer in answers]
 
     def revoke(self, order: bytes) -> RevocationAnswer:
         """Revoke, suspend or release by a signed order (CMS SignedData over RevocationTBS, DER)."""
@@ -192,6 +201,12 @@ def _query(wanted: Search) -> dict[str, str]:
         for name, value in wanted.items()
         if value is not None
     }
+
+
+def _outcome(answer: CaseAnswer) -> dict[str, CertificateAnswer] | Problem:
+    if answer.problem is not None:
+        return Problem.from_document(int(answer.problem["status"]), answer.problem)
+    return {each.purpose: each for each in answer.certificates if each.purpose is not None}
 
 
 def _away(error: httpx.TransportError) -> Problem:

@@ -11,9 +11,10 @@
     ├── KeyRefusedError            weak, denylisted, or certified already under another name or for another use
     ├── LintError                  the certificate that would be issued breaks a blocking rule
     ├── AlreadyRedeemedError       a one-shot issuance token was used twice
-    ├── SigningRefusedError        the HSM service will not sign this, ever
-    ├── TokenUnavailableError      the HSM service cannot sign now; the intent stays open
-    ├── CompareError               what came back from the token is not what was linted
+    ├── SigningError
+    │   ├── SigningRefusedError    the HSM service will not sign this, ever
+    │   ├── TokenUnavailableError  the HSM service cannot sign now; the intent stays open
+    │   └── CompareError           what came back from the token is not what was linted
     ├── UnknownCertificateError    no such issuer and serial
     ├── NotOnRecordError           no such authority, list or report
     ├── RevocationRefusedError     decide_revocation() does not approve, or the certificate is revoked already
@@ -132,15 +133,19 @@ class AlreadyRedeemedError(CaError):
     reason = "already-redeemed"
 
 
-class SigningRefusedError(CaError):
+class SigningError(CaError):
+    reason = "signing"
+
+
+class SigningRefusedError(SigningError):
     reason = "signing-refused"
 
 
-class TokenUnavailableError(CaError):
+class TokenUnavailableError(SigningError):
     reason = "token-unavailable"
 
 
-class CompareError(CaError):
+class CompareError(SigningError):
     reason = "compare"
 
 

@@ -15,36 +15,41 @@ sign, they sign the same bytes, and one of the two certificates is stored: only 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NoReturn
+
+from cryptography import x509
 
 from ca.authorisation import IssuanceToken, require_approved
+from ca.cases import AtWork, Case, Issued
 from ca.errors import (
+    CaError,
     ClockError,
     CompareError,
     InProgressError,
     IntentEndedError,
     NotApprovedError,
     RandomnessError,
+    SigningError,
     SigningRefusedError,
     TokenUnavailableError,
 )
 from ca.hierarchy import Hierarchy
 from ca.lints import require_clean
 from ca.orders import CertificateOrder, orders
-from ca.prepare import Rng, new_serial, prepare
+from ca.prepare import Issuer, Rng, new_serial, prepare
 from ca.publication import Publication
 from ca.publisher import CrlPublisher
 from ca.record import Record, instant
-from ca.signing import sign_certificate
+from ca.signing import sign_certificates
 from ca.store import CertificateRecord, DossierRecord, Intent, Lease, NewIntent, Store, serial_hex
+from cps.application import KnownKeys
 from cps.decide import decide
 from cps.dossier import Dossier
 from cps.model import Pack
-from cps.verdict import Verdict
-from hsm_service.service import Basis, SigningService
+from cps.verdict import Approval, Verdict
+from hsm_service.service import SigningService
 from pki.keys import spki_sha256
 from runtime.logging import get_logger
 
@@ -53,7 +58,8 @@ LEASE: Final = timedelta(minutes=3)
 _DRIFT: Final = timedelta(minutes=1)
 """By how much clocks of replicas may differ."""
 _DRAWS: Final = 8  # of a serial number; one in 2^128 is drawn twice
-_STRIPES: Final = 64
+TOGETHER: Final = 250
+"""Cases that go through the steps together, at most."""
 _DECIDERS: Final = "operations-ca"
 """Who certifies officers and services, by whom cases are decided (CPS 7.1)."""
 _log: Final = get_logger("ca.issuance")
@@ -88,8 +94,7 @@ class Issuance:
         self._clock = clock
         self._replica = replica
         self._newest: datetime | None = None
-        # Two requests for one revision wait for each other; the number of locks is fixed, whatever is asked.
-        self._locks = [threading.Lock() for _ in range(_STRIPES)]
+        self._at_work = AtWork()
 
     def issue(self, dossier: Dossier) -> dict[str, CertificateRecord]:
         """One certificate for each request of the case, by its purpose; asked again, the same ones.
@@ -98,23 +103,36 @@ class Issuance:
         ClockError, RandomnessError: there is no certificate; TokenUnavailableError, InProgressError,
         StoreUnavailableError: none yet, ask again or wait for `resume`.
         """
-        digest = dossier.revision.digest.hex()
-        with self._lock(digest):
-            live = self._store.live_intents(digest)
-            if live.keys() == dossier.csrs.keys() and all(intent.state == "issued" for intent in live.values()):
-                return {purpose: self._issued(live[purpose]) for purpose in sorted(live)}
-            verdict = self._decide(dossier)
-            self._store.save_dossier(self._dossier_record(dossier))
-            return {
-                order.purpose: self._one(order, dossier, verdict, live.get(order.purpose))
-                for order in orders(dossier, not_after=verdict.not_after)
-            }
+        [answer] = self.issue_many([dossier])
+        if isinstance(answer, CaError):
+            raise answer
+        return answer
+
+    def issue_many(self, dossiers: Sequence[Dossier]) -> list[Issued]:
+        """As `issue` for many cases: for each, in their order, its certificates or what is raised for one alone.
+
+        Each case is judged, prepared, linted, compared by itself; what waits for the disk or the token, the steps in
+        between, is done for all of them at once. What is wrong with one changes nothing for the others. The second of
+        two dossiers of one revision is asked for again when the first is done.
+        """
+        cases = [Case(dossier) for dossier in dossiers]
+        waiting = cases
+        while waiting:
+            first: dict[str, Case] = {}
+            for case in waiting:
+                if len(first) < TOGETHER:
+                    first.setdefault(case.digest, case)
+            with self._at_work.holding(first):
+                self._issue(list(first.values()))
+            chosen = {id(case) for case in first.values()}
+            waiting = [case for case in waiting if id(case) not in chosen]
+        return [case.answer for case in cases]
 
     def resume(self) -> int:
         """Finish what a killed process left open; returns how many intents ended. Without the token they stay open."""
         ended = 0
         for intent in self._store.unfinished():
-            with self._lock(intent.revision_digest):
+            with self._at_work.holding([intent.revision_digest]):
                 current = self._lease(intent)
                 if current is None:
                     continue
@@ -139,7 +157,7 @@ class Issuance:
         """Write into the journal what ended without it: a process may be killed between the two."""
         ended = self._store.unrecorded(self._replica, self._clock())
         for intent in ended:
-            self._note_intent(intent)
+            self._note_intents([intent])
             if intent.state == "issued":
                 self._issued(intent)
             else:
@@ -148,35 +166,79 @@ class Issuance:
         self._store.mark_recorded(ended)
 
     def _resume_one(self, intent: Intent) -> None:
-        self._note_intent(intent)
+        self._note_intents([intent])
         kept = self._store.dossier(intent.revision_digest)
         assert kept is not None  # a foreign key
-        dossier = Dossier.from_json(kept.dossier)
+        case = Case(Dossier.from_json(kept.dossier))
         try:
-            verdict = self._decide(dossier)
+            verdict = self._decide(case.dossier, *self._known_keys([case]))
         except NotApprovedError as error:
             self._abandon(intent, error.reason, may_be_signed=True)
             raise
-        self._sign(IssuanceToken(intent, verdict, resumed=True), dossier)
+        self._sign([(case, IssuanceToken(intent, verdict, resumed=True))])
+        if case.error is not None:
+            raise case.error
 
-    def _decide(self, dossier: Dossier) -> Verdict:
-        known = self._store.known_keys(
-            [entry.spki_sha256 for entry in dossier.revision.csrs], application_id=dossier.revision.application_id
+    def _issue(self, cases: list[Case]) -> None:
+        """The steps, each for all cases that the one before it has not ended."""
+        try:
+            live = self._store.live_intents([case.digest for case in cases])
+            left = [case for case in cases if not self._had(case, live[case.digest])]
+            decided = self._decided(left)
+            if not decided:
+                return
+            self._store.save_dossiers([self._dossier_record(case) for case, _verdict in decided])
+            tokens: list[tuple[Case, IssuanceToken]] = []
+            wanted: list[tuple[Case, Verdict, CertificateOrder]] = []
+            for case, verdict in decided:
+                with case.refusals():
+                    for order in orders(case.dossier, not_after=verdict.not_after):
+                        intent = live[case.digest].get(order.purpose)
+                        if intent is None:
+                            wanted.append((case, verdict, order))
+                        elif (token := self._taken_up(case, intent, verdict)) is not None:
+                            tokens.append((case, token))
+            tokens += self._intended(wanted)
+            self._sign(tokens)
+        except CaError as error:  # of all of them: the clock, the generator, the database
+            for case in cases:
+                case.fail(error)
+
+    def _had(self, case: Case, live: Mapping[str, Intent]) -> bool:
+        """Whether everything that the case asks for was issued before."""
+        if live.keys() != case.dossier.csrs.keys() or any(intent.state != "issued" for intent in live.values()):
+            return False
+        case.issued |= {purpose: self._issued(intent) for purpose, intent in live.items()}
+        return True
+
+    def _decided(self, cases: Sequence[Case]) -> list[tuple[Case, Verdict]]:
+        """The cases that are approved, now and here; the others are told why not."""
+        decided = []
+        for case, known in zip(cases, self._known_keys(cases), strict=True):
+            with case.refusals():
+                decided.append((case, self._decide(case.dossier, known)))
+        return decided
+
+    def _known_keys(self, cases: Sequence[Case]) -> list[KnownKeys]:
+        revisions = [case.dossier.revision for case in cases]
+        return self._store.known_keys(
+            [(revision.application_id, [entry.spki_sha256 for entry in revision.csrs]) for revision in revisions]
         )
+
+    def _decide(self, dossier: Dossier, known: KnownKeys) -> Verdict:
         verdict = decide(dossier, self._pack, trust=self._publisher.trust(), now=self._clock(), known_keys=known)
         return require_approved(verdict)
 
-    def _one(
-        self, order: CertificateOrder, dossier: Dossier, verdict: Verdict, intent: Intent | None
-    ) -> CertificateRecord:
-        if intent is None:
-            return self._sign(self._intend(order, dossier.revision.digest.hex(), verdict), dossier)
+    def _taken_up(self, case: Case, intent: Intent, verdict: Verdict) -> IssuanceToken | None:
+        """The right to finish what was intended before; None if it is issued already."""
         if intent.state == "issued":
-            return self._issued(intent)
+            case.issued[intent.purpose] = self._issued(intent)
+            return None
         leased = self._lease(intent)
         if leased is None:
-            return self._elsewhere(intent)
-        return self._sign(IssuanceToken(leased, verdict, resumed=True), dossier)
+            case.issued[intent.purpose] = self._elsewhere(intent)
+            return None
+        return IssuanceToken(leased, verdict, resumed=True)
 
     def _elsewhere(self, intent: Intent) -> CertificateRecord:
         """The certificate of an intent that another replica has; InProgressError while there is none."""
@@ -185,12 +247,38 @@ class Issuance:
             raise InProgressError("another replica issues this certificate", clause="CPS 4.3.1")
         return self._issued(current)
 
-    def _intend(self, order: CertificateOrder, revision_digest: str, verdict: Verdict) -> IssuanceToken:
-        """Prepare and lint, then make the intent durable: from here on the token may be called, once."""
+    def _intended(self, wanted: Sequence[tuple[Case, Verdict, CertificateOrder]]) -> list[tuple[Case, IssuanceToken]]:
+        """Prepare and lint, then make the intents durable: from here on the token may be called, once for each."""
+        if not wanted:
+            return []
         now = self._monotone()
-        issuer = self._hierarchy[order.profile.issuer].issuer
-        self._store.screening.require_unshared([order.holder.public_key])
-        serial = self._reserve_serial(issuer.name, now)
+        issuers = [self._hierarchy[order.profile.issuer].issuer for _case, _verdict, order in wanted]
+        self._store.screening.remember([order.holder.public_key for _case, _verdict, order in wanted])
+        serials = self._reserve_serials([issuer.name for issuer in issuers], now)
+        drafts: list[tuple[Case, Verdict, NewIntent]] = []
+        for (case, verdict, order), issuer, serial in zip(wanted, issuers, serials, strict=True):
+            with case.refusals():
+                self._store.screening.require_unshared([order.holder.public_key])
+                drafts.append((case, verdict, self._draft(case, order, verdict, issuer, serial, now)))
+        drafts = [each for each in drafts if each[0].error is None]  # of a case all are intended, or none is
+        if not drafts:
+            return []
+        opened = self._store.open_intents(
+            [new for _case, _verdict, new in drafts], Lease(self._replica, now + LEASE), now
+        )
+        intents = [intent for intent in opened if isinstance(intent, Intent)]
+        self._note_intents(intents)
+        tokens = []
+        for (case, verdict, _new), intent in zip(drafts, opened, strict=True):
+            if isinstance(intent, CaError):
+                case.fail(intent)
+            else:
+                tokens.append((case, IssuanceToken(intent, verdict)))
+        return tokens
+
+    def _draft(
+        self, case: Case, order: CertificateOrder, verdict: Verdict, issuer: Issuer, serial: int, now: datetime
+    ) -> NewIntent:
         tbs = prepare(order.profile, order.holder, issuer=issuer, serial=serial, now=now, publication=self._publication)
         lints = require_clean(
             tbs,
@@ -200,17 +288,8 @@ class Issuance:
             publication=self._publication,
             now=now,
         )
-        approvals = tuple(
-            {
-                "step": approval.step,
-                "person": approval.person,
-                "organisation": approval.organisation,
-                "signed_at": instant(approval.signed_at),
-            }
-            for approval in verdict.approvals
-        )
-        new = NewIntent(
-            revision_digest=revision_digest,
+        return NewIntent(
+            revision_digest=case.digest,
             purpose=order.purpose,
             profile=order.profile.name,
             issuer=issuer.name,
@@ -219,11 +298,8 @@ class Issuance:
             tbs_sha256=hashlib.sha256(tbs).hexdigest(),
             spki_sha256=spki_sha256(order.holder.public_key).hex(),
             lints=lints,
-            approvals=approvals,
+            approvals=tuple(map(_approval, verdict.approvals)),
         )
-        intent = self._store.open_intent(new, Lease(self._replica, now + LEASE), now)
-        self._note_intent(intent)
-        return IssuanceToken(intent, verdict)
 
     def _monotone(self) -> datetime:
         """The time; ClockError if a certificate was intended later than it, other than one that was revoked since."""
@@ -239,33 +315,66 @@ class Issuance:
         self._newest = max(self._newest, now)
         return now
 
-    def _reserve_serial(self, issuer: str, now: datetime) -> int:
+    def _reserve_serials(self, issuers: Sequence[str], now: datetime) -> list[int]:
+        """A fresh serial number for each, in the order of `issuers`."""
+        found: dict[int, int] = {}
         for _ in range(_DRAWS):
-            serial = new_serial(self._rng)
-            if self._store.reserve_serial(issuer, serial_hex(serial), now):
-                return serial
-        raise RandomnessError(f"{_DRAWS} serial numbers in a row were drawn before", clause="CPS 7.1")
+            missing = [place for place in range(len(issuers)) if place not in found]
+            if not missing:
+                break
+            drawn = {place: new_serial(self._rng) for place in missing}
+            names = {place: (issuers[place], serial_hex(serial)) for place, serial in drawn.items()}
+            ours = self._store.reserve_serials(list(names.values()), now)
+            for place, name in names.items():
+                if name in ours:
+                    ours.remove(name)  # should one be drawn twice at once, one gets it
+                    found[place] = drawn[place]
+        if len(found) < len(issuers):
+            raise RandomnessError(f"{_DRAWS} serial numbers in a row were drawn before", clause="CPS 7.1")
+        return [found[place] for place in range(len(issuers))]
 
-    def _sign(self, token: IssuanceToken, dossier: Dossier) -> CertificateRecord:
-        """Redeem the token: the only way to the CA's key, which asks for the dossier again."""
-        intent = token.redeem()
-        issuer = self._hierarchy[intent.issuer].issuer
-        try:
-            basis = Basis(dossier.to_json(), self._publisher.supporting(_DECIDERS))
-            certificate = sign_certificate(self._signer, issuer.name, intent.tbs, issuer.public_key, basis)
-        except SigningRefusedError as error:
-            self._abandon(intent, error.reason, may_be_signed=token.resumed)
-            raise
-        except CompareError as error:
+    def _sign(self, tokens: Sequence[tuple[Case, IssuanceToken]]) -> None:
+        """Redeem the tokens: the only way to the CA's keys, which ask for the dossiers again."""
+        redeemed = [(case, token.redeem(), token.resumed) for case, token in tokens]
+        signed: list[tuple[Case, Intent, x509.Certificate]] = []
+        for name in dict.fromkeys(intent.issuer for _case, intent, _resumed in redeemed):
+            ours = [each for each in redeemed if each[1].issuer == name]
+            issuer = self._hierarchy[name].issuer
+            answers = sign_certificates(
+                self._signer,
+                name,
+                [(intent.tbs, case.encoded) for case, intent, _resumed in ours],
+                issuer.public_key,
+                self._publisher.supporting(_DECIDERS),
+            )
+            for (case, intent, resumed), answer in zip(ours, answers, strict=True):
+                if isinstance(answer, SigningError):
+                    with case.refusals():
+                        self._not_signed(intent, answer, resumed=resumed)
+                else:
+                    signed.append((case, intent, answer))
+        if signed:
+            self._finish(signed)
+
+    def _not_signed(self, intent: Intent, error: SigningError, *, resumed: bool) -> NoReturn:
+        if isinstance(error, SigningRefusedError):
+            self._abandon(intent, error.reason, may_be_signed=resumed)
+        elif isinstance(error, CompareError):
             _log.critical("signed-something-else", intent=intent.id, issuer=intent.issuer, serial=intent.serial)
             self._abandon(intent, error.reason, may_be_signed=True)
-            raise
-        try:
-            record = self._store.finish_intent(intent, certificate, self._clock())
-        except IntentEndedError:  # our lease was over: another replica has signed the same bytes, or is about to
-            return self._elsewhere(intent)
-        self._record.note("ca.issued", str(intent.id), issuer=record.issuer, serial=record.serial, sha256=record.sha256)
-        return record
+        raise error
+
+    def _finish(self, signed: Sequence[tuple[Case, Intent, x509.Certificate]]) -> None:
+        stored = self._store.finish_intents(
+            [(intent, certificate) for _case, intent, certificate in signed], self._clock()
+        )
+        self._note_issued([record for record in stored if isinstance(record, CertificateRecord)])
+        for (case, intent, _certificate), record in zip(signed, stored, strict=True):
+            with case.refusals():
+                if isinstance(record, IntentEndedError):
+                    # Our lease was over: another replica has signed the same bytes, or is about to.
+                    record = self._elsewhere(intent)
+                case.issued[intent.purpose] = record
 
     def _abandon(self, intent: Intent, reason: str, *, may_be_signed: bool) -> None:
         try:
@@ -276,16 +385,33 @@ class Issuance:
         if may_be_signed:
             self._publisher.refresh()
 
-    def _note_intent(self, intent: Intent) -> None:
-        self._record.note(
+    def _note_intents(self, intents: Sequence[Intent]) -> None:
+        if not intents:
+            return
+        self._record.note_many(
             "ca.intent",
-            str(intent.id),
-            revision=intent.revision_digest,
-            purpose=intent.purpose,
-            issuer=intent.issuer,
-            serial=intent.serial,
-            tbs_sha256=intent.tbs_sha256,
-            cps=self._pack.digest.hex(),
+            {
+                str(intent.id): {
+                    "revision": intent.revision_digest,
+                    "purpose": intent.purpose,
+                    "issuer": intent.issuer,
+                    "serial": intent.serial,
+                    "tbs_sha256": intent.tbs_sha256,
+                    "cps": self._pack.digest.hex(),
+                }
+                for intent in intents
+            },
+        )
+
+    def _note_issued(self, records: Sequence[CertificateRecord]) -> None:
+        if not records:
+            return
+        self._record.note_many(
+            "ca.issued",
+            {
+                str(record.intent_id): {"issuer": record.issuer, "serial": record.serial, "sha256": record.sha256}
+                for record in records
+            },
         )
 
     def _note_abandoned(self, intent: Intent, reason: str, *, revoked: bool) -> None:
@@ -300,18 +426,25 @@ class Issuance:
 
     def _issued(self, intent: Intent) -> CertificateRecord:
         record = self._store.certificate(intent.issuer, intent.serial)
-        self._record.note("ca.issued", str(intent.id), issuer=record.issuer, serial=record.serial, sha256=record.sha256)
+        self._note_issued([record])
         return record
 
-    def _dossier_record(self, dossier: Dossier) -> DossierRecord:
+    def _dossier_record(self, case: Case) -> DossierRecord:
+        revision = case.dossier.revision
         return DossierRecord(
-            revision_digest=dossier.revision.digest.hex(),
-            application_id=dossier.revision.application_id,
-            member_class=dossier.revision.member_class,
+            revision_digest=case.digest,
+            application_id=revision.application_id,
+            member_class=revision.member_class,
             cps_digest=self._pack.digest.hex(),
-            dossier=dossier.to_json(),
+            dossier=case.encoded,
             received_at=self._clock(),
         )
 
-    def _lock(self, revision_digest: str) -> threading.Lock:
-        return self._locks[int(revision_digest[:8], 16) % _STRIPES]
+
+def _approval(approval: Approval) -> dict[str, str]:
+    return {
+        "step": approval.step,
+        "person": approval.person,
+        "organisation": approval.organisation,
+        "signed_at": instant(approval.signed_at),
+    }

@@ -6,8 +6,8 @@ whole TBS structure and checks it again before it signs (typed signing).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NoReturn, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from ca.errors import CompareError, SigningRefusedError, TokenUnavailableError
+from ca.errors import CompareError, SigningError, SigningRefusedError, TokenUnavailableError
 from cps.entitlement import PublicKey
 from hsm_service.service import Basis, SigningService
 from pki.algorithms import certificate_signature_identifier
@@ -32,6 +32,10 @@ T = TypeVar("T")
 
 _CLAUSE: Final = "CPS 4.3.1"
 _BUSY: Final = 429
+MOST_TOGETHER: Final = 250
+"""Certificates that are asked for together: so many share one intent in the journal of the HSM service."""
+LARGEST_TOGETHER: Final = 3 * 1024 * 1024
+"""Bytes of what is asked for together, dossiers included; the service takes 4 MiB."""
 _SUPERSEDED: Final = "crl-superseded"  # an authority was signing its next CRL: that one will do
 
 
@@ -43,7 +47,52 @@ def sign_certificate(
     Raises SigningRefusedError (never again), TokenUnavailableError (try later), CompareError: what came back is not,
     byte for byte, what was linted, or its signature does not verify.
     """
-    der = _ask(lambda: signer.sign_certificate(key, tbs, basis))
+    return _compared(_ask(lambda: signer.sign_certificate(key, tbs, basis)), tbs, issuer_key)
+
+
+def sign_certificates(
+    signer: SigningService,
+    key: str,
+    items: Sequence[tuple[bytes, bytes]],
+    issuer_key: PublicKey,
+    crls: tuple[bytes, ...],
+) -> list[x509.Certificate | SigningError]:
+    """As `sign_certificate` for many, each with its dossier; for each its certificate, or what is raised for one.
+
+    They go over in parts that the service takes. One alone goes as one, so that it is the same request after a restart.
+    """
+    answers: list[x509.Certificate | SigningError] = []
+    for part in _parts(items):
+        try:
+            if len(part) == 1:
+                [(tbs, dossier)] = part
+                signed: list[bytes | Problem] = [signer.sign_certificate(key, tbs, Basis(dossier, crls))]
+            else:
+                signed = signer.sign_certificates(key, part, crls)
+        except Problem as problem:
+            signed = [problem] * len(part)
+        for (tbs, _dossier), answer in zip(part, signed, strict=True):
+            try:
+                der = answer if isinstance(answer, bytes) else _raise(answer)
+                answers.append(_compared(der, tbs, issuer_key))
+            except SigningError as error:
+                answers.append(error)
+    return answers
+
+
+def _parts(items: Sequence[tuple[bytes, bytes]]) -> Iterator[Sequence[tuple[bytes, bytes]]]:
+    """The items in parts of bounded number and size."""
+    start = size = 0
+    for place, item in enumerate(items):
+        more = sum(map(len, item))
+        if place > start and (place - start == MOST_TOGETHER or size + more > LARGEST_TOGETHER):
+            yield items[start:place]
+            start, size = place, 0
+        size += more
+    yield items[start:]
+
+
+def _compared(der: bytes, tbs: bytes, issuer_key: PublicKey) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         _compare(der, certificate.tbs_certificate_bytes, tbs, certificate.signature, issuer_key)
@@ -133,9 +182,14 @@ def _ask(call: Callable[[], T]) -> T:
     try:
         return call()
     except Problem as problem:
-        if problem.status >= 500 or problem.status == _BUSY or problem.type == _SUPERSEDED:
-            raise TokenUnavailableError(f"the HSM service cannot sign now: {problem}") from problem
-        raise SigningRefusedError(f"the HSM service will not sign this: {problem}", clause=problem.clause) from problem
+        _raise(problem)
+
+
+def _raise(problem: Problem) -> NoReturn:
+    """Raise what a problem of the HSM service means here."""
+    if problem.status >= 500 or problem.status == _BUSY or problem.type == _SUPERSEDED:
+        raise TokenUnavailableError(f"the HSM service cannot sign now: {problem}") from problem
+    raise SigningRefusedError(f"the HSM service will not sign this: {problem}", clause=problem.clause) from problem
 
 
 def _compare(der: bytes, signed_tbs: bytes, tbs: bytes, signature: bytes, issuer_key: PublicKey) -> None:

@@ -135,7 +135,7 @@ def _hsm(found: Installation) -> None:
 
 
 def _ca(found: Installation) -> None:
-    from ca.app import create_app
+    from ca.app import create_app, largest_body
     from ca.authority import CertificateAuthority
     from ca.known_callers import KnownCallers
     from ca.ocsp_policy import ocsp_policy
@@ -186,6 +186,7 @@ def _ca(found: Installation) -> None:
             host=endpoint.host,
             port=endpoint.port,
             tls=found.tls("ca"),
+            larger=largest_body,
             refusal=known.refusal,
         )
     finally:

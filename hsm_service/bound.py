@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from hsm_service.request import compose_request
-from hsm_service.service import Basis, KeyInfo
+from hsm_service.service import Basis, KeyInfo, SignCommand
+from runtime.problems import Problem
 from runtime.secrets import Secret
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class BoundVault:
 
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         return self._vault.sign_certificate(self._caller, name, tbs, basis=basis).signed
+
+    def sign_certificates(
+        self, name: str, items: Sequence[tuple[bytes, bytes]], crls: Sequence[bytes]
+    ) -> list[bytes | Problem]:
+        commands = [SignCommand("certificate", tbs, basis=Basis(dossier, tuple(crls))) for tbs, dossier in items]
+        answers = self._vault.run(self._vault.signing.sign_many(self._caller, name, commands))
+        return [answer if isinstance(answer, Problem) else answer.signed for answer in answers]
 
     def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         return self._vault.sign_crl(self._caller, name, tbs, version).signed

@@ -204,8 +204,11 @@ def sign(name: str, command: SignCommand, version: int | None) -> Call[Signed]:
     Its serial number is in what is signed, so who asks twice means one certificate: an authority that was killed before
     it got the answer, or a replica that goes on in its place. Two ECDSA signatures would be two.
     """
-    call = _keyed(f"{_key(name, version)}:sign", _signed, command)
-    if command.kind != "certificate" or call.body is None:
+    return _once(_keyed(f"{_key(name, version)}:sign", _signed, command), command.kind)
+
+
+def _once(call: Call[T], kind: SignKind) -> Call[T]:
+    if kind != "certificate" or call.body is None:
         return call
     return replace(call, key=hashlib.sha256(call.path.encode() + b"\x00" + call.body).hexdigest())
 
@@ -220,9 +223,11 @@ def check(name: str, command: SignCommand, version: int | None) -> Call[Checked]
     return Call("POST", f"{_key(name, version)}:sign?dry_run=true", _checked, _encoder.encode(command))
 
 
-def batch_sign(name: str, kind: SignKind, items: Sequence[BatchItem], version: int | None) -> Call[BatchAnswer]:
-    """Sign many structures."""
-    return _keyed(f"{_key(name, version)}:batchSign", _batch, BatchCommand(kind, list(items)))
+def batch_sign(
+    name: str, kind: SignKind, items: Sequence[BatchItem], version: int | None, crls: Sequence[bytes] = ()
+) -> Call[BatchAnswer]:
+    """Sign many structures; certificates asked for again, all of them, are the same ones, as with `sign`."""
+    return _once(_keyed(f"{_key(name, version)}:batchSign", _batch, BatchCommand(kind, list(items), tuple(crls))), kind)
 
 
 # -- operations that officers approve ----------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from hsm_service.retry import PATIENT, RetryPolicy
 from hsm_service.service import Basis, Checked, KeyInfo, RawAlgorithm, SignCommand, Signed, SignKind
 from hsm_service.wire import BatchAnswer, BatchItem
 from runtime.client import TlsFiles, http_client
+from runtime.problems import Problem
 
 __all__ = ["AsyncHsmClient", "HsmClient", "KeyInfo"]
 
@@ -144,6 +145,14 @@ class HsmClient:
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """See `SigningService`."""
         return self.sign(name, "certificate", tbs, basis=basis).signed
+
+    def sign_certificates(
+        self, name: str, items: Sequence[tuple[bytes, bytes]], crls: Sequence[bytes]
+    ) -> list[bytes | Problem]:
+        """See `SigningService`."""
+        asked = [BatchItem(tbs, dossier=dossier) for tbs, dossier in items]
+        answer = self._ask(calls.batch_sign(name, "certificate", asked, None, crls))
+        return [each.outcome() for each in answer.items]
 
     def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         """See `SigningService`."""

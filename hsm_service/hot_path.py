@@ -120,17 +120,17 @@ class HotPath:
         command = read(_batch_command, body)
         if scope["query_string"]:
             raise Problem(422, "invalid-request", "a batch takes no query")
-        if sum(len(item.content) for item in command.items) > LARGEST_CONTENT:
+        if command.size() > LARGEST_CONTENT:
             raise Problem(413, "batch-too-large", f"a batch has at most {LARGEST_CONTENT} bytes of structures")
-        commands = [
-            SignCommand(command.kind, item.content, item.content_type, algorithm=item.algorithm)
-            for item in command.items
-        ]
+        commands = command.commands()
         steps = self._vault.signing.sign_many(caller, name, commands, version)
         labels = (name, command.kind, "batch")
         spent, began = Timing(), perf_counter()
         try:
-            answers = await self._runner.run(steps, lambda: is_gone(scope), spent)
+            if KINDS[command.kind].quick:
+                answers = await self._runner.run(steps, lambda: is_gone(scope), spent)
+            else:
+                answers = await self._workers.run(_run_in_thread, steps, self._vault.journal, spent, began)
         except BaseException as error:
             METRICS.observe(labels, spent, perf_counter() - began, result_of(error), self._vault.knows, len(commands))
             raise

@@ -196,7 +196,7 @@ def _checkpoint(context: Context, key: SigningKey, command: SignCommand) -> Job:
 
 
 KINDS: Final[Mapping[SignKind, Kind]] = {
-    "certificate": Kind(Operation.CERTIFICATE, _certificate, takes=frozenset({"basis"})),
+    "certificate": Kind(Operation.CERTIFICATE, _certificate, takes=frozenset({"basis"}), batch=True),
     "crl": Kind(Operation.CRL, _crl, largest=4 * 1024 * 1024),
     "ocsp": Kind(Operation.OCSP, _ocsp, quick=True, batch=True),
     "timestamp": Kind(Operation.TIMESTAMP, _timestamp, quick=True, batch=True),

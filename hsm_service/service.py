@@ -10,6 +10,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from runtime.problems import Problem
+
 SignKind = Literal["certificate", "crl", "ocsp", "timestamp", "cms", "request", "checkpoint", "raw"]
 RawAlgorithm = Literal["rsa-pkcs1v15-sha256", "rsa-pss-sha256", "ecdsa-sha256"]
 
@@ -147,6 +149,16 @@ class SigningService(Protocol):
 
     def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """TBSCertificate in, Certificate out (DER); only a ceremony has certificates signed without a `basis`."""
+        ...
+
+    def sign_certificates(
+        self, name: str, items: Sequence[tuple[bytes, bytes]], crls: Sequence[bytes]
+    ) -> list[bytes | Problem]:
+        """Many TBSCertificates, each with its dossier, in; for each the Certificate (DER) or why there is none, out.
+
+        `crls` are those by which all of them are judged (`Basis.crls`); each item is judged by itself, as one that
+        comes singly. Raises Problem for what concerns all of them.
+        """
         ...
 
     def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:

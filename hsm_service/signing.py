@@ -16,11 +16,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from time import perf_counter
 from typing import Final, NamedTuple, NoReturn
 
-from audit.entry import JsonValue
+import msgspec
+
 from hsm_service.access import permitted
 from hsm_service.crl_reader import CrlReader
 from hsm_service.custody import Custody, Key
@@ -245,9 +248,10 @@ class Signing:
             raise
         answers: list[Signed | Problem] = []
         # What shares an intent is signed alike, and of one content type.
-        jobs: defaultdict[tuple[Scheme, tuple[tuple[str, JsonValue], ...]], list[_Item]] = defaultdict(list)
+        jobs: defaultdict[tuple[Scheme, bytes], list[_Item]] = defaultdict(list)
         refused: list[tuple[str, Problem]] = []
-        context, resumed = self._context(caller), perf_counter()
+        # What is believed is found out once for all of them; which CRL is the newest is asked for each.
+        context, resumed = replace(self._context(caller), believed=cache(self._believed)), perf_counter()
         for command in commands:
             if perf_counter() - resumed > _SLICE:
                 yield Pause()
@@ -264,7 +268,7 @@ class Signing:
                 refused.append((digest, problem))
                 answers.append(problem)
             else:
-                jobs[job.scheme, tuple(job.fields.items())].append(_Item(len(answers), job, digest))
+                jobs[job.scheme, _alike(job.fields)].append(_Item(len(answers), job, digest))
                 answers.append(_NOT_YET)
         for start in range(0, len(refused), _RECORDED_TOGETHER):
             yield Record(
@@ -372,6 +376,11 @@ class Signing:
             for claim in taken:
                 self._ledger.release(claim)
             raise
+
+
+def _alike(fields: Fields) -> bytes:
+    """The same for fields that can stand in one entry of the journal for several structures."""
+    return msgspec.json.encode(fields)
 
 
 _NOT_YET: Final = Problem(500, "internal", "the item was not signed")

@@ -13,9 +13,10 @@ older list that has not ended yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -119,35 +120,55 @@ def check_approval(order: CertificateOrder, basis: Basis | None, believed: Belie
     return ApprovedOrder(dossier.revision.digest.hex(), approved.purpose, approvers)
 
 
-def _crls(encoded: Sequence[bytes], believed: Believed) -> CrlSet:
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """CRLs that were read: `numbers` has of each its key identifier, its number and its issuer's name."""
+
+    crls: CrlSet
+    numbers: tuple[tuple[bytes, int, str], ...]
+
+
+def _crls(encoded: tuple[bytes, ...], believed: Believed) -> CrlSet:
     """The lists; that each speaks for its issuer now is asked by path validation, of those that are needed."""
+    lists = _read_lists(encoded)
+    for issuer, number, name in lists.numbers:
+        newest = believed.newest_crl(issuer)
+        if newest is not None and number < newest:
+            raise Problem(
+                409,
+                "crl-superseded",
+                f"CRL {number} of {name} was followed by CRL {newest}; send that one",
+                clause="RFC 5280 6.3.3",
+            )
+    return lists.crls
+
+
+@lru_cache(maxsize=4)
+def _read_lists(encoded: tuple[bytes, ...]) -> _Lists:
+    """What depends on the bytes alone: the same few lists come with every certificate until the next ones are out."""
     lists = [parse(x509.CertificateRevocationList, der, "CRL", limit=MAX_CRL) for der in encoded]
     try:
         with reading("CRL"):
-            for crl in lists:
-                _check_newest(crl, believed)
-        return CrlSet(lists)
+            numbers = tuple(map(_number, lists))
+        return _Lists(CrlSet(lists), numbers)
     except PkiError as error:
         raise from_pki(error) from None
 
 
-def _check_newest(crl: x509.CertificateRevocationList, believed: Believed) -> None:
+def _number(crl: x509.CertificateRevocationList) -> tuple[bytes, int, str]:
     number, issuer = extension_value(crl, x509.CRLNumber), authority_key_identifier(crl)
     if number is None or issuer is None:
         raise refuse("crl-number-missing", "a CRL has a number and names its issuer's key", "RFC 5280 5.2")
-    newest = believed.newest_crl(issuer)
-    if newest is not None and number.crl_number < newest:
-        raise Problem(
-            409,
-            "crl-superseded",
-            f"CRL {number.crl_number} of {crl.issuer.rfc4514_string()} was followed by CRL {newest}; send that one",
-            clause="RFC 5280 6.3.3",
-        )
+    return issuer, number.crl_number, crl.issuer.rfc4514_string()
+
+
+_trust: Final = lru_cache(maxsize=4)(Trust)  # which keeps what it read of its certificates
 
 
 def _decide(dossier: Dossier, crls: CrlSet, believed: Believed, now: datetime) -> Verdict:
     try:
-        verdict = decide(dossier, believed.pack, trust=Trust(believed.anchors, believed.intermediates, crls), now=now)
+        trust = _trust(believed.anchors, believed.intermediates, crls)
+        verdict = decide(dossier, believed.pack, trust=trust, now=now)
     except PkiError as error:
         raise from_pki(error) from None
     if verdict.approved:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from hsm_service.service import KeyInfo, RawAlgorithm, SignKind
+from hsm_service.service import Basis, KeyInfo, RawAlgorithm, SignCommand, SignKind
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -30,19 +30,43 @@ class GenerateCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
 
 
 class BatchItem(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One structure of a batch; `ref` is the caller's own mark, given back with the answer."""
+    """One structure of a batch; `ref` is the caller's own mark, given back with the answer.
+
+    `dossier` is what a certificate rests on (`Basis.dossier`); the CRLs are those of the batch.
+    """
 
     content: bytes
     content_type: str | None = None
     algorithm: RawAlgorithm | None = None
+    dossier: bytes | None = None
     ref: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
 class BatchCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Sign structures of one kind."""
+    """Sign structures of one kind. `crls` are those by which the dossiers of all items are judged (`Basis.crls`)."""
 
     kind: SignKind
     items: Annotated[list[BatchItem], msgspec.Meta(min_length=1, max_length=LARGEST_BATCH)]
+    crls: tuple[bytes, ...] = ()
+
+    def commands(self) -> list[SignCommand]:
+        """The items as they would be asked for singly; Problem 422 for CRLs that no item has a dossier to go with."""
+        if self.crls and all(item.dossier is None for item in self.items):
+            raise Problem(422, "invalid-request", "the field crls goes with dossiers")
+        return [
+            SignCommand(
+                self.kind,
+                item.content,
+                item.content_type,
+                None if item.dossier is None else Basis(item.dossier, self.crls),
+                item.algorithm,
+            )
+            for item in self.items
+        ]
+
+    def size(self) -> int:
+        """Bytes of structures in it, with what they rest on."""
+        return sum(len(item.content) + len(item.dossier or b"") for item in self.items) + sum(map(len, self.crls))
 
 
 class BatchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,6 +77,14 @@ class BatchResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     log_index: int | None = None
     signed: bytes | None = None
     problem: dict[str, Any] | None = None
+
+    def outcome(self) -> bytes | Problem:
+        """What was signed, or the problem as it was raised over there."""
+        if self.signed is not None:
+            return self.signed
+        told = self.problem or {}
+        status = told.get("status")
+        return Problem.from_document(status if isinstance(status, int) else 502, told)
 
 
 class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):

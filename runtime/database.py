@@ -9,12 +9,12 @@ name on a Unix socket.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import Column, Connection, Engine, Row, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 
@@ -94,16 +94,28 @@ def insert_new(db: Connection, table: Table, **values: Any) -> bool:
     return bool(db.execute(statement.returning(*table.primary_key.columns)).one_or_none() is not None)
 
 
+def insert_many_new(
+    db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, returning: Sequence[Column[Any]] = ()
+) -> list[Row[Any]]:
+    """As `insert_new` for many rows; returns these columns (by default the key) of those inserted, in no set order."""
+    if not rows:
+        return []
+    wanted = returning or table.primary_key.columns
+    statement = _INSERT[db.dialect.name](table).on_conflict_do_nothing().returning(*wanted)
+    return list(db.execute(statement, list(rows)).all())
+
+
 def put(db: Connection, table: Table, **values: Any) -> None:
     """Insert a row, or replace all its given values if its primary key is there."""
-    statement = _INSERT[db.dialect.name](table).values(**values)
+    put_many(db, table, [values])
+
+
+def put_many(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """As `put` for many rows, all with the same columns; at least one."""
+    statement = _INSERT[db.dialect.name](table)
     keys = [column.name for column in table.primary_key.columns]
-    db.execute(
-        statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={name: statement.excluded[name] for name in values if name not in keys},
-        )
-    )
+    replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    db.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), list(rows))
 
 
 def _sqlite(url: str) -> Engine:

@@ -1,10 +1,11 @@
-"""The HSM service and the witness of a benchmark's installation, as processes of their own."""
+"""The HSM service and the witness of a benchmark's installation, and others if need be, as processes of their own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,17 +22,20 @@ _SERVICES = ("witness", "hsm")
 class ApiService:
     """Runs while the context is open."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, also: Sequence[str] = ()) -> None:
+        """`also` are further services that run, in the order in which they start."""
         self._home = home
+        self._names = (*_SERVICES, *also)
         self.settings = Settings.load(home)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
-        for name in _SERVICES:
-            command = [sys.executable, "-m", "cli", "--home", str(self._home.path), "serve", name]
-            self._processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         try:
-            self._await_ready()
+            for name in self._names:
+                command = [sys.executable, "-m", "cli", "--home", str(self._home.path), "serve", name]
+                self._processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+                if name != "witness":  # which has no health to ask for over TLS
+                    self._await_ready(name)
         except BaseException:
             self._stop()
             raise
@@ -54,19 +58,20 @@ class ApiService:
             process.terminate()
             process.wait(60)
 
-    def _await_ready(self) -> None:
+    def _await_ready(self, name: str) -> None:
         deadline = time.monotonic() + 60
-        with http_client(self._home.tls_files("operator"), self.settings.hsm.url, timeout=5) as client:
+        url = getattr(self.settings, name).url
+        with http_client(self._home.tls_files("operator"), url, timeout=5) as client:
             while time.monotonic() < deadline:
-                if self._processes["hsm"].poll() is not None:
-                    raise BenchmarkFailed(f"the HSM service ended; its log is in {self._home.log}")
+                if self._processes[name].poll() is not None:
+                    raise BenchmarkFailed(f"the service {name} ended; its log is in {self._home.log}")
                 try:
                     if client.get("/health/ready").status_code == 200:
                         return
                 except httpx.TransportError:
                     pass
                 time.sleep(0.1)
-        raise BenchmarkFailed("the HSM service did not become ready")
+        raise BenchmarkFailed(f"the service {name} did not become ready")
 
 
 def _resident(process: int) -> int:

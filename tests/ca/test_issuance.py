@@ -247,8 +247,7 @@ def test_a_random_number_generator_that_repeats_itself_ends_in_an_error_not_in_a
 def test_nothing_is_half_done_when_no_serial_can_be_drawn(tmp_path: Path, office: Office, repeated: bytes) -> None:
     draw = [os.urandom]
     world = CaWorld(tmp_path, office, rng=lambda n: draw[0](n))
-    world.authority.store.reserve_serial("merchant-ca", "07" * 16, world.clock.now)
-    world.authority.store.reserve_serial("merchant-ca", "7" + "07" * 15, world.clock.now)
+    world.authority.store.reserve_serials([("merchant-ca", "7" + "07" * 15)], world.clock.now)
     case = world.approved_merchant()
     draw[0] = lambda n: repeated * n
 
@@ -368,11 +367,11 @@ def test_a_process_killed_between_storing_and_logging_logs_once_at_the_next_requ
 ) -> None:
     dying = CaWorld(tmp_path, office)
     case = dying.approved_merchant()
-    note = dying.record.note
+    note = dying.record.note_many
     monkeypatch.setattr(
         dying.record,
-        "note",
-        lambda event, key, **fields: raises(Killed())() if event == "ca.issued" else note(event, key, **fields),
+        "note_many",
+        lambda event, noted: raises(Killed())() if event == "ca.issued" else note(event, noted),
     )
     with pytest.raises(Killed):
         dying.authority.issuance.issue(case)

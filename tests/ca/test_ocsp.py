@@ -32,6 +32,7 @@ from runtime.problems import Problem
 from tests.support.cps_cases import Office
 from tests.support.judges import run
 from tests.support.ocsp_world import OcspWorld
+from tests.support.one_intent import reserve_serial
 from tests.support.pki_factory import pem
 
 NONCE = bytes(range(32))
@@ -130,13 +131,15 @@ def test_a_serial_that_was_never_issued_is_unknown_and_nobody_keeps_that(world: 
 
 def test_a_serial_that_was_reserved_only_is_unknown(world: OcspWorld) -> None:
     stranger = world.pki.merchant("M-9").certificate
-    assert world.ca.authority.store.reserve_serial("merchant-ca", format(stranger.serial_number, "x"), world.ca.clock())
+    assert reserve_serial(
+        world.ca.authority.store, "merchant-ca", format(stranger.serial_number, "x"), world.ca.clock()
+    )
     assert asked(world, stranger).state == "unknown"
 
 
 def test_an_abandoned_serial_that_may_have_been_signed_is_revoked(world: OcspWorld) -> None:
     stranger = world.pki.merchant("M-9").certificate
-    world.ca.authority.store.reserve_serial("merchant-ca", format(stranger.serial_number, "x"), world.ca.clock())
+    reserve_serial(world.ca.authority.store, "merchant-ca", format(stranger.serial_number, "x"), world.ca.clock())
     world.change(stranger, "revoked", "unspecified")
     assert asked(world, stranger).state == "revoked"
 

@@ -20,6 +20,7 @@ from runtime.problems import Problem
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import MERCHANT, Office
 from tests.support.judges import attime, openssl_accepts
+from tests.support.one_intent import known_keys
 from tests.support.pki_factory import pem
 from tests.support.software_signing import SoftwareSigning
 
@@ -143,7 +144,7 @@ def test_a_superseded_key_is_not_denylisted(world: CaWorld, office: Office) -> N
     record = merchant(world)
     world.authority.revocation.apply(office.revocation(record.certificate, office.vetter, reason="superseded"))
 
-    known = world.authority.store.known_keys([bytes.fromhex(record.spki_sha256)], application_id="case-1")
+    known = known_keys(world.authority.store, [bytes.fromhex(record.spki_sha256)], application_id="case-1")
     assert known.denylisted == frozenset()
 
 

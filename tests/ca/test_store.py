@@ -30,6 +30,7 @@ from cps.model import OrderReason
 from pki.names import common_name
 from runtime.database import open_database, reading
 from tests.support.databases import DATABASES, ca_database
+from tests.support.one_intent import finish_intent, open_intent, reserve_serial
 from tests.support.pki_factory import PkiFactory
 
 NOW = datetime(2026, 3, 21, 12, 0, 0, tzinfo=UTC)
@@ -76,9 +77,9 @@ def new_intent(revision: str = "aa", purpose: str = "signing", serial: str = "1"
 def intend(
     store: Store, *, revision: str = "aa", purpose: str = "signing", serial: str = "1", spki: str = "11"
 ) -> Intent:
-    store.save_dossier(DossierRecord(revision, f"case-{revision}", "merchant", "cc", b"{}", NOW))
-    store.reserve_serial("merchant-ca", serial, NOW)
-    return store.open_intent(new_intent(revision, purpose, serial, spki), lease(), NOW)
+    store.save_dossiers([DossierRecord(revision, f"case-{revision}", "merchant", "cc", b"{}", NOW)])
+    reserve_serial(store, "merchant-ca", serial, NOW)
+    return open_intent(store, new_intent(revision, purpose, serial, spki), lease(), NOW)
 
 
 def revoke(store: Store, serial: str = "1", reason: OrderReason = "superseded", denied: str | None = None) -> None:
@@ -87,9 +88,9 @@ def revoke(store: Store, serial: str = "1", reason: OrderReason = "superseded", 
 
 
 def test_a_serial_is_reserved_once_for_an_issuer(store: Store) -> None:
-    assert store.reserve_serial("merchant-ca", "1", NOW)
-    assert not store.reserve_serial("merchant-ca", "1", NOW)
-    assert store.reserve_serial("gateway-ca", "1", NOW)
+    assert reserve_serial(store, "merchant-ca", "1", NOW)
+    assert not reserve_serial(store, "merchant-ca", "1", NOW)
+    assert reserve_serial(store, "gateway-ca", "1", NOW)
 
 
 def test_an_intent_reads_back_as_it_was_written(store: Store, engine: Engine) -> None:
@@ -110,7 +111,7 @@ def test_a_purpose_of_a_revision_has_one_live_intent(store: Store) -> None:
     store.abandon_intent(first, "refused", NOW, may_be_signed=False)
 
     assert intend(store, serial="2", spki="22").state == "open"
-    assert set(store.live_intents("aa")) == {"signing"}
+    assert set(store.live_intents(["aa"])["aa"]) == {"signing"}
 
 
 def test_two_intents_cannot_share_a_serial(store: Store) -> None:
@@ -143,10 +144,10 @@ def test_a_denylisted_key_is_refused_when_the_intent_is_written(store: Store, pk
 def test_an_intent_ends_once(store: Store, pki: PkiFactory) -> None:
     certificate = pki.merchant().certificate
     intent = intend(store, serial=serial_hex(certificate.serial_number))
-    store.finish_intent(intent, certificate, NOW)
+    finish_intent(store, intent, certificate, NOW)
 
     with pytest.raises(IntentEndedError):
-        store.finish_intent(intent, certificate, NOW)
+        finish_intent(store, intent, certificate, NOW)
     with pytest.raises(IntentEndedError):
         store.abandon_intent(intent, "late", NOW, may_be_signed=True)
     assert store.status.revocations("merchant-ca") == []
@@ -174,7 +175,7 @@ def test_importing_again_changes_nothing_and_a_second_certificate_of_a_serial_is
 
 
 def test_crl_numbers_grow_and_what_they_cover_counts_as_published(store: Store, tmp_path: Path) -> None:
-    store.reserve_serial("merchant-ca", "1", NOW)
+    reserve_serial(store, "merchant-ca", "1", NOW)
     revoke(store)
     path = tmp_path / "crl"
     path.write_bytes(b"crl")
@@ -198,7 +199,7 @@ def test_an_unknown_certificate_is_an_error_of_its_own(store: Store) -> None:
 
 def test_times_keep_their_instant_whatever_zone_they_came_in(store: Store) -> None:
     tehran = NOW.astimezone(timezone(timedelta(hours=3, minutes=30)))
-    store.save_dossier(DossierRecord("aa", "case", "merchant", "cc", b"{}", tehran))
+    store.save_dossiers([DossierRecord("aa", "case", "merchant", "cc", b"{}", tehran)])
 
     found = store.dossier("aa")
     assert found is not None
@@ -233,12 +234,12 @@ def test_who_lost_the_lease_neither_finishes_nor_abandons(store: Store, pki: Pki
     assert theirs is not None
 
     with pytest.raises(IntentEndedError):
-        store.finish_intent(mine, certificate, NOW)
+        finish_intent(store, mine, certificate, NOW)
     with pytest.raises(IntentEndedError):
         store.abandon_intent(mine, "refused", NOW, may_be_signed=True)
 
     assert store.status.revocations("merchant-ca") == []
-    assert store.finish_intent(theirs, certificate, NOW).intent_id == mine.id
+    assert finish_intent(store, theirs, certificate, NOW).intent_id == mine.id
 
 
 def test_an_ended_intent_is_owed_to_the_journal_until_it_is_marked(store: Store) -> None:
@@ -257,11 +258,11 @@ def test_an_ended_intent_is_owed_to_the_journal_until_it_is_marked(store: Store)
 
 def test_of_many_who_claim_a_serial_a_number_or_an_issuer_at_once_each_gets_its_own(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
-        claims = list(pool.map(lambda _: store.reserve_serial("merchant-ca", "7", NOW), range(16)))
+        claims = list(pool.map(lambda _: reserve_serial(store, "merchant-ca", "7", NOW), range(16)))
         # The row of the issuer is not there yet: all of them would make it.
         taken = list(pool.map(lambda _: store.crls.take_number("merchant-ca", NOW).number, range(32)))
         for serial in range(32):
-            store.reserve_serial("gateway-ca", f"a{serial:02x}", NOW)
+            reserve_serial(store, "gateway-ca", f"a{serial:02x}", NOW)
         orders = [Wanted("gateway-ca", f"a{n:02x}", "superseded", NOW, "o", b"%d" % n, None, None) for n in range(32)]
         records = list(pool.map(lambda order: store.status.apply(order, NOW), orders))
 
@@ -286,20 +287,20 @@ def test_two_replicas_that_take_over_a_ceremony_at_once_take_it_over_once(store:
 def test_a_dossier_that_two_replicas_save_at_once_is_kept_once(store: Store) -> None:
     record = DossierRecord("aa", "case", "merchant", "cc", b"{}", NOW)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: store.save_dossier(replace(record, dossier=b"%d" % n)), range(8)))
+        list(pool.map(lambda n: store.save_dossiers([replace(record, dossier=b"%d" % n)]), range(8)))
 
     assert store.dossier("aa") is not None
 
 
 def test_a_reader_waits_for_no_writer_and_sees_one_moment(store: Store, engine: Engine) -> None:
-    store.reserve_serial("merchant-ca", "1", NOW)
+    reserve_serial(store, "merchant-ca", "1", NOW)
     with engine.begin() as writing:
         writing.execute(insert(tables.serials).values(issuer="merchant-ca", serial="2", reserved_at=NOW))
         with reading(engine) as db:
             assert db.execute(select(func.count()).select_from(tables.serials)).scalar_one() == 1
             writing.commit()
             assert db.execute(select(func.count()).select_from(tables.serials)).scalar_one() == 1
-    assert not store.reserve_serial("merchant-ca", "2", NOW)
+    assert not reserve_serial(store, "merchant-ca", "2", NOW)
 
 
 # --- search

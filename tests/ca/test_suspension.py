@@ -23,6 +23,7 @@ from pki.timestamp import with_certificates
 from tests.cps.test_model import TEXT
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
+from tests.support.one_intent import known_keys
 from tests.support.pki_factory import Credential
 
 DAY = timedelta(days=1)
@@ -259,7 +260,7 @@ class TestDeniedKeys:
         office = world.office
         key = bytes.fromhex(merchant(world).spki_sha256)
         world.authority.revocation.deny([office.denial(key, office.vetter), office.denial(key, office.security)])
-        assert world.authority.store.known_keys([key], application_id="case-2").denylisted == {key}
+        assert known_keys(world.authority.store, [key], application_id="case-2").denylisted == {key}
 
     def test_a_compromised_key_is_denied_by_its_revocation(self, world: CaWorld) -> None:
         record = merchant(world)

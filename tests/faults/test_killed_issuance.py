@@ -26,6 +26,7 @@ from cryptography import x509
 from sqlalchemy import select
 
 from ca import tables
+from ca.errors import CaError
 from ca.issuance import LEASE, Issuance
 from cps.dossier import Dossier
 from runtime.database import open_database, reading
@@ -36,19 +37,22 @@ from tests.support.many_cases import merchant_cases
 from tests.support.pki_factory import PkiFactory
 
 STEPS = (
-    "save_dossier",
-    "reserve_serial",
-    "open_intent",
+    "save_dossiers",
+    "reserve_serials",
+    "open_intents",
     "lease_intent",
-    "note",
+    "note_many",
+    "sign_certificates",
     "sign_certificate",
-    "finish_intent",
+    "finish_intents",
     "mark_recorded",
 )
 """What the pipeline asks of the store, the signer and the journal; each has a before and an after to die at."""
 BOUNDARIES = tuple(f"{when} {step}" for step in STEPS for when in ("before", "after"))
 ROUNDS = 5
 SUDDEN = 20
+TOGETHER = 2
+"""Cases that a process issues together."""
 
 
 @dataclass
@@ -98,9 +102,18 @@ class Signer:
 
     def sign_certificate(self, name: str, tbs: bytes, basis: Any = None) -> bytes:
         signed: bytes = self._real.sign_certificate(name, tbs, basis)
+        self._tell(tbs, signed)
+        return signed
+
+    def sign_certificates(self, name: str, items: Any, crls: Any) -> list[Any]:
+        answers: list[Any] = self._real.sign_certificates(name, items, crls)
+        for (tbs, _dossier), signed in zip(items, answers, strict=True):
+            self._tell(tbs, signed)
+        return answers
+
+    def _tell(self, tbs: bytes, signed: bytes) -> None:
         with self._told.open("a", encoding="ascii") as file:
             file.write(f"{hashlib.sha256(tbs).hexdigest()} {hashlib.sha256(signed).hexdigest()}\n")
-        return signed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -133,7 +146,7 @@ class Site:
         )
 
     def live(self, steps: Steps, cases: Sequence[Dossier]) -> None:
-        """The life of a process: resume, then issue."""
+        """The life of a process: resume, then issue all of them together."""
         world = self.open()
         authority = world.authority
         authority.publisher.load()
@@ -150,13 +163,12 @@ class Site:
             replica="one",
         )
         issuance.resume()
-        for case in cases:
-            issuance.issue(case)
+        assert not any(isinstance(answer, CaError) for answer in issuance.issue_many(cases))
         world.close()
 
-    def die_at(self, fatal: str, nth: int, case: Dossier) -> None:
+    def die_at(self, fatal: str, nth: int, cases: Sequence[Dossier]) -> None:
         """A process that dies when it comes by this boundary for the `nth` time, or lives if it does not."""
-        child = forked(lambda: self.live(Steps(fatal, nth, self.deaths), [case]))
+        child = forked(lambda: self.live(Steps(fatal, nth, self.deaths), cases))
         assert ended(child) in {0, -signal.SIGKILL}
 
     def die_suddenly(self, cases: Sequence[Dossier], after: float) -> None:
@@ -195,7 +207,7 @@ def office() -> Office:
 
 @pytest.fixture(scope="module")
 def cases(office: Office) -> list[Dossier]:
-    return merchant_cases(office, ROUNDS * len(BOUNDARIES) + 2 * SUDDEN)
+    return merchant_cases(office, ROUNDS * len(BOUNDARIES) * TOGETHER + 2 * SUDDEN)
 
 
 @pytest.fixture(params=DATABASES)
@@ -258,7 +270,7 @@ def test_an_authority_that_is_killed_at_every_step_loses_doubles_and_forgets_not
     for turn in range(ROUNDS):
         for boundary in BOUNDARIES:
             # The second time is often that of the new case, after what was left is finished.
-            site.die_at(boundary, 1 + turn % 2, next_cases(1)[0])
+            site.die_at(boundary, 1 + turn % 2, next_cases(TOGETHER))
     chance = random.Random(4)
     for _ in range(SUDDEN):
         site.die_suddenly(next_cases(2), chance.uniform(0.02, 0.15))

@@ -49,6 +49,7 @@ KEYS = {
     "brand-ca": "brand",
     "issuing-ca": "merchant-ca",
     "issuing-ca-ec": "merchant-ca-ec",
+    "issuing-ca-p256": "merchant-ca-p256",
     "issuing-ca-recoverable": "lasting-ca",
     "issuing-ca-ec-recoverable": "lasting-ca-ec",
     "merchant-signing": "shop",

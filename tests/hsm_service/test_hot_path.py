@@ -106,8 +106,10 @@ def test_a_large_batch_fits_into_the_journal(served: Served, shop: httpx.Client)
         ({"items": [item(ref="x" * 129)]}, 422, "invalid-request"),
         ({"items": [item(ref=7)]}, 422, "invalid-request"),
         ({"items": [{**item(), "kind": "cms"}]}, 422, "invalid-request"),
-        ({"kind": "certificate", "items": [{"content": "BQA="}]}, 422, "invalid-request"),
+        ({"kind": "crl", "items": [{"content": "BQA="}]}, 422, "invalid-request"),
         ({"kind": "digest"}, 422, "invalid-request"),
+        ({"crls": ["BQA="]}, 422, "invalid-request"),
+        ({"items": [item(dossier=7)]}, 422, "invalid-request"),
     ],
 )
 def test_a_batch_of_another_form_is_refused_as_a_whole(

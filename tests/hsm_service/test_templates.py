@@ -46,6 +46,7 @@ def test_the_templates_of_the_product_are_these() -> None:
         "geopolitical-ca",
         "issuing-ca",
         "issuing-ca-ec",
+        "issuing-ca-p256",
         "issuing-ca-recoverable",
         "issuing-ca-ec-recoverable",
         "backup-recipient",

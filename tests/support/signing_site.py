@@ -58,6 +58,7 @@ AUTHORITIES: Final = {
     "geopolitical-ca": ("geopolitical-ca", Role.GEOPOLITICAL),
     "merchant-ca": ("issuing-ca", Role.MERCHANT_CA),
     "merchant-ca-ec": ("issuing-ca-ec", Role.MERCHANT_CA),
+    "merchant-ca-p256": ("issuing-ca-p256", Role.MERCHANT_CA),
     "lasting-ca": ("issuing-ca-recoverable", Role.MERCHANT_CA),
     "lasting-ca-ec": ("issuing-ca-ec-recoverable", Role.MERCHANT_CA),
 }

@@ -199,6 +199,17 @@ class SoftwareSigning:
             check_renewal(order, self._held(spki_der(order.certificate.public_key())), now=self.clock())
         return assemble_certificate(tbs, raw_signature(key.private, tbs), key.private.public_key())
 
+    def sign_certificates(
+        self, name: str, items: Sequence[tuple[bytes, bytes]], crls: Sequence[bytes]
+    ) -> list[bytes | Problem]:
+        answers: list[bytes | Problem] = []
+        for tbs, dossier in items:
+            try:
+                answers.append(self.sign_certificate(name, tbs, Basis(dossier, tuple(crls))))
+            except Problem as problem:
+                answers.append(problem)
+        return answers
+
     def _held(self, public_key: bytes) -> SigningKey | None:
         found = [(name, key) for name, key in self._keys.items() if key.info.public_key == public_key]
         return next(

@@ -1,0 +1,75 @@
+"""Cases on their way to certificates: what became of each, and which are at work in this process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TypeAlias
+
+from ca.certificate_store import CertificateRecord
+from ca.errors import CaError
+from cps.dossier import Dossier
+
+Issued: TypeAlias = "dict[str, CertificateRecord] | CaError"
+"""What came of a case: its certificates by their purpose, or why there are none."""
+
+
+class Case:
+    """One case among several that go through issuance together: what it is about, and what became of it."""
+
+    def __init__(self, dossier: Dossier) -> None:
+        self.dossier = dossier
+        self.issued: dict[str, CertificateRecord] = {}
+        self.error: CaError | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the revision, lower-case hexadecimal."""
+        return self.dossier.revision.digest.hex()
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The dossier as JSON."""
+        return self.dossier.to_json()
+
+    @property
+    def answer(self) -> Issued:
+        """What its applicant is told."""
+        return self.error or {purpose: self.issued[purpose] for purpose in sorted(self.issued)}
+
+    def fail(self, error: CaError) -> None:
+        """It ends with `error`, unless it has ended before."""
+        if self.error is None and self.issued.keys() != self.dossier.csrs.keys():
+            self.error = error
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Whatever is refused inside ends this case, and no other."""
+        try:
+            yield
+        except CaError as error:
+            self.fail(error)
+
+
+class AtWork:
+    """The revisions that are at work in this process: two requests for one wait for each other."""
+
+    def __init__(self) -> None:
+        self._digests: set[str] = set()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, digests: Collection[str]) -> Iterator[None]:
+        """Have these revisions for oneself; all are taken at once, so that nobody waits for each other for ever."""
+        taken = frozenset(digests)
+        with self._changed:
+            self._changed.wait_for(lambda: self._digests.isdisjoint(taken))
+            self._digests |= taken
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._digests -= taken
+                self._changed.notify_all()
