@@ -242,6 +242,8 @@ def hand_out(found: Installation) -> None:
             copy = target / path.name
             if (target / f"{path.stem}.csr").exists() and not copy.exists():
                 shutil.copyfile(path, copy)
+    if not any((found.home.pki / "keys").glob("log-*.pem")):
+        return  # a root alone
     for log in witness.trust_logs(found.home.pki, found.home.witness):
         output.done(f"the witness trusts the log {log.name}")
 
