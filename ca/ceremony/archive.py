@@ -10,6 +10,7 @@ import io
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -66,9 +67,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content.read())
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, ValueError) as error:
         raise CeremonyError(f"{archive} is not an archive of a hierarchy: {error}") from None
     except OSError as error:
-        if error.filename is not None:
+        if error.filename == str(archive):
             raise
-        raise CeremonyError(f"{archive} is not an archive of a hierarchy: {error}") from None
+        raise CeremonyError(f"{archive} is not an archive of a hierarchy: {error.strerror or error}") from None
