@@ -144,7 +144,7 @@ class IntentStore:
             claims = sorted(
                 (
                     {"spki_sha256": new.spki_sha256, "issuer": new.issuer, "serial": new.serial}
-                    for new in allowed
+                    for new in wanted
                     if new.place in numbers
                 ),
                 key=lambda row: row["spki_sha256"],

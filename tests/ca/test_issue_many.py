@@ -1,0 +1,213 @@
+"""Many cases through issuance together: what is wrong with one concerns no other."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ca.cases import Case, Issued
+from ca.errors import (
+    CaError,
+    ClockError,
+    CompareError,
+    InProgressError,
+    KeyRefusedError,
+    NotApprovedError,
+    SigningRefusedError,
+    TokenUnavailableError,
+)
+from ca.gathering import Gathering
+from ca.signing import MOST_TOGETHER, sign_certificates
+from cps.dossier import Dossier
+from runtime.problems import Problem
+from tests.support.ca_world import CaWorld
+from tests.support.cps_cases import DAY, Office
+from tests.support.many_cases import merchant_cases
+
+
+@pytest.fixture(scope="module")
+def office() -> Office:
+    return Office()
+
+
+@pytest.fixture(scope="module")
+def cases(office: Office) -> list[Dossier]:
+    return merchant_cases(office, 12)
+
+
+@pytest.fixture
+def world(tmp_path: Path, office: Office) -> Iterator[CaWorld]:
+    made = CaWorld(tmp_path, office)
+    yield made
+    made.close()
+
+
+class Between:
+    """A token boundary that answers otherwise for some of what is asked of it together."""
+
+    def __init__(self, keys: Any, change: dict[int, Any]) -> None:
+        self._keys = keys
+        self.change = change
+        self.asked: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._keys, name)
+
+    def sign_certificates(self, name: str, items: Sequence[tuple[bytes, bytes]], crls: Sequence[bytes]) -> list[Any]:
+        self.asked.append(len(items))
+        answers: list[Any] = self._keys.sign_certificates(name, items, crls)
+        return [self.change.get(place, answer) for place, answer in enumerate(answers)]
+
+
+def kinds(answers: Sequence[Issued]) -> list[type]:
+    return [type(answer) for answer in answers]
+
+
+def test_each_of_many_cases_has_its_certificate_in_the_order_of_the_cases(world: CaWorld, cases: list[Dossier]) -> None:
+    answers = world.authority.issuance.issue_many(cases)
+
+    for case, answer in zip(cases, answers, strict=True):
+        assert isinstance(answer, dict)
+        assert answer["signing"].identity == f"urn:kwbp:merchant:{case.revision.subject.merchant_id}"  # type: ignore[union-attr]
+    assert world.authority.issuance.issue_many(cases) == answers
+    assert world.authority.issuance.issue(cases[3]) == answers[3]
+
+
+def test_hostile_cases_among_good_ones_are_refused_each_for_itself(
+    world: CaWorld, office: Office, cases: list[Dossier]
+) -> None:
+    undecided = cases[1].model_copy(update={"decisions": ()})
+    swapped = cases[2].model_copy(update={"csrs": cases[3].csrs})
+    another = office.case(
+        cases[4].revision.subject, dict(cases[4].csrs), cases[4].evidence, application_id="another-case"
+    )
+    same_key = office.decided(office.decided(another, "vet", office.vetter), "approve", office.approver)
+
+    answers = world.authority.issuance.issue_many([cases[0], undecided, swapped, cases[4], same_key, cases[5]])
+
+    assert kinds(answers) == [dict, NotApprovedError, NotApprovedError, dict, KeyRefusedError, dict]
+    assert world.authority.store.unfinished() == []
+    assert isinstance(world.authority.issuance.issue_many([cases[1]])[0], dict)
+
+
+def test_of_two_dossiers_of_one_revision_the_second_is_asked_after_the_first(
+    world: CaWorld, cases: list[Dossier]
+) -> None:
+    undecided = cases[0].model_copy(update={"decisions": ()})
+
+    answers = world.authority.issuance.issue_many([undecided, cases[0], cases[0]])
+
+    assert kinds(answers) == [NotApprovedError, dict, dict]
+    assert answers[1] == answers[2]
+
+
+def test_what_the_token_refuses_or_gets_wrong_ends_that_intent_alone(
+    tmp_path: Path, office: Office, cases: list[Dossier]
+) -> None:
+    between: list[Between] = []
+
+    def signer(keys: Any) -> Any:
+        between.append(
+            Between(keys, {1: Problem(422, "not-approved", "no"), 2: b"\x30\x00", 3: Problem(503, "b", "c")})
+        )
+        return between[0]
+
+    world = CaWorld(tmp_path, office, signer=signer)
+    answers = world.authority.issuance.issue_many(cases[:5])
+
+    assert kinds(answers) == [dict, SigningRefusedError, CompareError, TokenUnavailableError, dict]
+    [still_open] = world.authority.store.unfinished()
+    assert still_open.revision_digest == cases[3].revision.digest.hex()
+    revoked = [change for change in world.authority.store.status.unpublished() if change.state == "revoked"]
+    assert revoked == []  # what may have been signed is on a list already
+    between[0].change = {}
+    again = world.authority.issuance.issue_many(cases[:5])
+    assert kinds(again) == [dict] * 5
+    assert (again[0], again[4]) == (answers[0], answers[4])
+    world.close()
+
+
+def test_what_concerns_all_is_told_to_all_and_nothing_is_half_done(world: CaWorld, cases: list[Dossier]) -> None:
+    world.clock.forward(DAY / 24)
+    world.authority.issuance.issue(cases[0])
+    world.clock.forward(-DAY / 24)
+
+    assert kinds(world.authority.issuance.issue_many(cases[1:4])) == [ClockError] * 3
+
+    assert world.authority.store.unfinished() == []
+
+
+def test_many_are_asked_for_in_parts_that_the_service_takes(world: CaWorld) -> None:
+    between = Between(world.keys, {})
+    key = world.authority.hierarchy["merchant-ca"].issuer.public_key
+
+    answers = sign_certificates(between, "merchant-ca", [(b"\x30\x00", b"d")] * (2 * MOST_TOGETHER + 1), key, ())
+
+    assert between.asked == [MOST_TOGETHER, MOST_TOGETHER]  # and one alone
+    assert kinds(answers) == [CompareError] * (2 * MOST_TOGETHER + 1)  # type: ignore[arg-type]
+    between.asked.clear()
+    sign_certificates(between, "merchant-ca", [(b"\x30\x00", bytes(1024 * 1024))] * 5, key, ())
+    assert between.asked == [2, 2]
+
+
+def test_requests_that_come_together_are_issued_together_and_each_has_its_own_answer(
+    world: CaWorld, cases: list[Dossier]
+) -> None:
+    groups: list[int] = []
+    gate = threading.Event()
+
+    def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
+        groups.append(len(dossiers))
+        gate.wait(30)
+        return world.authority.issuance.issue_many(dossiers)
+
+    gathering = Gathering(issue_many, at_once=1, most=4)
+    undecided = cases[0].model_copy(update={"decisions": ()})
+    found: dict[int, Any] = {}
+
+    def ask(number: int, case: Dossier) -> None:
+        try:
+            found[number] = gathering.issue(case)
+        except CaError as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=ask, args=each) for each in enumerate([*cases[1:10], undecided])]
+    for thread in threads:
+        thread.start()
+    while len(gathering._waiting) < 9:  # the first one leads
+        os.sched_yield()
+    gate.set()
+    for thread in threads:
+        thread.join(60)
+
+    assert groups == [1, 4, 4, 1]
+    assert isinstance(found[9], NotApprovedError)
+    subjects = [found[number]["signing"].identity for number in range(9)]
+    assert subjects == [f"urn:kwbp:merchant:{case.revision.subject.merchant_id}" for case in cases[1:10]]  # type: ignore[union-attr]
+
+
+def test_a_fault_in_a_group_is_told_to_everybody_in_it_and_the_next_group_goes_on(cases: list[Dossier]) -> None:
+    faults = [MemoryError("none left")]
+
+    def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
+        if faults:
+            raise faults.pop()
+        return [InProgressError("another")] * len(dossiers)
+
+    gathering = Gathering(issue_many, at_once=1)
+    with pytest.raises(MemoryError):
+        gathering.issue(cases[0])
+    with pytest.raises(InProgressError):
+        gathering.issue(cases[0])
+
+
+def test_a_case_that_failed_stays_failed(cases: list[Dossier]) -> None:
+    case = Case(cases[0])
+    case.fail(ClockError("first"))
+    case.fail(InProgressError("second"))
+    assert isinstance(case.answer, ClockError)
