@@ -24,6 +24,7 @@ CertificateStatus = Literal["good", "revoked", "held", "expired"]
 _AT_ONCE: Final = 500  # rows read together
 _KEYS_AT_ONCE: Final = 10_000  # of which little is read
 _SEPARATOR: Final = "/"
+_SUBJECT_ALTERNATIVE_NAME: Final = bytes.fromhex("0603551d11")  # DER of its OID
 
 
 def serial_hex(serial: int) -> str:
@@ -268,6 +269,8 @@ def record_of(
 
 def identity_of(certificate: x509.Certificate) -> str:
     """By what a holder is looked up: the urn:kwbp: URI, or else the common name (a cardholder's commitment)."""
+    if _SUBJECT_ALTERNATIVE_NAME not in certificate.tbs_certificate_bytes:
+        return common_name(certificate.subject)  # seen without reading all extensions
     identities = [uri for uri in identity_uris(certificate) if parse_identity(uri) is not None]
     return identities[0] if identities else common_name(certificate.subject)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ca.app import create_app
+from ca.app import LARGEST_BATCH, create_app, largest_body
 from ca.client import CaClient
 from cps.dossier import Dossier
 from pki.path import validate_path
@@ -64,6 +64,27 @@ def test_asking_twice_gives_the_same_answer(ra: CaClient, world: CaWorld) -> Non
     case = world.approved_merchant()
 
     assert ra.issue(case) == ra.issue(case)
+
+
+def test_many_cases_are_answered_each_for_itself_in_their_order(ra: CaClient, world: CaWorld, office: Office) -> None:
+    undecided, card = office.merchant_case(application_id="undecided"), world.approved_gateway()
+
+    refused, issued = ra.issue_many([undecided, card])
+
+    assert isinstance(refused, Problem)
+    assert (refused.status, refused.type) == (403, "not-approved")
+    assert refused.extra["findings"]
+    assert issued == ra.issue(card)
+
+
+def test_only_the_ra_may_ask_for_many(url: str, world: CaWorld, tmp_path: Path) -> None:
+    with client(url, world, tmp_path, who="operator") as other:
+        assert problem(lambda: other.issue_many([world.approved_merchant()])).status == 403
+
+
+def test_a_batch_may_be_larger_than_other_requests_and_no_other_may() -> None:
+    assert largest_body({"path": "/v1/certificates:batch"}) == LARGEST_BATCH
+    assert largest_body({"path": "/v1/certificates"}) is None
 
 
 def test_the_case_travels_unchanged(ra: CaClient, world: CaWorld) -> None:

@@ -47,6 +47,7 @@ KINDS: Final = (
 RA: Final = ("service:ra",)
 TABLE: Final = {
     ("POST", "/v1/certificates"): RA,
+    ("POST", "/v1/certificates:batch"): ("service:ra",),
     ("GET", "/v1/certificates"): READERS,
     ("GET", "/v1/certificates/{issuer}/{serial}"): READERS,
     ("GET", "/v1/certificates:export"): OPERATORS,

@@ -58,6 +58,7 @@ def test_the_templates_of_the_product_are_these() -> None:
         "probe",
         "probe-rsa",
         "attestation",
+        "bci",
         "log-hsm",
         "log-ca",
         "log-ra",
