@@ -22,6 +22,7 @@ from hsm_service.service import Basis, Checked, KeyInfo, RawAlgorithm, SignComma
 from hsm_service.wire import BatchAnswer, BatchItem
 from runtime.client import TlsFiles, client_context
 from runtime.keepalive import CONNECTIONS, KeepAliveClient
+from runtime.problems import Problem
 
 T = TypeVar("T")
 
@@ -158,6 +159,14 @@ class AsyncHsmClient:
     async def sign_certificate(self, name: str, tbs: bytes, basis: Basis | None = None) -> bytes:
         """See `SigningService`."""
         return (await self.sign(name, "certificate", tbs, basis=basis)).signed
+
+    async def sign_certificates(
+        self, name: str, items: Sequence[tuple[bytes, bytes]], crls: Sequence[bytes]
+    ) -> list[bytes | Problem]:
+        """See `SigningService`."""
+        asked = [BatchItem(tbs, dossier=dossier) for tbs, dossier in items]
+        answer = await self._ask(calls.batch_sign(name, "certificate", asked, None, crls))
+        return [each.outcome() for each in answer.items]
 
     async def sign_crl(self, name: str, tbs: bytes, version: int | None = None) -> bytes:
         """See `SigningService`."""
