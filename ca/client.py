@@ -75,8 +75,8 @@ class Export:
 class CaClient:
     """Calls the CA over mutual TLS. Every method raises `runtime.problems.Problem` when the CA refuses or is away."""
 
-    def __init__(self, url: str, tls: TlsFiles, *, timeout: float = 30.0) -> None:
-        """`timeout` in seconds a call."""
+    def __init__(self, url: str, tls: TlsFiles, *, timeout: float = 60.0) -> None:
+        """`timeout` in seconds a call: longer than the CA waits for its database, so that it can say so."""
         self._timeout = timeout
         self._http = http_client(tls, url, timeout=timeout)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from ca.api import SelfAuditRequest
 from ca.client import CaClient
@@ -49,16 +50,8 @@ def self_audit(
             _list(client)
             return
         if report is None:
+            request = _request(since, until, share, least, seed)
             with output.working("looking at the sample"):
-                request = SelfAuditRequest.model_validate(
-                    {
-                        "since": utc(since),
-                        "until": utc(until),
-                        "share": share / _PERCENT,
-                        "least": least,
-                        "seed": seed and seed.lower(),
-                    }
-                )
                 report = client.self_audit(request).sha256
         body = client.self_audit_report(report)
     if out is not None:
@@ -67,6 +60,23 @@ def self_audit(
     output.emit({"sha256": report, "report": json.loads(body)}, _lines(found, report))
     if found.broken:
         raise typer.Exit(WITH_FINDINGS)
+
+
+def _request(
+    since: datetime | None, until: datetime | None, share: float, least: int, seed: str | None
+) -> SelfAuditRequest:
+    asked = {
+        "since": utc(since),
+        "until": utc(until),
+        "share": share / _PERCENT,
+        "least": least,
+        "seed": seed and seed.lower(),
+    }
+    try:
+        return SelfAuditRequest.model_validate(asked)
+    except ValidationError as error:
+        wrong = ", ".join(f"--{'.'.join(map(str, each['loc']))}" for each in error.errors())
+        return output.fail(f"{wrong} is not as it must be", hint="a seed has 16 to 64 hexadecimal digits", code=2)
 
 
 def _list(client: CaClient) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from cryptography import x509
@@ -21,6 +22,7 @@ from runtime.problems import Problem
 
 Chains = dict[str, tuple[x509.Certificate, ...]]
 """By purpose, from the leaf up."""
+_APPLICATION: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +89,9 @@ def _is_path(text: str) -> bool:
 
 def _cases(found: Installation, client: CaClient, text: str) -> Iterator[Case]:
     if not _is_path(text):
-        if not text.isalnum():
-            output.fail(f"there is no file {text}", hint="give an application's id, or the file of a dossier")
+        if not _APPLICATION.fullmatch(text):
+            hint = "give an application's id, 32 hexadecimal digits ('kwbp ra list'), or the file of a dossier"
+            output.fail(f"there is no file {text}", hint=hint)
         yield Case(text, lambda: _application(found, text))
         return
     path = Path(text)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 
 from ca.api import RevocationAnswer
@@ -17,6 +18,7 @@ from cli.packs import statement
 from cli.state import existing
 from cps.model import HOLD, ORDER_REASONS, RELEASE, OrderReason, RevocationRule
 from ra.officer import draft_revocation
+from runtime.problems import Problem
 
 AsPerson = Annotated[str, typer.Option("--as", help="The officer who orders it; the key must be on this machine.")]
 PassphraseFile = Annotated[
@@ -126,7 +128,16 @@ def _order(
         for line in draft.lines:
             output.note(plain(line))
         output.note(plain(f"  deadline   published within {_lasts(rule.deadline)} (CPS {rule.section})"))
-        answer = client.revoke(signer.sign(draft, now=now()))
+        order = signer.sign(draft, now=now())
+        try:
+            answer = client.revoke(order)
+        except Problem as problem:
+            if not isinstance(problem.__cause__, httpx.ReadTimeout):
+                raise
+            output.fail(
+                f"{problem}; the order may be on record all the same",
+                hint=f"'kwbp ca show {target.serial}' shows whether it is, 'kwbp ca deadlines' whether it is published",
+            )
     output.emit(answer.model_dump(mode="json"), _lines(answer))
 
 

@@ -21,6 +21,9 @@ from rich.table import Table
 
 _KEPT: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
 
+_WHOLE: Final = frozenset({"Serial", "Application"})
+"""Columns that are never broken: they are copied into the next command."""
+
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -59,7 +62,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         return
     view = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        view.add_column(column, overflow="fold")
+        view.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
     for row in rows:
         view.add_row(*("" if cell is None else plain(cell) for cell in row))
     _out.print(view)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typer.testing import CliRunner, Result
 
 from ca.app import create_app
+from ca.client import CaClient
 from cli import ca_export
 from cli.ca_service import service
 from cli.main import build
@@ -123,7 +125,8 @@ def test_what_is_no_dossier_is_told_before_anything_is_asked(
     result = site.run("ca", "issue", str(tmp_path / "none.json"))
     assert result.exit_code == 1
     assert said in result.stderr
-    assert "there is no file" in site.run("ca", "issue", "cases/none.json").stderr
+    for what in ("cases/none.json", "nosuch"):
+        assert "there is no file" in site.run("ca", "issue", what).stderr
 
 
 def test_an_application_is_asked_for_at_the_ra(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +166,32 @@ def test_what_the_statement_refuses_is_told_with_its_clause(site: Site, serial: 
     result = site.run("ca", "release", serial, person="vo")
     assert isinstance(result.exception, Problem)
     assert result.exception.clause == "CPS 4.9.15"
+
+
+def test_an_answer_that_does_not_come_leaves_open_whether_the_order_counts(
+    site: Site, serial: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that hangs: the change is on record before its list is signed."""
+    patient = CaClient.__init__
+    monkeypatch.setattr(CaClient, "__init__", lambda *arguments: patient(*arguments, timeout=1.0))
+    answered = threading.Event()
+    publish = site.world.authority.publisher.publish
+
+    def hanging(issuer: str) -> Any:
+        answered.wait(30)
+        return publish(issuer)
+
+    monkeypatch.setattr(site.world.authority.publisher, "publish", hanging)
+    late = site.run("ca", "suspend", serial, person="vo")
+    answered.set()
+    assert late.exit_code == 1
+    assert "may be on record all the same" in late.stderr
+    assert f"kwbp ca show {serial}" in late.stderr
+    assert site.json("show", serial)["status"] == "held"
+
+
+def test_a_serial_is_shown_in_one_piece(site: Site, serial: str) -> None:
+    assert serial in site.ok("search", "--serial", serial)
 
 
 def test_reasons_and_deadlines_are_shown(site: Site) -> None:
@@ -327,6 +356,13 @@ def test_a_self_audit_is_run_shown_listed_and_kept(site: Site, serial: str, tmp_
     assert "no findings" in shown
     assert told["sha256"][:20] in site.ok("self-audit", "--list")
     assert told["sha256"] in [each["sha256"] for each in site.json("self-audit", "--list")]
+
+
+def test_a_seed_that_draws_nothing_is_told(site: Site) -> None:
+    result = site.run("ca", "self-audit", "--seed", "dice")
+    assert result.exit_code == 2
+    assert "--seed is not as it must be" in result.stderr
+    assert "hexadecimal" in result.stderr
 
 
 def test_findings_are_shown_and_told_by_the_exit_code(site: Site, serial: str) -> None:
