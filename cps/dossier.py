@@ -12,8 +12,10 @@ import base64
 import binascii
 import hashlib
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC
-from typing import Annotated, Final, Literal, Self
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -89,6 +91,13 @@ class Frozen(BaseModel):
     """Frozen, closed to unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, hide_input_in_errors=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, without what was computed of the original: a digest must never outlive what it is of."""
+        copied = super().model_copy(update=update, deep=deep)
+        for computed in copied.__dict__.keys() - type(copied).model_fields.keys():
+            del copied.__dict__[computed]
+        return copied
 
 
 class CardholderSubject(Frozen):
@@ -202,7 +211,7 @@ class Revision(Frozen):
         """The canonical JSON that is digested (UTF-8)."""
         return canonical.canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 (32 bytes) of the canonical form."""
         return hashlib.sha256(self.canonical()).digest()
@@ -240,7 +249,7 @@ class Dossier(Frozen):
     evidence: tuple[Evidence, ...] = ()
     decisions: tuple[Base64, ...] = ()
 
-    @property
+    @cached_property
     def evidence_digest(self) -> bytes:
         """SHA-256 (32 bytes) of the evidence on file, as decisions cite it."""
         return evidence_digest(self.evidence)

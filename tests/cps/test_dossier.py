@@ -139,3 +139,17 @@ def test_times_of_evidence_are_compared_in_utc() -> None:
 def test_a_body_has_the_digest_that_is_on_file() -> None:
     with pytest.raises(ValidationError, match="not the one that was digested"):
         evidence("a", body=b"body", sha256=hashlib.sha256(b"other").digest())
+
+
+def test_a_digest_never_outlives_what_it_is_of(office: Office) -> None:
+    dossier = office.merchant_case()
+    before = dossier.revision.digest, dossier.evidence_digest
+
+    revision = dossier.revision.model_copy(update={"number": dossier.revision.number + 1})
+    changed = dossier.model_copy(update={"revision": revision, "evidence": ()})
+
+    assert before == (dossier.revision.digest, dossier.evidence_digest)
+    assert changed.revision.digest != before[0]
+    assert changed.evidence_digest != before[1]
+    assert dossier == dossier.model_copy()
+    assert dossier.model_copy().revision.digest == before[0]
