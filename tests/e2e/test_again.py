@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from tests.e2e.conftest import Demo
+from tests.e2e.strangers import Shop, fetched, shop_in
+from tests.support.judges import openssl, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -148,3 +154,91 @@ def _account(demo: Demo) -> str:
     """The buyer's account, as the demo's own step printed it."""
     logs = (path.read_text() for path in sorted((demo.folder / "steps").glob("*.log")))
     return str(next(json.loads(text)["iban"] for text in logs if text.startswith("{") and '"iban"' in text))
+
+
+# -- status, time and lists, asked for as strangers do
+
+
+@pytest.fixture(scope="module")
+def shop(kwbp: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("shop")
+    kwbp("ca", "export", "--out", str(folder / "all"), "--subject", "Bookshop", "--profile", "merchant-signing")
+    return shop_in(folder)
+
+
+def test_every_address_in_a_certificate_answers(shop: Shop) -> None:
+    assert fetched(shop.issuers) == (200, shop.issuer.public_bytes(Encoding.DER))
+    status, crl = fetched(shop.lists)
+    assert status == 200
+    key = shop.issuer.public_key()
+    assert x509.load_der_x509_crl(crl).is_signature_valid(key)  # type: ignore[arg-type]
+    assert fetched(shop.ocsp.removesuffix("/ocsp") + "/bci")[0] == 200
+
+
+@pytest.mark.parametrize("options", [(), ("-no_nonce",), ("-sha256",), ("-sha256", "-no_nonce")])
+def test_openssl_believes_the_responder(shop: Shop, options: tuple[str, ...]) -> None:
+    folder = shop.folder
+    said = run(
+        "openssl", "ocsp", *options, "-url", shop.ocsp, "-issuer", folder / "issuer.pem", "-cert", folder / "leaf.pem",
+        "-CAfile", folder / "root.pem", "-verify_other", folder / "cas.pem", "-resp_text",
+    )  # fmt: skip
+    assert b"Response verify OK" in said.stderr
+    assert b"leaf.pem: good" in said.stdout
+    assert b"Archive Cutoff" in said.stdout
+
+
+def test_gnutls_believes_the_responder(shop: Shop) -> None:
+    folder = shop.folder
+    said = run(
+        "ocsptool", f"--ask={shop.ocsp}", "--nonce", f"--load-cert={folder / 'leaf.pem'}",
+        f"--load-issuer={folder / 'issuer.pem'}", f"--load-trust={folder / 'cas.pem'}",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout
+    assert b"Verifying OCSP Response: Success" in said.stdout
+
+
+def test_nss_finds_the_chain_and_the_status_by_the_addresses_alone(shop: Shop) -> None:
+    database = f"sql:{shop.folder}"
+    assert run("certutil", "-N", "-d", database, "--empty-password").returncode == 0
+    root = shop.folder / "root.pem"
+    assert run("certutil", "-A", "-d", database, "-n", "root", "-t", "CT,C,C", "-i", root).returncode == 0
+    (shop.folder / "leaf.der").write_bytes(shop.certificate.public_bytes(Encoding.DER))
+    said = run(
+        "vfychain", "-d", database, "-pp", "-u", "0", "-f", "-g", "leaf", "-m", "ocsp", "-s", "requireInfo",
+        shop.folder / "leaf.der",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.parametrize("digest", ["-sha256", "-sha384", "-sha512"])
+def test_openssl_believes_the_time_stamp(shop: Shop, digest: str) -> None:
+    query, reply = shop.folder / "query.tsq", shop.folder / "reply.tsr"
+    openssl("ts", "-query", "-data", shop.folder / "leaf.pem", digest, "-cert", "-out", query)
+    status, answer = fetched(shop.tsa, query.read_bytes(), "application/timestamp-query")
+    assert status == 200
+    reply.write_bytes(answer)
+    openssl("ts", "-verify", "-queryfile", query, "-in", reply, "-CAfile", shop.folder / "root.pem")
+
+
+def test_ten_thousand_questions_at_once_are_refused_and_the_next_one_is_answered(shop: Shop) -> None:
+    asked = ocsp.OCSPRequestBuilder().add_certificate(shop.certificate, shop.issuer, SHA256()).build()
+    one = asked.public_bytes(Encoding.DER)
+    entry = one[one.index(b"\x30", 6) :]
+    body = entry * 10_000
+    many = b"\x30\x83" + (len(body) + 10).to_bytes(3, "big") + b"\x30\x83" + (len(body) + 5).to_bytes(3, "big")
+    many += b"\x30\x83" + len(body).to_bytes(3, "big") + body
+    status, said = fetched(shop.ocsp, many, "application/ocsp-request")
+    assert status == 413
+    assert b"the body is over" in said
+    status, answer = fetched(shop.ocsp, one, "application/ocsp-request")
+    assert status == 200
+    assert ocsp.load_der_ocsp_response(answer).certificate_status is ocsp.OCSPCertStatus.GOOD
+
+
+@pytest.mark.parametrize("garbage", [b"", b"GET / HTTP/1.1", bytes(2000)])
+def test_garbage_is_refused_in_the_language_of_each_protocol(shop: Shop, garbage: bytes) -> None:
+    status, said = fetched(shop.ocsp, garbage, "application/ocsp-request")
+    assert (status, said) == (200, bytes.fromhex("30030a0101"))  # malformedRequest
+    status, said = fetched(shop.tsa, garbage, "application/timestamp-query")
+    assert status == 200
+    assert b"not a TimeStampReq in DER" in said
