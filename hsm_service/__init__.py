@@ -10,7 +10,7 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
 
     API             HTTP, and the bodies of its requests and answers
       app hot_path          the routes; those that sign bypass the framework
-      key_life_routes operation_routes
+      key_life_routes operation_routes crl_routes
       wire key_commands operation_info      bodies
       workers idempotency refusals          threads, repeats, and what is refused at the edge
       openapi openapi_access openapi_parts openapi_route openapi_page
@@ -24,8 +24,8 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
     typed signing   what is signed, kind by kind; each judge is pure
       signing kinds         the path of a signature, and the table of kinds
       judging               what all judges share
-      typed_certificate typed_approval beliefs chain
-      typed_crl typed_cms typed_ocsp typed_timestamp typed_checkpoint typed_request typed_raw
+      typed_certificate typed_approval typed_renewal beliefs chain
+      typed_crl crl_reader typed_cms typed_ocsp typed_timestamp typed_checkpoint typed_request typed_raw
       message batches schemes encodings
 
     keys            what they are for, where they stand, where they lie
@@ -53,6 +53,6 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
 
     running it      places, PINs, health
       token_layout token_source token_uri token_state provision
-      pin_sources pin_change
+      pin_sources pin_shares pin_change
       upkeep self_test metrics token_metrics
 """

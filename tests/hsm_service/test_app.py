@@ -336,7 +336,9 @@ class Macs:
 
         keys = {"zone-mac": Operation.MAC}
         return [
-            ApiRoute("POST", "/v1/test:mac", mac, "mac", "The MAC of something.", (), Mac, None, 200, (GATEWAY,), keys)
+            ApiRoute(
+                "POST", "/v1/test:mac", mac, "mac", "The MAC of something.", (), Mac, callers=(GATEWAY,), keys=keys
+            )
         ]
 
 

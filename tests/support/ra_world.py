@@ -75,6 +75,7 @@ class InProcessCa(CaClient):
 
     def __init__(self, world: CaWorld) -> None:
         app = create_ca_app(world.authority)
+        self._timeout = 60.0
         self._http = httpx.Client(transport=InProcess(as_caller(app, Caller("service", "ra"))), base_url="http://ca")
 
 
