@@ -37,7 +37,25 @@ from cps.model import MemberClass, Pack, Purpose
 MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
 
 _ZWNJ: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
+_RULES: Final = ("min_length", "max_length", "pattern", "ge", "le", "error")
+"""What of a broken rule is told: the rule itself, or a sentence of a validator here, which quotes no input."""
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def broken_rules(error: ValidationError, *, below: int = 0) -> str:
+    """Which fields break which rules, and what the rules want; never what the fields hold.
+
+    `below` is how many steps of the path to each field go without saying.
+    """
+    return "; ".join(
+        f"{'.'.join(map(str, fault['loc'][below:]))}: {fault['type']}"
+        + "".join(f" ({rule.replace('_', ' ')}: {wanted})" for rule, wanted in _wants(fault.get("ctx", {})))
+        for fault in error.errors(include_url=False, include_input=False)
+    )
+
+
+def _wants(context: Mapping[str, object]) -> list[tuple[str, object]]:
+    return [(rule, context[rule]) for rule in _RULES if rule in context]
 
 
 def _b64decode(value: object) -> object:
@@ -264,8 +282,7 @@ class Dossier(Frozen):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['type']}" for fault in error.errors())
-            raise DossierError(f"not a dossier: {faults}") from None
+            raise DossierError(f"not a dossier: {broken_rules(error)}") from None
 
     def with_decision(self, signed: bytes) -> Dossier:
         """The dossier with one more decision (CMS SignedData, DER)."""

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import TypeAdapter, ValidationError
 
 from cps.application import rule_of_csr_error
-from cps.dossier import CardholderSubject, CsrDigest, GatewaySubject, MerchantSubject, Subject
+from cps.dossier import CardholderSubject, CsrDigest, GatewaySubject, MerchantSubject, Subject, broken_rules
 from cps.model import MemberClass, Pack, Purpose
 from pki.csr import parse_csr
 from pki.der import sha256
@@ -81,7 +81,7 @@ def understand(
     try:
         subject: Subject = _SUBJECT.validate_python(fields)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['type']}" for fault in error.errors())
+        faults = broken_rules(error, below=1)
         raise InvalidSubmissionError(f"the subject is not as it should be: {faults}", clause="CPS 3.1.4") from None
     csrs: dict[Purpose, bytes] = {}
     digests = []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cps.dossier import Dossier, evidence_digest
+from cps.dossier import Dossier, broken_rules, evidence_digest
 from cps.errors import DossierError
 from tests.support.cps_cases import CARDHOLDER, MERCHANT, OFFICER, Office, evidence
 
@@ -104,6 +104,19 @@ def test_what_is_no_dossier_is_refused_without_showing_it(office: Office, path: 
     with pytest.raises(DossierError) as refused:
         Dossier.from_json(_changed(office, path, value))
     assert not (isinstance(value, str) and value in str(refused.value))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x" * 51, "name: string_too_long (max length: 50)"),
+        ("Book\u202eshop", "name: value_error (error: control, direction or surrounding space characters)"),
+    ],
+)
+def test_what_a_broken_rule_wants_is_told(name: str, told: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        MERCHANT.__class__(**{**MERCHANT.model_dump(by_alias=True), "name": name})
+    assert broken_rules(refused.value) == told
 
 
 def test_text_that_is_no_json_is_refused() -> None:

@@ -38,14 +38,15 @@ def shop_in(folder: Path) -> Shop:
     access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     named = {each.access_method: each.access_location.value for each in access}
     points = certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
-    (full,) = points[0].full_name or ()
+    names = points[0].full_name
+    assert names is not None
     return Shop(
         folder,
         certificate,
         issuer,
         named[AuthorityInformationAccessOID.OCSP],
         named[AuthorityInformationAccessOID.CA_ISSUERS],
-        full.value,
+        names[0].value,
     )
 
 
