@@ -109,7 +109,7 @@ def test_what_is_no_dossier_is_refused_without_showing_it(office: Office, path: 
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("x" * 51, "name: string_too_long (max length: 50)"),
+        ("x" * 51, "name: too_long (max length: 50)"),
         ("Book\u202eshop", "name: value_error (error: control, direction or surrounding space characters)"),
     ],
 )
