@@ -101,7 +101,8 @@ def create_app(folder: Path, *, ocsp: OcspResponder | None = None, tsa: Timestam
     )
     problems.install(app)
     details = dict if ocsp is None else ocsp.details
-    health.install(app, "repository", lambda: bool(lists.status()), details)
+    # Without the list of all lists nobody believes the others (CPS 4.9.6).
+    health.install(app, "repository", lambda: bool(lists.status()) and lists.bci() is not None, details)
     return app if ocsp is None else WithOcsp(ocsp, app)
 
 

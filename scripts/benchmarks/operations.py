@@ -13,7 +13,9 @@ from scripts.benchmarks.report import BenchmarkFailed
 
 GATEWAY_SIGNATURE: Final = "sign-gateway"
 MERCHANT_SIGNATURE: Final = "sign-merchant"
+TIME_STAMP: Final = "sign-timestamp"
 _GATEWAY_KEY: Final = "gateway-signing"
+_TSA_KEY: Final = "tsa"
 _METRIC: Final = re.compile(r'^kwbp_token_operations_total\{operation="([a-z-]+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 
@@ -41,17 +43,26 @@ def whole(per_payment: dict[str, float]) -> dict[str, int]:
     return {operation: round(mean) for operation, mean in per_payment.items()}
 
 
-def look(url: str, tls: TlsFiles) -> Operations:
-    """Read the counters of the HSM service at `url`, as the operator; raises BenchmarkFailed if there are none."""
+def look(url: str, tls: TlsFiles, status: TlsFiles) -> Operations:
+    """Read the counters of the HSM service at `url`, as the operator, and as the service that has time stamped.
+
+    Raises BenchmarkFailed if there are none.
+    """
     with http_client(tls, url) as client:
         found = {name: int(float(value)) for name, value in _METRIC.findall(client.get("/metrics").text)}
-    service = HsmClient.connect(url, tls)
-    try:
-        by_gateway = service.describe_key(_GATEWAY_KEY).uses
-    finally:
-        service.close()
+    by_gateway, stamps = _uses(url, tls, _GATEWAY_KEY), _uses(url, status, _TSA_KEY)
     if "sign" not in found:
         raise BenchmarkFailed(f"{url}/metrics does not count token operations")
-    # The counter knows operations, not tokens. Two tokens sign: what the gateway's key did not, the merchant's did.
-    signatures = found.pop("sign")
-    return Operations(Counter(found | {GATEWAY_SIGNATURE: by_gateway, MERCHANT_SIGNATURE: signatures - by_gateway}))
+    # The counter knows operations, not keys. What the gateway's key and the time-stamp authority's did not sign, the
+    # merchant's did, but for a few answers about status.
+    by_merchant = found.pop("sign") - by_gateway - stamps
+    signatures = {GATEWAY_SIGNATURE: by_gateway, MERCHANT_SIGNATURE: by_merchant, TIME_STAMP: stamps}
+    return Operations(Counter(found | signatures))
+
+
+def _uses(url: str, tls: TlsFiles, key: str) -> int:
+    service = HsmClient.connect(url, tls)
+    try:
+        return service.describe_key(key).uses
+    finally:
+        service.close()

@@ -81,7 +81,7 @@ async def _run(found: Installation, options: argparse.Namespace, bound: TokenBou
     market = Market(_buyers(wallet), shop, origin=origin, status=status)
 
     def look() -> Operations:
-        return operations.look(settings.hsm.url, found.tls("operator"))
+        return operations.look(settings.hsm.url, found.tls("operator"), found.tls("repository"))
 
     run = _Run()
     try:

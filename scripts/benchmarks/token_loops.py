@@ -31,10 +31,10 @@ from hsm_service.token_layout import layout
 from hsm_service.tokens import Token
 from runtime.secrets import Secret
 from runtime.settings import Home
-from scripts.benchmarks.operations import GATEWAY_SIGNATURE, MERCHANT_SIGNATURE
+from scripts.benchmarks.operations import GATEWAY_SIGNATURE, MERCHANT_SIGNATURE, TIME_STAMP
 from scripts.benchmarks.report import BenchmarkFailed
 
-_TOKENS: Final = ("gateway", "merchants")
+_TOKENS: Final = ("gateway", "merchants", "ca")
 _ORDER_BYTES: Final = 640  # a PISealed
 _ISO_8583_BYTES: Final = 320  # a 0200 without its MAC
 _PSS: Final = (Mechanism.SHA256, MGF.SHA256, 32)
@@ -97,6 +97,9 @@ class Bench:
         if operation in {MERCHANT_SIGNATURE, GATEWAY_SIGNATURE}:
             digest = os.urandom(32)
             return lambda: key.sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=_PSS, buffer_size=1024)
+        if operation == TIME_STAMP:
+            imprint = os.urandom(32)
+            return lambda: key.sign(imprint, mechanism=Mechanism.ECDSA, buffer_size=64)
         if operation == "unwrap":
             return lambda: self._open_order(key)
         if operation == "gcm-encrypt":
@@ -153,6 +156,7 @@ class Bench:
 _OPERATION_OF: Final = {
     "merchant-signing": MERCHANT_SIGNATURE,
     "gateway-signing": GATEWAY_SIGNATURE,
+    "timestamp-authority": TIME_STAMP,
     "gateway-encryption": "unwrap",
     "gateway-vault": "gcm-encrypt",
     "zone-pin": "pin-block",
@@ -165,6 +169,8 @@ def _make(token: Token, name: str, algorithm: str) -> KeyRef:
     if algorithm.startswith("rsa-"):
         usage = Usage.OPEN if name == "gateway-encryption" else Usage.SIGN
         return token.generate_rsa(name, int(algorithm.removeprefix("rsa-")), usage=usage)[0]
+    if algorithm == "ec-p256":
+        return token.generate_ec(name)[0]
     if algorithm == "aes-256":
         return token.generate_aes(name, 256)
     kind, usage = (KeyKind.DES2, Usage.PIN_BLOCK) if algorithm == "des2" else (KeyKind.AES, Usage.MAC)
