@@ -11,6 +11,7 @@ import httpx
 import pytest
 from cryptography import x509
 
+from ca.bci_publisher import FILE as BCI_FILE
 from ca.repository import create_app
 from runtime.client import http_client
 from runtime.server import start
@@ -86,6 +87,14 @@ def test_before_the_first_crl_it_is_not_ready(tmp_path: Path) -> None:
         assert client.get("/status").status_code == 503
         assert client.get("/health/ready").status_code == 503
         assert client.get("/cas/root.cer").status_code == 404
+
+
+def test_without_the_list_of_all_lists_it_is_not_ready(repository: httpx.Client, world: CaWorld) -> None:
+    assert repository.get("/health/ready").status_code == 200
+    (world.folder / BCI_FILE).unlink()
+
+    assert repository.get("/health/ready").status_code == 503
+    assert repository.get("/health/live").status_code == 200
 
 
 def test_it_says_that_it_is_ready(repository: httpx.Client) -> None:
