@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hsm_service.client import HsmClient
+from hsm_service.service import KeyInfo
 from runtime.client import TlsFiles, http_client
 from scripts.benchmarks.report import BenchmarkFailed
 
@@ -50,19 +51,20 @@ def look(url: str, tls: TlsFiles, status: TlsFiles) -> Operations:
     """
     with http_client(tls, url) as client:
         found = {name: int(float(value)) for name, value in _METRIC.findall(client.get("/metrics").text)}
-    by_gateway, stamps = _uses(url, tls, _GATEWAY_KEY), _uses(url, status, _TSA_KEY)
+    by_gateway = sum(info.uses for info in _keys(url, tls) if info.name == _GATEWAY_KEY)
+    public = {info.name: info.uses for info in _keys(url, status)}
     if "sign" not in found:
         raise BenchmarkFailed(f"{url}/metrics does not count token operations")
-    # The counter knows operations, not keys. What the gateway's key and the time-stamp authority's did not sign, the
-    # merchant's did, but for a few answers about status.
-    by_merchant = found.pop("sign") - by_gateway - stamps
-    signatures = {GATEWAY_SIGNATURE: by_gateway, MERCHANT_SIGNATURE: by_merchant, TIME_STAMP: stamps}
+    # The counter knows operations, not keys. What the gateway's key, the time-stamp authority's and the responders' did
+    # not sign, the merchant's did. Answers about status are shared by payments, so they are no operation of one.
+    by_merchant = found.pop("sign") - by_gateway - sum(public.values())
+    signatures = {GATEWAY_SIGNATURE: by_gateway, MERCHANT_SIGNATURE: by_merchant, TIME_STAMP: public[_TSA_KEY]}
     return Operations(Counter(found | signatures))
 
 
-def _uses(url: str, tls: TlsFiles, key: str) -> int:
+def _keys(url: str, tls: TlsFiles) -> list[KeyInfo]:
     service = HsmClient.connect(url, tls)
     try:
-        return service.describe_key(key).uses
+        return service.list_keys()
     finally:
         service.close()

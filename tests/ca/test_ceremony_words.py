@@ -64,7 +64,7 @@ def test_a_fingerprint_reads_the_same_for_ever() -> None:
         "sister",
         "dance",
         "gums",
-        "regular",
+        "raspy",
     ]
     assert words(FINGERPRINT, "fa") == [
         "خورشید",
@@ -77,7 +77,7 @@ def test_a_fingerprint_reads_the_same_for_ever() -> None:
         "جارو",
         "نردبان",
         "لبخند",
-        "چهره",
+        "پیانو",
     ]
 
 
@@ -101,6 +101,15 @@ def test_one_wrong_word_is_noticed(digest: bytes, language: Language, whole: boo
     spoken[place] = data.draw(st.sampled_from([word for word in _words(language) if word != spoken[place]]))
     with pytest.raises(CeremonyError, match=f"check word|word {place + 1} cannot"):
         read_words(spoken, language)
+
+
+@pytest.mark.parametrize("language", ["en", "fa"])
+def test_the_last_word_and_the_check_word_exchanged_are_noticed(language: Language) -> None:
+    for byte in range(256):
+        spoken = words(bytes(9) + bytes([byte]) + bytes(22), language)
+        if spoken[-1] != spoken[-2]:
+            with pytest.raises(CeremonyError):
+                read_words([*spoken[:-2], spoken[-1], spoken[-2]], language)
 
 
 @given(digests, languages, st.booleans(), st.data())

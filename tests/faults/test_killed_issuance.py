@@ -49,8 +49,8 @@ STEPS = (
 )
 """What the pipeline asks of the store, the signer and the journal; each has a before and an after to die at."""
 BOUNDARIES = tuple(f"{when} {step}" for step in STEPS for when in ("before", "after"))
-ROUNDS = 5
-SUDDEN = 20
+ROUNDS = 4
+SUDDEN = 30
 TOGETHER = 2
 """Cases that a process issues together."""
 

@@ -55,7 +55,7 @@ def listening() -> set[str]:
 
 
 def test_work_is_done_on_its_clock_a_fault_is_logged_by_class_and_the_next_tick_comes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     done = threading.Event()
     calls: list[int] = []
@@ -72,7 +72,7 @@ def test_work_is_done_on_its_clock_a_fault_is_logged_by_class_and_the_next_tick_
         assert done.wait(PATIENCE)
     after = len(calls)
 
-    text = capsys.readouterr().err
+    text = capfd.readouterr().err
     assert '"error": "OSError"' in text
     assert "card number" not in text
     assert after == len(calls)
@@ -180,7 +180,7 @@ def test_a_clock_that_is_set_neither_ends_the_schedules_nor_floods_them(
         assert followed
 
 
-def test_work_of_each_process_goes_on_after_a_fault(capsys: pytest.CaptureFixture[str]) -> None:
+def test_work_of_each_process_goes_on_after_a_fault(capfd: pytest.CaptureFixture[str]) -> None:
     calls: list[int] = []
 
     def work() -> None:
@@ -189,7 +189,7 @@ def test_work_of_each_process_goes_on_after_a_fault(capsys: pytest.CaptureFixtur
 
     with Beat("try", 0.01, work):
         until(lambda: len(calls) >= 3)
-    text = capsys.readouterr().err
+    text = capfd.readouterr().err
     assert text.count("beat-failed") == 1
     assert "card number" not in text
 
