@@ -113,8 +113,8 @@ def _places(language: Language) -> dict[str, int]:
 def _check(data: bytes) -> int:
     """α times the value at α of the polynomial whose coefficients are the bytes and their number, in GF(2^8).
 
-    Any one byte changed, and any two exchanged, change it. The check byte's own weight is 1, the last byte's is α: these
-    two exchanged do not fit, either.
+    Any one byte changed, and any two exchanged, change it. The check byte's own weight is 1, the last byte's is α: so
+    these two exchanged do not fit, either.
     """
     return _times_alpha(reduce(lambda value, byte: _times_alpha(value) ^ byte, data, len(data)))
 
