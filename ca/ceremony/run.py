@@ -93,6 +93,7 @@ def resume(
         plan = plan_of(book)
         if book.undoing is not None:
             raise CeremonyError("this ceremony is being undone: finish that")
+        require_under_way(book, plan, folder)
         act = _Run(plan, book, rng, clock, progress)
         return act.go_on({"service": service_room, "root": root_room}, folder)
 
@@ -111,7 +112,33 @@ def plan_of(book: CeremonyJournal) -> Plan:
     )
     if again.digest != header["plan"]:
         raise CeremonyError("this software plans the ceremony otherwise than the one that began it")
+    steps = [BEGIN, *map(str, again.steps)]
+    told = [*(done.entry.step for done in book.done), *(each.step for each in (book.open_step,) if each is not None)]
+    if told != steps[: len(told)] or (book.done and book.done[0].entry.outcome != begin_outcome(again)):
+        raise CeremonyError(f"the steps in {book.path} are not those of the ceremony that it plans")
     return again
+
+
+def require_under_way(book: CeremonyJournal, plan: Plan, folder: Path) -> None:
+    """Raise CeremonyError if something was published since the plan was made, so that its journal is an old one.
+
+    What this ceremony itself publishes does not count, from the moment it began to.
+    """
+    last = published_tip(folder)
+    if last == plan.standing.tip:
+        return
+    if len(book.begun) < len(plan.steps):
+        raise CeremonyError(
+            f"another ceremony was published since this one was planned: {book.path} is the journal of an ended one",
+            clause="CPS 6.1.1",
+        )
+    # Publishing began: whoever puts the files in place looks at what is there, and does nothing a second time.
+    book.kept(archive_name(plan, str(last)))
+
+
+def archive_name(plan: Plan, tip: str) -> str:
+    """Under which name the journal of a finished ceremony is kept."""
+    return f"{plan.ceremony.ceremony.id}-{tip[:16]}.jsonl"
 
 
 class _Run:
@@ -150,8 +177,7 @@ class _Run:
             where = str(step) if step is not None else f"opening the {room_name} room"
             raise CeremonyAbortedError(where, self._steps.registered) from error
         transcript = self._book.transcript
-        header = self._plan.ceremony.ceremony
-        self._book.archive(f"{header.id}-{transcript.tip[:16]}.jsonl")
+        self._book.archive(archive_name(self._plan, transcript.tip))
         return Founded(self._steps.certificates, self._steps.crls, transcript, self._plan)
 
     def _start(self) -> None:
@@ -217,7 +243,6 @@ class _Run:
             now = self._now()
             begun = Begun(len(self._book.done), str(step), now, self._steps.prepare(step, now))
             self._book.begin(begun)
-        assert begun.step == str(step), "the journal and the plan go together"
         return begun
 
     def _finish(self, step: Step, begun: Begun, outcome: dict[str, Any], artefact: bytes | None) -> None:

@@ -27,9 +27,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.ceremony.acts import CrlCeremony
 from ca.ceremony.journal import Begun, CeremonyJournal
 from ca.ceremony.plan import Plan, Room
-from ca.ceremony.publish import digests, put_in_place
+from ca.ceremony.publish import digests, put_in_place, transcript_name
 from ca.ceremony.room import CeremonyRoom, Clock, OpenRoom
-from ca.ceremony.run import plan_of
+from ca.ceremony.run import plan_of, require_under_way
+from ca.ceremony.standing import read_transcripts
 from ca.ceremony.steps import crl_number, crl_outcome, registered
 from ca.ceremony.transcript import Transcript
 from ca.crl import ListedSerial, entry_der, listed, next_number, prepare_crl
@@ -41,6 +42,7 @@ from ca.profile import profiles
 from ca.signing import sign_crl
 from ca.store import serial_hex
 from cps.model import RevocationReason
+from pki.der import sha256
 
 Revoke = Callable[[str, Sequence[ListedSerial]], None]
 """(issuer, entries): has an authority in service list these serials. A second time does nothing."""
@@ -168,13 +170,19 @@ def undo(
 ) -> Undone:
     """Take the ceremony of `journal` back; interrupted, it is done again from the start and comes to the same end.
 
-    Raises CeremonyError where it can only be resumed (`State.obstacle`), and whatever opening a room raises.
+    Raises CeremonyError where it can only be resumed (`State.obstacle`), where another ceremony was published since,
+    which may have made keys of the same names, and whatever opening a room raises.
     """
     with CeremonyJournal.open(journal) as book:
         plan = plan_of(book)
         found = _state(book, plan)
         if found.obstacle is not None:
             raise CeremonyError(f"this ceremony cannot be undone any more, because {found.obstacle}: resume it")
+        if book.undoing is not None:
+            ended = book.kept(_archive_name(found, book.undoing)).name
+            if (published := _published(book, plan, folder)) is not None:
+                return _undone(published, book.archive(ended))
+        require_under_way(book, plan, folder)
         book.begin_undo(clock())
         assert book.undoing is not None
         act = _Undo(book, plan, book.undoing, progress)
@@ -184,8 +192,32 @@ def undo(
             act.visit(name, rooms[name])
         act.tell(revoke)
         act.publish(folder)
-        kept = book.archive(f"{found.ceremony}-undone-{book.undoing:%Y%m%dT%H%M%SZ}.jsonl")
+        kept = book.archive(_archive_name(found, book.undoing))
         return Undone(tuple(act.destroyed), tuple(act.disabled), tuple(act.revoked), act.uncertain, kept)
+
+
+def _archive_name(of: State, at: datetime) -> str:
+    return f"{of.ceremony}-undone-{at:%Y%m%dT%H%M%SZ}.jsonl"
+
+
+def _published(book: CeremonyJournal, plan: Plan, folder: Path) -> Mapping[str, Any] | None:
+    """The outcome of this very undoing, if it came as far as to publish its transcript.
+
+    It is not made a second time: lists signed again have other bytes, and what was published counts.
+    """
+    if plan.founds:
+        return None
+    name, transcript = read_transcripts(folder)[-1]
+    begun = transcript.entries[: len(book.done)]
+    ended = [each for each in transcript.entries if each.step == UNDO and each.at == book.undoing]
+    if name != transcript_name(plan) or begun != [done.entry for done in book.done] or not ended:
+        return None
+    return ended[0].outcome
+
+
+def _undone(outcome: Mapping[str, Any], kept: Path) -> Undone:
+    revoked = tuple(outcome["revoked"])
+    return Undone(tuple(outcome["destroyed"]), tuple(outcome["disabled"]), revoked, outcome["uncertain"], kept)
 
 
 class _Undo:
@@ -211,11 +243,25 @@ class _Undo:
         with ExitStack() as opened:
             room = opened.enter_context(open_room()) if made or (name == "root" and by_root) else None
             if room is not None:
+                self._require_own(made, room)
                 for subject in made:
                     self._take_back(subject, room)
                 if name == "root" and by_root:
                     for root in dict.fromkeys(map(self._issuer_of, by_root)):
                         self._list_at_root(root, [each for each in by_root if self._issuer_of(each) == root], room)
+
+    def _require_own(self, made: Sequence[str], room: CeremonyRoom) -> None:
+        """Before any is taken back: what has the name of a key that was made is that key."""
+        entries = {done.entry.step: done.entry.outcome for done in self._book.done}
+        there = {info.name: info for info in room.list_keys()}
+        for subject in made:
+            outcome, info = entries.get(f"key {subject}"), there.get(self._plan.keys[subject].name)
+            if outcome is not None and info is not None and sha256(info.public_key).hex() != outcome["spki_sha256"]:
+                raise CeremonyError(
+                    f"{info.name} is another key now than the one that this ceremony made: this is the journal of an "
+                    "older run",
+                    clause="CPS 6.2.10",
+                )
 
     def _issuer_of(self, begun: Begun) -> str:
         return str(self._plan.orders[begun.step.removeprefix("certificate ")].issuer)
