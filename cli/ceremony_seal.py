@@ -11,7 +11,7 @@ from cryptography import x509
 
 from audit import AuditError
 from ca.ceremony.seal import Recorded, countersign, participate, recorded, seal_folder, stamp
-from ca.ceremony.seal_check import Sealed, judge_participant, verify_seals
+from ca.ceremony.seal_check import Sealed, judge_participant, require_sealable, verify_seals
 from ca.ceremony.words import Language, lines
 from ca.errors import CeremonyError
 from ca.tsa import Numbers, read_request, tst_info
@@ -130,7 +130,7 @@ def _sign(found: Installation, open_ones: list[Recorded], person: str, passphras
         for line in shown:
             output.note(output.plain(line))
         signed = signer.sign(Draft(CT_CEREMONY_SEAL, statement.to_der(), shown), now=now())
-        sealer = judge_participant(folder, each, signed)
+        sealer = judge_participant(folder, each, signed, now=now())
         participate(folder, each, sealer.person, signed)
         output.done(f"{sealer.person} has sealed {each.file}")
 
@@ -138,7 +138,9 @@ def _sign(found: Installation, open_ones: list[Recorded], person: str, passphras
 def _close(found: Installation, open_ones: list[Recorded]) -> None:
     if not open_ones:
         return
-    verify_seals(found.home.pki)  # the audit key does not stand beside what is not true
+    verify_seals(found.home.pki)  # the audit key does not stand beside what is not true, nor will not be
+    for each in open_ones:
+        require_sealable(found.home.pki, each, now=now())
     try:
         vault = Vault.open(found.home, (_TOKEN,))
     except AuditError as error:

@@ -15,7 +15,10 @@ Each step is verified before it is written (`ca.ceremony.seal_check`); a file th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -105,19 +108,20 @@ def participate(folder: Path, of: Recorded, person: str, signed: bytes) -> SealF
 
     Raises CeremonyError if it is over something else, the person has signed, or the seal was closed.
     """
-    seal = seal_folder(folder, of)
-    if seal.audit.exists():
-        raise CeremonyError("the audit key has countersigned: nobody can join any more", clause=_CLAUSE)
     if person == AUDIT or "/" in person or person.startswith("."):
         raise CeremonyError("no person is called so", clause=_CLAUSE)
     statement = of.statement().to_der()
-    if _content(signed) != statement:
-        raise CeremonyError("what was signed is not this transcript")
-    if person in seal.participants:
-        raise CeremonyError(f"{person} has sealed this transcript already", clause=_CLAUSE)
-    seal.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-    replace_file(seal.path / STATEMENT, statement)
-    replace_file(seal.path / f"{person}.p7s", signed)
+    with _alone(folder):
+        seal = seal_folder(folder, of)
+        if seal.audit.exists():
+            raise CeremonyError("the audit key has countersigned: nobody can join any more", clause=_CLAUSE)
+        if _content(signed) != statement:
+            raise CeremonyError("what was signed is not this transcript")
+        if person in seal.participants:
+            raise CeremonyError(f"{person} has sealed this transcript already", clause=_CLAUSE)
+        seal.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        replace_file(seal.path / STATEMENT, statement)
+        replace_file(seal.path / f"{person}.p7s", signed)
     return seal
 
 
@@ -126,18 +130,20 @@ def countersign(folder: Path, of: Recorded, sign: Callable[[bytes], bytes]) -> S
 
     Raises CeremonyError unless two participants have signed, and what `sign` raises.
     """
-    seal = seal_folder(folder, of)
-    signed = {person: sha256(der) for person, der in seal.participants.items()}
-    if len(signed) < PARTICIPANTS:
-        raise CeremonyError(
-            f"{len(signed)} have signed of {PARTICIPANTS} at least: 'kwbp ceremony seal --as PERSON'", clause=_CLAUSE
-        )
-    if not seal.audit.exists():
-        content = of.statement().countersigning(signed).to_der()
-        made = sign(content)
-        if _content(made) != content:
-            raise CeremonyError("the audit key signed something else")
-        replace_file(seal.audit, made)
+    with _alone(folder):
+        seal = seal_folder(folder, of)
+        signed = {person: sha256(der) for person, der in seal.participants.items()}
+        if len(signed) < PARTICIPANTS:
+            raise CeremonyError(
+                f"{len(signed)} have signed of {PARTICIPANTS} at least: 'kwbp ceremony seal --as PERSON'",
+                clause=_CLAUSE,
+            )
+        if not seal.audit.exists():
+            content = of.statement().countersigning(signed).to_der()
+            made = sign(content)
+            if _content(made) != content:
+                raise CeremonyError("the audit key signed something else")
+            replace_file(seal.audit, made)
     return seal
 
 
@@ -147,6 +153,17 @@ def stamp(seal: SealFolder, ask: Callable[[bytes], bytes]) -> None:
         raise CeremonyError("the audit key has not countersigned yet: there is nothing to stamp")
     if not seal.stamp.exists():
         replace_file(seal.stamp, grant(ask(seal.audit.read_bytes())))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: who joins while the audit key signs for those before would make its signature untrue."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _content(signed: bytes) -> bytes:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ca.ceremony.seal import SEALS, STATEMENT, Recorded, SealFolder, recorded
+from ca.ceremony.seal import SEALS, STATEMENT, Recorded, SealFolder, recorded, seal_folder
 from ca.errors import CeremonyError
 from ca.hierarchy import Hierarchy, load_hierarchy
 from cps.packs import published
@@ -27,6 +27,7 @@ from pki.cms_signed import SignedData, parse_signed_data, verify_signature
 from pki.der import sha256
 from pki.errors import PkiError
 from pki.extensions import OfficerData, extensions_of
+from pki.keys import spki_sha256
 from pki.names import identity_uris
 from pki.oids import CT_CEREMONY_SEAL
 from pki.path import Trust, validate_path
@@ -42,11 +43,12 @@ _CLAUSE: Final = "CPS 5.2.2"
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
-    """A person who sealed: trusted roles, SHA-256 of the certificate (hex), the signer's own word for when."""
+    """A person who sealed: trusted roles, SHA-256 of the certificate and of its key (hex), the own word for when."""
 
     person: str
     roles: tuple[str, ...]
     fingerprint: str
+    spki_sha256: str
     signed_at: datetime
 
 
@@ -104,10 +106,57 @@ def verify_seals(folder: Path, *, root_sha256: str | None = None) -> Sealed:
     return Sealed(fingerprint, tuple(seals), tuple(missing))
 
 
-def judge_participant(folder: Path, of: Recorded, signed: bytes) -> Sealer:
-    """Whether this SignedData (DER) may become part of the seal of a transcript; who signed. Raises CeremonyError."""
+def judge_participant(folder: Path, of: Recorded, signed: bytes, *, now: datetime) -> Sealer:
+    """Whether this SignedData (DER), made now, may become part of the seal of a transcript; who signed.
+
+    Raises CeremonyError. A signature that says another time is refused, because one that was kept is never replaced.
+    """
     hierarchy = load_hierarchy(folder)
-    return _participant("this signature", signed, of.statement(), hierarchy, _lists(folder, hierarchy), None)
+    crls, statement, where = _lists(folder, hierarchy), of.statement(), "this signature"
+    sealer = _participant(where, signed, statement, hierarchy, crls, None)
+    if abs(sealer.signed_at - now) > _SKEW:
+        raise CeremonyError(
+            f"{where}: it says that it was made at {sealer.signed_at:%Y-%m-%d %H:%M:%SZ}, which is not now"
+        )
+    _in_force(where, signed, hierarchy, now)
+    before = [
+        _participant(name, der, statement, hierarchy, crls, None, filed=name)
+        for name, der in seal_folder(folder, of).participants.items()
+        if name != sealer.person
+    ]
+    _apart(where, [*before, sealer])
+    return sealer
+
+
+def require_sealable(folder: Path, of: Recorded, *, now: datetime) -> None:
+    """Before the audit key signs, and before its signature is stamped: whether the seal will be true as of now.
+
+    Raises CeremonyError: a participant's certificate has expired or was revoked since.
+    """
+    hierarchy = load_hierarchy(folder)
+    crls, seal = _lists(folder, hierarchy), seal_folder(folder, of)
+    for name, der in seal.participants.items():
+        where = f"{SEALS}/{seal.path.name}/{name}.p7s"
+        _participant(where, der, of.statement(), hierarchy, crls, None, filed=name)
+        _in_force(where, der, hierarchy, now)
+
+
+def _in_force(where: str, der: bytes, hierarchy: Hierarchy, now: datetime) -> None:
+    """What is stamped now is judged as of now for ever."""
+    signed = parse_signed_data(der, content_type=CT_CEREMONY_SEAL)
+    try:
+        trust = _trust(hierarchy)
+        validate_path(
+            signed.signer, signed.certificates, trust=trust, now=now, roles=[Role.OFFICER], check_revocation=False
+        )
+    except PkiError as error:
+        raise CeremonyError(f"{where}: {error}; remove it, and have another officer sign") from None
+
+
+def _apart(where: str, people: Sequence[Sealer]) -> None:
+    """Two persons are two keys: who holds both certificates is one."""
+    if len({each.spki_sha256 for each in people}) != len(people):
+        raise CeremonyError(f"{where}: two participants have the same key", clause=_CLAUSE)
 
 
 Lists = dict[str, x509.CertificateRevocationList]
@@ -149,6 +198,7 @@ def _seal(
     ]
     for person in people:
         _not_before(f"{where}/{person.person}.p7s", person.signed_at, at)
+    _apart(where, people)
     countersigned_at = None
     missing = []
     if len(people) < PARTICIPANTS:
@@ -202,7 +252,13 @@ def _participant(
         raise CeremonyError(f"{where}: it is not signed by the person it is filed under", clause=_CLAUSE)
     if ROLES.isdisjoint(data.roles):
         raise CeremonyError(f"{where}: {data.person_id} is none of {', '.join(sorted(ROLES))}", clause=_CLAUSE)
-    return Sealer(data.person_id, data.roles, signed.signer.fingerprint(SHA256()).hex(), signed.signing_time)
+    return Sealer(
+        data.person_id,
+        data.roles,
+        signed.signer.fingerprint(SHA256()).hex(),
+        spki_sha256(signed.signer.public_key()).hex(),
+        signed.signing_time,
+    )
 
 
 def _audit(

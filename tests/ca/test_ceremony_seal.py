@@ -287,7 +287,7 @@ def test_a_key_of_nobody_here_does_not_seal(site: Site) -> None:
         CT_CEREMONY_SEAL, site.of.statement().to_der(), key=key, signer=forged, chain=[], signing_time=datetime.now(UTC)
     )
     with pytest.raises(CeremonyError):
-        judge_participant(site.folder, site.of, signed)
+        judge_participant(site.folder, site.of, signed, now=datetime.now(UTC))
     site.seal.path.mkdir(parents=True)
     (site.seal.path / f"{ONE}.p7s").write_bytes(signed)
     with pytest.raises(CeremonyError, match=r"issuer it names|chain to a pinned root"):
@@ -297,7 +297,7 @@ def test_a_key_of_nobody_here_does_not_seal(site: Site) -> None:
 def test_a_service_does_not_stand_in_for_a_person_nor_a_person_for_the_audit_key(site: Site) -> None:
     statement = site.of.statement().to_der()
     with pytest.raises(CeremonyError, match="service where officer"):
-        judge_participant(site.folder, site.of, site.audit(statement))
+        judge_participant(site.folder, site.of, site.audit(statement), now=datetime.now(UTC))
     for person in (ONE, TWO):
         participate(site.folder, site.of, person, site.signed(person))
     for name in ("ra-system", "log-hsm"):
