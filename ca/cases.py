@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ca.certificate_store import CertificateRecord
-from ca.errors import CaError
+from ca.errors import CaError, StoreUnavailableError
 from cps.dossier import Dossier
 
 Issued: TypeAlias = "dict[str, CertificateRecord] | CaError"
 """What came of a case: its certificates by their purpose, or why there are none."""
+_MARKED_TOGETHER: Final = 250
 
 
 class Case:
@@ -73,3 +74,35 @@ class AtWork:
             with self._changed:
                 self._digests -= taken
                 self._changed.notify_all()
+
+
+class Noted:
+    """Ended intents that the audit journal has, and the database does not know it yet: it is told of many at once.
+
+    Nothing rests on it. What a killed process did not tell is compared with the journal once more, and found there.
+    """
+
+    def __init__(self, mark_recorded: Callable[[Sequence[int]], None]) -> None:
+        self._mark_recorded = mark_recorded
+        self._lock = threading.Lock()
+        self._numbers: list[int] = []
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """Take in numbers of intents whose end is durable in the journal."""
+        with self._lock:
+            self._numbers += numbers
+            many = len(self._numbers) >= _MARKED_TOGETHER
+        if many:
+            with suppress(StoreUnavailableError):  # what was issued is issued; the schedule tells it later
+                self.mark()
+
+    def mark(self) -> None:
+        """Tell the database; raises StoreUnavailableError, and what is left is told the next time."""
+        with self._lock:
+            numbers, self._numbers = self._numbers, []
+        try:
+            self._mark_recorded(numbers)
+        except BaseException:
+            with self._lock:
+                self._numbers += numbers
+            raise

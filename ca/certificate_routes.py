@@ -38,6 +38,7 @@ from ca.certificate_store import Filters
 from ca.crl_routes import OPERATORS
 from ca.errors import CaError
 from ca.gathering import Gathering
+from ca.lean_route import LeanRoute
 from ca.refusals import problem_of
 from ca.status_routes import READERS, change_answer, revocation_answer
 from ca.store import CertificateRecord, Intent
@@ -92,19 +93,19 @@ Wanted = Annotated[Filters, Depends(filters)]
 
 def certificate_routes(authority: CertificateAuthority) -> APIRouter:
     """The routes of a started authority. Plain functions: each waits for the database, the disk and the token."""
-    routes = APIRouter()
+    routes, lean = APIRouter(), APIRouter(route_class=LeanRoute)
     store, gathering = authority.store, Gathering(authority.issuance.issue_many)
 
     def with_status(found: list[CertificateRecord], now: datetime, *, chain: bool) -> Iterator[CertificateAnswer]:
         for record, status in zip(found, store.statuses(found, now), strict=True):
             yield certificate_answer(authority, record, status=status, chain=chain)
 
-    @routes.post("/v1/certificates", status_code=201, dependencies=[Depends(require("service:ra"))])
-    def issue(request: IssueRequest) -> CertificateList:
+    @lean.post("/v1/certificates", status_code=201, dependencies=[Depends(require("service:ra"))])
+    async def issue(request: IssueRequest) -> CertificateList:
         """Certificates for an approved case, one for each of its requests. Asked again, the same ones."""
-        return CertificateList(certificates=_certificates(authority, gathering.issue(request.dossier)))
+        return CertificateList(certificates=_certificates(authority, await gathering.issue(request.dossier)))
 
-    @routes.post(MANY, dependencies=[Depends(require("service:ra"))])
+    @lean.post(MANY, dependencies=[Depends(require("service:ra"))])
     def issue_many(request: IssueManyRequest) -> IssueManyAnswer:
         """Certificates for many approved cases, each judged by itself: what is refused of one concerns no other."""
         answers = authority.issuance.issue_many(request.dossiers)
@@ -164,6 +165,7 @@ def certificate_routes(authority: CertificateAuthority) -> APIRouter:
             log=story.log,
         )
 
+    routes.include_router(lean)
     return routes
 
 

@@ -1,15 +1,17 @@
 """Requests that come singly are issued together, because many certificates cost the disk and the token as much as one.
 
-Who asks first issues for all that wait; who comes meanwhile waits, and the first of those takes what has gathered by
-then. So nobody waits for company: an authority with little to do answers each at once, one with much to do answers many
-at a time.
+Who asks first issues for all that wait; who comes meanwhile waits, and is in the next group. So nobody waits for
+company: an authority with little to do answers each at once. One with much to do answers many at a time: those whose
+answers went out together mostly ask again together, and after a group the next one is kept open for them for a moment.
 """
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
+
+from starlette.concurrency import run_in_threadpool
 
 from ca.cases import Issued
 from ca.certificate_store import CertificateRecord
@@ -19,19 +21,14 @@ AT_ONCE: Final = 2
 """Groups that are under way: while the token signs for one, the other is judged."""
 MOST: Final = 64
 """Cases in one group."""
+PAUSE: Final = 0.003
+"""Seconds that a group is kept open which follows one of several cases: a tenth of what issuing takes."""
 
-
-class _Place:
-    """One who waits: woken when there is an answer, or when it is their turn to lead."""
-
-    def __init__(self, dossier: Dossier) -> None:
-        self.dossier = dossier
-        self.woken = threading.Event()
-        self.answer: Issued | BaseException | None = None
+_Place = tuple[Dossier, "asyncio.Future[Issued]"]
 
 
 class Gathering:
-    """Puts single requests of many threads together for `issue_many` (`ca.issuance.Issuance`)."""
+    """Puts single requests together for `issue_many` (`ca.issuance.Issuance`), which runs in threads. For one loop."""
 
     def __init__(
         self, issue_many: Callable[[Sequence[Dossier]], list[Issued]], *, at_once: int = AT_ONCE, most: int = MOST
@@ -39,44 +36,46 @@ class Gathering:
         self._issue_many = issue_many
         self._at_once = at_once
         self._most = most
-        self._lock = threading.Lock()
         self._waiting: list[_Place] = []
-        self._leaders = 0
+        self._leaders: set[asyncio.Task[None]] = set()
+        self._leading = 0
 
-    def issue(self, dossier: Dossier) -> dict[str, CertificateRecord]:
-        """As `Issuance.issue`."""
-        place = _Place(dossier)
-        with self._lock:
-            leads = self._leaders < self._at_once
-            if leads:
-                self._leaders += 1
-            else:
-                self._waiting.append(place)
-        if not leads:
-            place.woken.wait()
-        if place.answer is None:
-            self._lead(place)
-        answer = place.answer
-        assert answer is not None
-        if isinstance(answer, BaseException):
+    async def issue(self, dossier: Dossier) -> dict[str, CertificateRecord]:
+        """As `Issuance.issue`. Whoever stops waiting for it stops nothing: what was begun is finished."""
+        answered: asyncio.Future[Issued] = asyncio.get_running_loop().create_future()
+        self._waiting.append((dossier, answered))
+        if self._leading < self._at_once:
+            self._leading += 1
+            leader = asyncio.create_task(self._lead())
+            self._leaders.add(leader)
+            leader.add_done_callback(self._leaders.discard)
+        answer = await answered
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _lead(self, own: _Place) -> None:
-        """Issue for oneself and all who wait, at most so many; then the next one leads."""
-        with self._lock:
-            group = [own, *self._waiting[: self._most - 1]]
-            del self._waiting[: self._most - 1]
+    async def _lead(self) -> None:
+        """Issue for all who wait, group by group, until nobody does."""
         try:
-            answers: Sequence[Issued | BaseException] = self._issue_many([place.dossier for place in group])
+            while self._waiting:
+                await self._issue_group()
+        finally:
+            self._leading -= 1  # with no turn of the loop since nobody waited
+
+    async def _issue_group(self) -> None:
+        group = self._waiting[: self._most]
+        del self._waiting[: self._most]
+        try:
+            answers = await run_in_threadpool(self._issue_many, [dossier for dossier, _answered in group])
         except BaseException as error:  # whoever waits is told, whatever it was
-            answers = [error] * len(group)
-        for place, answer in zip(group, answers, strict=True):
-            place.answer = answer
-        for place in group[1:]:
-            place.woken.set()
-        with self._lock:
-            if self._waiting:
-                self._waiting.pop(0).woken.set()
-            else:
-                self._leaders -= 1
+            for _dossier, answered in group:
+                if not answered.done():
+                    answered.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_dossier, answered), answer in zip(group, answers, strict=True):
+                if not answered.done():  # as that of one who went away is
+                    answered.set_result(answer)
+        if len(group) > 1:
+            await asyncio.sleep(PAUSE)

@@ -198,11 +198,11 @@ class IntentStore:
         with reading(self._engine) as db:
             return [_intent(row) for row in db.execute(query.order_by(intents.id)).all()]
 
-    def mark_recorded(self, ended: Sequence[Intent]) -> None:
-        """Let go of the leases of ended intents: the audit journal has them."""
+    def mark_recorded(self, ended: Sequence[int]) -> None:
+        """Let go of the leases of ended intents, by their numbers: the audit journal has them."""
         intents = tables.intents.c
         for start in range(0, len(ended), _AT_ONCE):
-            numbers = [intent.id for intent in ended[start : start + _AT_ONCE]]
+            numbers = ended[start : start + _AT_ONCE]
             with self._engine.begin() as db:
                 db.execute(
                     update(tables.intents)

@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 from cryptography import x509
 
 from ca.authorisation import IssuanceToken, require_approved
-from ca.cases import AtWork, Case, Issued
+from ca.cases import AtWork, Case, Issued, Noted
 from ca.errors import (
     CaError,
     ClockError,
@@ -95,6 +95,7 @@ class Issuance:
         self._replica = replica
         self._newest: datetime | None = None
         self._at_work = AtWork()
+        self._noted = Noted(store.mark_recorded)
 
     def issue(self, dossier: Dossier) -> dict[str, CertificateRecord]:
         """One certificate for each request of the case, by its purpose; asked again, the same ones.
@@ -155,6 +156,7 @@ class Issuance:
 
     def _record_ended(self) -> None:
         """Write into the journal what ended without it: a process may be killed between the two."""
+        self._noted.mark()
         ended = self._store.unrecorded(self._replica, self._clock())
         for intent in ended:
             self._note_intents([intent])
@@ -163,7 +165,7 @@ class Issuance:
             else:
                 revocation = self._store.status.revocation(intent.issuer, intent.serial)
                 self._note_abandoned(intent, intent.reason or "", revoked=revocation is not None)
-        self._store.mark_recorded(ended)
+        self._store.mark_recorded([intent.id for intent in ended])
 
     def _resume_one(self, intent: Intent) -> None:
         self._note_intents([intent])
@@ -368,7 +370,9 @@ class Issuance:
         stored = self._store.finish_intents(
             [(intent, certificate) for _case, intent, certificate in signed], self._clock()
         )
-        self._note_issued([record for record in stored if isinstance(record, CertificateRecord)])
+        records = [record for record in stored if isinstance(record, CertificateRecord)]
+        self._note_issued(records)
+        self._noted.add(record.intent_id for record in records if record.intent_id is not None)
         for (case, intent, _certificate), record in zip(signed, stored, strict=True):
             with case.refusals():
                 if isinstance(record, IntentEndedError):

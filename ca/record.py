@@ -13,7 +13,8 @@ from audit import Entry, Journal, JsonValue
 class Record:
     """The CA's audit journal. An event has a key, such as `issued` of intent 7; the same event is written once."""
 
-    def __init__(self, journal: Journal, known: dict[tuple[str, str], int]) -> None:
+    def __init__(self, journal: Journal, known: dict[str, dict[str, int]]) -> None:
+        """`known` has the number of each event that the journal holds, by key and event."""
         self._journal = journal
         self._known = known
         self._lock = threading.Lock()
@@ -24,12 +25,12 @@ class Record:
 
         Raises what `audit.Journal.open` raises.
         """
-        known: dict[tuple[str, str], int] = {}
+        known: dict[str, dict[str, int]] = {}
 
         def replay(entry: Entry) -> None:
             event, key = entry.entry.get("event"), entry.entry.get("key")
             if isinstance(event, str) and isinstance(key, str):
-                known[event, key] = entry.index
+                known.setdefault(key, {})[event] = entry.index
 
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(Journal.open(path, replay=replay, extends=extends), known)
@@ -47,24 +48,25 @@ class Record:
         """Record the same event of many things (by key, with its fields), durably and together; their numbers."""
         with self._lock:
             new = {
-                (event, key): self._journal.buffer({"event": event, "key": key, **fields})
+                key: self._journal.buffer({"event": event, "key": key, **fields})
                 for key, fields in noted.items()
-                if (event, key) not in self._known
+                if event not in self._known.get(key, ())
             }
             if new:
                 self._journal.flush()
-            self._known |= new  # known once it is on the disk
-            return [self._known[event, key] for key in noted]
+            for key, number in new.items():  # known once it is on the disk
+                self._known.setdefault(key, {})[event] = number
+            return [self._known[key][event] for key in noted]
 
     def has(self, event: str, key: str) -> bool:
         """Whether this event of this thing is recorded."""
         with self._lock:
-            return (event, key) in self._known
+            return event in self._known.get(key, ())
 
     def numbers_of(self, key: str) -> dict[str, int]:
         """The events recorded under a key, with their numbers."""
         with self._lock:
-            return {event: number for (event, found), number in self._known.items() if found == key}
+            return dict(self._known.get(key, {}))
 
     def close(self) -> None:
         self._journal.close()

@@ -38,8 +38,6 @@ from sqlalchemy import (
     text,
 )
 
-_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
-
 
 class UtcTime(TypeDecorator[datetime]):
     """An aware datetime, stored as RFC 3339 text in UTC, so that it sorts and reads the same in every database."""
@@ -48,10 +46,12 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.astimezone(UTC).strftime(_FORMAT)
+        if value is None:
+            return None
+        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.strptime(value, _FORMAT).replace(tzinfo=UTC)
+        return None if value is None else datetime.fromisoformat(value)
 
 
 metadata: Final = MetaData()
@@ -266,6 +266,7 @@ self_audits: Final = Table(
     Column("sampled", Integer, nullable=False),
     Column("findings", Integer, nullable=False),
     Column("report", LargeBinary, nullable=False),  # JSON
+    Column("signed", LargeBinary),  # SignedData over a `pki.self_audit.SelfAudit`; none until the key could be asked
 )
 
 renewals: Final = Table(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,8 +91,8 @@ def insert_new(db: Connection, table: Table, **values: Any) -> bool:
 
     Unlike an insert that fails it leaves the transaction usable; of two at once the second waits for the first.
     """
-    statement = _INSERT[db.dialect.name](table).values(**values).on_conflict_do_nothing()
-    return bool(db.execute(statement.returning(*table.primary_key.columns)).one_or_none() is not None)
+    statement = _inserting_new(db.dialect.name, table, tuple(table.primary_key.columns))
+    return bool(db.execute(statement, values).one_or_none() is not None)
 
 
 def insert_many_new(
@@ -100,22 +101,32 @@ def insert_many_new(
     """As `insert_new` for many rows; returns these columns (by default the key) of those inserted, in no set order."""
     if not rows:
         return []
-    wanted = returning or table.primary_key.columns
-    statement = _INSERT[db.dialect.name](table).on_conflict_do_nothing().returning(*wanted)
+    statement = _inserting_new(db.dialect.name, table, tuple(returning or table.primary_key.columns))
     return list(db.execute(statement, list(rows)).all())
 
 
 def put(db: Connection, table: Table, **values: Any) -> None:
     """Insert a row, or replace all its given values if its primary key is there."""
-    put_many(db, table, [values])
+    db.execute(_putting(db.dialect.name, table, tuple(values)), values)
 
 
 def put_many(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """As `put` for many rows, all with the same columns; at least one."""
-    statement = _INSERT[db.dialect.name](table)
+    db.execute(_putting(db.dialect.name, table, tuple(rows[0])), list(rows))
+
+
+# Composing these costs more than running them: each is composed once for a table.
+@cache
+def _inserting_new(dialect: str, table: Table, returning: tuple[Column[Any], ...]) -> Any:
+    return _INSERT[dialect](table).on_conflict_do_nothing().returning(*returning)
+
+
+@cache
+def _putting(dialect: str, table: Table, names: tuple[str, ...]) -> Any:
+    statement = _INSERT[dialect](table)
     keys = [column.name for column in table.primary_key.columns]
-    replaced = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    db.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), list(rows))
+    replaced = {name: statement.excluded[name] for name in names if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
 
 
 def _sqlite(url: str) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,6 @@ import pytest
 
 from ca.cases import Case, Issued
 from ca.errors import (
-    CaError,
     ClockError,
     CompareError,
     InProgressError,
@@ -159,31 +158,26 @@ def test_requests_that_come_together_are_issued_together_and_each_has_its_own_an
     world: CaWorld, cases: list[Dossier]
 ) -> None:
     groups: list[int] = []
-    gate = threading.Event()
+    began, gate = threading.Event(), threading.Event()
 
     def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
         groups.append(len(dossiers))
+        began.set()
         gate.wait(30)
         return world.authority.issuance.issue_many(dossiers)
 
     gathering = Gathering(issue_many, at_once=1, most=4)
     undecided = cases[0].model_copy(update={"decisions": ()})
-    found: dict[int, Any] = {}
 
-    def ask(number: int, case: Dossier) -> None:
-        try:
-            found[number] = gathering.issue(case)
-        except CaError as error:
-            found[number] = error
+    async def ask_all() -> list[Any]:
+        first = asyncio.create_task(gathering.issue(cases[1]))
+        await asyncio.to_thread(began.wait, 30)  # alone
+        asked = [asyncio.create_task(gathering.issue(case)) for case in [*cases[2:10], undecided]]
+        await asyncio.sleep(0)
+        gate.set()
+        return await asyncio.gather(first, *asked, return_exceptions=True)
 
-    threads = [threading.Thread(target=ask, args=each) for each in enumerate([*cases[1:10], undecided])]
-    for thread in threads:
-        thread.start()
-    while len(gathering._waiting) < 9:  # the first one leads
-        os.sched_yield()
-    gate.set()
-    for thread in threads:
-        thread.join(60)
+    found = asyncio.run(ask_all())
 
     assert groups == [1, 4, 4, 1]
     assert isinstance(found[9], NotApprovedError)
@@ -200,10 +194,62 @@ def test_a_fault_in_a_group_is_told_to_everybody_in_it_and_the_next_group_goes_o
         return [InProgressError("another")] * len(dossiers)
 
     gathering = Gathering(issue_many, at_once=1)
-    with pytest.raises(MemoryError):
-        gathering.issue(cases[0])
-    with pytest.raises(InProgressError):
-        gathering.issue(cases[0])
+
+    async def ask(many: int) -> list[Any]:
+        return await asyncio.gather(*(gathering.issue(cases[0]) for _ in range(many)), return_exceptions=True)
+
+    assert list(map(type, asyncio.run(ask(2)))) == [MemoryError, MemoryError]
+    assert list(map(type, asyncio.run(ask(2)))) == [InProgressError, InProgressError]
+
+
+def test_who_stops_waiting_stops_nothing_and_who_comes_after_a_group_is_in_the_next(cases: list[Dossier]) -> None:
+    groups: list[int] = []
+    began, gate = threading.Event(), threading.Event()
+
+    def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
+        groups.append(len(dossiers))
+        began.set()
+        gate.wait(30)
+        return [{} for _ in dossiers]
+
+    gathering = Gathering(issue_many, at_once=1)
+
+    async def ask() -> None:
+        gone, stays = (asyncio.create_task(gathering.issue(cases[0])) for _ in range(2))
+        await asyncio.to_thread(began.wait, 30)
+        gone.cancel()
+        gate.set()
+        assert await stays == {}
+        assert await asyncio.gather(*(gathering.issue(case) for case in cases[1:3])) == [{}, {}]
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+
+    asyncio.run(ask())
+
+    assert groups == [2, 2]
+
+
+def test_a_fault_of_each_that_went_away_is_told_to_nobody(cases: list[Dossier]) -> None:
+    began, gate = threading.Event(), threading.Event()
+
+    def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
+        began.set()
+        gate.wait(30)
+        raise MemoryError("none left")
+
+    gathering = Gathering(issue_many)
+
+    async def ask() -> None:
+        gone = asyncio.create_task(gathering.issue(cases[0]))
+        await asyncio.to_thread(began.wait, 30)
+        [leader] = gathering._leaders
+        gone.cancel()
+        gate.set()
+        await leader  # which does not fail
+
+    asyncio.run(ask())
+
+    assert not gathering._waiting
 
 
 def test_a_case_that_failed_stays_failed(cases: list[Dossier]) -> None:

@@ -252,7 +252,7 @@ def test_an_ended_intent_is_owed_to_the_journal_until_it_is_marked(store: Store)
     assert store.unrecorded("two", NOW) == []
     assert store.unrecorded("two", NOW + 3 * MINUTE) == owed  # its replica is gone
 
-    store.mark_recorded(owed)
+    store.mark_recorded([intent.id])
     assert store.unrecorded("one", NOW) == []
 
 
