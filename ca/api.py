@@ -209,6 +209,7 @@ class SelfAuditSummary(_Model):
     until: datetime
     sampled: int
     findings: int
+    signed: bool
 
 
 class SelfAuditAnswer(_Model):

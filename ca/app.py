@@ -17,6 +17,7 @@
 | POST /v1/self-audits                     | service:operator, officers                 | self_audit_routes   |
 | GET /v1/self-audits                      | service:operator, officers                 | self_audit_routes   |
 | GET /v1/self-audits/{sha256}             | service:operator, officers                 | self_audit_routes   |
+| GET /v1/self-audits/{sha256}/signature   | service:operator, officers                 | self_audit_routes   |
 
 Who asks decides who may ask; whether it is done is decided by the officers' signatures inside what is asked.
 """

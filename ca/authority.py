@@ -108,6 +108,7 @@ class CertificateAuthority:
         self.self_audit: Final = SelfAuditor(
             store=self.store,
             hierarchy=self.hierarchy,
+            signer=signer,
             record=record,
             pack=pack,
             publication=publication,

@@ -169,6 +169,15 @@ class CaClient:
             raise Problem(502, "report-differs", "the report that came back is not the one of this digest")
         return body
 
+    def self_audit_signature(self, sha256: str) -> bytes | None:
+        """The SignedData (DER) about a report; None while it could not be signed. Who trusts it verifies it."""
+        try:
+            return self._get(f"/v1/self-audits/{sha256}/signature", {})
+        except Problem as problem:
+            if problem.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
     def close(self) -> None:
         self._http.close()
 

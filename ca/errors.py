@@ -24,7 +24,8 @@
     ├── StoreUnavailableError      the database cannot be reached, or has no room: nothing was done
     ├── ClockError                 the clock says less than it did: nothing is issued
     ├── RandomnessError            the random number generator repeats itself: nothing is issued
-    └── StatusError                certificate status cannot be had, or is not to be trusted: fail closed
+    ├── StatusError                certificate status cannot be had, or is not to be trusted: fail closed
+    └── SelfAuditError             the signature of a self-audit's report does not hold
 
 Each error carries a machine-readable `reason` and, where a rule refused, the `clause` (RFC or CPS) it stands in.
 """
@@ -187,3 +188,7 @@ class RandomnessError(CaError):
 
 class StatusError(CaError):
     reason = "status"
+
+
+class SelfAuditError(CaError):
+    reason = "self-audit"

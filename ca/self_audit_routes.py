@@ -1,10 +1,11 @@
 """Self-audits over HTTP. Part of `ca.app`.
 
-| route                              | for                          |
-| ---------------------------------- | ---------------------------- |
-| POST /v1/self-audits               | service:operator, officers   |
-| GET /v1/self-audits                | service:operator, officers   |
-| GET /v1/self-audits/{sha256}       | service:operator, officers   |
+| route                                  | for                          |
+| -------------------------------------- | ---------------------------- |
+| POST /v1/self-audits                   | service:operator, officers   |
+| GET /v1/self-audits                    | service:operator, officers   |
+| GET /v1/self-audits/{sha256}           | service:operator, officers   |
+| GET /v1/self-audits/{sha256}/signature | service:operator, officers |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from ca.api import SelfAuditAnswer, SelfAuditList, SelfAuditRequest, SelfAuditSummary
 from ca.authority import CertificateAuthority
 from ca.crl_routes import OPERATORS
+from ca.errors import NotOnRecordError
 from ca.self_audit_report import SelfAuditReport
 from runtime.identity import require
 
@@ -41,7 +43,13 @@ def self_audit_routes(authority: CertificateAuthority) -> APIRouter:
         """The reports on record, that of the latest period first."""
         return SelfAuditList(
             reports=tuple(
-                SelfAuditSummary(sha256=each.sha256, until=each.until, sampled=each.sampled, findings=each.findings)
+                SelfAuditSummary(
+                    sha256=each.sha256,
+                    until=each.until,
+                    sampled=each.sampled,
+                    findings=each.findings,
+                    signed=each.signed is not None,
+                )
                 for each in auditor.reports(limit=limit)
             )
         )
@@ -50,5 +58,13 @@ def self_audit_routes(authority: CertificateAuthority) -> APIRouter:
     def report(sha256: Digest) -> Response:
         """A report, byte for byte as its digest in the journal was taken."""
         return Response(auditor.report(sha256).report, media_type="application/json")
+
+    @routes.get("/v1/self-audits/{sha256}/signature", response_class=Response)
+    def signature(sha256: Digest) -> Response:
+        """The SignedData (DER) about a report; 404 while it could not be signed."""
+        signed = auditor.report(sha256).signed
+        if signed is None:
+            raise NotOnRecordError("this self-audit is not signed yet", clause="CPS 8")
+        return Response(signed, media_type="application/cms")
 
     return routes

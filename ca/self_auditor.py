@@ -1,4 +1,4 @@
-"""Has a sample of what was issued looked at again, reports it, and puts the report's digest into the journal.
+"""Has a sample of what was issued looked at again, reports it, puts the report's digest into the journal, signs it.
 
 Nightly it looks at what was issued since the last report; whoever may, at any period at any time (`ca.self_audit`).
 """
@@ -15,11 +15,11 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.x509 import ocsp
-from sqlalchemy import exists, select
+from sqlalchemy import exists, select, update
 
 from ca import tables
 from ca.crl_store import FULL, CrlRecord
-from ca.errors import InProgressError, NotOnRecordError, RequestError, StoreError
+from ca.errors import InProgressError, NotOnRecordError, RequestError, SigningError, StoreError
 from ca.hierarchy import Authority, Hierarchy
 from ca.ocsp_answer import CertificateStatus
 from ca.ocsp_store import OcspStore
@@ -39,9 +39,11 @@ from ca.self_audit import (
 )
 from ca.self_audit_checks import CHECKS
 from ca.self_audit_report import LEAST, SHARE, SelfAuditReport
+from ca.self_audit_signature import sign_report
 from ca.status_store import StatusChange
 from ca.store import Intent, Store
 from cps.model import Pack
+from hsm_service.service import SigningService
 from pki.crl import CrlSet, IndexedCrl
 from pki.errors import PkiError
 from pki.extensions import authority_key_id, extensions_of, subject_key_id
@@ -55,18 +57,24 @@ _STATES: Final = {
     ocsp.OCSPCertStatus.REVOKED: "revoked",
     ocsp.OCSPCertStatus.UNKNOWN: "unknown",
 }
+_SIGNED_AT_ONCE: Final = 100
+_EVENT: Final = "ca.self-audit"
 _log: Final = get_logger("ca.self-audit")
 
 
 @dataclass(frozen=True, slots=True)
 class ReportRecord:
-    """A report (JSON) on record, by its SHA-256 (hexadecimal), as the journal has it."""
+    """A report (JSON) on record, by its SHA-256 (hexadecimal), as the journal has it.
+
+    `signed` is its SignedData (`ca.self_audit_signature`); None while the key cannot be asked.
+    """
 
     sha256: str
     until: datetime
     sampled: int
     findings: int
     report: bytes
+    signed: bytes | None = None
 
     @property
     def parsed(self) -> SelfAuditReport:
@@ -81,6 +89,7 @@ class SelfAuditor:
         *,
         store: Store,
         hierarchy: Hierarchy,
+        signer: SigningService,
         record: Record,
         pack: Pack,
         publication: Publication,
@@ -90,6 +99,7 @@ class SelfAuditor:
     ) -> None:
         self._store = store
         self._hierarchy = hierarchy
+        self._signer = signer
         self._record = record
         self._pack = pack
         self._publication = publication
@@ -99,7 +109,9 @@ class SelfAuditor:
         self._lock = threading.Lock()
 
     def nightly(self) -> ReportRecord:
-        """Look at what was issued since the last report."""
+        """Look at what was issued since the last report; sign what could not be signed then."""
+        for each in self._unsigned():
+            self._sign(each)
         last = self.reports(limit=1)
         return self.audit(since=last[0].until if last else None)
 
@@ -173,7 +185,7 @@ class SelfAuditor:
         with self._store.engine.begin() as db:
             insert_new(db, tables.self_audits, **{name: getattr(kept, name) for name in kept.__slots__})
         self._record.note(
-            "ca.self-audit",
+            _EVENT,
             kept.sha256,
             since=instant(report.since),
             until=instant(report.until),
@@ -183,7 +195,34 @@ class SelfAuditor:
             sample_sha256=report.sample_sha256,
             findings=report.broken,
         )
-        return kept
+        return self._sign(kept)
+
+    def _unsigned(self) -> list[ReportRecord]:
+        row = tables.self_audits.c
+        query = select(tables.self_audits).where(row.signed.is_(None)).order_by(row.until, row.sha256)
+        with reading(self._store.engine) as db:
+            found = [ReportRecord(**each._mapping) for each in db.execute(query.limit(_SIGNED_AT_ONCE)).all()]
+        # What this replica made, byte for byte: whoever can write to the database gets no signature for it.
+        return [
+            each
+            for each in found
+            if self._record.has(_EVENT, each.sha256) and hashlib.sha256(each.report).hexdigest() == each.sha256
+        ]
+
+    def _sign(self, kept: ReportRecord) -> ReportRecord:
+        """The report with its signature; without one, which is logged, if the key cannot be asked, or is not there."""
+        try:
+            signed = sign_report(self._signer, kept.report)
+        except SigningError as error:
+            _log.error("self-audit-not-signed", sha256=kept.sha256, reason=error.reason, detail=str(error))
+            return kept
+        row = tables.self_audits.c
+        with self._store.engine.begin() as db:
+            # Another replica may have signed it meanwhile: the first signature stays.
+            db.execute(
+                update(tables.self_audits).where(row.sha256 == kept.sha256, row.signed.is_(None)).values(signed=signed)
+            )
+        return self.report(kept.sha256)
 
 
 @dataclass

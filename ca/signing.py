@@ -120,12 +120,13 @@ def sign_crl_parts(
     signer: SigningService,
     key: str,
     parts: Callable[[], Iterable[bytes]],
-    digest: bytes,
+    digest: Callable[[], bytes],
     issuer_key: PublicKey,
     version: int | None = None,
 ) -> bytes:
     """As `sign_crl` for a list that is not held: `parts` are its bytes, `digest` is theirs (`crl_hash`).
 
+    The digest is asked for when the answer is there: the list may still be growing while it is sent.
     Returns what follows the TBSCertList in the CertificateList: AlgorithmIdentifier and signature, DER.
     """
     after = _ask(lambda: signer.sign_crl_parts(key, parts, version))
@@ -136,7 +137,7 @@ def sign_crl_parts(
         signature = decode(asn1.BitString, after[len(identifier) :])
         if signature.padding_bits():
             raise ValueError("the signature is not whole octets")
-        _verify(issuer_key, signature.as_bytes(), digest, Prehashed(crl_hash(issuer_key)))
+        _verify(issuer_key, signature.as_bytes(), digest(), Prehashed(crl_hash(issuer_key)))
     except (ValueError, DerError, InvalidSignature) as error:
         raise CompareError(
             f"what came back does not sign the CRL that was sent: {type(error).__name__}", clause=_CLAUSE
@@ -146,15 +147,19 @@ def sign_crl_parts(
 
 def sign_bci(signer: SigningService, key: str, bci: Bci) -> bytes:
     """SignedData (DER) over the list of all lists in force; raises as `sign_crl`."""
-    content = bci.to_der()
-    der = _ask(lambda: signer.sign_cms(key, CT_BCI.dotted_string, content))
+    return sign_statement(signer, key, CT_BCI, bci.to_der())
+
+
+def sign_statement(signer: SigningService, key: str, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+    """SignedData (DER) by a key that speaks for the authority; raises as `sign_crl`."""
+    der = _ask(lambda: signer.sign_cms(key, content_type.dotted_string, content))
     try:
-        signed = parse_signed_data(der, content_type=CT_BCI)
+        signed = parse_signed_data(der, content_type=content_type)
         verify_signature(signed)
     except CmsError as error:
-        raise CompareError(f"the BCI that came back is not one: {error}", clause=_CLAUSE) from None
+        raise CompareError(f"what the key {key} gave back is no SignedData: {error}", clause=_CLAUSE) from None
     if signed.content != content:
-        raise CompareError("the BCI that came back is not the one that was sent", clause=_CLAUSE)
+        raise CompareError(f"what the key {key} signed is not what was sent", clause=_CLAUSE)
     return der
 
 

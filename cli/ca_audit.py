@@ -13,10 +13,12 @@ from pydantic import ValidationError
 from ca.api import SelfAuditRequest
 from ca.client import CaClient
 from ca.self_audit_report import LEAST, SHARE, SelfAuditReport
+from ca.self_audit_signature import verify_report
 from cli import output
 from cli.ca_service import LOOK, WITH_FINDINGS, moment, service, utc
 from cli.output import plain
 from cli.state import existing
+from pki.self_audit import SIGNER
 
 _PERCENT = 100
 
@@ -37,14 +39,30 @@ def self_audit(
     ] = None,
     past: Annotated[bool, typer.Option("--list", help="Show the reports on record instead.")] = False,
     report: Annotated[str | None, typer.Option(help="Show the report with this SHA-256 instead.")] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the report to, as its digest was taken.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write the report to, as its digest was taken; beside it FILE.p7s.")
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            help="Verify this report and the signature beside it (FILE.p7s) instead, offline.", dir_okay=False
+        ),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="With --verify: the published hierarchy to judge by.", exists=True, file_okay=False),
+    ] = None,
 ) -> None:
     """Look again at a random sample of what was issued on cases: is everything as it was when it was approved?
 
     Signature, lints of then, the case judged again as of then, status on lists and in OCSP, deadlines, the journal. The
-    same seed draws the same sample. The digest of the report goes into the CA's journal, which the witness signs. A
-    night's certificates are looked at by themselves (03:15). Exit code 3: there are findings.
+    same seed draws the same sample. The report is signed by a key of its own in the token, and its digest goes into the
+    CA's journal, which the witness signs. A night's certificates are looked at by themselves (03:15). Exit code 3:
+    there are findings.
     """
+    if verify is not None:
+        _verify(verify, folder)
+        return
     with service(existing()) as client:
         if past:
             _list(client)
@@ -53,12 +71,44 @@ def self_audit(
             request = _request(since, until, share, least, seed)
             with output.working("looking at the sample"):
                 report = client.self_audit(request).sha256
-        body = client.self_audit_report(report)
+        body, signed = client.self_audit_report(report), client.self_audit_signature(report)
     if out is not None:
         out.write_bytes(body)
+        if signed is not None:
+            signature_of(out).write_bytes(signed)
     found = SelfAuditReport.model_validate_json(body)
-    output.emit({"sha256": report, "report": json.loads(body)}, _lines(found, report))
+    told = "by the key of self-audits" if signed is not None else "not yet: the key could not be asked"
+    document = {"sha256": report, "signed": signed is not None, "report": json.loads(body)}
+    output.emit(document, [*_lines(found, report), f"  signed      {told}"])
     if found.broken:
+        raise typer.Exit(WITH_FINDINGS)
+
+
+def signature_of(report: Path) -> Path:
+    """Where the SignedData about a report is: beside it."""
+    return report.with_name(f"{report.name}.p7s")
+
+
+def _verify(report: Path, folder: Path | None) -> None:
+    """Judge a report and its signature by public files alone; SelfAuditError if it is not true."""
+    for each in (report, signature_of(report)):
+        if not each.is_file():
+            output.fail(f"there is no file {each}", hint="'kwbp ca self-audit --report SHA-256 --out FILE' writes both")
+    found = verify_report(report.read_bytes(), signature_of(report).read_bytes(), folder or existing().home.pki)
+    document = {
+        "sha256": found.sha256,
+        "signed_at": found.signed_at.isoformat(),
+        "signer": found.signer,
+        "findings": found.report.broken,
+    }
+    output.emit(
+        document,
+        [
+            *_lines(found.report, found.sha256),
+            f"  signed      {moment(found.signed_at)} by {SIGNER}: the signature holds",
+        ],
+    )
+    if found.report.broken:
         raise typer.Exit(WITH_FINDINGS)
 
 

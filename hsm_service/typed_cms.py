@@ -18,11 +18,12 @@ from hsm_service.backup_file import KeyBackup
 from hsm_service.judging import CLOCK_SKEW, SigningKey, refuse
 from hsm_service.templates import content_type_name
 from hsm_service.typed_crl import FARTHEST_AHEAD
-from pki import oids
+from pki import oids, self_audit
 from pki.attestation import KeyAttestation
 from pki.bci import SIGNER, Bci
 from pki.ceremony_seal import PARTICIPANTS, CeremonySeal
 from pki.names import identity_uris
+from pki.self_audit import SelfAudit
 from runtime.problems import Problem
 
 ContentValidator = Callable[[bytes, x509.Certificate], None]
@@ -51,6 +52,7 @@ def built_in_content_types() -> dict[str, ContentValidator]:
         oids.CT_CEREMONY_SEAL.dotted_string: _judge_seal,
         oids.CT_DECISION.dotted_string: _judge_decision,
         oids.CT_BCI.dotted_string: _judge_bci,
+        oids.CT_SELF_AUDIT.dotted_string: _judge_self_audit,
     }
 
 
@@ -74,7 +76,22 @@ def _check_bci_now(content: bytes, now: datetime) -> None:
         raise refuse("content-refused", "a number is at most the time in seconds, and a little more", "CPS 4.9.7")
 
 
-_OF_NOW: Final[Mapping[str, Callable[[bytes, datetime], None]]] = {oids.CT_BCI.dotted_string: _check_bci_now}
+def _judge_self_audit(content: bytes, signer: x509.Certificate) -> None:
+    SelfAudit.from_der(content)
+    if self_audit.SIGNER not in identity_uris(signer):
+        raise refuse("content-refused", f"a self-audit is signed by {self_audit.SIGNER}", "CPS 8")
+
+
+def _check_self_audit_now(content: bytes, now: datetime) -> None:
+    """A report can wait for its signature, while the token was away; none is signed before it can have been made."""
+    if SelfAudit.from_der(content).made_at > now + CLOCK_SKEW:
+        raise refuse("content-refused", "a report is made before it is signed", "CPS 8")
+
+
+_OF_NOW: Final[Mapping[str, Callable[[bytes, datetime], None]]] = {
+    oids.CT_BCI.dotted_string: _check_bci_now,
+    oids.CT_SELF_AUDIT.dotted_string: _check_self_audit_now,
+}
 """What is judged beside that by the clock."""
 
 

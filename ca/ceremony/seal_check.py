@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca.ceremony.seal import SEALS, STATEMENT, Recorded, SealFolder, recorded, seal_folder
-from ca.errors import CeremonyError
+from ca.errors import CeremonyError, StatusError
 from ca.hierarchy import Hierarchy, load_hierarchy
+from ca.offline_status import Lists, read_lists, require_unrevoked
 from cps.packs import published
 from pki.ceremony_seal import PARTICIPANTS, CeremonySeal
 from pki.cms_signed import SignedData, parse_signed_data, verify_signature
@@ -159,22 +160,11 @@ def _apart(where: str, people: Sequence[Sealer]) -> None:
         raise CeremonyError(f"{where}: two participants have the same key", clause=_CLAUSE)
 
 
-Lists = dict[str, x509.CertificateRevocationList]
-
-
 def _lists(folder: Path, hierarchy: Hierarchy) -> Lists:
-    """The CRLs of the folder by authority, each signed by it; how old they are does not matter here."""
-    found: Lists = {}
-    for name, authority in hierarchy.authorities.items():
-        try:
-            crl = x509.load_der_x509_crl((folder / "crls" / f"{name}.crl").read_bytes())
-            genuine = crl.is_signature_valid(authority.issuer.public_key)
-        except (OSError, ValueError, TypeError) as error:
-            raise CeremonyError(f"the CRL of {name} cannot be read: {error}") from None
-        if not genuine:
-            raise CeremonyError(f"the CRL of {name} is not signed by it")
-        found[name] = crl
-    return found
+    try:
+        return read_lists(folder, hierarchy)
+    except StatusError as error:
+        raise CeremonyError(str(error)) from None
 
 
 def _seal(
@@ -311,21 +301,10 @@ def _trust(hierarchy: Hierarchy) -> Trust:
 def _require_unrevoked(
     where: str, path: Sequence[x509.Certificate], hierarchy: Hierarchy, crls: Lists, proven: datetime | None
 ) -> None:
-    """No certificate of the path was revoked by the moment that is proven; none at all if no moment is."""
-    names = {authority.certificate.subject: name for name, authority in hierarchy.authorities.items()}
-    for certificate in path[:-1]:
-        entry = crls[names[certificate.issuer]].get_revoked_certificate_by_serial_number(certificate.serial_number)
-        if entry is not None and (proven is None or _since(entry) <= proven):
-            raise CeremonyError(f"{where}: the certificate {certificate.serial_number:x} is revoked", clause="CPS 4.9")
-
-
-def _since(entry: x509.RevokedCertificate) -> datetime:
-    """From when on the key was not its holder's alone: the invalidity date, if one is stated."""
     try:
-        invalidity = entry.extensions.get_extension_for_class(x509.InvalidityDate).value.invalidity_date_utc
-    except x509.ExtensionNotFound:
-        return entry.revocation_date_utc
-    return min(entry.revocation_date_utc, invalidity)
+        require_unrevoked(path, hierarchy, crls, proven)
+    except StatusError as error:
+        raise CeremonyError(f"{where}: {error}", clause=error.clause) from None
 
 
 def _not_before(where: str, moment: datetime, entry: datetime) -> None:

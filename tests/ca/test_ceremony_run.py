@@ -62,7 +62,7 @@ def test_openssl_accepts_every_certificate_under_the_crls(home: Path, founded: F
     (tmp_path / "cas.pem").write_bytes(cas)
     files = sorted(folder.glob("*/*.pem"))
 
-    assert len(files) == 28
+    assert len(files) == 29
     for path in files:
         openssl(
             "verify", "-x509_strict", "-CAfile", folder / "root.pem", "-untrusted", tmp_path / "cas.pem",
@@ -133,7 +133,7 @@ def test_progress_is_told_step_by_step(tmp_path: Path) -> None:
 def test_what_was_published_verifies_offline(home: Path, founded: Founded) -> None:
     verified = verify(home / "pki", now=datetime.now(UTC))
 
-    assert (verified.keys, verified.certificates, verified.crls) == (20, 29, 6)
+    assert (verified.keys, verified.certificates, verified.crls) == (21, 30, 6)
     assert verified.tip == founded.transcript.tip
 
 
@@ -171,10 +171,10 @@ class Failing:
     ("room", "method", "after", "step", "keys"),
     [
         ("service", "generate_key", 2, "key cas/merchant-ca", 2),
-        ("root", "generate_key", 0, "key root", 18),
-        ("root", "sign_certificate", 1, "certificate cas/brand", 20),
-        ("service", "sign_certificate", 21, "certificate services/gateway", 20),
-        ("service", "sign_crl", 4, "crl cas/operations-ca", 20),
+        ("root", "generate_key", 0, "key root", 19),
+        ("root", "sign_certificate", 1, "certificate cas/brand", 21),
+        ("service", "sign_certificate", 22, "certificate services/gateway", 21),
+        ("service", "sign_crl", 4, "crl cas/operations-ca", 21),
     ],
 )
 def test_an_interrupted_ceremony_publishes_nothing_and_names_the_keys_it_left(
@@ -211,7 +211,7 @@ def test_a_kill_while_publishing_leaves_nothing_that_anybody_reads(
     resume(journal_of(tmp_path / "pki"), folder=tmp_path / "pki", **environment(rooms))
 
     assert {path.name for path in tmp_path.iterdir()} == {"pki", "ceremony"}
-    assert verify(tmp_path / "pki", now=datetime.now(UTC)).certificates == 29
+    assert verify(tmp_path / "pki", now=datetime.now(UTC)).certificates == 30
 
 
 def test_keys_that_are_there_already_stop_the_ceremony_before_anything_is_touched(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def officers(installation: Installation) -> dict[str, Credential]:
 
 
 def test_the_ceremony_in_tokens_verifies(installation: Installation) -> None:
-    assert verify(installation.home.pki, now=datetime.now(UTC)).certificates == 29
+    assert verify(installation.home.pki, now=datetime.now(UTC)).certificates == 30
 
 
 def test_the_services_process_cannot_reach_the_roots_key(installation: Installation) -> None:

@@ -311,7 +311,7 @@ def test_an_ocsp_answer_that_says_otherwise_is_found(issued: tuple[CaWorld, list
 def test_what_the_journal_lacks_is_found_unless_another_replica_has_it(own: tuple[CaWorld, CertificateRecord]) -> None:
     world, record = own
     world.authority.maintain()  # the lease is let go of once the journal has it
-    del world.record._known["ca.issued", str(record.intent_id)]
+    del world.record._known[str(record.intent_id)]["ca.issued"]
     assert broken(exhibit(world, record)) == {"journal": "the journal lacks ca.issued"}
     kept = world.authority.self_audit.audit()
     assert (kept.findings, kept.parsed.findings[0].clause) == (1, "CPS 5.4.1")

@@ -354,6 +354,15 @@ def test_a_self_audit_is_run_shown_listed_and_kept(site: Site, serial: str, tmp_
     assert told["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     shown = site.ok("self-audit", "--report", told["sha256"])
     assert "no findings" in shown
+    assert "by the key of self-audits" in shown
+    verified = site.ok("self-audit", "--verify", str(out))
+    assert "by urn:kwbp:service:self-audit: the signature holds" in verified
+    out.write_bytes(out.read_bytes() + b" ")
+    refused = site.run("ca", "self-audit", "--verify", str(out))
+    assert refused.exit_code != 0
+    assert "another report" in str(refused.exception)
+    out.with_name(f"{out.name}.p7s").unlink()
+    assert "there is no file" in site.run("ca", "self-audit", "--verify", str(out)).stderr
     assert told["sha256"][:20] in site.ok("self-audit", "--list")
     assert told["sha256"] in [each["sha256"] for each in site.json("self-audit", "--list")]
 
@@ -369,14 +378,14 @@ def test_findings_are_shown_and_told_by_the_exit_code(site: Site, serial: str) -
     record = site.world.authority.store.certificate("merchant-ca", serial)
     site.world.authority.maintain()
     site.world.clock.forward(timedelta(seconds=1))
-    number = site.world.record._known.pop(("ca.issued", str(record.intent_id)))
+    number = site.world.record._known[str(record.intent_id)].pop("ca.issued")
     try:
         result = site.run("ca", "self-audit", "--share", "100")
         assert result.exit_code == 3
         assert "the journal lacks ca.issued" in result.stdout
         assert serial in result.stdout
     finally:
-        site.world.record._known["ca.issued", str(record.intent_id)] = number
+        site.world.record._known[str(record.intent_id)]["ca.issued"] = number
 
 
 # -- denied keys

@@ -59,6 +59,7 @@ def test_the_templates_of_the_product_are_these() -> None:
         "probe-rsa",
         "attestation",
         "bci",
+        "self-audit",
         "log-hsm",
         "log-ca",
         "log-ra",

@@ -68,8 +68,9 @@ def software_keys(pki: PkiFactory, clock: Clock) -> SoftwareSigning:
         credential = authority.credential
         template = TEMPLATES.get(authority.role, "issuing-ca")
         keys.adopt(authority.role, template, credential.key, (credential.certificate, *credential.chain))
-    bci = pki.service("bci")
-    keys.adopt("bci", "bci", bci.key, (bci.certificate, *bci.chain))
+    for name in ("bci", "self-audit"):
+        service = pki.service(name)
+        keys.adopt(name, name, service.key, (service.certificate, *service.chain))
     return keys
 
 

@@ -71,6 +71,7 @@ OTHERS: Final = {
     "log-ra": "log-ra",
     "log-gateway": "log-gateway",
     "bci": "bci",
+    "self-audit": "self-audit",
     "ocsp-responder": "ocsp-responder",
     "timestamp-authority": "timestamp-authority",
     "gateway-signing": "gateway-signing",

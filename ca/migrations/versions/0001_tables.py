@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("sampled", sa.Integer(), nullable=False),
         sa.Column("findings", sa.Integer(), nullable=False),
         sa.Column("report", sa.LargeBinary(), nullable=False),
+        sa.Column("signed", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("sha256"),
     )
     op.create_index(op.f("ix_self_audits_until"), "self_audits", ["until"], unique=False)
