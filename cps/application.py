@@ -20,10 +20,9 @@ from cps.dossier import CpsPin, CsrDigest, Dossier, OfficerSubject
 from cps.model import ClassRule, KeyAlternative, KeyRule, Pack, Purpose
 from cps.rules import Rule
 from cps.verdict import Findings
-from pki.csr import parse_csr
+from pki.csr import requested_key
 from pki.der import sha256
 from pki.errors import CsrError
-from pki.keys import spki_sha256
 
 _CARD_NUMBER: Final = re.compile(r"(?<!\d)\d(?:[ -]?\d){15,18}(?!\d)")
 _CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384"}
@@ -115,11 +114,12 @@ def _check_requests(dossier: Dossier, member: ClassRule, rule: KeyRule, known_ke
 
 def _check_request(purpose: Purpose, entry: CsrDigest, der: bytes, rule: KeyRule, found: Findings) -> None:
     try:
-        key = parse_csr(der).public_key()
+        requested = requested_key(der)
     except CsrError as error:
         found.add(rule_of_csr_error(error, der, rule), f"the {purpose} request: {error.detail}")
         return
-    if sha256(der) != entry.sha256 or spki_sha256(key) != entry.spki_sha256:
+    key = requested.public_key
+    if sha256(der) != entry.sha256 or requested.spki_sha256 != entry.spki_sha256:
         found.add(Rule.APP_CSR, f"the {purpose} request is not the one that the revision names")
     if not _allowed(key, rule):
         found.add(Rule.KEY_SIZE, f"the {purpose} key is of a kind or size that the class does not allow")

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
+
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_json(value: Any) -> bytes:
     """The canonical UTF-8 JSON text of a value made of dict, list, str, int, bool and None."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8")
+    return _encoder.encode(value).encode("utf-8")
+
+
+def digest_of_set(values: Iterable[Any]) -> bytes:
+    """SHA-256 (32 bytes) of the canonical form of the list of `values`, in the order of their own canonical forms."""
+    return hashlib.sha256(b"[%b]" % b",".join(sorted(map(canonical_json, values)))).digest()
 
 
 def digest(value: Any) -> bytes:

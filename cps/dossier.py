@@ -255,8 +255,9 @@ class Evidence(Frozen):
 
 def evidence_digest(evidence: tuple[Evidence, ...]) -> bytes:
     """SHA-256 (32 bytes) of the canonical JSON of the evidence, bodies by their digests; order does not count."""
-    records = [item.model_dump(mode="json", exclude={"body"}, exclude_none=True) for item in evidence]
-    return canonical.digest(sorted(records, key=canonical.canonical_json))
+    return canonical.digest_of_set(
+        item.model_dump(mode="json", exclude={"body"}, exclude_none=True) for item in evidence
+    )
 
 
 class Dossier(Frozen):

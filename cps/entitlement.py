@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cps.dossier import CardholderSubject, Dossier, GatewaySubject, MerchantSubject, OfficerSubject, Subject
 from cps.errors import EntitlementError
 from cps.model import MemberClass, Purpose
-from pki.csr import parse_csr
+from pki.csr import requested_key
 from pki.errors import CsrError
 from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
 from pki.names import identity_uri, name
@@ -106,7 +106,7 @@ def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | Non
     if kind is None:
         raise EntitlementError(f"a {subject.member_class} has no certificate for {purpose}", clause="CPS 7.1")
     try:
-        key = cast(PublicKey, parse_csr(dossier.csrs[purpose]).public_key())  # which lets no other kind through
+        key = requested_key(dossier.csrs[purpose]).public_key
         holder = _holder(subject, purpose, key, not_after)
     except CsrError as error:
         raise EntitlementError(f"the {purpose} request: {error}", clause="CPS 3.2.1") from None

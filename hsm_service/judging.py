@@ -27,6 +27,7 @@ from hsm_service.templates import Template
 from pki.algorithms import certificate_signature_identifier
 from pki.der import decode, encode
 from pki.errors import CertificateError, DerError, PkiError
+from pki.keys import spki_der
 from runtime.problems import Problem
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -61,14 +62,42 @@ class SigningKey:
         return self.chain[0]
 
     @cached_property
+    def spki(self) -> bytes:
+        """SubjectPublicKeyInfo, DER."""
+        return spki_der(self.public_key)
+
+    @cached_property
+    def algorithm(self) -> bytes:
+        """The AlgorithmIdentifier (DER) that it signs X.509 structures with; CertificateError for a key with none."""
+        return certificate_signature_identifier(self.public_key)
+
+    @cached_property
+    def issuer(self) -> Issuer:
+        """What its certificate says to those below it; a Problem 409 while it has none."""
+        return Issuer(self.certificate)
+
+    @cached_property
     def writer(self) -> MessageWriter:
         """What writes the messages of this key; a Problem 409 while it has no certificate."""
         return MessageWriter(self.certificate, self.chain[1:])
 
 
+class Issuer:
+    """A CA's certificate, read once: what every certificate that the CA signs is compared with."""
+
+    def __init__(self, certificate: x509.Certificate) -> None:
+        constraints = extension_value(certificate, x509.BasicConstraints)
+        self.certificate: Final = certificate
+        self.name: Final = certificate.subject.public_bytes()
+        self.key_identifier: Final = subject_key_identifier(certificate)
+        self.not_before: Final = certificate.not_valid_before_utc
+        self.not_after: Final = certificate.not_valid_after_utc
+        self.path_length: Final = None if constraints is None else constraints.path_length
+
+
 def check_algorithm(named: asn1.TLV, key: SigningKey) -> None:
     """Refuses another AlgorithmIdentifier than the one the key signs X.509 structures with (RFC 5280 4.1.1.2)."""
-    if encode(named) != certificate_signature_identifier(key.public_key):
+    if encode(named) != key.algorithm:
         raise refuse("algorithm-mismatch", f"the signature algorithm is not that of key {key.name}", "RFC 5280 4.1.2.3")
 
 

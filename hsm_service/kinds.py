@@ -37,7 +37,6 @@ from hsm_service.typed_timestamp import check_timestamp
 from pki.algorithms import certificate_signature_identifier
 from pki.builder import assemble_certificate, assemble_crl
 from pki.der import encode
-from pki.keys import spki_der
 from pki.oids import CT_TST_INFO
 from runtime.problems import Problem
 
@@ -102,7 +101,7 @@ def _certificate(context: Context, key: SigningKey, command: SignCommand) -> Job
     claims: tuple[Claim, ...] = (SerialClaim(key.name, order.serial, digest),)
     fields: Fields = {"role": order.role.value}
     if context.caller == RENEWER and command.basis is None:
-        check_renewal(order, context.held(spki_der(order.certificate.public_key())), now=context.now)
+        check_renewal(order, context.held(order.subject_key), now=context.now)
         fields = {**fields, "renewal": True}
     # A ceremony is its own approval: its witnesses and its transcript are what such a certificate rests on.
     elif context.caller != CEREMONY or command.basis is not None:

@@ -37,10 +37,9 @@ from hsm_service.judging import (
     refuse,
 )
 from hsm_service.service import Basis
-from hsm_service.typed_certificate import CertificateOrder
+from hsm_service.typed_certificate import CertificateOrder, value_of
 from pki.crl import CrlSet
 from pki.errors import PkiError
-from pki.extensions import extensions_of
 from pki.keys import spki_der
 from pki.oids import SET_CERTIFICATE_TYPE
 from pki.path import Trust
@@ -111,11 +110,11 @@ def check_approval(order: CertificateOrder, basis: Basis | None, believed: Belie
     except DossierError as error:
         raise refuse("dossier-unreadable", str(error), _CLAUSE) from None
     verdict = _decide(dossier, _crls(basis.crls, believed), believed, now)
-    approved = _entitlement(dossier, verdict, order.certificate)
+    approved = _entitlement(dossier, verdict, order)
     with reading("TBSCertificate"):
         _check_holder(order, approved)
-        _check_extensions(order.certificate, approved)
-    _check_validity(order.certificate, verdict, now)
+        _check_extensions(order, approved)
+    _check_validity(order, verdict, now)
     approvers = tuple(dict.fromkeys(approval.person for approval in verdict.approvals))
     return ApprovedOrder(dossier.revision.digest.hex(), approved.purpose, approvers)
 
@@ -180,39 +179,36 @@ def _decide(dossier: Dossier, crls: CrlSet, believed: Believed, now: datetime) -
     raise refuse("not-approved", f"the case is {verdict.status}: {'; '.join(reasons)}"[:1000], clause)
 
 
-def _entitlement(dossier: Dossier, verdict: Verdict, certificate: x509.Certificate) -> Entitlement:
+def _entitlement(dossier: Dossier, verdict: Verdict, order: CertificateOrder) -> Entitlement:
     """What was approved for the key that the certificate is for."""
     try:
         asked = entitlements(dossier, not_after=verdict.not_after)
     except EntitlementError as error:
         raise refuse("not-approved", str(error), error.clause) from None
-    key = spki_der(certificate.public_key())
-    found = next((each for each in asked if spki_der(each.holder.public_key) == key), None)
+    found = next((each for each in asked if spki_der(each.holder.public_key) == order.subject_key), None)
     if found is None:
         raise refuse("foreign-subject-key", "the key is in none of the requests that were approved", "CPS 3.2.1")
     return found
 
 
 def _check_holder(order: CertificateOrder, approved: Entitlement) -> None:
-    certificate, holder = order.certificate, approved.holder
+    holder = approved.holder
     if order.role is not approved.kind.role:
         raise refuse("role-not-approved", f"{approved.kind.role} was approved, not {order.role}", "CPS 7.1")
-    if certificate.subject.public_bytes() != holder.subject.public_bytes():
+    if order.subject != holder.subject.public_bytes():
         raise refuse("subject-not-approved", "the subject is not the one that was approved", "CPS 3.1.1")
-    named = extension_value(certificate, x509.SubjectAlternativeName)
+    named = value_of(order.extensions, x509.SubjectAlternativeName)
     if tuple(named or ()) != holder.alternative_names:
         raise refuse("names-not-approved", "subjectAltName is not what was approved", "CPS 3.1.1")
-    usages = extension_value(certificate, x509.ExtendedKeyUsage)
+    usages = value_of(order.extensions, x509.ExtendedKeyUsage)
     if frozenset(usages or ()) != approved.kind.extended_key_usage:
         raise refuse("usage-not-approved", "the extended key usages are not those of the profile", "CPS 7.1")
 
 
-def _check_extensions(certificate: x509.Certificate, approved: Entitlement) -> None:
+def _check_extensions(order: CertificateOrder, approved: Entitlement) -> None:
     expected = {each.oid: each.public_bytes() for each in (own.to_extension() for own in approved.holder.extensions)}
     found = {
-        each.oid: each.value.public_bytes()
-        for each in extensions_of(certificate)
-        if each.oid not in _OF_EVERY_CERTIFICATE
+        oid: each.value.public_bytes() for oid, each in order.extensions.items() if oid not in _OF_EVERY_CERTIFICATE
     }
     if found != expected:
         differing = sorted(
@@ -221,10 +217,10 @@ def _check_extensions(certificate: x509.Certificate, approved: Entitlement) -> N
         raise refuse("extension-not-approved", f"{', '.join(differing)} is not what was approved", "CPS 7.1")
 
 
-def _check_validity(certificate: x509.Certificate, verdict: Verdict, now: datetime) -> None:
+def _check_validity(order: CertificateOrder, verdict: Verdict, now: datetime) -> None:
     assert verdict.not_after is not None  # it was approved
-    if certificate.not_valid_after_utc > verdict.not_after + CLOCK_SKEW:
+    if order.not_after > verdict.not_after + CLOCK_SKEW:
         raise refuse("validity-not-approved", f"the statement lets it end by {verdict.not_after}", "CPS 6.3.2")
     approved_at = max(approval.signed_at for approval in verdict.approvals)
-    if not approved_at - MAX_BACKDATE <= certificate.not_valid_before_utc <= now + CLOCK_SKEW:
+    if not approved_at - MAX_BACKDATE <= order.not_before <= now + CLOCK_SKEW:
         raise refuse("validity-not-approved", "it begins before it was approved, or in the future", "CPS 6.3.2")

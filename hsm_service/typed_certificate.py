@@ -5,8 +5,10 @@ What the certificate rests on, the approval of its holder, is judged by `hsm_ser
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from datetime import datetime
+from typing import Annotated, Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,33 +19,42 @@ from hsm_service.judging import (
     MIN_SERIAL_BITS,
     PLACEHOLDER,
     SigningKey,
-    authority_key_identifier,
     check_algorithm,
-    extension_value,
     from_pki,
     parse,
     reading,
     refuse,
     sound,
-    subject_key_identifier,
 )
 from pki.builder import assemble_certificate
+from pki.der import encode
 from pki.errors import PkiError
 from pki.extensions import extensions_of
 from pki.keys import screen_public_key, spki_der
 from pki.roles import PROFILES, Role, role_of
 
 _V3: Final = 2
+_UNDERSTOOD: Final = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid, x509.ExtendedKeyUsage.oid})
+
+X = TypeVar("X", bound=x509.ExtensionType)
+
+
+Extensions = Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateOrder:
-    """A TBSCertificate that the key may sign."""
+    """A TBSCertificate that the key may sign, and what was read of it; `subject` and `subject_key` (SPKI) are DER."""
 
     tbs: bytes
     serial: int
     role: Role
     certificate: x509.Certificate
+    subject: bytes
+    subject_key: bytes
+    extensions: Extensions
+    not_before: datetime
+    not_after: datetime
 
 
 @asn1.sequence
@@ -84,7 +95,7 @@ def _check_certificate(tbs: bytes, key: SigningKey) -> CertificateOrder:
         raise refuse("malformed", "not one TBSCertificate in DER", "RFC 5280 4.1")
     if not MIN_SERIAL_BITS <= parsed.serial_number.bit_length() <= MAX_SERIAL_BITS or parsed.serial_number < 0:
         raise refuse("bad-serial", "a serial number is positive and has 64 to 159 bits", "RFC 5280 4.1.2.2")
-    _check_extensions(certificate)
+    extensions = _extensions(certificate)
     role = sound(lambda: role_of(certificate))
     if role not in key.template.issues:
         raise refuse(
@@ -92,25 +103,37 @@ def _check_certificate(tbs: bytes, key: SigningKey) -> CertificateOrder:
             f"keys of template {key.template.name} do not issue {role} certificates",
             "KWBP global rule 4",
         )
-    subject_key = _subject_key(certificate)
+    order = CertificateOrder(
+        tbs,
+        parsed.serial_number,
+        role,
+        certificate,
+        encode(parsed.subject),
+        _subject_key(certificate),
+        extensions,
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
+    )
     if role is Role.ROOT:
-        _check_self_signed(certificate, subject_key, key)
+        _check_self_signed(order, key)
     else:
-        _check_issued(certificate, role, subject_key, key)
-    if certificate.not_valid_before_utc >= certificate.not_valid_after_utc:
+        _check_issued(order, encode(parsed.issuer), key)
+    if order.not_before >= order.not_after:
         raise refuse("bad-validity", "notBefore is before notAfter", "RFC 5280 4.1.2.5")
-    return CertificateOrder(tbs, parsed.serial_number, role, certificate)
+    return order
 
 
-def _check_extensions(certificate: x509.Certificate) -> None:
-    for extension in sound(lambda: extensions_of(certificate)):
-        understood = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage)
-        if extension.critical and not isinstance(extension.value, understood):
+def _extensions(certificate: x509.Certificate) -> Extensions:
+    """By their OIDs; refuses a critical one that is not understood."""
+    found = {extension.oid: extension for extension in sound(lambda: extensions_of(certificate))}
+    for extension in found.values():
+        if extension.critical and extension.oid not in _UNDERSTOOD:
             raise refuse(
                 "unknown-critical-extension",
                 f"the critical extension {extension.oid.dotted_string} is not understood",
                 "RFC 5280 4.2",
             )
+    return found
 
 
 def _subject_key(certificate: x509.Certificate) -> bytes:
@@ -125,47 +148,54 @@ def _subject_key(certificate: x509.Certificate) -> bytes:
     return spki_der(public_key)
 
 
-def _check_self_signed(certificate: x509.Certificate, subject_key: bytes, key: SigningKey) -> None:
-    if subject_key != spki_der(key.public_key):
+def _check_self_signed(order: CertificateOrder, key: SigningKey) -> None:
+    subject = order.certificate.subject.public_bytes()
+    if order.subject_key != key.spki:
         raise refuse("foreign-root-key", "a root certificate is signed by its own key", "RFC 5280 3.2")
-    if certificate.issuer.public_bytes() != certificate.subject.public_bytes():
+    if order.certificate.issuer.public_bytes() != subject:
         raise refuse("issuer-mismatch", "issuer and subject of a root certificate are equal", "RFC 5280 3.2")
-    if key.chain and certificate.subject.public_bytes() != key.certificate.subject.public_bytes():
+    if key.chain and subject != key.issuer.name:
         raise refuse("issuer-mismatch", "the root's name is that of its attached certificate", "RFC 5280 4.1.2.4")
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key).digest
-    named = authority_key_identifier(certificate)
-    if named not in {None, own}:
+    if _authority_key(order.extensions) not in {None, own}:
         raise refuse("authority-key-mismatch", "authorityKeyIdentifier is not this key's", "RFC 5280 4.2.1.1")
 
 
-def _check_issued(certificate: x509.Certificate, role: Role, subject_key: bytes, key: SigningKey) -> None:
-    issuer = key.certificate
-    if certificate.issuer.public_bytes() != issuer.subject.public_bytes():
+def _check_issued(order: CertificateOrder, issuer_name: bytes, key: SigningKey) -> None:
+    issuer = key.issuer
+    if issuer_name != issuer.name:
         raise refuse("issuer-mismatch", f"the issuer is not the subject of key {key.name}", "RFC 5280 4.1.2.4")
-    if authority_key_identifier(certificate) != subject_key_identifier(issuer):
+    if _authority_key(order.extensions) != issuer.key_identifier:
         raise refuse("authority-key-mismatch", "authorityKeyIdentifier is not this key's", "RFC 5280 4.2.1.1")
-    issuer_role = sound(lambda: role_of(issuer))
+    role, issuer_role = order.role, sound(lambda: role_of(issuer.certificate))
     if issuer_role not in PROFILES[role].issuers:
         raise refuse("role-not-allowed", f"{role} certificates are not issued by a {issuer_role}", "KWBP global rule 4")
-    if subject_key == spki_der(key.public_key):
+    if order.subject_key == key.spki:
         raise refuse("own-key", "the subject's key is the authority's own", "KWBP global rule 4")
-    within = (
-        issuer.not_valid_before_utc <= certificate.not_valid_before_utc
-        and certificate.not_valid_after_utc <= issuer.not_valid_after_utc
-    )
-    if not within:
+    if not (issuer.not_before <= order.not_before and order.not_after <= issuer.not_after):
         raise refuse("validity-outside-issuer", "the validity is not within the issuer's", "CPS 6.3.2")
-    _check_path_length(certificate, issuer)
+    _check_path_length(order.extensions, issuer.path_length)
 
 
-def _check_path_length(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+def _check_path_length(extensions: Extensions, above: int | None) -> None:
     """A subordinate authority needs room in its issuer's path length and must leave less to its own."""
-    own, above = _basic_constraints(certificate), _basic_constraints(issuer)
-    if own is None or not own.ca or above is None or above.path_length is None:
+    own = value_of(extensions, x509.BasicConstraints)
+    if own is None or not own.ca or above is None:
         return
-    if own.path_length is None or own.path_length >= above.path_length:
-        raise refuse("path-too-long", f"the issuer's path length is {above.path_length}", "RFC 5280 4.2.1.9")
+    if own.path_length is None or own.path_length >= above:
+        raise refuse("path-too-long", f"the issuer's path length is {above}", "RFC 5280 4.2.1.9")
 
 
-def _basic_constraints(certificate: x509.Certificate) -> x509.BasicConstraints | None:
-    return extension_value(certificate, x509.BasicConstraints)
+def _authority_key(extensions: Extensions) -> bytes | None:
+    """The keyIdentifier of the issuer, None if it is not stated (RFC 5280 4.2.1.1)."""
+    found = value_of(extensions, x509.AuthorityKeyIdentifier)
+    return None if found is None else found.key_identifier
+
+
+def value_of(extensions: Extensions, kind: type[X]) -> X | None:
+    """The extension of this class, None if it is absent."""
+    found = extensions.get(kind.oid)
+    if found is None:
+        return None
+    assert isinstance(found.value, kind)  # the parser has a class for each OID that it knows
+    return found.value

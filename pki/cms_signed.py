@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from typing import Annotated, Final, cast
 
 from cryptography import x509
@@ -29,6 +30,8 @@ from pki.errors import UNREADABLE, CertificateError, CmsError, DerError
 from pki.keys import screen_public_key
 
 MAX_CERTIFICATES: Final = 8
+_REMEMBERED: Final = 1024
+"""Embedded certificates that are kept as they were read: the same signers and authorities come with every message."""
 _CLAUSE: Final = "KWBP global rule 2"
 _SEQUENCE: Final = 0x30
 _PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
@@ -68,7 +71,7 @@ class _SignedData:
     version: int
     digest_algorithms: asn1.SetOf[asn1.TLV]
     encap_content_info: _EncapsulatedContentInfo
-    certificates: Annotated[asn1.SetOf[x509.Certificate], asn1.Implicit(0)]
+    certificates: Annotated[asn1.SetOf[asn1.TLV], asn1.Implicit(0)]  # each is a Certificate: `_embedded`
     signer_infos: asn1.SetOf[_SignerInfo]
 
 
@@ -132,6 +135,7 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
     """
     try:
         info = decode(_ContentInfo, der)
+        embedded = [_embedded(encode(member)) for member in info.content.certificates.as_list()]
     except DerError as error:
         raise CmsError(error.reason, "not a SignedData of the profile", clause=_CLAUSE) from None
     if info.content_type != oids.SIGNED_DATA:
@@ -149,8 +153,7 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
     suite = _suite(signed, signer_info)
     attributes = signer_info.signed_attrs.as_list()
     values = _single_values(attributes)
-    certificates = tuple(signed.certificates.as_list())
-    if len(certificates) > MAX_CERTIFICATES:
+    if len(embedded) > MAX_CERTIFICATES:
         raise _refuse("too_many_certificates", f"more than {MAX_CERTIFICATES} certificates")
     try:
         if decode(x509.ObjectIdentifier, values[oids.AA_CONTENT_TYPE]) != content_type:
@@ -163,8 +166,8 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
     return SignedData(
         content_type=content_type,
         content=encapsulated.content,
-        certificates=certificates,
-        signer=_signer(certificates, signer_info.sid, ess),
+        certificates=tuple(each.certificate for each in embedded),
+        signer=_signer(embedded, signer_info.sid, ess),
         signing_time=signing_time,
         der=der,
         digest=sha256(der),
@@ -230,30 +233,42 @@ def _write_time(time: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
     return asn1.UTCTime(utc) if utc.year < 2050 else asn1.GeneralizedTime(utc)
 
 
-def _signer(
-    certificates: tuple[x509.Certificate, ...], sid: _IssuerAndSerialNumber, ess: _EssCertIdV2
-) -> x509.Certificate:
+class _Embedded:
+    """A certificate that came with a message, and what its bytes say of it as a signer."""
+
+    def __init__(self, der: bytes) -> None:
+        self.certificate: Final = decode(x509.Certificate, der)
+        self.sha256: Final = sha256(der)
+
+    @cached_property
+    def issuer_and_serial(self) -> tuple[bytes, int]:
+        """The DER issuer name and the serial number; CmsError `malformed` if the name cannot be read."""
+        try:
+            return self.certificate.issuer.public_bytes(), self.certificate.serial_number
+        except UNREADABLE:
+            raise _refuse("malformed", "unreadable issuer name of the signer") from None
+
+
+_embedded: Final = lru_cache(maxsize=_REMEMBERED)(_Embedded)
+
+
+def _signer(embedded: Sequence[_Embedded], sid: _IssuerAndSerialNumber, ess: _EssCertIdV2) -> x509.Certificate:
     found = [
-        certificate
-        for certificate in certificates
-        if certificate.serial_number == sid.serial_number
-        and sha256(certificate.public_bytes(Encoding.DER)) == ess.cert_hash
+        each
+        for each in embedded
+        if each.sha256 == ess.cert_hash and each.certificate.serial_number == sid.serial_number
     ]
     if len(found) != 1:
         raise _refuse(
             "signer_missing", "one embedded certificate must have the serial of sid and the hash of ESSCertIDv2"
         )
-    signer = found[0]
-    try:
-        own = (signer.issuer.public_bytes(), signer.serial_number)
-    except UNREADABLE:
-        raise _refuse("malformed", "unreadable issuer name of the signer") from None
+    own = found[0].issuer_and_serial
     named = [(encode(sid.issuer), sid.serial_number)]
     if ess.issuer_serial is not None:
         named.append((encode(ess.issuer_serial.issuer.directory_name), ess.issuer_serial.serial_number))
     if any(names != own for names in named):
         raise _refuse("signer_mismatch", "signer identifier and ESSCertIDv2 name different certificates")
-    return signer
+    return found[0].certificate
 
 
 def _refuse(reason: str, detail: str) -> CmsError:
@@ -355,7 +370,9 @@ def assemble_signed_data(
         version=3,
         digest_algorithms=asn1.SetOf([digest_algorithm]),
         encap_content_info=_EncapsulatedContentInfo(content_type=content_type, content=content),
-        certificates=asn1.SetOf(list(dict.fromkeys((signer, *chain)))),
+        certificates=asn1.SetOf(
+            [any_value(each.public_bytes(Encoding.DER)) for each in dict.fromkeys((signer, *chain))]
+        ),
         signer_infos=asn1.SetOf([signer_info]),
     )
     return encode(_ContentInfo(content_type=oids.SIGNED_DATA, content=signed))

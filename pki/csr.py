@@ -5,20 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pki.algorithms import CERTIFICATE_SIGNATURE_OIDS
 from pki.der import decode
 from pki.errors import UNREADABLE, CertificateError, CsrError, DerError
-from pki.keys import screen_public_key
+from pki.keys import screen_public_key, spki_sha256
 from pki.signed import check_octets
 
 LIMIT: Final = 16_384
 """Largest request accepted, bytes."""
+
+_REMEMBERED: Final = 512
+"""Requests whose proof of possession is remembered: at most so many times `LIMIT` bytes."""
 
 _PEM: Final = re.compile(
     rb"-----BEGIN (?P<label>(?:NEW )?CERTIFICATE REQUEST)-----"
@@ -37,8 +42,9 @@ def parse_csr(der_or_pem: bytes) -> x509.CertificateSigningRequest:
     if len(der_or_pem) > LIMIT:
         raise CsrError("too_big", f"at most {LIMIT} bytes", clause="RFC 2986")
     try:
-        request = decode(x509.CertificateSigningRequest, _to_der(der_or_pem), limit=LIMIT)
-        check_octets(request.public_bytes(Encoding.DER))
+        der = _to_der(der_or_pem)
+        request = decode(x509.CertificateSigningRequest, der, limit=LIMIT)
+        check_octets(der)
         list(request.extensions)
         list(request.subject)
         key = request.public_key()
@@ -56,6 +62,25 @@ def parse_csr(der_or_pem: bytes) -> x509.CertificateSigningRequest:
     if not request.is_signature_valid:
         raise CsrError("bad_signature", "the requester did not prove possession of the key", clause="RFC 2986 3")
     return request
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedKey:
+    """The key of which a request proves possession, and SHA-256 (32 bytes) of its SubjectPublicKeyInfo."""
+
+    public_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+    spki_sha256: bytes
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def requested_key(der: bytes) -> RequestedKey:
+    """The key of the request `der`; raises as `parse_csr`.
+
+    Remembered for a while, because it depends on the bytes alone and whoever certifies a case asks several times.
+    """
+    key = parse_csr(der).public_key()
+    assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)  # no other kind gets through
+    return RequestedKey(key, spki_sha256(key))
 
 
 def _to_der(data: bytes) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Self, TypeVar
 
 from cryptography import x509
@@ -104,6 +105,7 @@ class CertificateType(_Extension):
         return encode(asn1.BitString(bytes(octets), 7 - max(positions) % 8))
 
     @classmethod
+    @lru_cache(maxsize=64)  # of few different ones
     def from_der(cls, der: bytes) -> Self:
         """Read the named bits; ValueError for an unknown bit or a trailing zero bit."""
         value = decode(asn1.BitString, der, limit=_LIMIT)

@@ -7,6 +7,7 @@ A subject's common name is for people; what code trusts is a URI in subjectAltNa
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -57,6 +58,7 @@ def parse_identity(uri: str) -> tuple[str, str] | None:
     return None if match is None else (match[1], match[2])
 
 
+@lru_cache(maxsize=4096)
 def identity_uris(certificate: x509.Certificate) -> tuple[str, ...]:
     """Return the URIs of subjectAltName, in order; empty without the extension (RFC 5280 4.2.1.6).
 

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Final
 
 from cryptography import x509
@@ -174,7 +175,7 @@ def validate_path(
     except CertificateError as error:
         raise _as_path_error(error) from None
     first: PathError | None = None
-    for chain in _chains((start,), trust._known_anchors, tuple(candidates)):
+    for chain in _chains(start, trust._known_anchors, tuple(candidates)):
         try:
             _check_chain(chain, trust.crls if check_revocation else None, now)
         except CertificateError as error:
@@ -192,17 +193,24 @@ def _as_path_error(error: CertificateError) -> PathError:
     return PathError(error.reason, error.detail, clause=error.clause)
 
 
+@lru_cache(maxsize=4096)
 def _chains(
+    leaf: _Known, anchors: tuple[_Known, ...], candidates: tuple[_Known, ...]
+) -> tuple[tuple[_Known, ...], ...]:
+    """Every chain of verified signatures from the leaf to an anchor: remembered, for it depends on bytes alone."""
+    return tuple(_longer((leaf,), anchors, candidates))
+
+
+def _longer(
     chain: tuple[_Known, ...], anchors: tuple[_Known, ...], candidates: tuple[_Known, ...]
 ) -> Iterator[tuple[_Known, ...]]:
-    """Every chain of verified signatures from the leaf to an anchor."""
     last = chain[-1]
     if last in anchors:
         yield chain
     elif len(chain) < MAX_DEPTH:
         for candidate in candidates:
             if candidate.may_have_issued(last) and candidate not in chain and _is_signed(last, candidate):
-                yield from _chains((*chain, candidate), anchors, candidates)
+                yield from _longer((*chain, candidate), anchors, candidates)
 
 
 def _why_no_chain(leaf: _Known, candidates: tuple[_Known, ...]) -> PathError:
@@ -220,6 +228,26 @@ def _with_role(chain: tuple[_Known, ...], roles: Collection[Role]) -> Path:
 
 def _check_chain(chain: tuple[_Known, ...], crls: CrlSet | None, now: datetime) -> None:
     """Check from the root down; PathError or CertificateError on the first failure."""
+    span = _span(chain)
+    if span is None or not span[0] <= now <= span[1]:
+        _walk(chain, crls, now)  # to say what comes first
+    elif crls is not None:
+        for certificate, issuer in reversed(tuple(pairwise(chain))):
+            _check_revocation(certificate, issuer, crls, now)
+
+
+@lru_cache(maxsize=4096)
+def _span(chain: tuple[_Known, ...]) -> tuple[datetime, datetime] | None:
+    """From when until when the chain holds but for revocation; None if it never does. It depends on bytes alone."""
+    begin, end = max(each.not_before for each in chain), min(each.not_after for each in chain)
+    try:
+        _walk(chain, None, begin)
+    except (CertificateError, PathError):
+        return None
+    return begin, end
+
+
+def _walk(chain: tuple[_Known, ...], crls: CrlSet | None, now: datetime) -> None:
     issuer: _Known | None = None
     for depth, certificate in reversed(tuple(enumerate(chain))):
         if depth > 0:
@@ -232,12 +260,6 @@ def _check_chain(chain: tuple[_Known, ...], crls: CrlSet | None, now: datetime) 
             if crls is not None:
                 _check_revocation(certificate, issuer, crls, now)
         issuer = certificate
-    _process(chain)
-
-
-@lru_cache(maxsize=4096)
-def _process(chain: tuple[_Known, ...]) -> None:
-    """What RFC 5280 6.1 says of the path, beside KWBP's rules: remembered, for it depends on bytes alone."""
     process([known.certificate for known in reversed(chain)])
 
 

@@ -149,6 +149,19 @@ PROFILES: Final[dict[Role, RoleProfile]] = {
 }
 
 
+_Stated = tuple[frozenset[str], frozenset[x509.ObjectIdentifier], bool]
+
+
+def _by_statements() -> dict[_Stated, list[Role]]:
+    found: dict[_Stated, list[Role]] = {}
+    for role, row in PROFILES.items():
+        found.setdefault((row.certificate_type, row.policies, row.is_ca), []).append(role)
+    return found
+
+
+_BY_STATEMENTS: Final = _by_statements()
+"""The roles, in the order of the table, that share certificateType, policies and CA flag."""
+
 ONLY_USAGE: Final = {
     Role.OCSP_RESPONDER: ExtendedKeyUsageOID.OCSP_SIGNING,
     Role.TIMESTAMP_AUTHORITY: ExtendedKeyUsageOID.TIME_STAMPING,
@@ -164,8 +177,8 @@ def role_of(certificate: x509.Certificate) -> Role:
     one, or extendedKeyUsage is that of another, `wrong_role` if they name none, `bad_extension` if one cannot be read.
     """
     statements = _statements(certificate)
-    candidates = [role for role, row in PROFILES.items() if _matches(row, statements)]
-    if not candidates:
+    candidates = _BY_STATEMENTS.get((statements.certificate_type, statements.policies, statements.is_ca))
+    if candidates is None:
         raise CertificateError("wrong_role", "certificateType, policies and CA flag name no role", clause=_CLAUSE)
     for role in candidates:
         if PROFILES[role].key_usage == statements.key_usage:
@@ -197,10 +210,6 @@ def _check_extended_key_usage(role: Role, said: _Statements) -> None:
     for only, usage in ONLY_USAGE.items():
         if (role is only) != (usage in stated) or (role is only and len(stated) != 1):
             raise CertificateError("bad_key_usage", f"extendedKeyUsage is not that of {role}", clause=_CLAUSE)
-
-
-def _matches(row: RoleProfile, said: _Statements) -> bool:
-    return (row.certificate_type, row.policies, row.is_ca) == (said.certificate_type, said.policies, said.is_ca)
 
 
 def _statements(certificate: x509.Certificate) -> _Statements:

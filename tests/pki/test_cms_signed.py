@@ -48,6 +48,13 @@ class TestWhatWeWrite:
         path = validate_path(signed.signer, signed.certificates, trust=trust, now=NOW, roles=[Role.MERCHANT])
         assert path.leaf == credential.certificate
 
+    def test_is_read_with_certificates_that_were_read_before(self, merchant: Credential) -> None:
+        first, second = (
+            parse_signed_data(merchant.sign(oids.CT_INVOICE, CONTENT), content_type=oids.CT_INVOICE) for _ in range(2)
+        )
+        assert first.signer is second.signer
+        assert first.certificates == second.certificates
+
     @pytest.mark.parametrize("who", ["merchant", "rsa_merchant"])
     def test_openssl_verifies(self, who: str, request: pytest.FixtureRequest, world: Path) -> None:
         credential: Credential = request.getfixturevalue(who)

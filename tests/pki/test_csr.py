@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from pki.csr import LIMIT, parse_csr
+from pki.csr import LIMIT, parse_csr, requested_key
 from pki.errors import CsrError
 from pki.keys import spki_sha256
 from pki.names import name
@@ -36,6 +36,21 @@ def test_der_and_pem_are_read(data: bytes) -> None:
     request = parse_csr(data)
     assert request.public_bytes(Encoding.DER) == DER
     assert spki_sha256(request.public_key()) == spki_sha256(KEY.public_key())
+
+
+def test_the_key_of_a_request_is_read_once_and_named_by_its_digest() -> None:
+    requested = requested_key(DER)
+    assert requested.public_key == KEY.public_key()
+    assert requested.spki_sha256 == spki_sha256(KEY.public_key())
+    assert requested_key(bytes(bytearray(DER))) is requested
+
+
+def test_a_request_without_proof_of_possession_is_refused_however_often_it_comes() -> None:
+    other = BUILDER.sign(p256(), hashes.SHA256()).public_bytes(Encoding.DER)
+    swapped = DER[: -len(REQUEST.signature)] + other[-len(REQUEST.signature) :]
+    for _ in range(2):
+        with pytest.raises(CsrError):
+            requested_key(swapped)
 
 
 @pytest.mark.parametrize("key", [rsa_key(), ec.generate_private_key(ec.SECP384R1())], ids=["rsa", "p384"])

@@ -44,6 +44,15 @@ def test_an_ess_cert_id_may_leave_issuer_and_serial_to_sid(pki: PkiFactory, merc
     assert judge(table.tree.encode()).signer == merchant.certificate
 
 
+def test_what_is_embedded_is_certificates_and_nothing_else(pki: PkiFactory, merchant: Credential) -> None:
+    table = Twin(pki, merchant)
+    embedded = table.signed.at(CERTIFICATES).children
+    embedded.insert(0, parse(b"\x30\x00"))  # the shortest element is the first of a SET OF
+    with pytest.raises(CmsError) as refused:
+        judge(table.tree.encode())
+    assert refused.value.reason == "malformed"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_we_refuse(name: str, pki: PkiFactory, merchant: Credential) -> None:
     with pytest.raises(CmsError) as refused:
