@@ -2,23 +2,28 @@
 
 Entries are stored as DER (`ca.crl.entry_der`); they go from the database to the file in chunks, in one snapshot
 (`ca.crl_store.Listing`). The database states the size first, so the lengths at the front are right before the first
-entry is read. The signature is checked over the digest that was taken on the way.
+entry is read. So a long list is sent to the HSM service while it is still being written: two processors are at work on
+it, and it takes as long as the slower of both. The signature is checked over the digest that was taken on the way.
+
+The file is the CertificateList itself: room is left at its front for the one header that depends on the signature.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.crl import CrlFrame, header
+from ca.crl_growing import GrowingFile
 from ca.crl_store import Listing
 from ca.errors import StoreError
-from ca.files import durable
+from ca.files import durable, file_sha256
 from ca.prepare import Issuer
 from ca.signing import crl_hash, sign_crl, sign_crl_parts
 from hsm_service.service import SigningService
@@ -28,64 +33,96 @@ SMALL: Final = 128 * 1024
 _SEQUENCE: Final = 0x30
 _CHUNK: Final = 1024 * 1024
 
+Finish = Callable[[], str]
+"""Waits for the signature and completes the CertificateList (DER) in its file, durably; returns its SHA-256 (hex).
+
+Raises as `ca.signing.sign_crl`. To be called when the database is no longer needed: the token may take its time.
+"""
+
 
 @dataclass(frozen=True, slots=True)
-class Unsigned:
-    """A TBSCertList on disk, with the digest that its signature is over."""
+class Asked:
+    """Whom the signature is asked of: this version of the issuer's key."""
 
-    path: Path
-    size: int
-    digest: bytes
-
-    def parts(self) -> Iterator[bytes]:
-        """Its bytes."""
-        with self.path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
+    signer: SigningService
+    issuer: Issuer
+    version: int | None = None
 
 
-def write_tbs(path: Path, issuer: Issuer, frame: CrlFrame, listing: Listing) -> Unsigned:
-    """The TBSCertList of `listing` within `frame`, which was made for its size; StoreError if it has another."""
-    digest, size = hashlib.new(crl_hash(issuer.public_key).name), 0
-    with path.open("wb") as file:
+def write_tbs(path: Path, asked: Asked, frame: CrlFrame, listing: Listing) -> Finish:
+    """Write the TBSCertList of `listing` within `frame`, which was made for its size, to `path`, for `Finish` to end.
 
-        def write(chunk: bytes) -> None:
-            nonlocal size
-            file.write(chunk)
-            digest.update(chunk)
-            size += len(chunk)
-
-        write(frame.before)
-        for chunk in listing.chunks:
-            write(chunk)
-        write(frame.after)
-    if size != len(frame.before) + listing.size + len(frame.after):
-        raise StoreError("the entries are not of the size that the database stated", clause="RFC 5280 5.1.2.6")
-    return Unsigned(path, size, digest.digest())
-
-
-def sign_file(
-    unsigned: Unsigned, signer: SigningService, issuer: Issuer, path: Path, version: int | None = None
-) -> str:
-    """Have the list signed by this version of the issuer's key and write the CertificateList (DER) to `path`.
-
-    Returns its SHA-256, hexadecimal. Raises as `ca.signing.sign_crl`.
+    Raises StoreError if the entries have another size, and then nothing is signed.
     """
-    sha256 = hashlib.sha256()
-    if unsigned.size <= SMALL:
-        tbs = unsigned.path.read_bytes()
-        chunks = iter((sign_crl(signer, issuer.name, tbs, issuer.public_key, version).public_bytes(Encoding.DER),))
-    else:
-        after = sign_crl_parts(signer, issuer.name, unsigned.parts, unsigned.digest, issuer.public_key, version)
-        chunks = _assembled(unsigned, after)
+    size = len(frame.before) + listing.size + len(frame.after)
+    if size <= SMALL:
+        tbs = b"".join((frame.before, *listing.chunks, frame.after))
+        if len(tbs) != size:
+            raise _other_size()
+        return lambda: _finish_small(path, asked, tbs)
+    place = len(header(_SEQUENCE, size))
+    with path.open("wb") as file:
+        growing = GrowingFile(file, path, place, crl_hash(asked.issuer.public_key).name)
+        with growing.ended():
+            signature = _sign_meanwhile(asked, growing)
+            growing.write(frame.before)
+            for chunk in listing.chunks:
+                growing.write(chunk)
+            growing.write(frame.after)
+            if growing.size != size:
+                raise _other_size()
+        os.fsync(file.fileno())  # while it is being judged
+    return lambda: _finish(path, place, size, signature.result())
+
+
+def _sign_meanwhile(asked: Asked, growing: GrowingFile) -> Future[bytes]:
+    """What follows the TBSCertList in the CertificateList, once there is a signature."""
+    issuer = asked.issuer
+    threads = ThreadPoolExecutor(1, "crl-signing")
+    future = threads.submit(
+        sign_crl_parts, asked.signer, issuer.name, growing.parts, growing.digest, issuer.public_key, asked.version
+    )
+    threads.shutdown(wait=False)  # its thread ends with the one call
+    return future
+
+
+def _finish_small(path: Path, asked: Asked, tbs: bytes) -> str:
+    issuer = asked.issuer
+    crl = sign_crl(asked.signer, issuer.name, tbs, issuer.public_key, asked.version)
     with durable(path) as file:
-        for chunk in chunks:
-            file.write(chunk)
-            sha256.update(chunk)
-    return sha256.hexdigest()
+        file.write(crl.public_bytes(Encoding.DER))
+    return file_sha256(path)
 
 
-def _assembled(unsigned: Unsigned, after: bytes) -> Iterator[bytes]:
-    yield header(_SEQUENCE, unsigned.size + len(after))
-    yield from unsigned.parts()
-    yield after
+def _finish(path: Path, place: int, size: int, after: bytes) -> str:
+    head = header(_SEQUENCE, size + len(after))
+    with path.open("r+b") as file:
+        move_up(file, place, size, len(head) - place)
+        file.seek(0)
+        file.write(head)
+        file.seek(len(head) + size)
+        file.write(after)
+        file.flush()
+        os.fsync(file.fileno())
+    return file_sha256(path)
+
+
+def move_up(file: BinaryIO, place: int, size: int, by: int) -> None:
+    """Move `size` bytes at `place` of a file `by` bytes further from its front, from the last to the first.
+
+    With the signature a list is at times just so much longer that its length takes one octet more (X.690 8.1.3.5).
+    """
+    if not by:
+        return
+    end = place + size
+    while end > place:
+        start = max(place, end - _CHUNK)
+        file.seek(start)
+        chunk = file.read(end - start)
+        file.seek(start + by)
+        file.write(chunk)
+        end = start
+
+
+def _other_size() -> StoreError:
+    return StoreError("the entries are not of the size that the database stated", clause="RFC 5280 5.1.2.6")

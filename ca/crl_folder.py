@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -32,24 +33,26 @@ _log: Final = get_logger("ca.publisher")
 class CrlFolder:
     """The lists in `folder`. Who changes those of an authority holds the publisher's lock of that authority."""
 
-    def __init__(self, folder: Path, store: Store, remember: Callable[[CrlRecord], None]) -> None:
+    def __init__(
+        self, folder: Path, store: Store, remember: Callable[[CrlRecord], None], clock: Callable[[], datetime]
+    ) -> None:
         """`remember` is told each list that is shown from now on."""
         self._folder = folder
         self._store = store
         self._remember = remember
+        self._clock = clock
         self._lock = threading.Lock()
         self._shown: dict[tuple[str, str], int] = {}
 
     def prepare(self) -> None:
         """Make the folder, without drafts of a process that was killed."""
         self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for suffix in ("tbs", "new"):
-            for draft in self._folder.glob(f".*.{suffix}"):
-                draft.unlink(missing_ok=True)
+        for draft in self._folder.glob(".*.new"):
+            draft.unlink(missing_ok=True)
 
     def draft(self, issuer: str, number: int) -> Path:
         """Where a list is written before it is shown."""
-        return self._folder / f".{issuer}.{number}.tbs"
+        return self._folder / f".{issuer}.{number}.new"
 
     def shown(self) -> dict[tuple[str, str], int]:
         """The number of each list that is shown, by issuer and scope: such a one, or by now a newer one."""
@@ -65,7 +68,7 @@ class CrlFolder:
         """Show a list of the database."""
         path = self._path(record.issuer, record.scope)
         if not path.exists() or file_sha256(path) != record.sha256:
-            draft = self.draft(record.issuer, record.number).with_suffix(".new")
+            draft = self.draft(record.issuer, record.number)
             with durable(draft) as file:
                 for part in self._store.crls.parts(record):
                     file.write(part)
@@ -126,6 +129,9 @@ class CrlFolder:
         return self._folder / f"{issuer}.crl" if scope == FULL else self._folder / issuer / f"{scope}.crl"
 
     def _note(self, record: CrlRecord) -> None:
+        # Deadlines end when a list is out, not at its thisUpdate, which is earlier. First of all: should the database
+        # be away now, the list does not count as shown, and is looked at again.
+        self._store.crls.note_published(record, self._clock())
         with self._lock:
             self._shown[record.issuer, record.scope] = record.number
         self._remember(record)

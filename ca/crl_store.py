@@ -262,12 +262,19 @@ class CrlStore:
             db.execute(insert(tables.crls).values(**_columns(record)))
             taken = update(tables.issuers).where(row, tables.issuers.c.crl_number < record.number)
             db.execute(taken.values(crl_number=record.number))  # one that a ceremony made
-            if not record.scope.startswith(_PARTITION):  # which is not what everybody looks at
-                changes = tables.status_changes.c
-                covered = (changes.issuer == record.issuer, changes.epoch <= record.epoch)
-                published = update(tables.status_changes).where(*covered, changes.published_at.is_(None))
-                db.execute(published.values(published_at=record.this_update))
         return record
+
+    def note_published(self, record: CrlRecord, at: datetime) -> None:
+        """Keep that this list is out since `at`, for the changes that no list covered before."""
+        if record.scope.startswith(_PARTITION):  # which is not what everybody looks at
+            return
+        row = tables.status_changes.c
+        covered = (row.issuer == record.issuer, row.epoch <= record.epoch, row.published_at.is_(None))
+        with reading(self._engine) as db:  # as nearly always: the write lock is for those who write
+            if not db.execute(select(exists().where(*covered))).scalar_one():
+                return
+        with self._engine.begin() as db:
+            db.execute(update(tables.status_changes).where(*covered).values(published_at=at))
 
     def _with_bytes(self, record: CrlRecord, path: Path) -> CrlRecord:
         """The record with its bytes, or without them if they are now in parts: nothing looks there before the row."""

@@ -26,7 +26,7 @@ from cryptography import x509
 from audit import JournalFailedError
 from ca.bci_publisher import BciPublisher
 from ca.crl import CrlScope, crl_frame
-from ca.crl_encoder import sign_file, write_tbs
+from ca.crl_encoder import Asked, write_tbs
 from ca.crl_folder import CrlFolder
 from ca.crl_store import DELTA, FULL, CrlRecord, Listing, partition, partition_number
 from ca.database_faults import unavailable
@@ -68,7 +68,7 @@ class CrlPublisher:
         self._hierarchy = hierarchy
         self._signer = signer
         self._record = record
-        self._files = CrlFolder(folder / "crls", store, self._remember)
+        self._files = CrlFolder(folder / "crls", store, self._remember, clock)
         self._clock = clock
         self._publication = publication
         self._bci = BciPublisher(engine=store.engine, signer=signer, record=record, folder=folder, clock=clock)
@@ -272,7 +272,7 @@ class CrlPublisher:
         number = self._store.crls.take_number(issuer, now).number
         base = self._store.crls.latest(issuer) if scope == DELTA else None
         draft = self._files.draft(issuer, number)
-        signed = draft.with_suffix(".new")
+        asked = Asked(self._signer, authority.issuer, self._version(authority))
         try:
             with self._listing(authority, scope, base) as listing:
                 frame = crl_frame(
@@ -283,8 +283,8 @@ class CrlPublisher:
                     now=now,
                     scope=self._scope(authority, scope, base, listing),
                 )
-                unsigned = write_tbs(draft, authority.issuer, frame, listing)
-            sha256 = sign_file(unsigned, self._signer, authority.issuer, signed, self._version(authority))
+                finish = write_tbs(draft, asked, frame, listing)
+            sha256 = finish()
             record = CrlRecord(
                 issuer=issuer,
                 number=number,
@@ -306,11 +306,10 @@ class CrlPublisher:
                 sha256=sha256,
                 entries=listing.entries,
             )
-            record = self._store.crls.add(record, signed)
-            self._files.put(signed, record)
+            record = self._store.crls.add(record, draft)
+            self._files.put(draft, record)
         finally:
             draft.unlink(missing_ok=True)
-            signed.unlink(missing_ok=True)
         return record
 
     def _listing(self, authority: Authority, scope: str, base: CrlRecord | None) -> AbstractContextManager[Listing]:

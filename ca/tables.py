@@ -215,6 +215,14 @@ status_changes: Final = Table(
     Column("published_at", UtcTime),  # the first list that covers it was out
     ForeignKeyConstraint(["issuer", "serial"], ["serials.issuer", "serials.serial"]),
     Index("changes_of_a_serial", "issuer", "serial"),
+    # What a list that comes out publishes is few among all that an issuer ever changed.
+    Index(
+        "changes_to_cover",
+        "issuer",
+        "epoch",
+        sqlite_where=text("published_at IS NULL"),
+        postgresql_where=text("published_at IS NULL"),
+    ),
     Index(
         "changes_to_publish",
         "due_at",

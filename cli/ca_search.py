@@ -178,6 +178,6 @@ def _lines(story: StoryAnswer, status: str) -> Iterator[str]:
 
 
 def _change(change: StatusChangeAnswer) -> str:
-    published = f"on the list of {moment(change.published_at)}" if change.published_at else "NOT published yet"
+    published = f"on a list since {moment(change.published_at)}" if change.published_at else "NOT published yet"
     due = f", due {moment(change.due_at)}" if change.due_at else ""
     return f"{moment(change.at)} ({change.reason}) by {plain(change.ordered_by)}; {published}{due}"

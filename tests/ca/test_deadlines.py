@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from ca.deadlines import Deadlines
+from ca.errors import StoreUnavailableError
 from tests.ca.test_revocation import Away, merchant
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
@@ -64,4 +65,48 @@ def test_a_change_that_cannot_be_published_is_told_before_and_after_it_is_late(
     assert told() == []
     assert (gauge("overdue"), deadlines.overdue) == (0, 0)
     assert status.unpublished() == []
+    world.close()
+
+
+def test_a_deadline_ends_when_the_list_is_out_and_not_when_it_was_begun(
+    tmp_path: Path, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = CaWorld(tmp_path, office)
+    record = merchant(world)
+    sign = world.keys.sign_crl
+
+    def slowly(*arguments: Any) -> bytes:
+        signed = sign(*arguments)
+        world.clock.forward(timedelta(hours=25))  # keyCompromise has 24 hours
+        return signed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.keys, "sign_crl", slowly)
+        world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
+
+    (change,) = world.authority.store.status.history(record.issuer, record.serial)
+    assert change.due_at is not None
+    assert change.published_at == world.clock.now > change.due_at
+    world.close()
+
+
+def test_that_a_list_is_out_is_kept_later_if_the_database_was_away_then(
+    tmp_path: Path, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = CaWorld(tmp_path, office)
+    record = merchant(world)
+    store = world.authority.store
+
+    def away(*_arguments: object) -> None:
+        raise StoreUnavailableError("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.crls, "note_published", away)
+        world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))
+    assert [each.serial for each in store.status.unpublished()] == [record.serial]
+    world.clock.forward(timedelta(minutes=1))
+    world.authority.maintain()
+
+    (change,) = store.status.history(record.issuer, record.serial)
+    assert change.published_at == world.clock.now
     world.close()

@@ -233,6 +233,14 @@ def upgrade() -> None:
     )
     op.create_index("changes_of_a_serial", "status_changes", ["issuer", "serial"], unique=False)
     op.create_index(
+        "changes_to_cover",
+        "status_changes",
+        ["issuer", "epoch"],
+        unique=False,
+        sqlite_where=sa.text("published_at IS NULL"),
+        postgresql_where=sa.text("published_at IS NULL"),
+    )
+    op.create_index(
         "changes_to_publish",
         "status_changes",
         ["due_at"],
