@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, inspect, text
 
 from ca.errors import StoreError
+from ca.tables import metadata
 from runtime.database import reading
 
 HEAD: Final = "0001"
@@ -19,6 +20,8 @@ HEAD: Final = "0001"
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 _VERSION_TABLE: Final = "alembic_version"
+_ONCE: Final = ("issuers",)
+"""Tables that there were before there were revisions."""
 _LOCK: Final = 0x6B77_6270_6361  # "kwbpca": any number that nothing else in this database locks
 
 
@@ -40,10 +43,23 @@ def bring_up_to_date(engine: Engine) -> None:
 def _revision(db: Connection) -> str | None:
     """The revision of a database; None if there is nothing in it."""
     looked = inspect(db)
+    stated: list[str] = []
     if looked.has_table(_VERSION_TABLE):
-        return str(db.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar_one())  # noqa: S608
-    if looked.has_table("issuers") or looked.has_table("serials"):
-        raise StoreError("this database was made before there were releases, and cannot be upgraded")
+        stated = list(db.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalars())  # noqa: S608
+    if len(stated) == 1:
+        return stated[0]
+    # What durable workflows or others keep beside ours is not looked at.
+    ours = sorted(set(looked.get_table_names()) & {*metadata.tables, *_ONCE})
+    if stated or (ours and looked.has_table(_VERSION_TABLE)):
+        raise StoreError(
+            "this database states no single revision, so an upgrade was broken off: restore it from a backup"
+        )
+    if ours:
+        shown = ", ".join(ours[:3]) + (", …" if len(ours) > 3 else "")
+        raise StoreError(
+            f"this database holds tables ({shown}) and states no revision: it was made before there were releases, and "
+            "cannot be upgraded, or it is another program's; name an empty database"
+        )
     return None
 
 
@@ -56,7 +72,8 @@ def _upgrade(db: Connection, found: str | None) -> None:
     known = {each.revision for each in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
     if found is not None and found not in known:
         raise StoreError(
-            f"this database is of revision {found}; this version knows revisions up to {HEAD}: use the newer version"
+            f"this database is of revision {found}, which this version does not know; it knows revisions up to {HEAD}: "
+            "use the newer version that the database was upgraded with, or restore a backup from before that"
         )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

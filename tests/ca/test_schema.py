@@ -96,13 +96,54 @@ def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
     with engine.begin() as db:
         db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    with pytest.raises(StoreError, match="of revision 9999; this version knows revisions up to"):
+    with pytest.raises(StoreError, match=rf"of revision 9999.*up to {HEAD}.*use the newer version"):
         Store(engine)
 
 
 def test_a_database_from_before_there_were_revisions_is_refused(metadata_alone: Engine) -> None:
-    with pytest.raises(StoreError, match="before there were releases"):
+    with pytest.raises(StoreError, match=r"before there were releases.*name an empty database"):
         Store(metadata_alone)
+
+
+@pytest.mark.parametrize("table", ["certificates", "issuers"])
+def test_a_database_of_somebody_else_is_refused_and_left_as_it_is(engine: Engine, table: str) -> None:
+    """A table of a name of ours without a revision: the rest of an older version, or what another program keeps."""
+    with engine.begin() as db:
+        db.execute(text(f"CREATE TABLE {table} (id INTEGER)"))
+
+    with pytest.raises(StoreError, match=rf"holds tables \({table}\).*name an empty database"):
+        Store(engine)
+    assert inspect(engine).get_table_names() == [table]
+
+
+@pytest.mark.parametrize("revisions", [[], [HEAD, "9999"]])
+def test_a_database_without_exactly_one_revision_is_refused(engine: Engine, revisions: list[str]) -> None:
+    Store(engine)
+    with engine.begin() as db:
+        db.execute(text("DELETE FROM alembic_version"))
+        for revision in revisions:
+            db.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": revision})
+
+    with pytest.raises(StoreError, match=r"states no single revision.*restore it from a backup"):
+        Store(engine)
+
+
+def test_tables_of_others_beside_ours_are_left_alone(engine: Engine) -> None:
+    with engine.begin() as db:
+        db.execute(text("CREATE TABLE workflow_status (id INTEGER)"))
+
+    assert Store(engine).count() == 0
+    assert inspect(engine).has_table("workflow_status")
+
+
+def test_an_empty_table_of_revisions_alone_is_begun_with(engine: Engine) -> None:
+    """What an interrupted first start of some databases leaves: nothing is lost by going on."""
+    with engine.begin() as db:
+        db.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+
+    assert Store(engine).count() == 0
+    with reading(engine) as db:
+        assert db.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
 
 
 def test_replicas_that_start_together_upgrade_once(engine: Engine) -> None:
