@@ -43,11 +43,21 @@ def mask_card_numbers(_logger: Any, _method: str, event: MutableMapping[str, Any
     return event
 
 
+class _StandardError(io.TextIOBase):
+    """Standard error as it is when something is written, not as it was when logs were set up."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def configure(service: str, log_dir: Path | None = None, *, level: str = "INFO") -> None:
     """Send this process's logs to `log_dir`/`service`.log, or to standard error."""
     stream: TextIO
     if log_dir is None:
-        stream = sys.stderr
+        stream = cast("TextIO", _StandardError())
     else:
         log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         stream = (log_dir / f"{service}.log").open("a", buffering=1, encoding="utf-8")
@@ -92,16 +102,6 @@ class _OneObject(logging.Formatter):
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger that carries `name` as its component."""
     return cast("structlog.stdlib.BoundLogger", structlog.get_logger(component=name))
-
-
-class _StandardError(io.TextIOBase):
-    """Standard error as it is when something is written, not as it was when this module was loaded."""
-
-    def write(self, text: str) -> int:
-        return sys.stderr.write(text)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
 
 
 # Until a service configures itself, and in commands, which never do: warnings and worse, to standard error.

@@ -1,10 +1,35 @@
-"""What a test process leaves behind: nothing."""
+"""What a whole run does once: slow files first, one worker for all that rests on one run of the demo, no trace left."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+_TOGETHER: Final = "tests/e2e/"
+"""These files share one run of `scripts/demo`, which takes longer than any of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that no worker begins one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """As `--dist loadfile`, in the order of collection."""
+    from xdist.scheduler import LoadScopeScheduling  # only where tests run in parallel
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _TOGETHER if nodeid.startswith(_TOGETHER) else nodeid.split("::", 1)[0]
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from hsm_service.client import HsmClient
-from hsm_service.service import KeyInfo
 from runtime.client import TlsFiles, http_client
 from scripts.benchmarks.report import BenchmarkFailed
 
@@ -25,6 +24,11 @@ class Operations:
     """How often each operation was done; signatures by the token that made them."""
 
     counts: Counter[str]
+
+    @property
+    def stamped(self) -> int:
+        """How many time-stamps there were."""
+        return self.counts[TIME_STAMP]
 
     def since(self, earlier: Operations) -> Operations:
         """What was done between two looks."""
@@ -44,27 +48,28 @@ def whole(per_payment: dict[str, float]) -> dict[str, int]:
     return {operation: round(mean) for operation, mean in per_payment.items()}
 
 
-def look(url: str, tls: TlsFiles, status: TlsFiles) -> Operations:
-    """Read the counters of the HSM service at `url`, as the operator, and as the service that has time stamped.
+def look(url: str, operator: TlsFiles, merchant: TlsFiles, repository: TlsFiles) -> Operations:
+    """Read the counters of the HSM service at `url`: the operator's, and how often the parties' own keys have signed.
 
-    Raises BenchmarkFailed if there are none.
+    Signatures that belong to no payment, of lists and of answers about status, are left out. Raises BenchmarkFailed if
+    there are no counters.
     """
-    with http_client(tls, url) as client:
+    with http_client(operator, url) as client:
         found = {name: int(float(value)) for name, value in _METRIC.findall(client.get("/metrics").text)}
-    by_gateway = sum(info.uses for info in _keys(url, tls) if info.name == _GATEWAY_KEY)
-    public = {info.name: info.uses for info in _keys(url, status)}
-    if "sign" not in found:
+    if found.pop("sign", None) is None:
         raise BenchmarkFailed(f"{url}/metrics does not count token operations")
-    # The counter knows operations, not keys. What the gateway's key, the time-stamp authority's and the responders' did
-    # not sign, the merchant's did. Answers about status are shared by payments, so they are no operation of one.
-    by_merchant = found.pop("sign") - by_gateway - sum(public.values())
-    signatures = {GATEWAY_SIGNATURE: by_gateway, MERCHANT_SIGNATURE: by_merchant, TIME_STAMP: public[_TSA_KEY]}
+    signatures = {
+        GATEWAY_SIGNATURE: _uses(url, operator, _GATEWAY_KEY),
+        MERCHANT_SIGNATURE: _uses(url, merchant),
+        TIME_STAMP: _uses(url, repository, _TSA_KEY),
+    }
     return Operations(Counter(found | signatures))
 
 
-def _keys(url: str, tls: TlsFiles) -> list[KeyInfo]:
-    service = HsmClient.connect(url, tls)
+def _uses(url: str, caller: TlsFiles, name: str | None = None) -> int:
+    """How often the keys that `caller` sees have been used, or the one called `name`."""
+    service = HsmClient.connect(url, caller)
     try:
-        return service.list_keys()
+        return sum(info.uses for info in service.list_keys() if name in (None, info.name))
     finally:
         service.close()

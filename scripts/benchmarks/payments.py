@@ -1,6 +1,6 @@
 """Payments per second through a running installation, the bound that its tokens set, and the ratio of the two.
 
-    python -m scripts.benchmarks.payments --shop NAME …      card data as a JSON array on standard input
+    python -m scripts.benchmarks.payments --shop NAME --cards LABEL … …      card data as a JSON array on standard input
 
 The order of a run, so that a machine that slows down or speeds up meanwhile does so for both: warm-up, tokens,
 payments, tokens, payments, tokens. A payment that does not end PAID with a receipt that passes every check ends the
@@ -37,10 +37,12 @@ from scripts.benchmarks.operations import Operations
 from scripts.benchmarks.report import BenchmarkFailed, Metric, emit
 from scripts.benchmarks.token_bound import TokenBound
 from shetab.types import Cvv2, Pin
+from storefront.merchant.service import tls_name
 from storefront.wallet.wallet import Wallet
 
 _WINDOWS: Final = 2
 _WARM_UP: Final = 3.0  # seconds: connections, caches and handles are there afterwards
+_PAUSE: Final = 1.0  # seconds without a time-stamp: none is asked for any more
 _LEAD: Final = 0.5  # seconds of a window before it counts: the first payments start all at once
 _TOKEN_SHARE: Final = 0.08  # of the time for payments, each way to ask the token, each time
 
@@ -59,9 +61,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Used by scripts/bench.")
     parser.add_argument("--shop", required=True, help="name of a shop of the installation")
-    parser.add_argument(
-        "--wallet", type=Path, required=True, help="folder of the wallet; its cards are card-1, card-2 …"
-    )
+    parser.add_argument("--wallet", type=Path, required=True, help="folder of the wallet")
+    parser.add_argument("--cards", nargs="+", required=True, help="labels of cards in it, in standard input's order")
     parser.add_argument("--passphrase-file", type=Path, required=True)
     parser.add_argument("--token-home", type=Path, required=True, help="where the tokens for the bound are made")
     parser.add_argument("--load", type=float, required=True)
@@ -78,27 +79,38 @@ async def _run(found: Installation, options: argparse.Namespace, bound: TokenBou
     hierarchy = load_hierarchy(found.home.pki)
     status = AsyncStatusCache(settings.repository.url, (wallet.root,), hierarchy.intermediates)
     shop = async_http_client(None, origin, ca=found.home.trust_anchors, timeout=90, connections=options.concurrency)
-    market = Market(_buyers(wallet), shop, origin=origin, status=status)
+    market = Market(_buyers(wallet, options.cards), shop, origin=origin, status=status)
 
-    def look() -> Operations:
-        return operations.look(settings.hsm.url, found.tls("operator"), found.tls("repository"))
+    callers = [found.tls(name) for name in ("operator", tls_name(options.shop), "repository")]
 
-    run = _Run()
+    async def look() -> Operations:
+        """What was done up to now, once the merchant has the time-stamps that it asks for after each payment."""
+        while True:
+            seen = operations.look(settings.hsm.url, *callers)
+            await asyncio.sleep(_PAUSE)
+            if operations.look(settings.hsm.url, *callers).stamped == seen.stamped:
+                return seen
+
+    run, owed = _Run(), _owed(found, options.shop)
     try:
-        before = look()
+        before = await look()
         run.note(await market.trade(_WARM_UP, options.concurrency))
-        needed = operations.whole(look().since(before).per_payment(run.all_payments))
+        needed = operations.whole((await look()).since(before).per_payment(run.all_payments))
         for _ in range(_WINDOWS):
             bound.measure(needed, options.seconds * _TOKEN_SHARE)
             await run.window(market, options.seconds / _WINDOWS, options.concurrency)
         bound.measure(needed, options.seconds * _TOKEN_SHARE)
-        per_payment = look().since(before).per_payment(run.all_payments)
+        per_payment = (await look()).since(before).per_payment(run.all_payments)
     finally:
         await shop.aclose()
         await status.aclose()
     if operations.whole(per_payment) != needed:
         raise BenchmarkFailed(f"a payment needed {needed} at first, {per_payment} in the end")
-    _check_settlement(found, options.shop, run)
+    owed = [after - earlier for after, earlier in zip(_owed(found, options.shop), owed, strict=True)]
+    if owed != [run.all_payments, 0, run.all_rial]:
+        raise BenchmarkFailed(
+            f"{run.all_payments} payments of {run.all_rial} rial were made, but {owed} is to be settled"
+        )
     return _metrics(run, per_payment, bound.rates(), options.concurrency)
 
 
@@ -126,25 +138,21 @@ class _Run:
         return made
 
 
-def _buyers(wallet: Wallet) -> list[Buyer]:
+def _buyers(wallet: Wallet, cards: list[str]) -> list[Buyer]:
     """The cards of the wallet, and what is typed for them, in the order in which standard input gives it."""
-    typed = json.load(sys.stdin)
     return [
-        Buyer(wallet.card(f"card-{number}"), Pin.parse(entry["pin2"]), Cvv2.parse(entry["cvv2"]))
-        for number, entry in enumerate(typed, 1)
+        Buyer(wallet.card(label), Pin.parse(entry["pin2"]), Cvv2.parse(entry["cvv2"]))
+        for label, entry in zip(cards, json.load(sys.stdin), strict=True)
     ]
 
 
-def _check_settlement(found: Installation, shop: str, run: _Run) -> None:
-    """The switch debited each payment once: no more, no less, nothing reversed."""
+def _owed(found: Installation, shop: str) -> list[int]:
+    """What the switch debited for the shop up to now: sales, of them reversed, rial. Each payment once, no more."""
     merchant = found.settings.merchants[shop].merchant_id
     with counter(found) as bank:
         totals = bank.merchant_totals(found.settings.gateway.acquirer_bin)
-    owed = [(each.sales, each.reversed, each.amount) for each in totals if each.merchant.strip() == merchant]
-    if owed != [(run.all_payments, 0, run.all_rial)]:
-        raise BenchmarkFailed(
-            f"{run.all_payments} payments of {run.all_rial} rial were made, but {owed} is to be settled"
-        )
+    mine = [each for each in totals if each.merchant.strip() == merchant]
+    return [sum(each.sales for each in mine), sum(each.reversed for each in mine), sum(each.amount for each in mine)]
 
 
 def _metrics(run: _Run, per_payment: dict[str, float], rates: dict[str, float], concurrency: int) -> list[Metric]:

@@ -46,7 +46,8 @@ done
 
 chapter "Payments"
 python -m scripts.benchmarks.payments --shop bookshop --load "$load" --seconds "$seconds" --concurrency "$concurrency" \
-  --output "$output" --wallet "$KWBP_WALLET" --passphrase-file "$KWBP_WALLET_PASSPHRASE_FILE" \
+  --output "$output" --wallet "$KWBP_WALLET" --cards $(seq -f 'card-%g' "$cards") \
+  --passphrase-file "$KWBP_WALLET_PASSPHRASE_FILE" \
   --token-home "$DEMO/bare-tokens" < <(printf '[%s]' "$CARDS") >"$DEMO/results"
 step "every journal is whole" journals_whole
 cat "$DEMO/results" >&3

@@ -6,6 +6,7 @@ Everything is done as a person would: `kwbp` commands and `openssl req`.
 from __future__ import annotations
 
 import json
+import math
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Shell:
 def kwbp(demo: Demo) -> Iterator[Shell]:
     shell = Shell(demo)
     with (demo.folder / "serve-again.log").open("w") as log:
-        clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "3", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
+        clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "6", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
         process = subprocess.Popen(["kwbp", "serve"], env=demo.environment | clocks, stdout=log, stderr=log)
         try:
             shell("status", "--wait", "120")
@@ -154,6 +155,47 @@ def _account(demo: Demo) -> str:
     """The buyer's account, as the demo's own step printed it."""
     logs = (path.read_text() for path in sorted((demo.folder / "steps").glob("*.log")))
     return str(next(json.loads(text)["iban"] for text in logs if text.startswith("{") and '"iban"' in text))
+
+
+# -- payments measured: no figure is judged
+
+
+def test_the_benchmark_prints_one_object_with_the_rate_the_bound_and_their_ratio(
+    demo: Demo, kwbp: Shell, tmp_path: Path
+) -> None:
+    account = kwbp("bank", "open-account", "--holder", "Buyer bench", "--balance", "999999999999")
+    card = kwbp("bank", "issue-card", "--iban", account["iban"])
+    kwbp("wallet", "add-card", "bench", "--algorithm", "ec-p256", stdin=json.dumps(card))
+    kwbp("wallet", "enrol", "bench", stdin=json.dumps(card))
+    done = subprocess.run(
+        [
+            *("python", "-m", "scripts.benchmarks.payments", "--shop", "bookshop", "--cards", "bench"),
+            *("--wallet", demo.folder / "wallet", "--passphrase-file", demo.folder / "secrets" / "buyer"),
+            *("--token-home", tmp_path / "tokens", "--load", "0.5", "--output", "json"),
+            *("--seconds", "5", "--concurrency", "2"),
+        ],
+        env=demo.environment,
+        input=json.dumps([card]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert {name: document[name] for name in document if name != "results"} == {"name": "payments", "load": 0.5}
+    results = document["results"]
+    assert all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in results.values())
+    assert {"latency_p50_ms", "latency_p99_ms"} <= results.keys()
+    assert results["ratio"] == pytest.approx(results["purchases_per_s"] / results["token_bound_per_s"], rel=0.01)
+    assert results["concurrency"] == 2
+    signatures = {name: round(value) for name, value in results.items() if name.startswith("operations_sign_")}
+    # Invoice, AuthReq, AuthAck and Receipt by the merchant's key; AuthRes by the gateway's, and a time-stamp over it.
+    assert signatures == {
+        "operations_sign_merchant": 4,
+        "operations_sign_gateway": 1,
+        "operations_sign_timestamp": 1,
+    }
+    assert round(results["operations_unwrap"]) == 1
 
 
 # -- status, time and lists, asked for as strangers do

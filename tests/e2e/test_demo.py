@@ -24,7 +24,10 @@ CARD_SECRETS: Final = ("pan", "pin2")  # long enough to be searched for byte by 
 def forms(digits: str) -> set[bytes]:
     """How digits could look in a file or on a wire: text, hexadecimal of it, base64 at each offset, packed BCD."""
     text = digits.encode()
-    inner = {base64.b64encode(b"\0" * shift + text)[(shift * 8 + 5) // 6 + 1 : -4] for shift in range(3)}
+    inner = {
+        base64.b64encode(b"\0" * shift + text)[(shift * 8 + 5) // 6 : (shift + len(text)) * 8 // 6]
+        for shift in range(3)
+    }
     return {text, text.hex().encode(), text.hex().upper().encode(), bytes.fromhex(digits), *inner}
 
 

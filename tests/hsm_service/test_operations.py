@@ -181,7 +181,7 @@ def test_officers_who_sign_at_once_have_it_done_once(world: World, officers: Key
             except Problem as problem:  # the third came when it was done
                 return problem.type
 
-        assert set(pool.map(hand_in, signed)) <= {"PENDING", "APPROVED", "DONE", "operation-decided"}
+        assert set(pool.map(hand_in, signed)) <= {"PENDING", "APPROVED", "EXECUTING", "DONE", "operation-decided"}
         assert vault.operations.show(OFFICER, request.id).state == "DONE"
     assert sum(entry["event"] == "intent" and entry.get("request") == request.id for entry in world.journal()) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -105,7 +106,7 @@ def test_no_card_data_are_in_the_bundle(honest: Path) -> None:
         if path.is_file():
             content = path.read_bytes()
             assert b"6037701000000007" not in content, path
-            assert b"12345" not in content, path
+            assert not re.search(rb"(?<![0-9a-f])12345(?![0-9a-f])", content), path  # digests have it by chance
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ class Site:
             "gateway": {
                 "gateway_id": GATEWAY_ID,
                 "acquirer_bin": ACQUIRER,
-                "answer_timeout": 2.0,
+                "answer_timeout": 5.0,
                 "reversal_interval": 0.1,
             },
         }
