@@ -61,6 +61,7 @@ TABLE: Final = {
     ("POST", "/v1/self-audits"): OPERATORS,
     ("GET", "/v1/self-audits"): OPERATORS,
     ("GET", "/v1/self-audits/{sha256}"): OPERATORS,
+    ("GET", "/v1/self-audits/{sha256}/signature"): OPERATORS,
 }
 CHECKS: Final = [
     not_a_server_error,
