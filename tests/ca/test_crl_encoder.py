@@ -1,4 +1,4 @@
-"""A list is signed as the database stated it, or not at all; a short one in one piece, a long one while it is written."""
+"""A list is signed as the database stated it, or not at all: a short one in one, a long one while it is written."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
+from sqlalchemy import text
 
 import ca.ocsp_presign
 import ca.ocsp_store
@@ -30,6 +30,7 @@ from pki.ocsp import OcspStatus, verify_ocsp
 from pki.ocsp_structures import SHA1_IDENTIFIER, Extension, OcspRequest, Request, TbsRequest, cert_id, compose_request
 from runtime.problems import Problem
 from tests.support.cps_cases import Office
+from tests.support.databases import DATABASES, ca_database
 from tests.support.judges import run
 from tests.support.ocsp_world import OcspWorld
 from tests.support.one_intent import reserve_serial
@@ -38,16 +39,19 @@ from tests.support.pki_factory import pem
 NONCE = bytes(range(32))
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, office: Office) -> Iterator[OcspWorld]:
+@pytest.fixture(scope="module", params=DATABASES)
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, office: Office
+) -> Iterator[OcspWorld]:
     """One for all tests that leave its clock, its keys and its database as they are."""
-    with OcspWorld(tmp_path_factory.mktemp("ocsp"), office) as made:
+    folder = tmp_path_factory.mktemp("ocsp")
+    with OcspWorld(folder, office, database=ca_database(request.param, folder)) as made:
         yield made
 
 
-@pytest.fixture
-def own_world(tmp_path: Path, office: Office) -> Iterator[OcspWorld]:
-    with OcspWorld(tmp_path, office) as made:
+@pytest.fixture(params=DATABASES)
+def own_world(request: pytest.FixtureRequest, tmp_path: Path, office: Office) -> Iterator[OcspWorld]:
+    with OcspWorld(tmp_path, office, database=ca_database(request.param, tmp_path)) as made:
         yield made
 
 
@@ -405,15 +409,14 @@ def test_without_the_database_what_is_remembered_is_served_and_lists_too(own_wor
     world = own_world
     shop, other = world.issue(), world.issue()
     assert asked(world, shop).state == "good"
-    database = Path(world.ca.engine.url.database or "")
-    world.ca.engine.dispose()
-    with sqlite3.connect(database) as db:
-        db.execute("ALTER TABLE revocations RENAME TO elsewhere")
+    engine = world.ca.engine
+    with engine.begin() as db:
+        db.execute(text("ALTER TABLE revocations RENAME TO elsewhere"))
     assert asked(world, shop).state == "good"
     assert refusal(world.post(world.request(other))) == "TRY_LATER"
     assert world.http.get("/crls/merchant-ca.crl").status_code == 200
-    with sqlite3.connect(database) as db:
-        db.execute("ALTER TABLE elsewhere RENAME TO revocations")
+    with engine.begin() as db:
+        db.execute(text("ALTER TABLE elsewhere RENAME TO revocations"))
     assert asked(world, other).state == "good"
 
 

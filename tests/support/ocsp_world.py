@@ -73,8 +73,10 @@ class AsyncKeys:
 class OcspWorld:
     """The CA, its responders' keys, and the repository over HTTP."""
 
-    def __init__(self, folder: Path, office: Office, *, policy: OcspPolicy | None = None) -> None:
-        self.ca = CaWorld(folder, office)
+    def __init__(
+        self, folder: Path, office: Office, *, policy: OcspPolicy | None = None, database: str | None = None
+    ) -> None:
+        self.ca = CaWorld(folder, office, database=database)
         self.pki = office.pki
         self.policy = policy or ocsp_policy()
         for authority in self.pki.authorities[1:]:
