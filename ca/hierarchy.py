@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +38,7 @@ ROOTS: Final = "roots"
 """Folder of the roots that follow the first one, `<name>.cer` (DER), for whoever decides by RFC 8649 to pin them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Authority:
     """A CA that has been founded. Its name is also the name of its key in the token and of its files."""
 
@@ -45,7 +46,7 @@ class Authority:
     profile: Profile
     certificate: x509.Certificate
 
-    @property
+    @cached_property
     def issuer(self) -> Issuer:
         return Issuer(self.name, self.certificate)
 

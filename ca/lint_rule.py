@@ -14,6 +14,8 @@ from ca.prepare import Issuer, certified_key
 from ca.profile import Profile
 from ca.publication import Publication
 from cps.entitlement import PublicKey
+from pki.algorithms import certificate_signature_identifier
+from pki.keys import spki_der
 
 FROM_THE_START: Final = date(2026, 1, 1)
 """The effective date of the first statement (CPS 9.10.1)."""
@@ -41,9 +43,36 @@ class Subject:
         return certified_key(self.certificate)
 
     @cached_property
+    def spki(self) -> bytes:
+        """The key that is certified, as DER SubjectPublicKeyInfo."""
+        return spki_der(self.key)
+
+    @cached_property
+    def issuer_spki(self) -> bytes:
+        """The key that would sign, as DER SubjectPublicKeyInfo."""
+        return self._issuer_itself.spki if self._issuer_itself else spki_der(self.issuer_key)
+
+    @cached_property
+    def signature_identifier(self) -> bytes:
+        """How that key signs, as DER AlgorithmIdentifier."""
+        if self._issuer_itself:
+            return self._issuer_itself.signature_identifier
+        return certificate_signature_identifier(self.issuer_key)
+
+    @cached_property
+    def _issuer_itself(self) -> Issuer | None:
+        """The issuer if the key that would sign is its own, so that what is known of it need not be read again."""
+        return self.issuer if self.issuer is not None and self.issuer_key is self.issuer.public_key else None
+
+    @cached_property
+    def name(self) -> x509.Name:
+        """The name of the subject."""
+        return self.certificate.subject
+
+    @cached_property
     def texts(self) -> tuple[str, ...]:
         """The values of the subject's attributes."""
-        return tuple(str(attribute.value) for attribute in self.certificate.subject)
+        return tuple(str(attribute.value) for attribute in self.name)
 
     @cached_property
     def extensions(self) -> Mapping[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -21,11 +22,10 @@ from ca import lints_contents, lints_encoding, lints_names
 from ca.errors import Finding, LintError
 from ca.lint_rule import Rules, Subject, binding
 from ca.prepare import Issuer, key_identifier
-from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, Profile, crl_partitions
+from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, PolicyName, Profile
 from ca.publication import Publication
 from cps.entitlement import PublicKey
 from pki import oids
-from pki.algorithms import certificate_signature_identifier
 from pki.builder import assemble_certificate
 from pki.der import tlv
 from pki.errors import PkiError
@@ -123,26 +123,29 @@ def _serial(subject: Subject) -> str | None:
 
 @_rule("signature-algorithm", "RFC 5280 4.1.1.2; CPS 7.1.3")
 def _signature_algorithm(subject: Subject) -> str | None:
-    identifier = certificate_signature_identifier(subject.issuer_key)
-    if identifier not in subject.certificate.tbs_certificate_bytes[:128]:
+    if subject.signature_identifier not in subject.tbs[:128]:
         return "the signature algorithm is not the one of the issuer's key"
     return None
 
 
 @_rule("issuer-name", "RFC 5280 4.1.2.4")
 def _issuer_name(subject: Subject) -> str | None:
-    expected = subject.issuer.certificate.subject if subject.issuer else subject.certificate.subject
-    if subject.certificate.issuer.public_bytes() != expected.public_bytes():
+    expected = subject.issuer.subject.public_bytes() if subject.issuer else subject.name.public_bytes()
+    if subject.certificate.issuer.public_bytes() != expected:
         return "the issuer name is not, byte for byte, the subject of the issuer's certificate"
     return None
 
 
 @_rule("validity-encoding", "RFC 5280 4.1.2.5")
 def _validity_encoding(subject: Subject) -> str | None:
-    dates = (subject.certificate.not_valid_before_utc, subject.certificate.not_valid_after_utc)
-    if tlv(_SEQUENCE, b"".join(map(_time, dates))) not in subject.certificate.tbs_certificate_bytes:
+    if _validity(subject.certificate.not_valid_before_utc, subject.certificate.not_valid_after_utc) not in subject.tbs:
         return "dates through 2049 are UTCTime, later ones GeneralizedTime, in whole seconds and Z"
     return None
+
+
+@lru_cache(maxsize=256)  # many are made in one second
+def _validity(start: datetime, end: datetime) -> bytes:
+    return tlv(_SEQUENCE, _time(start) + _time(end))
 
 
 def _time(moment: datetime) -> bytes:
@@ -177,7 +180,7 @@ def _validity_nested(subject: Subject) -> str | None:
 
 @_rule("subject-attributes", "RFC 5280 4.1.2.6; CPS 3.1.1")
 def _subject_attributes(subject: Subject) -> str | None:
-    rule, present = subject.profile.subject, [attribute.oid for attribute in subject.certificate.subject]
+    rule, present = subject.profile.subject, [attribute.oid for attribute in subject.name]
     allowed = {ATTRIBUTES[name] for name in (*rule.required, *rule.optional)}
     missing = [name for name in rule.required if ATTRIBUTES[name] not in present]
     if missing:
@@ -189,7 +192,7 @@ def _subject_attributes(subject: Subject) -> str | None:
 
 @_rule("subject-text", "RFC 5280 A.1; CPS 3.1.1")
 def _subject_text(subject: Subject) -> str | None:
-    for attribute in subject.certificate.subject:
+    for attribute in subject.name:
         value = attribute.value
         if not isinstance(value, str) or not value.strip() or len(value) > _UPPER_BOUND:
             return f"{attribute.rfc4514_attribute_name} is empty or longer than {_UPPER_BOUND} characters"
@@ -203,10 +206,10 @@ def _subject_text(subject: Subject) -> str | None:
 
 @_rule("subject-privacy", "CPS 3.1.3")
 def _subject_privacy(subject: Subject) -> str | None:
-    texts = [str(attribute.value) for attribute in subject.certificate.subject]
-    if "email" in subject.profile.subject.forbid and (_mail_names(subject) or any("@" in text for text in texts)):
+    forbidden = subject.profile.subject.forbid
+    if "email" in forbidden and (_mail_names(subject) or any("@" in text for text in subject.texts)):
         return "it carries an e-mail address"
-    if "pan" in subject.profile.subject.forbid and any(map(_holds_card_number, texts)):
+    if "pan" in forbidden and any(map(_holds_card_number, subject.texts)):
         return "its subject holds what may be a card number"
     return None
 
@@ -231,7 +234,7 @@ def _holds_card_number(text: str) -> bool:
 
 @_rule("key", "CPS 6.1.5, 6.1.6")
 def _key(subject: Subject) -> str | None:
-    key = subject.certificate.public_key()
+    key = subject.certificate.public_key()  # which may be of a kind that nobody certifies
     try:
         screen_public_key(key)
     except PkiError as error:
@@ -326,13 +329,16 @@ def _extended_key_usage(subject: Subject) -> str | None:
     return subject.differs(expected, f"extendedKeyUsage is not exactly {', '.join(names)}")
 
 
+@lru_cache(maxsize=256)
+def _expected_policies(names: tuple[PolicyName, ...], cps_uri: str) -> x509.CertificatePolicies:
+    return x509.CertificatePolicies([x509.PolicyInformation(POLICIES[name], [cps_uri]) for name in names])
+
+
 @_rule("certificate-policies", "RFC 5280 4.2.1.4; CPS 1.2")
 def _policies(subject: Subject) -> str | None:
     if not subject.profile.policies:
         return None
-    expected = x509.CertificatePolicies(
-        [x509.PolicyInformation(POLICIES[name], [subject.publication.cps_uri]) for name in subject.profile.policies]
-    )
+    expected = _expected_policies(subject.profile.policies, subject.publication.cps_uri)
     return subject.differs(expected, "certificatePolicies does not name the class of the profile with the CPS URI")
 
 
@@ -358,12 +364,16 @@ def _alternative_name(subject: Subject) -> str | None:
 def _crl_distribution_point(subject: Subject) -> str | None:
     if subject.issuer is None:
         return None
-    partitions = crl_partitions(subject.issuer.certificate)
-    url = x509.UniformResourceIdentifier(
-        subject.publication.distribution_point(subject.issuer.name, subject.certificate.serial_number, partitions)
+    url = subject.publication.distribution_point(
+        subject.issuer.name, subject.certificate.serial_number, subject.issuer.crl_partitions
     )
-    expected = x509.CRLDistributionPoints([x509.DistributionPoint([url], None, None, None)])
-    return subject.differs(expected, f"cRLDistributionPoints does not name {url.value} alone")
+    return subject.differs(_expected_point(url), f"cRLDistributionPoints does not name {url} alone")
+
+
+@lru_cache(maxsize=256)
+def _expected_point(url: str) -> x509.CRLDistributionPoints:
+    name = x509.UniformResourceIdentifier(url)
+    return x509.CRLDistributionPoints([x509.DistributionPoint([name], None, None, None)])
 
 
 @_rule("authority-information-access", "RFC 5280 4.2.2.1; CPS 2.2")
@@ -371,14 +381,20 @@ def _authority_information_access(subject: Subject) -> str | None:
     if subject.issuer is None:
         return None
     publication = subject.publication
-    ca = x509.UniformResourceIdentifier(publication.certificate_url(subject.issuer.name))
-    expected = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]
-    answered = subject.issuer.certificate.issuer != subject.issuer.certificate.subject
-    if answered and not subject.profile.ocsp_no_check:
-        ocsp = x509.UniformResourceIdentifier(publication.ocsp_url)
-        expected.insert(0, x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp))
-    names = " and ".join(str(each.access_location.value) for each in expected)
-    return subject.differs(x509.AuthorityInformationAccess(expected), f"authorityInfoAccess does not name {names}")
+    answered = not subject.issuer.is_root and not subject.profile.ocsp_no_check
+    urls = (publication.certificate_url(subject.issuer.name), publication.ocsp_url if answered else None)
+    expected = _expected_access(*urls)
+    return subject.differs(expected, f"authorityInfoAccess does not name {' and '.join(filter(None, urls[::-1]))}")
+
+
+@lru_cache(maxsize=256)
+def _expected_access(ca_url: str, ocsp_url: str | None) -> x509.AuthorityInformationAccess:
+    methods = ((AuthorityInformationAccessOID.OCSP, ocsp_url), (AuthorityInformationAccessOID.CA_ISSUERS, ca_url))
+    return x509.AuthorityInformationAccess(
+        x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+        for method, url in methods
+        if url is not None
+    )
 
 
 @_rule("set-certificate-type", "SET Book 2; CPS 7.1.2")

@@ -20,6 +20,8 @@ def _identity(subject: Subject) -> str | None:
 
 @RULES.rule("merchant-data", "SET Book 2; CPS 7.1.2")
 def _merchant_data(subject: Subject) -> str | None:
+    if subject.extension(MerchantData.OID) is None:
+        return None
     try:
         found = MerchantData.from_certificate(subject.certificate)
     except CertificateError:
@@ -31,6 +33,8 @@ def _merchant_data(subject: Subject) -> str | None:
 
 @RULES.rule("account-binding", "CPS 3.2.2")
 def _account_binding(subject: Subject) -> str | None:
+    if subject.extension(AccountBinding.OID) is None:
+        return None
     try:
         AccountBinding.from_certificate(subject.certificate)
     except CertificateError:
@@ -40,6 +44,8 @@ def _account_binding(subject: Subject) -> str | None:
 
 @RULES.rule("gateway-data", "CPS 7.1.2")
 def _gateway_data(subject: Subject) -> str | None:
+    if subject.extension(GatewayData.OID) is None:
+        return None
     try:
         found = GatewayData.from_certificate(subject.certificate)
     except CertificateError:
@@ -51,6 +57,8 @@ def _gateway_data(subject: Subject) -> str | None:
 
 @RULES.rule("officer-data", "CPS 5.2.1")
 def _officer_data(subject: Subject) -> str | None:
+    if subject.extension(OfficerData.OID) is None:
+        return None
     try:
         found = OfficerData.from_certificate(subject.certificate)
     except CertificateError:
@@ -62,6 +70,8 @@ def _officer_data(subject: Subject) -> str | None:
 
 @RULES.rule("sealing-suites", "RFC 4262 2; CPS 7.1.2")
 def _sealing_suites(subject: Subject) -> str | None:
+    if subject.extension(SealingSuites.OID) is None:
+        return None
     try:
         found = SealingSuites.from_certificate(subject.certificate)
     except CertificateError:

@@ -10,7 +10,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ca.lint_rule import Rules, Subject
 from pki.der import decode
 from pki.errors import DerError
-from pki.keys import spki_der
 
 RULES: Final = Rules()
 _LARGEST: Final = 8192  # bytes: a chain of five fits into one TLS flight and one message of the protocol
@@ -45,7 +44,7 @@ def _size(subject: Subject) -> str | None:
 
 @RULES.rule("public-key-encoding", "RFC 3279 2.3.1; RFC 5480 2.1")
 def _public_key_encoding(subject: Subject) -> str | None:
-    if spki_der(subject.key) not in subject.tbs:
+    if subject.spki not in subject.tbs:
         return "the key is not written as RSA with NULL parameters, or as an uncompressed point on a named curve"
     return None
 
@@ -60,7 +59,7 @@ def _usage_fits(subject: Subject) -> str | None:
 
 @RULES.rule("own-key", "CPS 6.1.1")
 def _own_key(subject: Subject) -> str | None:
-    same = spki_der(subject.key) == spki_der(subject.issuer_key)
+    same = subject.spki == subject.issuer_spki
     if subject.issuer is not None and same:
         return "it certifies the key that signs it"
     if subject.issuer is None and not same:

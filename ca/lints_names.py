@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -30,21 +31,21 @@ _ARABIC_FORMS: Final = frozenset("\N{ARABIC LETTER YEH}\N{ARABIC LETTER ALEF MAK
 @RULES.rule("subject-not-issuer", "RFC 5280 3.2; CPS 3.1.5")
 def _not_issuer(subject: Subject) -> str | None:
     certificate = subject.certificate
-    if subject.issuer is not None and certificate.subject == certificate.issuer:
+    if subject.issuer is not None and subject.name == certificate.issuer:
         return "it has the name of its issuer, and would pass for self-issued"
     return None
 
 
 @RULES.rule("subject-single-valued", "CPS 3.1.1")
 def _single_valued(subject: Subject) -> str | None:
-    if any(len(list(rdn)) != 1 for rdn in subject.certificate.subject.rdns):
+    if any(len(list(rdn)) != 1 for rdn in subject.name.rdns):
         return "a relative distinguished name has several values"
     return None
 
 
 @RULES.rule("subject-order", "CPS 3.1.1; X.520 A")
 def _order(subject: Subject) -> str | None:
-    places = [_ORDER.index(each.oid) for each in subject.certificate.subject if each.oid in _ORDER]
+    places = [_ORDER.index(each.oid) for each in subject.name if each.oid in _ORDER]
     if places != sorted(places):
         return "the attributes of the subject do not go from the country to the common name"
     return None
@@ -52,7 +53,7 @@ def _order(subject: Subject) -> str | None:
 
 @RULES.rule("subject-string-type", "RFC 5280 4.1.2.4, A.1")
 def _string_type(subject: Subject) -> str | None:
-    for attribute in subject.certificate.subject:
+    for attribute in subject.name:
         wanted = _ASN1Type.PrintableString if attribute.oid == NameOID.COUNTRY_NAME else _ASN1Type.UTF8String
         if attribute._type is not wanted:
             return f"{attribute.rfc4514_attribute_name} is not a {wanted.name}"
@@ -77,11 +78,16 @@ def _normalised(subject: Subject) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
+def _script_of(letter: str) -> str:
+    return unicodedata.name(letter, "?").split()[0]
+
+
 @RULES.rule("subject-script", "CPS 3.1.4")
 def _script(subject: Subject) -> str | None:
     for text in subject.texts:
         for word in re.split(r"[\W\d_]+", text):
-            scripts = {unicodedata.name(letter, "?").split()[0] for letter in word}
+            scripts = set(map(_script_of, word))
             if not scripts <= set(_SCRIPTS) or len(scripts) > 1:
                 return f"the word {word!r} mixes scripts, or is written in one that names are not written in"
     return None
@@ -92,8 +98,7 @@ def _cardholder_name(subject: Subject) -> str | None:
     if subject.profile.role is not Role.CARDHOLDER:
         return None
     if not all(
-        _COMMITMENT.fullmatch(str(each.value))
-        for each in subject.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        _COMMITMENT.fullmatch(str(each.value)) for each in subject.name.get_attributes_for_oid(NameOID.COMMON_NAME)
     ):
         return "a cardholder's common name is the commitment to the card: 43 characters of base64url"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property, lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -12,11 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from ca.errors import RandomnessError, RequestError
-from ca.profile import EXTENDED_KEY_USAGES, POLICIES, Profile, crl_partitions
+from ca.profile import EXTENDED_KEY_USAGES, POLICIES, PolicyName, Profile, crl_partitions
 from ca.publication import Publication
 from cps.entitlement import Holder, PublicKey
+from pki.algorithms import certificate_signature_identifier
 from pki.builder import tbs_certificate
 from pki.extensions import CertificateType
+from pki.keys import spki_der
 from pki.roles import role_of
 
 Rng = Callable[[int], bytes]
@@ -24,18 +27,53 @@ Rng = Callable[[int], bytes]
 ROOT: Final = "root"
 _SERIAL_BYTES: Final = 16
 _DRAWS: Final = 8
+_AUTHORITIES: Final = 256  # and profiles: of so many is remembered what all their certificates have in common
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Issuer:
-    """An authority that signs: its name here (also its file name in the repository) and its certificate."""
+    """An authority that signs: its name here (also its file name in the repository) and its certificate.
+
+    What its certificate says is read once.
+    """
 
     name: str
     certificate: x509.Certificate
 
-    @property
+    @cached_property
     def public_key(self) -> PublicKey:
+        """Its key."""
         return certified_key(self.certificate)
+
+    @cached_property
+    def spki(self) -> bytes:
+        """Its key as DER SubjectPublicKeyInfo."""
+        return spki_der(self.public_key)
+
+    @cached_property
+    def signature_identifier(self) -> bytes:
+        """How its key signs, as DER AlgorithmIdentifier."""
+        return certificate_signature_identifier(self.public_key)
+
+    @cached_property
+    def key_identifier(self) -> bytes:
+        """Its subjectKeyIdentifier (RFC 5280 4.2.1.2)."""
+        return self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+
+    @cached_property
+    def subject(self) -> x509.Name:
+        """Its name, as its certificate has it."""
+        return self.certificate.subject
+
+    @cached_property
+    def is_root(self) -> bool:
+        """Whether it names itself as its issuer."""
+        return self.certificate.issuer == self.subject
+
+    @cached_property
+    def crl_partitions(self) -> int:
+        """Into how many partitions its serial numbers are divided; 1: there are none."""
+        return crl_partitions(self.certificate)
 
 
 def certified_key(certificate: x509.Certificate) -> PublicKey:
@@ -95,7 +133,7 @@ def prepare(
     builder = (
         x509.CertificateBuilder()
         .subject_name(holder.subject)
-        .issuer_name(issuer.certificate.subject if issuer else holder.subject)
+        .issuer_name(issuer.subject if issuer else holder.subject)
         .public_key(holder.public_key)
         .serial_number(serial)
         .not_valid_before(not_before)
@@ -113,16 +151,11 @@ def prepare(
     if profile.ocsp_no_check:
         builder = builder.add_extension(x509.OCSPNoCheck(), critical=False)
     if profile.policies:
-        builder = builder.add_extension(
-            x509.CertificatePolicies(
-                [x509.PolicyInformation(POLICIES[name], [publication.cps_uri]) for name in profile.policies]
-            ),
-            critical=False,
-        )
+        builder = builder.add_extension(_policies(profile.policies, publication.cps_uri), critical=False)
     if holder.alternative_names:
         builder = builder.add_extension(x509.SubjectAlternativeName(holder.alternative_names), critical=False)
     if issuer is not None:
-        address = publication.distribution_point(issuer.name, serial, crl_partitions(issuer.certificate))
+        address = publication.distribution_point(issuer.name, serial, issuer.crl_partitions)
         builder = builder.add_extension(
             x509.CRLDistributionPoints([_distribution_point(address)]), critical=False
         ).add_extension(authority_information_access(profile, issuer, publication), critical=False)
@@ -134,6 +167,12 @@ def prepare(
     return tbs_certificate(builder, issuer_key)
 
 
+@lru_cache(maxsize=_AUTHORITIES)
+def _policies(names: tuple[PolicyName, ...], cps_uri: str) -> x509.CertificatePolicies:
+    return x509.CertificatePolicies([x509.PolicyInformation(POLICIES[name], [cps_uri]) for name in names])
+
+
+@lru_cache(maxsize=_AUTHORITIES)
 def _distribution_point(url: str) -> x509.DistributionPoint:
     return x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
 
@@ -145,11 +184,16 @@ def authority_information_access(
 
     No responder answers for what a root certified, whose key is never in service, nor for responders themselves.
     """
-    ca = x509.UniformResourceIdentifier(publication.certificate_url(issuer.name))
+    answered = not issuer.is_root and not profile.ocsp_no_check
+    return _access(publication.certificate_url(issuer.name), publication.ocsp_url if answered else None)
+
+
+@lru_cache(maxsize=_AUTHORITIES)
+def _access(ca_url: str, ocsp_url: str | None) -> x509.AuthorityInformationAccess:
+    ca = x509.UniformResourceIdentifier(ca_url)
     access = [x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, ca)]
-    by_root = issuer.certificate.issuer == issuer.certificate.subject
-    if not by_root and not profile.ocsp_no_check:
-        ocsp = x509.UniformResourceIdentifier(publication.ocsp_url)
+    if ocsp_url is not None:
+        ocsp = x509.UniformResourceIdentifier(ocsp_url)
         access.insert(0, x509.AccessDescription(AuthorityInformationAccessOID.OCSP, ocsp))
     return x509.AuthorityInformationAccess(access)
 
@@ -158,7 +202,7 @@ def key_identifier(issuer: Issuer | None, issuer_key: PublicKey) -> bytes:
     """The issuer's subjectKeyIdentifier as its certificate has it (RFC 5280 4.2.1.1)."""
     if issuer is None:
         return x509.SubjectKeyIdentifier.from_public_key(issuer_key).digest
-    return issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    return issuer.key_identifier
 
 
 def _may_issue(issuer: Issuer, profile: Profile) -> bool:
