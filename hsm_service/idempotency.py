@@ -15,19 +15,30 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
-from sqlalchemy import Column, Connection, Engine, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    delete,
+    select,
+)
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hsm_service.steps import GONE
+from runtime.database import put, reading
 from runtime.group_writer import DatabaseUnavailableError, GroupWriter
 from runtime.identity import caller_of
 from runtime.problems import Problem
-
-T = TypeVar("T")
 
 LIFETIME: Final = timedelta(hours=24)
 _HEADER: Final = b"idempotency-key"
@@ -45,6 +56,13 @@ _answers = Table(
     Column("answer", LargeBinary, nullable=False),
     Column("kept", String(32), nullable=False, index=True),  # RFC 3339, UTC
 )
+
+
+# Composed once: composing them costs more than running them.
+_find: Final = select(_answers.c.request, _answers.c.answer).where(
+    _answers.c.caller == bindparam("caller"), _answers.c.key == bindparam("key"), _answers.c.kept >= bindparam("oldest")
+)
+_prune: Final = delete(_answers).where(_answers.c.kept < bindparam("oldest"))
 
 
 def idempotency_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -85,9 +103,11 @@ class Idempotency:
         self._writer.start()
         self._at_work: dict[tuple[str, str], tuple[bytes, asyncio.Future[bytes]]] = {}
         self._pruned = datetime.min.replace(tzinfo=UTC)
+        self._closed = False
 
     def close(self) -> None:
         """Finishes writing and lets go of the database."""
+        self._closed = True
         self._writer.close()
         self._engine.dispose()
 
@@ -126,37 +146,38 @@ class Idempotency:
     async def _answer(self, caller: str, key: str, request: bytes, work: Callable[[], Awaitable[bytes]]) -> bytes:
         now = self._clock()
         oldest = _text(now - LIFETIME)
-
-        def find(connection: Connection) -> tuple[bytes, bytes] | None:
-            wanted = (_answers.c.caller == caller) & (_answers.c.key == key) & (_answers.c.kept >= oldest)
-            row = connection.execute(select(_answers.c.request, _answers.c.answer).where(wanted)).one_or_none()
-            return None if row is None else (row.request, row.answer)
-
-        kept = await self._run(find)
+        kept = self._kept(caller, key, oldest)
         if kept is not None:
             _require_same(kept[0], request)
             return kept[1]
         answer = await work()
 
         def keep(connection: Connection) -> None:
-            connection.execute(delete(_answers).where((_answers.c.caller == caller) & (_answers.c.key == key)))
-            connection.execute(
-                insert(_answers).values(caller=caller, key=key, request=request, answer=answer, kept=_text(now))
-            )
+            put(connection, _answers, caller=caller, key=key, request=request, answer=answer, kept=_text(now))
             if now - self._pruned > _PRUNE_EVERY:
                 self._pruned = now
-                connection.execute(delete(_answers).where(_answers.c.kept < oldest))
+                connection.execute(_prune, {"oldest": oldest})
 
-        await self._run(keep)
+        try:
+            await self._writer.run(keep)
+        except DatabaseUnavailableError:
+            raise _unavailable() from None
         return answer
 
-    async def _run(self, job: Callable[[Connection], T]) -> T:
+    def _kept(self, caller: str, key: str, oldest: str) -> tuple[bytes, bytes] | None:
+        """Request and answer under this key, on the event loop: readers wait for nobody, and a thread costs more."""
+        if self._closed:
+            raise _unavailable()
         try:
-            return await self._writer.run(job)
-        except DatabaseUnavailableError:
-            raise Problem(
-                503, "answers-unavailable", "answers cannot be kept now", headers={"Retry-After": "5"}
-            ) from None
+            with reading(self._engine) as connection:
+                row = connection.execute(_find, {"caller": caller, "key": key, "oldest": oldest}).one_or_none()
+        except SQLAlchemyError:
+            raise _unavailable() from None
+        return None if row is None else (row.request, row.answer)
+
+
+def _unavailable() -> Problem:
+    return Problem(503, "answers-unavailable", "answers cannot be kept now", headers={"Retry-After": "5"})
 
 
 def _require_same(first: bytes, second: bytes) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sqlite3
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -265,6 +266,28 @@ def test_who_asks_again_after_hanging_up_is_answered(tmp_path: Path) -> None:
 
     gone, *others = asyncio.run(main())
     assert (gone.type, others) == (GONE, [b"answer", b"answer"])
+
+
+def test_nothing_is_signed_whose_answer_cannot_be_kept(tmp_path: Path) -> None:
+    async def work() -> bytes:
+        raise AssertionError("it was begun")
+
+    async def main(spoil: Callable[[Idempotency], None]) -> Problem:
+        kept = Idempotency(open_database(tmp_path / "answers.db"), clock=lambda: datetime(2026, 5, 1, tzinfo=UTC))
+        try:
+            spoil(kept)
+            with pytest.raises(Problem) as caught:
+                await kept.answer("a", "k", "/route", b"body", work)
+            return caught.value
+        finally:
+            kept.close()
+
+    def drop(_kept: Idempotency) -> None:
+        with sqlite3.connect(tmp_path / "answers.db") as database:
+            database.execute("DROP TABLE answers")
+
+    for spoil in (Idempotency.close, drop):
+        assert asyncio.run(main(spoil)).type == "answers-unavailable"
 
 
 # -- what else comes over the network ----------------------------------------------------------------------------------

@@ -94,6 +94,17 @@ def test_a_job_that_fails_is_undone_alone(writer: GroupWriter, engine: Engine) -
     assert _count(engine) == 2
 
 
+def test_a_job_that_fails_with_nobody_beside_it_is_undone_too(writer: GroupWriter, engine: Engine) -> None:
+    def half(connection: Connection) -> None:
+        connection.execute(insert(names).values(name="half"))
+        raise KeyError("half")
+
+    with pytest.raises(KeyError):
+        writer.submit(half).result(20)
+    assert _count(engine) == 0
+    assert writer.submit(_add("1")).result(20) == "1"
+
+
 def test_nobody_is_told_of_a_commit_that_failed(writer: GroupWriter, engine: Engine) -> None:
     @event.listens_for(engine, "commit")
     def _full(_connection: Connection) -> None:
