@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from cryptography import x509
-from sqlalchemy import Connection, Engine, Row, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, exists, insert, or_, select, tuple_, update
 
 from ca import tables
 from ca.certificate_store import CertificateRecord, columns, record_of
@@ -26,6 +26,36 @@ from runtime.database import insert_many_new, put_many, reading
 IntentState = Literal["open", "issued", "abandoned"]
 INTENT_CLAUSE: Final = "CPS 4.3.1"
 _AT_ONCE: Final = 500  # rows read or changed together
+
+# The statements of every issuance: composing one costs as much as running it.
+_LIVE: Final = select(tables.intents).where(
+    tables.intents.c.revision_digest.in_(bindparam("revisions", expanding=True)),
+    tables.intents.c.state != "abandoned",
+)
+_DENIED: Final = select(tables.denylist.c.spki_sha256).where(
+    tables.denylist.c.spki_sha256.in_(bindparam("keys", expanding=True))
+)
+_CERTIFIED: Final = (
+    select(tables.certified_keys.c.spki_sha256, tables.dossiers.c.application_id)
+    .select_from(
+        tables.certified_keys.outerjoin(
+            tables.intents,
+            (tables.intents.c.issuer == tables.certified_keys.c.issuer)
+            & (tables.intents.c.serial == tables.certified_keys.c.serial),
+        ).outerjoin(tables.dossiers, tables.dossiers.c.revision_digest == tables.intents.c.revision_digest)
+    )
+    .where(tables.certified_keys.c.spki_sha256.in_(bindparam("keys", expanding=True)))
+)
+_ENDED: Final = (
+    update(tables.intents)
+    .where(
+        tables.intents.c.id.in_(bindparam("numbers", expanding=True)),
+        tables.intents.c.state == "open",
+        tables.intents.c.lease_owner == bindparam("owner"),
+    )
+    .values(state=bindparam("ended_as"), reason=bindparam("because"), ended_at=bindparam("at"))
+    .returning(tables.intents.c.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +158,10 @@ class IntentStore:
         purpose of this revision has a live intent already, StoreError if the serial has.
         """
         found: dict[tuple[str, str], CaError] = {}
-        intents, denied = tables.intents.c, tables.denylist.c
+        intents = tables.intents.c
         with self._engine.begin() as db:
             keys = [new.spki_sha256 for new in wanted]
-            refused = set(db.execute(select(denied.spki_sha256).where(denied.spki_sha256.in_(keys))).scalars())
+            refused = set(db.execute(_DENIED, {"keys": keys}).scalars())
             allowed = sorted((new for new in wanted if new.spki_sha256 not in refused), key=lambda new: new.purpose_key)
             rows = [_row(new, lease, now) for new in allowed]
             inserted = insert_many_new(db, tables.intents, rows, returning=(intents.id, intents.issuer, intents.serial))
@@ -175,11 +205,9 @@ class IntentStore:
 
     def live_intents(self, revision_digests: Collection[str]) -> dict[str, dict[str, Intent]]:
         """Open and issued intents of each of these revisions, by purpose."""
-        intents = tables.intents.c
         live: dict[str, dict[str, Intent]] = {digest: {} for digest in revision_digests}
-        query = select(tables.intents).where(intents.revision_digest.in_(list(live)), intents.state != "abandoned")
         with reading(self._engine) as db:
-            for row in db.execute(query).all():
+            for row in db.execute(_LIVE, {"revisions": list(live)}).all():
                 live[row.revision_digest][row.purpose] = _intent(row)
         return live
 
@@ -271,20 +299,10 @@ class IntentStore:
         That is, which were certified in another case than this one, and which are on the denylist.
         """
         wanted = sorted({key.hex() for _case, keys in cases for key in keys})
-        claims, intents, dossiers = tables.certified_keys, tables.intents, tables.dossiers
-        certified = (
-            select(claims.c.spki_sha256, dossiers.c.application_id)
-            .select_from(
-                claims.outerjoin(
-                    intents, (intents.c.issuer == claims.c.issuer) & (intents.c.serial == claims.c.serial)
-                ).outerjoin(dossiers, dossiers.c.revision_digest == intents.c.revision_digest)
-            )
-            .where(claims.c.spki_sha256.in_(wanted))
-        )
-        denied = select(tables.denylist.c.spki_sha256).where(tables.denylist.c.spki_sha256.in_(wanted))
         with reading(self._engine) as db:
-            owners = {bytes.fromhex(row.spki_sha256): row.application_id for row in db.execute(certified)}
-            denylisted = set(map(bytes.fromhex, db.execute(denied).scalars()))
+            certified = db.execute(_CERTIFIED, {"keys": wanted})
+            owners = {bytes.fromhex(row.spki_sha256): row.application_id for row in certified}
+            denylisted = set(map(bytes.fromhex, db.execute(_DENIED, {"keys": wanted}).scalars()))
         return [
             KnownKeys(
                 certified=frozenset(key for key in keys if key in owners and owners[key] != case),
@@ -320,15 +338,11 @@ def _opened(new: NewIntent, number: int, lease: Lease, now: datetime) -> Intent:
 
 def _end(db: Connection, intents: Sequence[Intent], state: IntentState, reason: str | None, now: datetime) -> set[int]:
     """End those of these intents that are open and ours; returns their numbers."""
-    row, ours = tables.intents.c, {intent.lease_owner for intent in intents}
+    ours = {intent.lease_owner for intent in intents}
     assert len(ours) == 1, "intents are ended by the replica that has them"
-    ending = (
-        update(tables.intents)
-        .where(row.id.in_(sorted(intent.id for intent in intents)), row.state == "open", row.lease_owner == ours.pop())
-        .values(state=state, reason=reason, ended_at=now)
-        .returning(row.id)
-    )
-    return set(db.execute(ending).scalars())
+    numbers = sorted(intent.id for intent in intents)
+    ending = {"numbers": numbers, "owner": ours.pop(), "ended_as": state, "because": reason, "at": now}
+    return set(db.execute(_ENDED, ending).scalars())
 
 
 def _denied() -> KeyRefusedError:
