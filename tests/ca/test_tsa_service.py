@@ -29,6 +29,7 @@ from pki.timestamp_structures import Granted, NotGranted, TstInfo
 from runtime import problems, server
 from tests.support.judges import attime, certtool, openssl, openssl_accepts
 from tests.support.pki_factory import NOW, pem
+from tests.support.once import once_a_run
 from tests.support.signing_site import CEREMONY, World, found, serving
 
 DATA = b"what the gateway answered"
@@ -87,7 +88,7 @@ def authority(
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    world = found(tmp_path_factory.mktemp("tsa"))
+    world = once_a_run(tmp_path_factory, "signing-site", found).copy(tmp_path_factory.mktemp("tsa"))
     with serving(world, tmp_path_factory.mktemp("tls")) as served:
         yield served
 

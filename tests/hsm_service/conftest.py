@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from hsm_service.vault import Vault
+from tests.support.once import once_a_run
 from tests.support.signing_site import Served, World, found, serving
 
 
 @pytest.fixture(scope="session")
 def founded(tmp_path_factory: pytest.TempPathFactory) -> World:
     """An installation with keys of every template; nobody changes it: work on a `copy`."""
-    return found(tmp_path_factory.mktemp("founded"))
+    return once_a_run(tmp_path_factory, "signing-site", found)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,7 +147,9 @@ class World:
 
     def last_entry(self) -> dict[str, Any]:
         """The newest entry of the audit journal."""
-        line = (self.home.audit / "hsm.jsonl").read_bytes().splitlines()[-1]
+        with (self.home.audit / "hsm.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65_536))
+            line = file.read().splitlines()[-1]
         entry: dict[str, Any] = json.loads(line)["entry"]
         return entry
 
