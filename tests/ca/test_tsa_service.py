@@ -28,8 +28,8 @@ from pki.timestamp import build_query, read_response, verify_token
 from pki.timestamp_structures import Granted, NotGranted, TstInfo
 from runtime import problems, server
 from tests.support.judges import attime, certtool, openssl, openssl_accepts
-from tests.support.pki_factory import NOW, pem
 from tests.support.once import once_a_run
+from tests.support.pki_factory import NOW, pem
 from tests.support.signing_site import CEREMONY, World, found, serving
 
 DATA = b"what the gateway answered"
