@@ -252,7 +252,8 @@ def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, httpx.Client]
     }
     assert listed["merchant:M-1"] == {"shop", "shop-ec", "bare-shop"}
     assert listed["merchant:M-2"] == {"other-shop"}
-    assert listed["service:ca"] == {"log-ca", "bci", "self-audit", "ocsp-responder", "timestamp-authority"} | AUTHORITIES.keys()
+    of_the_ca = {"log-ca", "bci", "self-audit", "ocsp-responder", "timestamp-authority"}
+    assert listed["service:ca"] == of_the_ca | AUTHORITIES.keys()
     assert listed["service:bench"] == set(RAW)
     assert listed["service:hsm"] == {"attestation", "log-hsm", "probe-ca"}
     assert listed["service:repository"] == {"ocsp-responder", "timestamp-authority"}
