@@ -2,12 +2,13 @@
 
 Who asks first issues for all that wait; who comes meanwhile waits, and is in the next group. So nobody waits for
 company: an authority with little to do answers each at once. One with much to do answers many at a time: those whose
-answers went out together mostly ask again together, and after a group the next one is kept open for them for a moment.
+answers went out together mostly ask again together, and after a group of several the next one waits a moment for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -21,8 +22,10 @@ AT_ONCE: Final = 2
 """Groups that are under way: while the token signs for one, the other is judged."""
 MOST: Final = 64
 """Cases in one group."""
+MANY: Final = 6
+"""So many who wait are shared out among the groups that may be under way; fewer cost less as one."""
 PAUSE: Final = 0.003
-"""Seconds that a group is kept open which follows one of several cases: a tenth of what issuing takes."""
+"""Seconds that a group waits for more which follows one of several: a tenth of what issuing takes."""
 
 _Place = tuple[Dossier, "asyncio.Future[Issued]"]
 
@@ -39,6 +42,8 @@ class Gathering:
         self._waiting: list[_Place] = []
         self._leaders: set[asyncio.Task[None]] = set()
         self._leading = 0
+        self._under_way = 0
+        self._several = False  # there were in the last group
 
     async def issue(self, dossier: Dossier) -> dict[str, CertificateRecord]:
         """As `Issuance.issue`. Whoever stops waiting for it stops nothing: what was begun is finished."""
@@ -58,13 +63,18 @@ class Gathering:
         """Issue for all who wait, group by group, until nobody does."""
         try:
             while self._waiting:
+                if self._several:
+                    await asyncio.sleep(PAUSE)
                 await self._issue_group()
         finally:
             self._leading -= 1  # with no turn of the loop since nobody waited
 
     async def _issue_group(self) -> None:
-        group = self._waiting[: self._most]
-        del self._waiting[: self._most]
+        group = self._next_group()
+        if not group:
+            return  # the other one had them
+        self._under_way += 1
+        self._several = len(group) > 1
         try:
             answers = await run_in_threadpool(self._issue_many, [dossier for dossier, _answered in group])
         except BaseException as error:  # whoever waits is told, whatever it was
@@ -77,5 +87,13 @@ class Gathering:
             for (_dossier, answered), answer in zip(group, answers, strict=True):
                 if not answered.done():  # as that of one who went away is
                     answered.set_result(answer)
-        if len(group) > 1:
-            await asyncio.sleep(PAUSE)
+        finally:
+            self._under_way -= 1
+
+    def _next_group(self) -> list[_Place]:
+        """Those whose turn it is: all who wait, but of many only a part, while another group could be under way."""
+        free = self._at_once - self._under_way
+        count = len(self._waiting) if len(self._waiting) < MANY else math.ceil(len(self._waiting) / free)
+        group = self._waiting[: min(count, self._most)]
+        del self._waiting[: len(group)]
+        return group
