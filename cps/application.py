@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-from cps.dossier import CpsPin, CsrDigest, Dossier, OfficerSubject
+from cps.dossier import CsrDigest, Dossier, OfficerSubject
 from cps.model import ClassRule, KeyAlternative, KeyRule, Pack, Purpose
 from cps.rules import Rule
 from cps.verdict import Findings
@@ -49,7 +49,8 @@ def check_application(dossier: Dossier, pack: Pack, *, known_keys: KnownKeys, no
 
 
 def _check_pack(dossier: Dossier, pack: Pack, now: datetime, found: Findings) -> None:
-    if dossier.revision.cps != CpsPin.of(pack):
+    pin = dossier.revision.cps
+    if (pin.id, pin.version, pin.digest) != (pack.cps.id, pack.cps.version, pack.digest):
         found.add(Rule.PACK_PIN, "the revision was made under another version of the statement; amend it")
     if now < pack.cps.effective:
         found.add(Rule.PACK_EFFECTIVE, f"the statement binds from {pack.cps.effective.isoformat()}")

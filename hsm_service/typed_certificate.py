@@ -31,7 +31,7 @@ from pki.der import encode
 from pki.errors import PkiError
 from pki.extensions import extensions_of
 from pki.keys import screen_public_key, spki_der
-from pki.roles import PROFILES, Role, role_of
+from pki.roles import PROFILES, Role, read_role, role_of
 
 _V3: Final = 2
 _UNDERSTOOD: Final = frozenset({x509.BasicConstraints.oid, x509.KeyUsage.oid, x509.ExtendedKeyUsage.oid})
@@ -96,7 +96,7 @@ def _check_certificate(tbs: bytes, key: SigningKey) -> CertificateOrder:
     if not MIN_SERIAL_BITS <= parsed.serial_number.bit_length() <= MAX_SERIAL_BITS or parsed.serial_number < 0:
         raise refuse("bad-serial", "a serial number is positive and has 64 to 159 bits", "RFC 5280 4.1.2.2")
     extensions = _extensions(certificate)
-    role = sound(lambda: role_of(certificate))
+    role = sound(lambda: read_role(certificate))
     if role not in key.template.issues:
         raise refuse(
             "role-not-allowed",

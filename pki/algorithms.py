@@ -119,6 +119,11 @@ CERTIFICATE_SIGNATURE_OIDS: Final = frozenset(
 """Signature algorithms of certificates, CRLs and PKCS#10 requests: the ones every tool reads, without SHA-1."""
 
 
+_RSA_IDENTIFIER: Final = _identifier(_SHA256_WITH_RSA, _NULL)
+_P256_IDENTIFIER: Final = _identifier(ECDSA_WITH_SHA256)
+_P384_IDENTIFIER: Final = _identifier(_ECDSA_WITH_SHA384)
+
+
 def certificate_signature_identifier(issuer_key: PublicKeyTypes) -> bytes:
     """Name, as DER AlgorithmIdentifier, how `issuer_key` signs certificates and CRLs.
 
@@ -126,12 +131,12 @@ def certificate_signature_identifier(issuer_key: PublicKeyTypes) -> bytes:
     CertificateError `weak_algorithm` for any other key.
     """
     if isinstance(issuer_key, rsa.RSAPublicKey):
-        return _identifier(_SHA256_WITH_RSA, _NULL)
+        return _RSA_IDENTIFIER
     if isinstance(issuer_key, ec.EllipticCurvePublicKey):
         if isinstance(issuer_key.curve, ec.SECP256R1):
-            return _identifier(ECDSA_WITH_SHA256)
+            return _P256_IDENTIFIER
         if isinstance(issuer_key.curve, ec.SECP384R1):
-            return _identifier(_ECDSA_WITH_SHA384)
+            return _P384_IDENTIFIER
     raise CertificateError(
         "weak_algorithm", "certificates are signed with RSA, P-256 or P-384", clause="RFC 5280 4.1.1.2"
     )

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Annotated, Final, cast
 
 from cryptography import x509
@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import oids
 from pki.algorithms import SHA256_IDENTIFIER, SHA256_IDENTIFIERS, SIGNATURE_IDENTIFIERS, SignatureSuite
-from pki.der import any_value, decode, encode, sha256, tlv
+from pki.der import any_value, decode, encode, remembered, sha256, tlv
 from pki.errors import UNREADABLE, CertificateError, CmsError, DerError
 from pki.keys import screen_public_key
 
@@ -156,11 +156,11 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
     if len(embedded) > MAX_CERTIFICATES:
         raise _refuse("too_many_certificates", f"more than {MAX_CERTIFICATES} certificates")
     try:
-        if decode(x509.ObjectIdentifier, values[oids.AA_CONTENT_TYPE]) != content_type:
+        if _object_identifier(values[oids.AA_CONTENT_TYPE]) != content_type:
             raise _refuse("wrong_content_type", "the content type signed is not that of the content")
         message_digest = decode(bytes, values[oids.AA_MESSAGE_DIGEST])
         signing_time = _read_time(values[oids.AA_SIGNING_TIME])
-        ess = decode(_SigningCertificateV2, values[oids.AA_SIGNING_CERTIFICATE_V2]).certs[0]
+        ess = _ess_cert_id(values[oids.AA_SIGNING_CERTIFICATE_V2])
     except DerError:
         raise _refuse("bad_attributes", "a signed attribute is malformed") from None
     return SignedData(
@@ -206,6 +206,17 @@ def _single_values(attributes: list[_Attribute]) -> dict[x509.ObjectIdentifier, 
     return {kind: encode(members[0]) for kind, members in values.items()}
 
 
+# The same few come with every message.
+@remembered(64)
+def _object_identifier(der: bytes) -> x509.ObjectIdentifier:
+    return decode(x509.ObjectIdentifier, der)
+
+
+@remembered(_REMEMBERED)
+def _ess_cert_id(der: bytes) -> _EssCertIdV2:
+    return decode(_SigningCertificateV2, der).certs[0]
+
+
 def _time_stamp(signer_info: _SignerInfo) -> bytes | None:
     if signer_info.unsigned_attrs is None:
         return None
@@ -249,7 +260,9 @@ class _Embedded:
             raise _refuse("malformed", "unreadable issuer name of the signer") from None
 
 
-_embedded: Final = lru_cache(maxsize=_REMEMBERED)(_Embedded)
+@remembered(_REMEMBERED)
+def _embedded(der: bytes) -> _Embedded:
+    return _Embedded(der)
 
 
 def _signer(embedded: Sequence[_Embedded], sid: _IssuerAndSerialNumber, ess: _EssCertIdV2) -> x509.Certificate:

@@ -8,6 +8,8 @@ signed structure exists, whatever the parser may come to tolerate.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import lru_cache, wraps
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat import asn1
@@ -38,6 +40,24 @@ def decode(cls: type[T], data: bytes, *, limit: int = LIMIT) -> T:
     if asn1.encode_der(value) != data:
         raise DerError("not_canonical", "the value has another DER encoding", clause=_CLAUSE)
     return value
+
+
+def remembered(size: int, *, longest: int = 8192) -> Callable[[Callable[[bytes], T]], Callable[[bytes], T]]:
+    """Decorate a pure function of bytes: its last `size` results are kept, of at most `longest` bytes each.
+
+    So what strangers send takes up at most `size` times `longest` bytes. What raises is not kept.
+    """
+
+    def decorate(function: Callable[[bytes], T]) -> Callable[[bytes], T]:
+        kept = lru_cache(maxsize=size)(function)
+
+        @wraps(function)
+        def call(data: bytes) -> T:
+            return kept(data) if len(data) <= longest else function(data)
+
+        return call
+
+    return decorate
 
 
 def encode(value: Any) -> bytes:

@@ -35,6 +35,7 @@ from pki.signed import check_octets
 
 MAX_DEPTH: Final = 5  # leaf, issuing CA, geopolitical CA, brand, root
 MAX_EXTRA: Final = 8
+_REMEMBERED: Final = 4096
 _CLAUSE: Final = "RFC 5280 6.1"
 _ROLE_CLAUSE: Final = "KWBP global rule 4"
 _PROCESSED: Final = (
@@ -134,10 +135,26 @@ class _Known:
         )
 
 
-_known = lru_cache(maxsize=4096)(_Known)
+_known_by_bytes = lru_cache(maxsize=_REMEMBERED)(_Known)
+_known_by_identity: Final[dict[int, tuple[x509.Certificate, _Known]]] = {}
 
 
-@lru_cache(maxsize=4096)
+def _known(certificate: x509.Certificate) -> _Known:
+    """What the bytes of a certificate say. To compare bytes takes longer than most of what is asked here afterwards.
+
+    Therefore an object that was looked up before is found by its identity, which is its own as long as it is kept.
+    """
+    found = _known_by_identity.get(id(certificate))
+    if found is not None:
+        return found[1]
+    known = _known_by_bytes(certificate)
+    if len(_known_by_identity) >= _REMEMBERED:
+        _known_by_identity.clear()
+    _known_by_identity[id(certificate)] = certificate, known
+    return known
+
+
+@lru_cache(maxsize=_REMEMBERED)
 def _is_signed(certificate: _Known, issuer: _Known) -> bool:
     try:
         certificate.certificate.verify_directly_issued_by(issuer.certificate)
@@ -193,7 +210,7 @@ def _as_path_error(error: CertificateError) -> PathError:
     return PathError(error.reason, error.detail, clause=error.clause)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_REMEMBERED)
 def _chains(
     leaf: _Known, anchors: tuple[_Known, ...], candidates: tuple[_Known, ...]
 ) -> tuple[tuple[_Known, ...], ...]:
@@ -236,7 +253,7 @@ def _check_chain(chain: tuple[_Known, ...], crls: CrlSet | None, now: datetime) 
             _check_revocation(certificate, issuer, crls, now)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_REMEMBERED)
 def _span(chain: tuple[_Known, ...]) -> tuple[datetime, datetime] | None:
     """From when until when the chain holds but for revocation; None if it never does. It depends on bytes alone."""
     begin, end = max(each.not_before for each in chain), min(each.not_after for each in chain)

@@ -171,7 +171,12 @@ ONLY_USAGE: Final = {
 
 @lru_cache(maxsize=4096)
 def role_of(certificate: x509.Certificate) -> Role:
-    """Name the role of a certificate.
+    """As `read_role`, which it remembers."""
+    return read_role(certificate)
+
+
+def read_role(certificate: x509.Certificate) -> Role:
+    """Name the role of a certificate that will hardly come again, such as one that is about to be signed.
 
     Raises CertificateError: `bad_key_usage` if type, policy and CA flag name a role but keyUsage is missing or another
     one, or extendedKeyUsage is that of another, `wrong_role` if they name none, `bad_extension` if one cannot be read.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from cryptography.hazmat import asn1
 
-from pki.der import any_value, decode, encode
+from pki.der import any_value, decode, remembered, tlv
 from pki.errors import DerError
+
+_BIT_STRING: Final = 0x03
+_SEQUENCE: Final = 0x30
 
 
 @asn1.sequence
@@ -17,7 +22,14 @@ class _Signed:
 
 def assemble(tbs: bytes, algorithm: bytes, signature: bytes) -> bytes:
     """Join the DER of the two members and the signature bytes; DerError if a member is not one DER element."""
-    return encode(_Signed(tbs=any_value(tbs), algorithm=any_value(algorithm), signature=asn1.BitString(signature, 0)))
+    any_value(tbs)
+    _check_element(algorithm)
+    return tlv(_SEQUENCE, tbs + algorithm + tlv(_BIT_STRING, b"\x00" + signature))
+
+
+@remembered(64)  # there are few algorithms
+def _check_element(der: bytes) -> None:
+    any_value(der)
 
 
 def check_octets(der: bytes) -> None:

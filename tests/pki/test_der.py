@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pki import der
+from pki.der import remembered
 from pki.errors import DerError, PkiError
 from tests.support.der_surgery import indefinite, long_length
 
@@ -122,3 +123,20 @@ def test_whatever_decodes_has_exactly_those_bytes(data: bytes) -> None:
     except DerError:
         return
     assert der.encode(pair) == data
+
+
+def test_what_is_remembered_is_short_and_was_no_error() -> None:
+    asked: list[bytes] = []
+
+    @remembered(2, longest=3)
+    def size(data: bytes) -> int:
+        asked.append(data)
+        if not data:
+            raise ValueError("empty")
+        return len(data)
+
+    assert [size(data) for data in (b"abc", b"abc", b"abcd", b"abcd")] == [3, 3, 4, 4]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="empty"):
+            size(b"")
+    assert asked == [b"abc", b"abcd", b"abcd", b"", b""]

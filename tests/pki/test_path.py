@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki.crl import CrlSet
 from pki.errors import PathError
@@ -269,6 +270,12 @@ class TestTime:
             assert validate_path(leaf.certificate, trust=fresh.trust(moment), now=moment, roles=[Role.MERCHANT])
         for moment, reason in ((NOW - 2 * DAY - SECOND, "not_yet_valid"), (NOW + 2 * DAY + SECOND, "expired")):
             assert refused(leaf, fresh.trust(moment), now=moment) == reason
+
+    def test_a_certificate_is_judged_alike_however_often_it_is_read(self, merchant: Credential, trust: Trust) -> None:
+        der = merchant.certificate.public_bytes(Encoding.DER)
+        read = [x509.load_der_x509_certificate(der) for _ in range(4100)]  # more than are remembered
+        for again in (*read, merchant.certificate):
+            assert validate_path(again, trust=trust, now=NOW, roles=[Role.MERCHANT]).leaf == again
 
     def test_an_expired_issuer_spoils_the_path(self, pki: PkiFactory, trust: Trust) -> None:
         issuer = pki.authority(Role.MERCHANT_CA, pki.brand, label="old", not_after=NOW - SECOND)
