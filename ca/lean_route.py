@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 
 _JSON: Final = "application/json"
+_UNGUARDED: Final = "a lean route is guarded by `require`, and by nothing else"
 
 
 class LeanRoute(APIRoute):
@@ -26,10 +27,12 @@ class LeanRoute(APIRoute):
         """Who answers a request that came to this route."""
         by_fastapi = super().get_route_handler()
         guards = [_guard(dependency.call) for dependency in self.dependant.dependencies]
+        if not guards:
+            raise TypeError(_UNGUARDED)
         [asked] = self.dependant.body_params
         model, endpoint, status = asked.field_info.annotation, self.endpoint, self.status_code or 200
-        assert isinstance(model, type), "a lean route has one model as its body"
-        assert issubclass(model, BaseModel), "a lean route has one model as its body"
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError("a lean route has one model as its body")
         waits = iscoroutinefunction(endpoint)
 
         def answer(body: bytes) -> bytes | None:
@@ -55,8 +58,8 @@ class LeanRoute(APIRoute):
 
 
 def _guard(call: Callable[..., Any] | None) -> Callable[[Request], object]:
-    assert call is not None
-    assert hasattr(call, "patterns"), "a lean route is guarded by `require`, and by nothing else"
+    if call is None or not hasattr(call, "patterns"):
+        raise TypeError(_UNGUARDED)
     return call
 
 
