@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from sqlalchemy import (
 
 from ca import tables
 from ca.crl import next_number
+from ca.database_faults import unavailable
 from ca.errors import StoreError
 from runtime.database import insert_new, reading
 
@@ -318,20 +319,22 @@ def _in_partition(number: int, partitions: int) -> ColumnElement[bool]:
 
 
 def _chunks(db: Connection, query: Select[tuple[bytes]]) -> Iterator[bytes]:
-    """The blobs that `query` finds, joined, many at a time: with a cursor that fetches as it goes."""
-    if db.dialect.name == "sqlite":
-        # Straight from the driver: what SQLAlchemy does for each row would take longer than all the rest.
-        text = str(query.compile(dialect=db.dialect, compile_kwargs={"literal_binds": True}))
-        cursor = db.connection.cursor()
-        try:
+    """The blobs that `query` finds, joined, many at a time: with a cursor that fetches as it goes.
+
+    Straight from the driver: what SQLAlchemy does for each row would take longer than all the rest. Raises
+    StoreUnavailableError if the database fails meanwhile.
+    """
+    text = str(query.compile(dialect=db.dialect, compile_kwargs={"literal_binds": True}))
+    driver: Any = db.connection.driver_connection
+    # PostgreSQL: a cursor with a name stays in the server, and octets come as octets.
+    options = {} if db.dialect.name == "sqlite" else {"name": "entries", "binary": True}
+    try:
+        with closing(driver.cursor(**options)) as cursor:
             cursor.execute(text)
             while rows := cursor.fetchmany(_AT_ONCE):
                 yield b"".join(map(operator.itemgetter(0), rows))
-        finally:
-            cursor.close()
-    else:
-        for rows in db.execute(query.execution_options(yield_per=_AT_ONCE)).partitions():
-            yield b"".join(row.entry for row in rows)
+    except db.dialect.loaded_dbapi.Error as error:
+        raise unavailable(error) from None
 
 
 def _columns(record: Any) -> dict[str, Any]:
