@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -23,6 +25,10 @@ from sqlalchemy import text
 import ca.ocsp_presign
 import ca.ocsp_store
 from ca.ocsp_policy import ocsp_policy
+from ca.ocsp_presign import Presigner
+from ca.ocsp_store import OcspStore
+from ca.store import serial_hex
+from hsm_service.wire import BatchAnswer
 from pki.algorithms import SHA256_IDENTIFIER
 from pki.der import encode, tlv
 from pki.errors import OcspError
@@ -464,6 +470,34 @@ def test_many_answers_are_signed_ahead_and_forgotten_in_portions(
     assert signed >= len(shops)
     assert world.store.forget_ended(world.ca.clock()) == 0
     assert world.store.forget_ended(world.ca.clock() + timedelta(days=2)) == signed
+
+
+def test_what_was_signed_ahead_before_a_restart_stays_and_only_the_rest_is_signed_after_it(
+    own_world: OcspWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = own_world
+    shops = [world.issue() for _ in range(5)]
+    monkeypatch.setattr(ca.ocsp_presign, "_TOGETHER", 2)
+    sign, calls = world.ca.keys.batch_sign, itertools.count(1)
+
+    def killed(*arguments: Any, **more: Any) -> BatchAnswer:
+        if arguments[0] == "ocsp-merchant-ca" and next(calls) == 2:
+            raise KeyboardInterrupt
+        return sign(*arguments, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(world.ca.keys, "batch_sign", killed)
+        world.presigner.presign_due(world.ca.clock())
+    serials, now = [serial_hex(shop.serial_number) for shop in shops], world.ca.clock()
+    before = world.store.standing("merchant-ca", serials, now).signed
+    assert 0 < len(before) < len(shops)
+    restarted = Presigner(OcspStore(world.ca.engine), world.ca.authority.hierarchy, world.ca.keys, world.policy)
+    restarted.presign_due(now)
+
+    after = world.store.standing("merchant-ca", serials, now).signed
+    assert after.keys() == set(serials)
+    assert {serial: after[serial] for serial in before} == before
+    assert restarted.presign_due(now) == 0
 
 
 def test_many_live_questions_share_signatures_calls_and_each_has_its_own_answer(own_world: OcspWorld) -> None:
