@@ -334,7 +334,7 @@ def test_a_ceremony_in_tokens_that_stopped_is_undone_and_run_again(installation:
     assert "backup-1" not in {key.name for key in room.list_keys()}
     again = act(installation.home.pki, text)
     run(again, journal=journal, rng=os.urandom, **rooms)
-    assert verify(installation.home.pki, now=datetime.now(UTC)).keys == 22
+    assert verify(installation.home.pki, now=datetime.now(UTC)).keys == 23
 
 
 def test_a_key_in_service_is_not_taken_back(installation: Installation) -> None:
