@@ -129,6 +129,7 @@ class Ledger:
         self._claims: Counter[Claim] = Counter()
         self._serials: dict[tuple[str, int], str] = {}
         self._crls: defaultdict[str, dict[int, tuple[str, CrlScope]]] = defaultdict(dict)
+        self._newest: dict[str, int | None] = {}  # what `newest_crl` found: it is asked for with every certificate
         self._uses: Counter[tuple[str, int]] = Counter()
         self._dossiers: dict[tuple[str, str], str] = {}
         self._timestamps: defaultdict[str, dict[int, str]] = defaultdict(dict)
@@ -236,6 +237,7 @@ class Ledger:
                 del self._dossiers[claim.revision, claim.purpose]
             else:
                 del self._crls[claim.key][claim.number]
+                self._newest.pop(claim.key, None)
 
     def newest_crl(self, key: str) -> int | None:
         """The largest number of a CRL for everybody that the CA key `key` signed or is about to sign; None without one.
@@ -243,8 +245,11 @@ class Ledger:
         A full list, or a delta: where a delta has followed, who knows the full list alone may miss a revocation.
         """
         with self._lock:
-            signed = self._crls.get(key, {})
-            return max((number for number, (_digest, scope) in signed.items() if scope != "partition"), default=None)
+            if key not in self._newest:
+                signed = self._crls.get(key, {})
+                numbers = (number for number, (_digest, scope) in signed.items() if scope != "partition")
+                self._newest[key] = max(numbers, default=None)
+            return self._newest[key]
 
     def last_crl_number(self, key: str) -> int | None:
         """The largest number of any CRL that the CA key `key` signed or is about to sign; None if there is none."""
@@ -278,6 +283,7 @@ class Ledger:
             self._dossiers[claim.revision, claim.purpose] = claim.digest
         else:
             self._crls[claim.key][claim.number] = (claim.digest, claim.scope)
+            self._newest.pop(claim.key, None)
 
     def _take_timestamp(self, claim: TimestampClaim) -> None:
         signed = self._timestamps[claim.key]

@@ -245,3 +245,13 @@ def test_a_log_s_last_checkpoint_is_the_largest_however_the_intents_of_two_threa
     ]
     _replay(ledger, *intents)
     assert ledger.last_checkpoint("log-ca") == nine
+
+
+def test_a_list_that_was_not_signed_is_not_the_newest() -> None:
+    ledger = Ledger()
+    ledger.claim(CRL)
+    assert ledger.newest_crl("ca") == 5
+    ledger.claim(failed := CrlClaim("ca", 6, "bb"))
+    assert ledger.newest_crl("ca") == 6
+    ledger.release(failed)
+    assert ledger.newest_crl("ca") == 5
