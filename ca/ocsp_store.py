@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, delete, or_, select, tuple_
 
 from ca import tables
 from ca.ocsp_answer import CertificateStatus
-from runtime.database import put, reading
+from runtime.database import put_many, reading
 
 _AT_ONCE: Final = 1000  # answers deleted together
 _UNKNOWN: Final = CertificateStatus("unknown")
@@ -93,9 +93,11 @@ class OcspStore:
 
     def keep(self, records: Sequence[OcspRecord]) -> None:
         """Keep signed answers, in place of older ones."""
+        if not records:
+            return
         with self._engine.begin() as db:
-            for record in records:
-                put(db, tables.ocsp_responses, **{name: getattr(record, name) for name in record.__slots__})
+            rows = [{name: getattr(record, name) for name in record.__slots__} for record in records]
+            put_many(db, tables.ocsp_responses, rows)
 
     def due(self, issuer: str, now: datetime, *, before: datetime, limit: int, after: str = "") -> list[str]:
         """Serials of unexpired certificates without an answer that holds and lasts beyond `before`, at most `limit`.
