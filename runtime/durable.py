@@ -29,7 +29,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
+from sqlalchemy.pool import Pool
 
 from runtime.beat import Beat, ClockWatch
 from runtime.database import open_database
@@ -99,6 +100,7 @@ class Durable:
         from dbos import DBOS
 
         _log_as_we_do()
+        _know_subseconds()
         DBOS(config=self._config())
         try:
             self._inputs = [
@@ -260,3 +262,17 @@ def _log_as_we_do() -> None:
     if not any(isinstance(each, logging.NullHandler) for each in logger.handlers):
         logger.addHandler(logging.NullHandler())
     logger.propagate = True
+
+
+def _know_subseconds() -> None:
+    """From Python 3.12 on DBOS has the time by `unixepoch('subsec')`, which SQLite before 3.42 (Debian 12) leaves NULL.
+
+    There it is a function of ours, in every SQLite connection that is opened from now on.
+    """
+    if sqlite3.sqlite_version_info < (3, 42) and not event.contains(Pool, "connect", _add_unixepoch):
+        event.listen(Pool, "connect", _add_unixepoch)
+
+
+def _add_unixepoch(connection: Any, _record: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.create_function("unixepoch", 1, lambda what: time.time() if what == "subsec" else None)
