@@ -46,12 +46,14 @@ COMMANDS: Final = {
     "wallet": _Command("Pay", "cli.wallet"),
     "evidence": _Command("Judge", "cli.evidence"),
     "audit": _Command("Judge", "cli.audit"),
+    "cps": _Command("Judge", "cli.cps"),
 }
 
 # Errors that a person can do something about, by the module that raises them; looked up only once something failed.
 _FORESEEN: Final = {
     "audit.verify": "AuditError",
     "ca.errors": "CaError",
+    "cps.errors": "PackError",
     "gateway_keys.errors": "GatewayKeysError",
     "hsm_service.errors": "HsmError",
     "ra.errors": "RaError",

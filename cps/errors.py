@@ -1,7 +1,7 @@
 """Errors of the CPS package.
 
     CpsError
-    ├── PackError          a policy pack that cannot be loaded: unknown key, dangling name, contradiction
+    ├── PackError          a policy pack or its texts, unknown key, dangling name, contradiction
     ├── DossierError       a dossier that is not the JSON form of one
     ├── StatementError     a decision or revocation statement that is not the DER form of one
     └── EntitlementError   a case asks for a certificate that nobody can be given
@@ -17,7 +17,7 @@ class CpsError(Exception):
 
 
 class PackError(CpsError):
-    """A policy pack cannot be loaded; the text names the key and the rule."""
+    """A policy pack cannot be loaded, or a document not be made of it; the text names the key and the rule."""
 
 
 class DossierError(CpsError):
