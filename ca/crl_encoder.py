@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ca.crl import CrlFrame, header
 from ca.crl_growing import GrowingFile
 from ca.crl_store import Listing
-from ca.errors import StoreError
+from ca.errors import StoreError, TokenUnavailableError
 from ca.files import durable, file_sha256
 from ca.prepare import Issuer
 from ca.signing import crl_hash, sign_crl, sign_crl_parts
@@ -64,7 +64,7 @@ def write_tbs(path: Path, asked: Asked, frame: CrlFrame, listing: Listing) -> Fi
     with path.open("wb") as file:
         growing = GrowingFile(file, path, place, crl_hash(asked.issuer.public_key).name)
         with growing.ended():
-            signature = _sign_meanwhile(asked, growing)
+            meanwhile = _sign_meanwhile(asked, growing)
             growing.write(frame.before)
             for chunk in listing.chunks:
                 growing.write(chunk)
@@ -72,18 +72,28 @@ def write_tbs(path: Path, asked: Asked, frame: CrlFrame, listing: Listing) -> Fi
             if growing.size != size:
                 raise _other_size()
         os.fsync(file.fileno())  # while it is being judged
-    return lambda: _finish(path, place, size, signature.result())
+    return lambda: _finish(path, place, size, _signature(asked, growing, meanwhile))
+
+
+def _sign(asked: Asked, growing: GrowingFile) -> bytes:
+    """What follows the TBSCertList in the CertificateList, once there is a signature."""
+    issuer = asked.issuer
+    return sign_crl_parts(asked.signer, issuer.name, growing.parts, growing.digest, issuer.public_key, asked.version)
 
 
 def _sign_meanwhile(asked: Asked, growing: GrowingFile) -> Future[bytes]:
-    """What follows the TBSCertList in the CertificateList, once there is a signature."""
-    issuer = asked.issuer
     threads = ThreadPoolExecutor(1, "crl-signing")
-    future = threads.submit(
-        sign_crl_parts, asked.signer, issuer.name, growing.parts, growing.digest, issuer.public_key, asked.version
-    )
+    future = threads.submit(_sign, asked, growing)
     threads.shutdown(wait=False)  # its thread ends with the one call
     return future
+
+
+def _signature(asked: Asked, growing: GrowingFile, meanwhile: Future[bytes]) -> bytes:
+    try:
+        return meanwhile.result()
+    except TokenUnavailableError:
+        # The service waits for a body only so long, and the database may have been slower. Now all is there.
+        return _sign(asked, growing)
 
 
 def _finish_small(path: Path, asked: Asked, tbs: bytes) -> str:

@@ -66,6 +66,11 @@ class Gathering:
                 if self._several:
                     await asyncio.sleep(PAUSE)
                 await self._issue_group()
+        except BaseException as error:  # such as the end of the loop
+            if self._leading == 1:  # nobody else comes for them
+                _tell_all(self._waiting, error)
+                self._waiting.clear()
+            raise
         finally:
             self._leading -= 1  # with no turn of the loop since nobody waited
 
@@ -77,16 +82,13 @@ class Gathering:
         self._several = len(group) > 1
         try:
             answers = await run_in_threadpool(self._issue_many, [dossier for dossier, _answered in group])
-        except BaseException as error:  # whoever waits is told, whatever it was
-            for _dossier, answered in group:
-                if not answered.done():
-                    answered.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for (_dossier, answered), answer in zip(group, answers, strict=True):
+            for (_dossier, answered), answer in list(zip(group, answers, strict=True)):  # nobody has another's
                 if not answered.done():  # as that of one who went away is
                     answered.set_result(answer)
+        except BaseException as error:  # whoever waits is told, whatever it was
+            _tell_all(group, error)
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._under_way -= 1
 
@@ -97,3 +99,9 @@ class Gathering:
         group = self._waiting[: min(count, self._most)]
         del self._waiting[: len(group)]
         return group
+
+
+def _tell_all(places: Sequence[_Place], error: BaseException) -> None:
+    for _dossier, answered in places:
+        if not answered.done():
+            answered.set_exception(error)

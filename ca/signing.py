@@ -31,7 +31,7 @@ from runtime.problems import Problem
 T = TypeVar("T")
 
 _CLAUSE: Final = "CPS 4.3.1"
-_BUSY: Final = 429
+_LATER: Final = frozenset({408, 429})  # what was sent came too slowly; too much was asked for
 MOST_TOGETHER: Final = 250
 """Certificates that are asked for together: so many share one intent in the journal of the HSM service."""
 LARGEST_TOGETHER: Final = 3 * 1024 * 1024
@@ -192,7 +192,7 @@ def _ask(call: Callable[[], T]) -> T:
 
 def _raise(problem: Problem) -> NoReturn:
     """Raise what a problem of the HSM service means here."""
-    if problem.status >= 500 or problem.status == _BUSY or problem.type == _SUPERSEDED:
+    if problem.status >= 500 or problem.status in _LATER or problem.type == _SUPERSEDED:
         raise TokenUnavailableError(f"the HSM service cannot sign now: {problem}") from problem
     raise SigningRefusedError(f"the HSM service will not sign this: {problem}", clause=problem.clause) from problem
 

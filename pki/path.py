@@ -35,7 +35,10 @@ from pki.signed import check_octets
 
 MAX_DEPTH: Final = 5  # leaf, issuing CA, geopolitical CA, brand, root
 MAX_EXTRA: Final = 8
+LARGEST: Final = 10_240
+"""Bytes of a certificate: 8192 that are signed (CPS 7.1), and the longest signature."""
 _REMEMBERED: Final = 4096
+_CHAINS: Final = 1024  # of up to `MAX_EXTRA` certificates that a stranger sent along, each of `LARGEST` bytes
 _CLAUSE: Final = "RFC 5280 6.1"
 _ROLE_CLAUSE: Final = "KWBP global rule 4"
 _PROCESSED: Final = (
@@ -91,8 +94,11 @@ class _Known:
     def __init__(self, certificate: x509.Certificate) -> None:
         extensions = extensions_of(certificate)
         self.certificate: Final = certificate
+        der = certificate.public_bytes(Encoding.DER)
+        if len(der) > LARGEST:  # what strangers send is remembered, so it is bounded
+            raise CertificateError("bad_certificate", f"{len(der)} bytes, at most {LARGEST}", clause="CPS 7.1")
         try:
-            check_octets(certificate.public_bytes(Encoding.DER))
+            check_octets(der)
             self.issuer: Final = certificate.issuer.public_bytes()
             self.subject: Final = certificate.subject.public_bytes()
             self.serial: Final = certificate.serial_number
@@ -210,7 +216,7 @@ def _as_path_error(error: CertificateError) -> PathError:
     return PathError(error.reason, error.detail, clause=error.clause)
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@lru_cache(maxsize=_CHAINS)
 def _chains(
     leaf: _Known, anchors: tuple[_Known, ...], candidates: tuple[_Known, ...]
 ) -> tuple[tuple[_Known, ...], ...]:

@@ -66,3 +66,24 @@ def test_what_the_service_refuses_is_raised_at_the_end(
     with pytest.raises(SigningRefusedError) as caught:
         write(world, asked, tmp_path / "list")
     assert isinstance(caught.value.__cause__, Problem)
+
+
+def test_a_service_that_waited_too_long_for_the_database_is_asked_again_when_all_is_there(
+    world: CaWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ca.crl_encoder.SMALL", PIECEWISE)
+    asked = Asked(world.keys, world.authority.hierarchy[ISSUER].issuer, 1)
+    problems = [Problem(408, "body-too-slow", "the body did not come within 30 s")]
+    sign = world.keys.sign_crl
+
+    def impatient(*arguments: Any) -> Any:
+        if problems:
+            raise problems.pop()
+        return sign(*arguments)
+
+    monkeypatch.setattr(world.keys, "sign_crl", impatient)
+    write(world, asked, tmp_path / "list")
+
+    crl = x509.load_der_x509_crl((tmp_path / "list").read_bytes())
+    assert crl.is_signature_valid(asked.issuer.public_key)
+    assert problems == []

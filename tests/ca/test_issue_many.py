@@ -252,6 +252,44 @@ def test_a_fault_of_each_that_went_away_is_told_to_nobody(cases: list[Dossier]) 
     assert not gathering._waiting
 
 
+def test_answers_that_are_not_one_for_each_are_nobodys(cases: list[Dossier]) -> None:
+    def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
+        return [{} for _ in dossiers[1:]]
+
+    gathering = Gathering(issue_many, at_once=1)
+
+    async def ask() -> list[Any]:
+        return await asyncio.gather(*(gathering.issue(cases[0]) for _ in range(3)), return_exceptions=True)
+
+    assert list(map(type, asyncio.run(ask()))) == [ValueError] * 3
+
+
+def test_when_a_leader_is_stopped_nobody_waits_for_ever(cases: list[Dossier]) -> None:
+    began, gate = threading.Event(), threading.Event()
+
+    def issue_many(dossiers: Sequence[Dossier]) -> list[Issued]:
+        began.set()
+        gate.wait(30)
+        return [{} for _ in dossiers]
+
+    gathering = Gathering(issue_many, at_once=1)
+
+    async def ask() -> list[Any]:
+        first = asyncio.create_task(gathering.issue(cases[0]))
+        await asyncio.to_thread(began.wait, 30)
+        others = [asyncio.create_task(gathering.issue(case)) for case in cases[1:3]]
+        await asyncio.sleep(0)
+        [leader] = gathering._leaders
+        leader.cancel()
+        gate.set()
+        stopped = await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), 30)
+        return [*stopped, await gathering.issue(cases[3])]
+
+    found = asyncio.run(ask())
+
+    assert list(map(type, found)) == [asyncio.CancelledError] * 3 + [dict]
+
+
 def test_a_case_that_failed_stays_failed(cases: list[Dossier]) -> None:
     case = Case(cases[0])
     case.fail(ClockError("first"))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.crl import CrlSet
 from pki.errors import PathError
 from pki.names import name
-from pki.path import MAX_EXTRA, Trust, validate_path
+from pki.path import LARGEST, MAX_EXTRA, Trust, _is_signed, validate_path
 from pki.roles import Role
 from tests.support.der_surgery import Node, parse, resigned, with_unused_bit
 from tests.support.judges import attime, openssl_accepts
@@ -335,6 +335,35 @@ class TestRevocation:
         crls = list(pki.crls())
         crls[3] = pki.merchant_ca.crl(NOW, key=p256())
         assert refused(merchant, replace(pki.trust(), crls=CrlSet(crls))) == "bad_signature"
+
+
+class TestHostileBags:
+    """What strangers send along costs little time, and little memory."""
+
+    def test_certificates_that_all_issue_each_other_are_compared_once_each(self, trust: Trust) -> None:
+        key, who = p256(), name(cn="everybody")
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(who)
+            .issuer_name(who)
+            .public_key(key.public_key())
+            .not_valid_before(NOW - DAY)
+            .not_valid_after(NOW + DAY)
+        )
+        leaf, *others = (builder.serial_number(serial).sign(key, hashes.SHA256()) for serial in range(1, MAX_EXTRA + 2))
+        before = _is_signed.cache_info().misses
+        with pytest.raises(PathError) as error:
+            validate_path(leaf, others, trust=trust, now=NOW, roles=tuple(Role))
+        assert error.value.reason == "unknown_issuer"
+        assert _is_signed.cache_info().misses - before <= (MAX_EXTRA + 1) * MAX_EXTRA
+
+    def test_one_that_is_larger_than_any_is_refused_wherever_it_stands(
+        self, pki: PkiFactory, merchant: Credential, trust: Trust
+    ) -> None:
+        padding = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.25.1.9"), bytes(LARGEST))
+        large = pki.merchant(replace={"unknown": (padding, False)})
+        assert refused(large, trust) == "bad_certificate"
+        assert refused(merchant, trust, extra=(large.certificate,)) == "bad_certificate"
 
 
 class TestCertificates:
