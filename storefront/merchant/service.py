@@ -24,7 +24,7 @@ from ca.ocsp_client import AsyncOcspClient
 from ca.status_client import AsyncStatusCache
 from ca.timestamp_client import AsyncTimestampClient
 from hsm_service.client import AsyncHsmClient
-from hsm_service.retry import UNKEYED
+from hsm_service.retry import UNKEYED, RetryPolicy
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
@@ -49,6 +49,8 @@ from storefront.signers import FileSigner, Signer, TokenSigner
 BRANDS: Final = frozenset({"Shetab"})
 _GATEWAY_TIMEOUT: Final = 60.0  # seconds: longer than the gateway waits for the switch
 _LARGEST_GATEWAY_ANSWER: Final = 2 * SIZE_LIMIT  # bytes: a message and its HTTP head, with room to spare
+_STARTING: Final = RetryPolicy(attempts=40, deadline=20)
+"""All services start together, and the HSM service takes longest: its tokens are tested first."""
 
 
 class RepositoryTrust:
@@ -143,9 +145,15 @@ async def _signer(
     stack: AsyncExitStack, home: Home, settings: Settings, name: str, merchant: MerchantSettings
 ) -> Signer:
     if merchant.key is not None:
-        client = AsyncHsmClient.connect(settings.hsm.url, home.tls_files(tls_name(name)), retry=UNKEYED)
+        url, tls = settings.hsm.url, home.tls_files(tls_name(name))
+        starting = AsyncHsmClient.connect(url, tls, retry=_STARTING)
+        try:
+            found = await TokenSigner.connect(starting, merchant.key)
+        finally:
+            await starting.close()
+        client = AsyncHsmClient.connect(url, tls, retry=UNKEYED)
         stack.push_async_callback(client.close)
-        return await TokenSigner.connect(client, merchant.key)
+        return TokenSigner(client, merchant.key, found.certificate, found.chain)
     key, chain = key_files(home, name)
     if not chain.exists():
         raise StorefrontError(f"the merchant {name} has no certificate yet: {chain} is missing")

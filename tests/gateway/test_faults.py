@@ -14,7 +14,7 @@ import pytest
 
 from kwbp.codes import AuthCode
 from tests.support.payment_parties import Buyer, Shop, auth_res_of, error_of
-from tests.support.payment_site import OPENING, Site, wait_for
+from tests.support.payment_site import ANSWER_TIMEOUT, OPENING, Site, wait_for
 
 AMOUNT = 150_000
 
@@ -63,7 +63,7 @@ def test_an_outcome_nobody_can_vouch_for_is_told_at_once_and_reversed(
 
 def test_an_approval_that_comes_late_is_filed_and_reversed(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
     purchase = site.purchase(shop, buyer, AMOUNT)
-    site.switch.admin.add_fault("0200", "delay", seconds=3)
+    site.switch.admin.add_fault("0200", "delay", seconds=ANSWER_TIMEOUT + 1)
     answer = shop.collect(gateway, purchase)
     assert auth_res_of(answer).auth_code is AuthCode.NO_REPLY
     _ends(shop, gateway, purchase.xid, "REVERSED")

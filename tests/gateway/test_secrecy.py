@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from shetab.jalali import local_time_and_date
 from tests.support.payment_parties import Buyer, now
-from tests.support.payment_site import Site, wait_for
+from tests.support.payment_site import ANSWER_TIMEOUT, Site, wait_for
 
 _AROUND: Final = (timedelta(days=-1), timedelta(), timedelta(days=1))
 
@@ -106,7 +106,7 @@ def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
         site.switch.admin.add_fault("0200", "drop")
         site.switch.admin.add_fault("042x", "ignore", count=1000)
         shop.collect(gateway.url, lost)
-        site.switch.admin.add_fault("0200", "delay", seconds=3)
+        site.switch.admin.add_fault("0200", "delay", seconds=ANSWER_TIMEOUT + 1)
         shop.collect(gateway.url, late)
         # Unacknowledged approval, queued reversals, filed late answers: the most that is ever stored at once.
         wait_for(lambda: shop.order(gateway.url, late.xid)["late_rc"] == "00")

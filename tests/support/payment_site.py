@@ -63,6 +63,8 @@ GATEWAY_ID: Final = "GW-1"
 CARD_BIN: Final = "603770"
 BRAND: Final = "Shetab"
 OPENING: Final = 10_000_000
+ANSWER_TIMEOUT: Final = 4.0
+"""Seconds that gateways of a site wait for the switch: more than a busy machine takes to answer."""
 
 _HSM_PROGRAM: Final = """
 import sys
@@ -342,7 +344,7 @@ class Site:
             "gateway": {
                 "gateway_id": GATEWAY_ID,
                 "acquirer_bin": ACQUIRER,
-                "answer_timeout": 5.0,
+                "answer_timeout": ANSWER_TIMEOUT,
                 "reversal_interval": 0.1,
             },
         }

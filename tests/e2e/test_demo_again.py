@@ -77,6 +77,10 @@ def test_the_purchase_is_still_known_everywhere(demo: Demo, kwbp: Shell) -> None
     assert [row["state"] for row in kwbp("wallet", "history") if row["xid"] == xid] == ["PAID"]
 
 
+def test_services_that_start_together_wait_for_each_other(demo: Demo, kwbp: Shell) -> None:
+    assert [path.name for path in (demo.home / "log").glob("*.log") if "Traceback" in path.read_text()] == []
+
+
 def applied_with_own_key(kwbp: Shell, folder: Path, server: str, merchant_id: str, terminal: str) -> str:
     """A merchant with an RSA key of its own, made by OpenSSL, has applied and shown its documents: application id."""
     key, request = folder / f"{server}.key", folder / f"{server}.csr"
