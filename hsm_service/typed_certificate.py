@@ -164,6 +164,7 @@ def _check_self_signed(order: CertificateOrder, key: SigningKey) -> None:
 def _check_issued(order: CertificateOrder, issuer_name: bytes, key: SigningKey) -> None:
     issuer = key.issuer
     if issuer_name != issuer.name:
+        order.certificate.issuer.public_bytes()  # one that cannot be read is refused as such
         raise refuse("issuer-mismatch", f"the issuer is not the subject of key {key.name}", "RFC 5280 4.1.2.4")
     if _authority_key(order.extensions) != issuer.key_identifier:
         raise refuse("authority-key-mismatch", "authorityKeyIdentifier is not this key's", "RFC 5280 4.2.1.1")
