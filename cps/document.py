@@ -48,13 +48,21 @@ class Edition:
         """SHA-256 (32 bytes) over the annex."""
         return digest_of(values(self.annex))
 
+    @cached_property
+    def _rules(self) -> Mapping[str, tuple[Rule, ...]]:
+        found: dict[str, tuple[Rule, ...]] = {}
+        for rule in Rule:
+            number = heading_of(self.pack.rules[rule].section)
+            found[number] = (*found.get(number, ()), rule)
+        return found
+
     def passage(self, number: str) -> Passage:
         """What the texts say under a heading; empty if nothing."""
         return self.texts.passages.get(number, _SILENT)
 
     def rules_of(self, number: str) -> tuple[Rule, ...]:
         """The rules that implement a heading, in the order in which `Rule` lists them."""
-        return tuple(rule for rule in Rule if heading_of(self.pack.rules[rule].section) == number)
+        return self._rules.get(number, ())
 
     def kind(self, number: str) -> Kind | None:
         """How a heading is answered; None if it is not.

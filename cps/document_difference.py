@@ -73,10 +73,11 @@ def _changes(old: Pack, new: Pack) -> Iterator[Change]:
         said = written(before[path]) if path in before else None
         says = written(after[path]) if path in after else None
         if said != says and path != "digest":
-            yield Change(_section_of(path, new if path in after else old), path, said, says)
+            yield Change(section_of(path, new if path in after else old), path, said, says)
 
 
-def _section_of(path: str, pack: Pack) -> str:
+def section_of(path: str, pack: Pack) -> str:
+    """The section that a value of the pack belongs to, by its path."""
     first, *others = path.split(".")
     if first in _OWN:
         entries = getattr(pack, first)
