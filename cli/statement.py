@@ -5,15 +5,18 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from ca.crl_store import KEPT
 from ca.ocsp_policy import ocsp_policy
 from ca.profile import POLICIES, profiles
-from cps.annex import Annex, ApprovalFacts, ListFacts, ProfileFacts, StatusFacts
+from ca.self_audit_report import LEAST, SHARE
+from cps.annex import Annex, ApprovalFacts, Figures, ListFacts, ProfileFacts, StatusFacts
 from cps.document import Edition
 from cps.errors import PackError
 from cps.model import load_pack
 from cps.packs import CURRENT, published, published_texts
 from cps.statement_text import StatementText, load_texts
 from hsm_service.dual_control_policy import built_in_policy
+from hsm_service.typed_timestamp import MAX_DRIFT
 
 
 def edition(pack: str = CURRENT, texts: Path | None = None) -> Edition:
@@ -51,6 +54,7 @@ def annex() -> Annex:
         policies={name: oid.dotted_string for name, oid in POLICIES.items()},
         status=StatusFacts(status.presigned.lifetime, status.presigned.renew_before, status.live.lifetime),
         operations=operations,
+        figures=Figures(SHARE, LEAST, KEPT, MAX_DRIFT, control.lasts.request, control.lasts.approval),
     )
 
 

@@ -56,6 +56,23 @@ class ApprovalFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Figures:
+    """Single values that the code of a service fixes.
+
+    The self-audit's sample (`audit_share` of what was issued, at least `audit_least` certificates), how long the bytes
+    of a long list stay after its end, how far the clock of a time-stamp may be off, and how long a request about a key
+    can be approved and an approval counts.
+    """
+
+    audit_share: float
+    audit_least: int
+    lists_kept: timedelta
+    clock_drift: timedelta
+    request_lasts: timedelta
+    approval_lasts: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Annex:
     """All of it; `policies` are object identifiers by the names that profiles use."""
 
@@ -63,3 +80,4 @@ class Annex:
     policies: Mapping[str, str]
     status: StatusFacts
     operations: Mapping[str, ApprovalFacts]
+    figures: Figures

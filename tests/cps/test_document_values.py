@@ -36,6 +36,12 @@ def test_the_annex_is_quoted_the_same_way() -> None:
     assert found["profiles.cardholder.lists"] is None
     assert found["operations.destroy.approvals"] == 2
     assert found["status.live"] == HOUR
+    assert found["figures.audit_share"] == 0.03
+
+
+def test_no_name_of_the_annex_hides_one_of_the_pack() -> None:
+    edition = published_edition()
+    assert len(edition.quotable) == len(values(edition.pack)) + len(values(edition.annex))
 
 
 def test_what_nobody_said_how_to_quote_is_an_error() -> None:
