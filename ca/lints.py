@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtensionOID, NameOID
 
 from ca import lints_contents, lints_encoding, lints_names
-from ca.errors import Finding, LintError
+from ca.errors import Finding, LintError, RequestError
 from ca.lint_rule import Rules, Subject, binding
 from ca.prepare import Issuer, key_identifier
 from ca.profile import ATTRIBUTES, EXTENDED_KEY_USAGES, POLICIES, ExtensionName, PolicyName, Profile
@@ -61,6 +61,16 @@ def twin(tbs: bytes, issuer_key: PublicKey) -> x509.Certificate:
 
 _ZERO_ECDSA: Final = bytes.fromhex("3006020100020100")  # SEQUENCE { r 0, s 0 }: no ECDSA signature has either
 
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    PkiError,
+    RequestError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+)
+
 
 def lint(
     tbs: bytes,
@@ -79,10 +89,10 @@ def lint(
     try:
         certificate = twin(tbs, issuer_key)
         list(certificate.extensions)  # a duplicate or malformed extension raises here
-    except (ValueError, PkiError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion) as error:
+        subject = Subject(certificate, profile, issuer, issuer_key, publication, now)
+        broken = [(rule, rule.check(subject)) for rule in binding(LINTS, now)]  # a name or key, where it is looked at
+    except _UNREADABLE as error:
         return (Finding("readable", "RFC 5280 4.1", f"not a readable TBSCertificate: {error}"),)
-    subject = Subject(certificate, profile, issuer, issuer_key, publication, now)
-    broken = ((rule, rule.check(subject)) for rule in binding(LINTS, now))
     return tuple(Finding(rule.code, rule.clause, message) for rule, message in broken if message is not None)
 
 

@@ -422,6 +422,15 @@ def test_what_is_not_one_tbs_certificate_is_refused(shop: Shop, wrong: str) -> N
     assert shop.codes(tbs) == ["readable"]
 
 
+@pytest.mark.parametrize("place", [(6, 1), (6, 0, 0), (5, 0, 0, 1)], ids=["key", "kind of key", "name"])
+def test_what_cannot_be_read_inside_one_is_refused(shop: Shop, place: tuple[int, ...]) -> None:
+    tree = parse(shop.tbs)
+    node = tree.at(*place)
+    node.content = bytes(len(node.content) - 1) + b"\xff"
+
+    assert shop.codes(tree.encode()) == ["readable"]
+
+
 def test_dates_are_written_as_the_standard_says(shop: Shop) -> None:
     tree = parse(shop.tbs)
     end = tree.at(4, 1)  # notAfter
