@@ -9,7 +9,7 @@ from ca.crl_store import KEPT
 from ca.ocsp_policy import ocsp_policy
 from ca.profile import POLICIES, profiles
 from ca.self_audit_report import LEAST, SHARE
-from cps.annex import Annex, ApprovalFacts, Figures, ListFacts, ProfileFacts, StatusFacts
+from cps.annex import Annex, ApprovalFacts, Figures, ListFacts, ProfileFacts, RuleFacts, StatusFacts
 from cps.document import Edition
 from cps.errors import PackError
 from cps.model import load_pack
@@ -54,6 +54,7 @@ def annex() -> Annex:
         policies={name: oid.dotted_string for name, oid in POLICIES.items()},
         status=StatusFacts(status.presigned.lifetime, status.presigned.renew_before, status.live.lifetime),
         operations=operations,
+        approval_rules={str(name): RuleFacts(rule.section, rule.text) for name, rule in control.rules.items()},
         figures=Figures(SHARE, LEAST, KEPT, MAX_DRIFT, control.lasts.request, control.lasts.approval),
     )
 

@@ -56,6 +56,14 @@ class ApprovalFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """A rule that another policy than the pack states, and refusals name: its section and its English sentence."""
+
+    section: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Single values that the code of a service fixes.
 
@@ -74,10 +82,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Annex:
-    """All of it; `policies` are object identifiers by the names that profiles use."""
+    """All of it; `policies` are object identifiers by the names of profiles, `approval_rules` those of dual control."""
 
     profiles: Mapping[str, ProfileFacts]
     policies: Mapping[str, str]
     status: StatusFacts
     operations: Mapping[str, ApprovalFacts]
+    approval_rules: Mapping[str, RuleFacts]
     figures: Figures

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from cps.annex import Annex
+from cps.annex import Annex, RuleFacts
 from cps.document_blocks import Block, Code, Document, Link, Paragraph, Row, Section, Span, Table, Text
 from cps.document_tables import Tables
 from cps.document_values import Value, digest_of, moment, spoken, values
@@ -49,20 +49,26 @@ class Edition:
         return digest_of(values(self.annex))
 
     @cached_property
-    def _rules(self) -> Mapping[str, tuple[Rule, ...]]:
-        found: dict[str, tuple[Rule, ...]] = {}
-        for rule in Rule:
-            number = heading_of(self.pack.rules[rule].section)
-            found[number] = (*found.get(number, ()), rule)
+    def rules(self) -> Mapping[str, RuleFacts]:
+        """Every rule by its id: the pack's, in the order of `Rule`, then those of dual control over keys."""
+        own = {str(rule): RuleFacts(self.pack.rules[rule].section, self.pack.rules[rule].text) for rule in Rule}
+        return {**own, **self.annex.approval_rules}
+
+    @cached_property
+    def _rules_by_heading(self) -> Mapping[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for name, rule in self.rules.items():
+            number = heading_of(rule.section)
+            found[number] = (*found.get(number, ()), name)
         return found
 
     def passage(self, number: str) -> Passage:
         """What the texts say under a heading; empty if nothing."""
         return self.texts.passages.get(number, _SILENT)
 
-    def rules_of(self, number: str) -> tuple[Rule, ...]:
-        """The rules that implement a heading, in the order in which `Rule` lists them."""
-        return self._rules.get(number, ())
+    def rules_of(self, number: str) -> tuple[str, ...]:
+        """The ids of the rules that implement a heading."""
+        return self._rules_by_heading.get(number, ())
 
     def kind(self, number: str) -> Kind | None:
         """How a heading is answered; None if it is not.
@@ -75,8 +81,8 @@ class Edition:
             return "procedural"
         return "provision" if self.rules_of(number) else None
 
-    def rule_text(self, rule: Rule, language: Language) -> str:
-        return self.pack.rules[rule].text if language == "en" else self.texts.rules[rule]
+    def rule_text(self, rule: str, language: Language) -> str:
+        return self.rules[rule].text if language == "en" else self.texts.rules[rule]
 
 
 def compose(edition: Edition, language: Language) -> Document:
@@ -119,7 +125,7 @@ def prose(edition: Edition, paragraph: str, language: Language) -> tuple[Span, .
         elif token.kind == "code":
             spans.append(Code(token.text))
         elif token.kind == "link":
-            spans.append(_link(token.text))
+            spans.append(_link(edition, token.text))
         elif token.text in edition.quotable:
             spans += spoken(edition.quotable[token.text], language)
         else:
@@ -127,10 +133,10 @@ def prose(edition: Edition, paragraph: str, language: Language) -> tuple[Span, .
     return tuple(spans)
 
 
-def _link(name: str) -> Link:
+def _link(edition: Edition, name: str) -> Link:
     if name in outline():
         return Link(f"s{name}", name)
-    if name in set(Rule):
+    if name in edition.rules:
         return Link(name, name)
     raise PackError(f"there is neither a heading nor a rule {name}")
 
@@ -140,8 +146,8 @@ def _says_it(edition: Edition, heading: Heading) -> bool:
     return not heading.has_parts or heading.number in edition.texts.passages
 
 
-def _rules(edition: Edition, rules: tuple[Rule, ...], words: Vocabulary) -> Table:
-    rows = [Row(((Code(rule),), (Text(edition.rule_text(rule, words.language)),)), str(rule)) for rule in rules]
+def _rules(edition: Edition, rules: tuple[str, ...], words: Vocabulary) -> Table:
+    rows = [Row(((Code(rule),), (Text(edition.rule_text(rule, words.language)),)), rule) for rule in rules]
     columns = (words.say("columns", "rule"), words.say("columns", "text"))
     return Table(words.say("titles", "rules"), columns, tuple(rows))
 

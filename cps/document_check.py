@@ -13,7 +13,6 @@ from typing import Final, get_args
 from cps.document import Edition, section
 from cps.errors import PackError
 from cps.rfc3647 import LANGUAGES, Heading, heading_of, outline
-from cps.rules import Rule
 from cps.statement_text import TableName, tokens
 
 _ARABIC: Final = {"ي": "ی", "ك": "ک"}  # letters that look like the Persian ones and are not
@@ -87,11 +86,11 @@ def _spelling(at: str, persian: str) -> Iterator[Problem]:
 
 def _rules(edition: Edition) -> Iterator[Problem]:
     said = edition.texts.rules
-    for rule in Rule:
+    for rule in edition.rules:
         if rule not in said:
             yield Problem(rule, "the rule has no Persian sentence")
     for name, text in said.items():
-        if name not in set(Rule):
+        if name not in edition.rules:
             yield Problem(name, "there is no such rule")
         yield from _spelling(name, text)
 
@@ -99,7 +98,7 @@ def _rules(edition: Edition) -> Iterator[Problem]:
 def _sections(edition: Edition) -> Iterator[Problem]:
     pack = edition.pack
     stated = {
-        **{f"rules.{rule}": text.section for rule, text in pack.rules.items()},
+        **{f"rules.{name}": rule.section for name, rule in edition.rules.items()},
         **{f"classes.{name}": rule.section for name, rule in pack.classes.items()},
         **{f"revocation.{reason}": each.section for reason, each in pack.revocation.items()},
         **{f"procedural.{number}": number for number in pack.procedural},
