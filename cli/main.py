@@ -51,14 +51,15 @@ COMMANDS: Final = {
 
 # Errors that a person can do something about, by the module that raises them; looked up only once something failed.
 _FORESEEN: Final = {
-    "audit.verify": "AuditError",
-    "ca.errors": "CaError",
-    "cps.errors": "PackError",
-    "gateway_keys.errors": "GatewayKeysError",
-    "hsm_service.errors": "HsmError",
-    "ra.errors": "RaError",
-    "storefront.errors": "StorefrontError",
-    "switch.errors": "BankError",
+    ("audit.verify", "AuditError"),
+    ("ca.errors", "CaError"),
+    ("cps.errors", "PackError"),
+    ("gateway_keys.errors", "GatewayKeysError"),
+    ("hsm_service.errors", "HsmError"),
+    ("ra.errors", "RaError"),
+    ("storefront.errors", "StorefrontError"),
+    ("switch.errors", "BankError"),
+    ("switch.errors", "KeyFileError"),
 }
 
 _NOT_RUNNING: Final = "Does it run? 'kwbp status' shows it, 'kwbp serve' starts the services; each has its log in log/."
@@ -135,8 +136,7 @@ def _json_first(arguments: list[str]) -> list[str]:
 
 
 def _foreseen(error: Exception) -> bool:
-    names = {(cls.__module__, cls.__name__) for cls in type(error).__mro__}
-    return any(origin in names for origin in _FORESEEN.items())
+    return any((cls.__module__, cls.__name__) in _FORESEEN for cls in type(error).__mro__)
 
 
 def _end(text: str, document: dict[str, object] | None = None, hint: str | None = None) -> None:

@@ -103,7 +103,8 @@ class _Supervisor:
             signal.signal(signal.SIGHUP, self._on_signal)
         try:
             for name in services.names(self._installation):
-                if not services.enrolled(self._installation, name):
+                if (missing := services.lacking(self._installation, name)) is not None:
+                    output.note(f"{name} waits for {missing}")
                     self._waiting.append(name)
                     continue
                 self._start(name)
@@ -147,7 +148,7 @@ class _Supervisor:
         return f"its log is {self._installation.home.log / name}.log"
 
     def _take_up_new(self) -> None:
-        """Start merchant servers that were added to the settings since, once they have their certificates."""
+        """Start what waited, once it has what it needs, and merchant servers that were added to the settings since."""
         changed = self._installation.home.config.stat().st_mtime_ns
         if changed == self._settings_at and not self._waiting:
             return
@@ -162,7 +163,7 @@ class _Supervisor:
             self._installation = settled
             self._waiting = [name for name in services.names(self._installation) if name not in self._children]
         for name in list(self._waiting):
-            if services.enrolled(self._installation, name):
+            if services.lacking(self._installation, name) is None:
                 self._waiting.remove(name)
                 self._start(name)
                 output.done(f"{name:<12} {services.address(self._installation, name)}")

@@ -45,16 +45,25 @@ def address(found: Installation, name: str) -> str:
     return endpoint
 
 
-def enrolled(found: Installation, name: str) -> bool:
-    """Whether a merchant server has its certificates; every other service has them from the ceremony."""
+def lacking(found: Installation, name: str) -> str | None:
+    """What the service cannot start without and who makes it, if it is not there; None if it can start.
+
+    Every other service has what it needs from the ceremony.
+    """
+    if name == "switch":
+        from switch.zone import MAC_KEY_COMPONENTS, PIN_KEY_COMPONENTS
+
+        components = [found.home.secrets / component for component in (*PIN_KEY_COMPONENTS, *MAC_KEY_COMPONENTS)]
+        return None if all(path.exists() for path in components) else "zone keys: 'kwbp ceremony zone-keys'"
     if not name.startswith(MERCHANT):
-        return True
+        return None
     from storefront.merchant.service import key_files
 
     merchant = name.removeprefix(MERCHANT)
     own = found.settings.merchants[merchant].key is None
     certificates = [found.home.tls / f"{name}.pem", *([key_files(found.home, merchant)[1]] if own else [])]
-    return all(path.exists() for path in certificates)
+    missing = not all(path.exists() for path in certificates)
+    return f"certificates: 'kwbp merchant collect {merchant} APPLICATION'" if missing else None
 
 
 def require_free(url: str) -> None:
