@@ -11,13 +11,17 @@ import argparse
 import asyncio
 import os
 import statistics
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import httpx
+
 from ca.published_trust import published_trust
 from ca.tsa_service import QUERY_TYPE
+from pki.errors import PkiError
 from pki.timestamp import build_query, read_response, verify_token
 from runtime.keepalive import KeepAliveClient
 from runtime.settings import Home, Settings
@@ -87,4 +91,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (BenchmarkFailed, PkiError, httpx.HTTPError) as failure:
+        sys.exit(f"benchmark failed: {failure}")

@@ -161,7 +161,7 @@ def _account(demo: Demo) -> str:
     return str(next(json.loads(text)["iban"] for text in logs if text.startswith("{") and '"iban"' in text))
 
 
-# -- payments measured: no figure is judged
+# -- measured: no figure is judged
 
 
 def test_the_benchmark_prints_one_object_with_the_rate_the_bound_and_their_ratio(
@@ -200,6 +200,24 @@ def test_the_benchmark_prints_one_object_with_the_rate_the_bound_and_their_ratio
         "operations_sign_timestamp": 1,
     }
     assert round(results["operations_unwrap"]) == 1
+
+
+def test_the_benchmark_of_the_time_stamp_authority_judges_what_it_is_given(demo: Demo, kwbp: Shell) -> None:
+    done = subprocess.run(
+        [
+            *("python", "-m", "scripts.benchmarks.tsa", "--load", "0.5"),
+            *("--seconds", "3", "--concurrency", "4", "--output", "json"),
+        ],
+        env=demo.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["name"] == "tsa"
+    assert document["results"].keys() == {"timestamps_per_s", "timestamp_p50_ms", "timestamp_p99_ms"}
+    assert all(value > 0 for value in document["results"].values())
 
 
 # -- status, time and lists, asked for as strangers do
