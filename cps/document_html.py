@@ -19,9 +19,9 @@ body { font: 1rem/1.6 "Vazirmatn", "Noto Sans", "DejaVu Sans", Tahoma, sans-seri
 h1, h2, h3, h4 { line-height: 1.3; margin: 1.6em 0 .5em; }
 h2 { border-bottom: 2px solid #345; }
 h4 { font-size: 1rem; }
-.number { color: #345; margin-inline-end: .5em; }
+.number { color: #345; }
 code, .number { font-family: "DejaVu Sans Mono", Consolas, monospace; font-size: .9em; unicode-bidi: isolate; }
-code { overflow-wrap: anywhere; }
+code { overflow-wrap: break-word; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: .8em 0 1.2em; }
 caption { text-align: start; font-weight: bold; padding: .3em 0; }
@@ -105,7 +105,7 @@ def _sections(sections: tuple[Section, ...]) -> list[str]:
 
 
 def _title(section: Section) -> str:
-    return f'<span class="number" dir="ltr">{section.number}</span>{escape(section.title)}'
+    return f'<span class="number" dir="ltr">{section.number}</span> {escape(section.title)}'
 
 
 def _block(block: Block) -> list[str]:
