@@ -21,10 +21,12 @@ from cli.packs import statement
 from cli.state import Installation
 from runtime import logging, server
 from runtime.database import open_database
+from runtime.problems import Problem
 from switch.client import admin_url
 
 RA_KEY: Final = "ra-system"
 _STATUS_TIMEOUT: Final = 5.0  # seconds
+_log: Final = logging.get_logger("services")
 MERCHANT: Final = "merchant-"
 """Prefix of the service names of merchant servers."""
 
@@ -143,6 +145,20 @@ def _hsm(found: Installation) -> None:
             keeper.close()  # before the vault, which signs what is left
 
 
+def _await_keys(found: Installation, name: str) -> None:
+    """Give the HSM service time to be there for the service `name`; without it, go on."""
+    from hsm_service.client import HsmClient
+    from hsm_service.retry import STARTING
+
+    service = HsmClient.connect(found.settings.hsm.url, found.tls(name), retry=STARTING)
+    try:
+        service.list_keys()
+    except Problem as problem:
+        _log.warning("key service away", problem=problem.type)
+    finally:
+        service.close()
+
+
 def _ca(found: Installation) -> None:
     from ca.app import create_app, largest_body
     from ca.authority import CertificateAuthority
@@ -188,6 +204,7 @@ def _ca(found: Installation) -> None:
     )
     keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
     try:
+        _await_keys(found, "ca")  # or its lists, and all who need them, wait for the next turn of the schedule
         authority.start()
         known = KnownCallers(found.home.pki, clock=_now)
         server.serve(

@@ -62,6 +62,8 @@ PATIENT: Final = RetryPolicy(attempts=4, deadline=10)
 """For callers without: outlives a token or a service that is started again."""
 UNKEYED: Final = RetryPolicy(attempts=4, deadline=10, keyed=False)
 """The same for those who sign with every payment, and would rather sign anew than have each answer kept."""
+STARTING: Final = RetryPolicy(attempts=40, deadline=20, keyed=False)
+"""For the first call of a service that is started beside the HSM service, which takes longest: it tests its tokens."""
 
 
 def retry_after(status: int, headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -24,7 +24,7 @@ from ca.ocsp_client import AsyncOcspClient
 from ca.status_client import AsyncStatusCache
 from ca.timestamp_client import AsyncTimestampClient
 from hsm_service.client import AsyncHsmClient
-from hsm_service.retry import UNKEYED, RetryPolicy
+from hsm_service.retry import STARTING, UNKEYED
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
@@ -49,8 +49,6 @@ from storefront.signers import FileSigner, Signer, TokenSigner
 BRANDS: Final = frozenset({"Shetab"})
 _GATEWAY_TIMEOUT: Final = 60.0  # seconds: longer than the gateway waits for the switch
 _LARGEST_GATEWAY_ANSWER: Final = 2 * SIZE_LIMIT  # bytes: a message and its HTTP head, with room to spare
-_STARTING: Final = RetryPolicy(attempts=40, deadline=20)
-"""All services start together, and the HSM service takes longest: its tokens are tested first."""
 
 
 class RepositoryTrust:
@@ -146,7 +144,7 @@ async def _signer(
 ) -> Signer:
     if merchant.key is not None:
         url, tls = settings.hsm.url, home.tls_files(tls_name(name))
-        starting = AsyncHsmClient.connect(url, tls, retry=_STARTING)
+        starting = AsyncHsmClient.connect(url, tls, retry=STARTING)
         try:
             found = await TokenSigner.connect(starting, merchant.key)
         finally:

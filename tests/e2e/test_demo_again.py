@@ -79,6 +79,7 @@ def test_the_purchase_is_still_known_everywhere(demo: Demo, kwbp: Shell) -> None
 
 def test_services_that_start_together_wait_for_each_other(demo: Demo, kwbp: Shell) -> None:
     assert [path.name for path in (demo.home / "log").glob("*.log") if "Traceback" in path.read_text()] == []
+    assert "bci-not-published" not in (demo.home / "log" / "ca.log").read_text()  # it would be 30 s late
 
 
 def applied_with_own_key(kwbp: Shell, folder: Path, server: str, merchant_id: str, terminal: str) -> str:
