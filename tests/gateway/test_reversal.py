@@ -66,7 +66,7 @@ async def approved(book: OrderStore, number: int = 1, *, ack_by: float = 900) ->
 
 
 def worker(book: OrderStore, link: SwitchLink, clock: Clock, **settings: Any) -> Reversals:
-    quick = {"answer_timeout": 0.3, "first_pause": 0.01, "longest_pause": 0.02, "tick": 0.01, **settings}
+    quick = {"answer_timeout": 2.0, "first_pause": 0.01, "longest_pause": 0.02, "tick": 0.01, **settings}
     return Reversals(
         ReversalSettings(**quick),
         book,
@@ -128,7 +128,7 @@ def test_repeats_are_0421_with_the_same_stan_rrn_and_original(book: OrderStore, 
         await unknown(book)
         async with ScriptedSwitch() as switch:
             switch.plan("0420", Step(drop=True), Step(drop=True), Step(rc="91"))
-            async with running(book, switch, clock, answer_timeout=0.05):
+            async with running(book, switch, clock, answer_timeout=1.0):
                 await until(lambda: state(book) is OrderState.REVERSED)
             sent = [message for message in switch.received if message.mti in ("0420", "0421")]
             assert [message.mti for message in sent] == ["0420", "0421", "0421", "0421"]
@@ -179,7 +179,7 @@ def test_an_answer_with_a_wrong_mac_does_not_end_it(book: OrderStore, clock: Clo
         await unknown(book)
         async with ScriptedSwitch() as switch:
             switch.plan("0420", Step(corrupt_mac=True))
-            async with running(book, switch, clock, answer_timeout=0.05):
+            async with running(book, switch, clock, answer_timeout=1.0):
                 await until(lambda: state(book) is OrderState.REVERSED)
             assert (switch.count("0420"), switch.count("0421")) == (1, 1)
 
