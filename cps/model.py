@@ -6,10 +6,19 @@ models, so that it does not move when the models gain a field.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from cps import canonical, strict_yaml
 from cps.condition import Condition
@@ -50,14 +59,39 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
+class Grandfather(_Model):
+    """Cases that were made under an earlier version may be finished under it until this date."""
+
+    grandfather_until: AwareDatetime
+
+
 class Header(_Model):
-    """Which statement this is; `uri` goes into the certificates as the CPS pointer (RFC 5280 4.2.1.4)."""
+    """Which statement this is; `uri` goes into the certificates as the CPS pointer (RFC 5280 4.2.1.4).
+
+    `on_supersede` says what becomes of cases that are open under an earlier version when this one comes into force.
+    """
 
     id: str
-    version: str
+    version: Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}$")]
     effective: AwareDatetime
     uri: str
-    on_supersede: Literal["reevaluate"]
+    on_supersede: Literal["reevaluate"] | Grandfather
+
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The version as numbers, which have an order."""
+        return tuple(map(int, self.version.split(".")))
+
+    @property
+    def grandfather_until(self) -> datetime | None:
+        """Until when cases under an earlier version may be finished under it; None: not at all."""
+        return self.on_supersede.grandfather_until if isinstance(self.on_supersede, Grandfather) else None
+
+    @model_validator(mode="after")
+    def _grandfathers_for_a_time(self) -> Self:
+        if self.grandfather_until is not None and self.grandfather_until <= self.effective:
+            raise ValueError("grandfather_until is later than effective")
+        return self
 
 
 class Signers(_Model):
