@@ -18,16 +18,17 @@ from typing import Final
 from cps.application import KnownKeys, check_application
 from cps.decision import Choice, Decision, parse_decision
 from cps.dossier import Dossier, Revision
-from cps.errors import StatementError
-from cps.evidence import check_evidence
+from cps.errors import StatementError, fault
+from cps.evidence import check_evidence, lasts_until
 from cps.model import AUTHOR, SAME_ORG, Pack, Step
 from cps.revocation import RevocationVerdict, decide_revocation
 from cps.rules import Rule
 from cps.signatory import Signatory, identify, open_signed
-from cps.verdict import Approval, Finding, Findings, NextStep, Status, Verdict
+from cps.verdict import Approval, Finding, Findings, NextStep, Objection, Status, Verdict
 from pki.errors import PkiError
 from pki.oids import CT_DECISION
 from pki.path import Trust
+from runtime.language import Message, Term, terms
 
 __all__ = [
     "Approval",
@@ -124,6 +125,10 @@ def decide(
         approvals=tuple(ballot.approvals),
         risk=risk,
         not_after=not_after,
+        holds_until=min(
+            filter(None, (lasts_until(dossier, pack, now), *(approval.lapses_at for approval in ballot.approvals))),
+            default=None,
+        ),
     )
 
 
@@ -135,12 +140,12 @@ def _votes(dossier: Dossier, pack: Pack, trust: Trust, now: datetime, found: Fin
             signed = open_signed(der, CT_DECISION)
             decision = parse_decision(signed.content)
         except (PkiError, StatementError) as error:
-            found.add(Rule.DEC_FORM, f"not a decision with a verified signature: {error}", index)
+            found.add(Rule.DEC_FORM, "not a decision with a verified signature: {fault}", index, fault=fault(error))
             continue
         try:
             signatory = identify(signed, pack=pack, trust=trust, now=now)
         except PkiError as error:
-            found.add(Rule.DEC_CREDENTIAL, f"signed by no officer and no service of ours: {error}", index)
+            found.add(Rule.DEC_CREDENTIAL, "signed by no officer and no service of ours: {fault}", index, fault=fault(error))
             continue
         votes.append(_Vote(index, decision, signed.signing_time, signatory))
     return sorted(votes, key=lambda vote: (vote.decision.date, vote.index))
@@ -151,13 +156,20 @@ def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
     signatory, decision = vote.signatory, vote.decision
     objection = _objection(ballot, vote)
     if objection is not None:
-        found.add(objection[0], objection[1], vote.index)
+        found.object(*objection, vote.index)
     elif decision.choice is Choice.REJECT:
         ballot.rejected = True
-        found.add(Rule.DEC_REJECTED, f"{signatory.person} rejected the case at step {decision.step}", vote.index)
+        found.add(Rule.DEC_REJECTED, "{person} rejected the case at step {step}", vote.index, person=signatory.person, step=Term("step", decision.step))
     else:
         ballot.approvals.append(
-            Approval(decision.step, signatory.person, signatory.organisation, vote.signed_at, vote.index)
+            Approval(
+                decision.step,
+                signatory.person,
+                signatory.organisation,
+                vote.signed_at,
+                vote.index,
+                _lapses_at(decision, _step(ballot.steps, decision.step)),
+            )
         )
     step = _step(ballot.pack.classes[ballot.dossier.revision.member_class].steps, decision.step)
     of_this_case = decision.application_id == ballot.dossier.revision.application_id
@@ -170,11 +182,11 @@ def _step(steps: tuple[Step, ...], name: str) -> Step | None:
     return next((step for step in steps if step.name == name), None)
 
 
-def _objection(ballot: _Ballot, vote: _Vote) -> tuple[Rule, str] | None:
+def _objection(ballot: _Ballot, vote: _Vote) -> Objection | None:
     """The first rule that keeps the vote from counting; None if it counts."""
     step = _step(ballot.steps, vote.decision.step)
     if step is None:
-        return Rule.DEC_STEP, f"the case has no step {vote.decision.step}"
+        return Rule.DEC_STEP, Message("the case has no step {step}", step=Term("step", vote.decision.step))
     return (
         _about_this_case(ballot, vote)
         or _in_time(ballot, vote, step)
@@ -184,61 +196,69 @@ def _objection(ballot: _Ballot, vote: _Vote) -> tuple[Rule, str] | None:
     )
 
 
-def _about_this_case(ballot: _Ballot, vote: _Vote) -> tuple[Rule, str] | None:
+def _about_this_case(ballot: _Ballot, vote: _Vote) -> Objection | None:
     revision, decision = ballot.dossier.revision, vote.decision
     if decision.application_id != revision.application_id:
-        return Rule.DEC_FORM, "the decision is about another case"
+        return Rule.DEC_FORM, Message("the decision is about another case")
     if decision.revision_digest != revision.digest:
-        return Rule.DEC_STALE, "the decision is over another revision than the current one"
+        return Rule.DEC_STALE, Message("the decision is over another revision than the current one")
     if decision.evidence_digest != ballot.dossier.evidence_digest:
-        return Rule.DEC_EVIDENCE, "the decision is over other evidence than is on file"
+        return Rule.DEC_EVIDENCE, Message("the decision is over other evidence than is on file")
     return None
 
 
-def _in_time(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+def _in_time(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     decision, skew = vote.decision, ballot.pack.clocks.skew
     if max(decision.date, vote.signed_at) > ballot.now + skew:
-        return Rule.DEC_TIME, "the decision is dated in the future"
+        return Rule.DEC_TIME, Message("the decision is dated in the future")
     if not decision.date - skew <= vote.signed_at < decision.expires:
-        return Rule.DEC_TIME, "the decision was signed at another time than it states"
-    lapses = decision.expires if step.expires is None else min(decision.expires, decision.date + step.expires)
+        return Rule.DEC_TIME, Message("the decision was signed at another time than it states")
+    lapses = _lapses_at(decision, step)
     if ballot.now >= lapses:
-        return Rule.DEC_EXPIRED, f"the decision lapsed at {lapses.isoformat()}"
+        return Rule.DEC_EXPIRED, Message("the decision lapsed at {time}", time=lapses)
     return None
 
 
-def _by_right(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+def _lapses_at(decision: Decision, step: Step | None) -> datetime:
+    """When a decision lapses: what it says itself, or sooner by the rule of its step."""
+    if step is None or step.expires is None:
+        return decision.expires
+    return min(decision.expires, decision.date + step.expires)
+
+
+def _by_right(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     signatory = vote.signatory
-    if signatory.lapsed is not None:
-        return Rule.DEC_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
+    lapsed = signatory.objection()
+    if lapsed is not None:
+        return Rule.DEC_CREDENTIAL, lapsed
     if not signatory.holds(step.by):
-        return Rule.DEC_ROLE, f"step {step.name} is decided by {' or '.join(step.by)}, not by {signatory.person}"
+        return Rule.DEC_ROLE, Message("step {step} is decided by {roles}, not by {person}", step=Term("step", step.name), roles=terms("role", step.by, "or"), person=signatory.person)
     exclusive = ballot.pack.exclusive_roles(signatory.roles)
     if exclusive:
-        return Rule.SOD_EXCLUSIVE, f"{signatory.person} holds the exclusive roles {', '.join(sorted(exclusive))}"
+        return Rule.SOD_EXCLUSIVE, Message("{person} holds the exclusive roles {roles}", person=signatory.person, roles=terms("role", sorted(exclusive)))
     return None
 
 
-def _separation_of_duties(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+def _separation_of_duties(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     revision, signatory = ballot.dossier.revision, vote.signatory
     person = signatory.person
     acts = ballot.acts.get(person, [])
     if revision.subject.member_class == "officer" and revision.subject.person_id == person:
-        return Rule.SOD_OWN, f"{person} is the person to be certified"
+        return Rule.SOD_OWN, Message("{person} is the person to be certified", person=person)
     if AUTHOR in step.excluded and any(author.person == person for author in revision.authors):
-        return Rule.SOD_AUTHOR, f"{person} is an author of the case"
+        return Rule.SOD_AUTHOR, Message("{person} is an author of the case", person=person)
     if SAME_ORG in step.excluded and _fold(signatory.organisation) in _organisations(revision):
-        return Rule.SOD_ORGANISATION, f"{person} is employed by an organisation of the case"
+        return Rule.SOD_ORGANISATION, Message("{person} is employed by an organisation of the case", person=person)
     apart = sorted({act.step for act in acts if act.step in step.excluded or step.name in act.excluded})
     if apart:
-        return Rule.SOD_STEP, f"{person} already acted in {', '.join(apart)}"
+        return Rule.SOD_STEP, Message("{person} already acted in {steps}", person=person, steps=terms("step", apart))
     acting = signatory.roles.intersection(step.by)
     clash = ballot.pack.exclusive_roles(acting.union(*(act.roles for act in acts)))
     if clash:
-        return Rule.SOD_EXCLUSIVE, f"{person} already acted in the case in the other of {', '.join(sorted(clash))}"
+        return Rule.SOD_EXCLUSIVE, Message("{person} already acted in the case in the other of {roles}", person=person, roles=terms("role", sorted(clash)))
     counted = any((approval.person, approval.step) == (person, step.name) for approval in ballot.approvals)
     if counted and vote.decision.choice is Choice.APPROVE:
-        return Rule.SOD_PERSON, f"{person} approved this step before"
+        return Rule.SOD_PERSON, Message("{person} approved this step before", person=person)
     return None
 
 
@@ -254,8 +274,8 @@ def _fold(organisation: str) -> str:
     return " ".join(organisation.casefold().split())
 
 
-def _in_turn(ballot: _Ballot, vote: _Vote, step: Step) -> tuple[Rule, str] | None:
+def _in_turn(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     due = ballot.open_step()
     if due is not None and ballot.steps.index(step) > ballot.steps.index(due[0]):
-        return Rule.DEC_ORDER, f"step {due[0].name} comes first"
+        return Rule.DEC_ORDER, Message("step {step} comes first", step=Term("step", due[0].name))
     return None

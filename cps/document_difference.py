@@ -22,6 +22,7 @@ _SECTIONS: Final = {
     "cps": "1.2",
     "roles": "5.2.1",
     "exclusive": "5.2.4",
+    "grants": "5.2.1",
     "signers": "5.2.3",
     "key_rules": "6.1.5",
     "risk": "4.2.1",
@@ -84,7 +85,7 @@ def section_of(path: str, pack: Pack) -> str:
         return str(entries[others[0]].section)
     if first == "procedural":
         return ".".join(others)
-    if first in {"suspension", "denylist"}:
+    if first in {"suspension", "denylist", "acceptance"}:
         return str(getattr(pack, first).section)
     return next(section for start, section in _SECTIONS.items() if f"{path}.".startswith(f"{start}."))
 

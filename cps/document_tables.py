@@ -237,6 +237,7 @@ def _orderers(made: Tables, rule: RevocationRule) -> Cell:
     able = [_persons(made, step)]
     able += [made.note("holder")] if rule.by_holder else []
     able += [made.note("issuer_bank")] if rule.by_issuer_bank else []
+    able += [made.note("not_accepted")] if rule.by_system else []
     return made.listed(able, made.words.say("notes", "also"))
 
 

@@ -61,6 +61,21 @@ def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime,
     return expiry
 
 
+def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
+    """The first instant after `now` at which a document on file is too old; None if none will be.
+
+    Signed evidence has its age inside and is verified, not read, here: it is at most as old as its collection, so what
+    this answers of it is never early.
+    """
+    rules = {rule.kind: rule for rule in pack.classes[dossier.revision.member_class].evidence}
+    ends = [
+        min(filter(None, (piece.expires_at, piece.collected_at + rules[piece.kind].max_age)))
+        for piece in dossier.evidence
+        if piece.kind in rules
+    ]
+    return min((end for end in ends if end > now), default=None)
+
+
 def _one_good(rule: EvidenceRule, faults: list[Fault | None], found: Findings) -> None:
     bad = [fault for fault in faults if fault is not None]
     if len(bad) == len(faults):

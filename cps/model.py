@@ -246,7 +246,8 @@ class RevocationRule(_Model):
     """Who orders a revocation, suspension or release for one reason, and how fast it must be published.
 
     Beside the persons of the one step, `by_holder` lets whoever signs with the very key, `by_issuer_bank` the bank of a
-    cardholder order it, each alone. `of` says whose certificates the reason fits.
+    cardholder order it, each alone; `by_system` the RA's own key, for certificates that were not accepted in time
+    (`Acceptance`). `of` says whose certificates the reason fits.
     """
 
     section: str
@@ -255,6 +256,7 @@ class RevocationRule(_Model):
     of: Literal["any", "member", "authority"] = "any"
     by_holder: bool = False
     by_issuer_bank: bool = False
+    by_system: bool = False
     denylist_key: bool = False
 
 
@@ -267,11 +269,35 @@ class SuspensionRule(_Model):
     reason: RevocationReason
 
 
+class Acceptance(_Model):
+    """Within what time of its issuance a certificate is accepted, and for what reason it is revoked if it is not.
+
+    The RA's own order counts for `order_within` after that time and then no more: it can end no certificate in use.
+    """
+
+    section: str
+    within: timedelta
+    order_within: timedelta
+    reason: RevocationReason
+
+
 class DenylistRule(_Model):
     """Who puts a key on the denylist that is not the key of a compromised certificate of ours."""
 
     section: str
     steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
+
+
+class GrantRule(_Model):
+    """How long a role may be granted for a time: `temporary` in full, `scoped` for some classes of members only.
+
+    On cases of the classes `never_for` no such role counts: who stands in for another makes nobody else an officer.
+    """
+
+    section: str
+    temporary: timedelta
+    scoped: timedelta
+    never_for: tuple[MemberClass, ...]
 
 
 class RuleText(_Model):
@@ -287,6 +313,7 @@ class Pack(_Model):
     cps: Header
     roles: tuple[str, ...]
     exclusive: tuple[frozenset[str], ...]
+    grants: GrantRule
     signers: Signers
     key_rules: dict[str, KeyRule]
     risk: Risk
@@ -294,6 +321,7 @@ class Pack(_Model):
     classes: dict[MemberClass, ClassRule]
     revocation: dict[OrderReason, RevocationRule]
     suspension: SuspensionRule
+    acceptance: Acceptance
     denylist: DenylistRule
     rules: dict[Rule, RuleText]
     procedural: dict[str, str]
@@ -316,6 +344,9 @@ class Pack(_Model):
             _subset(rule.steps[0].by, roles, f"revocation.{reason}.by")
         _subset(self.denylist.steps[0].by, roles, "denylist.by")
         _subset({self.suspension.reason}, set(self.revocation), "suspension.reason")
+        _subset({self.acceptance.reason}, set(self.revocation), "acceptance.reason")
+        if not self.revocation[self.acceptance.reason].by_system:
+            raise ValueError("acceptance.reason names a revocation that the system may not order")
         if (HOLD in self.revocation) != (RELEASE in self.revocation):
             raise ValueError("a pack that lets certificates be suspended lets them be released")
         missing = set(Rule) - set(self.rules)

@@ -20,7 +20,7 @@ from cryptography import x509
 
 from cps.decision import Kind, Revocation, parse_revocation
 from cps.errors import StatementError
-from cps.model import Pack
+from cps.model import SYSTEM, Pack
 from cps.rules import Rule
 from cps.signatory import Signatory, holder_of, identify, open_signed
 from cps.verdict import Approval, Finding, Findings, Status
@@ -33,6 +33,7 @@ from pki.path import Trust
 SIGNING_WINDOW: Final = timedelta(hours=1)  # between writing an order and signing it
 BY_HOLDER: Final = "holder"
 BY_ISSUER_BANK: Final = "issuer-bank"
+BY_SYSTEM: Final = "system"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Target:
         except x509.ExtensionNotFound:
             return False
 
+
+_ALONE: Final = frozenset({BY_HOLDER, BY_ISSUER_BANK, BY_SYSTEM})
 
 Find = Callable[[Revocation], Target | None]
 """Looks up the certificate of an order; None if it is not known here, and then only officers can order anything."""
@@ -83,7 +86,7 @@ def decide_revocation(
     """Judge the change that `statements` (each CMS SignedData over RevocationTBS, DER) order together.
 
     All must name the same certificate and reason. Approved when the holder or the issuer bank signed, where the pack
-    lets them, or as many different persons with the role of the reason as it asks for; pending while some are missing;
+    lets them, or the RA for what was not accepted, or as many different persons with the role of the reason as it asks for; pending while some are missing;
     refused if nobody's statement counts. Never raises for anything in the statements.
     """
     found = Findings(pack)
@@ -96,30 +99,31 @@ def decide_revocation(
             signed = open_signed(der, CT_REVOCATION)
             stated = parse_revocation(signed.content)
         except (PkiError, StatementError) as error:
-            found.add(Rule.REV_STATEMENT, f"not a revocation with a verified signature: {error}", index)
+            found.add(Rule.REV_STATEMENT, "not a revocation with a verified signature: {fault}", index, fault=fault(error))
             continue
         readable.append(stated)
         objection = _about_one_certificate(stated, counted, pack)
         if objection is not None:
-            found.add(*objection, index)
+            found.object(*objection, index)
             continue
         target = find(stated)
         try:
             right, signatory = _signatory(signed, stated, target, pack=pack, trust=trust, now=now)
         except PkiError as error:
-            found.add(Rule.DEC_CREDENTIAL, f"signed by no officer and no service of ours: {error}", index)
+            found.add(Rule.DEC_CREDENTIAL, "signed by no officer and no service of ours: {fault}", index, fault=fault(error))
             continue
         objection = (
             _fits(stated, target, pack)
             or in_time(stated.date, signed.signing_time, pack, now)
             or _by_right(stated, right, signatory, approvals, pack)
+            or _not_accepted(stated, right, target, pack)
         )
         if objection is None:
             counted.append(stated)
-            alone = alone or right in {BY_HOLDER, BY_ISSUER_BANK}
+            alone = alone or right in _ALONE
             approvals.append(Approval(right, signatory.person, signatory.organisation, signed.signing_time, index))
         else:
-            found.add(*objection, index)
+            found.object(*objection, index)
     order = next(iter(counted + readable), None)
     if order is None or not counted:
         return RevocationVerdict(Status.REFUSED, order, found.all(), (), None, False)
@@ -137,21 +141,21 @@ def decide_revocation(
     )
 
 
-def in_time(stated_at: datetime, signed_at: datetime, pack: Pack, now: datetime) -> tuple[Rule, str] | None:
+def in_time(stated_at: datetime, signed_at: datetime, pack: Pack, now: datetime) -> Objection | None:
     """Why a statement of this date does not count now, if its time is wrong."""
     if max(stated_at, signed_at) > now + pack.clocks.skew:
-        return Rule.DEC_TIME, "the order is dated in the future"
+        return Rule.DEC_TIME, Message("the order is dated in the future")
     if not -pack.clocks.skew <= signed_at - stated_at <= SIGNING_WINDOW:
-        return Rule.DEC_TIME, "the order was signed at another time than it states"
+        return Rule.DEC_TIME, Message("the order was signed at another time than it states")
     return None
 
 
-def _about_one_certificate(stated: Revocation, counted: list[Revocation], pack: Pack) -> tuple[Rule, str] | None:
+def _about_one_certificate(stated: Revocation, counted: list[Revocation], pack: Pack) -> Objection | None:
     if stated.reason not in pack.revocation:
-        return Rule.REV_REASON, f"the statement knows no revocation for {stated.reason}"
+        return Rule.REV_REASON, Message("the statement knows no revocation for {reason}", reason=stated.reason)
     this = (stated.issuer_key_id, stated.serial, stated.reason)
     if any(this != (other.issuer_key_id, other.serial, other.reason) for other in counted):
-        return Rule.REV_STATEMENT, "the statements name different certificates or reasons"
+        return Rule.REV_STATEMENT, Message("the statements name different certificates or reasons")
     return None
 
 
@@ -167,34 +171,52 @@ def _signatory(
         bank = pack.signers.card_confirmation.format(bin=target.card_bin)
         if bank in identity_uris(signatory.certificate):
             return BY_ISSUER_BANK, signatory
+    if rule.by_system and signatory.roles == {SYSTEM}:
+        return BY_SYSTEM, signatory
     return rule.steps[0].name, signatory
 
 
-def _fits(stated: Revocation, target: Target | None, pack: Pack) -> tuple[Rule, str] | None:
+def _not_accepted(stated: Revocation, right: str, target: Target | None, pack: Pack) -> Objection | None:
+    """Why the RA's own order does not count: it revokes what was not accepted, and only after the time for that."""
+    if right != BY_SYSTEM:
+        return None
+    if stated.reason != pack.acceptance.reason:
+        return Rule.REV_ROLE, f"the registration authority itself revokes for {pack.acceptance.reason} alone"
+    if target is None:
+        return Rule.REV_ROLE, "the registration authority itself revokes certificates that are known here alone"
+    over = target.certificate.not_valid_before_utc + pack.acceptance.within
+    if not over <= stated.date <= over + pack.acceptance.order_within:
+        return Rule.REV_ROLE, "it is not the time after that within which the certificate might have been accepted"
+    return None
+
+
+def _fits(stated: Revocation, target: Target | None, pack: Pack) -> Objection | None:
     of = pack.revocation[stated.reason].of
     if target is None or of == "any" or target.is_authority == (of == "authority"):
         return None
-    other = "an authority" if target.is_authority else "a member"
-    return Rule.REV_TARGET, f"{stated.reason} does not fit a certificate of {other}"
+    if target.is_authority:
+        return Rule.REV_TARGET, Message("{reason} does not fit a certificate of an authority", reason=stated.reason)
+    return Rule.REV_TARGET, Message("{reason} does not fit a certificate of a member", reason=stated.reason)
 
 
 def _by_right(
     stated: Revocation, right: str, signatory: Signatory, approvals: list[Approval], pack: Pack
-) -> tuple[Rule, str] | None:
-    if signatory.lapsed is not None:
-        return Rule.DEC_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
-    if right in {BY_HOLDER, BY_ISSUER_BANK}:
+) -> Objection | None:
+    lapsed = signatory.objection()
+    if lapsed is not None:
+        return Rule.DEC_CREDENTIAL, lapsed
+    if right in _ALONE:
         return None
     step = pack.revocation[stated.reason].steps[0]
     if not signatory.holds(step.by):
-        return Rule.REV_ROLE, f"{stated.reason} is ordered by {' or '.join(step.by)}, not by {signatory.person}"
+        return Rule.REV_ROLE, Message("{reason} is ordered by {roles}, not by {person}", reason=stated.reason, roles=terms("role", step.by, "or"), person=signatory.person)
     return may_act(signatory, [approval.person for approval in approvals], pack)
 
 
-def may_act(signatory: Signatory, acted: Sequence[str], pack: Pack) -> tuple[Rule, str] | None:
+def may_act(signatory: Signatory, acted: Sequence[str], pack: Pack) -> Objection | None:
     """Why an officer who holds a role of the step does not count beside those who `acted`, if so (CPS 5.2)."""
     if pack.exclusive_roles(signatory.roles):
-        return Rule.SOD_EXCLUSIVE, f"{signatory.person} holds exclusive roles"
+        return Rule.SOD_EXCLUSIVE, Message("{person} holds exclusive roles", person=signatory.person)
     if signatory.person in acted:
-        return Rule.SOD_PERSON, f"{signatory.person} ordered this before"
+        return Rule.SOD_PERSON, Message("{person} ordered this before", person=signatory.person)
     return None

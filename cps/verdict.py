@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from cps.model import Pack
 from cps.rules import Rule
+from runtime.language import Language, Message
 
 
 class Status(StrEnum):
@@ -24,11 +25,24 @@ class Finding:
 
     code: Rule
     clause: str
-    message: str
+    told: Message
     decision: int | None = None
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in English: for journals and programs."""
+        return str(self.told)
+
+    def text(self, language: Language) -> str:
+        """What is wrong, for a person."""
+        return self.told.text(language)
 
     def __str__(self) -> str:
         return f"{self.clause} {self.code}: {self.message}"
+
+
+Objection = tuple[Rule, Message]
+"""The rule that keeps something from counting, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +56,17 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A decision that counts: who approved which step when, by which of the dossier's decisions."""
+    """A decision that counts: who approved which step when, by which of the dossier's decisions, and until when.
+
+    `lapses_at` is None for an order, which never lapses.
+    """
 
     step: str
     person: str
     organisation: str
     signed_at: datetime
     decision: int
+    lapses_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,9 @@ class Verdict:
     """The judgement of a case at one instant.
 
     `not_after` is the latest end of validity that the statement allows a certificate issued now; None unless approved.
-    `broken` are those of the findings that only another revision can mend.
+    `broken` are those of the findings that only another revision can mend. `holds_until` is the first instant at which
+    time alone may change the judgement, because an approval lapses or a piece of evidence grows too old; None if there
+    is none.
     """
 
     status: Status
@@ -66,6 +86,7 @@ class Verdict:
     risk: int
     not_after: datetime | None
     broken: tuple[Finding, ...] = ()
+    holds_until: datetime | None = None
 
     @property
     def approved(self) -> bool:
@@ -83,8 +104,13 @@ class Findings:
         self._pack = pack
         self._found: list[Finding] = []
 
-    def add(self, rule: Rule, message: str, decision: int | None = None) -> None:
-        self._found.append(Finding(rule, self._pack.clause(rule), message, decision))
+    def add(self, rule: Rule, template: str, decision: int | None = None, **params: object) -> None:
+        """Note that `rule` is broken; the sentence is put together when somebody reads it (`runtime.language`)."""
+        self.object(rule, Message(template, **params), decision)
+
+    def object(self, rule: Rule, told: Message, decision: int | None = None) -> None:
+        """Note an `Objection`."""
+        self._found.append(Finding(rule, self._pack.clause(rule), told, decision))
 
     def __bool__(self) -> bool:
         return bool(self._found)

@@ -39,6 +39,7 @@ CT_KEY_DENIAL: Final = _kwbp("1.26")
 CT_CEREMONY_SEAL: Final = _kwbp("1.27")
 CT_BCI: Final = _kwbp("1.28")
 CT_SELF_AUDIT: Final = _kwbp("1.29")
+CT_ACCEPTANCE: Final = _kwbp("1.35")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -103,6 +104,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_CEREMONY_SEAL: "id-kwbp-ct-ceremonySeal",
     CT_BCI: "id-kwbp-ct-bci",
     CT_SELF_AUDIT: "id-kwbp-ct-selfAudit",
+    CT_ACCEPTANCE: "id-kwbp-ct-acceptance",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
