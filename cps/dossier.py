@@ -33,6 +33,7 @@ from pydantic import (
 from cps import canonical
 from cps.errors import DossierError
 from cps.model import MemberClass, Pack, Purpose
+from pki.extensions import RoleGrant
 
 MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
 
@@ -101,6 +102,8 @@ Instant = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(U
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_plain)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,29}$")]
 Bin = Annotated[str, StringConstraints(pattern=r"^[0-9]{6,8}$")]
+CompanyId = Annotated[str, StringConstraints(pattern=r"^[0-9]{11}$")]
+"""National identifier of a legal person (Iran); its check digit is the RA's to judge."""
 Host = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 Origin = Annotated[str, StringConstraints(pattern=r"^https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")]
 
@@ -140,6 +143,7 @@ class MerchantSubject(Frozen):
     iban: Annotated[str, StringConstraints(pattern=r"^IR[0-9]{24}$")]
     iban_salt: Hex16
     hosts: tuple[Host, ...] = ()
+    company_id: CompanyId | None = None
 
 
 class GatewaySubject(Frozen):
@@ -154,14 +158,42 @@ class GatewaySubject(Frozen):
     hosts: tuple[Host, ...] = ()
 
 
+class Grant(Frozen):
+    """A role for a time, for the cases and certificates of the classes in `scope`; None: for whatever it is for."""
+
+    role: str
+    scope: tuple[MemberClass, ...] | None = None
+    not_before: Instant
+    not_after: Instant
+
+    @model_validator(mode="after")
+    def _fits_a_certificate(self) -> Self:
+        self.certified()
+        return self
+
+    def certified(self) -> RoleGrant:
+        """As the certificate carries it."""
+        return RoleGrant(self.role, self.scope, self.not_before, self.not_after)
+
+
 class OfficerSubject(Frozen):
-    """An officer: who they are, who employs them, and the trusted roles (CPS 5.2.1) asked for."""
+    """An officer: who they are, who employs them, and the trusted roles (CPS 5.2.1) asked for.
+
+    `roles` are held in full as long as the certificate lasts, `grants` for a time.
+    """
 
     member_class: Literal["officer"] = Field(default="officer", alias="class")
     person_id: Identifier
     name: Text
     organisation: Text
-    roles: tuple[str, ...] = Field(min_length=1)
+    roles: tuple[str, ...] = ()
+    grants: Annotated[tuple[Grant, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _some_role(self) -> Self:
+        if not self.roles and self.grants is None:
+            raise ValueError("an officer holds at least one role")
+        return self
 
 
 Subject = Annotated[

@@ -166,7 +166,14 @@ def _officer(subject: OfficerSubject, key: PublicKey, not_after: datetime | None
         key,
         name(cn=subject.name, o=subject.organisation),
         identity=identity_uri("officer", subject.person_id),
-        extensions=(OfficerData(subject.person_id, subject.organisation, subject.roles),),
+        extensions=(
+            OfficerData(
+                subject.person_id,
+                subject.organisation,
+                subject.roles,
+                tuple(grant.certified() for grant in subject.grants or ()),
+            ),
+        ),
         not_after=not_after,
     )
 

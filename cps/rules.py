@@ -29,6 +29,9 @@ class Rule(StrEnum):
     ID_ACQUIRER = "ID-ACQUIRER"
     NAME_FORM = "NAME-FORM"
     NAME_FORBIDDEN = "NAME-FORBIDDEN"
+    # roles
+    GRANT_SCOPE = "GRANT-SCOPE"
+    GRANT_TIME = "GRANT-TIME"
     # keys
     KEY_SIZE = "KEY-SIZE"
     KEY_QUALITY = "KEY-QUALITY"
@@ -40,6 +43,9 @@ class Rule(StrEnum):
     EVID_AGE = "EVID-AGE"
     EVID_INVALID = "EVID-INVALID"
     EVID_CARD = "EVID-CARD"
+    # identity checks
+    CHECK_CONTRADICTED = "CHECK-CONTRADICTED"
+    CHECK_SILENT = "CHECK-SILENT"
     # decisions
     DEC_FORM = "DEC-FORM"
     DEC_CREDENTIAL = "DEC-CREDENTIAL"

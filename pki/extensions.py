@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, ClassVar, Final, Self, TypeVar
 
@@ -251,39 +252,133 @@ class AccountBinding(_Extension):
 
 
 @asn1.sequence
+class _RoleGrant:
+    role: str
+    scope: Annotated[list[str] | None, asn1.Implicit(0)]
+    not_before: asn1.GeneralizedTime
+    not_after: asn1.GeneralizedTime
+
+
+@dataclass(frozen=True)
+class RoleGrant:
+    """A role for a time, from `not_before` until just before `not_after` (aware, whole seconds).
+
+    `scope` are the classes of members whose cases and certificates it counts for; None: whatever the role is for.
+    """
+
+    role: str
+    scope: tuple[str, ...] | None
+    not_before: datetime
+    not_after: datetime
+
+    def __post_init__(self) -> None:
+        _check_length("role", self.role, 64)
+        if self.scope is not None and not (1 <= len(self.scope) <= 16 and len(set(self.scope)) == len(self.scope)):
+            raise ValueError("a scope names one to sixteen different classes")
+        for each in self.scope or ():
+            _check_length("class", each, 64)
+        if any(each.tzinfo is None or each.microsecond for each in (self.not_before, self.not_after)):
+            raise ValueError("times of a grant are aware and whole seconds")
+        if self.not_after <= self.not_before:
+            raise ValueError("a grant ends after it begins")
+
+    def in_effect(self, at: datetime) -> bool:
+        """Whether the role is held by it at `at`, for whatever is in its scope."""
+        return self.not_before <= at < self.not_after
+
+    def covers(self, member_class: str | None) -> bool:
+        """Whether its scope holds the class; None stands for what is of no class, which no narrower scope holds."""
+        return self.scope is None or member_class in self.scope
+
+
+@asn1.sequence
 class _OfficerData:
     person_id: str
     organisation: str
-    roles: Annotated[list[str], asn1.Size(1, 16)]
+    roles: Annotated[list[str], asn1.Size(0, 16)]
+    grants: Annotated[list[_RoleGrant] | None, asn1.Implicit(0)]
 
 
 @dataclass(frozen=True)
 class OfficerData(_Extension):
-    """What an officer may decide, and for whom: SEQUENCE { personID, organisation, roles SEQUENCE OF UTF8String }."""
+    """What an officer may decide, and for whom.
+
+        OfficerData ::= SEQUENCE {
+          personID      UTF8String,
+          organisation  UTF8String,
+          roles         SEQUENCE OF UTF8String,                -- in full, as long as the certificate lasts
+          grants        [0] SEQUENCE OF RoleGrant OPTIONAL }   -- for a time, some for certain classes only
+
+        RoleGrant ::= SEQUENCE {
+          role          UTF8String,
+          scope         [0] SEQUENCE OF UTF8String OPTIONAL,
+          notBefore     GeneralizedTime,
+          notAfter      GeneralizedTime }
+
+    At least one role or grant.
+    """
 
     OID: ClassVar[x509.ObjectIdentifier] = oids.EXT_OFFICER_DATA
 
     person_id: str
     organisation: str
     roles: tuple[str, ...]
+    grants: tuple[RoleGrant, ...] = ()
 
     def __post_init__(self) -> None:
         _check_length("person id", self.person_id, 64)
         _check_length("organisation", self.organisation, 64)
-        if not 1 <= len(self.roles) <= 16 or len(set(self.roles)) != len(self.roles):
+        if len(self.roles) > 16 or len(set(self.roles)) != len(self.roles) or not self.roles + self.grants:
             raise ValueError("one to sixteen different roles")
         for role in self.roles:
             _check_length("role", role, 64)
+        if len(self.grants) > 16:
+            raise ValueError("at most sixteen grants")
+
+    def held(self, at: datetime) -> frozenset[str]:
+        """All roles held at `at`, whatever their scope."""
+        return frozenset(self.roles).union(each.role for each in self.grants if each.in_effect(at))
 
     def to_der(self) -> bytes:
         """DER of the sequence above."""
-        return encode(_OfficerData(person_id=self.person_id, organisation=self.organisation, roles=list(self.roles)))
+        grants = [
+            _RoleGrant(
+                role=each.role,
+                scope=None if each.scope is None else list(each.scope),
+                not_before=asn1.GeneralizedTime(each.not_before.astimezone(UTC)),
+                not_after=asn1.GeneralizedTime(each.not_after.astimezone(UTC)),
+            )
+            for each in self.grants
+        ]
+        return encode(
+            _OfficerData(
+                person_id=self.person_id,
+                organisation=self.organisation,
+                roles=list(self.roles),
+                grants=grants or None,
+            )
+        )
 
     @classmethod
     def from_der(cls, der: bytes) -> Self:
         """Read the extension value; DerError or ValueError outside the ranges above."""
         data = decode(_OfficerData, der, limit=_LIMIT)
-        return cls(person_id=data.person_id, organisation=data.organisation, roles=tuple(data.roles))
+        if data.grants is not None and not data.grants:
+            raise ValueError("grants without a grant")
+        return cls(
+            person_id=data.person_id,
+            organisation=data.organisation,
+            roles=tuple(data.roles),
+            grants=tuple(
+                RoleGrant(
+                    role=each.role,
+                    scope=None if each.scope is None else tuple(each.scope),
+                    not_before=each.not_before.as_datetime(),
+                    not_after=each.not_after.as_datetime(),
+                )
+                for each in data.grants or ()
+            ),
+        )
 
 
 @asn1.sequence
