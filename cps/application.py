@@ -17,16 +17,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from cps.dossier import CsrDigest, Dossier, OfficerSubject
+from cps.granting import check_roles
 from cps.model import ClassRule, KeyAlternative, KeyRule, Pack, Purpose
 from cps.rules import Rule
 from cps.verdict import Findings
 from pki.csr import requested_key
 from pki.der import sha256
 from pki.errors import CsrError
+from runtime.language import Listed, Term, terms
 
 _CARD_NUMBER: Final = re.compile(r"(?<!\d)\d(?:[ -]?\d){15,18}(?!\d)")
 _CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384"}
-_APPLICANT: Final = "applicant"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def check_application(dossier: Dossier, pack: Pack, *, known_keys: KnownKeys, no
     """Add a finding for each rule that the revision and its requests break."""
     member = pack.classes[dossier.revision.member_class]
     _check_pack(dossier, pack, now, found)
-    _check_subject(dossier, pack, member, found)
+    _check_subject(dossier, pack, member, now, found)
     _check_requests(dossier, member, pack.key_rules[member.key.inherit], known_keys, found)
 
 
@@ -53,13 +54,17 @@ def _check_pack(dossier: Dossier, pack: Pack, now: datetime, found: Findings) ->
     if (pin.id, pin.version, pin.digest) != (pack.cps.id, pack.cps.version, pack.digest):
         found.add(Rule.PACK_PIN, "the revision was made under another version of the statement; amend it")
     if now < pack.cps.effective:
-        found.add(Rule.PACK_EFFECTIVE, f"the statement binds from {pack.cps.effective.isoformat()}")
+        found.add(Rule.PACK_EFFECTIVE, "the statement binds from {time}", time=pack.cps.effective)
     unknown = sorted(set(dossier.revision.signals) - set(pack.risk.signals))
     if unknown:
-        found.add(Rule.APP_SIGNAL, f"screening reports {', '.join(unknown)}, which the statement does not weigh")
+        found.add(
+            Rule.APP_SIGNAL,
+            "screening reports {signals}, which the statement does not weigh",
+            signals=Listed(tuple(unknown)),
+        )
 
 
-def _check_subject(dossier: Dossier, pack: Pack, member: ClassRule, found: Findings) -> None:
+def _check_subject(dossier: Dossier, pack: Pack, member: ClassRule, now: datetime, found: Findings) -> None:
     subject = dossier.revision.subject
     texts = list(_texts(subject.model_dump(mode="python")))  # text alone: random bytes, such as a salt, are not read
     if "pan" in member.subject.forbid and any(_has_card_number(text) for text in texts):
@@ -67,12 +72,7 @@ def _check_subject(dossier: Dossier, pack: Pack, member: ClassRule, found: Findi
     if "email" in member.subject.forbid and any("@" in text for text in texts):
         found.add(Rule.NAME_FORBIDDEN, "a field of the subject holds what reads like an e-mail address")
     if isinstance(subject, OfficerSubject):
-        grantable = set(pack.roles) - {_APPLICANT}
-        if len(set(subject.roles)) != len(subject.roles) or not grantable.issuperset(subject.roles):
-            found.add(Rule.NAME_FORM, "the roles asked for are not different trusted roles")
-        exclusive = pack.exclusive_roles(frozenset(subject.roles))
-        if exclusive:
-            found.add(Rule.SOD_EXCLUSIVE, f"one person asks for the exclusive roles {', '.join(sorted(exclusive))}")
+        check_roles(subject, pack, now=now, found=found)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -100,30 +100,48 @@ def _check_requests(dossier: Dossier, member: ClassRule, rule: KeyRule, known_ke
     purposes = set(entries)
     fits = set(member.csrs.required) <= purposes <= set(member.csrs.all)
     if len(entries) != len(dossier.revision.csrs) or purposes != set(dossier.csrs) or not fits:
-        wanted = ", ".join(member.csrs.required)
-        found.add(Rule.APP_CSR, f"requests for {wanted} are needed, each once, and the dossier carries what it names")
+        found.add(
+            Rule.APP_CSR,
+            "requests for {purposes} are needed, each once, and the dossier carries what it names",
+            purposes=terms("purpose", member.csrs.required),
+        )
         return
     if "reused" in rule.reject and len({entry.spki_sha256 for entry in entries.values()}) != len(entries):
         found.add(Rule.KEY_REUSED, "two purposes share one key")
     for purpose, entry in entries.items():
         _check_request(purpose, entry, dossier.csrs[purpose], rule, found)
         if "reused" in rule.reject and entry.spki_sha256 in known_keys.certified:
-            found.add(Rule.KEY_REUSED, f"the {purpose} key was certified before")
+            found.add(Rule.KEY_REUSED, "the {purpose} key was certified before", purpose=Term("purpose", purpose))
         if "denylisted" in rule.reject and entry.spki_sha256 in known_keys.denylisted:
-            found.add(Rule.KEY_DENYLISTED, f"the {purpose} key was reported compromised")
+            found.add(
+                Rule.KEY_DENYLISTED, "the {purpose} key was reported compromised", purpose=Term("purpose", purpose)
+            )
 
 
 def _check_request(purpose: Purpose, entry: CsrDigest, der: bytes, rule: KeyRule, found: Findings) -> None:
     try:
         requested = requested_key(der)
     except CsrError as error:
-        found.add(rule_of_csr_error(error, der, rule), f"the {purpose} request: {error.detail}")
+        found.add(
+            rule_of_csr_error(error, der, rule),
+            "the {purpose} request: {fault}",
+            purpose=Term("purpose", purpose),
+            fault=Term("reason", error.reason, error.detail),
+        )
         return
     key = requested.public_key
     if sha256(der) != entry.sha256 or requested.spki_sha256 != entry.spki_sha256:
-        found.add(Rule.APP_CSR, f"the {purpose} request is not the one that the revision names")
+        found.add(
+            Rule.APP_CSR,
+            "the {purpose} request is not the one that the revision names",
+            purpose=Term("purpose", purpose),
+        )
     if not _allowed(key, rule):
-        found.add(Rule.KEY_SIZE, f"the {purpose} key is of a kind or size that the class does not allow")
+        found.add(
+            Rule.KEY_SIZE,
+            "the {purpose} key is of a kind or size that the class does not allow",
+            purpose=Term("purpose", purpose),
+        )
     if purpose == "encryption" and not isinstance(key, rsa.RSAPublicKey):
         found.add(Rule.KEY_SIZE, "an encryption key is an RSA key: orders are sealed with RSAES-OAEP")
 

@@ -145,7 +145,9 @@ def _votes(dossier: Dossier, pack: Pack, trust: Trust, now: datetime, found: Fin
         try:
             signatory = identify(signed, pack=pack, trust=trust, now=now)
         except PkiError as error:
-            found.add(Rule.DEC_CREDENTIAL, "signed by no officer and no service of ours: {fault}", index, fault=fault(error))
+            found.add(
+                Rule.DEC_CREDENTIAL, "signed by no officer and no service of ours: {fault}", index, fault=fault(error)
+            )
             continue
         votes.append(_Vote(index, decision, signed.signing_time, signatory))
     return sorted(votes, key=lambda vote: (vote.decision.date, vote.index))
@@ -159,7 +161,13 @@ def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
         found.object(*objection, vote.index)
     elif decision.choice is Choice.REJECT:
         ballot.rejected = True
-        found.add(Rule.DEC_REJECTED, "{person} rejected the case at step {step}", vote.index, person=signatory.person, step=Term("step", decision.step))
+        found.add(
+            Rule.DEC_REJECTED,
+            "{person} rejected the case at step {step}",
+            vote.index,
+            person=signatory.person,
+            step=Term("step", decision.step),
+        )
     else:
         ballot.approvals.append(
             Approval(
@@ -232,10 +240,19 @@ def _by_right(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     if lapsed is not None:
         return Rule.DEC_CREDENTIAL, lapsed
     if not signatory.holds(step.by):
-        return Rule.DEC_ROLE, Message("step {step} is decided by {roles}, not by {person}", step=Term("step", step.name), roles=terms("role", step.by, "or"), person=signatory.person)
+        return Rule.DEC_ROLE, Message(
+            "step {step} is decided by {roles}, not by {person}",
+            step=Term("step", step.name),
+            roles=terms("role", step.by, "or"),
+            person=signatory.person,
+        )
     exclusive = ballot.pack.exclusive_roles(signatory.roles)
     if exclusive:
-        return Rule.SOD_EXCLUSIVE, Message("{person} holds the exclusive roles {roles}", person=signatory.person, roles=terms("role", sorted(exclusive)))
+        return Rule.SOD_EXCLUSIVE, Message(
+            "{person} holds the exclusive roles {roles}",
+            person=signatory.person,
+            roles=terms("role", sorted(exclusive)),
+        )
     return None
 
 
@@ -255,7 +272,11 @@ def _separation_of_duties(ballot: _Ballot, vote: _Vote, step: Step) -> Objection
     acting = signatory.roles.intersection(step.by)
     clash = ballot.pack.exclusive_roles(acting.union(*(act.roles for act in acts)))
     if clash:
-        return Rule.SOD_EXCLUSIVE, Message("{person} already acted in the case in the other of {roles}", person=person, roles=terms("role", sorted(clash)))
+        return Rule.SOD_EXCLUSIVE, Message(
+            "{person} already acted in the case in the other of {roles}",
+            person=person,
+            roles=terms("role", sorted(clash)),
+        )
     counted = any((approval.person, approval.step) == (person, step.name) for approval in ballot.approvals)
     if counted and vote.decision.choice is Choice.APPROVE:
         return Rule.SOD_PERSON, Message("{person} approved this step before", person=person)

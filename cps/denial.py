@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cps.decision import KeyDenial, parse_key_denial
-from cps.errors import StatementError
+from cps.errors import StatementError, fault
 from cps.model import Pack
 from cps.revocation import in_time, may_act
 from cps.rules import Rule
 from cps.signatory import Signatory, identify, open_signed
-from cps.verdict import Approval, Finding, Findings, Status
+from cps.verdict import Approval, Finding, Findings, Objection, Status
 from pki.errors import PkiError
 from pki.oids import CT_KEY_DENIAL
 from pki.path import Trust
+from runtime.language import Message, terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,12 @@ def decide_denial(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now:
             stated = parse_key_denial(signed.content)
             signatory = identify(signed, pack=pack, trust=trust, now=now)
         except (PkiError, StatementError) as error:
-            found.add(Rule.DENY_STATEMENT, f"not a key's denial signed by an officer of ours: {error}", index)
+            found.add(
+                Rule.DENY_STATEMENT,
+                "not a key's denial signed by an officer of ours: {fault}",
+                index,
+                fault=fault(error),
+            )
             continue
         objection = in_time(stated.date, signed.signing_time, pack, now) or _by_right(
             stated, signatory, counted, approvals, pack
@@ -57,7 +63,7 @@ def decide_denial(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now:
             counted.append(stated)
             approvals.append(Approval(step.name, signatory.person, signatory.organisation, signed.signing_time, index))
         else:
-            found.add(*objection, index)
+            found.object(*objection, index)
     if not counted:
         return DenialVerdict(Status.REFUSED, None, found.all(), ())
     complete = len(approvals) >= step.count
@@ -67,12 +73,15 @@ def decide_denial(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now:
 
 def _by_right(
     stated: KeyDenial, signatory: Signatory, counted: list[KeyDenial], approvals: list[Approval], pack: Pack
-) -> tuple[Rule, str] | None:
-    if signatory.lapsed is not None:
-        return Rule.DEC_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
+) -> Objection | None:
+    lapsed = signatory.objection()
+    if lapsed is not None:
+        return Rule.DEC_CREDENTIAL, lapsed
     if any(stated.spki_sha256 != other.spki_sha256 for other in counted):
-        return Rule.DENY_STATEMENT, "the statements name different keys"
+        return Rule.DENY_STATEMENT, Message("the statements name different keys")
     by = pack.denylist.steps[0].by
     if not signatory.holds(by):
-        return Rule.DENY_ROLE, f"a key is denied by {' or '.join(by)}, not by {signatory.person}"
+        return Rule.DENY_ROLE, Message(
+            "a key is denied by {roles}, not by {person}", roles=terms("role", by, "or"), person=signatory.person
+        )
     return may_act(signatory, [approval.person for approval in approvals], pack)

@@ -11,8 +11,11 @@ A case that breaks a rule is no error: `decide` answers with findings, each nami
 
 from __future__ import annotations
 
+from pki.errors import PkiError
+from runtime.language import Term, Text, ToldError
 
-class CpsError(Exception):
+
+class CpsError(ToldError):
     """Root of the tree."""
 
 
@@ -31,6 +34,11 @@ class StatementError(CpsError):
 class EntitlementError(CpsError):
     """A case asks for a certificate that its class does not have, or a field fits none; `clause` says which rule."""
 
-    def __init__(self, detail: str, *, clause: str) -> None:
-        super().__init__(detail)
+    def __init__(self, said: Text, *, clause: str, **params: object) -> None:
+        super().__init__(said, **params)
         self.clause = clause
+
+
+def fault(error: PkiError | CpsError) -> Term | CpsError:
+    """What an error says, as a value of a message: the reason of a `PkiError` has a name in every language."""
+    return Term("reason", error.reason, str(error)) if isinstance(error, PkiError) else error

@@ -21,6 +21,7 @@ from pki.attestation import KeyAttestation
 from pki.errors import PkiError
 from pki.oids import CT_CARD_CONFIRMATION, CT_KEY_ATTESTATION
 from pki.path import Trust
+from runtime.language import Message, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Fault:
     """Why a piece of evidence does not count."""
 
     rule: Rule
-    message: str
+    told: Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime,
     for rule in pack.classes[dossier.revision.member_class].evidence:
         pieces = [piece for piece in dossier.evidence if piece.kind == rule.kind]
         if not pieces:
-            found.add(Rule.EVID_MISSING, f"no {rule.kind} on file")
+            found.add(Rule.EVID_MISSING, "no {kind} on file", kind=Term("evidence", rule.kind))
         elif rule.form == "document":
             _one_good(rule, [_check_document(piece, rule, case) for piece in pieces], found)
         elif rule.form == "key_attestation":
@@ -79,20 +80,20 @@ def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
 def _one_good(rule: EvidenceRule, faults: list[Fault | None], found: Findings) -> None:
     bad = [fault for fault in faults if fault is not None]
     if len(bad) == len(faults):
-        found.add(bad[-1].rule, f"{rule.kind}: {bad[-1].message}")
+        found.add(bad[-1].rule, "{kind}: {fault}", kind=Term("evidence", rule.kind), fault=bad[-1].told)
 
 
 def _check_age(made: datetime, rule: EvidenceRule, case: _Case) -> Fault | None:
     if made > case.now + case.pack.clocks.skew:
-        return Fault(Rule.EVID_AGE, "dated in the future")
+        return Fault(Rule.EVID_AGE, Message("dated in the future"))
     if case.now - made > rule.max_age:
-        return Fault(Rule.EVID_AGE, f"older than {rule.max_age.days} days")
+        return Fault(Rule.EVID_AGE, Message("older than {days} days", days=rule.max_age.days))
     return None
 
 
 def _check_document(piece: Evidence, rule: EvidenceRule, case: _Case) -> Fault | None:
     if piece.expires_at is not None and case.now >= piece.expires_at:
-        return Fault(Rule.EVID_AGE, "expired")
+        return Fault(Rule.EVID_AGE, Message("expired"))
     return _check_age(piece.collected_at, rule, case)
 
 
@@ -104,42 +105,48 @@ def _check_attestations(pieces: list[Evidence], rule: EvidenceRule, case: _Case,
             bad = [fault for fault in faults if fault is not None]
             if len(bad) == len(faults):
                 fault = next((fault for fault in bad if fault.rule is not Rule.KEY_TOKEN), bad[-1])
-                found.add(fault.rule, f"{rule.kind} of the {entry.purpose} key: {fault.message}")
+                found.add(
+                    fault.rule,
+                    "{kind} of the {purpose} key: {fault}",
+                    kind=Term("evidence", rule.kind),
+                    purpose=Term("purpose", entry.purpose),
+                    fault=fault.told,
+                )
 
 
 def _check_attestation(piece: Evidence, spki_sha256: bytes, rule: EvidenceRule, case: _Case) -> Fault | None:
     if piece.body is None:
-        return Fault(Rule.EVID_INVALID, "not in the dossier")
+        return Fault(Rule.EVID_INVALID, Message("not in the dossier"))
     try:
         signed = statement_of_service(
             piece.body, CT_KEY_ATTESTATION, case.pack.signers.key_attestation, trust=case.trust, now=case.now
         )
         attestation = KeyAttestation.from_der(signed.content)
     except PkiError as error:
-        return Fault(Rule.EVID_INVALID, error.reason)
+        return Fault(Rule.EVID_INVALID, Message("{reason}", reason=Term("reason", error.reason)))
     if attestation.spki_sha256 != spki_sha256:
-        return Fault(Rule.KEY_TOKEN, "none attests this key")
+        return Fault(Rule.KEY_TOKEN, Message("none attests this key"))
     if not attestation.born_and_bound_in_token:
-        return Fault(Rule.KEY_TOKEN, "the key was not made in the token, or can leave it")
+        return Fault(Rule.KEY_TOKEN, Message("the key was not made in the token, or can leave it"))
     return _check_age(attestation.at, rule, case)
 
 
 def _check_confirmation(piece: Evidence, rule: EvidenceRule, case: _Case) -> Fault | datetime:
     subject = case.dossier.revision.subject
     if piece.body is None or not isinstance(subject, CardholderSubject):
-        return Fault(Rule.EVID_INVALID, "not in the dossier, or not about a card")
+        return Fault(Rule.EVID_INVALID, Message("not in the dossier, or not about a card"))
     issuer = case.pack.signers.card_confirmation.format(bin=subject.bin)
     try:
         signed = statement_of_service(piece.body, CT_CARD_CONFIRMATION, issuer, trust=case.trust, now=case.now)
         confirmation = parse_card_confirmation(signed.content)
     except PkiError as error:
-        return Fault(Rule.EVID_INVALID, error.reason)
+        return Fault(Rule.EVID_INVALID, Message("{reason}", reason=Term("reason", error.reason)))
     keys = {entry.spki_sha256 for entry in case.dossier.revision.csrs}
     if (confirmation.commitment, confirmation.bin) != (subject.commitment, subject.bin):
-        return Fault(Rule.EVID_CARD, "it confirms another card")
+        return Fault(Rule.EVID_CARD, Message("it confirms another card"))
     if {confirmation.spki_sha256} != keys:
-        return Fault(Rule.EVID_CARD, "it confirms another key")
+        return Fault(Rule.EVID_CARD, Message("it confirms another key"))
     expires_at = confirmation.expires_at.as_datetime()
     if case.now >= expires_at:
-        return Fault(Rule.EVID_CARD, "the card is expired")
+        return Fault(Rule.EVID_CARD, Message("the card is expired"))
     return _check_age(confirmation.date.as_datetime(), rule, case) or expires_at

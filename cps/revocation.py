@@ -19,16 +19,17 @@ from typing import Final
 from cryptography import x509
 
 from cps.decision import Kind, Revocation, parse_revocation
-from cps.errors import StatementError
+from cps.errors import StatementError, fault
 from cps.model import SYSTEM, Pack
 from cps.rules import Rule
 from cps.signatory import Signatory, holder_of, identify, open_signed
-from cps.verdict import Approval, Finding, Findings, Status
+from cps.verdict import Approval, Finding, Findings, Objection, Status
 from pki.cms_signed import SignedData
 from pki.errors import PkiError
 from pki.names import identity_uris
 from pki.oids import CT_REVOCATION
 from pki.path import Trust
+from runtime.language import Message, terms
 
 SIGNING_WINDOW: Final = timedelta(hours=1)  # between writing an order and signing it
 BY_HOLDER: Final = "holder"
@@ -86,8 +87,8 @@ def decide_revocation(
     """Judge the change that `statements` (each CMS SignedData over RevocationTBS, DER) order together.
 
     All must name the same certificate and reason. Approved when the holder or the issuer bank signed, where the pack
-    lets them, or the RA for what was not accepted, or as many different persons with the role of the reason as it asks for; pending while some are missing;
-    refused if nobody's statement counts. Never raises for anything in the statements.
+    lets them, or the RA for what was not accepted, or as many different persons with the role of the reason as it asks
+    for; pending while some are missing; refused if nobody's statement counts. Never raises for anything in the statements.
     """
     found = Findings(pack)
     readable: list[Revocation] = []
@@ -99,7 +100,9 @@ def decide_revocation(
             signed = open_signed(der, CT_REVOCATION)
             stated = parse_revocation(signed.content)
         except (PkiError, StatementError) as error:
-            found.add(Rule.REV_STATEMENT, "not a revocation with a verified signature: {fault}", index, fault=fault(error))
+            found.add(
+                Rule.REV_STATEMENT, "not a revocation with a verified signature: {fault}", index, fault=fault(error)
+            )
             continue
         readable.append(stated)
         objection = _about_one_certificate(stated, counted, pack)
@@ -110,7 +113,9 @@ def decide_revocation(
         try:
             right, signatory = _signatory(signed, stated, target, pack=pack, trust=trust, now=now)
         except PkiError as error:
-            found.add(Rule.DEC_CREDENTIAL, "signed by no officer and no service of ours: {fault}", index, fault=fault(error))
+            found.add(
+                Rule.DEC_CREDENTIAL, "signed by no officer and no service of ours: {fault}", index, fault=fault(error)
+            )
             continue
         objection = (
             _fits(stated, target, pack)
@@ -181,12 +186,18 @@ def _not_accepted(stated: Revocation, right: str, target: Target | None, pack: P
     if right != BY_SYSTEM:
         return None
     if stated.reason != pack.acceptance.reason:
-        return Rule.REV_ROLE, f"the registration authority itself revokes for {pack.acceptance.reason} alone"
+        return Rule.REV_ROLE, Message(
+            "the registration authority itself revokes for {reason} alone", reason=pack.acceptance.reason
+        )
     if target is None:
-        return Rule.REV_ROLE, "the registration authority itself revokes certificates that are known here alone"
+        return Rule.REV_ROLE, Message(
+            "the registration authority itself revokes certificates that are known here alone"
+        )
     over = target.certificate.not_valid_before_utc + pack.acceptance.within
     if not over <= stated.date <= over + pack.acceptance.order_within:
-        return Rule.REV_ROLE, "it is not the time after that within which the certificate might have been accepted"
+        return Rule.REV_ROLE, Message(
+            "it is not the time after that within which the certificate might have been accepted"
+        )
     return None
 
 
@@ -209,7 +220,12 @@ def _by_right(
         return None
     step = pack.revocation[stated.reason].steps[0]
     if not signatory.holds(step.by):
-        return Rule.REV_ROLE, Message("{reason} is ordered by {roles}, not by {person}", reason=stated.reason, roles=terms("role", step.by, "or"), person=signatory.person)
+        return Rule.REV_ROLE, Message(
+            "{reason} is ordered by {roles}, not by {person}",
+            reason=stated.reason,
+            roles=terms("role", step.by, "or"),
+            person=signatory.person,
+        )
     return may_act(signatory, [approval.person for approval in approvals], pack)
 
 

@@ -22,6 +22,7 @@ from pki.extensions import OfficerData
 from pki.names import common_name, identity_uris
 from pki.path import Trust, validate_path
 from pki.roles import Role, role_of
+from runtime.language import Message, Term
 
 _DECIDERS: Final = frozenset({Role.OFFICER, Role.SERVICE})
 
@@ -34,7 +35,17 @@ class Signatory:
     organisation: str
     roles: frozenset[str]
     certificate: x509.Certificate
-    lapsed: str | None
+    lapsed: str | None  # a reason of `pki.errors`
+
+    def objection(self) -> Message | None:
+        """Why a signature of this certificate does not count now, if it does not."""
+        if self.lapsed is None:
+            return None
+        return Message(
+            "the certificate of {person} does not count now: {reason}",
+            person=self.person,
+            reason=Term("reason", self.lapsed),
+        )
 
     def holds(self, by: Collection[str]) -> bool:
         """Whether one of the roles `by` is held."""
