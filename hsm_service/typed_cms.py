@@ -18,11 +18,12 @@ from hsm_service.backup_file import KeyBackup
 from hsm_service.judging import CLOCK_SKEW, SigningKey, refuse
 from hsm_service.templates import content_type_name
 from hsm_service.typed_crl import FARTHEST_AHEAD
-from pki import oids, self_audit
+from pki import notice, oids, self_audit
 from pki.attestation import KeyAttestation
 from pki.bci import SIGNER, Bci
 from pki.ceremony_seal import PARTICIPANTS, CeremonySeal
 from pki.names import identity_uris
+from pki.notice import Notice
 from pki.self_audit import SelfAudit
 from runtime.problems import Problem
 
@@ -53,6 +54,7 @@ def built_in_content_types() -> dict[str, ContentValidator]:
         oids.CT_DECISION.dotted_string: _judge_decision,
         oids.CT_BCI.dotted_string: _judge_bci,
         oids.CT_SELF_AUDIT.dotted_string: _judge_self_audit,
+        oids.CT_NOTICE.dotted_string: _judge_notice,
     }
 
 
@@ -88,9 +90,22 @@ def _check_self_audit_now(content: bytes, now: datetime) -> None:
         raise refuse("content-refused", "a report is made before it is signed", "CPS 8")
 
 
+def _judge_notice(content: bytes, signer: x509.Certificate) -> None:
+    Notice.from_json(content)
+    if notice.SIGNER not in identity_uris(signer):
+        raise refuse("content-refused", f"a notice is signed by {notice.SIGNER}", "CPS 4.2.1")
+
+
+def _check_notice_now(content: bytes, now: datetime) -> None:
+    """A receiver refuses an old signature as replayed: none is made ahead, for later."""
+    if abs(Notice.from_json(content).sent_at - now) > CLOCK_SKEW:
+        raise refuse("content-refused", "a notice is sent when it is signed", "CPS 4.2.1")
+
+
 _OF_NOW: Final[Mapping[str, Callable[[bytes, datetime], None]]] = {
     oids.CT_BCI.dotted_string: _check_bci_now,
     oids.CT_SELF_AUDIT.dotted_string: _check_self_audit_now,
+    oids.CT_NOTICE.dotted_string: _check_notice_now,
 }
 """What is judged beside that by the clock."""
 

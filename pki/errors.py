@@ -8,6 +8,7 @@
     ├── RolloverError     a root certificate is not the one that follows a pinned root
     ├── OcspError         an OCSP answer may not be believed about this certificate, now
     ├── TimestampError    a time-stamp may not be believed about these bytes, or none was given
+    ├── NoticeError       a notice is not in its one form, or a field holds what its kind does not admit
     └── CmsError          a SignedData or AuthEnvelopedData is outside the profile, or its signature is wrong
 
 Each error carries `reason`, a stable machine slug, and `clause`, the rule that refused. The text never contains the
@@ -72,6 +73,10 @@ class RolloverError(PkiError):
 
 class TimestampError(PkiError):
     """A time-stamp that may not be believed, or that was not given (RFC 3161 2.4.2)."""
+
+
+class NoticeError(PkiError):
+    """Not a notice in its one form, or a field of one with what its kind does not admit (CPS 4.2.1)."""
 
 
 class CmsError(PkiError):

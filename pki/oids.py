@@ -29,6 +29,17 @@ CT_AUTH_ACK: Final = _kwbp("1.5")
 CT_RECEIPT: Final = _kwbp("1.6")
 CT_INVOICE_REQ: Final = _kwbp("1.7")
 CT_ERROR: Final = _kwbp("1.8")
+CT_CARD_INIT_RES: Final = _kwbp("1.9")
+CT_REG_FORM_RES: Final = _kwbp("1.10")
+CT_CERT_REQ: Final = _kwbp("1.11")
+CT_CERT_RES: Final = _kwbp("1.12")
+CT_MER_INIT_RES: Final = _kwbp("1.13")
+CT_MER_CERT_REQ: Final = _kwbp("1.14")
+CT_MER_CERT_RES: Final = _kwbp("1.15")
+CT_GW_CERT_REQ: Final = _kwbp("1.16")
+CT_GW_CERT_RES: Final = _kwbp("1.17")
+CT_ISSUER_FORM: Final = _kwbp("1.18")
+CT_CARD_CONFIRM_REQ: Final = _kwbp("1.19")
 CT_DECISION: Final = _kwbp("1.20")
 CT_KEY_ATTESTATION: Final = _kwbp("1.21")
 CT_CARD_CONFIRMATION: Final = _kwbp("1.22")
@@ -39,10 +50,17 @@ CT_KEY_DENIAL: Final = _kwbp("1.26")
 CT_CEREMONY_SEAL: Final = _kwbp("1.27")
 CT_BCI: Final = _kwbp("1.28")
 CT_SELF_AUDIT: Final = _kwbp("1.29")
+CT_NOTICE: Final = _kwbp("1.30")
 CT_ACCEPTANCE: Final = _kwbp("1.35")
+CT_PACK_PUBLICATION: Final = _kwbp("1.36")
+CT_CHECK_ANSWER: Final = _kwbp("1.35")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
+MT_CARD_INIT_REQ: Final = _kwbp("1.42")
+MT_REG_FORM_REQ: Final = _kwbp("1.43")
+MT_MER_INIT_REQ: Final = _kwbp("1.44")
+MT_CERT_RES: Final = _kwbp("1.45")
 
 # .3 certificate policies, one a role
 POLICY_CARDHOLDER: Final = _kwbp("3.1")
@@ -95,6 +113,17 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_RECEIPT: "id-kwbp-ct-receipt",
     CT_INVOICE_REQ: "id-kwbp-ct-invoiceReq",
     CT_ERROR: "id-kwbp-ct-error",
+    CT_CARD_INIT_RES: "id-kwbp-ct-cardCInitRes",
+    CT_REG_FORM_RES: "id-kwbp-ct-regFormRes",
+    CT_CERT_REQ: "id-kwbp-ct-certReq",
+    CT_CERT_RES: "id-kwbp-ct-certRes",
+    CT_MER_INIT_RES: "id-kwbp-ct-merInitRes",
+    CT_MER_CERT_REQ: "id-kwbp-ct-merCertReq",
+    CT_MER_CERT_RES: "id-kwbp-ct-merCertRes",
+    CT_GW_CERT_REQ: "id-kwbp-ct-gwCertReq",
+    CT_GW_CERT_RES: "id-kwbp-ct-gwCertRes",
+    CT_ISSUER_FORM: "id-kwbp-ct-issuerForm",
+    CT_CARD_CONFIRM_REQ: "id-kwbp-ct-cardConfirmReq",
     CT_DECISION: "id-kwbp-ct-decision",
     CT_KEY_ATTESTATION: "id-kwbp-ct-keyAttestation",
     CT_CARD_CONFIRMATION: "id-kwbp-ct-cardConfirmation",
@@ -104,10 +133,17 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_CEREMONY_SEAL: "id-kwbp-ct-ceremonySeal",
     CT_BCI: "id-kwbp-ct-bci",
     CT_SELF_AUDIT: "id-kwbp-ct-selfAudit",
+    CT_NOTICE: "id-kwbp-ct-notice",
     CT_ACCEPTANCE: "id-kwbp-ct-acceptance",
+    CT_PACK_PUBLICATION: "id-kwbp-ct-packPublication",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
+    CT_CHECK_ANSWER: "id-kwbp-ct-checkAnswer",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
+    MT_CARD_INIT_REQ: "id-kwbp-mt-cardCInitReq",
+    MT_REG_FORM_REQ: "id-kwbp-mt-regFormReq",
+    MT_MER_INIT_REQ: "id-kwbp-mt-merInitReq",
+    MT_CERT_RES: "id-kwbp-mt-certRes",
     POLICY_CARDHOLDER: "id-kwbp-cp-cardholder",
     POLICY_MERCHANT_ONLINE: "id-kwbp-cp-merchantOnline",
     POLICY_GATEWAY: "id-kwbp-cp-gateway",

@@ -239,8 +239,8 @@ def leaf_chain(pki: PkiFactory, key: str, public: PublicKey) -> tuple[x509.Certi
             extensions["no_check"] = (x509.OCSPNoCheck(), False)
         credential = pki.issue(getattr(pki, issuer), name(cn=key, o="KWBP Test"), extensions, key=carrier)
     else:
-        # Attestations are statements of the HSM service (cps.model.Signers.key_attestation).
-        credential = pki.service("hsm" if key == "attestation" else key, key=carrier)
+        # Attestations are statements of the HSM service (cps.model.Signers.key_attestation), notices of the RA.
+        credential = pki.service({"attestation": "hsm", "ra-system": "ra"}.get(key, key), key=carrier)
     return (credential.certificate, *credential.chain)
 
 
