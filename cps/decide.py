@@ -23,7 +23,7 @@ from cps.evidence import check_evidence, lasts_until
 from cps.model import AUTHOR, SAME_ORG, Pack, Step
 from cps.revocation import RevocationVerdict, decide_revocation
 from cps.rules import Rule
-from cps.signatory import Signatory, identify, open_signed
+from cps.signatory import Matter, Signatory, identify, open_signed
 from cps.verdict import Approval, Finding, Findings, NextStep, Objection, Status, Verdict
 from pki.errors import PkiError
 from pki.oids import CT_DECISION
@@ -75,6 +75,11 @@ class _Ballot:
     acts: dict[str, list[_Act]] = field(default_factory=dict)  # by person, over any revision of the case
     approvals: list[Approval] = field(default_factory=list)
     rejected: bool = False
+
+    @property
+    def matter(self) -> Matter:
+        """What the roles are exercised on."""
+        return Matter.case_of(self.dossier.revision.member_class, self.pack)
 
     def open_step(self) -> tuple[Step, int] | None:
         """The first step that still misses approvals, and how many."""
@@ -169,21 +174,26 @@ def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
             step=Term("step", decision.step),
         )
     else:
-        ballot.approvals.append(
-            Approval(
-                decision.step,
-                signatory.person,
-                signatory.organisation,
-                vote.signed_at,
-                vote.index,
-                _lapses_at(decision, _step(ballot.steps, decision.step)),
-            )
-        )
+        ballot.approvals.append(_approval(ballot, vote))
     step = _step(ballot.pack.classes[ballot.dossier.revision.member_class].steps, decision.step)
     of_this_case = decision.application_id == ballot.dossier.revision.application_id
-    if of_this_case and step is not None and signatory.holds(step.by):
-        act = _Act(step.name, step.excluded, signatory.roles.intersection(step.by))
-        ballot.acts.setdefault(signatory.person, []).append(act)
+    if of_this_case and step is not None and (roles := signatory.acted_as(step.by, ballot.matter)):
+        ballot.acts.setdefault(signatory.person, []).append(_Act(step.name, step.excluded, roles))
+
+
+def _approval(ballot: _Ballot, vote: _Vote) -> Approval:
+    """A vote that counts: until the decision lapses, or the grant ends by which the role is held."""
+    signatory, decision = vote.signatory, vote.decision
+    step = next(step for step in ballot.steps if step.name == decision.step)
+    lapses = (_lapses_at(decision, step), signatory.holds_until(step.by, ballot.matter, ballot.now))
+    return Approval(
+        decision.step,
+        signatory.person,
+        signatory.organisation,
+        vote.signed_at,
+        vote.index,
+        min(filter(None, lapses)),
+    )
 
 
 def _step(steps: tuple[Step, ...], name: str) -> Step | None:
@@ -227,9 +237,9 @@ def _in_time(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     return None
 
 
-def _lapses_at(decision: Decision, step: Step | None) -> datetime:
+def _lapses_at(decision: Decision, step: Step) -> datetime:
     """When a decision lapses: what it says itself, or sooner by the rule of its step."""
-    if step is None or step.expires is None:
+    if step.expires is None:
         return decision.expires
     return min(decision.expires, decision.date + step.expires)
 
@@ -239,14 +249,15 @@ def _by_right(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     lapsed = signatory.objection()
     if lapsed is not None:
         return Rule.DEC_CREDENTIAL, lapsed
-    if not signatory.holds(step.by):
-        return Rule.DEC_ROLE, Message(
+    if not signatory.holds(step.by, ballot.matter, ballot.now):
+        told = Message(
             "step {step} is decided by {roles}, not by {person}",
             step=Term("step", step.name),
             roles=terms("role", step.by, "or"),
             person=signatory.person,
         )
-    exclusive = ballot.pack.exclusive_roles(signatory.roles)
+        return Rule.DEC_ROLE, signatory.refusal(told, step.by, ballot.matter, ballot.now)
+    exclusive = signatory.exclusive(ballot.pack, ballot.now)
     if exclusive:
         return Rule.SOD_EXCLUSIVE, Message(
             "{person} holds the exclusive roles {roles}",
@@ -269,7 +280,7 @@ def _separation_of_duties(ballot: _Ballot, vote: _Vote, step: Step) -> Objection
     apart = sorted({act.step for act in acts if act.step in step.excluded or step.name in act.excluded})
     if apart:
         return Rule.SOD_STEP, Message("{person} already acted in {steps}", person=person, steps=terms("step", apart))
-    acting = signatory.roles.intersection(step.by)
+    acting = signatory.acts_as(step.by, ballot.matter, ballot.now)
     clash = ballot.pack.exclusive_roles(acting.union(*(act.roles for act in acts)))
     if clash:
         return Rule.SOD_EXCLUSIVE, Message(

@@ -11,7 +11,7 @@ from cps.errors import StatementError, fault
 from cps.model import Pack
 from cps.revocation import in_time, may_act
 from cps.rules import Rule
-from cps.signatory import Signatory, identify, open_signed
+from cps.signatory import NO_CLASS, Signatory, identify, open_signed
 from cps.verdict import Approval, Finding, Findings, Objection, Status
 from pki.errors import PkiError
 from pki.oids import CT_KEY_DENIAL
@@ -57,7 +57,7 @@ def decide_denial(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now:
             )
             continue
         objection = in_time(stated.date, signed.signing_time, pack, now) or _by_right(
-            stated, signatory, counted, approvals, pack
+            stated, signatory, counted, approvals, pack, now
         )
         if objection is None:
             counted.append(stated)
@@ -72,7 +72,12 @@ def decide_denial(statements: Sequence[bytes], pack: Pack, *, trust: Trust, now:
 
 
 def _by_right(
-    stated: KeyDenial, signatory: Signatory, counted: list[KeyDenial], approvals: list[Approval], pack: Pack
+    stated: KeyDenial,
+    signatory: Signatory,
+    counted: list[KeyDenial],
+    approvals: list[Approval],
+    pack: Pack,
+    now: datetime,
 ) -> Objection | None:
     lapsed = signatory.objection()
     if lapsed is not None:
@@ -80,8 +85,9 @@ def _by_right(
     if any(stated.spki_sha256 != other.spki_sha256 for other in counted):
         return Rule.DENY_STATEMENT, Message("the statements name different keys")
     by = pack.denylist.steps[0].by
-    if not signatory.holds(by):
-        return Rule.DENY_ROLE, Message(
+    if not signatory.holds(by, NO_CLASS, now):
+        told = Message(
             "a key is denied by {roles}, not by {person}", roles=terms("role", by, "or"), person=signatory.person
         )
-    return may_act(signatory, [approval.person for approval in approvals], pack)
+        return Rule.DENY_ROLE, signatory.refusal(told, by, NO_CLASS, now)
+    return may_act(signatory, [approval.person for approval in approvals], pack, now)

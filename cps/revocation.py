@@ -14,21 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, get_args
 
 from cryptography import x509
 
 from cps.decision import Kind, Revocation, parse_revocation
 from cps.errors import StatementError, fault
-from cps.model import SYSTEM, Pack
+from cps.model import SYSTEM, MemberClass, Pack
 from cps.rules import Rule
-from cps.signatory import Signatory, holder_of, identify, open_signed
+from cps.signatory import NO_CLASS, Matter, Signatory, holder_of, identify, open_signed
 from cps.verdict import Approval, Finding, Findings, Objection, Status
 from pki.cms_signed import SignedData
 from pki.errors import PkiError
-from pki.names import identity_uris
+from pki.names import identity_uris, parse_identity
 from pki.oids import CT_REVOCATION
 from pki.path import Trust
+from pki.roles import Role, role_of
 from runtime.language import Message, terms
 
 SIGNING_WINDOW: Final = timedelta(hours=1)  # between writing an order and signing it
@@ -51,6 +52,17 @@ class Target:
             return self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         except x509.ExtensionNotFound:
             return False
+
+    @property
+    def member_class(self) -> str | None:
+        """The class of member that the certificate is of; None for authorities and for services of ours.
+
+        A TLS certificate is its merchant's or gateway's, whom it names.
+        """
+        if role_of(self.certificate) is Role.CARDHOLDER:
+            return "cardholder"
+        identities = filter(None, map(parse_identity, identity_uris(self.certificate)))
+        return next((kind for kind, _name in identities if kind in get_args(MemberClass)), None)
 
 
 _ALONE: Final = frozenset({BY_HOLDER, BY_ISSUER_BANK, BY_SYSTEM})
@@ -120,7 +132,7 @@ def decide_revocation(
         objection = (
             _fits(stated, target, pack)
             or in_time(stated.date, signed.signing_time, pack, now)
-            or _by_right(stated, right, signatory, approvals, pack)
+            or _by_right(stated, right, signatory, target, approvals, pack, now)
             or _not_accepted(stated, right, target, pack)
         )
         if objection is None:
@@ -211,7 +223,13 @@ def _fits(stated: Revocation, target: Target | None, pack: Pack) -> Objection | 
 
 
 def _by_right(
-    stated: Revocation, right: str, signatory: Signatory, approvals: list[Approval], pack: Pack
+    stated: Revocation,
+    right: str,
+    signatory: Signatory,
+    target: Target | None,
+    approvals: list[Approval],
+    pack: Pack,
+    now: datetime,
 ) -> Objection | None:
     lapsed = signatory.objection()
     if lapsed is not None:
@@ -219,19 +237,21 @@ def _by_right(
     if right in _ALONE:
         return None
     step = pack.revocation[stated.reason].steps[0]
-    if not signatory.holds(step.by):
-        return Rule.REV_ROLE, Message(
+    on = NO_CLASS if target is None else Matter(target.member_class)
+    if not signatory.holds(step.by, on, now):
+        told = Message(
             "{reason} is ordered by {roles}, not by {person}",
             reason=stated.reason,
             roles=terms("role", step.by, "or"),
             person=signatory.person,
         )
-    return may_act(signatory, [approval.person for approval in approvals], pack)
+        return Rule.REV_ROLE, signatory.refusal(told, step.by, on, now)
+    return may_act(signatory, [approval.person for approval in approvals], pack, now)
 
 
-def may_act(signatory: Signatory, acted: Sequence[str], pack: Pack) -> Objection | None:
+def may_act(signatory: Signatory, acted: Sequence[str], pack: Pack, now: datetime) -> Objection | None:
     """Why an officer who holds a role of the step does not count beside those who `acted`, if so (CPS 5.2)."""
-    if pack.exclusive_roles(signatory.roles):
+    if signatory.exclusive(pack, now):
         return Rule.SOD_EXCLUSIVE, Message("{person} holds exclusive roles", person=signatory.person)
     if signatory.person in acted:
         return Rule.SOD_PERSON, Message("{person} ordered this before", person=signatory.person)

@@ -1,9 +1,10 @@
 """Who signed a statement: from a CMS signature to a person with roles, or to a service.
 
-An officer's certificate carries the person, the employer and the trusted roles (`pki.extensions.OfficerData`); it was
-itself issued by the decision of two security officers, so it proves the grant of the roles. A signature counts only
-while the whole path is valid and unrevoked; who signed is known beyond that, because what a person did earlier in a
-case keeps them from other steps of it even after their certificate was revoked.
+An officer's certificate carries the person, the employer and the trusted roles, in full or for a time and a scope
+(`pki.extensions.OfficerData`); it was itself issued by the decision of two security officers, so it proves the grant of
+the roles. A signature counts only while the whole path is valid and unrevoked, and the role was held when it was made
+and still is. Who signed is known beyond that, because what a person did earlier in a case keeps them from other steps
+of it even after their certificate was revoked or their grant ended.
 """
 
 from __future__ import annotations
@@ -15,27 +16,49 @@ from typing import Final
 
 from cryptography import x509
 
-from cps.model import SYSTEM, Pack
+from cps.model import SYSTEM, MemberClass, Pack
 from pki.cms_signed import SignedData, parse_signed_data, verify_signature
 from pki.errors import CertificateError, PathError
-from pki.extensions import OfficerData
+from pki.extensions import OfficerData, RoleGrant
 from pki.names import common_name, identity_uris
 from pki.path import Trust, validate_path
 from pki.roles import Role, role_of
-from runtime.language import Message, Term
+from runtime.language import Message, Term, terms
 
 _DECIDERS: Final = frozenset({Role.OFFICER, Role.SERVICE})
 
 
 @dataclass(frozen=True, slots=True)
+class Matter:
+    """What a role is exercised on: something of a class of members, or of none; `in_full`: no role for a time counts."""
+
+    member_class: str | None = None
+    in_full: bool = False
+
+    @classmethod
+    def case_of(cls, member_class: MemberClass, pack: Pack) -> Matter:
+        """A case of this class; of officers' cases the statement may let none decide who stand in for others."""
+        return cls(member_class, in_full=member_class in pack.grants.never_for)
+
+
+NO_CLASS: Final = Matter()
+"""Keys and authorities: what no narrower scope than "all" holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Signatory:
-    """A person or service that signed. `lapsed` says why the certificate does not count now; None if it does."""
+    """A person or service that signed. `lapsed` says why the certificate does not count now; None if it does.
+
+    `roles` are held in full as long as the certificate lasts, `grants` for a time; `signed_at` is the signing time.
+    """
 
     person: str
     organisation: str
     roles: frozenset[str]
     certificate: x509.Certificate
     lapsed: str | None  # a reason of `pki.errors`
+    signed_at: datetime
+    grants: tuple[RoleGrant, ...] = ()
 
     def objection(self) -> Message | None:
         """Why a signature of this certificate does not count now, if it does not."""
@@ -47,9 +70,59 @@ class Signatory:
             reason=Term("reason", self.lapsed),
         )
 
-    def holds(self, by: Collection[str]) -> bool:
-        """Whether one of the roles `by` is held."""
-        return not self.roles.isdisjoint(by)
+    def held(self, at: datetime) -> frozenset[str]:
+        """Everything held at `at`, whatever its scope."""
+        return self.roles.union(grant.role for grant in self.grants if grant.in_effect(at))
+
+    def exclusive(self, pack: Pack, now: datetime) -> frozenset[str]:
+        """Exclusive roles that the person held together when they signed, or does now."""
+        return pack.exclusive_roles(self.held(self.signed_at)) | pack.exclusive_roles(self.held(now))
+
+    def acted_as(self, by: Collection[str], on: Matter) -> frozenset[str]:
+        """Those of the roles `by` that were held on the matter when it was signed."""
+        return self._on(by, on, self.signed_at)
+
+    def acts_as(self, by: Collection[str], on: Matter, now: datetime) -> frozenset[str]:
+        """Those of the roles `by` that were held on the matter when it was signed, and still are."""
+        return self.acted_as(by, on) & self._on(by, on, now)
+
+    def holds(self, by: Collection[str], on: Matter, now: datetime) -> bool:
+        """Whether one of the roles `by` was held on the matter when it was signed, and still is."""
+        return bool(self.acts_as(by, on, now))
+
+    def holds_until(self, by: Collection[str], on: Matter, now: datetime) -> datetime | None:
+        """When the role of `by` that is held now ends by itself; None for a role in full."""
+        if on.in_full or not self.roles.isdisjoint(by):
+            return None
+        found = (grant for grant in self._granted(by) if grant.covers(on.member_class) and grant.in_effect(now))
+        return max((grant.not_after for grant in found), default=None)
+
+    def refusal(self, told: Message, by: Collection[str], on: Matter, now: datetime) -> Message:
+        """The refusal `told`, with what the grant of a role of `by` lacks where the person has one."""
+        grants = sorted(self._granted(by), key=lambda grant: not grant.covers(on.member_class))
+        if not grants:
+            return told
+        return Message("{refusal}; {why}", refusal=told, why=self._lack(grants[0], on, now))
+
+    def _lack(self, grant: RoleGrant, on: Matter, now: datetime) -> Message:
+        role = Term("role", grant.role)
+        if on.in_full:
+            return Message("{role} is held for a time or for some classes only, which does not count here", role=role)
+        if not grant.covers(on.member_class):
+            return Message("{role} is held only for {classes}", role=role, classes=terms("class", grant.scope or ()))
+        if now >= grant.not_after:
+            return Message("the grant of {role} ended at {time}", role=role, time=grant.not_after)
+        return Message("{role} is granted from {time}, after it was signed", role=role, time=grant.not_before)
+
+    def _on(self, by: Collection[str], on: Matter, at: datetime) -> frozenset[str]:
+        held = self.roles.intersection(by)
+        if on.in_full:
+            return held
+        granted = (grant for grant in self._granted(by) if grant.in_effect(at) and grant.covers(on.member_class))
+        return held.union(grant.role for grant in granted)
+
+    def _granted(self, by: Collection[str]) -> list[RoleGrant]:
+        return [grant for grant in self.grants if grant.role in by]
 
 
 def open_signed(der: bytes, content_type: x509.ObjectIdentifier) -> SignedData:
@@ -80,12 +153,14 @@ def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime) -> 
     if role_of(signer) is Role.SERVICE:
         uris = identity_uris(signer)
         roles = frozenset({SYSTEM}) if pack.signers.system_step in uris else frozenset()
-        return Signatory(uris[0] if uris else "", "", roles, signer, lapsed)
+        return Signatory(uris[0] if uris else "", "", roles, signer, lapsed, signed.signing_time)
     officer = OfficerData.from_certificate(signer)
     if officer is None:
         raise CertificateError("wrong_role", "an officer's certificate without officer data", clause="CPS 5.2.1")
-    roles = frozenset(officer.roles).intersection(pack.roles)  # a role that the statement does not know gives no right
-    return Signatory(officer.person_id, officer.organisation, roles, signer, lapsed)
+    # A role that the statement does not know gives no right.
+    roles = frozenset(officer.roles).intersection(pack.roles)
+    grants = tuple(grant for grant in officer.grants if grant.role in pack.roles)
+    return Signatory(officer.person_id, officer.organisation, roles, signer, lapsed, signed.signing_time, grants)
 
 
 def holder_of(signed: SignedData, *, trust: Trust) -> Signatory:
@@ -99,7 +174,8 @@ def holder_of(signed: SignedData, *, trust: Trust) -> Signatory:
         signer, signed.certificates, trust=trust, now=signed.signing_time, roles=set(Role), check_revocation=False
     )
     uris = identity_uris(signer)
-    return Signatory(uris[0] if uris else common_name(signer.subject), "", frozenset(), signer, None)
+    name = uris[0] if uris else common_name(signer.subject)
+    return Signatory(name, "", frozenset(), signer, None, signed.signing_time)
 
 
 def statement_of_service(

@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives import hashes
 
 from cps.decision import Choice
 from cps.model import Pack
-from cps.signatory import Signatory, identify, open_signed
+from cps.signatory import NO_CLASS, Signatory, identify, open_signed
 from hsm_service.dual_control_policy import Policy, Requirement, Rule
 from hsm_service.key_approval import KeyApproval, parse_approval
 from hsm_service.operation_request import OperationRequest, RequestError
 from pki.errors import PkiError
 from pki.oids import CT_KEY_APPROVAL
 from pki.path import Trust
+from runtime.language import Message
 
 _OFFICER = "officer:"
 
@@ -205,10 +206,13 @@ def _by_right(question: _Question, vote: _Vote) -> tuple[Rule, str] | None:
     signatory = vote.signatory
     if signatory.lapsed is not None:
         return Rule.APR_CREDENTIAL, f"the certificate of {signatory.person} does not count now: {signatory.lapsed}"
-    if not signatory.holds(question.requirement.by):
-        roles = " or ".join(question.requirement.by)
-        return Rule.APR_ROLE, f"{question.request.operation} is approved by {roles}, not by {signatory.person}"
-    exclusive = question.pack.exclusive_roles(signatory.roles)
+    # Keys are of no class of members: a role that is granted for some classes alone does not count.
+    by, now = question.requirement.by, question.now
+    if not signatory.holds(by, NO_CLASS, now):
+        roles = " or ".join(by)
+        told = Message(f"{question.request.operation} is approved by {roles}, not by {signatory.person}")
+        return Rule.APR_ROLE, str(signatory.refusal(told, by, NO_CLASS, now))
+    exclusive = signatory.exclusive(question.pack, now)
     if exclusive:
         return Rule.APR_EXCLUSIVE, f"{signatory.person} holds the exclusive roles {', '.join(sorted(exclusive))}"
     return None
