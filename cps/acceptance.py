@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 
-from cps.errors import StatementError
+from cps.errors import StatementError, fault
 from cps.signatory import open_signed
 from pki.der import decode, encode
 from pki.errors import PkiError
@@ -68,12 +68,16 @@ def parse_acceptance(der: bytes) -> Acceptance:
     try:
         tbs = decode(AcceptanceTBS, der, limit=_MAX_SIZE)
     except PkiError:
-        raise StatementError("not an AcceptanceTBS in DER") from None
+        raise StatementError("not an {kind} in DER", kind="AcceptanceTBS") from None
     if tbs.version != VERSION:
-        raise StatementError(f"AcceptanceTBS of version {tbs.version}, not {VERSION}")
+        raise StatementError(
+            "{kind} of version {found}, not {expected}", kind="AcceptanceTBS", found=tbs.version, expected=VERSION
+        )
     named = tbs.certificates
     if not 1 <= len(named) <= _MAX_CERTIFICATES or any(len(each) != hashes.SHA256.digest_size for each in named):
-        raise StatementError("an acceptance names 1 to 8 certificates by their SHA-256")
+        raise StatementError(
+            "an acceptance names {least} to {most} certificates by their SHA-256", least=1, most=_MAX_CERTIFICATES
+        )
     return Acceptance(tbs.application_id, frozenset(named), tbs.date.as_datetime())
 
 
@@ -85,7 +89,7 @@ def check_acceptance(signed: bytes, application_id: str, certificates: Collectio
     try:
         opened = open_signed(signed, CT_ACCEPTANCE)
     except PkiError as error:
-        raise StatementError(f"not an acceptance with a verified signature: {error}") from None
+        raise StatementError("not an acceptance with a verified signature: {fault}", fault=fault(error)) from None
     accepted = parse_acceptance(opened.content)
     if opened.signer not in certificates:
         raise StatementError("the acceptance is not signed by a key that was certified in the case")

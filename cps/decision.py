@@ -238,9 +238,11 @@ def _decode(cls: type[_Statement], der: bytes) -> _Statement:
     try:
         tbs = decode(cls, der, limit=MAX_SIZE)
     except DerError:
-        raise StatementError(f"not a {cls.__name__} in DER") from None
+        raise StatementError("not a {kind} in DER", kind=cls.__name__) from None
     if tbs.version != VERSION:
-        raise StatementError(f"{cls.__name__} of version {tbs.version}, not {VERSION}")
+        raise StatementError(
+            "{kind} of version {found}, not {expected}", kind=cls.__name__, found=tbs.version, expected=VERSION
+        )
     return tbs
 
 

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cps.dossier import CardholderSubject, Dossier, GatewaySubject, MerchantSubject, OfficerSubject, Subject
-from cps.errors import EntitlementError
+from cps.errors import EntitlementError, fault
 from cps.model import MemberClass, Purpose
 from pki.csr import requested_key
 from pki.errors import CsrError
 from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
 from pki.names import identity_uri, name
 from pki.roles import Role
+from runtime.language import Term
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
@@ -104,14 +105,23 @@ def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | Non
     subject = dossier.revision.subject
     kind = KINDS.get((subject.member_class, purpose))
     if kind is None:
-        raise EntitlementError(f"a {subject.member_class} has no certificate for {purpose}", clause="CPS 7.1")
+        raise EntitlementError(
+            "a {member_class} has no certificate for {purpose}",
+            clause="CPS 7.1",
+            member_class=Term("class", subject.member_class),
+            purpose=Term("purpose", purpose),
+        )
     try:
         key = requested_key(dossier.csrs[purpose]).public_key
         holder = _holder(subject, purpose, key, not_after)
     except CsrError as error:
-        raise EntitlementError(f"the {purpose} request: {error}", clause="CPS 3.2.1") from None
+        raise EntitlementError(
+            "the {purpose} request: {fault}", clause="CPS 3.2.1", purpose=Term("purpose", purpose), fault=fault(error)
+        ) from None
     except ValueError as error:
-        raise EntitlementError(f"the subject does not fit a certificate: {error}", clause="CPS 3.1.1") from None
+        raise EntitlementError(
+            "the subject does not fit a certificate: {fault}", clause="CPS 3.1.1", fault=error
+        ) from None
     return Entitlement(purpose, kind, holder)
 
 
@@ -181,5 +191,5 @@ def _officer(subject: OfficerSubject, key: PublicKey, not_after: datetime | None
 def _country(numeric: int) -> str:
     country = _COUNTRIES.get(numeric)
     if country is None:
-        raise EntitlementError(f"merchants of country {numeric} are not certified", clause="CPS 3.1.1")
+        raise EntitlementError("merchants of country {country} are not certified", clause="CPS 3.1.1", country=numeric)
     return country

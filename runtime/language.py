@@ -58,23 +58,29 @@ class Term:
         return _value(str(self), language) if known is None else known
 
 
+Link = Literal["and", "or", "also"]
+_LINKS: Final[Mapping[Language, Mapping[Link, str]]] = {
+    Language.EN: {"and": ", ", "or": " or ", "also": "; "},
+    Language.FA: {"and": "، ", "or": " یا ", "also": "؛ "},
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Several values, named one after the other: `a, b, c`, or `a or b`."""
+    """Several values, named one after the other: `a, b, c`, `a or b`, or sentences: `a; b`."""
 
     values: tuple[object, ...]
-    link: Literal["and", "or"] = "and"
+    link: Link = "and"
 
     def __str__(self) -> str:
         return self.text(Language.EN)
 
     def text(self, language: Language) -> str:
         """The list in this language."""
-        between = {"and": ", ", "or": " or "} if language is Language.EN else {"and": "، ", "or": " یا "}
-        return between[self.link].join(_value(value, language) for value in self.values)
+        return _LINKS[language][self.link].join(_value(value, language) for value in self.values)
 
 
-def terms(kind: str, names: Iterable[str], link: Literal["and", "or"] = "and") -> Listed:
+def terms(kind: str, names: Iterable[str], link: Link = "and") -> Listed:
     """A list of names of one kind."""
     return Listed(tuple(Term(kind, name) for name in names), link)
 
