@@ -158,8 +158,8 @@ def build_decision(decision: Decision) -> bytes:
             step=decision.step,
             verdict=decision.choice.value,
             reason=decision.reason,
-            date=_time(decision.date),
-            expires=_time(decision.expires),
+            date=time_of(decision.date),
+            expires=time_of(decision.expires),
         )
     )
 
@@ -176,8 +176,8 @@ def parse_decision(der: bytes) -> Decision:
         step=tbs.step,
         choice=Choice(tbs.verdict),
         reason=tbs.reason,
-        date=_instant(tbs.date),
-        expires=_instant(tbs.expires),
+        date=instant_of(tbs.date),
+        expires=instant_of(tbs.expires),
     )
     if decision.expires <= decision.date:
         raise StatementError("the decision expires before it is made")
@@ -192,8 +192,8 @@ def build_revocation(order: Revocation) -> bytes:
             issuer_key_id=order.issuer_key_id,
             serial=order.serial,
             reason=order.reason,
-            date=_time(order.date),
-            invalidity_date=None if order.invalidity_date is None else _time(order.invalidity_date),
+            date=time_of(order.date),
+            invalidity_date=None if order.invalidity_date is None else time_of(order.invalidity_date),
         )
     )
 
@@ -209,22 +209,22 @@ def parse_revocation(der: bytes) -> Revocation:
         issuer_key_id=tbs.issuer_key_id,
         serial=tbs.serial,
         reason=tbs.reason,
-        date=_instant(tbs.date),
-        invalidity_date=None if tbs.invalidity_date is None else _instant(tbs.invalidity_date),
+        date=instant_of(tbs.date),
+        invalidity_date=None if tbs.invalidity_date is None else instant_of(tbs.invalidity_date),
     )
 
 
 def build_key_denial(denial: KeyDenial) -> bytes:
     """DER of KeyDenialTBS. Raises ValueError if a time is not aware or not a whole second, StatementError on sizes."""
     return _encode(
-        KeyDenialTBS(version=VERSION, spki_sha256=denial.spki_sha256, reason=denial.reason, date=_time(denial.date))
+        KeyDenialTBS(version=VERSION, spki_sha256=denial.spki_sha256, reason=denial.reason, date=time_of(denial.date))
     )
 
 
 def parse_key_denial(der: bytes) -> KeyDenial:
     """Read KeyDenialTBS. Raises StatementError unless it is exactly one, of version 1."""
     tbs = _decode(KeyDenialTBS, der)
-    return KeyDenial(spki_sha256=tbs.spki_sha256, reason=tbs.reason, date=_instant(tbs.date))
+    return KeyDenial(spki_sha256=tbs.spki_sha256, reason=tbs.reason, date=instant_of(tbs.date))
 
 
 def _encode(tbs: DecisionTBS | RevocationTBS | KeyDenialTBS) -> bytes:
@@ -246,13 +246,15 @@ def _decode(cls: type[_Statement], der: bytes) -> _Statement:
     return tbs
 
 
-def _time(instant: datetime) -> asn1.GeneralizedTime:
+def time_of(instant: datetime) -> asn1.GeneralizedTime:
+    """A time of a statement in DER; ValueError unless it is aware and a whole second."""
     if instant.tzinfo is None or instant.microsecond:
         raise ValueError("times of statements are aware and whole seconds")
     return asn1.GeneralizedTime(instant.astimezone(UTC))
 
 
-def _instant(time: asn1.GeneralizedTime) -> datetime:
+def instant_of(time: asn1.GeneralizedTime) -> datetime:
+    """A time of a statement from DER (aware UTC); StatementError unless it is a whole second."""
     instant = time.as_datetime()
     if instant.microsecond:
         raise StatementError("times of statements are whole seconds")

@@ -105,6 +105,7 @@ def _sections(edition: Edition) -> Iterator[Problem]:
         **{f"profiles.{name}": profile.section for name, profile in edition.annex.profiles.items()},
         "suspension": pack.suspension.section,
         "denylist": pack.denylist.section,
+        "publication": pack.publication.section,
         "acceptance": pack.acceptance.section,
     }
     for where, number in stated.items():

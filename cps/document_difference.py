@@ -32,7 +32,7 @@ _SECTIONS: Final = {
     "clocks.skew": "4.2.2",
 }
 """Where values belong that name no section themselves: by the longest beginning of their path."""
-_OWN: Final = ("classes", "revocation", "rules")
+_OWN: Final = ("classes", "checks", "revocation", "rules")
 """Parts of the pack whose entries each name their section."""
 
 
@@ -85,7 +85,7 @@ def section_of(path: str, pack: Pack) -> str:
         return str(entries[others[0]].section)
     if first == "procedural":
         return ".".join(others)
-    if first in {"suspension", "denylist", "acceptance"}:
+    if first in {"suspension", "denylist", "acceptance", "publication"}:
         return str(getattr(pack, first).section)
     return next(section for start, section in _SECTIONS.items() if f"{path}.".startswith(f"{start}."))
 

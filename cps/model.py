@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from cps import canonical, strict_yaml
+from cps.check_model import UNANSWERED, CheckKind, CheckRule, require_consistent
 from cps.condition import Condition
 from cps.errors import PackError
 from cps.rules import Rule
@@ -31,7 +32,7 @@ SAME_ORG: Final = "same_org"
 
 MemberClass = Literal["cardholder", "merchant", "gateway", "officer"]
 Purpose = Literal["signing", "encryption", "tls"]
-EvidenceForm = Literal["document", "card_confirmation", "key_attestation"]
+EvidenceForm = Literal["document", "card_confirmation", "key_attestation", "check"]
 RejectedKey = Literal["roca", "fermat", "denylisted", "reused"]
 RevocationReason = Literal[
     "keyCompromise",
@@ -171,11 +172,22 @@ class Validity(_Model):
 
 
 class EvidenceRule(_Model):
-    """A kind of evidence the class needs; a signed `form` is verified, a document is vouched for by who decides."""
+    """A kind of evidence the class needs; a signed `form` is verified, a document is vouched for by who decides.
+
+    A `check` is the RA's signed word of what a register answered (`cps.check_statement`). A document of the kind
+    `instead` stands in for it in cases that carry the signal that the register stayed silent, and in no others.
+    """
 
     kind: str
     max_age: timedelta
     form: EvidenceForm = "document"
+    instead: str | None = None
+
+    @model_validator(mode="after")
+    def _only_a_register_is_stood_in_for(self) -> Self:
+        if self.instead is not None and self.form != "check":
+            raise ValueError("instead is for evidence of the form check")
+        return self
 
 
 class Step(_Model):
@@ -232,7 +244,7 @@ class ClassRule(_Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _check_steps(self.steps)
-        kinds = [rule.kind for rule in self.evidence]
+        kinds = [rule.kind for rule in self.evidence] + [rule.instead for rule in self.evidence if rule.instead]
         if len(set(kinds)) != len(kinds):
             raise ValueError("a kind of evidence is listed twice")
         if self.key.attested_in_token and self.evidence_of("key_attestation") is None:
@@ -288,6 +300,19 @@ class DenylistRule(_Model):
     steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
 
 
+class PublicationRule(_Model):
+    """Who publishes the next version of the statement: one person alone never does."""
+
+    section: str
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
+
+    @model_validator(mode="after")
+    def _several_persons(self) -> Self:
+        if self.steps[0].count < 2:
+            raise ValueError("a version is published by two persons at least")
+        return self
+
+
 class GrantRule(_Model):
     """How long a role may be granted for a time: `temporary` in full, `scoped` for some classes of members only.
 
@@ -317,12 +342,14 @@ class Pack(_Model):
     signers: Signers
     key_rules: dict[str, KeyRule]
     risk: Risk
+    checks: dict[CheckKind, CheckRule]
     clocks: Clocks
     classes: dict[MemberClass, ClassRule]
     revocation: dict[OrderReason, RevocationRule]
     suspension: SuspensionRule
     acceptance: Acceptance
     denylist: DenylistRule
+    publication: PublicationRule
     rules: dict[Rule, RuleText]
     procedural: dict[str, str]
     digest: bytes
@@ -340,9 +367,12 @@ class Pack(_Model):
             _subset({member.key.inherit}, set(self.key_rules), f"classes.{name}.key.inherit")
             for step in member.steps:
                 _subset(step.by, roles | {SYSTEM}, f"classes.{name}.steps.{step.name}.by")
+            self._require_checks(name, member)
+        require_consistent(self.checks, set(self.classes), set(self.risk.signals))
         for reason, rule in self.revocation.items():
             _subset(rule.steps[0].by, roles, f"revocation.{reason}.by")
         _subset(self.denylist.steps[0].by, roles, "denylist.by")
+        _subset(self.publication.steps[0].by, roles, "publication.by")
         _subset({self.suspension.reason}, set(self.revocation), "suspension.reason")
         _subset({self.acceptance.reason}, set(self.revocation), "acceptance.reason")
         if not self.revocation[self.acceptance.reason].by_system:
@@ -353,6 +383,27 @@ class Pack(_Model):
         if missing:
             raise ValueError(f"no text for the rules {sorted(missing)}")
         return self
+
+    def _require_checks(self, name: MemberClass, member: ClassRule) -> None:
+        """Evidence of the form check comes of a check that the class has."""
+        for rule in member.evidence:
+            if rule.form == "check" and self.check_behind(name, rule.kind) is None:
+                raise ValueError(f"classes.{name}.evidence.{rule.kind} comes of no check of the class")
+
+    def check_behind(self, member_class: MemberClass, evidence: str) -> CheckKind | None:
+        """The check of the class that the RA makes and that gives this kind of evidence; None if there is none."""
+        return next(
+            (
+                kind
+                for kind, check in self.checks.items()
+                if check.evidence == evidence and member_class in check.classes and check.way != "evidence"
+            ),
+            None,
+        )
+
+    def silence_of(self, member_class: MemberClass, evidence: str) -> str:
+        """The signal of a case whose register for this evidence (of the form check) did not answer."""
+        return UNANSWERED.format(kind=self.check_behind(member_class, evidence))
 
     def clause(self, rule: Rule) -> str:
         """The clause of a rule as refusals name it, for example `CPS 5.2.4`."""

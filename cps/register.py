@@ -90,8 +90,10 @@ def follows(old: Pack, new: Pack) -> None:
     Raises PackError with the reason.
     """
     if new.cps.id != old.cps.id:
-        raise PackError(f"{new.cps.id} is another statement than {old.cps.id}")
+        raise PackError("{new} is another statement than {old}", new=new.cps.id, old=old.cps.id)
     if new.cps.release <= old.cps.release:
-        raise PackError(f"version {new.cps.version} does not come after version {old.cps.version}")
+        raise PackError("version {new} does not come after version {old}", new=new.cps.version, old=old.cps.version)
     if new.cps.effective <= old.cps.effective:
-        raise PackError(f"version {new.cps.version} comes into force no later than version {old.cps.version}")
+        raise PackError(
+            "version {new} comes into force no later than version {old}", new=new.cps.version, old=old.cps.version
+        )

@@ -19,6 +19,12 @@ class Rule(StrEnum):
     # the pack
     PACK_PIN = "PACK-PIN"
     PACK_EFFECTIVE = "PACK-EFFECTIVE"
+    PUB_STATEMENT = "PUB-STATEMENT"
+    PUB_ROLE = "PUB-ROLE"
+    PUB_STAMP = "PUB-STAMP"
+    PUB_ORDER = "PUB-ORDER"
+    PUB_EFFECTIVE = "PUB-EFFECTIVE"
+    PUB_DOCUMENT = "PUB-DOCUMENT"
     # the application
     APP_CSR = "APP-CSR"
     APP_POP = "APP-POP"

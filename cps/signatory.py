@@ -21,6 +21,7 @@ from pki.cms_signed import SignedData, parse_signed_data, verify_signature
 from pki.errors import CertificateError, PathError
 from pki.extensions import OfficerData, RoleGrant
 from pki.names import common_name, identity_uris
+from pki.past import validate_path_at
 from pki.path import Trust, validate_path
 from pki.roles import Role, role_of
 from runtime.language import Message, Term, terms
@@ -30,7 +31,10 @@ _DECIDERS: Final = frozenset({Role.OFFICER, Role.SERVICE})
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """What a role is exercised on: something of a class of members, or of none; `in_full`: no role for a time counts."""
+    """What a role is exercised on: something of a class of members, or of none.
+
+    `in_full`: only a role that is held in full counts.
+    """
 
     member_class: str | None = None
     in_full: bool = False
@@ -135,11 +139,12 @@ def open_signed(der: bytes, content_type: x509.ObjectIdentifier) -> SignedData:
     return signed
 
 
-def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime) -> Signatory:
+def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime, past: bool = False) -> Signatory:
     """The officer or service behind a verified signature.
 
     Raises PathError or CertificateError if the certificate was not one of an officer or service when it signed. If it
-    was, but is expired or revoked at `now`, the signatory is returned with `lapsed` set.
+    was, but is expired or revoked at `now`, the signatory is returned with `lapsed` set. With `past`, `now` is a moment
+    that is proven, and may be long ago: then the newest lists of `trust` say what was so by then (`pki.past`).
     """
     signer = signed.signer
     validate_path(
@@ -147,7 +152,10 @@ def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime) -> 
     )
     lapsed = None
     try:
-        validate_path(signer, signed.certificates, trust=trust, now=now, roles=_DECIDERS)
+        if past:
+            validate_path_at(signer, signed.certificates, trust=trust, at=now, roles=_DECIDERS)
+        else:
+            validate_path(signer, signed.certificates, trust=trust, now=now, roles=_DECIDERS)
     except PathError as error:
         lapsed = error.reason
     if role_of(signer) is Role.SERVICE:
