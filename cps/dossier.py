@@ -11,8 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
@@ -33,30 +32,33 @@ from pydantic import (
 from cps import canonical
 from cps.errors import DossierError
 from cps.model import MemberClass, Pack, Purpose
+from cps.written_host import check_host, check_origin
+from cps.written_text import check_text
 from pki.extensions import RoleGrant
+from runtime.language import Listed, Message, Term
 
 MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
 
-_ZWNJ: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
 _RULES: Final = ("min_length", "max_length", "pattern", "ge", "le", "error")
-"""What of a broken rule is told: the rule itself, or a sentence of a validator here, which quotes no input."""
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""What of a broken rule is told: the rule itself, or a sentence of a validator, which quotes one character at most."""
 
 
-def broken_rules(error: ValidationError, *, below: int = 0) -> str:
+def broken_rules(error: ValidationError, *, below: int = 0) -> Listed:
     """Which fields break which rules, and what the rules want; never what the fields hold.
 
     `below` is how many steps of the path to each field go without saying.
     """
-    return "; ".join(
-        f"{'.'.join(map(str, fault['loc'][below:]))}: {fault['type']}"
-        + "".join(f" ({rule.replace('_', ' ')}: {wanted})" for rule, wanted in _wants(fault.get("ctx", {})))
-        for fault in error.errors(include_url=False, include_input=False)
-    )
+    faults = error.errors(include_url=False, include_input=False)
+    return Listed(tuple(_broken(fault["loc"][below:], fault["type"], fault.get("ctx", {})) for fault in faults), "also")
 
 
-def _wants(context: Mapping[str, object]) -> list[tuple[str, object]]:
-    return [(rule, context[rule]) for rule in _RULES if rule in context]
+def _broken(place: Sequence[object], rule: str, context: Mapping[str, object]) -> Message:
+    said = Message("{field}: {rule}", field=".".join(map(str, place)), rule=Term("rule", rule))
+    for name in _RULES:
+        if name in context:
+            wish = Term("wish", name, name.replace("_", " "))
+            said = Message("{fault} ({wish}: {wanted})", fault=said, wish=wish, wanted=context[name])
+    return said
 
 
 def _b64decode(value: object) -> object:
@@ -70,15 +72,6 @@ def _b64decode(value: object) -> object:
 
 def _unhex(value: object) -> object:
     return bytes.fromhex(value) if isinstance(value, str) else value
-
-
-def _plain(value: str) -> str:
-    if not unicodedata.is_normalized("NFC", value):
-        raise ValueError("not in Unicode normalisation form C")
-    letters = value.replace(_ZWNJ, "")
-    if value != value.strip() or any(unicodedata.category(char) in _INVISIBLE for char in letters):
-        raise ValueError("control, direction or surrounding space characters")
-    return value
 
 
 Base64 = Annotated[
@@ -99,13 +92,13 @@ Hex16 = Annotated[
 Instant = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 """An aware time, held in UTC, so that one instant has one canonical text."""
 # RFC 5280 appendix A: ub-common-name and ub-organization-name are 64 characters.
-Text = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_plain)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,29}$")]
 Bin = Annotated[str, StringConstraints(pattern=r"^[0-9]{6,8}$")]
 CompanyId = Annotated[str, StringConstraints(pattern=r"^[0-9]{11}$")]
 """National identifier of a legal person (Iran); its check digit is the RA's to judge."""
-Host = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-Origin = Annotated[str, StringConstraints(pattern=r"^https://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?$")]
+Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(check_host)]
+Origin = Annotated[str, StringConstraints(min_length=1, max_length=267), AfterValidator(check_origin)]
 
 
 class Frozen(BaseModel):
@@ -130,7 +123,10 @@ class CardholderSubject(Frozen):
 
 
 class MerchantSubject(Frozen):
-    """A merchant; the settlement account `iban` (`IR`, 24 digits) is bound into the certificate with `iban_salt`."""
+    """A merchant; the settlement account `iban` (`IR`, 24 digits) is bound into the certificate with `iban_salt`.
+
+    `company_id` is the legal national id (11 digits) of the organisation, where it is a registered company.
+    """
 
     member_class: Literal["merchant"] = Field(default="merchant", alias="class")
     merchant_id: Identifier
@@ -272,7 +268,7 @@ class Evidence(Frozen):
 
     kind: Identifier
     sha256: Hex32
-    source: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_plain)]
+    source: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(check_text)]
     collected_by: Annotated[str, StringConstraints(min_length=1, max_length=80)]
     collected_at: Instant
     expires_at: Instant | None = None
@@ -315,7 +311,7 @@ class Dossier(Frozen):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            raise DossierError(f"not a dossier: {broken_rules(error)}") from None
+            raise DossierError("not a dossier: {faults}", faults=broken_rules(error)) from None
 
     def with_decision(self, signed: bytes) -> Dossier:
         """The dossier with one more decision (CMS SignedData, DER)."""
