@@ -100,7 +100,8 @@ def decide_revocation(
 
     All must name the same certificate and reason. Approved when the holder or the issuer bank signed, where the pack
     lets them, or the RA for what was not accepted, or as many different persons with the role of the reason as it asks
-    for; pending while some are missing; refused if nobody's statement counts. Never raises for anything in the statements.
+    for; pending while some are missing; refused if nobody's statement counts. Never raises for anything in the
+    statements.
     """
     found = Findings(pack)
     readable: list[Revocation] = []

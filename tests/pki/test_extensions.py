@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,6 +20,7 @@ from pki.extensions import (
     GatewayData,
     MerchantData,
     OfficerData,
+    RoleGrant,
     SealingSuites,
     extensions_of,
 )
@@ -28,11 +31,18 @@ from tests.support.pki_factory import IBAN, Credential, PkiFactory, pem
 MERCHANT = MerchantData(merchant_id="M-1", acquirer_bin="603799", name="Bookshop", country=364, online=True)
 GATEWAY = GatewayData(gateway_id="GW-1", acquirer_bin="603799")
 OFFICER = OfficerData(person_id="officer-1", organisation="RA", roles=("vetting", "approving"))
+START, END = datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 7, 8, tzinfo=UTC)
+STAND_IN = OfficerData(
+    person_id="officer-2",
+    organisation="RA",
+    roles=(),
+    grants=(RoleGrant("vetting", ("merchant", "gateway"), START, END), RoleGrant("security", None, START, END)),
+)
 BINDING = AccountBinding.of(IBAN, b"\x01" * 16)
 SUITES = SealingSuites(("oaep-sha256", "oaep-sha1"))
 TYPE = CertificateType(frozenset({"mer"}))
 Extension = CertificateType | MerchantData | GatewayData | OfficerData | AccountBinding | SealingSuites
-ALL: list[Extension] = [TYPE, MERCHANT, GATEWAY, OFFICER, BINDING, SUITES]
+ALL: list[Extension] = [TYPE, MERCHANT, GATEWAY, OFFICER, STAND_IN, BINDING, SUITES]
 
 
 def with_extension(pki: PkiFactory, oid: x509.ObjectIdentifier, der: bytes) -> x509.Certificate:
@@ -191,6 +201,60 @@ class TestOfficerData:
     def test_values_out_of_range_are_refused(self, person: str, organisation: str, roles: tuple[str, ...]) -> None:
         with pytest.raises(ValueError):
             OfficerData(person_id=person, organisation=organisation, roles=roles)
+
+    def test_without_grants_the_bytes_are_those_of_certificates_before_there_were_any(self) -> None:
+        assert OfficerData("p", "o", ("a",)).to_der().hex() == "300b0c01700c016f30030c0161"
+        assert OfficerData.from_der(bytes.fromhex("300b0c01700c016f30030c0161")).grants == ()
+
+    def test_grants_are_kept_to_the_second_in_utc(self) -> None:
+        tehran = timezone(timedelta(hours=3, minutes=30))
+        local = RoleGrant("vetting", None, START.astimezone(tehran), END.astimezone(tehran))
+        read = OfficerData.from_der(OfficerData("officer-1", "RA", (), (local,)).to_der())
+        assert read.grants == (RoleGrant("vetting", None, START, END),)
+        assert read.grants[0].not_before.tzinfo is UTC
+
+    def test_a_grant_is_in_effect_from_its_first_second_and_not_at_its_last(self) -> None:
+        grant = RoleGrant("vetting", ("merchant",), START, END)
+        second = timedelta(seconds=1)
+        at = [START - second, START, END - second, END]
+        assert [grant.in_effect(each) for each in at] == [False, True, True, False]
+        assert [OfficerData("p", "o", ("auditor",), (grant,)).held(each) for each in at] == [
+            {"auditor"},
+            {"auditor", "vetting"},
+            {"auditor", "vetting"},
+            {"auditor"},
+        ]
+
+    def test_a_scope_covers_its_classes_and_nothing_that_is_of_no_class(self) -> None:
+        scoped = RoleGrant("vetting", ("merchant",), START, END)
+        assert [scoped.covers(each) for each in ("merchant", "gateway", None)] == [True, False, False]
+        assert RoleGrant("vetting", None, START, END).covers(None)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"role": ""},
+            {"scope": ()},
+            {"scope": ("merchant", "merchant")},
+            {"scope": tuple(f"c{n}" for n in range(17))},
+            {"scope": ("",)},
+            {"not_before": START.replace(tzinfo=None)},
+            {"not_after": END.replace(microsecond=1)},
+            {"not_after": START},
+        ],
+    )
+    def test_a_grant_out_of_range_is_refused(self, changes: dict[str, Any]) -> None:
+        fields: dict[str, Any] = {"role": "vetting", "scope": None, "not_before": START, "not_after": END}
+        assert RoleGrant(**fields)
+        with pytest.raises(ValueError):
+            RoleGrant(**{**fields, **changes})
+
+    def test_at_most_sixteen_grants_and_no_list_of_none(self) -> None:
+        grant = RoleGrant("vetting", None, START, END)
+        with pytest.raises(ValueError, match="sixteen"):
+            OfficerData("p", "o", ("a",), (grant,) * 17)
+        with pytest.raises(ValueError, match="without a grant"):
+            OfficerData.from_der(bytes.fromhex("300d0c01700c016f30030c0161a000"))
 
 
 class TestSealingSuites:

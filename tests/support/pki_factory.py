@@ -33,6 +33,7 @@ from pki.extensions import (
     GatewayData,
     MerchantData,
     OfficerData,
+    RoleGrant,
     SealingSuites,
 )
 from pki.names import identity_uri, name
@@ -392,11 +393,12 @@ class PkiFactory:
         *,
         organisation: str = "RA",
         roles: tuple[str, ...] = ("vetting",),
+        grants: tuple[RoleGrant, ...] = (),
         **changes: Any,
     ) -> Credential:
         """An officer certificate with `urn:kwbp:officer:<person id>`."""
         changes.setdefault("issuer", self.operations_ca)
-        data = OfficerData(person_id=person_id, organisation=organisation, roles=roles)
+        data = OfficerData(person_id=person_id, organisation=organisation, roles=roles, grants=grants)
         return self.leaf(
             Role.OFFICER,
             subject=name(cn=person_id, o=organisation),
