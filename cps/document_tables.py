@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from cps.annex import Annex
+from cps.check_model import EvidenceCheck
 from cps.document_blocks import Code, Link, Row, Span, Table, Text
 from cps.document_values import Value, duration, spoken
 from cps.document_words import Vocabulary
@@ -123,6 +124,34 @@ def _evidence(made: Tables) -> _Made:
         for each in rule.evidence
     ]
     return ("class", "evidence", "form", "age"), rows
+
+
+def _checks(made: Tables) -> _Made:
+    rows = [
+        Row(
+            (
+                made.term("checks", kind),
+                made.listed([(Text(made.words.say("classes", name)),) for name in check.classes]),
+                (Text(made.words.say("ways", check.way)),),
+                made.term("evidence", check.evidence),
+                made.note("nothing") if isinstance(check, EvidenceCheck) else made.at_most(check.patience),
+                made.note("nothing") if isinstance(check, EvidenceCheck) else made.note(check.silence),
+            ),
+            f"check-{kind}",
+        )
+        for kind, check in made.pack.checks.items()
+    ]
+    return ("check", "classes", "way", "evidence", "patience", "silence"), rows
+
+
+def _contradictions(made: Tables) -> _Made:
+    rows = [
+        Row((made.term("checks", kind), made.term("check_reasons", reason), made.note(consequence)))
+        for kind, check in made.pack.checks.items()
+        if not isinstance(check, EvidenceCheck)
+        for reason, consequence in check.contradiction.items()
+    ]
+    return ("check", "reason", "consequence"), rows
 
 
 def _steps(made: Tables) -> _Made:
@@ -319,6 +348,8 @@ _MAKERS: Final[dict[TableName, Callable[[Tables], Any]]] = {
     "subjects": _subjects,
     "risk": _risk,
     "evidence": _evidence,
+    "checks": _checks,
+    "contradictions": _contradictions,
     "steps": _steps,
     "service_levels": _service_levels,
     "roles": _roles,

@@ -1,9 +1,10 @@
 """Whether the evidence on file is enough, today.
 
 A document is vouched for by the officers whose decisions sign the digest of the evidence. Signed evidence needs no
-such word: the issuing bank's confirmation of a card (CT_CARD_CONFIRMATION) and the token service's attestation of a key
-(CT_KEY_ATTESTATION) are verified here, by every service that decides. Of several pieces of one kind, one good one is
-enough.
+such word: the issuing bank's confirmation of a card (CT_CARD_CONFIRMATION), the token service's attestation of a key
+(CT_KEY_ATTESTATION) and the RA's statement of what a register answered (CT_CHECK_ANSWER) are verified here, by every
+service that decides. Of several pieces of one kind, one good one is enough; of several answers to one question the
+newest counts, so that a confirmation of yesterday does not hide what the register says today.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cps.card_confirmation import parse_card_confirmation
+from cps.check_statement import CheckStatement, question_about, question_digest
 from cps.dossier import CardholderSubject, Dossier, Evidence
 from cps.model import EvidenceRule, Pack
 from cps.rules import Rule
@@ -19,7 +21,7 @@ from cps.signatory import statement_of_service
 from cps.verdict import Findings
 from pki.attestation import KeyAttestation
 from pki.errors import PkiError
-from pki.oids import CT_CARD_CONFIRMATION, CT_KEY_ATTESTATION
+from pki.oids import CT_CARD_CONFIRMATION, CT_CHECK_ANSWER, CT_KEY_ATTESTATION
 from pki.path import Trust
 from runtime.language import Message, Term
 
@@ -49,7 +51,9 @@ def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime,
     expiry = None
     for rule in pack.classes[dossier.revision.member_class].evidence:
         pieces = [piece for piece in dossier.evidence if piece.kind == rule.kind]
-        if not pieces:
+        if rule.form == "check":
+            _answered(pieces, rule, case, found)
+        elif not pieces:
             found.add(Rule.EVID_MISSING, "no {kind} on file", kind=Term("evidence", rule.kind))
         elif rule.form == "document":
             _one_good(rule, [_check_document(piece, rule, case) for piece in pieces], found)
@@ -68,7 +72,8 @@ def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
     Signed evidence has its age inside and is verified, not read, here: it is at most as old as its collection, so what
     this answers of it is never early.
     """
-    rules = {rule.kind: rule for rule in pack.classes[dossier.revision.member_class].evidence}
+    asked = pack.classes[dossier.revision.member_class].evidence
+    rules = {kind: rule for rule in asked for kind in (rule.kind, rule.instead) if kind is not None}
     ends = [
         min(filter(None, (piece.expires_at, piece.collected_at + rules[piece.kind].max_age)))
         for piece in dossier.evidence
@@ -95,6 +100,66 @@ def _check_document(piece: Evidence, rule: EvidenceRule, case: _Case) -> Fault |
     if piece.expires_at is not None and case.now >= piece.expires_at:
         return Fault(Rule.EVID_AGE, Message("expired"))
     return _check_age(piece.collected_at, rule, case)
+
+
+def _answered(pieces: list[Evidence], rule: EvidenceRule, case: _Case, found: Findings) -> None:
+    """Add a finding unless the register confirmed, or stayed silent and a document stands in for it."""
+    fault = _check_answers(pieces, rule, case)
+    if fault is None:
+        return
+    member = case.dossier.revision.member_class
+    silent = case.pack.silence_of(member, rule.kind) in case.dossier.revision.signals
+    if rule.instead is None or not silent or fault.rule is Rule.CHECK_CONTRADICTED:
+        found.add(fault.rule, "{kind}: {fault}", kind=Term("evidence", rule.kind), fault=fault.told)
+        return
+    documents = [_check_document(piece, rule, case) for piece in case.dossier.evidence if piece.kind == rule.instead]
+    if documents:
+        _one_good(rule, documents, found)
+    else:
+        found.add(
+            Rule.EVID_MISSING,
+            "{kind}: the register stayed silent, so {instead} is needed, vouched for by an officer",
+            kind=Term("evidence", rule.kind),
+            instead=Term("evidence", rule.instead),
+        )
+
+
+def _check_answers(pieces: list[Evidence], rule: EvidenceRule, case: _Case) -> Fault | None:
+    revision = case.dossier.revision
+    kind = case.pack.check_behind(revision.member_class, rule.kind)
+    question = None if kind is None else question_about(revision, kind)
+    if kind is None or question is None:
+        return Fault(Rule.EVID_INVALID, Message("the revision does not hold what the register would be asked"))
+    asked = (revision.application_id, kind, question_digest(revision.application_id, kind, question))
+    fault = Fault(Rule.EVID_MISSING, Message("no answer of the register on file"))
+    answers: list[CheckStatement] = []
+    for piece in pieces:
+        read = _read_answer(piece, case)
+        if isinstance(read, Fault):
+            fault = read
+        elif (read.application_id, read.kind, read.question_sha256) != asked:
+            fault = Fault(Rule.EVID_INVALID, Message("it answers another question than this revision asks"))
+        else:
+            answers.append(read)
+    if not answers:
+        return fault
+    newest = max(answers, key=lambda answer: (answer.date, answer.answer == "contradicted"))
+    if newest.answer == "contradicted":
+        reason = Term("check_reason", newest.reason or "unspecified")
+        return Fault(Rule.CHECK_CONTRADICTED, Message("the register says otherwise ({reason})", reason=reason))
+    return _check_age(newest.date, rule, case)
+
+
+def _read_answer(piece: Evidence, case: _Case) -> CheckStatement | Fault:
+    if piece.body is None:
+        return Fault(Rule.EVID_INVALID, Message("not in the dossier"))
+    try:
+        signed = statement_of_service(
+            piece.body, CT_CHECK_ANSWER, case.pack.signers.system_step, trust=case.trust, now=case.now
+        )
+        return CheckStatement.from_der(signed.content)
+    except PkiError as error:
+        return Fault(Rule.EVID_INVALID, Message("{reason}", reason=Term("reason", error.reason)))
 
 
 def _check_attestations(pieces: list[Evidence], rule: EvidenceRule, case: _Case, found: Findings) -> None:

@@ -43,6 +43,8 @@ TableName = Literal[
     "subjects",
     "risk",
     "evidence",
+    "checks",
+    "contradictions",
     "steps",
     "service_levels",
     "roles",

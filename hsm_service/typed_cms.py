@@ -12,6 +12,7 @@ from typing import Final
 
 from cryptography import x509
 
+from cps.check_statement import CheckStatement
 from cps.decision import parse_decision
 from cps.errors import CpsError
 from hsm_service.backup_file import KeyBackup
@@ -52,6 +53,7 @@ def built_in_content_types() -> dict[str, ContentValidator]:
         oids.CT_KEY_BACKUP.dotted_string: _judge_backup,
         oids.CT_CEREMONY_SEAL.dotted_string: _judge_seal,
         oids.CT_DECISION.dotted_string: _judge_decision,
+        oids.CT_CHECK_ANSWER.dotted_string: _judge_check_answer,
         oids.CT_BCI.dotted_string: _judge_bci,
         oids.CT_SELF_AUDIT.dotted_string: _judge_self_audit,
         oids.CT_NOTICE.dotted_string: _judge_notice,
@@ -102,8 +104,19 @@ def _check_notice_now(content: bytes, now: datetime) -> None:
         raise refuse("content-refused", "a notice is sent when it is signed", "CPS 4.2.1")
 
 
+def _judge_check_answer(content: bytes, _signer: x509.Certificate) -> None:
+    CheckStatement.from_der(content)
+
+
+def _check_answer_now(content: bytes, now: datetime) -> None:
+    """What a register answered can wait for its signature, while the token was away, but comes from no future."""
+    if CheckStatement.from_der(content).date > now + CLOCK_SKEW:
+        raise refuse("content-refused", "an answer is there before it is signed", "CPS 4.2.1")
+
+
 _OF_NOW: Final[Mapping[str, Callable[[bytes, datetime], None]]] = {
     oids.CT_BCI.dotted_string: _check_bci_now,
+    oids.CT_CHECK_ANSWER.dotted_string: _check_answer_now,
     oids.CT_SELF_AUDIT.dotted_string: _check_self_audit_now,
     oids.CT_NOTICE.dotted_string: _check_notice_now,
 }

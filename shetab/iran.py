@@ -15,6 +15,8 @@ from shetab.types import Pan, is_ascii_digits, luhn_check_digit
 
 IBAN_LENGTH: Final = 26
 _IBAN: Final = re.compile(r"IR[0-9]{24}")
+_COMPANY_ID: Final = 11
+_COMPANY_WEIGHTS: Final = (29, 27, 23, 19, 17, 29, 27, 23, 19, 17)
 _IR_AS_NUMBER: Final = "1827"  # I = 18, R = 27 (ISO 13616-1)
 
 _TO_ASCII_DIGITS: Final = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩", "01234567890123456789")
@@ -54,6 +56,30 @@ def parse_national_code(text: str) -> str:
     if int(code[9]) != (remainder if remainder < 2 else 11 - remainder):
         raise ValueFormatError("national code", "check digit is wrong")
     return code
+
+
+def parse_company_id(text: str) -> str:
+    """The 11 digits of a legal person's national identifier.
+
+    The check digit is that of the Iranian scheme: the tenth digit plus 2 is added to each of the first ten, which are
+    weighed 29, 27, 23, 19, 17, 29, 27, 23, 19, 17; the sum modulo 11, and 0 for 10.
+
+    :raises ValueFormatError: other characters or length, eleven equal digits, or a wrong check digit.
+    """
+    if not is_ascii_digits(text) or len(text) != _COMPANY_ID:
+        raise ValueFormatError("company id", "must have 11 digits")
+    if len(set(text)) == 1:
+        raise ValueFormatError("company id", "eleven equal digits are not issued")
+    if text[-1] != company_check_digit(text[:-1]):
+        raise ValueFormatError("company id", "check digit is wrong")
+    return text
+
+
+def company_check_digit(digits: str) -> str:
+    """The check digit of the first 10 digits of a legal person's national identifier."""
+    added = int(digits[9]) + 2
+    weighed = sum((int(digit) + added) * weight for digit, weight in zip(digits, _COMPANY_WEIGHTS, strict=True))
+    return str(weighed % 11 % 10)
 
 
 def parse_iban(text: str) -> str:

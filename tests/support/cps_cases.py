@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cps.card_confirmation import build_card_confirmation
+from cps.check_model import CheckKind
+from cps.check_statement import CheckStatement, question_about, question_digest
 from cps.decision import (
     Choice,
     Decision,
@@ -49,7 +51,14 @@ from cps.packs import published
 from pki.attestation import KeyAttestation
 from pki.keys import spki_sha256
 from pki.names import name
-from pki.oids import CT_CARD_CONFIRMATION, CT_DECISION, CT_KEY_ATTESTATION, CT_KEY_DENIAL, CT_REVOCATION
+from pki.oids import (
+    CT_CARD_CONFIRMATION,
+    CT_CHECK_ANSWER,
+    CT_DECISION,
+    CT_KEY_ATTESTATION,
+    CT_KEY_DENIAL,
+    CT_REVOCATION,
+)
 from tests.support.pki_factory import IBAN, NOW, Credential, Key, PkiFactory, p256, rsa_key
 
 MINUTE: Final = timedelta(minutes=1)
@@ -162,9 +171,13 @@ class Office:
         return Dossier(revision=Revision(**{**fields, **changes}), csrs=dict(csrs), evidence=pieces)
 
     def merchant_case(self, **changes: Any) -> Dossier:
-        pieces = tuple(evidence(kind, at=self.now) for kind in ("acquirer_agreement", "company_register", "iban_owner"))
         changes.setdefault("subject", MERCHANT)
-        return self.case(csrs={"signing": self.signing_csr}, pieces=pieces, **changes)
+        case = self.case(csrs={"signing": self.signing_csr}, **changes)
+        pieces = (
+            evidence("acquirer_agreement", at=self.now),
+            *(self.answered(case.revision, kind) for kind in ("company_register", "iban_owner")),
+        )
+        return case.model_copy(update={"evidence": pieces})
 
     def gateway_case(self, **changes: Any) -> Dossier:
         csrs: dict[Purpose, bytes] = {"signing": self.signing_csr, "encryption": self.encryption_csr}
@@ -202,6 +215,27 @@ class Office:
         }
         content = KeyAttestation(**{**fields, **changes}).to_der()
         return (by or self.hsm).sign(CT_KEY_ATTESTATION, content)
+
+    def answer(self, revision: Revision, kind: CheckKind, *, by: Credential | None = None, **changes: Any) -> bytes:
+        """CMS of the RA's statement that a register confirmed what it was asked about this revision, unless changed."""
+        fields: dict[str, Any] = {
+            "application_id": revision.application_id,
+            "kind": kind,
+            "question_sha256": question_digest(
+                revision.application_id, kind, question_about(revision, kind) or {"code": "0"}
+            ),
+            "answer": "confirmed",
+            "reason": "",
+            "source": f"register of {kind}",
+            "answer_sha256": hashlib.sha256(b"an answer").digest(),
+            "date": self.now,
+        }
+        return (by or self.ra).sign(CT_CHECK_ANSWER, CheckStatement(**{**fields, **changes}).to_der())
+
+    def answered(self, revision: Revision, kind: CheckKind, **changes: Any) -> Evidence:
+        """The same as a piece of evidence, collected when the answer came."""
+        body = self.answer(revision, kind, **changes)
+        return evidence(kind, at=changes.get("date", self.now), body=body, collected_by="system")
 
     def confirmation(self, *, by: Credential | None = None, **changes: Any) -> bytes:
         """CMS of the bank's confirmation of the card and key of `cardholder_case`."""

@@ -21,6 +21,7 @@ from cryptography import x509
 
 from ca.app import create_app as create_ca_app
 from ca.client import CaClient
+from cps.check_model import CheckKind
 from cps.decision import Choice
 from cps.dossier import MerchantSubject
 from cps.model import Purpose
@@ -152,8 +153,18 @@ class RaWorld:
         return application
 
     def add_document(self, application_id: str, kind: str) -> Application:
+        """A document that the vetting officer saw, or what a register answered, as the RA signs it."""
+        if kind in ("company_register", "iban_owner"):
+            return self.add_answer(application_id, "company_register" if kind == "company_register" else "iban_owner")
         new = NewEvidence(kind=kind, body=f"{kind} of {application_id}".encode(), source="register")
         return self.workflow.add_evidence(officer(self.office.vetter), application_id, new)
+
+    def add_answer(self, application_id: str, kind: CheckKind, **changes: Any) -> Application:
+        """A register's answer about the application as it is now, as the RA signs it and takes it in."""
+        revision = self.workflow.dossier(self.store.application(application_id)).revision
+        body = self.office.answer(revision, kind, **{"date": self.now, **changes})
+        new = NewEvidence(kind=kind, body=body, source="register")
+        return self.workflow.add_evidence(OPERATOR, application_id, new)
 
     def open_officer(self, *, key: Key | None = None, **changes: Any) -> Application:
         subject = OFFICER.model_copy(update=changes).model_dump(mode="json", by_alias=True)
