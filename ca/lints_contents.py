@@ -65,6 +65,10 @@ def _officer_data(subject: Subject) -> str | None:
         return f"officerData {_UNREADABLE}"
     if found is not None and found.person_id != _identity(subject):
         return "officerData names another person than the subject's identity"
+    for grant in found.grants if found is not None else ():
+        begins, ends = subject.certificate.not_valid_before_utc, subject.certificate.not_valid_after_utc
+        if not (grant.not_before <= ends and grant.not_after > begins):
+            return f"officerData grants {grant.role} for a time in which the certificate is not valid"
     return None
 
 

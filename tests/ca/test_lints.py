@@ -31,13 +31,15 @@ from pki.extensions import (
     GatewayData,
     MerchantData,
     OfficerData,
+    RoleGrant,
     SealingSuites,
 )
 from pki.names import name
 from pki.oids import POLICY_GATEWAY
 from pki.roles import Role
+from tests.support.cps_cases import DAY
 from tests.support.der_surgery import parse
-from tests.support.pki_factory import IBAN, PkiFactory, key_usage, p256, rsa_key
+from tests.support.pki_factory import IBAN, NOW, PkiFactory, key_usage, p256, rsa_key
 
 PUBLICATION = Publication("http://repository.example", "urn:kwbp:cps:1.0.0")
 SERIAL = 1 << 100
@@ -321,6 +323,17 @@ def leaf_codes(
     return set(shop.codes(change(parts).tbs(), profile, issuer))
 
 
+def granted(begins: datetime, ends: datetime) -> x509.UnrecognizedExtension:
+    """An officer's data with a role for a time."""
+    return OfficerData("officer-1", "RA", (), (RoleGrant("vetting_officer", None, begins, ends),)).to_extension()
+
+
+def test_a_role_may_be_granted_for_a_part_of_the_validity(pki: PkiFactory, shop: Shop) -> None:
+    holder = GOLDEN["officer"](p256().public_key())
+    extension = granted(NOW + DAY, NOW + 9 * DAY)
+    assert leaf_codes(pki, shop, "officer", holder, lambda p: p.with_extension(extension)) == set()
+
+
 @pytest.mark.parametrize(
     ("profile_name", "code", "change"),
     [
@@ -332,6 +345,8 @@ def leaf_codes(
             lambda p: p.with_extension(OfficerData("officer-2", "RA", ("vetting_officer",)).to_extension()),
         ),
         ("officer", "officer-data", lambda p: p.with_extension(garbled(oids.EXT_OFFICER_DATA))),
+        ("officer", "officer-data", lambda p: p.with_extension(granted(NOW - 9 * DAY, NOW - 8 * DAY))),
+        ("officer", "officer-data", lambda p: p.with_extension(granted(NOW + 900 * DAY, NOW + 901 * DAY))),
         ("gateway-encryption", "sealing-suites", lambda p: p.with_extension(garbled(oids.SMIME_CAPABILITIES))),
         ("gateway-encryption", "sealing-suites", lambda p: p.with_extension(one_suite_more(p))),
         ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.DNSName("*.example.com"))),
