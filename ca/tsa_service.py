@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -87,7 +87,9 @@ class TimestampAuthority:
         self._monotonic = monotonic
         self._name: tuple[x509.Name, float] | None = None
         self._waiting: deque[_Waiting] = deque()
-        self._batches: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._at_work = 0
+        """Workers that will look again for who waits; `_workers` has one that ended for a turn of the loop more."""
 
     @property
     def routes(self) -> list[Route]:
@@ -100,9 +102,11 @@ class TimestampAuthority:
         try:
             yield
         finally:
-            for task in list(self._batches):
+            for task in list(self._workers):
                 task.cancel()
-            await asyncio.gather(*self._batches, return_exceptions=True)
+            await asyncio.gather(*self._workers, return_exceptions=True)
+            _tell(self._waiting, [_stopping()] * len(self._waiting))
+            self._waiting.clear()
             if self._signer is not None:
                 await self._signer.close()
 
@@ -136,29 +140,34 @@ class TimestampAuthority:
             raise Rejection(Failure.SYSTEM_FAILURE, "too many requests are waiting", retry_after=1)
         waiting = _Waiting(question, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        if len(self._batches) < _AT_ONCE:
+        if self._at_work < _AT_ONCE:
+            self._at_work += 1
             task = asyncio.create_task(self._work())
-            self._batches.add(task)
-            task.add_done_callback(self._batches.discard)
+            self._workers.add(task)
+            task.add_done_callback(self._workers.discard)
         return await waiting.answer
 
     async def _work(self) -> None:
         """Sign what waits, together, until nothing does."""
-        while self._waiting:
-            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            batch = [each for each in batch if not each.answer.done()]  # whoever hung up waits no more
-            try:
-                outcomes = await self._signed([each.question for each in batch]) if batch else []
-            except Exception as error:
-                rejection = _rejection(error)
-                outcomes = [rejection] * len(batch)
-            for each, outcome in zip(batch, outcomes, strict=True):
-                if each.answer.done():
-                    continue
-                if isinstance(outcome, Rejection):
-                    each.answer.set_exception(outcome)
-                else:
-                    each.answer.set_result(outcome)
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+                batch = [each for each in batch if not each.answer.done()]  # whoever hung up waits no more
+                if batch:
+                    await self._sign(batch)
+        finally:
+            self._at_work -= 1  # with no turn of the loop since nobody waited: who comes next finds it gone
+
+    async def _sign(self, batch: Sequence[_Waiting]) -> None:
+        try:
+            outcomes = await self._signed([each.question for each in batch])
+        except Exception as error:
+            _tell(batch, [_rejection(error)] * len(batch))
+        except BaseException:  # whoever waits is told, whatever it was
+            _tell(batch, [_stopping()] * len(batch))
+            raise
+        else:
+            _tell(batch, outcomes)
 
     async def _signed(self, questions: Sequence[Question]) -> list[bytes | Rejection]:
         if self._signer is None:
@@ -171,7 +180,7 @@ class TimestampAuthority:
         ]
         answer = await self._signer.batch_sign(self._key, "timestamp", items)
         outcomes: list[bytes | Rejection] = []
-        for result in answer.items:
+        for _item, result in zip(items, answer.items, strict=True):  # nobody has another's, or none
             if result.signed is not None:
                 outcomes.append(result.signed)
             else:
@@ -186,6 +195,20 @@ class TimestampAuthority:
             chain = await signer.certificate_chain(self._key)
             self._name = (x509.load_der_x509_certificate(chain[0]).subject, self._monotonic())
         return self._name[0]
+
+
+def _stopping() -> Rejection:
+    return Rejection(Failure.SYSTEM_FAILURE, "the authority is being stopped", retry_after=2)
+
+
+def _tell(waiting: Iterable[_Waiting], outcomes: Iterable[bytes | Rejection]) -> None:
+    for each, outcome in zip(waiting, outcomes, strict=True):
+        if each.answer.done():
+            continue
+        if isinstance(outcome, Rejection):
+            each.answer.set_exception(outcome)
+        else:
+            each.answer.set_result(outcome)
 
 
 def _rejection(error: Exception) -> Rejection:

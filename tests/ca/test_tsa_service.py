@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from ca.timestamp_client import AsyncTimestampClient, TimestampClient
 from ca.tsa_clock import TrustedClock
 from ca.tsa_service import QUERY_TYPE, REPLY_TYPE, RETRY, TimestampAuthority
 from hsm_service.client import AsyncHsmClient
+from hsm_service.wire import BatchAnswer
 from pki import oids
 from pki.cms_signed import parse_signed_data
 from pki.der import decode
@@ -233,6 +234,94 @@ def test_requests_of_a_moment_are_signed_together_with_a_number_each(tsa: Author
     assert len(intents) < 60
     recorded = {int(claim["timestamp_serial"], 16) for entry in intents for claim in entry["claims"]}
     assert recorded == set(numbers)
+
+
+class Gated:
+    """The HSM service's client, whose answers come when the test opens their gates; each lacks `short` items."""
+
+    def __init__(self, client: AsyncHsmClient, short: int) -> None:
+        self.client = client
+        self.short = short
+        self.calls = 0
+        self.gates: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+
+    async def certificate_chain(self, name: str) -> tuple[bytes, ...]:
+        return await self.client.certificate_chain(name)
+
+    async def batch_sign(self, name: str, kind: Any, items: Any) -> BatchAnswer:
+        self.calls += 1
+        answer = await self.client.batch_sign(name, kind, items)
+        gate = asyncio.Event()
+        self.gates.put_nowait(gate)
+        await gate.wait()
+        signed = answer.items[: len(answer.items) - self.short]
+        return BatchAnswer(key=answer.key, algorithm=answer.algorithm, items=signed)
+
+    async def close(self) -> None:
+        await self.client.close()
+
+
+Asked = asyncio.Task[tuple[bytes, int | None]]
+
+
+@contextlib.asynccontextmanager
+async def gated(served: Any, short: int = 0) -> AsyncIterator[tuple[Gated, Callable[[int], Asked]]]:
+    """An authority without HTTP; the function asks it, with a nonce."""
+    client = AsyncHsmClient.connect(served.url, served.identity("service:repository"), timeout=5, retry=RETRY)
+    signer = Gated(client, short)
+    authority = TimestampAuthority(lambda: signer, key=KEY, clock=Machine().clock())
+    async with asyncio.timeout(30), authority.running():
+        yield signer, lambda nonce: asyncio.create_task(authority.answer(build_query(DATA, nonce=nonce)))
+
+
+def test_who_asks_in_the_turn_in_which_the_last_batches_end_is_answered(served: Any) -> None:
+    async def run() -> list[tuple[bytes, int | None]]:
+        async with gated(served) as (signer, ask):
+            first, one = ask(1), await signer.gates.get()
+            second, two = ask(2), await signer.gates.get()
+            one.set()
+            two.set()
+            third = ask(3)  # and nobody after it
+            await asyncio.gather(first, second)
+            for _ in range(10):  # turns of the loop
+                await asyncio.sleep(0)
+            assert signer.calls == 3
+            (await signer.gates.get()).set()
+            return [await first, await second, await third]
+
+    assert [info(der).nonce for der, _retry_after in asyncio.run(run())] == [1, 2, 3]
+
+
+def is_system_failure(answer: tuple[bytes, int | None]) -> bool:
+    with pytest.raises(TimestampError, match="SYSTEM_FAILURE"):
+        read_response(answer[0])
+    return answer[1] == 2
+
+
+def test_whoever_waits_when_the_authority_is_stopped_is_told(served: Any) -> None:
+    async def run() -> list[tuple[bytes, int | None]]:
+        async with gated(served) as (signer, ask):
+            asked = []
+            for nonce in (1, 2):
+                asked.append(ask(nonce))
+                await signer.gates.get()
+            asked.append(ask(3))  # two batches are under way: it waits
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            return await asyncio.gather(*asked)
+
+    assert [is_system_failure(answer) for answer in asyncio.run(run())] == [True] * 3
+
+
+def test_an_answer_of_the_hsm_service_that_lacks_one_is_nobodys(served: Any) -> None:
+    async def run() -> tuple[bytes, int | None]:
+        async with gated(served, short=1) as (signer, ask):
+            asked = ask(1)
+            (await signer.gates.get()).set()
+            async with asyncio.timeout(5):
+                return await asked
+
+    assert is_system_failure(asyncio.run(run()))
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
