@@ -280,9 +280,11 @@ def _ra(found: Installation) -> None:
     from ca.client import CaClient
     from ca.hierarchy import load_hierarchy
     from ca.status_client import StatusCache
+    from cps.register import PackRegister
     from hsm_service.client import HsmClient
     from ra.app import create_app
     from ra.record import Record
+    from ra.schedules import durable
     from ra.store import Store
     from ra.workflow import Workflow
 
@@ -291,14 +293,15 @@ def _ra(found: Installation) -> None:
     status = StatusCache(found.settings.repository.url, hierarchy.anchors, hierarchy.intermediates, with_bci=True)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
-    store = Store(open_database(found.home.db / "ra.sqlite"))
+    database = found.home.db / "ra.sqlite"
+    store, register = Store(open_database(database)), PackRegister.founding()
     keeper = LogKeeper.prepare("ra", found.home, found.settings.witness.url)
     record = Record.open(found.home.audit / "ra.jsonl", store, extends=keeper.extends)
     keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
     workflow = Workflow(
         store=store,
         record=record,
-        pack=statement(),
+        statements=lambda: register,
         authority=authority,
         trust=status.trust,
         sign=lambda content_type, content: signer.sign_cms(RA_KEY, content_type.dotted_string, content),
@@ -306,7 +309,7 @@ def _ra(found: Installation) -> None:
         clock=_now,
     )
     try:
-        app = create_app(workflow)
+        app = create_app(workflow, schedules=durable(workflow, database=database))
         # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
         server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
     finally:

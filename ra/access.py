@@ -7,6 +7,9 @@
 | read      | who opened it, every officer, the operator's console                                       |
 | attest    | evidence that proves itself (signed forms): as edit, and every officer                     |
 | vouch     | documents: officers who hold the role vetting_officer (CPS 4.2.1)                          |
+| hold      | officers who vet, approve or keep security (CPS 4.2.2)                                     |
+| return    | officers who vet or approve (CPS 4.2.2)                                                    |
+| accept    | as edit                                                                                    |
 | review    | lists, documents, decisions to hand in, revocations, stories: every officer, the operator  |
 
 An application that an anonymous applicant opened is reached by its id alone, which is 128 random bits. Handing in a
@@ -31,6 +34,8 @@ from runtime.identity import ANONYMOUS, Caller
 
 OPERATOR: Final = "service:operator"
 _VETTING: Final = "vetting_officer"
+_DECIDING: Final = frozenset({_VETTING, "approving_officer"})
+_HOLDING: Final = _DECIDING | {"security_officer"}
 _ANONYMOUS: Final = str(ANONYMOUS)
 
 
@@ -42,6 +47,9 @@ class Act(StrEnum):
     READ = "read"
     ATTEST = "attest"
     VOUCH = "vouch"
+    HOLD = "hold"
+    RETURN = "return"
+    ACCEPT = "accept"
     REVIEW = "review"
 
 
@@ -99,6 +107,9 @@ def require(actor: Actor, act: Act, application: Application | None = None) -> N
         Act.READ: opened or reviews,
         Act.ATTEST: opened or reviews,
         Act.VOUCH: _VETTING in actor.roles,
+        Act.HOLD: not _HOLDING.isdisjoint(actor.roles),
+        Act.RETURN: not _DECIDING.isdisjoint(actor.roles),
+        Act.ACCEPT: opened or actor.name == OPERATOR,
         Act.REVIEW: reviews,
     }
     if not permitted[act]:
@@ -111,5 +122,8 @@ _EXPECTED: Final = {
     Act.READ: "{actor} did not open this application",
     Act.ATTEST: "{actor} did not open this application",
     Act.VOUCH: "documents are taken in by vetting officers, not by {actor}",
+    Act.HOLD: "cases are held and released by vetting, approving and security officers, not by {actor}",
+    Act.RETURN: "cases are returned by vetting and approving officers, not by {actor}",
+    Act.ACCEPT: "{actor} did not open this application",
     Act.REVIEW: "this is for officers, not for {actor}",
 }

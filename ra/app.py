@@ -6,7 +6,9 @@
 | GET /v1/applications                             | officers, service:operator                 |
 | GET /v1/applications/{id}                        | who opened it, officers, service:operator  |
 | POST /v1/applications/{id}/submit, /amend        | who opened it, service:operator            |
-| POST /v1/applications/{id}/withdraw              | who opened it, service:operator            |
+| POST /v1/applications/{id}/withdraw, /accept     | who opened it, service:operator            |
+| POST /v1/applications/{id}/hold, /release        | vetting, approving, security officers      |
+| POST /v1/applications/{id}/return                | vetting and approving officers             |
 | POST /v1/applications/{id}/evidence              | documents: vetting officers; forms that    |
 |                                                  | prove themselves: also who opened it       |
 | GET /v1/applications/{id}/evidence/{sha256}      | officers, service:operator                 |
@@ -23,7 +25,7 @@ came of it.
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
@@ -48,6 +50,7 @@ from ra.errors import (
 from ra.states import State
 from ra.submission import Submission
 from ra.wire import (
+    Accept,
     AddEvidence,
     ApplicationSummary,
     ApplicationView,
@@ -55,6 +58,7 @@ from ra.wire import (
     OpenApplication,
     PackView,
     PostDecision,
+    Reason,
     Revoke,
     RevokedView,
     StoryView,
@@ -63,6 +67,7 @@ from ra.wire import (
 )
 from ra.workflow import NewEvidence, Workflow
 from runtime import health, problems
+from runtime.durable import Durable
 from runtime.identity import caller_of
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -94,24 +99,24 @@ def _acting(request: Request) -> Actor:
 Acting = Annotated[Actor, Depends(_acting)]
 
 
-def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> FastAPI:
-    """The application of a registration authority.
+def create_app(workflow: Workflow, *, schedules: Durable | None = None) -> FastAPI:
+    """The application of a registration authority, whose `schedules` (`ra.schedules`) run as long as it does.
 
-    Every `sweep_interval` seconds (None: never) applications whose time is over end, and what was interrupted on the
-    way to the CA is finished.
+    What an earlier process left on the way to the CA is finished at the start, not at the first tick.
     """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if sweep_interval is None:
+        if schedules is None:
             yield
             return
-        stop = threading.Event()
-        thread = threading.Thread(target=_sweep, args=(workflow, sweep_interval, stop), name="ra-sweep", daemon=True)
-        thread.start()
-        yield
-        stop.set()
-        thread.join()
+        await asyncio.to_thread(schedules.__enter__)
+        catching_up = asyncio.create_task(asyncio.to_thread(_catch_up, workflow))
+        try:
+            yield
+        finally:
+            await catching_up
+            await asyncio.to_thread(schedules.__exit__, None, None, None)
 
     app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan)
     app.state.workflow = workflow
@@ -150,9 +155,8 @@ def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> Fa
     ) -> list[ApplicationSummary]:
         """Applications, newest first, at most 200."""
         require(actor, Act.REVIEW)
-        workflow.sweep()
         found = workflow.store.applications(states=state or (), member_class=member_class)
-        return [views.summary(workflow, application) for application in found]
+        return [views.summary(application) for application in found]
 
     @app.get("/v1/applications/{application_id}")
     def show_application(application_id: ApplicationId, actor: Acting) -> ApplicationView:
@@ -198,6 +202,26 @@ def create_app(workflow: Workflow, *, sweep_interval: float | None = 60.0) -> Fa
         """Hand in an officer's signed decision; the last one that is needed brings the certificates."""
         return view(workflow.decide(actor, application_id, body.decision))
 
+    @app.post("/v1/applications/{application_id}/hold")
+    def hold(application_id: ApplicationId, body: Reason, actor: Acting) -> ApplicationView:
+        """Stop a case for the time being; the clock of deciding stands still."""
+        return view(workflow.hold(actor, application_id, body.reason, version=body.version))
+
+    @app.post("/v1/applications/{application_id}/release")
+    def release(application_id: ApplicationId, body: Reason, actor: Acting) -> ApplicationView:
+        """Let a held case go on, judged anew."""
+        return view(workflow.release(actor, application_id, body.reason, version=body.version))
+
+    @app.post("/v1/applications/{application_id}/return")
+    def send_back(application_id: ApplicationId, body: Reason, actor: Acting) -> ApplicationView:
+        """Return a case to its applicant, who amends or withdraws it."""
+        return view(workflow.send_back(actor, application_id, body.reason, version=body.version))
+
+    @app.post("/v1/applications/{application_id}/accept")
+    def accept(application_id: ApplicationId, body: Accept, actor: Acting) -> ApplicationView:
+        """Accept the certificates; what nobody accepts in time is revoked."""
+        return view(workflow.accept(actor, application_id, body.acceptance))
+
     @app.post("/v1/applications/{application_id}/issue")
     def issue(application_id: ApplicationId, actor: Acting) -> ApplicationView:
         """Ask the CA again for an approved case."""
@@ -230,15 +254,12 @@ def _submission(body: Submit) -> Submission:
     return Submission(subject=body.subject, csrs=body.csrs, national_code=body.national_code)
 
 
-def _sweep(workflow: Workflow, interval: float, stop: threading.Event) -> None:
-    """The first round is at the start: it finishes what an earlier process left."""
-    while not stop.is_set():
-        try:
-            workflow.sweep()
-            workflow.resume()
-        except Exception as error:  # a fault of one round, such as a CA that is away, must not end all later ones
-            _log.error("sweep-failed", error=type(error).__name__)
-        stop.wait(interval)
+def _catch_up(workflow: Workflow) -> None:
+    try:
+        workflow.sweep()
+        workflow.resume()
+    except Exception as error:  # such as a database that is away: the schedules try again
+        _log.error("not-caught-up", error=type(error).__name__)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from cps.model import MemberClass, Purpose
 from ra.states import State
 from ra.wire import (
+    Accept,
     AddEvidence,
     ApplicationSummary,
     ApplicationView,
@@ -22,6 +23,7 @@ from ra.wire import (
     OpenApplication,
     PackView,
     PostDecision,
+    Reason,
     Revoke,
     RevokedView,
     StoryView,
@@ -140,6 +142,22 @@ class RaClient:
     def decide(self, application_id: str, decision: bytes) -> ApplicationView:
         """Hand in a signed decision (CMS, DER)."""
         return self._view(f"/v1/applications/{application_id}/decisions", PostDecision(decision=decision))
+
+    def hold(self, application_id: str, reason: str, *, version: int | None = None) -> ApplicationView:
+        """Stop a case for the time being."""
+        return self._view(f"/v1/applications/{application_id}/hold", Reason(reason=reason, version=version))
+
+    def release(self, application_id: str, reason: str, *, version: int | None = None) -> ApplicationView:
+        """Let a held case go on."""
+        return self._view(f"/v1/applications/{application_id}/release", Reason(reason=reason, version=version))
+
+    def send_back(self, application_id: str, reason: str, *, version: int | None = None) -> ApplicationView:
+        """Return a case to its applicant."""
+        return self._view(f"/v1/applications/{application_id}/return", Reason(reason=reason, version=version))
+
+    def accept(self, application_id: str, acceptance: bytes | None = None) -> ApplicationView:
+        """Accept the certificates of a case, by a signed statement (`cps.acceptance`) or as who opened it."""
+        return self._view(f"/v1/applications/{application_id}/accept", Accept(acceptance=acceptance))
 
     def issue(self, application_id: str) -> ApplicationView:
         """Ask the CA again for an approved case."""

@@ -1,6 +1,7 @@
 """The tables of the registration authority's database.
 
     applications ──┬── revisions ── requests        evidence_bodies
+                   ├── acceptances
                    ├── evidence                      revocations
                    ├── decisions                     denylist
                    ├── key_claims
@@ -77,7 +78,21 @@ applications: Final = Table(
     Column("version", Integer, nullable=False),  # optimistic lock: every change adds one
     Column("opened_by", String(80), nullable=False),
     Column("opened_at", UtcTime, nullable=False),
+    Column("due_from", UtcTime, nullable=False),  # the clock of the request: it lapses at due_at
     Column("due_at", UtcTime, nullable=False),
+    Column("due_warned", Integer, nullable=False),  # how many of the pack's warning marks were told
+    Column("decide_from", UtcTime, nullable=True),  # the clock of deciding: it should be decided by decide_by
+    Column("decide_by", UtcTime, nullable=True),
+    Column("decide_warned", Integer, nullable=False),
+    Column("judge_at", UtcTime, nullable=True),  # when time alone may change the judgement
+    Column("accept_by", UtcTime, nullable=True),
+    Column("next_at", UtcTime, nullable=True),  # the first instant at which the clock has something to do
+    Column("held_from", String(24), nullable=True),  # state to come back to
+    Column("held_since", UtcTime, nullable=True),
+    Column("step", String(64), nullable=True),  # the step that is due, as last judged
+    Column("waiting_for", String(200), nullable=True),  # roles that may decide it, blanks between
+    Column("missing", Integer, nullable=True),  # how many decisions it still needs
+    Column("pack_digest", String(64), nullable=True),  # of the statement that the current revision is made under
     Column("nonce_cca", LargeBinary, nullable=True),
     Column("national_code", String(10), nullable=True),
     Column("subject_id", String(64), nullable=True),  # merchant id, gateway id, person id or commitment
@@ -86,6 +101,7 @@ applications: Final = Table(
     Column("trouble", Text, nullable=True),  # why the CA did not issue, for people
     Index("applications_by_state", "state", "opened_at"),
     Index("applications_by_subject", "member_class", "subject_id"),
+    Index("applications_by_next", "next_at"),
 )
 
 revisions: Final = Table(
@@ -138,6 +154,14 @@ decisions: Final = Table(
     Column("received_from", String(80), nullable=False),
     Column("received_at", UtcTime, nullable=False),
     UniqueConstraint("application_id", "sha256"),
+)
+
+acceptances: Final = Table(
+    "acceptances",
+    metadata,
+    Column("application_id", ForeignKey("applications.id"), primary_key=True),
+    Column("cms", LargeBinary, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
 )
 
 key_claims: Final = Table(
@@ -193,7 +217,17 @@ denylist: Final = Table(
     Column("at", UtcTime, nullable=False),
 )
 
-APPEND_ONLY: Final = (revisions, requests, evidence, evidence_bodies, decisions, certificates, revocations, denylist)
+APPEND_ONLY: Final = (
+    revisions,
+    requests,
+    evidence,
+    evidence_bodies,
+    decisions,
+    acceptances,
+    certificates,
+    revocations,
+    denylist,
+)
 
 
 def _refuse(table: str, verb: str) -> ExecutableDDLElement:

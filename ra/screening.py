@@ -14,7 +14,7 @@ from cps.dossier import CardholderSubject, GatewaySubject, MerchantSubject, Offi
 from cps.model import Pack
 from cps.rules import Rule
 from cps.verdict import Finding, Findings
-from ra.states import DECIDABLE, State
+from ra.states import CERTIFIED, DECIDABLE, State
 from ra.store import Application
 from ra.submission import Content
 from shetab.errors import ShetabError
@@ -23,7 +23,7 @@ from shetab.iran import Banks, parse_iban, parse_national_code
 MANY: Final = 5
 RECENTLY: Final = timedelta(days=1)
 # One that was returned is not in hand: two of them would block each other for ever.
-_IN_HAND: Final = DECIDABLE | {State.SCREENING, State.APPROVED, State.ISSUING}
+_IN_HAND: Final = DECIDABLE | {State.SCREENING, State.ON_HOLD, State.APPROVED, State.ISSUING, State.ISSUE_FAILED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _identity(content: Content, found: Findings) -> None:
 def _duplicates(content: Content, facts: Facts, found: Findings) -> None:
     if any(other.state in _IN_HAND for other in facts.others):
         found.add(Rule.APP_DUPLICATE, "the subject has another open application")
-    elsewhere = {other.organisation for other in facts.others if other.state is State.ISSUED} - {content.organisation}
+    elsewhere = {other.organisation for other in facts.others if other.state in CERTIFIED} - {content.organisation}
     if elsewhere:
         found.add(Rule.APP_DUPLICATE, "the subject is certified for another organisation")
 
@@ -86,7 +86,7 @@ def _signals(content: Content, facts: Facts, now: datetime) -> tuple[str, ...]:
     recent = sum(now - other.opened_at <= RECENTLY for other in facts.others)
     seen = {
         "bin_unknown": isinstance(subject, CardholderSubject) and Banks.load().of_bin(subject.bin) is None,
-        "commitment_certified_before": isinstance(subject, CardholderSubject) and State.ISSUED in states,
+        "commitment_certified_before": isinstance(subject, CardholderSubject) and bool(CERTIFIED & states),
         "rejected_before": State.REJECTED in states,
         "many_applications": recent >= MANY,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -22,12 +22,15 @@ from cps.dossier import Dossier, Evidence, OfficerSubject, Revision
 from cps.model import MemberClass, Purpose
 from ra import schema
 from ra.errors import ConflictError, UnknownError
-from ra.states import ENDED_WITHOUT, Action, State
+from ra.states import CERTIFIED, ENDED_WITHOUT, Action, State
 
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """The row of an application; `revision` is the number of the current one, None while it is a draft."""
+    """The row of an application; `revision` is the number of the current one, None while it is a draft.
+
+    What the columns of clocks, holds and the due step mean stands in `ra.schema` and `ra.clocks`.
+    """
 
     id: str
     member_class: MemberClass
@@ -35,6 +38,7 @@ class Application:
     version: int
     opened_by: str
     opened_at: datetime
+    due_from: datetime
     due_at: datetime
     nonce_cca: bytes | None
     national_code: str | None
@@ -42,6 +46,19 @@ class Application:
     organisation: str | None
     revision: int | None
     trouble: str | None
+    due_warned: int = 0
+    decide_from: datetime | None = None
+    decide_by: datetime | None = None
+    decide_warned: int = 0
+    judge_at: datetime | None = None
+    accept_by: datetime | None = None
+    next_at: datetime | None = None
+    held_from: State | None = None
+    held_since: datetime | None = None
+    step: str | None = None
+    waiting_for: str | None = None
+    missing: int | None = None
+    pack_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +134,19 @@ class Change:
     """What one transaction writes beside the new state; `claims` replaces the keys that the application claims.
 
     `others` are the subject's other applications that the change rests on: if there is another one by now, or one of
-    them has changed, it does not happen.
+    them has changed, it does not happen. `also` writes what other modules keep beside it, in the same transaction.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     revision: Revision | None = None
     csrs: Mapping[Purpose, bytes] = field(default_factory=dict)
-    evidence: tuple[Evidence, bytes] | None = None
+    evidence: Sequence[tuple[Evidence, bytes]] = ()
     decision: bytes | None = None
+    acceptance: bytes | None = None
     certificates: Sequence[NewCertificate] = ()
     claims: Collection[bytes] | None = None
     others: Collection[Application] | None = None
+    also: Callable[[Connection], None] | None = None
 
 
 _NOTHING_ELSE = Change()
@@ -168,10 +187,20 @@ class Store:
         with self._engine.begin() as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
 
-    def overdue(self, now: datetime, states: Collection[State]) -> list[Application]:
-        """Applications in one of the states whose time is over."""
+    def due(self, now: datetime, *, limit: int = 1000) -> list[Application]:
+        """Applications for which the clock has something to do, the longest overdue first."""
         table = schema.applications
-        query = select(table).where(table.c.due_at <= now, table.c.state.in_([str(state) for state in states]))
+        query = select(table).where(table.c.next_at <= now).order_by(table.c.next_at).limit(limit)
+        with self._engine.begin() as db:
+            return [_row_to_application(row) for row in db.execute(query).all()]
+
+    def under_other_packs(self, governing: Collection[bytes], states: Collection[State]) -> list[Application]:
+        """Applications in one of the states whose revision is made under none of the packs with these digests."""
+        table = schema.applications
+        query = select(table).where(
+            table.c.state.in_([str(state) for state in states]),
+            table.c.pack_digest.not_in([digest.hex() for digest in governing]),
+        )
         with self._engine.begin() as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
 
@@ -206,10 +235,12 @@ class Store:
                 .values(**values)
             )
             if changed.rowcount != 1:
-                raise ConflictError(f"application {application.id} was changed meanwhile: read it again")
+                raise _overtaken(db, application)
             if change.others is not None:
                 _check_others(db, _application(db, application.id), change.others)
             _write(db, application.id, change, actor, now)
+            if change.also is not None:
+                change.also(db)
             if change.claims is not None or after in ENDED_WITHOUT:
                 _claim(db, application.id, change.claims or ())
             before: State | None = application.state
@@ -245,10 +276,10 @@ class Store:
         with self._engine.begin() as db:
             return _revision(db, application)
 
-    def evidence(self, application_id: str) -> tuple[Evidence, ...]:
-        """The evidence on file, oldest first, without bodies."""
+    def evidence(self, application_id: str, *, with_bodies_of: Collection[str] = ()) -> tuple[Evidence, ...]:
+        """The evidence on file, oldest first, with the bodies of these kinds alone."""
         with self._engine.begin() as db:
-            return _evidence(db, application_id, ())
+            return _evidence(db, application_id, with_bodies_of)
 
     def evidence_body(self, application_id: str, sha256: bytes) -> bytes:
         """A document on the application's file; raises UnknownError."""
@@ -270,6 +301,12 @@ class Store:
         with self._engine.begin() as db:
             return _decisions(db, application_id)
 
+    def acceptance(self, application_id: str) -> bytes | None:
+        """The signed acceptance (CMS, DER) of a case's certificates, if there is one."""
+        table = schema.acceptances
+        with self._engine.begin() as db:
+            return db.execute(select(table.c.cms).where(table.c.application_id == application_id)).scalar_one_or_none()
+
     # registers
 
     def known_keys(self, keys: Collection[bytes], *, but: str) -> KnownKeys:
@@ -289,7 +326,7 @@ class Store:
         roles: set[str] = set()
         for application in self.same_subject("officer", person_id, but=but):
             revision = self.revision(application)
-            if application.state is State.ISSUED and revision is not None and self._unrevoked(application.id):
+            if application.state in CERTIFIED and revision is not None and self._unrevoked(application.id):
                 assert isinstance(revision.subject, OfficerSubject)
                 roles.update(revision.subject.roles)
         return frozenset(roles)
@@ -359,6 +396,23 @@ def _application(db: Connection, application_id: str) -> Application:
     return _row_to_application(row)
 
 
+def _overtaken(db: Connection, seen: Application) -> ConflictError:
+    """The error that tells whoever came too late what happened meanwhile."""
+    table = schema.transitions
+    last = db.execute(
+        select(table.c.action, table.c.actor, table.c.after)
+        .where(table.c.application_id == seen.id)
+        .order_by(table.c.seq.desc())
+        .limit(1)
+    ).one_or_none()
+    if last is None:
+        raise UnknownError("there is no such application")
+    return ConflictError(
+        f"application {seen.id} was changed meanwhile: {last.actor} did {last.action}, it is {last.after} now; "
+        "read it again"
+    )
+
+
 def _same_subject(db: Connection, member_class: MemberClass, subject_id: str | None, but: str) -> list[Application]:
     table = schema.applications
     query = select(table).where(
@@ -374,7 +428,8 @@ def _check_others(db: Connection, application: Application, seen: Collection[App
 
 
 def _row_to_application(row: Row[Any]) -> Application:
-    return Application(**{**row._mapping, "state": State(row.state)})
+    held_from = None if row.held_from is None else State(row.held_from)
+    return Application(**{**row._mapping, "state": State(row.state), "held_from": held_from})
 
 
 def _row_to_transition(row: Row[Any]) -> Transition:
@@ -453,8 +508,7 @@ def _write(db: Connection, application_id: str, change: Change, actor: str, now:
                     application_id=application_id, number=revision.number, purpose=purpose, der=der
                 )
             )
-    if change.evidence is not None:
-        piece, body = change.evidence
+    for piece, body in change.evidence:
         _insert_once(db, schema.evidence_bodies, {"sha256": piece.sha256.hex(), "body": body})
         db.execute(
             insert(schema.evidence).values(
@@ -476,6 +530,10 @@ def _write(db: Connection, application_id: str, change: Change, actor: str, now:
                 received_from=actor,
                 received_at=now,
             )
+        )
+    if change.acceptance is not None:
+        db.execute(
+            insert(schema.acceptances).values(application_id=application_id, cms=change.acceptance, received_at=now)
         )
     for issued in change.certificates:
         values = {name: getattr(issued, name) for name in NewCertificate.__dataclass_fields__}

@@ -43,10 +43,13 @@ from runtime.problems import Problem
 _NOT_FOUND: Final = 404
 
 
-def summary(workflow: Workflow, application: Application) -> ApplicationSummary:
-    """An application in a list; the step that is due is judged, not read from a column."""
-    step = workflow.judge(workflow.dossier(application)).next_step if application.state in DECIDABLE else None
-    return ApplicationSummary(**_head(application), next_step=_next_step(step))
+def summary(application: Application) -> ApplicationSummary:
+    """An application in a list, with the step that was due when it was last judged; the clock judges it in time."""
+    step = None
+    if application.step is not None and application.waiting_for is not None and application.missing is not None:
+        by = tuple(application.waiting_for.split())
+        step = NextStepView(name=application.step, by=by, missing=application.missing)
+    return ApplicationSummary(**_head(application), next_step=step)
 
 
 def show(workflow: Workflow, application: Application) -> ApplicationView:
@@ -64,7 +67,7 @@ def show(workflow: Workflow, application: Application) -> ApplicationView:
         revision=revision,
         revision_digest=None if revision is None else revision.digest,
         evidence_digest=evidence_digest(evidence),
-        risk=None if revision is None else workflow.pack.risk_of(revision.signals),
+        risk=None if revision is None else workflow.desk.pack_of(revision).risk_of(revision.signals),
         findings=_findings(verdict.findings if verdict is not None else ()),
         evidence=_evidence(evidence),
         decisions=tuple(
@@ -102,8 +105,9 @@ def story(workflow: Workflow, actor: Actor, serial: str) -> StoryView:
     issued = known[0]
     application = workflow.store.application(issued.application_id)
     case = workflow.dossier(application)
-    revision, member = case.revision, workflow.pack.classes[case.revision.member_class]
-    risk = workflow.pack.risk_of(revision.signals)
+    revision = case.revision
+    pack = workflow.desk.statements().find(revision.cps) or workflow.pack
+    member, risk = pack.classes[revision.member_class], pack.risk_of(revision.signals)
     return StoryView(
         serial=serial,
         issuer=issued.issuer,
@@ -115,7 +119,7 @@ def story(workflow: Workflow, actor: Actor, serial: str) -> StoryView:
             id=revision.cps.id,
             version=revision.cps.version,
             digest=revision.cps.digest,
-            uri=workflow.pack.cps.uri,
+            uri=pack.cps.uri,
             section=member.section,
         ),
         risk=risk,
@@ -158,6 +162,9 @@ def _head(application: Application) -> dict[str, Any]:
         "opened_by": application.opened_by,
         "opened_at": application.opened_at,
         "due_at": application.due_at,
+        "decide_by": application.decide_by,
+        "accept_by": application.accept_by,
+        "held_since": application.held_since,
     }
 
 

@@ -68,6 +68,19 @@ class Withdraw(Wire):
     reason: str = Field(default="", max_length=500)
 
 
+class Reason(Wire):
+    """Why a case is held, released or returned; `version` as in `Submit`."""
+
+    reason: str = Field(min_length=1, max_length=500)
+    version: int | None = None
+
+
+class Accept(Wire):
+    """Accept the certificates of a case: CMS SignedData over AcceptanceTBS, DER, or nothing from whoever opened it."""
+
+    acceptance: Base64 | None = None
+
+
 class Revoke(Wire):
     """A signed order to revoke, suspend or release: CMS SignedData over RevocationTBS, DER."""
 
@@ -165,6 +178,9 @@ class ApplicationSummary(Wire):
     opened_by: str
     opened_at: datetime
     due_at: datetime
+    decide_by: datetime | None
+    accept_by: datetime | None
+    held_since: datetime | None
     next_step: NextStepView | None
 
 

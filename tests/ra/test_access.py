@@ -21,6 +21,7 @@ OPENED = Application(
     version=1,
     opened_by="merchant:M-1",
     opened_at=NOW,
+    due_from=NOW,
     due_at=NOW,
     nonce_cca=None,
     national_code=None,

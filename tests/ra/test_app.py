@@ -94,7 +94,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, office: Office) -> Iterato
         credential = office.officer(person_id, role, replace={"extended_key_usage": CLIENT})
         return Person(credential, login(credential, person_id))
 
-    with start(create_app(world.workflow, sweep_interval=None), tls=server, client_certificate="optional") as url:
+    with start(create_app(world.workflow), tls=server, client_certificate="optional") as url:
         operator = RaClient(url, tls_files(office.pki, "service", "operator", folder / "tls"))
         anonymous = RaClient(url, ca=server.ca)
         clients += [operator, anonymous]

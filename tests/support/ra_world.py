@@ -25,6 +25,7 @@ from cps.check_model import CheckKind
 from cps.decision import Choice
 from cps.dossier import MerchantSubject
 from cps.model import Purpose
+from cps.register import PackRegister
 from pki.extensions import OfficerData
 from pki.keys import spki_sha256
 from pki.path import Trust
@@ -108,10 +109,11 @@ class RaWorld:
         self.store = Store(self.engine)
         self.journal = folder / "audit" / "ra.jsonl"
         self.record = Record.open(self.journal, self.store)
+        self.register = PackRegister((office.pack,))
         self.workflow = Workflow(
             store=self.store,
             record=self.record,
-            pack=office.pack,
+            statements=lambda: self.register,
             authority=authority(InProcessCa(self.ca)),
             trust=lambda _now: self.trust_source(),
             sign=sign or self._sign,

@@ -1,0 +1,263 @@
+"""How cases come in: opened, submitted, amended, screened, and judged anew when another statement governs.
+
+A submission is written as a revision in SCREENING and looked at by machines: registers of our own at once
+(`ra.screening`), those of others as long as they take (`Screener`). When all have answered, the case goes to the
+officers, or back. What the system itself finds out (signals, another statement) makes a revision of its own, written
+by the same authors: whatever was decided before falls away with the old digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Connection
+
+from cps.dossier import Author, CpsPin, Dossier, Evidence, Revision
+from cps.model import MemberClass, Pack, Purpose
+from cps.verdict import Finding
+from ra.access import SYSTEM, Act, Actor, require
+from ra.desk import Desk, decidable_state, refused_state, told
+from ra.issuing import Issuing
+from ra.screening import Facts, screen
+from ra.states import DECIDABLE, Action, State
+from ra.store import Application, Change, Passage
+from ra.submission import Content, Submission, understand
+
+_NONCE: Final = 32  # bytes
+_ID: Final = 16  # bytes: an anonymous applicant's application is reached by its id alone
+_REEVALUATED: Final = DECIDABLE | {State.APPROVED, State.ISSUE_FAILED}
+
+
+@dataclass(frozen=True, slots=True)
+class Screened:
+    """What registers of others said of a revision: observations to weigh, objections, and their answers as evidence.
+
+    `hold` is why a person must look at the case before it goes on (a register stayed silent), if one must.
+    """
+
+    signals: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    evidence: tuple[tuple[Evidence, bytes], ...] = ()
+    hold: str | None = None
+
+
+class Screener(Protocol):
+    """Asks registers of others about a revision; what it has begun it brings to an end by `Intake.screened`."""
+
+    def plan(self, application: Application, content: Content, revision: Revision, pack: Pack) -> object | None:
+        """What is to be asked, for `begin`; None if nothing is."""
+        ...
+
+    def begin(self, db: Connection, plan: Any) -> None:
+        """Write down what is to be asked, in the transaction that writes the revision."""
+        ...
+
+    def go(self, application_id: str) -> None:
+        """Ask now what can be asked at once; called when the revision is on disk. Never raises."""
+        ...
+
+
+class NoRegisters:
+    """A screener that asks nobody."""
+
+    def plan(self, application: Application, content: Content, revision: Revision, pack: Pack) -> None:
+        return None
+
+    def begin(self, db: Connection, plan: Any) -> None:
+        """Nothing was planned."""
+
+    def go(self, application_id: str) -> None:
+        """Nothing was begun."""
+
+
+class Intake:
+    """The way in; see the module."""
+
+    def __init__(self, desk: Desk, issuing: Issuing, screener: Screener) -> None:
+        self._desk = desk
+        self._issuing = issuing
+        self._screener = screener
+
+    def open(self, actor: Actor, member_class: MemberClass, **columns: Any) -> Application:
+        """Open a draft. A cardholder's gets the nonce that the commitment to the card is made with."""
+        require(actor, Act.OPEN)
+        desk = self._desk
+        desk.record.catch_up()
+        now = desk.now
+        due_at = now + self._lasts(member_class)
+        application = desk.store.open(
+            Application(
+                id=desk.rng(_ID).hex(),
+                member_class=member_class,
+                state=State.DRAFT,
+                version=1,
+                opened_by=actor.name,
+                opened_at=now,
+                due_from=now,
+                due_at=due_at,
+                next_at=due_at,
+                nonce_cca=desk.rng(_NONCE) if member_class == "cardholder" else None,
+                national_code=None,
+                subject_id=None,
+                organisation=None,
+                revision=None,
+                trouble=None,
+                **columns,
+            )
+        )
+        desk.record.catch_up()
+        return application
+
+    def revise(
+        self, actor: Actor, application_id: str, action: Action, submission: Submission, version: int | None
+    ) -> Application:
+        """Submit or amend: pins the CPS, checks proof of possession, screens.
+
+        Raises InvalidSubmissionError (nothing changed), WrongStateError, ConflictError, NotAllowedError.
+        """
+        desk, now = self._desk, self._desk.now
+        application = desk.take(actor, Act.EDIT, application_id, action, version)
+        pack = desk.pack
+        content = understand(submission, application.member_class, pack, rng=desk.rng)
+        others = desk.store.same_subject(application.member_class, content.subject_id, but=application.id)
+        held: frozenset[str] = frozenset()
+        if application.member_class == "officer":
+            held = desk.store.roles_of(content.subject_id, but=application.id)
+        screening = screen(content, Facts(tuple(others), held), pack, now=now)
+        before = desk.store.revision(application)
+        revision = Revision(
+            application_id=application.id,
+            number=1 if before is None else before.number + 1,
+            authors=_authors(before, actor.author),
+            subject=content.subject,
+            csrs=content.digests,
+            signals=screening.signals,
+            cps=CpsPin.of(pack),
+        )
+        values: dict[str, Any] = {
+            "national_code": content.national_code or application.national_code,
+            "subject_id": content.subject_id,
+            "organisation": content.organisation,
+            "due_from": now,
+            "due_at": now + self._lasts(application.member_class),
+            "due_warned": 0,
+            "decide_from": now,
+            "decide_by": now + pack.classes[application.member_class].sla.decide,
+            "decide_warned": 0,
+        }
+        return self._screen(
+            application, actor, action, revision, content.csrs, values, screening.findings, others, content=content
+        )
+
+    def screened(self, application_id: str, number: int, screened: Screened) -> Application:
+        """Go on with a case whose revision `number` the registers of others have answered about.
+
+        Does nothing if the case is not in screening with that revision any more.
+        """
+        desk = self._desk
+        application = desk.load(application_id)
+        if application.state is not State.SCREENING or application.revision != number:
+            return application
+        case = desk.dossier(application)
+        revision, change = case.revision, Change(evidence=screened.evidence)
+        signals = (*revision.signals, *(each for each in screened.signals if each not in revision.signals))
+        if signals != revision.signals:
+            revision = revision.model_copy(update={"number": number + 1, "signals": signals})
+            change = Change(evidence=screened.evidence, revision=revision, csrs=case.csrs)
+        pieces = (*case.evidence, *(piece for piece, _body in screened.evidence))
+        case = case.model_copy(update={"revision": revision, "evidence": pieces})
+        return self._leave_screening(application, [], case, screened.findings, change, hold=screened.hold)
+
+    def reevaluate(self, application: Application) -> Application:
+        """Judge an open case by the statement in force: a revision under it, by the same authors (CPS 9.12.1)."""
+        desk = self._desk
+        before = desk.store.revision(application)
+        assert before is not None  # only a submitted case is decidable
+        revision = before.model_copy(update={"number": before.number + 1, "cps": CpsPin.of(desk.pack)})
+        csrs = desk.dossier(application).csrs
+        return self._screen(application, SYSTEM, Action.REEVALUATE, revision, csrs, {}, (), None)
+
+    def reevaluate_all(self) -> int:
+        """Judge anew all open cases whose statement governs no longer; returns how many."""
+        desk = self._desk
+        register, now = desk.statements(), desk.now
+        current = register.in_force(now)
+        done = 0
+        for application in desk.store.under_other_packs([current.digest], _REEVALUATED):
+            revision = desk.store.revision(application)
+            if revision is not None and register.governing(revision.cps, now).digest != revision.cps.digest:
+                self.reevaluate(application)
+                done += 1
+        return done
+
+    # inside
+
+    def _lasts(self, member_class: MemberClass) -> timedelta:
+        return self._desk.pack.classes[member_class].sla.request_expires
+
+    def _screen(
+        self,
+        application: Application,
+        actor: Actor,
+        action: Action,
+        revision: Revision,
+        csrs: Mapping[Purpose, bytes],
+        values: dict[str, Any],
+        findings: tuple[Finding, ...],
+        others: list[Application] | None,
+        *,
+        content: Content | None = None,
+    ) -> Application:
+        """Write a revision into SCREENING, and go on if no register of others is to be asked."""
+        desk = self._desk
+        into = Passage(action, State.SCREENING, {"revision": str(revision.number), "digest": revision.digest.hex()})
+        evidence = desk.store.evidence(application.id, with_bodies_of=desk.travelling(application.member_class))
+        case = Dossier(revision=revision, csrs=dict(csrs), evidence=evidence, decisions=())
+        broken = findings + desk.judge(case).broken
+        change = Change(
+            values={**values, "pack_digest": revision.cps.digest.hex(), "trouble": None},
+            revision=revision,
+            csrs=csrs,
+            others=others,
+        )
+        plan = None if content is None or broken else self._screener.plan(application, content, revision, desk.pack)
+        if plan is None:
+            return self._leave_screening(application, [into], case, findings, change, actor=actor)
+        claims = [entry.spki_sha256 for entry in revision.csrs]
+        change = replace(change, claims=claims, also=lambda db: self._screener.begin(db, plan))
+        desk.pass_all(application, actor, [into], change)
+        self._screener.go(application.id)
+        return desk.load(application.id)
+
+    def _leave_screening(
+        self,
+        application: Application,
+        passages: Sequence[Passage],
+        case: Dossier,
+        findings: tuple[Finding, ...],
+        change: Change,
+        *,
+        actor: Actor = SYSTEM,
+        hold: str | None = None,
+    ) -> Application:
+        desk = self._desk
+        verdict = desk.judge(case)
+        findings += verdict.broken
+        after = refused_state(findings) if findings else decidable_state(verdict)
+        values = {**change.values, "trouble": told(findings) or hold}
+        if hold is not None and not findings:
+            values |= {"held_from": State.VETTING, "held_since": desk.now}
+            after = State.ON_HOLD
+        claims = [] if findings else [entry.spki_sha256 for entry in case.revision.csrs]
+        left = Passage(Action.SCREEN, after, {"findings": told(findings), **({} if hold is None else {"hold": hold})})
+        change = replace(change, values=values, claims=claims)
+        return self._issuing.advance(desk.pass_all(application, actor, [*passages, left], change, verdict=verdict))
+
+
+def _authors(before: Revision | None, author: Author) -> tuple[Author, ...]:
+    """All who wrote any revision of the case, the writer of this one last."""
+    earlier = () if before is None else before.authors
+    return (*(each for each in earlier if each != author), author)

@@ -1,0 +1,190 @@
+"""From an approved case to accepted certificates: the system's own step, the CA, acceptance.
+
+A case that becomes approved goes on to the CA at once. What was interrupted is finished by `resume`: the CA gives the
+same certificates for the same revision, so a case has them once however often it is asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Final
+
+from cryptography import x509
+
+from cps.acceptance import check_acceptance
+from cps.decide import Verdict
+from cps.decision import Choice, Decision, build_decision
+from cps.dossier import Dossier
+from cps.errors import StatementError
+from cps.model import SYSTEM as SYSTEM_STEP
+from pki.oids import CT_DECISION
+from ra.access import SYSTEM, Act, Actor, require
+from ra.desk import Desk, decidable_state, refused_state, told
+from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError, RefusedError
+from ra.issued import UnfitAnswerError, check_answer
+from ra.statement import read_decision
+from ra.states import DECIDABLE, Action, State
+from ra.store import Application, Change, Passage
+from runtime.identity import ANONYMOUS
+from runtime.logging import get_logger
+from runtime.problems import Problem
+
+_NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
+_ACCEPTANCE: Final = "CPS 4.4.1"
+_log: Final = get_logger("ra.issuing")
+
+
+class Issuing:
+    """The way out; see the module."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def advance(self, application: Application) -> Application:
+        """Go as far as the case goes without people: the system's own step, then the CA."""
+        desk = self._desk
+        if application.state in DECIDABLE:
+            dossier = desk.dossier(application)
+            verdict = desk.judge(dossier)
+            step = verdict.next_step
+            lacking = any(each.decision is None for each in verdict.findings)
+            if step is not None and step.by == (SYSTEM_STEP,) and not lacking:
+                application = self._decide_by_system(application, dossier, step.name)
+        if application.state is State.APPROVED:
+            return self._finish(application)
+        return application
+
+    def issue(self, actor: Actor, application_id: str) -> Application:
+        """Ask the CA again for a case that it has not certified yet."""
+        application = self._desk.load(application_id)
+        require(actor, Act.REVIEW)
+        if application.state is not State.ISSUING:
+            self._desk.must(application, Action.ISSUE)
+        return self._finish(application)
+
+    def accept(self, actor: Actor, application_id: str, signed: bytes | None = None) -> Application:
+        """Accept the certificates of a case; once more changes nothing.
+
+        `signed` is an acceptance (CMS over AcceptanceTBS, DER) by a certified key. Without one only whoever opened the
+        case with an identity of their own can accept. Raises NotAllowedError, InvalidSubmissionError, WrongStateError.
+        """
+        desk = self._desk
+        application = desk.load(application_id)
+        require(actor, Act.ACCEPT, application)
+        if application.state is State.ACTIVE:
+            return application
+        desk.must(application, Action.ACCEPT)
+        detail = {}
+        if signed is not None:
+            certificates = [
+                x509.load_der_x509_certificate(each.der) for each in desk.store.certificates(application.id)
+            ]
+            try:
+                check_acceptance(signed, application.id, certificates)
+            except StatementError as error:
+                raise InvalidSubmissionError(str(error), clause=_ACCEPTANCE) from None
+            detail["acceptance_sha256"] = hashlib.sha256(signed).hexdigest()
+        elif actor.name == str(ANONYMOUS):
+            raise IdentityNeededError("without a client certificate an acceptance is signed with the certified key")
+        change = Change(values={"accept_by": None}, acceptance=signed)
+        return desk.pass_on(application, actor, Passage(Action.ACCEPT, State.ACTIVE, detail), change)
+
+    def resume(self) -> int:
+        """Finish what was interrupted on the way to the CA; returns how many cases were certified.
+
+        A case that the CA refused stays as it is, with the reason on file, until somebody asks again (`issue`).
+        """
+        desk = self._desk
+        desk.record.catch_up()
+        finished = 0
+        for application in desk.store.applications(states={State.APPROVED, State.ISSUING}, limit=10_000):
+            try:
+                finished += self._finish(application).state is State.ISSUED
+            except Exception as error:  # a case that cannot be finished must not keep the others waiting
+                _log.error("not-finished", application=application.id, error=type(error).__name__)
+        return finished
+
+    def take_decision(self, application: Application, actor: Actor, signed: bytes, verdict: Verdict) -> Application:
+        """Put a decision on file that counts by `verdict`, and take the case where it leads."""
+        statement = read_decision(signed)
+        rejected = statement.decision.choice is Choice.REJECT
+        after = State.REJECTED if rejected else decidable_state(verdict)
+        detail = {
+            "step": statement.decision.step,
+            "choice": statement.decision.choice.name.lower(),
+            "person": statement.person,
+            "revision_digest": statement.decision.revision_digest.hex(),
+            "evidence_digest": statement.decision.evidence_digest.hex(),
+            "decision_sha256": hashlib.sha256(signed).hexdigest(),
+        }
+        passage = Passage(Action.DECIDE, after, detail)
+        return self._desk.pass_on(application, actor, passage, Change(decision=signed), verdict=verdict)
+
+    def _decide_by_system(self, application: Application, dossier: Dossier, step: str) -> Application:
+        desk = self._desk
+        now, pack = desk.now, desk.pack_of(dossier.revision)
+        lasts = next(
+            each.expires for each in pack.classes[application.member_class].steps if each.name == step
+        ) or timedelta(days=1)
+        content = build_decision(
+            Decision(
+                application_id=application.id,
+                revision_digest=dossier.revision.digest,
+                evidence_digest=dossier.evidence_digest,
+                step=step,
+                choice=Choice.APPROVE,
+                reason=f"risk {pack.risk_of(dossier.revision.signals)}",
+                date=now,
+                expires=now + lasts,
+            )
+        )
+        try:
+            signed = desk.sign(CT_DECISION, content)
+        except Problem as problem:
+            _log.warning("system-step-not-signed", application=application.id, problem=problem.type)
+            return application
+        verdict = desk.judge(dossier.with_decision(signed))
+        objections = verdict.about(len(dossier.decisions))
+        if objections:
+            raise RefusedError(objections)
+        return self.take_decision(application, SYSTEM, signed, verdict)
+
+    def _finish(self, application: Application) -> Application:
+        """Have an approved case certified.
+
+        Two may be at it (a caller and the clock): the CA gives both the same certificates, and one of them stores them.
+        """
+        desk = self._desk
+        dossier = desk.dossier(application)
+        if application.state is not State.ISSUING:
+            verdict = desk.judge(dossier)
+            if not verdict.approved:
+                return self._no_longer_approved(application, verdict)
+            application = desk.pass_on(application, SYSTEM, Passage(Action.ISSUE, State.ISSUING))
+        try:
+            issued = check_answer(desk.authority.issue(dossier), dossier, trust=desk.trust(desk.now), now=desk.now)
+        except (Problem, UnfitAnswerError) as error:
+            _log.warning("not-issued", application=application.id, reason=str(error))
+            if isinstance(error, Problem) and error.status >= _NOT_NOW:
+                return application  # the CA may have done it: `resume` asks again, for the same certificates
+            passage = Passage(Action.FAIL, State.ISSUE_FAILED, {"reason": str(error)})
+            change = Change(values={"trouble": str(error)})
+        else:
+            detail = {str(each.purpose): f"{each.issuer}/{each.serial}" for each in issued}
+            passage = Passage(Action.STORE, State.ISSUED, detail)
+            within = desk.pack_of(dossier.revision).acceptance.within
+            change = Change(values={"trouble": None, "accept_by": desk.now + within}, certificates=issued)
+        try:
+            return desk.pass_on(application, SYSTEM, passage, change)
+        except ConflictError:
+            return desk.store.application(application.id)
+
+    def _no_longer_approved(self, application: Application, verdict: Verdict) -> Application:
+        desk = self._desk
+        findings = verdict.broken or verdict.findings
+        after = refused_state(verdict.broken) if verdict.broken else decidable_state(verdict)
+        passage = Passage(Action.RETURN, after, {"findings": told(findings)})
+        change = Change(values={"trouble": told(findings)})
+        changed = desk.pass_on(application, SYSTEM, passage, change, verdict=verdict)
+        return changed if verdict.broken else self.advance(changed)
