@@ -89,7 +89,9 @@ class Header(_Model):
         return self.on_supersede.grandfather_until if isinstance(self.on_supersede, Grandfather) else None
 
     @model_validator(mode="after")
-    def _grandfathers_for_a_time(self) -> Self:
+    def _times(self) -> Self:
+        if self.effective.microsecond:
+            raise ValueError("effective is a whole second")
         if self.grandfather_until is not None and self.grandfather_until <= self.effective:
             raise ValueError("grandfather_until is later than effective")
         return self

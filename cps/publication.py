@@ -128,20 +128,19 @@ class PublicationVerdict:
 
 def build_publication(publication: Publication) -> bytes:
     """DER of PackPublicationTBS. Raises ValueError if a time is not aware, StatementError if a field does not fit."""
+    tbs = PackPublicationTBS(
+        version=VERSION,
+        pack_id=publication.pack_id,
+        pack_version=publication.pack_version,
+        pack_digest=publication.pack_digest,
+        texts_digest=publication.texts_digest,
+        supersedes=publication.supersedes,
+        effective=time_of(publication.effective),
+        date=time_of(publication.date),
+    )
     try:
-        return encode(
-            PackPublicationTBS(
-                version=VERSION,
-                pack_id=publication.pack_id,
-                pack_version=publication.pack_version,
-                pack_digest=publication.pack_digest,
-                texts_digest=publication.texts_digest,
-                supersedes=publication.supersedes,
-                effective=time_of(publication.effective),
-                date=time_of(publication.date),
-            )
-        )
-    except DerError:
+        return encode(tbs)
+    except ValueError:
         raise StatementError("a field is longer or shorter than the statement allows") from None
 
 
@@ -153,7 +152,7 @@ def parse_publication(der: bytes) -> Publication:
         raise StatementError("not a {kind} in DER", kind="PackPublicationTBS") from None
     if tbs.version != VERSION:
         raise StatementError(
-            "{kind} of version {version}, not {known}", kind="PackPublicationTBS", version=tbs.version, known=VERSION
+            "{kind} of version {found}, not {expected}", kind="PackPublicationTBS", found=tbs.version, expected=VERSION
         )
     return Publication(
         pack_id=tbs.pack_id,
