@@ -1,10 +1,10 @@
 """CheckStatement: what a register was asked about a case and what it answered, as the registration authority signs it.
 
-Registers of this world answer, but do not sign. So the RA's own key signs, under content type `id-kwbp-ct-checkAnswer`,
-what it asked (as a digest: whoever knows the question can recompute it), whom, when, and what the answer was (in a word,
-and as the digest of the answer's bytes). The CA and the HSM service verify it like every other signed evidence, so a row
-in the RA's database alone confirms nothing. The question is digested with the case's id: the answer counts for the case
-it was asked for, and for the account and names that the case still has.
+Registers of this world answer, but do not sign. So the RA's own key signs, as `id-kwbp-ct-checkAnswer`, what it asked
+(as a digest: whoever knows the question can recompute it), whom, when, and what the answer was (in a word, and as the
+digest of the answer's bytes). The CA and the HSM service verify it like all signed evidence, so a row in the RA's
+database alone confirms nothing. The question is digested with the case's id: the answer counts for the case it was
+asked for, and for the account and names that the case still has.
 """
 
 from __future__ import annotations

@@ -48,9 +48,7 @@ _SILENT: Final = Outcome("unanswered")
 def checks_of(pack: Pack, member_class: MemberClass) -> dict[CheckKind, RegisterCheck | CodeCheck]:
     """The checks of a class that the RA itself makes, in the order of the pack."""
     return {
-        kind: check
-        for kind, check in pack.checks.items()
-        if member_class in check.classes and not check.way == "evidence"
+        kind: check for kind, check in pack.checks.items() if member_class in check.classes and check.way != "evidence"
     }
 
 

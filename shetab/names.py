@@ -12,7 +12,7 @@ from typing import Final
 
 from shetab.iran import normalise_digits
 
-_LETTERS: Final = str.maketrans({"ي": "ی", "ى": "ی", "ئ": "ی", "ك": "ک", "ة": "ه", "ۀ": "ه", "أ": "ا", "إ": "ا", "آ": "ا", "ؤ": "و"})
+_LETTERS: Final = str.maketrans("يىئكةۀأإآؤ", "یییکههاااو")
 _JOINED: Final = frozenset({"Zs", "Cf", "Cc", "Zl", "Zp", "Mn", "Lm"})
 """What is dropped: spaces, joiners and direction marks, vowel signs, the lengthening stroke."""
 

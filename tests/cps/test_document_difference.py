@@ -33,14 +33,15 @@ def test_a_sentence_that_changes_is_a_reading_and_no_change_of_a_rule() -> None:
 
 
 def test_what_is_new_and_what_is_gone_is_told_apart() -> None:
-    evidence = "      - {kind: company_register, max_age: P398D}\n"
+    evidence = "      - {kind: acquirer_agreement, max_age: P398D}\n"
     shorter = with_pack((evidence, ""))
     gone = difference(published_edition(), shorter).changes
-    start = "classes.merchant.evidence.company_register"
+    start = "classes.merchant.evidence.acquirer_agreement"
     assert gone == (
-        Change("4.2/merchant", f"{start}.kind", "company_register", None),
+        Change("4.2/merchant", f"{start}.kind", "acquirer_agreement", None),
         Change("4.2/merchant", f"{start}.max_age", "P398D", None),
         Change("4.2/merchant", f"{start}.form", "document", None),
+        Change("4.2/merchant", f"{start}.instead", "", None),
     )
     back = difference(shorter, published_edition()).changes
     assert [(each.path, each.old, each.new) for each in back] == [(each.path, None, each.old) for each in gone]

@@ -216,7 +216,7 @@ class Office:
         content = KeyAttestation(**{**fields, **changes}).to_der()
         return (by or self.hsm).sign(CT_KEY_ATTESTATION, content)
 
-    def answer(self, revision: Revision, kind: CheckKind, *, by: Credential | None = None, **changes: Any) -> bytes:
+    def answer(self, revision: Revision, kind: CheckKind, /, *, by: Credential | None = None, **changes: Any) -> bytes:
         """CMS of the RA's statement that a register confirmed what it was asked about this revision, unless changed."""
         fields: dict[str, Any] = {
             "application_id": revision.application_id,
@@ -232,7 +232,7 @@ class Office:
         }
         return (by or self.ra).sign(CT_CHECK_ANSWER, CheckStatement(**{**fields, **changes}).to_der())
 
-    def answered(self, revision: Revision, kind: CheckKind, **changes: Any) -> Evidence:
+    def answered(self, revision: Revision, kind: CheckKind, /, **changes: Any) -> Evidence:
         """The same as a piece of evidence, collected when the answer came."""
         body = self.answer(revision, kind, **changes)
         return evidence(kind, at=changes.get("date", self.now), body=body, collected_by="system")
