@@ -11,8 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cli import keyfiles, output
-from cli.officers import folder as officers_folder
-from cli.officers import identity
+from cli.officers import certificate_path, identity, token_place
 from cli.state import Installation
 from ra.client import ApplicationView, RaClient, State
 from ra.officer import Officer, load_officer
@@ -30,9 +29,17 @@ def ra(found: Installation, tls: TlsFiles | None) -> Iterator[RaClient]:
 
 
 def officer(found: Installation, person: str, passphrase_file: Path | None) -> tuple[Officer, TlsFiles]:
-    """An officer of this machine: as a signer, and as a TLS client."""
-    path = officers_folder(found) / f"{person}.pem"
-    if not path.exists():
+    """An officer of this machine: as a signer, and as a TLS client.
+
+    Whose key is in a token signs there; for them the operator's console speaks TLS and hands in what they signed. The
+    passphrase file then holds the PIN.
+    """
+    place = token_place(found, person)
+    if place is not None:
+        from cli import officer_token  # a token's software is loaded by those who have one
+
+        return officer_token.load(found, person, place, passphrase_file), found.tls("operator")
+    if not certificate_path(found, person).exists():
         output.fail(f"there is no certificate of officer {person} on this machine", hint="see 'kwbp officer list'")
     passphrase = keyfiles.passphrase_from(passphrase_file, f"Passphrase of {person}")
     tls = identity(found, person, passphrase)

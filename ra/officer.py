@@ -33,6 +33,7 @@ from cps.decision import (
 from cps.dossier import Dossier
 from cps.model import OrderReason, Pack
 from pki import cms_signed
+from pki.algorithms import SignatureSuite
 from pki.errors import CertificateError
 from pki.extensions import OfficerData, authority_key_id, extensions_of
 from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_REVOCATION
@@ -55,7 +56,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Officer:
-    """An officer's certificate, the CA certificates above it (root excluded) and the key, held in this process."""
+    """An officer's certificate, the CA certificates above it (root excluded) and the key, here or in a token."""
 
     certificate: x509.Certificate
     chain: tuple[x509.Certificate, ...]
@@ -93,10 +94,14 @@ def load_officer(certificate: Path, key: Path, passphrase: Secret | None) -> Off
 
 
 def officer_of(certificate: x509.Certificate, chain: Sequence[x509.Certificate], key: OfficerKey) -> Officer:
-    """An officer from a certificate, the CA certificates above it and the key; raises OfficerKeyError."""
+    """An officer from a certificate, the CA certificates above it and the key; raises OfficerKeyError.
+
+    The key may be one that signs in a token (`hsm_service.held_key`).
+    """
     if key.public_key() != certificate.public_key():
         raise OfficerKeyError("the key is not the one of the certificate")
     try:
+        SignatureSuite.for_key(key.public_key())
         data = OfficerData.from_certificate(certificate)
     except CertificateError as error:
         raise OfficerKeyError(f"the certificate cannot be used: {error}") from None
