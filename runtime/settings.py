@@ -8,6 +8,7 @@ The home folder of an installation:
     tls/            keys and certificates of the services' own TLS
     pki/            root.pem, cas/*.pem: what every party pins and builds paths from
     db/  audit/  log/
+    notices/        mail of the registration authority, if it has no mail server: a Maildir
     witness/        of the witness alone, if it runs here
 """
 
@@ -23,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtime.client import TlsFiles
+from runtime.notice_settings import NoticesSettings
 
 ENV_PREFIX: Final = "KWBP_"
 HOME_VARIABLE: Final = "KWBP_HOME"
@@ -70,6 +72,11 @@ class Home:
     @property
     def audit(self) -> Path:
         return self.path / "audit"
+
+    @property
+    def notices(self) -> Path:
+        """Mail of the registration authority, where there is no mail server."""
+        return self.path / "notices"
 
     @property
     def witness(self) -> Path:
@@ -208,6 +215,7 @@ class Settings(_Section):
     ca: CaSettings = CaSettings()
     repository: Endpoint = Endpoint(port=7111, tls=False)
     ra: Endpoint = Endpoint(port=7120)
+    notices: NoticesSettings = NoticesSettings()
     witness: Endpoint = Endpoint(port=7130, tls=False)
     gateway: GatewaySettings = GatewaySettings()
     switch: SwitchSettings = SwitchSettings()
