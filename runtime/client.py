@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveTransport
+from runtime.language import Message
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.secrets import Secret
 from runtime.tls_reload import FollowingContext
@@ -98,5 +99,9 @@ def raise_problem(response: httpx.Response) -> httpx.Response:
         except ValueError:
             body = None
     if not isinstance(body, dict):
-        raise Problem(response.status_code, "unreadable-answer", f"the service answered {response.status_code}")
+        raise Problem(
+            response.status_code,
+            "unreadable-answer",
+            Message("the service answered {status}", status=response.status_code),
+        )
     raise Problem.from_document(response.status_code, body)

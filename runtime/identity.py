@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from starlette.requests import Request
 
+from runtime.language import Listed, Message
 from runtime.problems import Problem
 
 Kind = Literal["service", "merchant", "officer", "gateway", "anonymous"]
@@ -84,7 +85,15 @@ def check(caller: Caller, *patterns: str) -> Caller:
     """The caller, if one of `patterns` names it; raises Problem 401 (no identity) or 403 (another identity)."""
     if caller.matches(*patterns):
         return caller
-    expected = " or ".join(patterns)
+    expected = Listed(patterns, "or")
     if caller.kind == "anonymous":
-        raise Problem(401, "client-certificate-required", f"this needs a client certificate of {expected}")
-    raise Problem(403, "caller-not-allowed", f"{caller} may not do this; it is for {expected}")
+        raise Problem(
+            401,
+            "client-certificate-required",
+            Message("this needs a client certificate of {expected}", expected=expected),
+        )
+    raise Problem(
+        403,
+        "caller-not-allowed",
+        Message("{caller} may not do this; it is for {expected}", caller=caller, expected=expected),
+    )

@@ -3,13 +3,19 @@
 A `Problem` is raised where the refusal happens and rendered in one place. `type` is a stable slug under
 `urn:kwbp:problem:`, `detail` is a sentence for people that names what was expected, `clause` the CPS clause or the
 protocol check that refused. Input is never echoed: it may hold card data.
+
+`detail` and `title` are in the language that the caller prefers (`runtime.language`), as is every message among the
+members of the problem's own; what programs read is the same for everybody.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+
+from runtime.language import Language, Listed, Message, Term, Text, ToldError, negotiate, text_of
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -26,47 +32,71 @@ class Problem(Exception):
         self,
         status: int,
         type: str,  # noqa: A002  # RFC 9457's own member name
-        detail: str,
+        detail: Text,
         *,
         title: str | None = None,
         clause: str | None = None,
         headers: dict[str, str] | None = None,
         **extra: Any,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(str(detail))
         self.status = status
         self.type = type
         self.title = title or HTTPStatus(status).phrase
-        self.detail = detail
+        self.told = detail
         self.clause = clause
         self.headers = headers or {}
         self.extra = extra
         self.noted = False
         """Nothing more is to be recorded of it: it is in an audit log, or of the transport and belongs in none."""
 
-    def document(self) -> dict[str, Any]:
+    @property
+    def detail(self) -> str:
+        """What happened, in English."""
+        return str(self.told)
+
+    def text(self, language: Language) -> str:
+        """What happened and the clause that refused, in this language."""
+        return _with_clause(text_of(self.told, language), self.clause)
+
+    def spoken(self, language: Language) -> Language:
+        """The language in which a reader of `language` is told of it: English where nobody translated it."""
+        return self.told.spoken(language) if isinstance(self.told, Message) else Language.EN
+
+    def document(self, language: Language = Language.EN) -> dict[str, Any]:
         """The problem as the JSON object that goes over the wire."""
+        spoken = self.spoken(language)
         body: dict[str, Any] = {
             "type": TYPE_PREFIX + self.type,
-            "title": self.title,
+            "title": self._title(spoken),
             "status": self.status,
-            "detail": self.detail,
+            "detail": text_of(self.told, spoken),
         }
         if self.clause is not None:
             body["clause"] = self.clause
-        return {**self.extra, **body}
+        return {**{name: _said(value, language) for name, value in self.extra.items()}, **body}
 
-    def response(self) -> Response:
-        """The problem as an answer."""
+    def _title(self, language: Language) -> str:
+        try:
+            known = self.title == HTTPStatus(self.status).phrase
+        except ValueError:  # a status of another service's
+            known = False
+        return Term("status", str(self.status), self.title).text(language) if known else self.title
+
+    def response(self, language: Language = Language.EN) -> Response:
+        """The problem as an answer to a reader of `language` (RFC 9110 8.5, 12.5.5)."""
         # Imported here, like the handlers below: clients use this module too, and should not load a web framework.
         from starlette import responses
 
-        return responses.Response(
-            json.dumps(self.document(), ensure_ascii=False).encode(),
+        answer = responses.Response(
+            json.dumps(self.document(language), ensure_ascii=False).encode(),
             self.status,
             headers=self.headers,
             media_type=MEDIA_TYPE,
         )
+        answer.headers["Content-Language"] = self.spoken(language)
+        answer.headers.add_vary_header("Accept-Language")
+        return answer
 
     @classmethod
     def from_document(cls, status: int, body: dict[str, Any]) -> Problem:
@@ -82,7 +112,28 @@ class Problem(Exception):
         )
 
     def __str__(self) -> str:
-        return f"{self.detail} ({self.clause})" if self.clause else self.detail
+        return _with_clause(self.detail, self.clause)
+
+
+def _with_clause(sentence: str, clause: str | None) -> str:
+    return f"{sentence} ({clause})" if clause else sentence
+
+
+def _said(value: Any, language: Language) -> Any:
+    if isinstance(value, Message | Term | Listed | ToldError):
+        return value.text(language)
+    if isinstance(value, dict):
+        return {key: _said(part, language) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_said(part, language) for part in value]
+    return value
+
+
+def reader_of(scope: Mapping[str, Any]) -> Language:
+    """The language that the caller of an ASGI scope prefers."""
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    found = [value.decode("latin-1") for name, value in headers if name == b"accept-language"]
+    return negotiate(",".join(found)) if found else Language.EN
 
 
 def install(app: Starlette) -> None:

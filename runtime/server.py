@@ -22,8 +22,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.client import TlsFiles
 from runtime.identity import ANONYMOUS, SCOPE_KEY, Caller, caller_from_certificate, caller_of
+from runtime.language import Message, Term
 from runtime.logging import get_logger
-from runtime.problems import Problem
+from runtime.problems import Problem, reader_of
 from runtime.shut_down import DRAIN, OrderedServer
 from runtime.tls_reload import FollowingContext
 
@@ -206,7 +207,7 @@ class BodyLimit:
         received = 0
         for name, value in scope["headers"]:
             if name == b"content-length" and (not value.isdigit() or int(value) > limit):
-                await problem.response()(scope, receive, send)
+                await problem.response(reader_of(scope))(scope, receive, send)
                 return
 
         cycle = scope.get(_CYCLE_KEY)
@@ -238,21 +239,26 @@ class BodyLimit:
         except Problem as raised:
             if raised is not problem:
                 raise
-            await problem.response()(scope, receive, send)
+            await problem.response(reader_of(scope))(scope, receive, send)
         except Exception:
             # `problems.install` has answered and logged it without its text; re-raised, uvicorn would log the text.
             return
 
 
 def _too_big(limit: int) -> Problem:
-    problem = Problem(413, "message-too-big", f"the body is over {limit} bytes", clause="KWBP K1")
+    problem = Problem(413, "message-too-big", Message("the body is over {limit} bytes", limit=limit), clause="KWBP K1")
     problem.noted = True
     return problem
 
 
 def _too_slow(seconds: float) -> Problem:
     headers = {"Connection": "close"}  # what still comes of the body is no request
-    problem = Problem(408, "body-too-slow", f"the body did not come within {seconds:g} s", headers=headers)
+    problem = Problem(
+        408,
+        "body-too-slow",
+        Message("the body did not come within {seconds} s", seconds=f"{seconds:g}"),
+        headers=headers,
+    )
     problem.noted = True
     return problem
 
@@ -274,10 +280,14 @@ class KnownCallers:
         problem = Problem(
             403,
             "certificate-refused",
-            f"the client certificate of {caller} does not count: {reason}",
+            Message(
+                "the client certificate of {caller} does not count: {reason}",
+                caller=caller,
+                reason=Term("reason", reason),
+            ),
             clause="CPS 4.9.6",
         )
-        await problem.response()(scope, receive, send)
+        await problem.response(reader_of(scope))(scope, receive, send)
 
 
 def server_context(tls: TlsFiles, client_certificate: ClientCertificate) -> ssl.SSLContext:

@@ -165,7 +165,8 @@ def test_invalid_input_is_named_and_never_echoed(ca_client: httpx.Client) -> Non
     answer = ca_client.post("/amount", json={"rial": "6037701000000007x"})
     assert answer.status_code == 422
     assert "6037701000000007" not in answer.text
-    assert answer.json()["faults"] == [{"field": "body.rial", "rule": "int_parsing"}]
+    said = "the field body.rial breaks the rule int_parsing"
+    assert answer.json()["faults"] == [{"field": "body.rial", "rule": "int_parsing", "message": said}]
 
 
 def test_an_unexpected_error_shows_nothing(
