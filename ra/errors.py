@@ -18,9 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cps.verdict import Finding
+from runtime.language import Text, ToldError
 
 
-class RaError(Exception):
+class RaError(ToldError):
     """Root of the tree; `clause` is the rule that refused, where there is one."""
 
     clause: str | None = None
@@ -43,8 +44,8 @@ class IdentityNeededError(NotAllowedError):
 class InvalidSubmissionError(RaError):
     """The content of an application cannot be read."""
 
-    def __init__(self, detail: str, *, clause: str | None = None) -> None:
-        super().__init__(detail)
+    def __init__(self, said: Text, *, clause: str | None = None, **params: object) -> None:
+        super().__init__(said, **params)
         self.clause = clause
 
 
@@ -62,7 +63,7 @@ class RefusedError(RaError):
     """A rule of the CPS refuses; `findings` has at least one."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__(findings[0].message)
+        super().__init__(findings[0].told)
         self.findings = tuple(findings)
         self.clause = findings[0].clause
 
