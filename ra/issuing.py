@@ -30,6 +30,8 @@ from runtime.identity import ANONYMOUS
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
+_UNDER_WAY: Final = frozenset({State.APPROVED, State.ISSUING})
+_AT_ONCE: Final = 1000  # cases of one round
 _NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
 _ACCEPTANCE: Final = "CPS 4.4.1"
 _log: Final = get_logger("ra.issuing")
@@ -91,16 +93,19 @@ class Issuing:
         return desk.pass_on(application, actor, Passage(Action.ACCEPT, State.ACTIVE, detail), change)
 
     def resume(self) -> int:
-        """Finish what was interrupted on the way to the CA; returns how many cases were certified.
+        """Finish what was interrupted on the way to the CA, the system's own step too; returns how many were certified.
 
         A case that the CA refused stays as it is, with the reason on file, until somebody asks again (`issue`).
         """
         desk = self._desk
         desk.record.catch_up()
         finished = 0
-        for application in desk.store.applications(states={State.APPROVED, State.ISSUING}, limit=10_000):
+        waiting = desk.store.applications(states=DECIDABLE, waiting_for=SYSTEM_STEP, limit=_AT_ONCE)
+        for application in waiting + desk.store.applications(states=_UNDER_WAY, limit=_AT_ONCE):
             try:
-                finished += self._finish(application).state is State.ISSUED
+                on_the_way = application.state in _UNDER_WAY
+                after = self._finish(application) if on_the_way else self.advance(application)
+                finished += after.state is State.ISSUED
             except Exception as error:  # a case that cannot be finished must not keep the others waiting
                 _log.error("not-finished", application=application.id, error=type(error).__name__)
         return finished

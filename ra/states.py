@@ -22,9 +22,10 @@
 | open states                       | expire     | EXPIRED                              | clock                       |
 | open states                       | warn       | the same                             | clock                       |
 
-Decidable are VETTING and AWAITING_APPROVAL. A rule that breaks while a case waits (evidence grows too old, an approval lapses, a key is reported compromised) sends
-it back by `return`; a statement that is superseded by `reevaluate`, which writes a revision under the new one. `record`
-is new evidence: it makes earlier decisions fall away, so the case may go back from AWAITING_APPROVAL to VETTING.
+Decidable are VETTING and AWAITING_APPROVAL. A rule that breaks while a case waits (evidence grows too old, an approval
+lapses, a key is reported compromised) sends it back by `return`; a statement that is superseded by `reevaluate`, which
+writes a revision under the new one. `record` is new evidence: it makes earlier decisions fall away, so the case may go
+back from AWAITING_APPROVAL to VETTING.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -175,15 +175,25 @@ class Store:
             return _application(db, application_id)
 
     def applications(
-        self, *, states: Collection[State] = (), member_class: MemberClass | None = None, limit: int = 200
+        self,
+        *,
+        states: Collection[State] = (),
+        member_class: MemberClass | None = None,
+        waiting_for: str | None = None,
+        limit: int = 200,
     ) -> list[Application]:
-        """Applications in one of the states (any, if none is named) and of the class, newest first."""
+        """Applications in one of the states (any, if none is named), of the class, waiting for exactly these roles.
+
+        Newest first.
+        """
         table = schema.applications
         query = select(table).order_by(table.c.opened_at.desc(), table.c.id).limit(limit)
         if states:
             query = query.where(table.c.state.in_([str(state) for state in states]))
         if member_class is not None:
             query = query.where(table.c.member_class == member_class)
+        if waiting_for is not None:
+            query = query.where(table.c.waiting_for == waiting_for)
         with self._engine.begin() as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
 
@@ -203,6 +213,15 @@ class Store:
         )
         with self._engine.begin() as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
+
+    def has_subject(self, identifiers: Collection[str]) -> bool:
+        """Whether one of the texts identifies a subject of any class that an application was ever about."""
+        table = schema.applications
+        query = select(table.c.id).where(
+            table.c.member_class.in_(get_args(MemberClass)), table.c.subject_id.in_(identifiers)
+        )
+        with self._engine.begin() as db:
+            return db.execute(query.limit(1)).first() is not None
 
     def same_subject(self, member_class: MemberClass, subject_id: str, *, but: str) -> list[Application]:
         """All other applications of a subject."""

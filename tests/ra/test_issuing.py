@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from cps.dossier import Dossier
 from ra.app import create_app
 from ra.authority import CertificateAuthority
 from ra.errors import RefusedError, WrongStateError
+from ra.schedules import ra_schedules
 from ra.states import State
 from ra.store import Application, RevocationRecord
+from runtime.durable import Durable
 from runtime.problems import Problem
 from runtime.server import start
 from tests.support.cps_cases import DAY, Office
@@ -107,11 +110,17 @@ def test_a_ca_that_is_away_is_asked_again(faulty: World, fault: Callable[..., An
     assert faulty.workflow.resume() == 0
 
 
-def test_the_clock_finishes_what_was_interrupted(faulty: World) -> None:
+def every_second(world: World, folder: Path) -> Durable:
+    """The schedules of an RA, each second."""
+    often = tuple(replace(each, cron="* * * * * *") for each in ra_schedules(world.workflow))
+    return Durable("ra", often, database=folder / "schedules.db", replica="ra")
+
+
+def test_the_clock_finishes_what_was_interrupted(faulty: World, tmp_path: Path) -> None:
     faulty.between.on_issue = away
     application = faulty.last_decision()
     faulty.between.on_issue = lambda issue, dossier: issue(dossier)
-    with start(create_app(faulty.workflow, sweep_interval=0.02), tls=None):
+    with start(create_app(faulty.workflow, schedules=every_second(faulty, tmp_path)), tls=None):
         for _ in range(500):
             if faulty.store.application(application.id).state is State.ISSUED:
                 break
@@ -119,7 +128,9 @@ def test_the_clock_finishes_what_was_interrupted(faulty: World) -> None:
     assert faulty.store.application(application.id).state is State.ISSUED
 
 
-def test_a_round_of_the_clock_that_fails_is_not_the_last(faulty: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_of_the_clock_that_fails_is_not_the_last(
+    faulty: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rounds: list[bool] = []
 
     def broken() -> int:
@@ -127,12 +138,12 @@ def test_a_round_of_the_clock_that_fails_is_not_the_last(faulty: World, monkeypa
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(faulty.workflow, "sweep", broken)
-    with start(create_app(faulty.workflow, sweep_interval=0.02), tls=None):
+    with start(create_app(faulty.workflow, schedules=every_second(faulty, tmp_path)), tls=None):
         for _ in range(500):
-            if len(rounds) > 1:
+            if len(rounds) > 2:  # the start, and two ticks
                 break
             time.sleep(0.02)
-    assert len(rounds) > 1
+    assert len(rounds) > 2
 
 
 def test_what_a_killed_registration_authority_left_is_finished_by_the_next(
@@ -156,7 +167,7 @@ def test_a_refusal_of_the_ca_is_on_file_until_somebody_asks_again(faulty: World)
     faulty.between.on_issue = refusing
     application = faulty.last_decision()
     assert (application.state, application.trouble) == (
-        State.APPROVED,
+        State.ISSUE_FAILED,
         "this key is certified already (CPS 6.1.1)",
     )
     assert faulty.workflow.resume() == 0
@@ -187,7 +198,7 @@ def test_a_case_that_is_approved_no_longer_goes_back(faulty: World) -> None:
 def test_a_decision_of_the_system_that_lapsed_is_made_anew(faulty: World) -> None:
     faulty.between.on_issue = refusing
     application = faulty.open_cardholder()
-    assert application.state is State.APPROVED
+    assert application.state is State.ISSUE_FAILED
     faulty.clock.forward(DAY)  # the decision lasts until now, the bank's confirmation through now
     faulty.trust_source = lambda: faulty.office.pki.trust(faulty.now)
     faulty.between.on_issue = lambda issue, dossier: issue(dossier)
@@ -267,7 +278,7 @@ def test_certificates_that_do_not_fit_the_case_are_not_taken(
 ) -> None:
     faulty.between.on_issue = fault
     application = faulty.last_decision()
-    assert application.state is State.APPROVED
+    assert application.state is State.ISSUE_FAILED
     assert trouble in (application.trouble or "")
     assert faulty.store.certificates(application.id) == []
 
@@ -277,7 +288,12 @@ def test_the_systems_step_waits_while_its_key_is_away(tmp_path: Path, office: Of
         raise Problem(503, "token-away", "the token does not answer")
 
     world = RaWorld(tmp_path, office, sign=no_token)
-    assert world.open_cardholder().state is State.VETTING
+    application = world.open_cardholder()
+    assert application.state is State.VETTING
+    assert world.workflow.resume() == 0
+    world.workflow.desk.sign = world._sign  # type: ignore[misc]  # the token is back
+    assert world.workflow.resume() == 1
+    assert world.store.application(application.id).state is State.ISSUED
     world.close()
 
 

@@ -24,7 +24,9 @@ from tests.support.ra_world import OPERATOR, RaWorld, merchant_subject
 @pytest.mark.parametrize("table", [table.name for table in schema.APPEND_ONLY if table.name != "denylist"])
 @pytest.mark.parametrize("verb", ["UPDATE {0} SET {1} = {1}", "DELETE FROM {0}"])
 def test_records_are_never_changed_or_deleted(world: RaWorld, table: str, verb: str) -> None:
-    application = world.certified_merchant()
+    key = p256()
+    application = world.certified_merchant(key=key)
+    world.workflow.accept(OPERATOR, application.id, world.acceptance(application.id, key))
     (issued,) = world.store.certificates(application.id)
     office = world.office
     order = office.revocation(x509.load_der_x509_certificate(issued.der), office.vetter, date=world.now)
@@ -64,7 +66,7 @@ def test_one_person_does_not_get_two_applications_at_the_same_time(
         met.wait(timeout=20)
         return outcome
 
-    monkeypatch.setattr("ra.workflow.screen", screened_together)
+    monkeypatch.setattr("ra.intake.screen", screened_together)
     states: list[State] = []
     told: list[ConflictError] = []
 

@@ -21,13 +21,16 @@ from cryptography import x509
 
 from ca.app import create_app as create_ca_app
 from ca.client import CaClient
+from cps.acceptance import build_acceptance
 from cps.check_model import CheckKind
 from cps.decision import Choice
 from cps.dossier import MerchantSubject
 from cps.model import Purpose
 from cps.register import PackRegister
+from pki import cms_signed
 from pki.extensions import OfficerData
 from pki.keys import spki_sha256
+from pki.oids import CT_ACCEPTANCE
 from pki.path import Trust
 from ra.access import Actor
 from ra.authority import CertificateAuthority
@@ -225,6 +228,20 @@ class RaWorld:
 
     def reject(self, application_id: str, step: str, by: Credential) -> Application:
         return self.decide(application_id, step, by, choice=Choice.REJECT, reason="not the shop it says")
+
+    def acceptance(self, application_id: str, key: Key) -> bytes:
+        """The acceptance of a case's certificates, signed with one of the certified keys."""
+        issued = self.store.certificates(application_id)
+        certificates = [x509.load_der_x509_certificate(each.der) for each in issued]
+        signer = next(each for each in certificates if each.public_key() == key.public_key())
+        return cms_signed.sign(
+            CT_ACCEPTANCE,
+            build_acceptance(application_id, certificates, self.now),
+            key=key,
+            signer=signer,
+            chain=[x509.load_der_x509_certificate(der) for der in issued[0].chain],
+            signing_time=self.now,
+        )
 
     def certified_merchant(self, **changes: Any) -> Application:
         """A merchant vetted, approved and certified."""
