@@ -7,6 +7,7 @@ The home folder of an installation:
     tokens/         SoftHSM2 object stores, the root's apart from the services'
     tls/            keys and certificates of the services' own TLS
     pki/            root.pem, cas/*.pem: what every party pins and builds paths from
+    cps/            published versions of the Certification Practice Statement after the first
     db/  audit/  log/
     notices/        mail of the registration authority, if it has no mail server: a Maildir
     witness/        of the witness alone, if it runs here
@@ -77,6 +78,11 @@ class Home:
     def notices(self) -> Path:
         """Mail of the registration authority, where there is no mail server."""
         return self.path / "notices"
+
+    @property
+    def cps(self) -> Path:
+        """The published versions of the Certification Practice Statement after the first (`statements`)."""
+        return self.path / "cps"
 
     @property
     def witness(self) -> Path:
