@@ -113,7 +113,7 @@ def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | Non
         )
     try:
         key = requested_key(dossier.csrs[purpose]).public_key
-        holder = _holder(subject, purpose, key, not_after)
+        holder = holder_of(subject, purpose, key, not_after)
     except CsrError as error:
         raise EntitlementError(
             "the {purpose} request: {fault}", clause="CPS 3.2.1", purpose=Term("purpose", purpose), fault=fault(error)
@@ -132,7 +132,8 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _holder(subject: Subject, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
+def holder_of(subject: Subject, purpose: Purpose, key: PublicKey, not_after: datetime | None = None) -> Holder:
+    """What the certificate of `subject` for `purpose` says; raises ValueError or EntitlementError as `entitlements`."""
     if isinstance(subject, CardholderSubject):
         return Holder(key, name(cn=subject.commitment), not_after=not_after)
     if isinstance(subject, MerchantSubject):

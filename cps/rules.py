@@ -28,11 +28,13 @@ class Rule(StrEnum):
     # the application
     APP_CSR = "APP-CSR"
     APP_POP = "APP-POP"
+    APP_REQUEST = "APP-REQUEST"
     APP_SIGNAL = "APP-SIGNAL"
     APP_DUPLICATE = "APP-DUPLICATE"
     ID_IBAN = "ID-IBAN"
     ID_PERSON = "ID-PERSON"
     ID_ACQUIRER = "ID-ACQUIRER"
+    ID_COMPANY = "ID-COMPANY"
     NAME_FORM = "NAME-FORM"
     NAME_FORBIDDEN = "NAME-FORBIDDEN"
     # roles

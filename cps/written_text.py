@@ -42,6 +42,7 @@ PERSIAN: Final = _set(
 """The alphabet, hamza and its carriers, teh marbuta; ی and ک alone of the letters that Arabic has in another form."""
 MARKS: Final = _set((0x064B, 0x0652), 0x0654, 0x0670)
 """Vowel signs of Persian, the hamza of `خانهٔ`, the small alef of `رحمٰن`."""
+_HAMZA_ABOVE: Final = "\u0654"  # on heh alone: with other letters it is one character, or looks like one
 DIGITS: Final = _set((0x30, 0x39))
 COMMON: Final = DIGITS | _set(
     (0x20, 0x2F), (0x3A, 0x40), (0x5B, 0x60), (0x7B, 0x7E),  # ASCII
@@ -141,7 +142,7 @@ def spelling_fault(text: str) -> Message | None:
         script = next((each for each in (LATIN, PERSIAN) if character in each), None)
         if character in MARKS:
             marks += 1
-            if base not in PERSIAN or marks > MOST_MARKS:
+            if base not in PERSIAN or marks > MOST_MARKS or (character == _HAMZA_ABOVE and base != "ه"):
                 return Message(STRAY_MARK, character=named(character), most=MOST_MARKS)
             continue
         if character == ZWNJ:

@@ -21,6 +21,7 @@ from cps.verdict import Finding
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told
 from ra.issuing import Issuing
+from ra.request_contents import another_member_named
 from ra.screening import Facts, screen
 from ra.states import DECIDABLE, Action, State
 from ra.store import Application, Change, Passage
@@ -122,6 +123,8 @@ class Intake:
         application = desk.take(actor, Act.EDIT, application_id, action, version)
         pack = desk.pack
         content = understand(submission, application.member_class, pack, rng=desk.rng)
+        if desk.store.has_subject(content.named - {content.subject_id}):
+            raise another_member_named(pack)
         others = desk.store.same_subject(application.member_class, content.subject_id, but=application.id)
         held: frozenset[str] = frozenset()
         if application.member_class == "officer":

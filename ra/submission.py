@@ -16,11 +16,16 @@ from pydantic import TypeAdapter, ValidationError
 from cps.application import rule_of_csr_error
 from cps.dossier import CardholderSubject, CsrDigest, GatewaySubject, MerchantSubject, Subject, broken_rules
 from cps.model import MemberClass, Pack, Purpose
+from cps.rules import Rule
+from cps.written_text import TextError
 from pki.csr import parse_csr
 from pki.der import sha256
 from pki.errors import CsrError
 from pki.keys import spki_sha256
+from ra import text_input
 from ra.errors import InvalidSubmissionError
+from ra.request_contents import check_contents, names_in
+from runtime.language import Listed, Message, Term
 
 _SUBJECT: Final[TypeAdapter[Any]] = TypeAdapter(Subject)
 _SALT: Final = 16  # bytes
@@ -37,12 +42,13 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A submission that was understood; requests in DER."""
+    """A submission that was understood; requests in DER. `named` are the texts in the subjects of the requests."""
 
     subject: Subject
     csrs: Mapping[Purpose, bytes]
     digests: tuple[CsrDigest, ...]
     national_code: str | None
+    named: frozenset[str] = frozenset()
 
     @property
     def subject_id(self) -> str:
@@ -73,18 +79,28 @@ def understand(
     that are not as the class wants them, and for requests without proof of possession or with a weak key (CPS 3.2.1,
     6.1).
     """
-    fields = {**submission.subject}
+    fields = text_input.folded(member_class, submission.subject)
     if fields.setdefault("class", member_class) != member_class:
-        raise InvalidSubmissionError(f"the application is one of a {member_class}", clause="CPS 4.1.2")
+        raise InvalidSubmissionError(
+            "the application is one of a {member_class}", clause="CPS 4.1.2", member_class=Term("class", member_class)
+        )
     if member_class == "merchant":
         fields.setdefault("iban_salt", rng(_SALT).hex())
     try:
         subject: Subject = _SUBJECT.validate_python(fields)
     except ValidationError as error:
-        faults = broken_rules(error, below=1)
-        raise InvalidSubmissionError(f"the subject is not as it should be: {faults}", clause="CPS 3.1.4") from None
+        raise InvalidSubmissionError(
+            "the subject is not as it should be: {faults}", clause=pack.clause(Rule.NAME_FORM), faults=_faults(error)
+        ) from None
+    for field in ("iban", "company_id"):
+        number = getattr(subject, field, None)
+        if number is not None:
+            text_input.checked(field, number, pack)
+    code = submission.national_code
+    national_code = None if code is None else text_input.checked("national_code", code, pack)
     csrs: dict[Purpose, bytes] = {}
     digests = []
+    named: frozenset[str] = frozenset()
     for purpose, encoded in submission.csrs.items():
         try:
             request = parse_csr(encoded)
@@ -92,12 +108,28 @@ def understand(
             rule = pack.key_rules[pack.classes[member_class].key.inherit]
             broken = rule_of_csr_error(error, encoded, rule)
             raise InvalidSubmissionError(
-                f"the {purpose} request: {error.detail}", clause=f"{pack.clause(broken)}"
+                "the {purpose} request: {fault}",
+                clause=pack.clause(broken),
+                purpose=Term("purpose", purpose),
+                fault=Term("reason", error.reason, error.detail),
             ) from None
+        check_contents(request, subject, purpose, pack)
+        named |= names_in(request)
         csrs[purpose] = request.public_bytes(Encoding.DER)
         digests.append(
             CsrDigest(purpose=purpose, sha256=sha256(csrs[purpose]), spki_sha256=spki_sha256(request.public_key()))
         )
     if not digests:
         raise InvalidSubmissionError("a submission carries at least one PKCS#10 request", clause="CPS 4.1.2")
-    return Content(subject, csrs, tuple(digests), submission.national_code)
+    return Content(subject, csrs, tuple(digests), national_code, named)
+
+
+def _faults(error: ValidationError) -> Listed:
+    """Which fields break which rules, each in the words of the table that refused it, if one did."""
+    said: list[object] = []
+    for fault in error.errors(include_url=False, include_input=False):
+        refused = fault.get("ctx", {}).get("error")
+        if isinstance(refused, TextError):
+            path = ".".join(map(str, fault["loc"][1:]))
+            said.append(Message("{field}: {fault}", field=path, fault=refused.message))
+    return Listed(tuple(said) or (broken_rules(error, below=1),))

@@ -77,6 +77,7 @@ DECEPTIVE = {
     "non-joiner that nobody sees": ("کار\u200cخانه", "U+200C ZERO WIDTH NON-JOINER stands where"),
     "vowel sign on a Latin letter": ("Bo\u064ek", "U+064E ARABIC FATHA stands on no Persian letter"),
     "vowel sign on nothing": ("\u064eکتاب", "U+064E ARABIC FATHA stands on no Persian letter"),
+    "hamza on yeh": ("ی\u0654", "U+0654 ARABIC HAMZA ABOVE stands on no Persian letter"),
     "tower of vowel signs": ("ک\u064e\u064f\u0650", "there are more than 2 on one"),
 }  # fmt: skip
 

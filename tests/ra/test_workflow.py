@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from audit import read
-from cps.model import load_pack
+from cps.model import Purpose, load_pack
 from cps.rules import Rule
 from pki.extensions import AccountBinding, MerchantData, OfficerData
 from pki.keys import spki_sha256
@@ -280,7 +280,6 @@ def test_whoever_amended_is_an_author_too(world: RaWorld) -> None:
 @pytest.mark.parametrize(
     ("subject", "state", "rule"),
     [
-        pytest.param({"iban": "IR570560123456789012345679"}, State.RETURNED, "ID-IBAN", id="iban-check-digits"),
         pytest.param({"iban": build_iban("999", "1")}, State.RETURNED, "ID-IBAN", id="iban-of-no-bank"),
         pytest.param({"acquirer_bin": "111111"}, State.RETURNED, "ID-ACQUIRER", id="acquirer"),
         pytest.param({"name": "6037991234567893"}, State.RETURNED, "NAME-FORBIDDEN", id="card-number"),
@@ -294,11 +293,39 @@ def test_screening_sends_back_what_cannot_be_right(
     assert rule in (application.trouble or "")
 
 
-@pytest.mark.parametrize(("code", "state"), [("0010350829", State.VETTING), ("0010350820", State.RETURNED)])
-def test_the_national_code_of_the_applicant_is_checked(world: RaWorld, code: str, state: State) -> None:
+def refused_at_the_door(world: RaWorld, submission: Submission) -> str | None:
+    """The clause by which a draft is refused; it stays as it was."""
     application = world.workflow.open(OPERATOR, "merchant")
-    submission = Submission(merchant_subject(), {"signing": csr(p256())}, national_code=code)
-    assert world.workflow.submit(OPERATOR, application.id, submission).state is state
+    with pytest.raises(InvalidSubmissionError) as refused:
+        world.workflow.submit(OPERATOR, application.id, submission)
+    assert world.store.application(application.id) == application
+    assert len(world.store.transitions(application.id)) == 1
+    return refused.value.clause
+
+
+def test_wrong_check_digits_are_refused_and_the_draft_stays(world: RaWorld) -> None:
+    csrs: dict[Purpose, bytes] = {"signing": csr(p256())}
+    account = Submission(merchant_subject(iban="IR570560123456789012345679"), csrs)
+    person = Submission(merchant_subject(), csrs, national_code="0010350820")
+    company = Submission(merchant_subject(company_id="10380284791"), csrs)
+    assert refused_at_the_door(world, account) == "CPS 3.2.2"
+    assert refused_at_the_door(world, company) == "CPS 3.2.2"
+    assert refused_at_the_door(world, person) == "CPS 3.2.3"
+
+
+def test_a_national_code_is_kept_as_ten_digits(world: RaWorld) -> None:
+    application = world.workflow.open(OPERATOR, "merchant")
+    submission = Submission(merchant_subject(), {"signing": csr(p256())}, national_code="۱۰۳۵۰۸۲۹")
+    application = world.workflow.submit(OPERATOR, application.id, submission)
+    assert (application.state, application.national_code) == (State.VETTING, "0010350829")
+
+
+def test_a_request_that_names_another_member_is_refused_and_the_draft_stays(world: RaWorld) -> None:
+    world.open_merchant(merchant_id="M-77")
+    foreign = Submission(merchant_subject(merchant_id="M-78"), {"signing": csr(p256(), "M-77")})
+    assert refused_at_the_door(world, foreign) == "CPS 4.1.2"
+    own = world.open_merchant(merchant_id="M-79", csrs={"signing": csr(p256(), "M-79")})
+    assert own.state is State.VETTING
 
 
 def test_a_subject_has_one_open_application(world: RaWorld) -> None:
