@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from importlib.resources import files
 from typing import Any, Final
 
 from cryptography import x509
@@ -25,11 +26,17 @@ from pki.names import name
 from pki.oids import CT_PACK_PUBLICATION
 from pki.roles import Role
 from pki.timestamp_structures import Accuracy, TstInfo, imprint_of
+from statements.files import PublicationFiles
 from tests.support.cps_cases import Office
 from tests.support.pki_factory import Credential, role_extensions
 from tests.support.statements import PACK_TEXT
 
 HOUR: Final = timedelta(hours=1)
+TEXTS: Final = {
+    each.name.removesuffix(".yaml"): each.read_bytes()
+    for each in sorted(files("cps.packs").joinpath("kwbp-cps-1.0.0.texts").iterdir(), key=lambda each: each.name)
+}
+"""The texts of the published version, which later ones take over."""
 
 
 def pack_text(
@@ -116,6 +123,19 @@ class Press:
         )
         return tsa.sign(oids.CT_TST_INFO, encode(info), signing_time=when)
 
+    def files(
+        self,
+        version: str = "1.1.0",
+        *by: Credential,
+        after: timedelta = HOUR,
+        on_supersede: str = "reevaluate",
+        changes: dict[str, str] | None = None,
+        **options: Any,
+    ) -> PublicationFiles:
+        """As `published`, as files."""
+        text = pack_text(version, effective=self.now + after, on_supersede=on_supersede, changes=changes)
+        return files_of(self.published(load_pack(text), *by, **options), text)
+
     def published(
         self,
         pack: Pack | None = None,
@@ -130,3 +150,9 @@ class Press:
         statements = tuple(self.statement(made, each, predecessor=predecessor, **changes) for each in signers)
         made = replace(made, statements=statements)
         return replace(made, stamp=self.token(made.stamped, at=stamped_at))
+
+
+def files_of(made: Candidate, text: str) -> PublicationFiles:
+    """The files of a publication whose pack is `text`, with the texts of the published one."""
+    assert made.stamp is not None
+    return PublicationFiles(text.encode(), TEXTS, made.statements, made.stamp)
