@@ -4,6 +4,7 @@ time and randomness in; a verdict, or bytes to sign, out.
 | module | about |
 | --- | --- |
 | `wallet`, `merchant`, `gateway` | what each party builds and checks, in the order of the protocol |
+| `registration` | how each party gets its certificates (rows 1 to 5) |
 | `messages`, `wrapper`, `structure`, `fields` | the DER structures and how they are read and written |
 | `common` | the common prefix K1 to K7 of all checks |
 | `checks`, `codes`, `errors`, `error_message` | ids of the checks, codes of the protocol, refusals, the Error message |

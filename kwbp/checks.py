@@ -4,9 +4,11 @@ A refusal names its check by this id (`ProtocolError.check`, `clause` of the Err
 and the protocol description mean the same thing. The letters: K common prefix of every message, I merchant on
 InvoiceReq (row 9), W wallet on Invoice (row 10), M merchant on PReq (row 12), G gateway on AuthReq (row 13), A merchant
 on AuthRes (row 14), B gateway on AuthAck (row 15), R wallet on Receipt (row 16), E anyone on Error (row 24), S signing
-service on a content that it is asked to sign.
+service on a content that it is asked to sign; and of registration (rows 1 to 5) C registration authority on requests, D
+applicant on answers, F issuing bank on a request that the registration authority passes on.
 
-K3, I3, M2, M9, M10, G3, G8 and G11 to G15 need state or a token; they belong to the services, which use the same ids.
+K3, I3, M2, M9, M10, G3, G8, G11 to G15, C2, C6 to C9, F6 and F7 need state or a token; they belong to the services,
+which use the same ids.
 """
 
 from __future__ import annotations
@@ -78,5 +80,28 @@ CHECKS: Final = MappingProxyType(
         "R6": "completionCode and particularsOK agree with the gateway's answer",
         "E1": "error refers to a message that was sent",
         "S1": "content names the key's own certificate",
+        "C1": "brand is served here, and the applicant holds a root of ours",
+        "C2": "BIN is of a bank that confirms cards to this authority",
+        "C3": "challenge was given out here, for this purpose, not long ago, and echoes",
+        "C4": "request is signed by its applicant, and each PKCS#10 proves possession of its key",
+        "C5": "one-time key is strong, and not a key to be certified",
+        "C6": "key was never certified nor asked for before, one-time key never used",
+        "C7": "no more requests from this address, or for this card, than allowed",
+        "C8": "subject is as its class demands",
+        "C9": "card's bank confirms the card",
+        "D1": "RRPID and challenge echo the request",
+        "D2": "answer is signed by the registration authority below the pinned root",
+        "D3": "form is signed by the card's bank and in force",
+        "D4": "answer is sealed to the one-time key and opens",
+        "D5": "answer is about the own request",
+        "D6": "certificates are for the own keys, with the right role and path",
+        "D7": "common name commits to the card under the own secrets",
+        "F1": "request is signed by the registration authority",
+        "F2": "request of the cardholder is signed with the key to be certified",
+        "F3": "card data are sealed to the bank's key in force",
+        "F4": "card data open",
+        "F5": "card data are in form, for this request and key",
+        "F6": "no more attempts for this card than allowed",
+        "F7": "card is good, and its holder proves it",
     }
 )

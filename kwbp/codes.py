@@ -118,6 +118,19 @@ class SaleKind(IntEnum):
     AUTH_ONLY = 1
 
 
+@asn1.value_set(int)
+@unique
+class RegistrationStatus(IntEnum):
+    """`status` of CertRes, MerCertRes and GwCertRes (rows 3 to 5): where the application stands."""
+
+    PENDING = 0
+    ISSUED = 1
+    RETURNED = 2
+    REJECTED = 3
+    WITHDRAWN = 4
+    EXPIRED = 5
+
+
 def _camel_case(name: str) -> str:
     first, *rest = name.lower().split("_")
     return first + "".join(word.capitalize() for word in rest)

@@ -2,6 +2,7 @@
 
 ProtocolError            a message was refused: code of the protocol, id of the check, a sentence without secrets
 └── SealedContentError   refused after the card data were opened: outsiders learn `decodingFailure` and nothing else
+    └── SealedCardError  the same at the card's bank, in registration
 
 A `CommitmentError` (ValueError) says that secrets handed to `kwbp.commitment` cannot protect a card number.
 """
@@ -60,6 +61,14 @@ class SealedContentError(ProtocolError):
     @property
     def outward_check(self) -> str:
         return "G8"
+
+
+class SealedCardError(SealedContentError):
+    """The opened card data of a registration are not in form, or for another request (F5): looks as if F4 failed."""
+
+    @property
+    def outward_check(self) -> str:
+        return "F4"
 
 
 class CommitmentError(ValueError):

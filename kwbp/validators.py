@@ -30,17 +30,27 @@ from kwbp.messages import (
     ReceiptTBS,
 )
 from kwbp.parties import MerchantIdentity, gateway_data
-from kwbp.structure import decode
+from kwbp.registration.messages import CardConfirmReqTBS, CertResTBS, InitResTBS, RegFormResTBS
+from kwbp.registration.signers import RA
+from kwbp.structure import Structure, decode
 from pki.errors import CertificateError
+from pki.names import identity_uris
 from pki.oids import (
     CT_AUTH_ACK,
     CT_AUTH_REQ,
     CT_AUTH_RES,
+    CT_CARD_CONFIRM_REQ,
+    CT_CARD_INIT_RES,
+    CT_CERT_RES,
     CT_DUAL_SIGNATURE,
     CT_ERROR,
+    CT_GW_CERT_RES,
     CT_INVOICE,
     CT_INVOICE_REQ,
+    CT_MER_CERT_RES,
+    CT_MER_INIT_RES,
     CT_RECEIPT,
+    CT_REG_FORM_RES,
 )
 from pki.roles import Role, role_of
 
@@ -125,9 +135,22 @@ def validate_auth_res(content: bytes, signer: x509.Certificate) -> None:
 
 
 def validate_error(content: bytes, signer: x509.Certificate) -> None:
-    """ErrorTBS, for a merchant's, gateway's or card's key. It names no party."""
-    _require_role(signer, Role.MERCHANT, Role.GATEWAY_SIGNING, Role.CARDHOLDER)
+    """ErrorTBS, for the key of a merchant, gateway or card, or the registration authority's. It names no party."""
+    _require_role(signer, Role.MERCHANT, Role.GATEWAY_SIGNING, Role.CARDHOLDER, Role.SERVICE)
+    if role_of(signer) is Role.SERVICE:
+        _require(RA in identity_uris(signer), f"of services {RA} alone signs an Error with a key in a token")
     decode(ErrorTBS, content)
+
+
+def _of_the_ra(content_type: type[Structure]) -> Validator:
+    """What the registration authority says in registration: it names no signer, so form and identity are judged."""
+
+    def validate(content: bytes, signer: x509.Certificate) -> None:
+        _require_role(signer, Role.SERVICE)
+        _require(RA in identity_uris(signer), f"content is signed by {RA}")
+        decode(content_type, content)
+
+    return validate
 
 
 VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
@@ -140,6 +163,13 @@ VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
         CT_AUTH_ACK: validate_auth_ack,
         CT_RECEIPT: validate_receipt,
         CT_ERROR: validate_error,
+        CT_CARD_INIT_RES: _of_the_ra(InitResTBS),
+        CT_MER_INIT_RES: _of_the_ra(InitResTBS),
+        CT_REG_FORM_RES: _of_the_ra(RegFormResTBS),
+        CT_CARD_CONFIRM_REQ: _of_the_ra(CardConfirmReqTBS),
+        CT_CERT_RES: _of_the_ra(CertResTBS),
+        CT_MER_CERT_RES: _of_the_ra(CertResTBS),
+        CT_GW_CERT_RES: _of_the_ra(CertResTBS),
     }
 )
 """Every content type of the protocol. Each function raises ProtocolError: K1 or K4 for form, S1 for what it says."""

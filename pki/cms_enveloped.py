@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -24,7 +25,7 @@ from pki.der import any_value, decode, encode, sha256
 from pki.errors import CmsError, DerError
 from pki.keys import screen_public_key
 
-__all__ = ["AuthEnveloped", "SealingSuite", "oaep", "parse_auth_enveloped", "seal"]
+__all__ = ["AuthEnveloped", "SealingSuite", "oaep", "parse_auth_enveloped", "seal", "seal_to", "unseal"]
 
 KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
@@ -160,12 +161,28 @@ def seal(plaintext: bytes, recipient: x509.Certificate, suite: SealingSuite, *, 
     key = recipient.public_key()
     if not isinstance(key, rsa.RSAPublicKey):
         raise _refuse("bad_algorithm", "recipient key is not RSA")
+    return seal_to(plaintext, key, suite, issuer=recipient.issuer, serial=recipient.serial_number, rng=rng)
+
+
+def seal_to(
+    plaintext: bytes,
+    key: rsa.RSAPublicKey,
+    suite: SealingSuite,
+    *,
+    issuer: x509.Name,
+    serial: int,
+    rng: Callable[[int], bytes],
+) -> bytes:
+    """As `seal`, for a key without a certificate; `issuer` and `serial` are what its holder knows it by.
+
+    Raises CertificateError `weak_key`.
+    """
     screen_public_key(key)
     content_key, nonce = rng(KEY_SIZE), rng(NONCE_SIZE)
     sealed = AESGCM(content_key).encrypt(nonce, plaintext, None)
     recipient_info = _KeyTransRecipientInfo(
         version=0,
-        rid=_IssuerAndSerialNumber(issuer=recipient.issuer, serial_number=recipient.serial_number),
+        rid=_IssuerAndSerialNumber(issuer=issuer, serial_number=serial),
         key_encryption_algorithm=any_value(suite.identifier),
         encrypted_key=key.encrypt(content_key, oaep(suite)),
     )
@@ -183,3 +200,21 @@ def seal(plaintext: bytes, recipient: x509.Certificate, suite: SealingSuite, *, 
         mac=sealed[-TAG_SIZE:],
     )
     return encode(_ContentInfo(content_type=oids.AUTH_ENVELOPED_DATA, content=enveloped))
+
+
+def unseal(envelope: AuthEnveloped, key: rsa.RSAPrivateKey, *, rng: Callable[[int], bytes]) -> bytes:
+    """Open a sealed object with a key in memory: a wallet's one-time key, the simulated bank's.
+
+    A key transport that does not open is answered with a random content key, so that everything that is wrong fails at
+    the same place, the tag, and in the same words (RFC 3218). Raises CmsError `sealed`.
+    """
+    try:
+        content_key = key.decrypt(envelope.encrypted_key, oaep(envelope.suite))
+    except ValueError:
+        content_key = b""
+    if len(content_key) != KEY_SIZE:
+        content_key = rng(KEY_SIZE)
+    try:
+        return AESGCM(content_key).decrypt(envelope.nonce, envelope.ciphertext + envelope.tag, None)
+    except InvalidTag:
+        raise _refuse("sealed", "the sealed object does not open") from None

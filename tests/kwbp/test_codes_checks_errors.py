@@ -10,7 +10,7 @@ import pytest
 import kwbp
 from kwbp.checks import CHECKS
 from kwbp.codes import AuthCode, CompletionCode, ErrorCode, SaleKind
-from kwbp.errors import ProtocolError, SealedContentError
+from kwbp.errors import ProtocolError, SealedCardError, SealedContentError
 
 
 def test_error_codes_are_those_of_the_protocol() -> None:
@@ -32,6 +32,7 @@ def test_every_id_in_the_code_is_in_the_table() -> None:
     used = {name for source in sources for name in re.findall(r'"([A-Z][0-9]{1,2})"', source.read_text("utf-8"))}
     assert used <= set(CHECKS)
     elsewhere = {"K3", "I3", "M1", "M2", "M9", "M10", "G1", "G3", "G8", "G11", "G12", "G13", "G14", "G15"}
+    elsewhere |= {"C2", "C6", "C7", "C8", "C9", "F6", "F7"}
     assert set(CHECKS) - used <= elsewhere
 
 
@@ -57,3 +58,8 @@ def test_everything_after_opening_looks_the_same(code: ErrorCode) -> None:
     error = SealedContentError(code, "G10", "x")
     assert (error.code, error.check) == (code, "G10")
     assert (error.outward, error.outward_check) == (ErrorCode.DECODING_FAILURE, "G8")
+
+
+def test_a_registration_after_opening_looks_like_one_that_did_not_open() -> None:
+    error = SealedCardError(ErrorCode.HASH_MISMATCH, "F5", "x")
+    assert (error.check, error.outward, error.outward_check) == ("F5", ErrorCode.DECODING_FAILURE, "F4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,14 +20,22 @@ from pki.oids import (
     CT_AUTH_ACK,
     CT_AUTH_REQ,
     CT_AUTH_RES,
+    CT_CARD_CONFIRM_REQ,
+    CT_CARD_INIT_RES,
+    CT_CERT_RES,
     CT_DUAL_SIGNATURE,
     CT_ERROR,
+    CT_GW_CERT_RES,
     CT_INVOICE,
     CT_INVOICE_REQ,
+    CT_MER_CERT_RES,
+    CT_MER_INIT_RES,
     CT_RECEIPT,
+    CT_REG_FORM_RES,
     NAMES,
 )
 from tests.kwbp.forge import changed, refused, resealed
+from tests.kwbp.registering import Registering
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.pki_factory import Credential
 
@@ -42,7 +51,26 @@ def _body(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier)
         CT_AUTH_ACK: purchase.auth_ack.body,
         CT_RECEIPT: purchase.receipt.body,
         CT_ERROR: build_error(error, refused=b"", now=world.now).body,
+        **_registration(),
     }[content_type]
+
+
+@cache
+def _registration() -> dict[x509.ObjectIdentifier, Any]:
+    """What the registration authority signs."""
+    parties = Registering()
+    sent = parties.sent(parties.cert_message(), CT_CERT_RES, parties.card_keys())
+    answer = parties.respond(sent).body
+    init = parties.init_response(parties.ask_init()).body
+    return {
+        CT_CARD_INIT_RES: init,
+        CT_MER_INIT_RES: init,
+        CT_REG_FORM_RES: parties.form_response(parties.form_request()).body,
+        CT_CARD_CONFIRM_REQ: parties.card_request(parties.check_cert(parties.cert_message())).body,
+        CT_CERT_RES: answer,
+        CT_MER_CERT_RES: answer,
+        CT_GW_CERT_RES: answer,
+    }
 
 
 def _holders(world: World) -> dict[x509.ObjectIdentifier, tuple[Credential, ...]]:
@@ -54,8 +82,14 @@ def _holders(world: World) -> dict[x509.ObjectIdentifier, tuple[Credential, ...]
         CT_AUTH_RES: (world.gateway_signing,),
         CT_AUTH_ACK: (world.shop,),
         CT_RECEIPT: (world.shop,),
-        CT_ERROR: (world.shop, world.gateway_signing, world.buyer),
+        CT_ERROR: (world.shop, world.gateway_signing, world.buyer, _ra(world)),
+        **dict.fromkeys(_registration(), (_ra(world),)),
     }
+
+
+@cache
+def _ra(world: World) -> Credential:
+    return world.pki.service("ra")
 
 
 ALL = list(VALIDATORS)
@@ -65,6 +99,8 @@ def test_every_content_type_of_the_protocol_has_a_validator() -> None:
     assert {NAMES[oid] for oid in VALIDATORS} == {
         "id-kwbp-ct-invoice", "id-kwbp-ct-dualSig", "id-kwbp-ct-authReq", "id-kwbp-ct-authRes", "id-kwbp-ct-authAck",
         "id-kwbp-ct-receipt", "id-kwbp-ct-invoiceReq", "id-kwbp-ct-error",
+        "id-kwbp-ct-cardCInitRes", "id-kwbp-ct-merInitRes", "id-kwbp-ct-regFormRes", "id-kwbp-ct-cardConfirmReq",
+        "id-kwbp-ct-certRes", "id-kwbp-ct-merCertRes", "id-kwbp-ct-gwCertRes",
     }  # fmt: skip
 
 
@@ -87,6 +123,15 @@ def test_key_of_another_role(world: World, purchase: Purchase, content_type: x50
     content = der.encode(_body(world, purchase, content_type))
     with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
         VALIDATORS[content_type](content, world.gateway_encryption.certificate)
+
+
+@pytest.mark.parametrize("content_type", [CT_ERROR, *_registration()], ids=NAMES.get)
+def test_another_service_does_not_speak_for_the_registration_authority(
+    world: World, purchase: Purchase, content_type: x509.ObjectIdentifier
+) -> None:
+    content = der.encode(_body(world, purchase, content_type))
+    with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
+        VALIDATORS[content_type](content, world.pki.service("ca").certificate)
 
 
 def test_key_without_a_role(world: World, purchase: Purchase) -> None:
