@@ -18,6 +18,7 @@ decision gives no right by itself: what counts is the signature in it (`cps.deci
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -25,12 +26,13 @@ from typing import Final
 
 from cps.dossier import Author
 from pki.errors import PkiError
-from pki.extensions import OfficerData
+from pki.extensions import OfficerData, RoleGrant
 from pki.path import Trust, validate_path
 from pki.roles import Role
 from ra.errors import IdentityNeededError, NotAllowedError
 from ra.store import Application
 from runtime.identity import ANONYMOUS, Caller
+from runtime.language import Message, Term
 
 OPERATOR: Final = "service:operator"
 _VETTING: Final = "vetting_officer"
@@ -55,12 +57,22 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A caller whose certificate was checked; `name` is `kind:name`, `roles` an officer's trusted roles."""
+    """A caller whose certificate was checked; `name` is `kind:name`.
+
+    `roles` are an officer's trusted roles, `grants` those that are held now for a time, some in a scope only.
+    """
 
     name: str
     organisation: str = ""
     person: str = ""
     roles: frozenset[str] = frozenset()
+    grants: tuple[RoleGrant, ...] = ()
+
+    def holds(self, roles: Collection[str], application: Application | None) -> bool:
+        """Whether one of the roles is held for cases of the application's class."""
+        member_class = None if application is None else application.member_class
+        granted = (grant.role for grant in self.grants if grant.covers(member_class))
+        return not self.roles.union(granted).isdisjoint(roles)
 
     @property
     def is_officer(self) -> bool:
@@ -89,12 +101,17 @@ def actor_of(caller: Caller, *, trust: Trust, now: datetime) -> Actor:
         validate_path(caller.certificate, trust=trust, now=now, roles={role})
         officer = OfficerData.from_certificate(caller.certificate) if caller.kind == "officer" else None
     except PkiError as error:
-        raise NotAllowedError(f"the client certificate of {caller} does not count: {error.reason}") from None
+        raise NotAllowedError(
+            "the client certificate of {caller} does not count: {reason}",
+            caller=caller,
+            reason=Term("reason", error.reason),
+        ) from None
     if caller.kind != "officer":
         return Actor(str(caller))
     if officer is None or officer.person_id != caller.name:
         raise NotAllowedError("the client certificate names no officer")
-    return Actor(str(caller), officer.organisation, officer.person_id, frozenset(officer.roles))
+    grants = tuple(grant for grant in officer.grants if grant.in_effect(now))
+    return Actor(str(caller), officer.organisation, officer.person_id, frozenset(officer.roles), grants)
 
 
 def require(actor: Actor, act: Act, application: Application | None = None) -> None:
@@ -106,15 +123,15 @@ def require(actor: Actor, act: Act, application: Application | None = None) -> N
         Act.EDIT: opened or actor.name == OPERATOR,
         Act.READ: opened or reviews,
         Act.ATTEST: opened or reviews,
-        Act.VOUCH: _VETTING in actor.roles,
-        Act.HOLD: not _HOLDING.isdisjoint(actor.roles),
-        Act.RETURN: not _DECIDING.isdisjoint(actor.roles),
+        Act.VOUCH: actor.holds({_VETTING}, application),
+        Act.HOLD: actor.holds(_HOLDING, application),
+        Act.RETURN: actor.holds(_DECIDING, application),
         Act.ACCEPT: opened or actor.name == OPERATOR,
         Act.REVIEW: reviews,
     }
     if not permitted[act]:
         refusal = IdentityNeededError if actor.name == _ANONYMOUS else NotAllowedError
-        raise refusal(_EXPECTED[act].format(actor=actor.name))
+        raise refusal(Message(_EXPECTED[act], actor=actor.name))
 
 
 _EXPECTED: Final = {

@@ -70,7 +70,8 @@ from runtime import health, problems
 from runtime.durable import Durable
 from runtime.identity import caller_of
 from runtime.logging import get_logger
-from runtime.problems import Problem
+from runtime.problems import Problem, reader_of
+from runtime.reader import ReadersLanguage
 
 STATUS: Final[dict[type[RaError], tuple[int, str]]] = {
     UnknownError: (404, "unknown"),
@@ -122,6 +123,7 @@ def create_app(workflow: Workflow, *, schedules: Durable | None = None) -> FastA
     app.state.workflow = workflow
     problems.install(app)
     health.install(app, "ra")
+    app.add_middleware(ReadersLanguage)
     app.add_exception_handler(RaError, _refused)
     app.add_exception_handler(StatusError, _no_status)
 
@@ -262,15 +264,15 @@ def _catch_up(workflow: Workflow) -> None:
         _log.error("not-caught-up", error=type(error).__name__)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RaError)
     status, slug = STATUS[type(error)]
-    problem = Problem(status, slug, str(error), clause=error.clause)
+    problem = Problem(status, slug, error.told, clause=error.clause)
     if isinstance(error, RefusedError):
         problem.extra["findings"] = [
-            {"code": str(each.code), "clause": each.clause, "message": each.message} for each in error.findings
+            {"code": str(each.code), "clause": each.clause, "message": each.told} for each in error.findings
         ]
-    return problem.response()
+    return problem.response(reader_of(request.scope))
 
 
 async def _no_status(_request: Request, error: Exception) -> Response:

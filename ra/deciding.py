@@ -16,9 +16,11 @@ from cps.errors import StatementError
 from cps.rules import Rule
 from cps.verdict import Finding, Verdict
 from pki.errors import PkiError
+from pki.oids import CT_DECISION
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told
 from ra.errors import InvalidSubmissionError, RefusedError
+from ra.handing_in import borrowed
 from ra.intake import Intake
 from ra.issuing import Issuing
 from ra.statement import read_decision
@@ -55,9 +57,13 @@ class Deciding:
         require(actor, Act.ATTEST if travels else Act.VOUCH, application)
         desk.must(application, Action.RECORD)
         if travels and len(new.body) > _LARGEST_FORM:
-            raise InvalidSubmissionError(f"a signed form has at most {_LARGEST_FORM} bytes", clause="CPS 4.2.1")
+            raise InvalidSubmissionError(
+                "a signed form has at most {most} bytes", clause="CPS 4.2.1", most=_LARGEST_FORM
+            )
         if len(desk.store.evidence(application.id)) >= _MOST_EVIDENCE:
-            raise InvalidSubmissionError(f"a case has at most {_MOST_EVIDENCE} pieces of evidence", clause="CPS 4.2.1")
+            raise InvalidSubmissionError(
+                "a case has at most {most} pieces of evidence", clause="CPS 4.2.1", most=_MOST_EVIDENCE
+            )
         try:
             piece = Evidence(
                 kind=new.kind,
@@ -88,6 +94,10 @@ class Deciding:
         desk = self._desk
         application = desk.load(application_id)
         require(actor, Act.REVIEW)
+        foreign = borrowed(actor, signed, CT_DECISION, desk.pack)
+        if foreign is not None:
+            self._note_refusal(actor, application, [foreign], signed)
+            raise RefusedError([foreign])
         if any(received.cms == signed for received in desk.store.decisions(application.id)):
             return application
         desk.must(application, Action.DECIDE)

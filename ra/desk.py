@@ -28,6 +28,7 @@ from ra.errors import ConflictError, WrongStateError
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
 from ra.store import Application, Change, Passage, Store
+from runtime.language import Term
 
 Sign = Callable[[x509.ObjectIdentifier, bytes], bytes]
 """Signs content (DER) of a content type with the RA's own key; returns CMS SignedData (DER)."""
@@ -98,14 +99,20 @@ class Desk:
         require(actor, act, application)
         self.must(application, action)
         if version is not None and version != application.version:
-            raise ConflictError(f"application {application.id} was changed meanwhile: read it again")
+            raise ConflictError(
+                "application {application} was changed meanwhile: read it again", application=application.id
+            )
         return application
 
     @staticmethod
     def must(application: Application, action: Action) -> None:
         """Raises WrongStateError unless the action exists in the application's state."""
         if not allowed(action, application.state):
-            raise WrongStateError(f"there is no {action} for an application that is {application.state}")
+            raise WrongStateError(
+                "there is no {action} for an application that is {state}",
+                action=Term("action", action),
+                state=Term("state", application.state),
+            )
 
     def dossier(self, application: Application) -> Dossier:
         """The case as it stands; raises UnknownError while it is a draft."""

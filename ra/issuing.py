@@ -85,7 +85,7 @@ class Issuing:
             try:
                 check_acceptance(signed, application.id, certificates)
             except StatementError as error:
-                raise InvalidSubmissionError(str(error), clause=_ACCEPTANCE) from None
+                raise InvalidSubmissionError(error.told, clause=_ACCEPTANCE) from None
             detail["acceptance_sha256"] = hashlib.sha256(signed).hexdigest()
         elif actor.name == str(ANONYMOUS):
             raise IdentityNeededError("without a client certificate an acceptance is signed with the certified key")

@@ -31,6 +31,7 @@ from cps.decision import (
     build_revocation,
 )
 from cps.dossier import Dossier
+from cps.errors import fault
 from cps.model import OrderReason, Pack
 from pki import cms_signed
 from pki.algorithms import SignatureSuite
@@ -85,11 +86,13 @@ def load_officer(certificate: Path, key: Path, passphrase: Secret | None) -> Off
         leaf, *chain = x509.load_pem_x509_certificates(certificate.read_bytes())
         secret = load_pem_private_key(key.read_bytes(), None if passphrase is None else passphrase.reveal())
     except OSError as error:
-        raise OfficerKeyError(f"{error.filename} cannot be read: {error.strerror}") from None
+        raise OfficerKeyError("{file} cannot be read: {fault}", file=error.filename, fault=error.strerror) from None
     except (ValueError, TypeError):
-        raise OfficerKeyError(f"{certificate} or {key} cannot be opened: is it the right passphrase?") from None
+        raise OfficerKeyError(
+            "{certificate} or {key} cannot be opened: is it the right passphrase?", certificate=certificate, key=key
+        ) from None
     if not isinstance(secret, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise OfficerKeyError(f"{key} holds neither an RSA nor an EC key")
+        raise OfficerKeyError("{key} holds neither an RSA nor an EC key", key=key)
     return officer_of(leaf, [each for each in chain if each.issuer != each.subject], secret)
 
 
@@ -104,7 +107,7 @@ def officer_of(certificate: x509.Certificate, chain: Sequence[x509.Certificate],
         SignatureSuite.for_key(key.public_key())
         data = OfficerData.from_certificate(certificate)
     except CertificateError as error:
-        raise OfficerKeyError(f"the certificate cannot be used: {error}") from None
+        raise OfficerKeyError("the certificate cannot be used: {fault}", fault=fault(error)) from None
     if data is None:
         raise OfficerKeyError("the certificate is not one of an officer")
     return Officer(certificate, tuple(chain), key, data)

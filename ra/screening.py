@@ -17,6 +17,7 @@ from cps.verdict import Finding, Findings
 from ra.states import CERTIFIED, DECIDABLE, State
 from ra.store import Application
 from ra.submission import Content
+from runtime.language import terms
 from shetab.errors import ShetabError
 from shetab.iran import Banks, parse_iban, parse_national_code
 
@@ -50,7 +51,9 @@ def screen(content: Content, facts: Facts, pack: Pack, *, now: datetime) -> Scre
     if isinstance(content.subject, OfficerSubject):
         clash = pack.exclusive_roles(facts.roles_held.union(content.subject.roles))
         if clash and not pack.exclusive_roles(frozenset(content.subject.roles)):
-            found.add(Rule.SOD_EXCLUSIVE, f"the person holds the other of {', '.join(sorted(clash))} already")
+            found.add(
+                Rule.SOD_EXCLUSIVE, "the person holds the other of {roles} already", roles=terms("role", sorted(clash))
+            )
     return Screening(_signals(content, facts, now), found.all())
 
 

@@ -23,6 +23,7 @@ from cps.model import MemberClass, Purpose
 from ra import schema
 from ra.errors import ConflictError, UnknownError
 from ra.states import CERTIFIED, ENDED_WITHOUT, Action, State
+from runtime.language import Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,8 +428,11 @@ def _overtaken(db: Connection, seen: Application) -> ConflictError:
     if last is None:
         raise UnknownError("there is no such application")
     return ConflictError(
-        f"application {seen.id} was changed meanwhile: {last.actor} did {last.action}, it is {last.after} now; "
-        "read it again"
+        "application {application} was changed meanwhile: {actor} did {action}, it is {state} now; read it again",
+        application=seen.id,
+        actor=last.actor,
+        action=Term("action", last.action),
+        state=Term("state", last.after),
     )
 
 

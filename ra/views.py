@@ -39,6 +39,7 @@ from ra.wire import (
 )
 from ra.workflow import Workflow
 from runtime.problems import Problem
+from runtime.reader import reader
 
 _NOT_FOUND: Final = 404
 
@@ -174,7 +175,7 @@ def _next_step(step: NextStep | None) -> NextStepView | None:
 
 def _findings(findings: Iterable[Finding]) -> tuple[FindingView, ...]:
     return tuple(
-        FindingView(code=str(each.code), clause=each.clause, message=each.message, decision=each.decision)
+        FindingView(code=str(each.code), clause=each.clause, message=each.text(reader()), decision=each.decision)
         for each in findings
     )
 
