@@ -33,7 +33,6 @@ def message(notice: StoredNotice, *, sender: str) -> EmailMessage:
     mail["Date"] = format_datetime(notice.at)
     mail["Message-ID"] = f"<{notice.id}@{sender.partition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
-    mail["Content-Language"] = told.language.value
     mail["X-KWBP-Notice-Id"] = notice.id
     mail["X-KWBP-Notice-Event"] = notice.event
     if notice.attempts > 1:
@@ -41,6 +40,8 @@ def message(notice: StoredNotice, *, sender: str) -> EmailMessage:
     encoding = "quoted-printable" if told.direction == "ltr" else "base64"
     mail.set_content("\n\n".join(told.paragraphs) + "\n", cte=encoding)
     mail.add_alternative(_html(told), subtype="html", cte=encoding)
+    for part in mail.walk():  # after its parts were made: their making moves what is about content
+        part["Content-Language"] = told.language.value
     mail.set_boundary(f"=_{notice.id}")
     return mail
 

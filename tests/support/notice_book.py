@@ -1,0 +1,142 @@
+"""An outbox over a database of its own, with cases and transitions put there by hand.
+
+    book = NoticeBook(url, settings)
+    book.case("01" * 16, contact="shop@example.ir")
+    book.step("01" * 16, "decide", "AWAITING_APPROVAL", "REJECTED")
+    book.derive()
+
+It is also what a process of its own does, to be killed while it delivers:
+
+    python -m tests.support.notice_book DATABASE SPOOL STEP COUNT    # stops at the COUNTth time it passes STEP
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, update
+
+from ra import schema
+from ra.notices import sources
+from ra.notices.contacts import Contact, put
+from ra.notices.courier import Courier, Mailer, Poster
+from ra.notices.directory import Directory
+from ra.notices.outbox import NoticeState, Outbox, StoredNotice
+from ra.notices.rules import rules
+from ra.notices.spool import Spool
+from runtime.database import open_database
+from runtime.language import Language
+from runtime.notice_settings import NoticesSettings
+
+NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)
+ONE, TWO = "01" * 16, "02" * 16
+OFFICERS = NoticesSettings.model_validate(
+    {
+        "sender": "ra@kwbp.example",
+        "recipients": [
+            {"role": "vetting_officer", "address": "vetting@kwbp.example"},
+            {"role": "security_officer", "address": "security@kwbp.example", "language": "fa"},
+        ],
+    }
+)
+
+
+class NoticeBook:
+    """The outbox, and a clock that stands until it is set."""
+
+    def __init__(self, url: str, settings: NoticesSettings = OFFICERS) -> None:
+        self.engine = open_database(url)
+        schema.metadata.create_all(self.engine)
+        self.settings = settings
+        self.outbox = Outbox(self.engine, Directory(settings), rules())
+        self.now = NOW
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def case(self, application_id: str, *, contact: str | None = None, language: str = "en", **columns: Any) -> None:
+        values: dict[str, Any] = {
+            "id": application_id,
+            "member_class": "merchant",
+            "state": "VETTING",
+            "version": 1,
+            "opened_by": "service:operator",
+            "opened_at": NOW,
+            "due_from": NOW,
+            "due_at": NOW + timedelta(days=7),
+            "due_warned": 0,
+            "decide_warned": 0,
+            **columns,
+        }
+        with self.engine.begin() as db:
+            db.execute(insert(schema.applications).values(values))
+            if contact is not None:
+                put(db, application_id, Contact(contact, Language(language)), NOW)
+
+    def change(self, application_id: str, **columns: Any) -> None:
+        with self.engine.begin() as db:
+            db.execute(update(schema.applications).where(schema.applications.c.id == application_id).values(columns))
+
+    def step(
+        self, application_id: str, action: str, before: str, after: str, detail: Mapping[str, str] | None = None
+    ) -> None:
+        values = {"action": action, "before": before, "after": after, "actor": "service:ra", "at": self.now}
+        with self.engine.begin() as db:
+            db.execute(
+                insert(schema.transitions).values(
+                    application_id=application_id, detail=json.dumps(dict(detail or {})), **values
+                )
+            )
+
+    def derive(self) -> int:
+        return self.outbox.derive(sources.of_transition)
+
+    def all(self) -> list[StoredNotice]:
+        """Every notice, oldest first."""
+        return self.outbox.listing(list(NoticeState))[::-1]
+
+    def courier(self, mailer: Mailer, webhooks: Mapping[str, Poster] | None = None, **more: Any) -> Courier:
+        return Courier(
+            self.outbox,
+            sender=self.settings.sender,
+            mailer=mailer,
+            webhooks=webhooks or {},
+            still_true=lambda notice: sources.still_true(self.engine, notice.event, notice.application_id),
+            clock=lambda: self.now,
+            **more,
+        )
+
+
+def main(database: str, spool: str, step: str, count: str) -> None:
+    """Derive and deliver, and stand still at a step until killed."""
+    book = NoticeBook(database)
+    book.now = NOW + timedelta(minutes=10) * int(count)
+    left = 1
+
+    def passing(reached: str) -> None:
+        nonlocal left
+        if reached == step:
+            left -= 1
+            if left == 0:
+                stand()
+
+    def stand() -> None:
+        print("reached", flush=True)
+        time.sleep(600)
+
+    if step == "begun":
+        stand()
+    book.derive()
+    passing("derived")
+    book.courier(Spool(Path(spool)), passing=passing).deliver()
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
