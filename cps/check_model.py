@@ -25,6 +25,7 @@ OTHERWISE: Final = "otherwise"
 CONTRADICTED: Final = "{kind}_contradicted"
 UNANSWERED: Final = "{kind}_unanswered"
 NOT_ASKED: Final = "{kind}_not_asked"
+ANSWERS_DIFFER: Final = "answers_differ"
 
 Positive = Annotated[timedelta, Field(gt=timedelta(0))]
 
@@ -66,13 +67,12 @@ class _Asked(_Model):
 
     def signals(self, kind: str) -> tuple[str, ...]:
         """The risk signals that can come of the check."""
-        return tuple(each.format(kind=kind) for each in (CONTRADICTED, UNANSWERED, NOT_ASKED))
+        return (*(each.format(kind=kind) for each in (CONTRADICTED, UNANSWERED, NOT_ASKED)), ANSWERS_DIFFER)
 
 
-class RegisterCheck(_Asked):
-    """A question to a register: `timeout` is the limit of one try, `backoff` the pauses, the last of them repeated."""
+class _Tried(_Asked):
+    """`timeout` is the limit of one try, `backoff` the pauses between them, the last of which is repeated."""
 
-    way: Literal["register"]
     timeout: Positive
     backoff: tuple[Positive, ...] = Field(min_length=1)
 
@@ -81,7 +81,13 @@ class RegisterCheck(_Asked):
         return self.backoff[min(tries, len(self.backoff)) - 1]
 
 
-class CodeCheck(_Asked):
+class RegisterCheck(_Tried):
+    """A question to a register."""
+
+    way: Literal["register"]
+
+
+class CodeCheck(_Tried):
     """A one-time code sent to a phone: its digits, its life, and how often it is tried and sent.
 
     `timeout` and `backoff` are those of the gateway that sends it. `sends` are for one case, `daily_sends` for one
@@ -89,8 +95,6 @@ class CodeCheck(_Asked):
     """
 
     way: Literal["code"]
-    timeout: Positive
-    backoff: tuple[Positive, ...] = Field(min_length=1)
     digits: int = Field(ge=6, le=8)
     lifetime: Positive
     tries: int = Field(ge=1, le=5)

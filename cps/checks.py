@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cps.check_model import CONTRADICTED, NOT_ASKED, UNANSWERED, CheckKind, CodeCheck, RegisterCheck
+from cps.check_model import ANSWERS_DIFFER, CONTRADICTED, NOT_ASKED, UNANSWERED, CheckKind, CodeCheck, RegisterCheck
 from cps.model import MemberClass, Pack
 from cps.rules import Rule
 from cps.verdict import Finding, Findings
@@ -27,10 +27,14 @@ _ORDER: Final[tuple[Disposition, ...]] = ("proceed", "hold", "return", "reject")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a check ended; `reason` is the register's code for a contradiction."""
+    """How a check ended; `reason` is the register's code for a contradiction.
+
+    `differs`: the register answered the same question of the case otherwise before.
+    """
 
     status: Status
     reason: str = ""
+    differs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +86,7 @@ def conclude(pack: Pack, member_class: MemberClass, outcomes: Mapping[CheckKind,
                 )
         elif outcome.status == "not_asked":
             signals.append(NOT_ASKED.format(kind=kind))
+        if outcome.differs and ANSWERS_DIFFER not in signals:
+            signals.append(ANSWERS_DIFFER)
         disposition = max(disposition, leads, key=_ORDER.index)
     return Conclusion(disposition, tuple(signals), found.all())

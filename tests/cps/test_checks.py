@@ -95,6 +95,11 @@ def test_a_check_that_nobody_speaks_of_is_silent() -> None:
     assert conclude(PACK, "officer", {}) == Conclusion("proceed", ("national_code_unanswered",), ())
 
 
+def test_a_register_that_says_different_things_is_a_signal_once() -> None:
+    twice = Outcome("confirmed", differs=True)
+    assert _merchant(iban_owner=twice, company_register=twice) == Conclusion("proceed", ("answers_differ",), ())
+
+
 def test_the_gravest_consequence_wins_and_all_are_told() -> None:
     pack = _pack("iban_owner", silence="hold")
     found = _merchant(pack, company_register=Outcome("contradicted", "not_found"), iban_owner=Outcome("unanswered"))
@@ -105,7 +110,10 @@ def test_the_gravest_consequence_wins_and_all_are_told() -> None:
 
 KINDS = st.sampled_from(get_args(CheckKind))
 OUTCOMES = st.builds(
-    Outcome, st.sampled_from(get_args(Status)), st.sampled_from(["", "not_found", "name_differs", "deceased", "x"])
+    Outcome,
+    st.sampled_from(get_args(Status)),
+    st.sampled_from(["", "not_found", "name_differs", "deceased", "x"]),
+    st.booleans(),
 )
 CHANGES = st.dictionaries(
     st.sampled_from(["national_code", "company_register", "iban_owner", "phone_code"]),
@@ -128,9 +136,10 @@ def test_no_mix_of_silence_and_contradictions_is_nothing_wrong(
     found = conclude(pack, member, outcomes)
     due = checks_of(pack, member)
     unconfirmed = [kind for kind in due if outcomes.get(kind) is None or outcomes[kind].status != "confirmed"]
-    assert len(found.signals) == len(unconfirmed)  # each leaves its own signal, which the pack weighs
+    differing = any(outcomes[kind].differs for kind in due if kind in outcomes)
+    assert len(set(found.signals)) == len(unconfirmed) + differing  # each leaves its own signal, which the pack weighs
     assert all(PACK.risk.signals[signal] > 0 for signal in found.signals)
-    assert (found == Conclusion("proceed", (), ())) == (not unconfirmed)
+    assert (found == Conclusion("proceed", (), ())) == (not unconfirmed and not differing)
     assert (found.disposition == "proceed") == (not found.findings)
 
 
