@@ -8,14 +8,15 @@ by the same authors: whatever was decided before falls away with the old digest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection
 
-from cps.dossier import Author, CpsPin, Dossier, Evidence, Revision
+from cps.dossier import Author, CpsPin, Dossier, Evidence, OfficerSubject, Revision
 from cps.model import MemberClass, Pack, Purpose
 from cps.verdict import Finding
 from ra.access import SYSTEM, Act, Actor, require
@@ -36,13 +37,15 @@ _REEVALUATED: Final = DECIDABLE | {State.APPROVED, State.ISSUE_FAILED}
 class Screened:
     """What registers of others said of a revision: observations to weigh, objections, and their answers as evidence.
 
-    `hold` is why a person must look at the case before it goes on (a register stayed silent), if one must.
+    `hold` is why a person must look at the case before it goes on (a register stayed silent), if one must. `rejected`:
+    the findings end the case, and no amendment mends them.
     """
 
     signals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     evidence: tuple[tuple[Evidence, bytes], ...] = ()
     hold: str | None = None
+    rejected: bool = False
 
 
 class Screener(Protocol):
@@ -126,10 +129,16 @@ class Intake:
         if desk.store.has_subject(content.named - {content.subject_id}):
             raise another_member_named(pack)
         others = desk.store.same_subject(application.member_class, content.subject_id, but=application.id)
-        held: frozenset[str] = frozenset()
-        if application.member_class == "officer":
-            held = desk.store.roles_of(content.subject_id, but=application.id)
-        screening = screen(content, Facts(tuple(others), held), pack, now=now)
+        code = content.national_code or application.national_code
+        screening = screen(content, self._facts(application, content, code, others), pack, now=now)
+        claim: Callable[[Connection], None] | None = None
+        if isinstance(content.subject, OfficerSubject) and not screening.findings:
+            claim = partial(
+                desk.persons.claim,
+                national_code=code,
+                person_id=content.subject_id,
+                application_id=application.id,
+            )
         before = desk.store.revision(application)
         revision = Revision(
             application_id=application.id,
@@ -141,7 +150,7 @@ class Intake:
             cps=CpsPin.of(pack),
         )
         values: dict[str, Any] = {
-            "national_code": content.national_code or application.national_code,
+            "national_code": code,
             "subject_id": content.subject_id,
             "organisation": content.organisation,
             "due_from": now,
@@ -152,7 +161,16 @@ class Intake:
             "decide_warned": 0,
         }
         return self._screen(
-            application, actor, action, revision, content.csrs, values, screening.findings, others, content=content
+            application,
+            actor,
+            action,
+            revision,
+            content.csrs,
+            values,
+            screening.findings,
+            others,
+            content=content,
+            also=claim,
         )
 
     def screened(self, application_id: str, number: int, screened: Screened) -> Application:
@@ -172,7 +190,9 @@ class Intake:
             change = Change(evidence=screened.evidence, revision=revision, csrs=case.csrs)
         pieces = (*case.evidence, *(piece for piece, _body in screened.evidence))
         case = case.model_copy(update={"revision": revision, "evidence": pieces})
-        return self._leave_screening(application, [], case, screened.findings, change, hold=screened.hold)
+        return self._leave_screening(
+            application, [], case, screened.findings, change, hold=screened.hold, rejected=screened.rejected
+        )
 
     def reevaluate(self, application: Application) -> Application:
         """Judge an open case by the statement in force: a revision under it, by the same authors (CPS 9.12.1)."""
@@ -198,6 +218,21 @@ class Intake:
 
     # inside
 
+    def _facts(
+        self, application: Application, content: Content, code: str | None, others: Sequence[Application]
+    ) -> Facts:
+        """What our own registers know of the subject, and of an officer as a person."""
+        subject = content.subject
+        if not isinstance(subject, OfficerSubject):
+            return Facts(tuple(others))
+        persons, person = self._desk.persons, subject.person_id
+        return Facts(
+            tuple(others),
+            held=persons.held(person, but=application.id, now=self._desk.now),
+            other_person=persons.other_person(code, person, but=application.id),
+            other_code=persons.other_code(code, person),
+        )
+
     def _lasts(self, member_class: MemberClass) -> timedelta:
         return self._desk.pack.classes[member_class].sla.request_expires
 
@@ -213,6 +248,7 @@ class Intake:
         others: list[Application] | None,
         *,
         content: Content | None = None,
+        also: Callable[[Connection], None] | None = None,
     ) -> Application:
         """Write a revision into SCREENING, and go on if no register of others is to be asked."""
         desk = self._desk
@@ -225,12 +261,19 @@ class Intake:
             revision=revision,
             csrs=csrs,
             others=others,
+            also=also,
         )
         plan = None if content is None or broken else self._screener.plan(application, content, revision, desk.pack)
         if plan is None:
             return self._leave_screening(application, [into], case, findings, change, actor=actor)
         claims = [entry.spki_sha256 for entry in revision.csrs]
-        change = replace(change, claims=claims, also=lambda db: self._screener.begin(db, plan))
+
+        def begin(db: Connection) -> None:
+            if also is not None:
+                also(db)
+            self._screener.begin(db, plan)
+
+        change = replace(change, claims=claims, also=begin)
         desk.pass_all(application, actor, [into], change)
         self._screener.go(application.id)
         return desk.load(application.id)
@@ -245,11 +288,14 @@ class Intake:
         *,
         actor: Actor = SYSTEM,
         hold: str | None = None,
+        rejected: bool = False,
     ) -> Application:
         desk = self._desk
         verdict = desk.judge(case)
         findings += verdict.broken
         after = refused_state(findings) if findings else decidable_state(verdict)
+        if rejected and findings:
+            after = State.REJECTED
         values = {**change.values, "trouble": told(findings) or hold}
         if hold is not None and not findings:
             values |= {"held_from": State.VETTING, "held_since": desk.now}
