@@ -34,7 +34,7 @@ from cps.errors import DossierError
 from cps.model import MemberClass, Pack, Purpose
 from cps.written_host import check_host, check_origin
 from cps.written_text import check_text
-from pki.extensions import RoleGrant
+from pki.extensions import OfficerData, RoleGrant
 from runtime.language import Listed, Message, Term
 
 MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
@@ -190,6 +190,11 @@ class OfficerSubject(Frozen):
         if not self.roles and self.grants is None:
             raise ValueError("an officer holds at least one role")
         return self
+
+    def certified(self) -> OfficerData:
+        """What the certificate says of the officer."""
+        grants = tuple(grant.certified() for grant in self.grants or ())
+        return OfficerData(self.person_id, self.organisation, self.roles, grants)
 
 
 Subject = Annotated[

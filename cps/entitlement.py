@@ -22,7 +22,7 @@ from cps.errors import EntitlementError, fault
 from cps.model import MemberClass, Purpose
 from pki.csr import requested_key
 from pki.errors import CsrError
-from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
+from pki.extensions import AccountBinding, GatewayData, MerchantData, SealingSuites
 from pki.names import identity_uri, name
 from pki.roles import Role
 from runtime.language import Term
@@ -177,14 +177,7 @@ def _officer(subject: OfficerSubject, key: PublicKey, not_after: datetime | None
         key,
         name(cn=subject.name, o=subject.organisation),
         identity=identity_uri("officer", subject.person_id),
-        extensions=(
-            OfficerData(
-                subject.person_id,
-                subject.organisation,
-                subject.roles,
-                tuple(grant.certified() for grant in subject.grants or ()),
-            ),
-        ),
+        extensions=(subject.certified(),),
         not_after=not_after,
     )
 

@@ -7,9 +7,9 @@ delegation ends and does not chain (CPS 5.2.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from cps.dossier import Grant, OfficerSubject
 from cps.model import Pack
@@ -30,7 +30,7 @@ def check_roles(subject: OfficerSubject, pack: Pack, *, now: datetime, found: Fi
     for grant in grants:
         _check_scope(grant, pack, found)
         _check_time(grant, pack, now, found)
-    exclusive = exclusive_at_once([subject], pack)
+    exclusive = exclusive_at_once(subject.roles, grants, pack)
     if exclusive:
         found.add(
             Rule.SOD_EXCLUSIVE,
@@ -39,18 +39,27 @@ def check_roles(subject: OfficerSubject, pack: Pack, *, now: datetime, found: Fi
         )
 
 
-def exclusive_at_once(subjects: Iterable[OfficerSubject], pack: Pack) -> frozenset[str]:
-    """The exclusive roles that one person would hold together at some time, certified as all of `subjects`."""
-    subjects = tuple(subjects)
-    in_full = frozenset(role for subject in subjects for role in subject.roles)
-    grants = [grant for subject in subjects for grant in subject.grants or ()]
+class HeldForATime(Protocol):
+    """A `cps.dossier.Grant`, or a `pki.extensions.RoleGrant`."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def not_before(self) -> datetime: ...
+    @property
+    def not_after(self) -> datetime: ...
+
+
+def exclusive_at_once(roles: Iterable[str], grants: Sequence[HeldForATime], pack: Pack) -> frozenset[str]:
+    """The exclusive roles that one person would hold together at some time, having all these."""
+    in_full = frozenset(roles)
     # What is held grows only where a grant begins.
     together = [in_full, *(in_full | _granted(grants, each.not_before) for each in grants)]
     return frozenset().union(*map(pack.exclusive_roles, together))
 
 
-def _granted(grants: Iterable[Grant], at: datetime) -> frozenset[str]:
-    return frozenset(grant.role for grant in grants if grant.certified().in_effect(at))
+def _granted(grants: Iterable[HeldForATime], at: datetime) -> frozenset[str]:
+    return frozenset(grant.role for grant in grants if grant.not_before <= at < grant.not_after)
 
 
 def _check_scope(grant: Grant, pack: Pack, found: Findings) -> None:

@@ -25,6 +25,7 @@ from ra import clocks
 from ra.access import CLOCK, Act, Actor, require
 from ra.authority import CertificateAuthority
 from ra.errors import ConflictError, WrongStateError
+from ra.persons import Persons
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
 from ra.store import Application, Change, Passage, Store
@@ -48,9 +49,14 @@ class Desk:
         sign: Sign,
         rng: Callable[[int], bytes],
         clock: Callable[[], datetime],
+        blinding: bytes | None = None,
     ) -> None:
-        """`trust(now)` are roots, CAs and CRLs in force; `sign` is the RA's key; `rng(n)` gives n random bytes."""
+        """`trust(now)` are roots, CAs and CRLs in force; `sign` is the RA's key; `rng(n)` gives n random bytes.
+
+        `blinding` is the key under which officers' national codes are compared (`ra.persons`).
+        """
         self.store: Final = store
+        self.persons: Final = Persons(store.engine, key=blinding)
         self.record: Final = record
         self.statements: Final = statements
         self.authority: Final = authority

@@ -7,10 +7,13 @@ same certificates for the same revision, so a case has them once however often i
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from cryptography import x509
+from sqlalchemy import Connection
 
 from cps.acceptance import check_acceptance
 from cps.decide import Verdict
@@ -25,7 +28,7 @@ from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError
 from ra.issued import UnfitAnswerError, check_answer
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
-from ra.store import Application, Change, Passage
+from ra.store import Application, Change, NewCertificate, Passage
 from runtime.identity import ANONYMOUS
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -179,11 +182,18 @@ class Issuing:
             detail = {str(each.purpose): f"{each.issuer}/{each.serial}" for each in issued}
             passage = Passage(Action.STORE, State.ISSUED, detail)
             within = desk.pack_of(dossier.revision).acceptance.within
-            change = Change(values={"trouble": None, "accept_by": desk.now + within}, certificates=issued)
+            values = {"trouble": None, "accept_by": desk.now + within}
+            also = partial(self._register, dossier, issued) if application.member_class == "officer" else None
+            change = Change(values=values, certificates=issued, also=also)
         try:
             return desk.pass_on(application, SYSTEM, passage, change)
         except ConflictError:
             return desk.store.application(application.id)
+
+    def _register(self, dossier: Dossier, issued: Sequence[NewCertificate], db: Connection) -> None:
+        """Write an officer's certificates into the register of persons, in the transaction that stores them."""
+        application_id = dossier.revision.application_id
+        self._desk.persons.record(db, issued, application_id=application_id, now=self._desk.now)
 
     def _no_longer_approved(self, application: Application, verdict: Verdict) -> Application:
         desk = self._desk

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from cryptography import x509
 
@@ -14,12 +15,14 @@ from cps.decision import Kind, build_revocation
 from cps.decision import Revocation as RevocationOrder
 from cps.dossier import CardholderSubject
 from cps.revocation import RevocationVerdict, Target
+from cps.verdict import Finding
 from pki.extensions import authority_key_id, extensions_of
 from pki.keys import spki_sha256
 from pki.oids import CT_REVOCATION
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk
 from ra.errors import ConflictError, RefusedError
+from ra.handing_in import borrowed
 from ra.states import CERTIFIED, Action
 from ra.states import State as CaseState
 from ra.store import Application, Passage, RevocationRecord
@@ -46,6 +49,9 @@ class Revoking:
     def revoke(self, actor: Actor, statement: bytes) -> Revoked:
         """Pass an order on to the CA. Raises RefusedError naming the clause, Problem if the CA refuses."""
         require(actor, Act.REVIEW)
+        foreign = borrowed(actor, statement, CT_REVOCATION, self._desk.pack)
+        if foreign is not None:
+            self._refuse(actor, [foreign], statement)
         return self._order(actor, statement)
 
     def lapse(self, application: Application) -> Application:
@@ -70,14 +76,7 @@ class Revoking:
         verdict = decide_revocation([statement], desk.pack, trust=desk.trust(now), now=now, find=self._target)
         digest = hashlib.sha256(statement).hexdigest()
         if not verdict.approved or verdict.order is None:
-            desk.record.note(
-                "ra.refused",
-                action="revoke",
-                actor=actor.name,
-                rules=[str(each.code) for each in verdict.findings],
-                statement_sha256=digest,
-            )
-            raise RefusedError(verdict.findings)
+            self._refuse(actor, verdict.findings, statement)
         answer = desk.authority.revoke(statement)
         record = RevocationRecord(
             issuer=answer.issuer,
@@ -106,6 +105,16 @@ class Revoking:
         if kind is Kind.REVOKE:
             self._end_case(actor, record)
         return Revoked(verdict, answer.state, record, answer.crl_number)
+
+    def _refuse(self, actor: Actor, findings: Sequence[Finding], statement: bytes) -> NoReturn:
+        self._desk.record.note(
+            "ra.refused",
+            action="revoke",
+            actor=actor.name,
+            rules=[str(each.code) for each in findings],
+            statement_sha256=hashlib.sha256(statement).hexdigest(),
+        )
+        raise RefusedError(findings)
 
     def _end_case(self, actor: Actor, record: RevocationRecord) -> None:
         """The case ends when the last of its certificates is revoked."""

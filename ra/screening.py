@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cps.dossier import CardholderSubject, GatewaySubject, MerchantSubject, OfficerSubject
+from cps.granting import exclusive_at_once
 from cps.model import Pack
 from cps.rules import Rule
 from cps.verdict import Finding, Findings
+from pki.extensions import OfficerData
 from ra.states import CERTIFIED, DECIDABLE, State
 from ra.store import Application
 from ra.submission import Content
@@ -29,10 +31,16 @@ _IN_HAND: Final = DECIDABLE | {State.SCREENING, State.ON_HOLD, State.APPROVED, S
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the registers know: other applications of the same subject, and roles that the person holds already."""
+    """What the registers know: other applications of the same subject; of an officer, what they hold already.
+
+    `other_person` is the person id under which the same human is known, `other_code`: the person id is known by another
+    national code.
+    """
 
     others: tuple[Application, ...]
-    roles_held: frozenset[str] = frozenset()
+    held: tuple[OfficerData, ...] = ()
+    other_person: str | None = None
+    other_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +57,23 @@ def screen(content: Content, facts: Facts, pack: Pack, *, now: datetime) -> Scre
     _identity(content, found)
     _duplicates(content, facts, found)
     if isinstance(content.subject, OfficerSubject):
-        clash = pack.exclusive_roles(facts.roles_held.union(content.subject.roles))
-        if clash and not pack.exclusive_roles(frozenset(content.subject.roles)):
-            found.add(
-                Rule.SOD_EXCLUSIVE, "the person holds the other of {roles} already", roles=terms("role", sorted(clash))
-            )
+        _person(content.subject, facts, pack, found)
     return Screening(_signals(content, facts, now), found.all())
+
+
+def _person(subject: OfficerSubject, facts: Facts, pack: Pack, found: Findings) -> None:
+    """Exclusion is of persons, so a person has one id, and all their certificates count together (CPS 5.2.4)."""
+    if facts.other_person is not None:
+        found.add(Rule.APP_DUPLICATE, "the person is known as {person}", person=facts.other_person)
+    if facts.other_code:
+        found.add(Rule.APP_DUPLICATE, "the person id belongs to somebody else")
+    certificates = (*facts.held, subject.certified())
+    roles = [role for each in certificates for role in each.roles]
+    clash = exclusive_at_once(roles, [grant for each in certificates for grant in each.grants], pack)
+    if clash and not exclusive_at_once(subject.roles, subject.grants or (), pack):
+        found.add(
+            Rule.SOD_EXCLUSIVE, "the person holds the other of {roles} already", roles=terms("role", sorted(clash))
+        )
 
 
 def _identity(content: Content, found: Findings) -> None:

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cps.application import KnownKeys
-from cps.dossier import Dossier, Evidence, OfficerSubject, Revision
+from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
 from ra import schema
 from ra.errors import ConflictError, UnknownError
-from ra.states import CERTIFIED, ENDED_WITHOUT, Action, State
+from ra.states import ENDED_WITHOUT, Action, State
 from runtime.language import Term
 
 
@@ -159,6 +159,11 @@ class Store:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         schema.metadata.create_all(engine)
+
+    @property
+    def engine(self) -> Engine:
+        """The database, for what other modules keep in it."""
+        return self._engine
 
     # applications
 
@@ -340,20 +345,6 @@ class Store:
                 certified=frozenset(map(bytes.fromhex, db.execute(claimed).scalars())),
                 denylisted=frozenset(map(bytes.fromhex, db.execute(listed).scalars())),
             )
-
-    def roles_of(self, person_id: str, *, but: str) -> frozenset[str]:
-        """The trusted roles for which a person holds unrevoked certificates by other applications."""
-        roles: set[str] = set()
-        for application in self.same_subject("officer", person_id, but=but):
-            revision = self.revision(application)
-            if application.state in CERTIFIED and revision is not None and self._unrevoked(application.id):
-                assert isinstance(revision.subject, OfficerSubject)
-                roles.update(revision.subject.roles)
-        return frozenset(roles)
-
-    def _unrevoked(self, application_id: str) -> bool:
-        issued = self.certificates(application_id)
-        return any(self.revocation(each.issuer, each.serial) is None for each in issued)
 
     # certificates
 

@@ -58,6 +58,7 @@ class Workflow:
         sign: Sign,
         rng: Callable[[int], bytes],
         clock: Callable[[], datetime],
+        blinding: bytes | None = None,
         screener: Screener | None = None,
     ) -> None:
         """As `ra.desk.Desk`; `screener` asks registers of others about what is submitted."""
@@ -70,8 +71,10 @@ class Workflow:
             sign=sign,
             rng=rng,
             clock=clock,
+            blinding=blinding,
         )
         self.store: Final = store
+        self.persons: Final = self.desk.persons
         self.authority: Final = authority
         self.trust: Final = trust
         self._issuing = Issuing(self.desk)

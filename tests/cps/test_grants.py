@@ -278,9 +278,10 @@ def test_exclusive_roles_are_not_granted_for_the_same_time(office: Office, trust
 
 
 def test_what_a_person_holds_by_several_certificates_is_counted_together(office: Office) -> None:
-    one, other = subject(roles=("vetting_officer",)), subject(asked("approving_officer"))
-    assert exclusive_at_once([one], office.pack) == exclusive_at_once([other], office.pack) == frozenset()
-    assert exclusive_at_once([one, other], office.pack) == {"vetting_officer", "approving_officer"}
+    both = {"vetting_officer", "approving_officer"}
+    assert exclusive_at_once(["vetting_officer"], [grant("approving_officer")], office.pack) == both
+    one_by_one = [grant("vetting_officer", ends=NOW), grant("approving_officer", begins=NOW)]
+    assert exclusive_at_once([], one_by_one, office.pack) == frozenset()
 
 
 @pytest.mark.parametrize(
