@@ -47,6 +47,15 @@ ack_timeout = 900.0         # T_ack: seconds until a missing AuthAck reverses th
 [switch]
 port = {switch}
 admin_port = {admin}
+
+[registers]         # the registers of the outside world, simulated
+port = {registers}
+
+[identity]          # where the RA asks about applicants; without an address a register never answers
+national_code = "https://127.0.0.1:{registers}"
+company_register = "https://127.0.0.1:{registers}"
+iban_owner = "https://127.0.0.1:{registers}"
+messages = "https://127.0.0.1:{registers}"
 """
 
 
@@ -77,6 +86,7 @@ def init(
             "gateway": base_port + 40,
             "switch": base_port + 50,
             "admin": base_port + 51,
+            "registers": base_port + 52,
         }
         home.config.write_text(_CONFIG.format(**ports), encoding="utf-8")
     output.emit(

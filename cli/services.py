@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from cryptography import x509
 from sqlalchemy import Engine
 
 from audit.keeper import LogKeeper
@@ -57,6 +58,8 @@ def lacking(found: Installation, name: str) -> str | None:
 
         components = [found.home.secrets / component for component in (*PIN_KEY_COMPONENTS, *MAC_KEY_COMPONENTS)]
         return None if all(path.exists() for path in components) else "zone keys: 'kwbp ceremony zone-keys'"
+    if name == "registers":
+        return None if found.home.tls_files(name).certificate.exists() else "a TLS certificate: 'kwbp ceremony run'"
     if not name.startswith(MERCHANT):
         return None
     from storefront.merchant.service import key_files
@@ -283,6 +286,7 @@ def _ra(found: Installation) -> None:
     from cps.register import PackRegister
     from hsm_service.client import HsmClient
     from ra.app import create_app
+    from ra.checks import assembly
     from ra.record import Record
     from ra.schedules import durable
     from ra.store import Store
@@ -294,25 +298,36 @@ def _ra(found: Installation) -> None:
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
     database = found.home.db / "ra.sqlite"
-    store, register = Store(open_database(database)), PackRegister.founding()
+    engine, register = open_database(database), PackRegister.founding()
+    store = Store(engine)
     keeper = LogKeeper.prepare("ra", found.home, found.settings.witness.url)
     record = Record.open(found.home.audit / "ra.jsonl", store, extends=keeper.extends)
     keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)
+
+    def sign(content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+        return signer.sign_cms(RA_KEY, content_type.dotted_string, content)
+
+    checks = assembly.checks(
+        engine, found.home, found.settings, statements=lambda: register, sign=sign, rng=os.urandom, clock=_now
+    )
     workflow = Workflow(
         store=store,
         record=record,
         statements=lambda: register,
         authority=authority,
         trust=status.trust,
-        sign=lambda content_type, content: signer.sign_cms(RA_KEY, content_type.dotted_string, content),
+        sign=sign,
         rng=os.urandom,
         clock=_now,
+        screener=checks,
     )
+    checks.attach(workflow)
     try:
-        app = create_app(workflow, schedules=durable(workflow, database=database))
+        app = create_app(workflow, schedules=durable(workflow, checks.schedule, database=database), checks=checks)
         # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
         server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
     finally:
+        checks.close()
         keeper.close()
         record.close()
         authority.close()
@@ -333,6 +348,12 @@ def _switch(found: Installation) -> None:
     switch_service.run(found.home, found.settings)
 
 
+def _registers(found: Installation) -> None:
+    from registers import service as registers_service
+
+    registers_service.run(found.home, found.settings)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -342,6 +363,7 @@ _RUN: Final[dict[str, Callable[[Installation], None]]] = {
     "hsm": _hsm,
     "ca": _ca,
     "repository": _repository,
+    "registers": _registers,
     "ra": _ra,
     "switch": _switch,
     "gateway": _gateway,

@@ -39,11 +39,13 @@ from ra.states import State
 from ra.store import Application
 from ra.submission import Content
 from ra.workflow import Workflow
+from runtime.durable import Schedule
 from runtime.language import Term
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
 _AT_ONCE: Final = 2  # questions to one register
+_EVERY: Final = "10,25,40,55 * * * * *"  # aside of the RA's other schedules
 _LOOK: Final = timedelta(seconds=10)  # between two looks for a code, beside the look right after it was typed in
 _ENOUGH: Final = 12.0  # seconds that a submission waits for registers; the rest comes by the clock
 _BEFORE_OFFICERS: Final = frozenset({State.DRAFT, State.RETURNED, State.SCREENING})
@@ -177,6 +179,11 @@ class Checks:
         self._hand_over_all(only=application_id)
 
     # the clock
+
+    @property
+    def schedule(self) -> Schedule:
+        """`work`, four times a minute."""
+        return Schedule("checks", _EVERY, self.work)
 
     def work(self) -> None:
         """Ask everything that is due, have messages sent that were not, hand over what has ended."""
