@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from runtime.client import TlsFiles
 from runtime.notice_settings import NoticesSettings
+from runtime.token_bucket import Rate
 
 ENV_PREFIX: Final = "KWBP_"
 HOME_VARIABLE: Final = "KWBP_HOME"
@@ -184,6 +186,34 @@ class SwitchSettings(_Section):
     port: _PortOrAny = 7150
     admin_port: _PortOrAny = 7151
     length_prefix: int = Field(default=2, description="bytes of the length prefix, 2 or 4")
+    registrations: Rate = Field(
+        default=Rate(burst=5, every=timedelta(hours=4)), description="attempts to register one card"
+    )
+
+
+class RegistersSettings(Endpoint):
+    """The simulated registers of the outside world: where they listen."""
+
+    port: Port = 7152
+
+
+class IdentitySettings(_Section):
+    """Where the RA asks about applicants, by the kinds of the CPS's checks: https addresses.
+
+    A register without an address never answers, and a case shows after a while that it stayed silent.
+    """
+
+    national_code: str | None = None
+    company_register: str | None = None
+    iban_owner: str | None = None
+    messages: str | None = Field(default=None, description="the gateway of short messages, for codes to phones")
+
+    @field_validator("national_code", "company_register", "iban_owner", "messages")
+    @classmethod
+    def _over_tls(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith("https://"):
+            raise ValueError("what identifies people goes over TLS alone: an https address is expected")
+        return url
 
 
 class MerchantSettings(Endpoint):
@@ -225,6 +255,8 @@ class Settings(_Section):
     witness: Endpoint = Endpoint(port=7130, tls=False)
     gateway: GatewaySettings = GatewaySettings()
     switch: SwitchSettings = SwitchSettings()
+    registers: RegistersSettings = RegistersSettings()
+    identity: IdentitySettings = IdentitySettings()
     merchants: dict[str, MerchantSettings] = Field(default_factory=dict)
     tokens: dict[str, TokenSettings] = Field(default_factory=dict)
 

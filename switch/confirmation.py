@@ -1,4 +1,4 @@
-"""The issuing bank's signed CardConfirmation, for the registration authority.
+"""What an issuing bank signs: CardConfirmations for the registration authority, forms, refusals.
 
 The bank signs with its own key file and certificate (`tls/issuer-<bin>.key` and `.pem`), whose SAN URI
 `urn:kwbp:service:issuer-<bin>` the CPS asks for.
@@ -29,8 +29,28 @@ def sign_confirmation(
     expires_at: datetime,
     issuer: str,
     now: datetime,
+    card_ref: bytes | None = None,
 ) -> bytes:
     """SignedData (DER) of content type `id-kwbp-ct-cardConfirmation`, with the issuer's certificate chain inside.
+
+    :raises BankError: as `sign_as_issuer`.
+    """
+    content = build_card_confirmation(
+        commitment=commitment,
+        spki_sha256=spki_sha256,
+        bin_=bin_,
+        expires_at=expires_at,
+        issuer=issuer,
+        date=now,
+        card_ref=card_ref,
+    )
+    return sign_as_issuer(identity, oids.CT_CARD_CONFIRMATION, content, bin_=bin_, now=now)
+
+
+def sign_as_issuer(
+    identity: TlsFiles, content_type: x509.ObjectIdentifier, content: bytes, *, bin_: str, now: datetime
+) -> bytes:
+    """SignedData (DER) by the bank that issues the cards of `bin_`.
 
     :raises BankError: `issuer_identity` if key or certificate are missing, do not belong together or name another bank.
     """
@@ -40,14 +60,9 @@ def sign_confirmation(
         raise BankError(
             "issuer_identity", f"the certificate in {identity.certificate.name} is not the issuer's of this BIN"
         )
-    content = build_card_confirmation(
-        commitment=commitment, spki_sha256=spki_sha256, bin_=bin_, expires_at=expires_at, issuer=issuer, date=now
-    )
     try:
         key = load_pem_private_key(read_secret(identity.key).reveal(), None)
-        return cms_signed.sign(
-            oids.CT_CARD_CONFIRMATION, content, key=key, signer=signer, chain=above, signing_time=now
-        )
+        return cms_signed.sign(content_type, content, key=key, signer=signer, chain=above, signing_time=now)
     except (ValueError, TypeError):
         raise BankError("issuer_identity", f"{identity.key.name} is not the key of the issuer's certificate") from None
 

@@ -37,6 +37,7 @@ class IssuerKeys:
         self._expiry_key = derive("expiry")
         self._pin_key = derive("pin")
         self._fingerprint_key = derive("fingerprint")
+        self._reference_key = derive("card reference")
 
     @classmethod
     def load_or_create(cls, path: Path, *, rng: Callable[[int], bytes]) -> IssuerKeys:
@@ -77,6 +78,10 @@ class IssuerKeys:
         MTI and DE 7 change in a repeat and are left out by the caller.
         """
         return self._mac(self._fingerprint_key, repr(sorted(fields.items())))
+
+    def card_reference(self, pan: Pan) -> bytes:
+        """32 bytes by which others may recognise that a card is the same one, and nothing else."""
+        return self._mac(self._reference_key, pan.reveal())
 
     @staticmethod
     def _mac(key: bytes, text: str) -> bytes:

@@ -98,3 +98,18 @@ entries = Table(
     Column("text", String(40), nullable=False),
     Column("booked_at", DateTime, nullable=False),
 )
+
+registration_buckets = Table(
+    "registration_buckets",
+    metadata,
+    Column("pan_lookup", LargeBinary(32), primary_key=True),
+    Column("full_at", DateTime, nullable=False, doc="when nothing counts against the card any more"),
+)
+
+registration_answers = Table(
+    "registration_answers",
+    metadata,
+    Column("request", LargeBinary(32), primary_key=True, doc="SHA-256 of what was asked"),
+    Column("answer", LargeBinary, nullable=False, doc="KwbpMessage, for a repeat of the request"),
+    Column("answered_at", DateTime, nullable=False),
+)

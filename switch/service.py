@@ -3,6 +3,7 @@
 db/switch.sqlite                    accounts, cards, transactions, ledger
 secrets/switch-issuer-key           the issuers' master key, made at the first start
 secrets/switch-admin-token          bearer token of the controls, made at the first start
+secrets/issuer-<bin>-sealing-key    what cardholders seal card data to, made at its first use
 secrets/zone-*-component-*          the zone keys, made by the zone-key ceremony
 tls/issuer-<bin>.key, .pem          the issuers' signing identities, made by the ceremony
 """
@@ -14,11 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI
 
+from ca.hierarchy import load_hierarchy
+from ca.status_client import StatusCache
+from pki.path import Trust
 from runtime import server
 from runtime.database import open_database
 from runtime.group_writer import GroupWriter
@@ -27,6 +32,7 @@ from runtime.settings import Home, Settings, SwitchSettings
 from shetab.dialect import Dialect
 from shetab.framing import Framing
 from shetab.iran import Banks
+from switch import registration_app
 from switch.admin import create_app
 from switch.authorisation import Rules
 from switch.bank import Bank, Transact, issuer_identity_in, transact_on
@@ -34,6 +40,7 @@ from switch.client import ADMIN_HOST, SwitchAdmin, admin_url
 from switch.faults import FaultPlan
 from switch.issuer_keys import IssuerKeys
 from switch.processing import Processor
+from switch.registration import CardRegistration
 from switch.schema import metadata
 from switch.server import SwitchServer
 from switch.zone import ZoneKeys
@@ -44,6 +51,7 @@ INSTITUTION: Final = "900000"
 
 Rng = Callable[[int], bytes]
 Clock = Callable[[], datetime]
+TrustSource = Callable[[datetime], Trust]
 
 
 def _utc_now() -> datetime:
@@ -79,12 +87,24 @@ def admin_client(home: Home, settings: SwitchSettings) -> SwitchAdmin:
     return SwitchAdmin(url, admin_token(home), ca=home.trust_anchors if url.startswith("https") else None)
 
 
+def published(home: Home, settings: Settings) -> TrustSource:
+    """What the banks believe of the registration authority's certificate, from what the CA publishes."""
+
+    @cache
+    def status() -> StatusCache:
+        hierarchy = load_hierarchy(home.pki)  # only when somebody asks: the simulator starts before the ceremony
+        return StatusCache(settings.repository.url, hierarchy.anchors, hierarchy.intermediates, with_bci=True)
+
+    return lambda now: status().trust(now)
+
+
 def run(home: Home, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Registers the gateway's acquirer, so that it can sign on.
 
     :raises KeyFileError: zone-key components are missing. :raises OSError: an address is not to be had.
     """
-    with _parts(home, settings.switch, rng=os.urandom, clock=_utc_now) as parts:
+    trust = published(home, settings)
+    with _parts(home, settings.switch, rng=os.urandom, clock=_utc_now, trust=trust) as parts:
         acquirer = settings.gateway.acquirer_bin
         parts.bank.register_acquirer(acquirer, f"Acquirer {acquirer}")
         # Card data pass here when a bank issues or confirms a card: never in clear where there is a certificate.
@@ -119,10 +139,14 @@ def running(
     acquirers: tuple[str, ...] = (),
     rng: Rng = os.urandom,
     clock: Clock = _utc_now,
+    trust: TrustSource | None = None,
 ) -> Iterator[RunningSwitch]:
-    """Run a simulator in background threads; without `settings` on free ports of the loopback."""
+    """Run a simulator in background threads; without `settings` on free ports of the loopback.
+
+    Without `trust` its banks have no counter for the registration authority.
+    """
     settings = settings or SwitchSettings(port=0, admin_port=0)
-    with _parts(home, settings, rng=rng, clock=clock) as parts:
+    with _parts(home, settings, rng=rng, clock=clock, trust=trust) as parts:
         for code in acquirers:
             parts.bank.register_acquirer(code, f"Acquirer {code}")
         with (
@@ -144,7 +168,9 @@ class _Parts:
 
 
 @contextmanager
-def _parts(home: Home, settings: SwitchSettings, *, rng: Rng, clock: Clock) -> Iterator[_Parts]:
+def _parts(
+    home: Home, settings: SwitchSettings, *, rng: Rng, clock: Clock, trust: TrustSource | None
+) -> Iterator[_Parts]:
     """Open the database and listen for the gateway; on leaving, close the line first, then the database."""
     zone = ZoneKeys.load(home.secrets)
     engine = open_database(database_path(home))
@@ -167,6 +193,21 @@ def _parts(home: Home, settings: SwitchSettings, *, rng: Rng, clock: Clock) -> I
                 ready=lambda: line.listening,
                 break_connections=line.break_connections,
             )
+            if trust is not None:
+                app.mount(
+                    registration_app.PREFIX,
+                    registration_app.create_app(
+                        CardRegistration(
+                            lambda job: writer.submit(job).result(),
+                            issuer_keys(home, rng=rng),
+                            home=home,
+                            trust=trust,
+                            rate=settings.registrations,
+                            rng=rng,
+                            clock=clock,
+                        )
+                    ),
+                )
             yield _Parts(bank, faults, processor, line, app)
         finally:
             line.close()

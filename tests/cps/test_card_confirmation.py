@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -14,7 +15,7 @@ _TEHRAN = timezone(timedelta(hours=3, minutes=30))
 _DATE = datetime(2026, 3, 1, 12, 0, 0, 999, tzinfo=UTC)
 
 
-def _content(spki_sha256: bytes = bytes(range(32))) -> bytes:
+def _content(spki_sha256: bytes = bytes(range(32)), card_ref: bytes | None = None) -> bytes:
     return build_card_confirmation(
         commitment="Y29tbWl0bWVudA",
         spki_sha256=spki_sha256,
@@ -22,6 +23,7 @@ def _content(spki_sha256: bytes = bytes(range(32))) -> bytes:
         expires_at=datetime(2029, 3, 20, 0, 0, 0, tzinfo=_TEHRAN),
         issuer="Bank Keshavarzi",
         date=_DATE,
+        card_ref=card_ref,
     )
 
 
@@ -49,6 +51,7 @@ def test_another_version_is_refused() -> None:
         expires_at=confirmation.expires_at,
         issuer=confirmation.issuer,
         date=confirmation.date,
+        card_ref=None,
     )
     with pytest.raises(DerError) as refusal:
         parse_card_confirmation(der.encode(later))
@@ -58,3 +61,16 @@ def test_another_version_is_refused() -> None:
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(DerError):
         parse_card_confirmation(_content() + b"\x00")
+
+
+def test_a_card_reference_is_there_or_not() -> None:
+    assert parse_card_confirmation(_content()).card_ref is None
+    assert parse_card_confirmation(_content(card_ref=bytes(32))).card_ref == bytes(32)
+
+
+def test_a_card_reference_of_another_size_is_neither_stated_nor_read() -> None:
+    with pytest.raises(ValueError, match="size"):
+        _content(card_ref=bytes(31))
+    with pytest.raises(DerError) as refusal:
+        parse_card_confirmation(der.encode(replace(parse_card_confirmation(_content()), card_ref=bytes(31))))
+    assert refusal.value.reason == "malformed"
