@@ -24,6 +24,7 @@ from cps import canonical, strict_yaml
 from cps.check_model import UNANSWERED, CheckKind, CheckRule, require_consistent
 from cps.condition import Condition
 from cps.errors import PackError
+from cps.evidence_files import EvidenceFiles
 from cps.rules import Rule
 
 SYSTEM: Final = "system"
@@ -75,7 +76,7 @@ class Header(_Model):
     id: str
     version: Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}$")]
     effective: AwareDatetime
-    uri: str
+    uri: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9+.-]{0,30}:[!-~]{1,200}$")]
     on_supersede: Literal["reevaluate"] | Grandfather
 
     @property
@@ -351,6 +352,7 @@ class Pack(_Model):
     suspension: SuspensionRule
     acceptance: Acceptance
     denylist: DenylistRule
+    evidence_files: EvidenceFiles
     publication: PublicationRule
     rules: dict[Rule, RuleText]
     procedural: dict[str, str]

@@ -17,9 +17,11 @@ from cps.rules import Rule
 from cps.verdict import Finding, Verdict
 from pki.errors import PkiError
 from pki.oids import CT_DECISION
+from ra import text_input
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told
 from ra.errors import InvalidSubmissionError, RefusedError
+from ra.evidence_files import check_document
 from ra.handing_in import borrowed
 from ra.intake import Intake
 from ra.issuing import Issuing
@@ -33,12 +35,13 @@ _LARGEST_FORM: Final = 16_384  # bytes of a signed form, which travels with the 
 
 @dataclass(frozen=True, slots=True)
 class NewEvidence:
-    """A piece of evidence as it comes in."""
+    """A piece of evidence as it comes in; `media_type` is what it is said to be, if anybody said it."""
 
     kind: str
     body: bytes
     source: str
     expires_at: datetime | None = None
+    media_type: str | None = None
 
 
 class Deciding:
@@ -49,13 +52,19 @@ class Deciding:
         self._intake = intake
         self._issuing = issuing
 
+    def expect_evidence(self, actor: Actor, application_id: str, kind: str) -> tuple[Application, bool]:
+        """Raise unless the actor may put evidence of this kind on file now; whether it is a signed form."""
+        desk = self._desk
+        application = desk.load(application_id)
+        travels = kind in desk.travelling(application.member_class)
+        require(actor, Act.ATTEST if travels else Act.VOUCH, application)
+        desk.must(application, Action.RECORD)
+        return application, travels
+
     def add_evidence(self, actor: Actor, application_id: str, new: NewEvidence) -> Application:
         """Put evidence on file. Earlier decisions fall away, because they were made over other evidence."""
         desk = self._desk
-        application = desk.load(application_id)
-        travels = new.kind in desk.travelling(application.member_class)
-        require(actor, Act.ATTEST if travels else Act.VOUCH, application)
-        desk.must(application, Action.RECORD)
+        application, travels = self.expect_evidence(actor, application_id, new.kind)
         if travels and len(new.body) > _LARGEST_FORM:
             raise InvalidSubmissionError(
                 "a signed form has at most {most} bytes", clause="CPS 4.2.1", most=_LARGEST_FORM
@@ -64,11 +73,14 @@ class Deciding:
             raise InvalidSubmissionError(
                 "a case has at most {most} pieces of evidence", clause="CPS 4.2.1", most=_MOST_EVIDENCE
             )
+        if not travels:
+            check_document(new.body, new.media_type, desk.pack, on_file=desk.store.evidence_size(application.id))
+        source = text_input.text("source", new.source, clause="CPS 4.2.1")
         try:
             piece = Evidence(
                 kind=new.kind,
                 sha256=hashlib.sha256(new.body).digest(),
-                source=new.source,
+                source=source,
                 collected_by=actor.author.person,
                 collected_at=desk.now,
                 expires_at=new.expires_at,

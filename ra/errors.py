@@ -5,6 +5,8 @@
     ├── NotAllowedError         the caller may not do this (CPS 5.2.1)
     │   └── IdentityNeededError this needs a client certificate, and the caller has none
     ├── InvalidSubmissionError  an application's content cannot be read; names the field or the rule
+    │   └── TooLargeError       a document, or all of a case, is larger than the CPS allows
+    ├── EvidenceChangedError    a document in the database is not the one that was put on file
     ├── WrongStateError         the action does not exist in the application's state
     ├── ConflictError           somebody else changed the application meanwhile: read it again
     ├── RefusedError            a rule of the CPS refuses; carries the findings
@@ -47,6 +49,16 @@ class InvalidSubmissionError(RaError):
     def __init__(self, said: Text, *, clause: str | None = None, **params: object) -> None:
         super().__init__(said, **params)
         self.clause = clause
+
+
+class TooLargeError(InvalidSubmissionError):
+    """A document is larger than the statement allows, alone or with the others of its case."""
+
+
+class EvidenceChangedError(RaError):
+    """A document in the database has another digest than the one that was put on file: nobody is given it."""
+
+    clause = "CPS 4.2.1"
 
 
 class WrongStateError(RaError):

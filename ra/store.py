@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cps.application import KnownKeys
 from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
 from ra import schema
-from ra.errors import ConflictError, UnknownError
+from ra.errors import ConflictError, EvidenceChangedError, UnknownError
 from ra.states import ENDED_WITHOUT, Action, State
 from runtime.language import Term
 
@@ -319,7 +319,18 @@ class Store:
             body = db.execute(query).scalar_one_or_none()
         if body is None:
             raise UnknownError("the application has no such document on file")
-        return bytes(body)
+        return _unchanged(bytes(body), sha256)
+
+    def evidence_size(self, application_id: str) -> int:
+        """Bytes of all evidence on the application's file."""
+        pieces, bodies = schema.evidence, schema.evidence_bodies
+        query = (
+            select(func.coalesce(func.sum(func.length(bodies.c.body)), 0))
+            .join(pieces, pieces.c.sha256 == bodies.c.sha256)
+            .where(pieces.c.application_id == application_id)
+        )
+        with self._engine.begin() as db:
+            return int(db.execute(query).scalar_one())
 
     def decisions(self, application_id: str) -> list[ReceivedDecision]:
         """All decisions, in the order in which they came."""
@@ -475,25 +486,36 @@ def _revision(db: Connection, application: Application) -> Revision:
 
 
 def _evidence(db: Connection, application_id: str, with_bodies_of: Collection[str]) -> tuple[Evidence, ...]:
-    pieces, bodies = schema.evidence, schema.evidence_bodies
-    query = (
-        select(pieces, bodies.c.body)
-        .join(bodies, bodies.c.sha256 == pieces.c.sha256)
-        .where(pieces.c.application_id == application_id)
-        .order_by(pieces.c.id)
-    )
-    return tuple(
-        Evidence(
-            kind=row.kind,
-            sha256=bytes.fromhex(row.sha256),
-            source=row.source,
-            collected_by=row.collected_by,
-            collected_at=row.collected_at,
-            expires_at=row.expires_at,
-            body=row.body if row.kind in with_bodies_of else None,
+    """All pieces, after each body was compared with its digest; one body at a time is in memory."""
+    pieces = schema.evidence
+    rows = db.execute(select(pieces).where(pieces.c.application_id == application_id).order_by(pieces.c.id)).all()
+    found = []
+    for row in rows:
+        body, sha256 = _body(db, row.sha256), bytes.fromhex(row.sha256)
+        found.append(
+            Evidence(
+                kind=row.kind,
+                sha256=sha256,
+                source=row.source,
+                collected_by=row.collected_by,
+                collected_at=row.collected_at,
+                expires_at=row.expires_at,
+                body=body if row.kind in with_bodies_of else None,
+            )
         )
-        for row in db.execute(query).all()
-    )
+    return tuple(found)
+
+
+def _body(db: Connection, sha256: str) -> bytes:
+    table = schema.evidence_bodies
+    body = db.execute(select(table.c.body).where(table.c.sha256 == sha256)).scalar_one()
+    return _unchanged(bytes(body), bytes.fromhex(sha256))
+
+
+def _unchanged(body: bytes, sha256: bytes) -> bytes:
+    if hashlib.sha256(body).digest() != sha256:
+        raise EvidenceChangedError("a document in the database is not the one that was put on file")
+    return body
 
 
 def _decisions(db: Connection, application_id: str) -> list[ReceivedDecision]:

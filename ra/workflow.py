@@ -124,6 +124,10 @@ class Workflow:
 
     # officers
 
+    def expect_evidence(self, actor: Actor, application_id: str, kind: str) -> None:
+        """Raise as `add_evidence` would before it looks at the evidence."""
+        self._deciding.expect_evidence(actor, application_id, kind)
+
     def add_evidence(self, actor: Actor, application_id: str, new: NewEvidence) -> Application:
         """Put evidence on file (`ra.deciding`)."""
         return self._deciding.add_evidence(actor, application_id, new)
