@@ -38,6 +38,7 @@ from ca.api import (
 )
 from cps.dossier import Dossier
 from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.language import Language
 from runtime.problems import Problem
 
 __all__ = ["CaClient", "CertificateAnswer", "RevocationAnswer", "StoryAnswer"]
@@ -75,10 +76,13 @@ class Export:
 class CaClient:
     """Calls the CA over mutual TLS. Every method raises `runtime.problems.Problem` when the CA refuses or is away."""
 
-    def __init__(self, url: str, tls: TlsFiles, *, timeout: float = 60.0) -> None:
-        """`timeout` in seconds a call: longer than the CA waits for its database, so that it can say so."""
+    def __init__(self, url: str, tls: TlsFiles, *, timeout: float = 60.0, language: Language = Language.EN) -> None:
+        """`timeout` in seconds a call: longer than the CA waits for its database, so that it can say so.
+
+        `language` is that of whoever reads its refusals.
+        """
         self._timeout = timeout
-        self._http = http_client(tls, url, timeout=timeout)
+        self._http = http_client(tls, url, timeout=timeout, language=language)
 
     def issue(self, dossier: Dossier) -> dict[str, CertificateAnswer]:
         """Certificates for an approved case, by purpose; asked again, the same ones."""

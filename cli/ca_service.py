@@ -32,7 +32,7 @@ _SHOWN: Final = 5
 @contextmanager
 def service(found: Installation, tls: TlsFiles | None = None) -> Iterator[CaClient]:
     """The CA as the holder of `tls`, or as the operator."""
-    with CaClient(found.settings.ca.url, tls or found.tls("operator")) as client:
+    with CaClient(found.settings.ca.url, tls or found.tls("operator"), language=output.language()) as client:
         yield client
 
 

@@ -16,12 +16,15 @@ from cli.state import Installation
 from ra.client import ApplicationView, RaClient, State
 from ra.officer import Officer, load_officer
 from runtime.client import TlsFiles
+from runtime.language import Message, Term
 
 
 @contextmanager
 def ra(found: Installation, tls: TlsFiles | None) -> Iterator[RaClient]:
     """The RA as the holder of `tls`, or anonymously."""
-    client = RaClient(found.settings.ra.url, tls, ca=None if tls else found.home.trust_anchors)
+    client = RaClient(
+        found.settings.ra.url, tls, ca=None if tls else found.home.trust_anchors, language=output.language()
+    )
     try:
         yield client
     finally:
@@ -40,7 +43,10 @@ def officer(found: Installation, person: str, passphrase_file: Path | None) -> t
 
         return officer_token.load(found, person, place, passphrase_file), found.tls("operator")
     if not certificate_path(found, person).exists():
-        output.fail(f"there is no certificate of officer {person} on this machine", hint="see 'kwbp officer list'")
+        output.fail(
+            Message("there is no certificate of officer {person} on this machine", person=person),
+            hint=Message("see {command}", command="'kwbp officer list'"),
+        )
     passphrase = keyfiles.passphrase_from(passphrase_file, f"Passphrase of {person}")
     tls = identity(found, person, passphrase)
     return load_officer(tls.certificate, tls.key, passphrase), tls
@@ -68,12 +74,20 @@ def certificate_in(text: str) -> x509.Certificate | None:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError:
-        output.fail(f"{path} holds no certificate in PEM")
+        output.fail(Message("{file} holds no certificate in PEM", file=path))
 
 
 def explain_wait(application: ApplicationView) -> None:
     findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in application.findings)
-    output.fail(f"the application {application.id} is {application.state}: {findings or 'an officer must decide'}")
+    why = findings or Message("an officer must decide")
+    output.fail(
+        Message(
+            "the application {application} is {state}: {why}",
+            application=application.id,
+            state=Term("state", application.state),
+            why=why,
+        )
+    )
 
 
 def issued(found: Installation, application: str) -> dict[str, tuple[x509.Certificate, ...]]:

@@ -14,6 +14,7 @@ import typer
 
 from cli import output
 from cli.state import HomeOption, select
+from runtime.language import Message, Text
 from runtime.problems import Problem
 from runtime.secrets import SecretFileError
 from runtime.settings import SettingsError
@@ -62,15 +63,23 @@ _FORESEEN: Final = {
     ("switch.errors", "KeyFileError"),
 }
 
-_NOT_RUNNING: Final = "Does it run? 'kwbp status' shows it, 'kwbp serve' starts the services; each has its log in log/."
+_NOT_RUNNING: Final = Message(
+    "Does it run? {status} shows it, {serve} starts the services; each has its log in log/.",
+    status="'kwbp status'",
+    serve="'kwbp serve'",
+)
 
 # What helps against a problem, by its type.
 _HINTS: Final = {
     "hsm-unreachable": _NOT_RUNNING,
     "ca-unreachable": _NOT_RUNNING,
     "ra-unreachable": _NOT_RUNNING,
-    "key-not-found": "see 'kwbp key list' and 'kwbp key versions NAME'",
-    "template-unknown": "templates are in hsm_service/templates.yaml: merchant-signing, gateway-signing …",
+    "key-not-found": Message("see {list} and {versions}", list="'kwbp key list'", versions="'kwbp key versions NAME'"),
+    "template-unknown": Message(
+        "templates are in {file}: {names} …",
+        file="hsm_service/templates.yaml",
+        names="merchant-signing, gateway-signing",
+    ),
 }
 
 
@@ -114,7 +123,7 @@ def main() -> None:
         arguments = _json_first(sys.argv[1:])
         build(arguments)(arguments, standalone_mode=True)
     except Problem as problem:
-        _end(str(problem), problem.document(), hint=_HINTS.get(problem.type))
+        _end(problem.text(output.language()), problem.document(), hint=_HINTS.get(problem.type))
     except (SecretFileError, SettingsError) as error:
         _end(str(error))
     except OSError as error:
@@ -124,7 +133,7 @@ def main() -> None:
     except Exception as error:
         if not _foreseen(error):
             raise
-        _end(str(error))
+        _end(output.said(error))
 
 
 def _json_first(arguments: list[str]) -> list[str]:
@@ -139,7 +148,7 @@ def _foreseen(error: Exception) -> bool:
     return any((cls.__module__, cls.__name__) in _FORESEEN for cls in type(error).__mro__)
 
 
-def _end(text: str, document: dict[str, object] | None = None, hint: str | None = None) -> None:
+def _end(text: str, document: dict[str, object] | None = None, hint: Text | None = None) -> None:
     try:
         output.fail(text, document=document, hint=hint)
     except typer.Exit as end:

@@ -2,13 +2,15 @@
 
 With `--json` nothing but that document goes to standard output; progress always goes to standard error.
 
-Lines carry markup; what others wrote (names, sources, reasons) goes into them through `plain`, so that it can neither
-colour nor hide nor break what a person reads before they sign.
+Errors, and names that the catalogues know, are in the language of the environment (`KWBP_LANG`, else the locale);
+what programs read is English. Lines carry markup; what others wrote (names, sources, reasons) goes into them through
+`plain`, so that it can neither colour nor hide nor break what a person reads before they sign.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_KEPT: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
+from runtime.language import Language, Text, ToldError, of_environment, one_line, text_of
 
 _WHOLE: Final = frozenset({"Serial", "Application"})
 """Columns that are never broken: they are copied into the next command."""
@@ -43,6 +45,16 @@ def use_json(enabled: bool) -> None:
 
 def json_wanted() -> bool:
     return _mode.json
+
+
+def language() -> Language:
+    """The language of whoever reads this: that of the environment, English for programs."""
+    return Language.EN if _mode.json else of_environment(os.environ)
+
+
+def said(thing: object) -> str:
+    """A message, a term, a problem, as the reader's language says it; anything else as it is."""
+    return text_of(thing, language())
 
 
 def emit(document: Mapping[str, Any] | Sequence[Any], lines: Sequence[str] = ()) -> None:
@@ -96,20 +108,27 @@ def progress(text: str, total: int | None) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def fail(text: str, *, hint: str | None = None, code: int = 1, document: Mapping[str, Any] | None = None) -> NoReturn:
+def fail(
+    text: Text | ToldError,
+    *,
+    hint: Text | None = None,
+    code: int = 1,
+    document: Mapping[str, Any] | None = None,
+) -> NoReturn:
     """End the command with an error and, where there is one, what to do next."""
     if _mode.json:
-        typer.echo(json.dumps(document or {"error": text, "hint": hint}, ensure_ascii=False))
-    sentence = "\n".join(map(plain, text.splitlines()))
+        told = {"error": said(text), "hint": None if hint is None else said(hint)}
+        typer.echo(json.dumps(document or told, ensure_ascii=False))
+    sentence = "\n".join(map(plain, said(text).splitlines()))
     _err.print(f"[red]✗[/red] {sentence}")
     if hint:
-        _err.print(f"  {plain(hint)}")
+        _err.print(f"  {plain(said(hint))}")
     raise typer.Exit(code)
 
 
 def plain(text: object) -> str:
     """Text as it is, for a line: no markup, nothing that steers a terminal or turns the direction of reading."""
-    return escape("".join(char if char.isprintable() or char in _KEPT else "\ufffd" for char in str(text)))
+    return escape(one_line(str(text)))
 
 
 def rial(amount: int) -> str:

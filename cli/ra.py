@@ -17,6 +17,7 @@ from cps.decision import Choice
 from cps.model import ORDER_REASONS
 from ra.client import ApplicationView, State
 from ra.officer import draft_decision, draft_revocation
+from runtime.language import Listed, Message, Term, terms
 
 app = typer.Typer(help="The registration authority: applications, decisions, revocations.", no_args_is_help=True)
 
@@ -43,7 +44,14 @@ def list_applications(
         "Applications",
         ("Application", "Class", "State", "Subject", "Organisation", "Due"),
         [
-            (row.id, row.member_class, row.state, row.subject_id, row.organisation, f"{row.due_at:%F %H:%M}")
+            (
+                row.id,
+                row.member_class,
+                output.said(Term("state", row.state)),
+                row.subject_id,
+                row.organisation,
+                f"{row.due_at:%F %H:%M}",
+            )
             for row in rows
         ],
         document=[row.model_dump(mode="json", by_alias=True) for row in rows],
@@ -82,7 +90,10 @@ def _document(text: str) -> tuple[str, bytes]:
     kind, separator, file = text.partition("=")
     path = Path(file)
     if not separator or not path.is_file():
-        output.fail(f"{text!r} is not a document", hint="expected KIND=FILE, for example iban_owner=letter.pdf")
+        output.fail(
+            Message("{text} is not a document", text=repr(text)),
+            hint=Message("expected {form}, for example {example}", form="KIND=FILE", example="iban_owner=letter.pdf"),
+        )
     return kind, path.read_bytes()
 
 
@@ -135,7 +146,10 @@ def revoke(
     found = existing()
     signer, tls = enrolment.officer(found, person, passphrase_file)
     if reason not in ORDER_REASONS:
-        output.fail(f"{reason!r} is no reason of the CPS", hint=f"reasons: {', '.join(ORDER_REASONS)}")
+        output.fail(
+            Message("{reason} is no reason of the CPS", reason=repr(reason)),
+            hint=Message("reasons: {reasons}", reasons=Listed(tuple(ORDER_REASONS))),
+        )
     with enrolment.ra(found, tls) as client:
         target = _certificate(found, certificate)
         draft = draft_revocation(target, reason, now=now())
@@ -154,7 +168,7 @@ def withdraw(application: ApplicationId, reason: Reason = "") -> None:
     found = existing()
     with enrolment.ra(found, found.tls("operator")) as client:
         view = client.withdraw(application, reason)
-    output.emit(view.model_dump(mode="json", by_alias=True), [f"The application is {view.state}."])
+    output.emit(view.model_dump(mode="json", by_alias=True), [f"The application is {_state(view)}."])
 
 
 def _decide(
@@ -167,7 +181,7 @@ def _decide(
         due = step or (view.next_step.name if view.next_step else None)
         if due is None:
             findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in view.findings)
-            output.fail(f"no step is due: {findings or 'the case is decided'}")
+            output.fail(Message("no step is due: {why}", why=findings or Message("the case is decided")))
         draft = draft_decision(view.dossier, due, choice, pack=statement(), now=now(), reason=reason)
         for line in draft.lines:
             output.note(output.plain(line))
@@ -181,16 +195,26 @@ def _certificate(found: Installation, text: str) -> x509.Certificate:
     with enrolment.ra(found, found.tls("operator")) as client:
         story = client.explain(text)
     if story.certificate is None:
-        output.fail(f"no application has led to the certificate {text}", hint="give its PEM file instead")
+        output.fail(
+            Message("no application has led to the certificate {serial}", serial=text),
+            hint=Message("give its PEM file instead"),
+        )
     return x509.load_der_x509_certificate(story.certificate.certificate)
 
 
 def _state(view: ApplicationView) -> str:
+    state = Term("state", view.state)
     if view.next_step is not None:
-        return (
-            f"{view.state}, next: {view.next_step.name} by {' or '.join(view.next_step.by)} ({view.next_step.missing})"
+        return output.said(
+            Message(
+                "{state}, next: {step} by {roles} ({missing})",
+                state=state,
+                step=Term("step", view.next_step.name),
+                roles=terms("role", view.next_step.by, "or"),
+                missing=view.next_step.missing,
+            )
         )
-    return str(view.state)
+    return output.said(state)
 
 
 def _lines(view: ApplicationView) -> list[str]:

@@ -32,6 +32,7 @@ from ra.wire import (
     Withdraw,
 )
 from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.language import Language
 from runtime.problems import Problem
 
 __all__ = [
@@ -53,12 +54,21 @@ _LIST = TypeAdapter(list[ApplicationSummary])
 class RaClient:
     """Calls the RA over TLS. Every method raises `runtime.problems.Problem` when the RA refuses or does not answer."""
 
-    def __init__(self, url: str, tls: TlsFiles | None = None, *, ca: Path | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        tls: TlsFiles | None = None,
+        *,
+        ca: Path | None = None,
+        timeout: float = 60.0,
+        language: Language = Language.EN,
+    ) -> None:
         """`tls` is the caller's certificate and key; an anonymous applicant passes `ca`, the pinned roots, alone.
 
-        `timeout` in seconds a call: the last decision on a case waits for the CA and its token.
+        `timeout` in seconds a call: the last decision on a case waits for the CA and its token. `language` is that of
+        whoever reads findings and refusals.
         """
-        self._http = http_client(tls, url, ca=ca, timeout=timeout)
+        self._http = http_client(tls, url, ca=ca, timeout=timeout, language=language)
 
     def statement(self) -> PackView:
         """The CPS in force."""

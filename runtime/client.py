@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveTransport
-from runtime.language import Message
+from runtime.language import Language, Message
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.secrets import Secret
 from runtime.tls_reload import FollowingContext
@@ -49,10 +49,21 @@ def client_context(tls: TlsFiles | None = None, *, ca: Path | None = None) -> ss
     return FollowingContext(ssl.PROTOCOL_TLS_CLIENT, files, load)
 
 
-def http_client(tls: TlsFiles | None, base_url: str, *, ca: Path | None = None, timeout: float = 30.0) -> httpx.Client:
-    """A synchronous client; without `tls` and `ca` only for `http://` addresses."""
+def http_client(
+    tls: TlsFiles | None,
+    base_url: str,
+    *,
+    ca: Path | None = None,
+    timeout: float = 30.0,
+    language: Language = Language.EN,
+) -> httpx.Client:
+    """A synchronous client; without `tls` and `ca` only for `http://` addresses. People read its answers in `language`.
+
+    English goes without saying: programs do not ask for it.
+    """
     context = _context(tls, ca, base_url)
-    return httpx.Client(base_url=base_url, verify=context or False, timeout=timeout, trust_env=False)
+    headers = {} if language is Language.EN else {"accept-language": language.value}
+    return httpx.Client(base_url=base_url, verify=context or False, timeout=timeout, headers=headers, trust_env=False)
 
 
 def async_http_client(

@@ -175,8 +175,25 @@ def _value(value: object, language: Language) -> str:
         return str(value)
     if isinstance(value, int):
         return str(value).translate(_PERSIAN_DIGITS)
-    # No control of direction gets through: a value cannot leave its brackets.
-    return FSI + "".join(char if char.isprintable() or char == ZWNJ else "\ufffd" for char in str(value)) + PDI
+    return FSI + one_line(str(value)) + PDI
+
+
+def one_line(text: str) -> str:
+    """A text whose every character is seen: nothing steers a terminal, hides, or turns the direction of reading.
+
+    Isolates that are closed within it stay: they turn nothing outside of them, and nobody leaves the brackets.
+    """
+    kept = {ZWNJ, FSI, PDI} if _closed(text) else {ZWNJ}
+    return "".join(char if char.isprintable() or char in kept else "\ufffd" for char in text)
+
+
+def _closed(text: str) -> bool:
+    depth = 0
+    for char in text:
+        depth += (char == FSI) - (char == PDI)
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _persian_template(template: str) -> str | None:
