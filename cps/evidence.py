@@ -10,7 +10,8 @@ newest counts, so that a confirmation of yesterday does not hide what the regist
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from cps.card_confirmation import parse_card_confirmation
 from cps.check_statement import CheckStatement, question_about, question_digest
@@ -24,6 +25,8 @@ from pki.errors import PkiError
 from pki.oids import CT_CARD_CONFIRMATION, CT_CHECK_ANSWER, CT_KEY_ATTESTATION
 from pki.path import Trust
 from runtime.language import Message, Term
+
+_SECOND: Final = timedelta(seconds=1)  # times of statements are whole seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime,
 
 
 def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
-    """The first instant after `now` at which a document on file is too old; None if none will be.
+    """The first second after `now` in which a document on file is too old; None if none will be.
 
     Signed evidence has its age inside and is verified, not read, here: it is at most as old as its collection, so what
     this answers of it is never early.
@@ -75,7 +78,7 @@ def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
     asked = pack.classes[dossier.revision.member_class].evidence
     rules = {kind: rule for rule in asked for kind in (rule.kind, rule.instead) if kind is not None}
     ends = [
-        min(filter(None, (piece.expires_at, piece.collected_at + rules[piece.kind].max_age)))
+        min(filter(None, (piece.expires_at, piece.collected_at + rules[piece.kind].max_age + _SECOND)))
         for piece in dossier.evidence
         if piece.kind in rules
     ]

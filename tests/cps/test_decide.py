@@ -438,3 +438,29 @@ def test_what_is_wrong_with_the_evidence_holds_an_approved_case(office: Office, 
 def test_a_verdict_is_the_same_for_the_dossier_read_back_from_json(office: Office, judge: Judge) -> None:
     dossier = office.decided(office.gateway_case(), "vet", office.vetter)
     assert judge(Dossier.from_json(dossier.to_json())) == judge(dossier)
+
+
+# Until when a judgement holds
+
+
+def test_a_judgement_holds_until_an_approval_lapses(office: Office, judge: Judge) -> None:
+    dossier = office.decided(office.merchant_case(), "vet", office.vetter, expires=NOW + DAY)
+    assert judge(dossier).holds_until == NOW + DAY
+    dossier = office.decided(dossier, "approve", office.approver, expires=NOW + 30 * DAY)
+    assert judge(dossier).approvals[1].lapses_at == NOW + 5 * DAY  # sooner, by the rule of the step
+
+
+def test_a_judgement_holds_until_a_document_is_too_old(office: Office, trust: Trust) -> None:
+    old = evidence("acquirer_agreement", at=NOW - 397 * DAY)
+    dossier = office.case(MERCHANT, office.merchant_case().csrs, (old, evidence("of_no_rule", at=NOW)))
+    until = decide(dossier, office.pack, trust=trust, now=NOW).holds_until
+    assert until is not None
+    lacking = [each.code for each in decide(dossier, office.pack, trust=trust, now=until).findings]
+    before = [each.code for each in decide(dossier, office.pack, trust=trust, now=until - MINUTE / 60).findings]
+    assert (Rule.EVID_AGE in lacking, Rule.EVID_AGE in before) == (True, False)
+    assert decide(dossier, office.pack, trust=trust, now=until).holds_until is None
+
+
+def test_a_judgement_holds_until_a_document_expires(office: Office, judge: Judge) -> None:
+    piece = evidence("acquirer_agreement", expires_at=NOW + DAY)
+    assert judge(office.case(MERCHANT, office.merchant_case().csrs, (piece,))).holds_until == NOW + DAY

@@ -150,6 +150,11 @@ STEP = {"name": "vet", "by": "vetting_officer"}
         pytest.param(_change("denylist.steps.0.by", "ghost"), "denylist.by names", id="unknown-role-denies"),
         pytest.param(_change("suspension.reason", "mood"), "suspension.reason", id="suspension-ends-in-no-reason"),
         pytest.param(_without("revocation.cessationOfOperation"), "suspension.reason names", id="unlisted-end"),
+        pytest.param(
+            _without("revocation.cessationOfOperation.by_system"),
+            "may not order",
+            id="what-nobody-accepts-is-not-revoked",
+        ),
         pytest.param(_without("revocation.removeFromCRL"), "lets them be released", id="suspends-for-ever"),
         pytest.param(_change("roles.0", "system"), "no role of a person", id="system-as-a-role"),
         pytest.param(_change("rules", {}), "no text for the rules", id="rules-without-text"),

@@ -193,6 +193,57 @@ class TestByTheHolder:
         assert not judge(office, trust, office.revocation(own.certificate, own)).approved
 
 
+class TestByTheRegistrationAuthority:
+    """Its own key ends what nobody accepted, in the days after the time for that, and nothing else (CPS 4.4.1)."""
+
+    @pytest.mark.parametrize("days", [14, 21])
+    def test_what_was_not_accepted_it_revokes(self, office: Office, trust: Trust, days: int) -> None:
+        card = self.issued(office, days)
+        verdict = judge_about(office, trust, self.order(office, card), Target(card))
+        assert verdict.approved
+        assert [(given.step, given.person) for given in verdict.approvals] == [("system", "urn:kwbp:service:ra")]
+
+    @pytest.mark.parametrize(
+        ("days", "reason"),
+        [
+            pytest.param(13.9, "cessationOfOperation", id="while-it-may-be-accepted"),
+            pytest.param(21.1, "cessationOfOperation", id="long-in-use"),
+            pytest.param(14, "keyCompromise", id="another-reason"),
+        ],
+    )
+    def test_it_may_nothing_else(self, office: Office, trust: Trust, days: float, reason: OrderReason) -> None:
+        card = self.issued(office, days)
+        verdict = judge_about(office, trust, self.order(office, card, reason), Target(card))
+        assert codes(verdict) == [(Rule.REV_ROLE, "CPS 4.9.2")]
+
+    def test_it_revokes_nothing_that_is_not_known_here(self, office: Office, trust: Trust) -> None:
+        verdict = judge(office, trust, self.order(office, self.issued(office, 14)))
+        assert codes(verdict) == [(Rule.REV_ROLE, "CPS 4.9.2")]
+
+    def test_a_pack_that_lets_it_name_another_reason_still_lets_it_use_one(self, office: Office, trust: Trust) -> None:
+        text = TEXT.replace(
+            '  superseded:\n    section: "4.9.1/superseded"',
+            '  superseded:\n    by_system: true\n    section: "4.9.1/superseded"',
+        )
+        card = self.issued(office, 14)
+        verdict = decide_revocation(
+            [self.order(office, card, "superseded")],
+            load_pack(text),
+            trust=trust,
+            now=NOW,
+            find=lambda _order: Target(card),
+        )
+        assert codes(verdict) == [(Rule.REV_ROLE, "CPS 4.9.2")]
+
+    @staticmethod
+    def issued(office: Office, days: float) -> x509.Certificate:
+        return office.pki.cardholder(COMMITMENT, not_before=NOW - timedelta(days=days)).certificate
+
+    @staticmethod
+    def order(office: Office, card: x509.Certificate, reason: OrderReason = "cessationOfOperation") -> bytes:
+        return office.revocation(card, office.ra, reason=reason)
+
+
 class TestByTheIssuerBank:
     """The bank of a card, by the key that confirms cards."""
 
