@@ -9,8 +9,9 @@ from hsm_service.vault import Vault
 from pki.cms_signed import parse_signed_data, verify_signature
 from pki.notice import Notice
 from pki.oids import CT_NOTICE
+from tests.support.judges import attime, openssl
 from tests.support.pki_factory import NOW
-from tests.support.signing_site import CA, refusal
+from tests.support.signing_site import CA, World, refusal
 
 RA, KEY = "service:ra", "ra-system"
 NOTICE = Notice("9c" * 16, "returned", NOW, NOW, 1, {"application": "0f" * 16, "clauses": "CPS 4.2.1"})
@@ -24,6 +25,12 @@ def test_a_notice_is_signed_as_it_is(vault: Vault) -> None:
     signed = parse_signed_data(sign(vault, NOTICE.to_json()), content_type=CT_NOTICE)
     verify_signature(signed)
     assert Notice.from_json(signed.content) == NOTICE
+
+
+def test_a_receiver_judges_it_with_openssl_and_gets_the_json(vault: Vault, world: World) -> None:
+    command = ("cms", "-verify", "-binary", "-inform", "DER", "-purpose", "any", *attime(NOW))
+    signed = sign(vault, NOTICE.to_json())
+    assert openssl(*command, "-CAfile", world.home.trust_anchors, stdin=signed) == NOTICE.to_json()
 
 
 def test_none_is_signed_for_another_time(vault: Vault) -> None:

@@ -5,14 +5,16 @@
     book.step("01" * 16, "decide", "AWAITING_APPROVAL", "REJECTED")
     book.derive()
 
-It is also what a process of its own does, to be killed while it delivers:
+It is also what processes do, to be killed while they deliver: for each line `DATABASE SPOOL STEP MINUTES` that comes in,
+a child that stands still when it first passes the step, and says so.
 
-    python -m tests.support.notice_book DATABASE SPOOL STEP COUNT    # stops at the COUNTth time it passes STEP
+    python -m tests.support.notice_book
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -113,30 +115,31 @@ class NoticeBook:
         )
 
 
-def main(database: str, spool: str, step: str, count: str) -> None:
+def work(database: str, spool: str, step: str, minutes: str) -> None:
     """Derive and deliver, and stand still at a step until killed."""
     book = NoticeBook(database)
-    book.now = NOW + timedelta(minutes=10) * int(count)
-    left = 1
+    book.now = NOW + timedelta(minutes=int(minutes))
 
     def passing(reached: str) -> None:
-        nonlocal left
         if reached == step:
-            left -= 1
-            if left == 0:
-                stand()
+            print(f"reached {os.getpid()}", flush=True)
+            time.sleep(600)
 
-    def stand() -> None:
-        print("reached", flush=True)
-        time.sleep(600)
-
-    if step == "begun":
-        stand()
+    passing("begun")
     book.derive()
     passing("derived")
     book.courier(Spool(Path(spool)), passing=passing).deliver()
-    print("done", flush=True)
+
+
+def main() -> None:
+    """A child for each line; they have the imports of this process, and nothing that was opened."""
+    while line := sys.stdin.readline():
+        if os.fork() == 0:
+            work(*line.split())
+            os._exit(0)
+        _child, status = os.wait()
+        print("killed" if os.WIFSIGNALED(status) else f"ended {status}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

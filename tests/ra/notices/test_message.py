@@ -90,7 +90,7 @@ def test_what_people_wrote_is_in_no_message(book: NoticeBook) -> None:
         ("expire", "VETTING", "EXPIRED"),
     ):
         planted = " ".join(PLANTED)
-        detail = {name: f"CPS 4.2.1 X: {planted} <b>CPS 6.{PLANTED[0]}" for name in ("findings", "reason", "step")}
+        detail = dict.fromkeys(("findings", "reason", "step"), f"CPS 4.2.1 X: {planted} <b>CPS 6.{PLANTED[0]}")
         book.step(ONE, action, before, after, detail)
     book.derive()
     events = set()
@@ -108,7 +108,7 @@ def test_no_header_takes_a_second_line(book: NoticeBook) -> None:
     notice = claimed(book)
     for hostile in ("shop@example.ir\r\nBcc: all@example.ir", "shop@example.ir\nX: y"):
         object.__setattr__(notice, "recipient", hostile)  # as if somebody had written to the database
-        with pytest.raises(ValueError, match="linefeed|newline"):
+        with pytest.raises(ValueError, match=r"linefeed|newline"):
             message(notice, sender=SENDER)
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP as Server
-from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from ra.notices.message import message
 from ra.notices.outbox import NoticeState
@@ -40,14 +39,14 @@ class Mailbox:
         return self.answers[stage].pop(0) if self.answers.get(stage) else None
 
     async def handle_RCPT(  # noqa: N802  # the library's name
-        self, _server: Server, _session: Session, envelope: Envelope, address: str, _options: list[str]
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         if (refusal := self._answer("RCPT")) is not None:
             return refusal
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: Server, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if (refusal := self._answer("DATA")) is not None:
             return refusal
         self.taken.append(envelope)
@@ -250,9 +249,7 @@ def test_a_server_that_drips_is_left_when_the_time_is_over(book: NoticeBook) -> 
     assert outcome.away
 
 
-def test_a_server_that_is_away_costs_one_attempt_of_one_notice(
-    serve: Callable[..., Post], book: NoticeBook
-) -> None:
+def test_a_server_that_is_away_costs_one_attempt_of_one_notice(serve: Callable[..., Post], book: NoticeBook) -> None:
     port = free_port("127.0.0.1")
     book.case(TWO, contact="other@example.ir")
     book.step(TWO, "submit", "DRAFT", "SCREENING")
