@@ -17,7 +17,7 @@ from cli.ca_service import CHANGE, WITH_FINDINGS, moment, service
 from cli.state import Installation, existing
 from cps.dossier import Dossier
 from cps.errors import DossierError
-from ra.client import State
+from ra.states import CERTIFIED
 from runtime.problems import Problem
 
 Chains = dict[str, tuple[x509.Certificate, ...]]
@@ -112,9 +112,9 @@ def _asking(client: CaClient, dossier: Dossier) -> Callable[[], Chains]:
 def _application(found: Installation, application: str) -> Chains:
     with enrolment.ra(found, found.tls("operator")) as client:
         view = client.show(application)
-        if view.state is not State.ISSUED:
+        if view.state not in CERTIFIED:
             view = client.issue(application)
-    if view.state is not State.ISSUED:
+    if view.state not in CERTIFIED:
         findings = "; ".join(f"{each.message} ({each.clause})" for each in view.findings)
         why = findings or view.trouble or "not decided"
         raise Problem(409, "not-issued", f"the application is {view.state}: {why}")

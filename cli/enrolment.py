@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cli import keyfiles, output
 from cli.officers import certificate_path, identity, token_place
 from cli.state import Installation
-from ra.client import ApplicationView, RaClient, State
+from ra.client import ApplicationView, RaClient
 from ra.officer import Officer, load_officer
+from ra.states import CERTIFIED
 from runtime.client import TlsFiles
 from runtime.language import Message, Term
 
@@ -91,12 +92,21 @@ def explain_wait(application: ApplicationView) -> None:
 
 
 def issued(found: Installation, application: str) -> dict[str, tuple[x509.Certificate, ...]]:
-    """The certificates of an application that must be ISSUED, by purpose; ends the command if it is not."""
+    """The certificates of an application that must be certified, by purpose; ends the command if it is not.
+
+    Whoever has put them where they belong calls `accept` then: what nobody accepts is revoked (CPS 4.4.1).
+    """
     with ra(found, found.tls("operator")) as client:
         view = client.show(application)
-    if view.state is not State.ISSUED:
+    if view.state not in CERTIFIED:
         explain_wait(view)
     return chains(view)
+
+
+def accept(found: Installation, application: str) -> None:
+    """Accept the certificates of an application that the operator of this machine handed in."""
+    with ra(found, found.tls("operator")) as client:
+        client.accept(application)
 
 
 def report(view: ApplicationView) -> None:

@@ -64,6 +64,7 @@ def collect(application: Annotated[str, typer.Argument(help="The application tha
     with service(found) as keys:
         for purpose, key in (("signing", SIGNING), ("encryption", ENCRYPTION)):
             keys.attach_certificate(key, [each.public_bytes(Encoding.DER) for each in certificates[purpose]])
+    enrolment.accept(found, application)
     output.emit(
         {purpose: f"{chain[0].serial_number:x}" for purpose, chain in certificates.items()},
         [f"{purpose} certificate {chain[0].serial_number:x}" for purpose, chain in certificates.items()],

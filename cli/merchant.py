@@ -139,6 +139,7 @@ def collect(
     else:
         enrolment.write_chain(key_files(found.home, name)[1], certificates["signing"])
     enrolment.write_chain(found.home.tls / f"{tls_name(name)}.pem", certificates["tls"])
+    enrolment.accept(found, application)
     output.emit(
         {purpose: f"{chain[0].serial_number:x}" for purpose, chain in certificates.items()},
         [f"{purpose} certificate {chain[0].serial_number:x}" for purpose, chain in certificates.items()],

@@ -74,6 +74,7 @@ def collect(
     found = existing()
     chain = enrolment.issued(found, application)["signing"]
     enrolment.write_chain(folder(found) / f"{person}.pem", chain)
+    enrolment.accept(found, application)
     output.emit(
         {"person": person, "serial": f"{chain[0].serial_number:x}"},
         [f"{person} has certificate {chain[0].serial_number:x}."],
