@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -10,12 +11,15 @@ from cryptography import x509
 from cli.bank import CardData, counter
 from cli.enrolment import chains, explain_wait, ra
 from cli.state import Installation
+from cps.acceptance import build_acceptance
 from cps.dossier import CardholderSubject
+from pki import cms_signed
 from pki.keys import spki_sha256
+from pki.oids import CT_ACCEPTANCE
 from ra.client import State
 from runtime.secrets import Secret
 from storefront.wallet import wallet
-from storefront.wallet.wallet import Wallet
+from storefront.wallet.wallet import CardCredential, Wallet
 
 BANK = "issuer_bank_confirmation"
 
@@ -50,4 +54,19 @@ def enrol_card(
     chain = chains(application)["signing"]
     with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
         editor.finish_enrolment(label, chain)
+    with ra(found, None) as client:
+        client.accept(application.id, _acceptance(Wallet.open(folder, passphrase).card(label), application.id))
     return chain
+
+
+def _acceptance(card: CardCredential, application_id: str) -> bytes:
+    """The holder's acceptance, signed with the card's key (CPS 4.4.1)."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return cms_signed.sign(
+        CT_ACCEPTANCE,
+        build_acceptance(application_id, [card.certificate], now),
+        key=card.key,
+        signer=card.certificate,
+        chain=card.chain,
+        signing_time=now,
+    )
