@@ -128,6 +128,7 @@ class Deciding:
         """Stop a case for the time being; the clock of deciding stands still until `release`."""
         desk = self._desk
         application = desk.take(actor, Act.HOLD, application_id, Action.HOLD, version)
+        reason = text_input.text("reason", reason, needed=True, clause="CPS 4.2")
         values = {"held_from": str(application.state), "held_since": desk.now, "trouble": reason}
         passage = Passage(Action.HOLD, State.ON_HOLD, {"reason": reason})
         return desk.pass_on(application, actor, passage, Change(values=values))
@@ -136,6 +137,7 @@ class Deciding:
         """Let a case go on from where it was held, judged anew."""
         desk = self._desk
         application = desk.take(actor, Act.HOLD, application_id, Action.RELEASE, version)
+        reason = text_input.text("reason", reason, needed=True, clause="CPS 4.2")
         assert application.held_from is not None  # it is on hold
         assert application.held_since is not None
         values: dict[str, Any] = {"held_from": None, "held_since": None, "trouble": None}
@@ -154,6 +156,7 @@ class Deciding:
         """Return a case to the applicant, who amends or withdraws it; decisions made over it fall away then."""
         desk = self._desk
         application = desk.take(actor, Act.RETURN, application_id, Action.RETURN, version)
+        reason = text_input.text("reason", reason, needed=True, clause="CPS 4.2")
         passage = Passage(Action.RETURN, State.RETURNED, {"reason": reason})
         return desk.pass_on(application, actor, passage, Change(values={"trouble": reason}))
 

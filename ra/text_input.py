@@ -44,6 +44,11 @@ def spaced_digits(text: str) -> str:
     return normalise_digits(text).replace(" ", "").upper()
 
 
+def moment(value: object) -> object:
+    """A time as people type it: RFC 3339 with any digits; what is no text is left to whoever reads it."""
+    return digits(value) if isinstance(value, str) else value
+
+
 def host(text: str) -> str:
     """Lower case: hosts have no other (RFC 4343). Digits of an ASCII host as 0-9; other letters stay, to be refused."""
     folded = digits(text)
@@ -92,12 +97,14 @@ def folded(member_class: MemberClass, fields: Mapping[str, Any]) -> dict[str, An
     return {field: _fold(form[field], value) if field in form else value for field, value in fields.items()}
 
 
-def text(field: str, value: str, *, longest: int = MAX_REASON, clause: str) -> str:
-    """A text of a form that is no part of a subject: a reason, the source of a piece of evidence; may be empty.
+def text(field: str, value: str, *, needed: bool = False, longest: int = MAX_REASON, clause: str) -> str:
+    """A text of a form that is no part of a subject: a reason, the source of a piece of evidence; empty if not `needed`.
 
     Raises InvalidSubmissionError naming the field, the character and `clause`.
     """
     spelt = name(value)
+    if needed and not spelt:
+        raise InvalidSubmissionError("{field}: a reason is needed", clause=clause, field=field)
     if len(spelt) > longest:
         raise InvalidSubmissionError("{field}: at most {most} characters", clause=clause, field=field, most=longest)
     try:

@@ -24,7 +24,7 @@ from cps.dossier import Dossier
 from cps.model import MemberClass, Pack
 from cps.register import PackRegister
 from pki.path import Trust
-from ra import clocks
+from ra import clocks, text_input
 from ra.access import CLOCK, Act, Actor, require
 from ra.authority import CertificateAuthority
 from ra.deciding import Deciding, NewEvidence
@@ -116,6 +116,7 @@ class Workflow:
     def withdraw(self, actor: Actor, application_id: str, reason: str) -> Application:
         """End an open application on its opener's word."""
         application = self.desk.take(actor, Act.EDIT, application_id, Action.WITHDRAW)
+        reason = text_input.text("reason", reason, clause="CPS 4.2")
         return self.desk.pass_on(application, actor, Passage(Action.WITHDRAW, State.WITHDRAWN, {"reason": reason}))
 
     def accept(self, actor: Actor, application_id: str, signed: bytes | None = None) -> Application:
