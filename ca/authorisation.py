@@ -12,6 +12,7 @@ import threading
 from ca.errors import AlreadyRedeemedError, Finding, NotApprovedError
 from ca.store import Intent
 from cps.verdict import Verdict
+from runtime.language import Message, Term, terms
 
 
 class IssuanceToken:
@@ -36,9 +37,14 @@ def require_approved(verdict: Verdict) -> Verdict:
     """The verdict itself if it approves; raises NotApprovedError with the CPS's findings."""
     if verdict.approved:
         return verdict
-    findings = [Finding(str(each.code), each.clause, each.message) for each in verdict.findings]
+    findings = [Finding(str(each.code), each.clause, each.told) for each in verdict.findings]
     if verdict.next_step is not None:
         step = verdict.next_step
-        message = f"step {step.name} misses {step.missing} decision(s) by {' or '.join(step.by)}"
-        findings.append(Finding("STEP-DUE", "CPS 4.2.2", message))
-    raise NotApprovedError(f"the case is {verdict.status}", findings)
+        told = Message(
+            "step {step} misses {missing} decision(s) by {roles}",
+            step=Term("step", step.name),
+            missing=step.missing,
+            roles=terms("role", step.by, "or"),
+        )
+        findings.append(Finding("STEP-DUE", "CPS 4.2.2", told))
+    raise NotApprovedError(Message("the case is {status}", status=Term("verdict", verdict.status)), findings)

@@ -17,6 +17,7 @@ from ca.errors import RequestError, StoreError, UnknownCertificateError
 from pki.keys import spki_sha256
 from pki.names import common_name, identity_uris, parse_identity
 from runtime.database import insert_new, reading
+from runtime.language import Message
 
 CertificateStatus = Literal["good", "revoked", "held", "expired"]
 """`revoked` and `held` for as long as that is on record, also after the certificate expired."""
@@ -115,7 +116,9 @@ class CertificateStore:
                 select(tables.certificates).where(found.issuer == issuer, found.serial == serial)
             ).one_or_none()
         if row is None:
-            raise UnknownCertificateError(f"{issuer} issued no certificate with the serial {serial}")
+            raise UnknownCertificateError(
+                Message("{issuer} issued no certificate with the serial {serial}", issuer=issuer, serial=serial)
+            )
         return CertificateRecord(**row._mapping)
 
     def search(
@@ -241,9 +244,9 @@ def _position(cursor: str) -> tuple[Any, ...]:
         stored_at, issuer, serial = cursor.split(_SEPARATOR)
         moment = datetime.fromisoformat(stored_at)
     except ValueError:
-        raise RequestError("this is not the end of a page") from None
+        raise RequestError(Message("this is not the end of a page")) from None
     if moment.tzinfo is None:
-        raise RequestError("this is not the end of a page")
+        raise RequestError(Message("this is not the end of a page"))
     return moment, issuer, serial
 
 

@@ -22,6 +22,7 @@ from ca.authority import CertificateAuthority
 from ca.crl_store import CrlRecord
 from ca.errors import NotOnRecordError
 from runtime.identity import require
+from runtime.language import Message
 
 OPERATORS: Final = ("service:operator", "officer:*")
 MEDIA_TYPE: Final = "application/pkix-crl"  # RFC 2585 4.2
@@ -38,7 +39,7 @@ def crl_routes(authority: CertificateAuthority) -> APIRouter:
     def known(issuer: str) -> None:
         if issuer not in authority.hierarchy.authorities:
             names = ", ".join(authority.hierarchy.authorities)
-            raise NotOnRecordError(f"there is no authority of this name; there are {names}")
+            raise NotOnRecordError(Message("there is no authority of this name; there are {names}", names=names))
 
     def answer(record: CrlRecord) -> CrlAnswer:
         waiting = None
@@ -72,7 +73,7 @@ def crl_routes(authority: CertificateAuthority) -> APIRouter:
         known(issuer)
         record = store.crls.latest(issuer, scope)
         if record is None or record.number not in {each.number for each in store.crls.in_force(issuer)}:
-            raise NotOnRecordError(f"{issuer} has no {scope} list in force")
+            raise NotOnRecordError(Message("{issuer} has no {scope} list in force", issuer=issuer, scope=scope))
         return StreamingResponse(_started(store.crls.parts(record)), media_type=MEDIA_TYPE)
 
     @routes.post("/v1/crls/{issuer}", status_code=201)

@@ -36,6 +36,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from runtime.language import Listed, Message, Text, ToldError
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -43,19 +45,29 @@ class Finding:
 
     code: str
     clause: str
-    message: str
+    told: Text
+
+    @property
+    def message(self) -> str:
+        """The sentence in English."""
+        return str(self.told)
+
+    @property
+    def line(self) -> Message:
+        """All of it."""
+        return Message("{code} ({clause}): {sentence}", code=self.code, clause=self.clause, sentence=self.told)
 
     def __str__(self) -> str:
-        return f"{self.code} ({self.clause}): {self.message}"
+        return str(self.line)
 
 
-class CaError(Exception):
+class CaError(ToldError):
     """Base of all refusals and failures of the certificate authority."""
 
     reason: ClassVar[str] = "ca-error"
 
-    def __init__(self, message: str, *, clause: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, told: Text, *, clause: str | None = None) -> None:
+        super().__init__(told)
         self.clause = clause
 
 
@@ -68,9 +80,12 @@ class CeremonyError(CaError):
 
 
 class _Findings(CaError):
-    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
+    def __init__(self, told: Text, findings: Sequence[Finding]) -> None:
         super().__init__(
-            f"{message}: " + "; ".join(map(str, findings)), clause=findings[0].clause if findings else None
+            Message(
+                "{refusal}: {findings}", refusal=told, findings=Listed(tuple(each.line for each in findings), "also")
+            ),
+            clause=findings[0].clause if findings else None,
         )
         self.findings = tuple(findings)
 

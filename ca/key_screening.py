@@ -21,6 +21,7 @@ from ca.errors import KeyRefusedError
 from ca.shared_factors import SharedFactors
 from pki.keys import spki_sha256
 from runtime.database import insert_new, reading
+from runtime.language import Message
 
 _LATE: Final = 1_000
 """Rows that are read again: numbers are given before transactions end, so a lower one may appear after a higher."""
@@ -44,7 +45,8 @@ class KeyScreening:
         self._catch_up()
         if any(factor is not None for factor in self._known.find_many(moduli)):
             raise KeyRefusedError(
-                "this key shares a prime with another one: whoever finds that has both private keys", clause="CPS 6.1.6"
+                Message("this key shares a prime with another one: whoever finds that has both private keys"),
+                clause="CPS 6.1.6",
             )
 
     def remember(self, keys: Iterable[PublicKeyTypes]) -> None:

@@ -33,5 +33,5 @@ def orders(dossier: Dossier, *, not_after: datetime | None) -> tuple[Certificate
     try:
         asked = entitlements(dossier, not_after=not_after)
     except EntitlementError as error:
-        raise RequestError(str(error), clause=error.clause) from None
+        raise RequestError(error.told, clause=error.clause) from None
     return tuple(CertificateOrder(each.purpose, profiles()[each.kind.profile], each.holder) for each in asked)

@@ -21,6 +21,7 @@ from pki.builder import tbs_certificate
 from pki.extensions import CertificateType
 from pki.keys import spki_der
 from pki.roles import role_of
+from runtime.language import Message
 
 Rng = Callable[[int], bytes]
 
@@ -84,7 +85,9 @@ def certified_key(certificate: x509.Certificate) -> PublicKey:
 def supported_key(key: object) -> PublicKey:
     """`key` itself if it is RSA or on a named curve; raises RequestError for others."""
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-        raise RequestError(f"keys of type {type(key).__name__} are not certified", clause="CPS 6.1.5")
+        raise RequestError(
+            Message("keys of type {kind} are not certified", kind=type(key).__name__), clause="CPS 6.1.5"
+        )
     return key
 
 
@@ -114,7 +117,8 @@ def validity(
         not_after = min(not_after, limit.replace(microsecond=0))
     if not_after <= now:
         raise RequestError(
-            f"it would end on {not_after:%Y-%m-%dT%H:%M:%SZ}, before it begins to serve", clause="CPS 6.3.2"
+            Message("it would end on {time}, before it begins to serve", time=f"{not_after:%Y-%m-%dT%H:%M:%SZ}"),
+            clause="CPS 6.3.2",
         )
     return not_before, not_after
 
@@ -223,9 +227,14 @@ def _check_holder(profile: Profile, holder: Holder, issuer: Issuer | None) -> No
     rule = profile.identity
     if (holder.identity is None) != (rule is None) or (rule and holder.identity and not rule.accepts(holder.identity)):
         raise RequestError(
-            f"the identity {holder.identity!r} is not one of the profile {profile.name}", clause="CPS 3.1.1"
+            Message(
+                "the identity {identity} is not one of the profile {profile}",
+                identity=repr(holder.identity),
+                profile=profile.name,
+            ),
+            clause="CPS 3.1.1",
         )
     if holder.hosts and not (rule and rule.hosts):
-        raise RequestError("host names belong into TLS certificates only", clause="CPS 3.1.1")
+        raise RequestError(Message("host names belong into TLS certificates only"), clause="CPS 3.1.1")
     if holder.origins and not (rule and rule.origin):
-        raise RequestError("an origin belongs into a merchant's certificate only", clause="CPS 3.1.1")
+        raise RequestError(Message("an origin belongs into a merchant's certificate only"), clause="CPS 3.1.1")

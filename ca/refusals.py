@@ -22,6 +22,7 @@ from ca.errors import (
     TokenUnavailableError,
     UnknownCertificateError,
 )
+from runtime.language import Text
 from runtime.problems import Problem
 
 STATUS: Final[dict[type[CaError], int]] = {
@@ -50,11 +51,11 @@ def problem_of(error: CaError) -> Problem:
     status = STATUS.get(type(error), 500)
     findings: tuple[Finding, ...] = getattr(error, "findings", ())
     headers = {"Retry-After": _RETRY_AFTER} if status == 503 else None
-    problem = Problem(status, error.reason, str(error), clause=error.clause, headers=headers)
+    problem = Problem(status, error.reason, error.told, clause=error.clause, headers=headers)
     if findings:
         problem.extra["findings"] = [_finding(each) for each in findings]
     return problem
 
 
-def _finding(finding: Finding) -> dict[str, str]:
-    return {"code": finding.code, "clause": finding.clause, "message": finding.message}
+def _finding(finding: Finding) -> dict[str, Text]:
+    return {"code": finding.code, "clause": finding.clause, "message": finding.told}

@@ -20,6 +20,7 @@ from ca.crl_routes import OPERATORS
 from ca.errors import NotOnRecordError
 from ca.self_audit_report import SelfAuditReport
 from runtime.identity import require
+from runtime.language import Message
 
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -64,7 +65,7 @@ def self_audit_routes(authority: CertificateAuthority) -> APIRouter:
         """The SignedData (DER) about a report; 404 while it could not be signed."""
         signed = auditor.report(sha256).signed
         if signed is None:
-            raise NotOnRecordError("this self-audit is not signed yet", clause="CPS 8")
+            raise NotOnRecordError(Message("this self-audit is not signed yet"), clause="CPS 8")
         return Response(signed, media_type="application/cms")
 
     return routes

@@ -24,6 +24,7 @@ from cps.status import Objection, Standing, State, change
 from pki.cms_signed import parse_signed_data
 from pki.oids import CT_REVOCATION
 from runtime.database import insert_new, put, reading
+from runtime.language import Message
 
 StatusState = Literal["revoked", "held", "released"]
 
@@ -200,7 +201,7 @@ class StatusStore:
                 return record
             standing = None if record is None else record.standing
             if only_if is not None and standing != only_if:
-                return Objection(Rule.REV_STATE, "its status changed meanwhile")
+                return Objection(Rule.REV_STATE, Message("its status changed meanwhile"))
             result = change(standing, wanted.reason, ordered_at=wanted.ordered_at, now=now)
             if isinstance(result, Objection):
                 return result

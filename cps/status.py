@@ -19,6 +19,7 @@ from enum import StrEnum
 from cps.decision import Kind
 from cps.model import OrderReason
 from cps.rules import Rule
+from runtime.language import Message, Term
 
 
 class State(StrEnum):
@@ -43,7 +44,12 @@ class Objection:
     """Why an order changes nothing."""
 
     rule: Rule
-    message: str
+    told: Message
+
+    @property
+    def message(self) -> str:
+        """Why, in English."""
+        return str(self.told)
 
 
 def change(
@@ -54,22 +60,32 @@ def change(
     if standing is None:
         held_since = None
     elif standing.state is State.REVOKED:
-        return _no(f"it was revoked on {_instant(standing.since)} ({standing.reason}), for good")
+        return _no(
+            Message(
+                "it was revoked on {time} ({reason}), for good", time=_instant(standing.since), reason=standing.reason
+            )
+        )
     elif kind is not Kind.REVOKE and ordered_at < standing.since:
-        return _no(f"the order was written before it was {standing.state} on {_instant(standing.since)}")
+        return _no(
+            Message(
+                "the order was written before it was {state} on {time}",
+                state=Term("standing", standing.state),
+                time=_instant(standing.since),
+            )
+        )
     else:
         held_since = standing.since if standing.state is State.HELD else None
     if kind is Kind.REVOKE:
         return Standing(State.REVOKED, reason, held_since or now)
     if kind is Kind.SUSPEND:
-        return Standing(State.HELD, reason, now) if held_since is None else _no("it is suspended already")
+        return Standing(State.HELD, reason, now) if held_since is None else _no(Message("it is suspended already"))
     if held_since is None:
-        return _no("it is not suspended, so there is nothing to release it from")
+        return _no(Message("it is not suspended, so there is nothing to release it from"))
     return Standing(State.RELEASED, reason, now)
 
 
-def _no(message: str) -> Objection:
-    return Objection(Rule.REV_STATE, message)
+def _no(told: Message) -> Objection:
+    return Objection(Rule.REV_STATE, told)
 
 
 def _instant(moment: datetime) -> str:

@@ -74,7 +74,8 @@ def _template_of(node: ast.Call, errors: frozenset[str]) -> ast.expr | None:
 def _values(node: ast.Call) -> frozenset[str] | None:
     if any(keyword.arg is None for keyword in node.keywords):
         return None
-    return frozenset(str(keyword.arg) for keyword in node.keywords) - _NO_VALUES
+    named = frozenset(str(keyword.arg) for keyword in node.keywords)
+    return named if isinstance(node.func, ast.Name) and node.func.id == "Message" else named - _NO_VALUES
 
 
 def _texts(trees: object) -> Iterator[str]:
