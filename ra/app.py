@@ -11,12 +11,14 @@
 | POST /v1/applications/{id}/return                | vetting and approving officers             |
 | POST /v1/applications/{id}/evidence              | documents: vetting officers; forms that    |
 |                                                  | prove themselves: also who opened it       |
+| POST /v1/applications/{id}/evidence/{kind}       | the same, the document itself as the body  |
 | GET /v1/applications/{id}/evidence/{sha256}      | officers, service:operator                 |
 | GET /v1/applications/{id}/dossier                | officers, service:operator                 |
 | POST /v1/applications/{id}/decisions             | officers, service:operator                 |
 | POST /v1/applications/{id}/issue                 | officers, service:operator                 |
 | POST /v1/revocations                             | officers, service:operator                 |
 | GET /v1/certificates/{serial}/story              | officers, service:operator                 |
+| GET /v1/officers, /v1/officers/{person}          | officers, service:operator                 |
 | GET /v1/cps                                      | anybody                                    |
 
 The guards stand in `ra.access` and `ra.workflow`, not here: a route reads its input, calls the workflow and shows what
@@ -26,27 +28,35 @@ came of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI, Path, Query, Response
+from fastapi import FastAPI, Path, Query, Response
 from starlette.requests import Request
 
 from ca.errors import StatusError
 from cps.model import MemberClass
-from ra import views
-from ra.access import Act, Actor, actor_of, require
+from ra import evidence_routes, officer_views, views
+from ra.access import Act, require
+from ra.acting import Acting
+from ra.checks import routes as check_routes
+from ra.checks.driver import Checks
 from ra.errors import (
     ConflictError,
+    EvidenceChangedError,
     IdentityNeededError,
     InvalidSubmissionError,
     NotAllowedError,
     RaError,
     RefusedError,
+    TooLargeError,
     UnknownError,
     WrongStateError,
 )
+from ra.notices import routes as notice_routes
+from ra.notices.contacts import Contact
+from ra.notices.service import Notices
 from ra.states import State
 from ra.submission import Submission
 from ra.wire import (
@@ -55,6 +65,7 @@ from ra.wire import (
     ApplicationSummary,
     ApplicationView,
     DossierView,
+    OfficerView,
     OpenApplication,
     PackView,
     PostDecision,
@@ -68,16 +79,17 @@ from ra.wire import (
 from ra.workflow import NewEvidence, Workflow
 from runtime import health, problems
 from runtime.durable import Durable
-from runtime.identity import caller_of
 from runtime.logging import get_logger
 from runtime.problems import Problem, reader_of
-from runtime.reader import ReadersLanguage
+from runtime.reader import ReadersLanguage, reader
 
 STATUS: Final[dict[type[RaError], tuple[int, str]]] = {
     UnknownError: (404, "unknown"),
     NotAllowedError: (403, "not-allowed"),
     IdentityNeededError: (401, "client-certificate-required"),
     InvalidSubmissionError: (422, "invalid-submission"),
+    TooLargeError: (413, "too-large"),
+    EvidenceChangedError: (409, "evidence-changed"),
     WrongStateError: (409, "wrong-state"),
     ConflictError: (409, "changed-meanwhile"),
     RefusedError: (403, "refused"),
@@ -88,20 +100,23 @@ _log: Final = get_logger("ra.app")
 
 ApplicationId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+PersonId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Serial = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{1,40}$")]
 
 
-def _acting(request: Request) -> Actor:
-    workflow: Workflow = request.app.state.workflow
-    now = workflow.now
-    return actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)
-
-
-Acting = Annotated[Actor, Depends(_acting)]
-
-
-def create_app(workflow: Workflow, *, schedules: Durable | None = None) -> FastAPI:
+def create_app(
+    workflow: Workflow,
+    *,
+    schedules: Durable | None = None,
+    checks: Checks | None = None,
+    notices: Notices | None = None,
+    statement: Callable[[], Mapping[str, object]] | None = None,
+) -> FastAPI:
     """The application of a registration authority, whose `schedules` (`ra.schedules`) run as long as it does.
+
+    With `checks` it takes applicants' phones and shows what registers of others answered (`ra.checks.routes`),
+    with `notices` it shows officers what was not delivered (`ra.notices.routes`).
+    `statement` tells of the published versions of the CPS (`statements.published`), for the health page.
 
     What an earlier process left on the way to the CA is finished at the start, not at the first tick.
     """
@@ -122,10 +137,16 @@ def create_app(workflow: Workflow, *, schedules: Durable | None = None) -> FastA
     app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan)
     app.state.workflow = workflow
     problems.install(app)
-    health.install(app, "ra")
+    health.install(app, "ra", details=lambda: {} if statement is None else {"statement": statement()})
     app.add_middleware(ReadersLanguage)
     app.add_exception_handler(RaError, _refused)
     app.add_exception_handler(StatusError, _no_status)
+
+    evidence_routes.install(app, workflow)
+    if checks is not None:
+        check_routes.install(app, workflow, checks)
+    if notices is not None:
+        notice_routes.install(app, notices)
 
     # Plain functions run in the thread pool: each waits for the database, the disk, the CA and the token.
 
@@ -147,7 +168,8 @@ def create_app(workflow: Workflow, *, schedules: Durable | None = None) -> FastA
     @app.post("/v1/applications", status_code=201)
     def open_application(body: OpenApplication, actor: Acting) -> ApplicationView:
         """Open a draft; a cardholder's carries the nonce for the commitment."""
-        return view(workflow.open(actor, body.member_class))
+        contact = None if body.contact is None else Contact(body.contact, body.language or reader())
+        return view(workflow.open(actor, body.member_class, contact=contact))
 
     @app.get("/v1/applications")
     def list_applications(
@@ -243,6 +265,18 @@ def create_app(workflow: Workflow, *, schedules: Durable | None = None) -> FastA
             publish_by=revoked.verdict.publish_by,
             crl_number=revoked.crl_number,
         )
+
+    @app.get("/v1/officers")
+    def list_officers(actor: Acting) -> list[OfficerView]:
+        """Everybody who is or was an officer, with what they may do now."""
+        require(actor, Act.REVIEW)
+        return officer_views.officers(workflow)
+
+    @app.get("/v1/officers/{person}")
+    def show_officer(person: PersonId, actor: Acting) -> OfficerView:
+        """One officer. Who leaves is revoked, certificate by certificate: a signed order to /v1/revocations."""
+        require(actor, Act.REVIEW)
+        return officer_views.officer(workflow, person)
 
     @app.get("/v1/certificates/{serial}/story")
     def explain(serial: Serial, actor: Acting) -> StoryView:

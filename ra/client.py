@@ -12,6 +12,8 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from cps.model import MemberClass, Purpose
+from ra.notices.kinds import NoticeState
+from ra.notices.wire import NoticeView, RetriedView, RetryNotices
 from ra.states import State
 from ra.wire import (
     Accept,
@@ -20,6 +22,7 @@ from ra.wire import (
     ApplicationView,
     CertificateView,
     DossierView,
+    OfficerView,
     OpenApplication,
     PackView,
     PostDecision,
@@ -40,6 +43,9 @@ __all__ = [
     "ApplicationView",
     "CertificateView",
     "DossierView",
+    "NoticeState",
+    "NoticeView",
+    "OfficerView",
     "PackView",
     "RaClient",
     "RevokedView",
@@ -49,6 +55,8 @@ __all__ = [
 
 _JSON = {"content-type": "application/json"}
 _LIST = TypeAdapter(list[ApplicationSummary])
+_OFFICERS = TypeAdapter(tuple[OfficerView, ...])
+_NOTICES = TypeAdapter(tuple[NoticeView, ...])
 
 
 class RaClient:
@@ -76,9 +84,15 @@ class RaClient:
 
     # applications
 
-    def open(self, member_class: MemberClass) -> ApplicationView:
-        """Open a draft; `nonce` of the answer is what a cardholder's commitment is made with."""
-        return self._view("/v1/applications", OpenApplication.model_validate({"class": member_class}))
+    def open(
+        self, member_class: MemberClass, *, contact: str | None = None, language: Language | None = None
+    ) -> ApplicationView:
+        """Open a draft; `nonce` of the answer is what a cardholder's commitment is made with.
+
+        `contact`: an e-mail address that is told what becomes of it, in `language`.
+        """
+        body = {"class": member_class, "contact": contact, "language": language}
+        return self._view("/v1/applications", OpenApplication.model_validate(body))
 
     def submit(
         self,
@@ -175,6 +189,15 @@ class RaClient:
 
     # certificates
 
+    def notices(self, *, states: Iterable[NoticeState] = ()) -> tuple[NoticeView, ...]:
+        """Notices in one of the states, newest first; by default those that could not be delivered."""
+        return _NOTICES.validate_json(self._get("/v1/notices", {"state": [state.value for state in states]}))
+
+    def retry_notices(self, identifier: str | None = None) -> int:
+        """Have an undelivered notice, or all of them, delivered after all; how many these were."""
+        answer = self._post("/v1/notices/retry", RetryNotices(id=identifier))
+        return RetriedView.model_validate_json(answer).count
+
     def revoke(self, statement: bytes) -> RevokedView:
         """Hand in a signed order to revoke (CMS, DER)."""
         return RevokedView.model_validate_json(self._post("/v1/revocations", Revoke(statement=statement)))
@@ -182,6 +205,16 @@ class RaClient:
     def explain(self, serial: str) -> StoryView:
         """The story of the certificate with this serial number (hexadecimal)."""
         return StoryView.model_validate_json(self._get(f"/v1/certificates/{serial}/story"))
+
+    # officers
+
+    def officers(self) -> tuple[OfficerView, ...]:
+        """Everybody who is or was an officer."""
+        return _OFFICERS.validate_json(self._get("/v1/officers"))
+
+    def officer(self, person_id: str) -> OfficerView:
+        """One officer."""
+        return OfficerView.model_validate_json(self._get(f"/v1/officers/{person_id}"))
 
     # transport
 

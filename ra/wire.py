@@ -14,6 +14,7 @@ from ca.client import StoryAnswer
 from cps.dossier import Base64, Dossier, Hex32, Revision
 from cps.model import MemberClass, Purpose
 from ra.states import State
+from runtime.language import Language
 
 
 class Wire(BaseModel):
@@ -30,9 +31,11 @@ class Wire(BaseModel):
 
 
 class OpenApplication(Wire):
-    """Open an application of a class."""
+    """Open an application of a class. `contact`: an e-mail address that is told what becomes of it, in `language`."""
 
     member_class: MemberClass = Field(alias="class")
+    contact: str | None = Field(default=None, max_length=254)
+    language: Language | None = None
 
 
 class Submit(Wire):
@@ -290,3 +293,43 @@ class PackView(Wire):
     digest: Hex32
     effective: datetime
     uri: str
+
+
+# officers
+
+
+class GrantView(Wire):
+    """A role of a credential, in effect now or not; `scope` None: whatever the role is for."""
+
+    role: str
+    scope: tuple[str, ...] | None
+    not_before: datetime
+    not_after: datetime
+    in_effect: bool
+
+
+class CredentialView(Wire):
+    """A certificate of an officer; `state` is `counts`, or why it does not (`pki.errors.PathError`)."""
+
+    issuer: str
+    serial: str
+    spki_sha256: Hex32
+    application_id: str | None
+    not_before: datetime
+    not_after: datetime
+    state: str
+    grants: tuple[GrantView, ...]
+
+
+class OfficerView(Wire):
+    """A person with their account, which is open as long as a credential counts, and the roles they hold now."""
+
+    person_id: str
+    name: str
+    organisation: str
+    account: str
+    account_open: bool
+    known_since: datetime
+    identified: bool
+    roles: tuple[str, ...]
+    credentials: tuple[CredentialView, ...]
