@@ -25,7 +25,7 @@ Who asks decides who may ask; whether it is done is decided by the officers' sig
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -50,8 +50,19 @@ LARGEST_BATCH: Final = 8 * 1024 * 1024
 """Bytes of a request with many cases."""
 
 
-def create_app(authority: CertificateAuthority, *, schedules: Durable | None = None) -> FastAPI:
-    """The application of a started authority, whose `schedules` (`ca.schedules`) run as long as it does."""
+def create_app(
+    authority: CertificateAuthority,
+    *,
+    schedules: Durable | None = None,
+    statement: Callable[[], Mapping[str, object]] | None = None,
+) -> FastAPI:
+    """The application of a started authority, whose `schedules` (`ca.schedules`) run as long as it does.
+
+    `statement` tells of the published versions of the CPS (`statements.published`), for its health page.
+    """
+
+    def details() -> dict[str, object]:
+        return authority.details() | ({} if statement is None else {"statement": statement()})
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -66,7 +77,7 @@ def create_app(authority: CertificateAuthority, *, schedules: Durable | None = N
 
     app = FastAPI(title="KWBP certificate authority", version="1", lifespan=lifespan)
     problems.install(app)
-    health.install(app, "ca", authority.is_ready, authority.details)
+    health.install(app, "ca", authority.is_ready, details)
     app.add_exception_handler(CaError, _refused)
     for fault in (PoolTimeoutError, JournalFailedError):
         app.add_exception_handler(fault, _unavailable)

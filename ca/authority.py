@@ -26,9 +26,9 @@ from ca.revocation import Revocation, change_key
 from ca.self_auditor import SelfAuditor
 from ca.status_store import CoveringList, RevocationRecord, StatusChange
 from ca.store import CertificateRecord, DossierRecord, Intent, Store
-from cps.model import Pack
 from hsm_service.service import SigningService
 from pki.roles import role_of
+from statements.published import Statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,14 @@ class CertificateAuthority:
         engine: Engine,
         signer: SigningService,
         record: Record,
-        pack: Pack,
+        statements: Statements,
         publication: Publication,
         rng: Rng,
         clock: Callable[[], datetime],
         replica: str | None = None,
     ) -> None:
-        """`folder` is the published hierarchy (`ca.hierarchy`), `signer` the token boundary; raises StoreError.
+        """`folder` is the published hierarchy (`ca.hierarchy`), `signer` the token boundary, `statements` the published
+        versions of the CPS; raises StoreError.
 
         `replica` names this authority among those that share a database; by default after the machine and the folder,
         so that after a restart it goes on at once with what it left.
@@ -90,7 +91,7 @@ class CertificateAuthority:
             signer=signer,
             publisher=self.publisher,
             record=record,
-            pack=pack,
+            statements=statements,
             publication=publication,
             rng=rng,
             clock=clock,
@@ -101,16 +102,16 @@ class CertificateAuthority:
             hierarchy=self.hierarchy,
             publisher=self.publisher,
             record=record,
-            pack=pack,
+            statements=statements,
             clock=clock,
         )
-        self.deadlines: Final = Deadlines(self.store.status, pack, clock)
+        self.deadlines: Final = Deadlines(self.store.status, statements, clock)
         self.self_audit: Final = SelfAuditor(
             store=self.store,
             hierarchy=self.hierarchy,
             signer=signer,
             record=record,
-            pack=pack,
+            statements=statements,
             publication=publication,
             rng=rng,
             clock=clock,

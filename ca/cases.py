@@ -30,6 +30,11 @@ class Case:
         """SHA-256 of the revision, lower-case hexadecimal."""
         return self.dossier.revision.digest.hex()
 
+    @property
+    def cps(self) -> str:
+        """Digest (hexadecimal) of the statement that it was made under, and by which it is approved if it is."""
+        return self.dossier.revision.cps.digest.hex()
+
     @cached_property
     def encoded(self) -> bytes:
         """The dossier as JSON."""

@@ -16,8 +16,8 @@ from prometheus_client import Gauge
 
 from ca.record import instant
 from ca.status_store import StatusChange, StatusStore
-from cps.model import Pack
 from runtime.logging import get_logger
+from statements.published import Statements
 
 Urgency = Literal["waiting", "near", "overdue"]
 
@@ -36,9 +36,9 @@ class Waiting:
 class Deadlines:
     """Looks at what waits to be published."""
 
-    def __init__(self, store: StatusStore, pack: Pack, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: StatusStore, statements: Statements, clock: Callable[[], datetime]) -> None:
         self._store = store
-        self._near = max(pack.clocks.warn_at)  # this share of the time is over
+        self._statements = statements
         self._clock = clock
         self._lock = threading.Lock()
         self._told: set[tuple[str, int, Urgency]] = set()
@@ -69,10 +69,11 @@ class Deadlines:
         return found
 
     def _urgency(self, change: StatusChange, now: datetime) -> Urgency:
+        near = max(self._statements().in_force(now).clocks.warn_at)  # this share of the time is over
         assert change.due_at is not None  # `unpublished` gives those with a deadline
         if change.due_at <= now:
             return "overdue"
-        return "near" if now - change.at >= (change.due_at - change.at) * self._near else "waiting"
+        return "near" if now - change.at >= (change.due_at - change.at) * near else "waiting"
 
 
 def _key(waiting: Waiting) -> tuple[str, int, Urgency]:

@@ -47,11 +47,12 @@ from ca.store import CertificateRecord, DossierRecord, Intent, Lease, NewIntent,
 from cps.application import KnownKeys
 from cps.decide import decide
 from cps.dossier import Dossier
-from cps.model import Pack
 from cps.verdict import Approval, Verdict
 from hsm_service.service import SigningService
 from pki.keys import spki_sha256
+from runtime.language import Message
 from runtime.logging import get_logger
+from statements.published import Statements
 
 LEASE: Final = timedelta(minutes=3)
 """Longer than the HSM service's client tries (`hsm_service.retry`: four times half a minute, and the pauses)."""
@@ -76,7 +77,7 @@ class Issuance:
         signer: SigningService,
         publisher: CrlPublisher,
         record: Record,
-        pack: Pack,
+        statements: Statements,
         publication: Publication,
         rng: Rng,
         clock: Callable[[], datetime],
@@ -88,7 +89,7 @@ class Issuance:
         self._signer = signer
         self._publisher = publisher
         self._record = record
-        self._pack = pack
+        self._statements = statements
         self._publication = publication
         self._rng = rng
         self._clock = clock
@@ -159,7 +160,7 @@ class Issuance:
         self._noted.mark()
         ended = self._store.unrecorded(self._replica, self._clock())
         for intent in ended:
-            self._note_intents([intent])
+            self._note_intents([intent], {intent.revision_digest: self._kept(intent).cps_digest})
             if intent.state == "issued":
                 self._issued(intent)
             else:
@@ -167,10 +168,14 @@ class Issuance:
                 self._note_abandoned(intent, intent.reason or "", revoked=revocation is not None)
         self._store.mark_recorded([intent.id for intent in ended])
 
-    def _resume_one(self, intent: Intent) -> None:
-        self._note_intents([intent])
+    def _kept(self, intent: Intent) -> DossierRecord:
         kept = self._store.dossier(intent.revision_digest)
         assert kept is not None  # a foreign key
+        return kept
+
+    def _resume_one(self, intent: Intent) -> None:
+        kept = self._kept(intent)
+        self._note_intents([intent], {intent.revision_digest: kept.cps_digest})
         case = Case(Dossier.from_json(kept.dossier))
         try:
             verdict = self._decide(case.dossier, *self._known_keys([case]))
@@ -228,8 +233,15 @@ class Issuance:
         )
 
     def _decide(self, dossier: Dossier, known: KnownKeys) -> Verdict:
-        verdict = decide(dossier, self._pack, trust=self._publisher.trust(), now=self._clock(), known_keys=known)
-        return require_approved(verdict)
+        now = self._clock()
+        pack = self._statements().governing(dossier.revision.cps, now)
+        return require_approved(decide(dossier, pack, trust=self._publisher.trust(), now=now, known_keys=known))
+
+    def _publication_of(self, dossier: Dossier) -> Publication:
+        """What the certificates of an approved case name: the version of the CPS that it was approved under."""
+        pack = self._statements().find(dossier.revision.cps)
+        assert pack is not None  # it is the one that governs, or the case were refused (PACK-PIN)
+        return self._publication.under(pack)
 
     def _taken_up(self, case: Case, intent: Intent, verdict: Verdict) -> IssuanceToken | None:
         """The right to finish what was intended before; None if it is issued already."""
@@ -246,7 +258,7 @@ class Issuance:
         """The certificate of an intent that another replica has; InProgressError while there is none."""
         current = self._store.intent(intent.id)
         if current is None or current.state != "issued":
-            raise InProgressError("another replica issues this certificate", clause="CPS 4.3.1")
+            raise InProgressError(Message("another replica issues this certificate"), clause="CPS 4.3.1")
         return self._issued(current)
 
     def _intended(self, wanted: Sequence[tuple[Case, Verdict, CertificateOrder]]) -> list[tuple[Case, IssuanceToken]]:
@@ -269,7 +281,7 @@ class Issuance:
             [new for _case, _verdict, new in drafts], Lease(self._replica, now + LEASE), now
         )
         intents = [intent for intent in opened if isinstance(intent, Intent)]
-        self._note_intents(intents)
+        self._note_intents(intents, {case.digest: case.cps for case, _verdict, _new in drafts})
         tokens = []
         for (case, verdict, _new), intent in zip(drafts, opened, strict=True):
             if isinstance(intent, CaError):
@@ -281,13 +293,14 @@ class Issuance:
     def _draft(
         self, case: Case, order: CertificateOrder, verdict: Verdict, issuer: Issuer, serial: int, now: datetime
     ) -> NewIntent:
-        tbs = prepare(order.profile, order.holder, issuer=issuer, serial=serial, now=now, publication=self._publication)
+        publication = self._publication_of(case.dossier)
+        tbs = prepare(order.profile, order.holder, issuer=issuer, serial=serial, now=now, publication=publication)
         lints = require_clean(
             tbs,
             order.profile,
             issuer=issuer,
             issuer_key=issuer.public_key,
-            publication=self._publication,
+            publication=publication,
             now=now,
         )
         return NewIntent(
@@ -389,7 +402,8 @@ class Issuance:
         if may_be_signed:
             self._publisher.refresh()
 
-    def _note_intents(self, intents: Sequence[Intent]) -> None:
+    def _note_intents(self, intents: Sequence[Intent], cps: Mapping[str, str]) -> None:
+        """Into the journal; `cps` is the digest of the statement that governs, by that of the revision (hex)."""
         if not intents:
             return
         self._record.note_many(
@@ -401,7 +415,7 @@ class Issuance:
                     "issuer": intent.issuer,
                     "serial": intent.serial,
                     "tbs_sha256": intent.tbs_sha256,
-                    "cps": self._pack.digest.hex(),
+                    "cps": cps[intent.revision_digest],
                 }
                 for intent in intents
             },
@@ -439,7 +453,7 @@ class Issuance:
             revision_digest=case.digest,
             application_id=revision.application_id,
             member_class=revision.member_class,
-            cps_digest=self._pack.digest.hex(),
+            cps_digest=case.cps,
             dossier=case.encoded,
             received_at=self._clock(),
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from ca.errors import ProfileError
+from cps.model import Pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Publication:
             raise ProfileError(f"{self.repository!r} is not an http(s) address", clause="RFC 5280 4.2.1.13")
         if not urlsplit(self.cps_uri).scheme or not self.cps_uri.isascii():
             raise ProfileError(f"{self.cps_uri!r} is not a URI", clause="RFC 5280 4.2.1.4")
+
+    def under(self, pack: Pack) -> Publication:
+        """The same addresses, for what is certified under this version of the CPS."""
+        return replace(self, cps_uri=pack.cps.uri)
 
     def crl_url(self, issuer: str) -> str:
         """Where the full CRL of `issuer` (an authority) is; what certificates name where there are no partitions."""

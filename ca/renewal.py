@@ -43,6 +43,7 @@ from pki.roles import Role
 from runtime.database import insert_new, reading
 from runtime.logging import get_logger
 from runtime.problems import Problem
+from statements.published import Statements
 
 TSA_KEY: Final = "tsa"
 _STALE: Final = timedelta(minutes=30)
@@ -75,6 +76,7 @@ class Renewal:
         signer: SigningService,
         record: Record,
         publication: Publication,
+        statements: Statements,
         folder: Path,
         rng: Rng,
     ) -> None:
@@ -84,6 +86,7 @@ class Renewal:
         self._signer = signer
         self._record = record
         self._publication = publication
+        self._statements = statements
         self._folder = folder / "keys"
         self._rng = rng
 
@@ -173,8 +176,9 @@ class Renewal:
         serial = new_serial(self._rng)
         holder = Holder(public_key=supported_key(last.public_key()), subject=last.subject)
         issuer = authority.issuer
-        tbs = prepare(profile, holder, issuer=issuer, serial=serial, now=now, publication=self._publication)
-        require_clean(tbs, profile, issuer=issuer, issuer_key=issuer.public_key, publication=self._publication, now=now)
+        publication = self._publication.under(self._statements().in_force(now))
+        tbs = prepare(profile, holder, issuer=issuer, serial=serial, now=now, publication=publication)
+        require_clean(tbs, profile, issuer=issuer, issuer_key=issuer.public_key, publication=publication, now=now)
         wanted = {"key": key, "issuer": issuer.name, "serial": serial_hex(serial), "tbs": tbs, "intended_at": now}
         with self._engine.begin() as db:
             # Of two replicas the second takes up what the first wrote down.

@@ -22,12 +22,13 @@ from ca.status_store import CoveringList, RevocationRecord, StatusChange, Wanted
 from ca.store import CertificateRecord, Store, serial_hex
 from cps import decision
 from cps.denial import decide_denial
-from cps.model import Pack
 from cps.revocation import Target, decide_revocation
 from cps.status import Objection
 from cps.verdict import Approval
 from cps.verdict import Finding as Broken
+from runtime.language import Message, Term, terms
 from runtime.logging import get_logger
+from statements.published import Statements
 
 SYSTEM: Final = "service:ca"
 EVENTS: Final = {"revoked": "ca.revoked", "held": "ca.suspended", "released": "ca.released"}
@@ -57,14 +58,14 @@ class Revocation:
         hierarchy: Hierarchy,
         publisher: CrlPublisher,
         record: Record,
-        pack: Pack,
+        statements: Statements,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._hierarchy = hierarchy
         self._publisher = publisher
         self._record = record
-        self._pack = pack
+        self._statements = statements
         self._clock = clock
         self._warned: set[tuple[str, str, datetime]] = set()
 
@@ -75,10 +76,11 @@ class Revocation:
         findings, UnknownCertificateError.
         """
         now = self._clock()
-        verdict = decide_revocation([order], self._pack, trust=self._publisher.trust(), now=now, find=self._target)
+        pack = self._statements().in_force(now)
+        verdict = decide_revocation([order], pack, trust=self._publisher.trust(), now=now, find=self._target)
         stated = verdict.order
         if not verdict.approved or stated is None:
-            raise RevocationRefusedError("the order does not count", _findings(verdict.findings))
+            raise RevocationRefusedError(Message("the order does not count"), _findings(verdict.findings))
         authority = self._authority(stated)
         certificate = self._store.certificate(authority.name, serial_hex(stated.serial))
         wanted = Wanted(
@@ -97,10 +99,10 @@ class Revocation:
             denylist_spki=certificate.spki_sha256 if verdict.denylist_key else None,
         )
         if isinstance(found, Objection):
-            clause = self._pack.clause(found.rule)
+            clause = pack.clause(found.rule)
             raise RevocationRefusedError(
-                f"the certificate cannot be {_PARTICIPLE[stated.kind]}",
-                [Finding(str(found.rule), clause, found.message)],
+                Message("the certificate cannot be {change}", change=Term("change", _PARTICIPLE[stated.kind])),
+                [Finding(str(found.rule), clause, found.told)],
             )
         self.note(self._store.status.history(found.issuer, found.serial))
         crl = self._publish(found)
@@ -112,14 +114,22 @@ class Revocation:
         The same key again changes nothing. Raises RevocationRefusedError with the CPS's findings.
         """
         now = self._clock()
-        verdict = decide_denial(orders, self._pack, trust=self._publisher.trust(), now=now)
+        pack = self._statements().in_force(now)
+        verdict = decide_denial(orders, pack, trust=self._publisher.trust(), now=now)
         denial, findings = verdict.denial, _findings(verdict.findings)
         if not verdict.approved or denial is None:
-            step = self._pack.denylist.steps[0]
+            step = pack.denylist.steps[0]
             missing = step.count - len(verdict.approvals)
-            message = f"{missing} more of {step.count} orders by different persons in the roles {', '.join(step.by)}"
-            clause = f"CPS {self._pack.denylist.section}"
-            raise RevocationRefusedError("the key is not denied", [*findings, Finding("DENY-COUNT", clause, message)])
+            told = Message(
+                "{missing} more of {count} orders by different persons in the roles {roles}",
+                missing=missing,
+                count=step.count,
+                roles=terms("role", step.by),
+            )
+            clause = f"CPS {pack.denylist.section}"
+            raise RevocationRefusedError(
+                Message("the key is not denied"), [*findings, Finding("DENY-COUNT", clause, told)]
+            )
         spki, by = denial.spki_sha256.hex(), _persons(verdict.approvals)
         found, _fresh = self._store.status.denylist.add(
             spki, reason=denial.reason, at=now.replace(microsecond=0), by=by
@@ -135,11 +145,12 @@ class Revocation:
         with the next list. A certificate that is released at this very moment stays released.
         """
         now = self._clock().replace(microsecond=0)
-        rule = self._pack.suspension
+        pack = self._statements().in_force(now)
+        rule = pack.suspension
         ended = []
         for held in self._store.status.held_since(now - rule.longest):
             if rule.at_end == "warn":
-                self._warn(held)
+                self._warn(held, rule.section)
                 continue
             wanted = Wanted(
                 issuer=held.issuer,
@@ -149,7 +160,7 @@ class Revocation:
                 ordered_by=SYSTEM,
                 order=None,
                 invalidity_date=held.invalidity_date,
-                due_at=now + self._pack.revocation[rule.reason].deadline,
+                due_at=now + pack.revocation[rule.reason].deadline,
             )
             found = self._store.status.apply(wanted, now, only_if=held.standing)
             if not isinstance(found, Objection):
@@ -188,10 +199,10 @@ class Revocation:
     def _authority(self, stated: decision.Revocation) -> Authority:
         authority = self._hierarchy.by_key_identifier(stated.issuer_key_id)
         if authority is None:
-            raise UnknownCertificateError("no authority of ours has this key identifier", clause="CPS 4.9.3")
+            raise UnknownCertificateError(Message("no authority of ours has this key identifier"), clause="CPS 4.9.3")
         if authority.is_root:
-            message = "what the root certified is revoked at a ceremony"
-            raise RevocationRefusedError(message, [Finding("ROOT", "CPS 4.9.7", message)])
+            told = Message("what the root certified is revoked at a ceremony")
+            raise RevocationRefusedError(told, [Finding("ROOT", "CPS 4.9.7", told)])
         return authority
 
     def _publish(self, record: RevocationRecord) -> CoveringList | None:
@@ -205,7 +216,7 @@ class Revocation:
             _log.error("revocation-not-published", issuer=record.issuer, serial=record.serial, reason=error.reason)
         return self._store.status.covered_by(record.issuer, record.epoch)
 
-    def _warn(self, held: RevocationRecord) -> None:
+    def _warn(self, held: RevocationRecord, section: str) -> None:
         key = (held.issuer, held.serial, held.revoked_at)
         if key not in self._warned:
             self._warned.add(key)
@@ -213,7 +224,7 @@ class Revocation:
                 "suspension-too-long",
                 issuer=held.issuer,
                 serial=held.serial,
-                clause=f"CPS {self._pack.suspension.section}",
+                clause=f"CPS {section}",
             )
 
 
@@ -230,7 +241,7 @@ def change_key(change: StatusChange) -> str:
 
 
 def _findings(broken: Sequence[Broken]) -> list[Finding]:
-    return [Finding(str(each.code), each.clause, each.message) for each in broken]
+    return [Finding(str(each.code), each.clause, each.told) for each in broken]
 
 
 def _persons(approvals: Sequence[Approval]) -> str:

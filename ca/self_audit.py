@@ -66,7 +66,9 @@ class Exhibit:
 
     `issuer` is the authority by whose key it was signed, as the authorityKeyIdentifier says; None: none of ours.
     `trusts` are what could be believed when it was intended, by the lists of then; empty: they are not kept any more.
-    `missing` are journal events that should be there and are not; None: another replica's journal has them.
+    `pack` is the statement that its case was made under, None if nobody here knows it; `governing` the one that judged
+    the case when it was intended. `missing` are journal events that should be there and are not; None: another
+    replica's journal has them.
     """
 
     now: datetime
@@ -76,7 +78,8 @@ class Exhibit:
     reserved_at: datetime | None
     issuer: Issuer | None
     publication: Publication
-    pack: Pack
+    pack: Pack | None
+    governing: Pack
     trusts: Sequence[Trust]
     revocation: RevocationRecord | None
     history: Sequence[StatusChange]

@@ -137,14 +137,17 @@ def _case(exhibit: Exhibit) -> Outcome:
     intent, kept = exhibit.intent, exhibit.dossier
     if intent is None or kept is None:
         return "the case that it rests on is not on record"
-    if kept.cps_digest != exhibit.pack.digest.hex():
+    pack = exhibit.pack
+    if pack is None:
         return Open("it was judged by another statement")
+    if pack is not exhibit.governing:
+        return f"it was issued under version {pack.cps.version}, and version {exhibit.governing.cps.version} governed"
     if not exhibit.trusts:
         return Open("the revocation lists of then are not kept any more")
     dossier = Dossier.from_json(kept.dossier)
     if dossier.revision.digest.hex() != intent.revision_digest:
         return "the case on record is another one"
-    verdicts = [decide(dossier, exhibit.pack, trust=trust, now=intent.intended_at) for trust in exhibit.trusts]
+    verdicts = [decide(dossier, pack, trust=trust, now=intent.intended_at) for trust in exhibit.trusts]
     verdict = next((each for each in verdicts if each.approved), None)
     if verdict is None:
         found = "; ".join(f"{each.message} ({each.clause})" for each in verdicts[0].findings)

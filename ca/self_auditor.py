@@ -41,7 +41,8 @@ from ca.self_audit_checks import CHECKS
 from ca.self_audit_report import LEAST, SHARE, SelfAuditReport
 from ca.self_audit_signature import sign_report
 from ca.status_store import StatusChange
-from ca.store import Intent, Store
+from ca.store import DossierRecord, Intent, Store
+from cps.dossier import CpsPin
 from cps.model import Pack
 from hsm_service.service import SigningService
 from pki.crl import CrlSet, IndexedCrl
@@ -49,7 +50,9 @@ from pki.errors import PkiError
 from pki.extensions import authority_key_id, extensions_of, subject_key_id
 from pki.path import Trust
 from runtime.database import insert_new, reading
+from runtime.language import Message
 from runtime.logging import get_logger
+from statements.published import Statements
 
 _THE_START: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _STATES: Final = {
@@ -91,7 +94,7 @@ class SelfAuditor:
         hierarchy: Hierarchy,
         signer: SigningService,
         record: Record,
-        pack: Pack,
+        statements: Statements,
         publication: Publication,
         rng: Rng,
         clock: Callable[[], datetime],
@@ -101,7 +104,7 @@ class SelfAuditor:
         self._hierarchy = hierarchy
         self._signer = signer
         self._record = record
-        self._pack = pack
+        self._statements = statements
         self._publication = publication
         self._rng = rng
         self._clock = clock
@@ -130,12 +133,12 @@ class SelfAuditor:
         random one. Raises RequestError for an empty period, InProgressError while another audit is going on.
         """
         if not self._lock.acquire(blocking=False):
-            raise InProgressError("a self-audit is going on already", clause="CPS 8")
+            raise InProgressError(Message("a self-audit is going on already"), clause="CPS 8")
         try:
             now = self._clock()
             start, end = since or _THE_START, min(until or now, now)
             if end <= start:
-                raise RequestError("the period ends before it begins", clause="CPS 8")
+                raise RequestError(Message("the period ends before it begins"), clause="CPS 8")
             return self._audit(now, start, end, share, least, seed or self._rng(16).hex())
         finally:
             self._lock.release()
@@ -153,7 +156,7 @@ class SelfAuditor:
         with reading(self._store.engine) as db:
             row = db.execute(query).one_or_none()
         if row is None:
-            raise NotOnRecordError("there is no self-audit with this digest", clause="CPS 8")
+            raise NotOnRecordError(Message("there is no self-audit with this digest"), clause="CPS 8")
         return ReportRecord(**row._mapping)
 
     def _audit(
@@ -175,7 +178,7 @@ class SelfAuditor:
             issued=issued,
             sampled=len(sampled),
             sample_sha256=sample_digest(sampled),
-            statement=self._pack.digest.hex(),
+            statement=self._statements().in_force(now).digest.hex(),
         )
         return self._keep(report)
 
@@ -240,15 +243,18 @@ class _Reader:
         record = store.certificate(issuer, serial)
         intent = None if record.intent_id is None else store.intent(record.intent_id)
         history = store.status.history(issuer, serial)
+        dossier = None if intent is None else store.dossier(intent.revision_digest)
+        pack, governing = self._statement(dossier, record.stored_at if intent is None else intent.intended_at)
         return Exhibit(
             now=self.now,
             record=record,
             intent=intent,
-            dossier=None if intent is None else store.dossier(intent.revision_digest),
+            dossier=dossier,
             reserved_at=_reserved(store, key),
             issuer=self._issuer(record.certificate),
-            publication=auditor._publication,
-            pack=auditor._pack,
+            publication=auditor._publication.under(pack or governing),
+            pack=pack,
+            governing=governing,
             trusts=() if intent is None else self._trusts_at(intent.intended_at),
             revocation=store.status.revocation(issuer, serial),
             history=history,
@@ -256,6 +262,13 @@ class _Reader:
             answered=self._answered(issuer, serial),
             missing=self._missing(intent, history),
         )
+
+    def _statement(self, dossier: DossierRecord | None, at: datetime) -> tuple[Pack | None, Pack]:
+        """The version that the case was made under, if it is known here, and the one that governed it at `at`."""
+        register = self.auditor._statements()
+        digest = None if dossier is None else dossier.cps_digest
+        pack = next((each for each in register.packs if each.digest.hex() == digest), None)
+        return pack, register.in_force(at) if pack is None else register.governing(CpsPin.of(pack), at)
 
     # -- who signed it -------------------------------------------------------------------------------------------------
 

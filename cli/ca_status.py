@@ -15,7 +15,7 @@ from cli.ca_service import CHANGE, LOOK, Named, moment, named, service, utc
 from cli.enrolment import now
 from cli.output import plain
 from cli.packs import statement
-from cli.state import existing
+from cli.state import existing, installation
 from cps.model import HOLD, ORDER_REASONS, RELEASE, OrderReason, RevocationRule
 from ra.officer import draft_revocation
 from runtime.problems import Problem
@@ -65,7 +65,7 @@ def release(certificate: Named, person: AsPerson, passphrase_file: PassphraseFil
 
 def reasons() -> None:
     """Show the reasons for orders: who may give them, and by when the list must be out."""
-    rules = statement().revocation
+    rules = statement(installation()).revocation
     output.table(
         "Reasons (CPS 4.9)",
         ("Reason", "Does", "Ordered by", "Published within", "Clause"),
@@ -121,7 +121,7 @@ def _order(
 ) -> None:
     found = existing()
     signer, tls = enrolment.officer(found, person, passphrase_file)
-    rule = statement().revocation[reason]
+    rule = statement(found).revocation[reason]
     with service(found, tls) as client:
         target = named(client, text)
         draft = draft_revocation(target.parsed(), reason, now=now(), invalidity_date=doubted_from)

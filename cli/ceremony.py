@@ -267,7 +267,7 @@ def _read(found: Installation, file: str) -> tuple[Act, Mapping[str, bytes]]:
 
 
 def _planned(found: Installation, act: Act, inputs: Mapping[str, bytes]) -> Plan:
-    publication = Publication(found.settings.repository.url, statement().cps.uri)
+    publication = Publication(found.settings.repository.url, statement(found).cps.uri)
     standing: Standing = NOTHING
     if (found.home.pki / "root.pem").exists():
         standing = read_standing(found.home.pki)

@@ -1,16 +1,30 @@
-"""The Certification Practice Statement that this release carries."""
+"""The published versions of the CPS of an installation, as services and commands read them."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
+from datetime import UTC, datetime
 
-from cps.model import Pack, load_pack
+from ca.published_trust import published_trust
+from cli.state import Installation
+from cps.model import Pack
+from statements.published import PublishedStatements
 
-PACK = "kwbp-cps-1.0.0.yaml"
+
+def statements(found: Installation, service: str | None = None) -> PublishedStatements:
+    """The register as `service` believes it, which keeps a copy of its own; a command reads and keeps nothing."""
+    home = found.home
+    return PublishedStatements(
+        home.cps,
+        own=None if service is None else home.db / f"statements-{service}",
+        trust=lambda: published_trust(home.pki),
+        clock=_now,
+    )
 
 
-@cache
-def statement() -> Pack:
-    """The policy pack in force."""
-    return load_pack((files("cps") / "packs" / PACK).read_bytes())
+def statement(found: Installation) -> Pack:
+    """The version in force."""
+    return statements(found)().in_force(_now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

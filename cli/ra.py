@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from cli import enrolment, output
+from cli import enrolment, output, ra_notices
 from cli.enrolment import now
 from cli.output import plain
-from cli.packs import statement
+from cli.packs import statements
 from cli.state import Installation, existing
 from cps.decision import Choice
 from cps.model import ORDER_REASONS
@@ -20,6 +20,7 @@ from ra.officer import draft_decision, draft_revocation
 from runtime.language import Listed, Message, Term, terms
 
 app = typer.Typer(help="The registration authority: applications, decisions, revocations.", no_args_is_help=True)
+app.add_typer(ra_notices.app, name="notices")
 
 ApplicationId = Annotated[
     str, typer.Argument(help="Application id, as 'kwbp ra list' shows it.", metavar="APPLICATION")
@@ -182,7 +183,8 @@ def _decide(
         if due is None:
             findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in view.findings)
             output.fail(Message("no step is due: {why}", why=findings or Message("the case is decided")))
-        draft = draft_decision(view.dossier, due, choice, pack=statement(), now=now(), reason=reason)
+        pack = statements(found)().governing(view.dossier.revision.cps, now())
+        draft = draft_decision(view.dossier, due, choice, pack=pack, now=now(), reason=reason)
         for line in draft.lines:
             output.note(output.plain(line))
         after = client.decide(application, signer.sign(draft, now=now()))

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from audit.keeper import LogKeeper
 from cli import output
-from cli.packs import statement
+from cli.packs import statements
 from cli.state import Installation
 from runtime import logging, server
 from runtime.database import open_database
@@ -181,13 +181,14 @@ def _ca(found: Installation) -> None:
     record = Record.open(found.home.audit / "ca.jsonl", extends=keeper.extends)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ca"))
     engine = ca_database(found)
-    publication = Publication(found.settings.repository.url, statement().cps.uri)
+    published = statements(found, "ca")
+    publication = Publication(found.settings.repository.url, published().in_force(_now()).cps.uri)
     authority = CertificateAuthority(
         folder=found.home.pki,
         engine=engine,
         signer=signer,
         record=record,
-        pack=statement(),
+        statements=published,
         publication=publication,
         rng=os.urandom,
         clock=_now,
@@ -198,6 +199,7 @@ def _ca(found: Installation) -> None:
         signer=signer,
         record=record,
         publication=publication,
+        statements=published,
         folder=found.home.pki,
         rng=os.urandom,
     )
@@ -211,7 +213,11 @@ def _ca(found: Installation) -> None:
         authority.start()
         known = KnownCallers(found.home.pki, clock=_now)
         server.serve(
-            create_app(authority, schedules=durable(authority, database=_ca_database_at(found), schedules=schedules)),
+            create_app(
+                authority,
+                schedules=durable(authority, database=_ca_database_at(found), schedules=schedules),
+                statement=lambda: published.details,
+            ),
             host=endpoint.host,
             port=endpoint.port,
             tls=found.tls("ca"),
@@ -283,10 +289,12 @@ def _ra(found: Installation) -> None:
     from ca.client import CaClient
     from ca.hierarchy import load_hierarchy
     from ca.status_client import StatusCache
-    from cps.register import PackRegister
+    from cli import officer_register
     from hsm_service.client import HsmClient
+    from pki.oids import CT_NOTICE
     from ra.app import create_app
     from ra.checks import assembly
+    from ra.notices.service import Notices
     from ra.record import Record
     from ra.schedules import durable
     from ra.store import Store
@@ -298,7 +306,7 @@ def _ra(found: Installation) -> None:
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
     database = found.home.db / "ra.sqlite"
-    engine, register = open_database(database), PackRegister.founding()
+    engine, published = open_database(database), statements(found, "ra")
     store = Store(engine)
     keeper = LogKeeper.prepare("ra", found.home, found.settings.witness.url)
     record = Record.open(found.home.audit / "ra.jsonl", store, extends=keeper.extends)
@@ -308,22 +316,39 @@ def _ra(found: Installation) -> None:
         return signer.sign_cms(RA_KEY, content_type.dotted_string, content)
 
     checks = assembly.checks(
-        engine, found.home, found.settings, statements=lambda: register, sign=sign, rng=os.urandom, clock=_now
+        engine, found.home, found.settings, statements=published, sign=sign, rng=os.urandom, clock=_now
     )
     workflow = Workflow(
         store=store,
         record=record,
-        statements=lambda: register,
+        statements=published,
         authority=authority,
         trust=status.trust,
         sign=sign,
         rng=os.urandom,
         clock=_now,
         screener=checks,
+        blinding=officer_register.blinding(found.home),
     )
     checks.attach(workflow)
+    workflow.persons.founders(officer_register.founders(found.home, hierarchy), now=_now())
+    notices = Notices(
+        engine,
+        found.settings.notices,
+        spool=found.home.notices,
+        journal=found.home.audit / "ra.jsonl",
+        statement=lambda: workflow.pack,
+        sign=lambda content: sign(CT_NOTICE, content),
+        clock=_now,
+    )
     try:
-        app = create_app(workflow, schedules=durable(workflow, checks.schedule, database=database), checks=checks)
+        app = create_app(
+            workflow,
+            schedules=durable(workflow, checks.schedule, *notices.schedules, database=database),
+            checks=checks,
+            notices=notices,
+            statement=lambda: published.details,
+        )
         # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
         server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
     finally:

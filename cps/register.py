@@ -85,7 +85,7 @@ class PackRegister:
 
 
 def follows(old: Pack, new: Pack) -> None:
-    """Check that `new` can supersede `old`: the same statement, a greater version, a later effective date.
+    """Check that `new` can supersede `old`: the same statement, a greater version, a later date, a URI of its own.
 
     Raises PackError with the reason.
     """
@@ -97,3 +97,5 @@ def follows(old: Pack, new: Pack) -> None:
         raise PackError(
             "version {new} comes into force no later than version {old}", new=new.cps.version, old=old.cps.version
         )
+    if new.cps.uri == old.cps.uri:
+        raise PackError("version {new} has the URI of version {old}", new=new.cps.version, old=old.cps.version)

@@ -103,7 +103,9 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     )
     app.state.workers = workers
     problems.install(app)
-    health.install(app, "hsm", lambda: vault.ready, lambda: {"tokens": vault.token_states})
+    health.install(
+        app, "hsm", lambda: vault.ready, lambda: {"tokens": vault.token_states, "statement": vault.statement()}
+    )
     return app
 
 

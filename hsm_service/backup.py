@@ -93,7 +93,7 @@ class Backups:
         *,
         info: Callable[[Key], KeyInfo],
         anchors: Callable[[], Sequence[x509.Certificate]],
-        signer_uri: str,
+        signer_uri: Callable[[], str],
         wrap_out: WrapOut,
         sign: SignBackup,
         clock: Callable[[], datetime],
@@ -279,6 +279,6 @@ class Backups:
             )
         except PkiError as error:
             raise Problem(422, "bad-statement", f"it is no statement of a service of this hierarchy: {error}") from None
-        if self._signer_uri not in identity_uris(signed.signer):
+        if self._signer_uri() not in identity_uris(signed.signer):
             raise Problem(422, "bad-statement", "it is signed by another service", clause="CPS 4.2.1")
         return signed.content

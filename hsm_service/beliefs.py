@@ -1,8 +1,8 @@
 """What this service itself believes when it judges the approvals of a certificate (`hsm_service.typed_approval`), or
 of an operation on a key (`hsm_service.dual_control`).
 
-The policy pack is the one of this installation, the anchors are the pinned roots. Authorities are known from the chains
-of the CA keys in custody here, and so are the numbers of their newest CRLs.
+The policy packs are those published in this installation (`statements`), the anchors are the pinned roots. Authorities
+are known from the chains of the CA keys in custody here, and so are the numbers of their newest CRLs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from cryptography import x509
 
-from cps.model import Pack
 from hsm_service.custody import Custody
 from hsm_service.judging import SigningKey, authority_key_identifier, extension_value, subject_key_identifier
 from hsm_service.ledger import Ledger
@@ -20,24 +19,29 @@ from hsm_service.templates import Purpose
 from hsm_service.typed_approval import Believed
 from pki.crl import CrlSet
 from pki.path import Trust
+from statements.published import Statements
 
 
 class Beliefs:
     """Reads custody and ledger at the moment it is asked. Safe for threads."""
 
     def __init__(
-        self, custody: Custody, ledger: Ledger, anchors: Callable[[], Sequence[x509.Certificate]], pack: Pack
+        self,
+        custody: Custody,
+        ledger: Ledger,
+        anchors: Callable[[], Sequence[x509.Certificate]],
+        statements: Statements,
     ) -> None:
         self._custody = custody
         self._ledger = ledger
         self._anchors = anchors
-        self._pack = pack
+        self._statements = statements
 
     def now(self) -> Believed:
         """What is believed at this moment."""
         authorities = self._authorities()
         intermediates = dict.fromkeys(certificate for key in authorities for certificate in key.chain)
-        return Believed(self._pack, tuple(self._anchors()), tuple(intermediates), self._newest_crl(authorities))
+        return Believed(self._statements(), tuple(self._anchors()), tuple(intermediates), self._newest_crl(authorities))
 
     def in_force(self, trust: Trust) -> Trust:
         """`trust` without the CRLs that were followed by another one, signed with a key in custody here.

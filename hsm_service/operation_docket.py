@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from audit.entry import JsonValue
-from cps.model import Pack
 from hsm_service.dual_control import Approval, Status, Verdict, decide_operation
 from hsm_service.dual_control_policy import Policy, built_in_policy
 from hsm_service.operation_info import ApprovalInfo, OperationInfo
@@ -22,6 +21,7 @@ from hsm_service.record import problem_of
 from hsm_service.steps import GONE
 from pki.path import Trust
 from runtime.problems import Problem
+from statements.published import Statements
 
 Fields = Mapping[str, JsonValue]
 
@@ -65,7 +65,7 @@ class Docket:
         self,
         store: OperationStore,
         approving: Approving,
-        pack: Pack,
+        statements: Statements,
         *,
         record: Callable[[Fields], object],
         clock: Callable[[], datetime],
@@ -75,12 +75,14 @@ class Docket:
         self.policy = approving.policy
         self.record = record
         self.clock = clock
-        self._pack = pack
+        self._statements = statements
         self._trust = approving.trust
 
     def decide(self, request: OperationRequest, approvals: tuple[bytes, ...]) -> Verdict:
         """The verdict with these approvals, now; nothing is written."""
-        return decide_operation(request, approvals, self.policy, pack=self._pack, trust=self._trust(), now=self.clock())
+        now = self.clock()
+        pack = self._statements().in_force(now)
+        return decide_operation(request, approvals, self.policy, pack=pack, trust=self._trust(), now=now)
 
     def judge(self, stored: StoredOperation) -> Verdict:
         """The verdict now; a request that has ended since is written down as such."""

@@ -1,10 +1,10 @@
 """Typed signing of certificates, second half: the approvals that a certificate rests on (CPS 4.3.1, tokens.md).
 
 A CA in service is given no certificate on its own word. With the TBSCertificate it hands over the dossier that it was
-decided on and the CRLs to judge the officers by; here the case is decided again, with this service's own policy pack,
-pinned root and clock, and the TBSCertificate must say exactly what was approved. So whoever has taken over the CA's
-process still needs the officers' signatures for each certificate, and gets one certificate for each approval
-(`hsm_service.ledger.DossierClaim`).
+decided on and the CRLs to judge the officers by; here the case is decided again, with the policy packs that this
+service itself found published, its pinned root and its clock, and the TBSCertificate must say exactly what was
+approved. So whoever has taken over the CA's process still needs the officers' signatures for each certificate, and gets
+one certificate for each approval (`hsm_service.ledger.DossierClaim`).
 
 CRLs come with the request, because the CA may be on another machine. They are signed, and must be the newest that this
 service knows to have been signed with a key in its own custody: an officer's revocation cannot be hidden by sending an
@@ -26,7 +26,7 @@ from cps.decide import Verdict, decide
 from cps.dossier import Dossier
 from cps.entitlement import Entitlement, entitlements
 from cps.errors import DossierError, EntitlementError
-from cps.model import Pack
+from cps.register import PackRegister
 from hsm_service.judging import (
     CLOCK_SKEW,
     authority_key_identifier,
@@ -75,11 +75,11 @@ _OF_EVERY_CERTIFICATE: Final = frozenset(
 class Believed:
     """What this service itself believes when it decides a case again.
 
-    `newest_crl` gives, for the subject key identifier of an authority whose key is in custody here, the number of the
-    last CRL that was signed with it; None for any other.
+    `statements` are the published versions of the CPS. `newest_crl` gives, for the subject key identifier of an
+    authority whose key is in custody here, the number of the last CRL that was signed with it; None for any other.
     """
 
-    pack: Pack
+    statements: PackRegister
     anchors: tuple[x509.Certificate, ...]
     intermediates: tuple[x509.Certificate, ...]
     newest_crl: Callable[[bytes], int | None]
@@ -167,7 +167,8 @@ _trust: Final = lru_cache(maxsize=4)(Trust)  # which keeps what it read of its c
 def _decide(dossier: Dossier, crls: CrlSet, believed: Believed, now: datetime) -> Verdict:
     try:
         trust = _trust(believed.anchors, believed.intermediates, crls)
-        verdict = decide(dossier, believed.pack, trust=trust, now=now)
+        pack = believed.statements.governing(dossier.revision.cps, now)
+        verdict = decide(dossier, pack, trust=trust, now=now)
     except PkiError as error:
         raise from_pki(error) from None
     if verdict.approved:

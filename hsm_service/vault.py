@@ -25,8 +25,6 @@ from cryptography import x509
 
 from audit import Journal
 from audit.entry import JsonValue
-from cps.model import Pack
-from cps.packs import published
 from hsm_service.access import CEREMONY, permitted
 from hsm_service.attestation import attestation_of
 from hsm_service.backup import Backups, WrapOut, wrap_out_of
@@ -64,6 +62,7 @@ from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.secrets import Secret
 from runtime.settings import Home, Settings
+from statements.published import PublishedStatements, Statements, founding_only
 
 SERVICE_TOKENS: Final = ("ca", "gateway", "merchants", "standby")
 ROOT_TOKENS: Final = ("root",)
@@ -107,13 +106,16 @@ class Vault:
         answers: Path,
         content_types: Mapping[str, ContentValidator],
         anchors: Callable[[], Sequence[x509.Certificate]],
-        pack: Pack,
+        statements: Statements,
         requests: OperationStore,
         approving: Approving,
         wrap_out: WrapOut,
         clock: Callable[[], datetime],
         extends: tuple[int, bytes] | None = None,
+        statement: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
+        """`statements` are the published versions of the CPS; `statement` tells of them for people."""
+        self.statement: Final = statement
         self.clock: Final = clock
         self.answers: Final = answers
         """Where answers that may be asked for again are kept (`hsm_service.idempotency`)."""
@@ -132,9 +134,12 @@ class Vault:
         self._recorder = Recorder(self.journal, ledger, built_in().digest)
         judges = {**built_in_content_types(), **content_types}
         self._meter = Meter(ledger.uses)
-        beliefs, trust = Beliefs(self._custody, ledger, anchors, pack), approving.trust
+        beliefs, trust = Beliefs(self._custody, ledger, anchors, statements), approving.trust
         approving = Approving(lambda: beliefs.in_force(trust()), approving.policy)
-        self.operations: Final = Operations(Docket(requests, approving, pack, record=self._recorder.note, clock=clock))
+        self.trust: Final = approving.trust
+        """What officers' signatures are judged by."""
+        docket = Docket(requests, approving, statements, record=self._recorder.note, clock=clock)
+        self.operations: Final = Operations(docket)
         self.signing: Final = Signing(
             self._custody, ledger, self._recorder, judges, beliefs.now, self.operations, self._meter, clock
         )
@@ -147,7 +152,7 @@ class Vault:
             self.operations,
             info=self.keys.info,
             anchors=anchors,
-            signer_uri=pack.signers.key_attestation,
+            signer_uri=lambda: statements().in_force(clock()).signers.key_attestation,
             wrap_out=wrap_out,
             sign=self._sign_backup,
             clock=clock,
@@ -225,6 +230,11 @@ class Vault:
             opened.callback(registry.close)
             requests = OperationStore(open_database(home.db / database))
             opened.callback(requests.close)
+            # Without officers nobody can have published anything that counts.
+            published: PublishedStatements | None = None
+            if approving is not None:
+                own = home.db / "statements-hsm"
+                published = PublishedStatements(home.cps, own=own, trust=lambda: vault.trust(), clock=clock)
             vault = cls(
                 tokens,
                 registry,
@@ -232,13 +242,16 @@ class Vault:
                 answers=home.db / f"answers-{journal.removesuffix('.jsonl')}.db",
                 content_types=content_types,
                 anchors=lambda: _read_anchors(home.trust_anchors),
-                pack=published(),
+                statements=published or founding_only(),
                 requests=requests,
                 approving=approving or Approving(),
                 wrap_out=wrap_out_of(home),
                 clock=clock,
                 extends=extends,
+                statement=dict if published is None else lambda: published.details,
             )
+            if published is not None:
+                published.refresh()
             if isolated is not None:
                 supervised = {label: each for label, each in tokens.items() if isinstance(each, SupervisedToken)}
                 vault._upkeep = Upkeep(vault, supervised, isolated.hsm)

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from ca.deadlines import Deadlines
 from ca.errors import StoreUnavailableError
+from statements.published import founding_only
 from tests.ca.test_revocation import Away, merchant
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
@@ -35,7 +36,7 @@ def test_a_change_that_cannot_be_published_is_told_before_and_after_it_is_late(
     record = merchant(world)
     tokens[0].away = True
     world.authority.revocation.apply(office.revocation(record.certificate, office.vetter))  # keyCompromise: 24 hours
-    deadlines = Deadlines(world.authority.store.status, office.pack, world.clock)
+    deadlines = Deadlines(world.authority.store.status, founding_only(), world.clock)
     status = world.authority.store.status
 
     def told() -> list[str]:

@@ -35,6 +35,7 @@ from pki.roles import Role, role_of
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.settings import Home
+from statements.published import founding_only
 from tests.support.ceremonies import PUBLICATION, act, holders, planned
 from tests.support.cps_cases import MERCHANT, Office, csr, evidence
 from tests.support.judges import openssl, openssl_accepts
@@ -71,7 +72,7 @@ class Installation:
             engine=self.engine,
             signer=vault.as_caller("service:ca"),
             record=self.record,
-            pack=self.office.pack,
+            statements=founding_only(self.office.pack),
             publication=PUBLICATION,
             rng=os.urandom,
             clock=lambda: datetime.now(UTC),

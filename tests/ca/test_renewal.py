@@ -27,6 +27,7 @@ from hsm_service.service import Basis
 from pki.builder import assemble_certificate
 from pki.names import name
 from runtime.problems import Problem
+from statements.published import founding_only
 from tests.support.ca_world import PUBLICATION, CaWorld
 from tests.support.cps_cases import Office
 from tests.support.software_signing import SoftwareSigning, generate, raw_signature
@@ -59,6 +60,7 @@ def renewal(world: CaWorld, signer: Any = None) -> Renewal:
         signer=keys,
         record=world.record,
         publication=PUBLICATION,
+        statements=founding_only(),
         folder=world.folder,
         rng=os.urandom,
     )

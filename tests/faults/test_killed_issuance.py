@@ -30,6 +30,7 @@ from ca.errors import CaError
 from ca.issuance import LEASE, Issuance
 from cps.dossier import Dossier
 from runtime.database import open_database, reading
+from statements.published import founding_only
 from tests.support.ca_world import PUBLICATION, CaWorld, Clock
 from tests.support.cps_cases import Office
 from tests.support.databases import DATABASES, ca_database
@@ -156,7 +157,7 @@ class Site:
             signer=Mortal(Signer(world.keys, self.signed), steps),  # type: ignore[arg-type]
             publisher=authority.publisher,
             record=Mortal(world.record, steps),  # type: ignore[arg-type]
-            pack=self.office.pack,
+            statements=founding_only(self.office.pack),
             publication=PUBLICATION,
             rng=os.urandom,
             clock=world.clock,

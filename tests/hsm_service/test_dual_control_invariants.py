@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from cps.decision import Choice
-from cps.packs import published
 from hsm_service.operation_docket import Approving, Docket, Grant
 from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.operation_request import KeyOperation, OperationRequest
@@ -32,6 +31,7 @@ from hsm_service.operations import Executor, Operations
 from pki.path import Trust
 from runtime.database import open_database
 from runtime.problems import Problem
+from statements.published import founding_only
 from tests.support.key_officers import HOUR, KeyOfficers
 from tests.support.pki_factory import NOW, Credential
 
@@ -86,7 +86,7 @@ class DualControl(RuleBasedStateMachine):
         docket = Docket(
             self.store,
             Approving(lambda: self.trust),
-            published(),
+            founding_only(),
             record=lambda entry: None,
             clock=lambda: self.now,
         )

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from cps.decision import Choice
 from cps.dossier import Dossier
+from cps.register import PackRegister
 from hsm_service.judging import SigningKey
 from hsm_service.service import Basis
 from hsm_service.templates import built_in
@@ -273,7 +274,9 @@ def test_an_approval_lapses() -> None:
 
 
 def test_a_case_under_another_statement_gets_no_certificate() -> None:
-    believed = replace(DESK.believed(), pack=OFFICE.pack.model_copy(update={"digest": b"\x01" * 32}))
+    believed = replace(
+        DESK.believed(), statements=PackRegister((OFFICE.pack.model_copy(update={"digest": b"\x01" * 32}),))
+    )
 
     problem = refused(tbs(), DESK.basis(CASE), believed=believed)
     assert "PACK-PIN" in problem.detail

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cps.dossier import Dossier
 from cps.entitlement import Entitlement, entitlements
+from cps.register import PackRegister
 from hsm_service.service import Basis
 from hsm_service.typed_approval import Believed
 from tests.support.cps_cases import Office
@@ -57,7 +58,7 @@ class Desk:
         """What a service of this hierarchy believes; `newest` are numbers of CRLs by key identifier."""
         pki = self.pki
         cas = tuple(authority.certificate for authority in pki.authorities[1:])
-        return Believed(self.office.pack, (pki.root.certificate,), cas, (newest or {}).get)
+        return Believed(PackRegister((self.office.pack,)), (pki.root.certificate,), cas, (newest or {}).get)
 
     @staticmethod
     def entitlement(case: Dossier, purpose: str = "signing") -> Entitlement:

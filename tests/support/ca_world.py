@@ -29,6 +29,7 @@ from hsm_service.service import SigningService
 from pki.names import identity_uri
 from runtime.client import TlsFiles
 from runtime.database import open_database
+from statements.published import Statements, founding_only
 from tests.support.cps_cases import Office
 from tests.support.pki_factory import Credential, PkiFactory, pem
 from tests.support.software_signing import SoftwareSigning
@@ -87,6 +88,7 @@ class CaWorld:
         rng: Callable[[int], bytes] = os.urandom,
         start: bool = True,
         database: str | None = None,
+        statements: Statements | None = None,
     ) -> None:
         """`signer` may put something between the CA and its keys; `database` is a URL, by default of a file."""
         self.office = office
@@ -103,7 +105,7 @@ class CaWorld:
             engine=self.engine,
             signer=signer(self.keys),
             record=self.record,
-            pack=office.pack,
+            statements=statements or founding_only(office.pack),
             publication=PUBLICATION,
             rng=rng,
             clock=self.clock,
