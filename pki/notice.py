@@ -41,7 +41,7 @@ FIELDS: Final[Mapping[str, re.Pattern[str]]] = {
         "state": _WORD,
         "reason": _WORD,  # a code, such as a reason of RFC 5280 5.3.1
         "role": _WORD,
-        "check": _WORD,
+        "check": rf"{_WORD}(, {_WORD}){{0,7}}",
         "clauses": rf"{_CLAUSE}(, {_CLAUSE}){{0,15}}",
         "serials": r"[0-9a-f]{1,40}(, [0-9a-f]{1,40}){0,3}",
         "due": _INSTANT,

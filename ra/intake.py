@@ -22,6 +22,8 @@ from cps.verdict import Finding
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told
 from ra.issuing import Issuing
+from ra.notices.contacts import Contact
+from ra.notices.contacts import put as put_contact
 from ra.request_contents import another_member_named
 from ra.screening import Facts, screen
 from ra.states import DECIDABLE, Action, State
@@ -85,16 +87,22 @@ class Intake:
         self._issuing = issuing
         self._screener = screener
 
-    def open(self, actor: Actor, member_class: MemberClass, **columns: Any) -> Application:
-        """Open a draft. A cardholder's gets the nonce that the commitment to the card is made with."""
+    def open(
+        self, actor: Actor, member_class: MemberClass, *, contact: Contact | None = None, **columns: Any
+    ) -> Application:
+        """Open a draft. A cardholder's gets the nonce that the commitment to the card is made with.
+
+        `contact` is where the applicant is written to, if they want to be (`ra.notices`).
+        """
         require(actor, Act.OPEN)
         desk = self._desk
         desk.record.catch_up()
         now = desk.now
         due_at = now + self._lasts(member_class)
+        application_id = desk.rng(_ID).hex()
         application = desk.store.open(
             Application(
-                id=desk.rng(_ID).hex(),
+                id=application_id,
                 member_class=member_class,
                 state=State.DRAFT,
                 version=1,
@@ -110,7 +118,8 @@ class Intake:
                 revision=None,
                 trouble=None,
                 **columns,
-            )
+            ),
+            also=lambda db: None if contact is None else put_contact(db, application_id, contact, now),
         )
         desk.record.catch_up()
         return application

@@ -167,12 +167,13 @@ class Store:
 
     # applications
 
-    def open(self, application: Application) -> Application:
-        """Insert a new application with its first transition."""
+    def open(self, application: Application, *, also: Callable[[Connection], None] = lambda _db: None) -> Application:
+        """Insert a new application with its first transition; `also` writes more in the same transaction."""
         with self._engine.begin() as db:
             db.execute(insert(schema.applications).values(**_columns(application)))
             passage = Passage(Action.OPEN, application.state)
             _note(db, application.id, None, passage, application.opened_by, application.opened_at)
+            also(db)
         return application
 
     def application(self, application_id: str) -> Application:

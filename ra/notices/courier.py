@@ -14,7 +14,7 @@ from datetime import datetime
 from email.message import EmailMessage
 from typing import Final, Protocol
 
-from ra.notices.directory import MAIL
+from ra.notices.kinds import MAIL
 from ra.notices.message import message
 from ra.notices.outbox import Outbox, Skipped, StoredNotice
 from ra.notices.outcome import Delivered, Failed, Outcome

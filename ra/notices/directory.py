@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from ra.notices.contacts import Contact
+from ra.notices.kinds import MAIL, WEBHOOK, Channel
 from ra.notices.rules import APPLICANT, WAITING
 from runtime.language import Language
 from runtime.notice_settings import NoticesSettings
-
-MAIL: Final = "mail"
-WEBHOOK: Final = "webhook"
-Channel = Literal["mail", "webhook"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any, Final, cast
 
 from sqlalchemy import Connection, Engine, Row, Select, and_, exists, func, or_, select, text, update
@@ -28,7 +27,8 @@ from pki.notice import check_fields
 from ra import schema
 from ra.errors import UnknownError
 from ra.notices.contacts import find as contact_of
-from ra.notices.directory import MAIL, Channel, Directory, Recipient
+from ra.notices.directory import Directory, Recipient
+from ra.notices.kinds import MAIL, Channel, NoticeState
 from ra.notices.rules import Rules
 from ra.notices.tables import contacts, cursor, notices
 from runtime.database import insert_new, reading
@@ -38,15 +38,6 @@ _TRANSITIONS: Final = "transitions"
 _AT_ONCE: Final = 200
 _TABLES: Final = (notices, cursor, contacts)
 GIVEN_UP: Final = "the process ended during every attempt"
-
-
-class NoticeState(StrEnum):
-    """Where a notice stands."""
-
-    WAITING = "WAITING"
-    SENT = "SENT"
-    DROPPED = "DROPPED"
-    UNDELIVERED = "UNDELIVERED"
 
 
 @dataclass(frozen=True, slots=True)

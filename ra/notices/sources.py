@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Row, func, select
 
 from cps.model import Pack
 from pki.notice import FIELDS, written
+from ra.checks.tables import checks
 from ra.notices.outbox import Happening
 from ra.notices.rules import Rules
 from ra.schema import applications, certificates, revocations
@@ -23,6 +24,7 @@ from ra.states import Action, State
 from runtime.database import reading
 
 _CLAUSE: Final = re.compile(r"CPS [1-9](?:\.[0-9]{1,2}){0,3}(?![0-9.]*[0-9/])")
+GAVE_UP: Final = "gave_up"
 _MOST_CLAUSES: Final = 16
 _WAITING_STATES: Final = (State.VETTING.value, State.AWAITING_APPROVAL.value)
 
@@ -36,6 +38,8 @@ def of_transition(db: Connection, row: Row[Any], rules: Rules) -> list[Happening
         return []
     case = db.execute(select(applications).where(applications.c.id == row.application_id)).one()
     values = _of_case(case, detail)
+    if row.after == State.ON_HOLD:
+        values |= _unanswered(db, row.application_id)
     waiting = tuple((case.waiting_for or "").split())
     source = f"transition/{row.seq}"
     later: list[Happening] = []
@@ -143,6 +147,17 @@ def _of_case(case: Row[Any], detail: Mapping[str, str]) -> dict[str, str | None]
         "percent": None if share is None else str(round(float(share) * 100)),
         "clauses": ", ".join(clauses) or None,
     }
+
+
+def _unanswered(db: Connection, application_id: str) -> dict[str, str | None]:
+    """The checks of the case that nobody answered."""
+    query = select(checks.c.kind, checks.c.created_at).where(
+        checks.c.application_id == application_id, checks.c.state == GAVE_UP
+    )
+    found = db.execute(query.order_by(checks.c.kind)).all()
+    kinds = list(dict.fromkeys(each.kind for each in found))[:8]
+    since = min((each.created_at for each in found), default=None)
+    return {"check": ", ".join(kinds) or None, "since": None if since is None else written(since)}
 
 
 def _only(values: Mapping[str, str | None], rules: Rules, name: str) -> dict[str, str]:

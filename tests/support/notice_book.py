@@ -29,7 +29,8 @@ from ra.notices import sources
 from ra.notices.contacts import Contact, put
 from ra.notices.courier import Courier, Mailer, Poster
 from ra.notices.directory import Directory
-from ra.notices.outbox import NoticeState, Outbox, StoredNotice
+from ra.notices.kinds import NoticeState
+from ra.notices.outbox import Outbox, StoredNotice
 from ra.notices.rules import rules
 from ra.notices.spool import Spool
 from runtime.database import open_database

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ra.notices.outbox import NoticeState
+from ra.notices.kinds import NoticeState
 from tests.support.databases import empty_database
 from tests.support.notice_book import ONE, TWO, NoticeBook
 

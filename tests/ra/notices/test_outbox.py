@@ -16,7 +16,8 @@ from ra import schema
 from ra.errors import InvalidSubmissionError, UnknownError
 from ra.notices import sources
 from ra.notices.contacts import Contact
-from ra.notices.outbox import GIVEN_UP, Happening, NoticeState, Skipped, notice_id
+from ra.notices.kinds import NoticeState
+from ra.notices.outbox import GIVEN_UP, Happening, Skipped, notice_id
 from runtime.language import Language
 from runtime.notice_settings import NoticesSettings
 from tests.support.databases import DATABASES, empty_database

@@ -14,8 +14,8 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from ra.notices.kinds import NoticeState
 from ra.notices.message import message
-from ra.notices.outbox import NoticeState
 from ra.notices.outcome import Delivered, Failed, Outcome
 from ra.notices.smtp import SmtpServer
 from runtime.client import TlsFiles

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 import pytest
 
 from pki.oids import CT_NOTICE
-from ra.notices.outbox import NoticeState, StoredNotice
+from ra.notices.kinds import NoticeState
+from ra.notices.outbox import StoredNotice
 from ra.notices.outcome import Delivered, Failed, Outcome
 from ra.notices.webhook import Webhook, resolve
 from runtime.client import TlsFiles
