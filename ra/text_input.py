@@ -98,7 +98,7 @@ def folded(member_class: MemberClass, fields: Mapping[str, Any]) -> dict[str, An
 
 
 def text(field: str, value: str, *, needed: bool = False, longest: int = MAX_REASON, clause: str) -> str:
-    """A text of a form that is no part of a subject: a reason, the source of a piece of evidence; empty if not `needed`.
+    """A text of a form that is no part of a subject: a reason, the source of evidence; empty if not `needed`.
 
     Raises InvalidSubmissionError naming the field, the character and `clause`.
     """
