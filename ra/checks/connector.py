@@ -57,10 +57,18 @@ class Connector(Protocol):
         """The register's answer, within about `timeout` seconds. Raises NoAnswerError."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
 
 class Messenger(Protocol):
     """The way to people's phones; safe to call from any number of threads."""
 
     def send(self, phone: str, text: str, *, key: str, timeout: float) -> None:
         """Have `text` sent once, however often it is asked with the same key. Raises NoAnswerError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
         ...

@@ -107,6 +107,9 @@ class Checks:
         """Wait for what is being asked, and ask nothing more."""
         for threads in self._threads.values():
             threads.shutdown(wait=True, cancel_futures=True)
+        for connector in self._connectors.values():
+            connector.close()
+        self.phones.close()
 
     # ra.intake.Screener
 

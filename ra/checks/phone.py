@@ -91,6 +91,11 @@ class PhoneCodes:
         self._clock = clock
         metadata.create_all(engine)
 
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._messenger is not None:
+            self._messenger.close()
+
     # applicants
 
     def give(self, application_id: str, number: str) -> Phone:

@@ -37,7 +37,7 @@ from ra.authority import CertificateAuthority
 from ra.record import Record
 from ra.store import Application, Store
 from ra.submission import Submission
-from ra.workflow import NewEvidence, Workflow
+from ra.workflow import NewEvidence, Screener, Workflow
 from runtime.database import open_database
 from runtime.identity import SCOPE_KEY, Caller
 from tests.support.ca_world import CaWorld, Clock
@@ -102,8 +102,9 @@ class RaWorld:
         ca: CaWorld | None = None,
         authority: Callable[[CertificateAuthority], CertificateAuthority] = lambda ca: ca,
         sign: Callable[[x509.ObjectIdentifier, bytes], bytes] | None = None,
+        screener: Callable[[RaWorld], Screener] | None = None,
     ) -> None:
-        """`authority` may put something between the RA and the CA."""
+        """`authority` may put something between the RA and the CA; `screener` makes one that asks registers."""
         self.office = office
         self.ca = ca or CaWorld(folder, office)
         self.clock: Clock = self.ca.clock
@@ -122,6 +123,7 @@ class RaWorld:
             sign=sign or self._sign,
             rng=os.urandom,
             clock=self.clock,
+            screener=None if screener is None else screener(self),
         )
 
     def _sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
