@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cps.packs import published, published_texts
+from cps.rules import Rule
+from cps.verdict import Findings
+from runtime.language import Language, Term
 from runtime.language_catalogue import of_package
 from tests.support.persian import assert_catalogue_fits, assert_reads_as_persian
 from tests.support.templates import said_in
@@ -23,6 +26,15 @@ def test_every_sentence_of_the_code_is_in_the_catalogue_and_nothing_else() -> No
 )
 def test_persian_is_written_as_persian(text: str) -> None:
     assert_reads_as_persian(text)
+
+
+def test_a_finding_is_told_in_both_languages() -> None:
+    found = Findings(published())
+    found.add(Rule.DEC_ORDER, "step {step} comes first", 3, step=Term("step", "vet"))
+    (finding,) = found.all()
+    assert (finding.message, finding.text(Language.EN)) == ("step vet comes first", "step vet comes first")
+    assert finding.text(Language.FA) == "نخست باید گام بررسی انجام شود"
+    assert (str(finding), finding.decision) == ("CPS 4.2.2 DEC-ORDER: step vet comes first", 3)
 
 
 def test_every_name_that_a_refusal_quotes_has_a_persian_one() -> None:
