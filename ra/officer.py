@@ -33,11 +33,13 @@ from cps.decision import (
 from cps.dossier import Dossier
 from cps.errors import fault
 from cps.model import OrderReason, Pack
+from cps.publication import Publication, build_publication
+from cps.statement_text import StatementText
 from pki import cms_signed
 from pki.algorithms import SignatureSuite
 from pki.errors import CertificateError
 from pki.extensions import OfficerData, authority_key_id, extensions_of
-from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_REVOCATION
+from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_PACK_PUBLICATION, CT_REVOCATION
 from ra.errors import OfficerKeyError
 from runtime.secrets import Secret
 
@@ -172,6 +174,22 @@ def draft_denial(spki_sha256: bytes, reason: str, *, now: datetime) -> Draft:
         f"  date       {denial.date.isoformat()}",
     )
     return Draft(CT_KEY_DENIAL, build_key_denial(denial), lines)
+
+
+def draft_publication(pack: Pack, texts: StatementText, predecessor: Pack, *, now: datetime) -> Draft:
+    """That a version of the CPS is published after `predecessor`, stated at `now` (aware); CPS 1.5.4."""
+    stated = Publication.of(pack, texts, predecessor, date=now)
+    until = pack.cps.grandfather_until
+    lines = (
+        f"PUBLISH      {stated.pack_id} {stated.pack_version}",
+        f"  rules      SHA-256 {stated.pack_digest.hex()}",
+        f"  texts      SHA-256 {stated.texts_digest.hex()}",
+        f"  supersedes {predecessor.cps.id} {predecessor.cps.version}, SHA-256 {stated.supersedes.hex()}",
+        f"  in force   from {stated.effective.isoformat()}",
+        f"  open cases {'are judged anew' if until is None else f'may be finished until {until.isoformat()}'}",
+        f"  date       {stated.date.isoformat()}",
+    )
+    return Draft(CT_PACK_PUBLICATION, build_publication(stated), lines)
 
 
 def _decision_lines(decision: Decision, dossier: Dossier) -> list[str]:
