@@ -122,20 +122,6 @@ def test_lists_are_filtered(world: RaWorld) -> None:
     assert [each.id for each in world.store.applications(member_class="cardholder")] == [card.id]
 
 
-def test_the_roles_of_a_person_whose_certificate_was_revoked_are_free_again(world: RaWorld) -> None:
-    office = world.office
-    application = world.open_officer()
-    world.decide(application.id, "sponsor", office.security)
-    world.decide(application.id, "approve", office.security_2)
-    assert world.store.roles_of("officer-9", but="") == {"vetting_officer"}
-    (issued,) = world.store.certificates(application.id)
-    order = office.revocation(
-        x509.load_der_x509_certificate(issued.der), office.security, reason="affiliationChanged", date=world.now
-    )
-    world.workflow.revoke(OPERATOR, order)
-    assert world.store.roles_of("officer-9", but="") == frozenset()
-
-
 def test_evidence_documents_are_kept_byte_for_byte(world: RaWorld) -> None:
     application = world.open_merchant()
     piece = world.store.evidence(application.id)[0]

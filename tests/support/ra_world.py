@@ -88,7 +88,7 @@ def officer(credential: Credential) -> Actor:
     """The actor that an officer's credential makes."""
     data = OfficerData.from_certificate(credential.certificate)
     assert data is not None
-    return Actor(f"officer:{data.person_id}", data.organisation, data.person_id, frozenset(data.roles))
+    return Actor(f"officer:{data.person_id}", data.organisation, data.person_id, frozenset(data.roles), data.grants)
 
 
 class RaWorld:
@@ -124,6 +124,7 @@ class RaWorld:
             rng=os.urandom,
             clock=self.clock,
             screener=None if screener is None else screener(self),
+            blinding=b"blinding",
         )
 
     def _sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
