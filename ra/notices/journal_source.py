@@ -41,14 +41,14 @@ class JournalSource:
         with engine.begin() as db:
             insert_new(db, cursor, name=_NAME, position=size)
 
-    def read(self, outbox: Outbox) -> int:
+    def read(self, outbox: Outbox, now: datetime) -> int:
         """Write the notices of what was added; returns how many entries this was."""
         done = 0
-        while lines := self._step(outbox):
+        while lines := self._step(outbox, now):
             done += lines
         return done
 
-    def _step(self, outbox: Outbox) -> int:
+    def _step(self, outbox: Outbox, now: datetime) -> int:
         with reading(self._engine) as db:
             position = db.execute(cursor.select().where(cursor.c.name == _NAME)).one().position
         if not self._path.exists() or self._path.stat().st_size <= position:
@@ -60,7 +60,7 @@ class JournalSource:
             lines = [line for line in file.read(_AT_ONCE).splitlines(keepends=True) if line.endswith(b"\n")]
             for line in lines:
                 entry = _decoder.decode(line)
-                at = datetime.fromisoformat(entry.at).replace(microsecond=0)
+                at = min(datetime.fromisoformat(entry.at).replace(microsecond=0), now)  # a clock may have been set
                 for happening in of_entry(db, entry.index, at, entry.entry, outbox.rules):
                     outbox.tell(db, happening)
             move(db, _NAME, position + sum(map(len, lines)))

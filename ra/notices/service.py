@@ -84,7 +84,7 @@ class Notices:
     def derive(self) -> None:
         """Write the notices of what happened."""
         self.outbox.derive(sources.of_transition)
-        self._journal.read(self.outbox)
+        self._journal.read(self.outbox, self._now())
         pack = self._statement()
         if pack.digest != self._told:
             self.outbox.announce(sources.statement_in_force(pack, self._now()))
