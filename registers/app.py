@@ -27,6 +27,7 @@ from registers.faults import FaultPlan, Planned
 from runtime import health, problems
 from runtime.identity import require
 from runtime.problems import Problem
+from shetab.errors import ShetabError
 
 RA = "service:ra"
 OPERATOR = "service:operator"
@@ -202,5 +203,5 @@ def _answered(work: Any) -> Any:
 def _entered(work: Any) -> None:
     try:
         work()
-    except ValueError:
+    except ShetabError:
         raise Problem(422, "check-digit", "the number has a wrong form or check digit") from None

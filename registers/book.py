@@ -59,12 +59,12 @@ class Book:
     # entering
 
     def enter_person(self, national_code: str, name: str, status: str = "active") -> None:
-        """Enter a person. Raises ValueError for a code with a wrong check digit."""
+        """Enter a person. Raises ShetabError for a code with a wrong check digit."""
         with self._engine.begin() as db:
             put(db, people, national_code=parse_national_code(national_code), name=name, status=status)
 
     def enter_company(self, company_id: str, name: str, status: str = "active") -> None:
-        """Enter a company. Raises ValueError for an identifier with a wrong check digit."""
+        """Enter a company. Raises ShetabError for an identifier with a wrong check digit."""
         with self._engine.begin() as db:
             put(
                 db,
@@ -76,7 +76,7 @@ class Book:
             )
 
     def enter_account(self, iban: str, owners: Sequence[str], status: str = "active") -> None:
-        """Enter an account and its owners. Raises ValueError for an IBAN with wrong check digits."""
+        """Enter an account and its owners. Raises ShetabError for an IBAN with wrong check digits."""
         with self._engine.begin() as db:
             put(db, accounts, iban=parse_iban(iban), owners=json.dumps(list(owners)), status=status)
 

@@ -128,7 +128,7 @@ class AskingRa:
     def draft(self) -> Application:
         return self.world.workflow.open(OPERATOR, "merchant")
 
-    def submit(self, application: Application | None = None, **changes: Any) -> Application:
+    def submit(self, application: Application | None = None, /, **changes: Any) -> Application:
         """A merchant, submitted and asked about."""
         application = application or self.draft()
         submission = Submission(merchant_subject(**changes), {"signing": csr(p256())})

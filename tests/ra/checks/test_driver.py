@@ -90,7 +90,7 @@ def test_an_officer_without_a_national_code_is_seen_by_a_signal(ra: AskingRa) ->
 def test_what_a_register_contradicts_goes_back_with_the_reason(
     ra: AskingRa, changes: dict[str, str], kind: CheckKind, reason: str
 ) -> None:
-    case = ra.submit(**changes)
+    case = ra.submit(None, **changes)
     assert case.state is State.RETURNED
     assert (ra.check(case, kind).status, ra.check(case, kind).reason) == ("contradicted", reason)
     assert f"{kind}_contradicted" in ra.signals(case)
