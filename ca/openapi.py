@@ -16,7 +16,7 @@ from runtime.problems import MEDIA_TYPE, TYPE_PREFIX
 
 CALLERS: Final = "x-kwbp-callers"
 
-_PROBLEM: Final[dict[str, Any]] = {
+PROBLEM: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
@@ -66,7 +66,7 @@ def complete(app: FastAPI) -> None:
             return app.openapi_schema
         document = described()
         components = document.setdefault("components", {})
-        components.setdefault("schemas", {})["Problem"] = _PROBLEM
+        components.setdefault("schemas", {})["Problem"] = PROBLEM
         components["responses"] = {f"Problem{status}": _response(status, text) for status, text in _STATUSES.items()}
         for route in api_routes(app):
             for method in route.methods or ():

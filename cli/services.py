@@ -294,8 +294,13 @@ def _ra(found: Installation) -> None:
     from pki.oids import CT_NOTICE
     from ra.app import create_app
     from ra.checks import assembly
+    from ra.evidence_routes import larger
+    from ra.issuer_banks import HttpIssuerBanks
     from ra.notices.service import Notices
+    from ra.rate_limit import AddressLimits, rate_limits
     from ra.record import Record
+    from ra.registration import RegistrationDesk, challenge_secret
+    from ra.registration_store import RegistrationStore
     from ra.schedules import durable
     from ra.store import Store
     from ra.workflow import Workflow
@@ -341,6 +346,16 @@ def _ra(found: Installation) -> None:
         sign=lambda content: sign(CT_NOTICE, content),
         clock=_now,
     )
+    banks = HttpIssuerBanks(
+        f"{admin_url(found.home, found.settings.switch)}/registration/", ca=found.home.trust_anchors
+    )
+    registration = RegistrationDesk(
+        workflow,
+        RegistrationStore(engine),
+        banks=banks,
+        limits=rate_limits(),
+        secret=challenge_secret(found.home.secrets / "ra-challenge-key", rng=os.urandom),
+    )
     try:
         app = create_app(
             workflow,
@@ -348,11 +363,21 @@ def _ra(found: Installation) -> None:
             checks=checks,
             notices=notices,
             statement=lambda: published.details,
+            registration=registration,
+            limits=AddressLimits(rate_limits(), clock=_now, proxies=endpoint.proxies),
         )
         # Anonymous applicants come without a certificate; what each caller may do is the RA's own table.
-        server.serve(app, host=endpoint.host, port=endpoint.port, tls=found.tls("ra"), client_certificate="optional")
+        server.serve(
+            app,
+            host=endpoint.host,
+            port=endpoint.port,
+            tls=found.tls("ra"),
+            client_certificate="optional",
+            larger=larger,
+        )
     finally:
         checks.close()
+        banks.close()
         keeper.close()
         record.close()
         authority.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from functools import cached_property
@@ -26,6 +27,7 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -42,6 +44,9 @@ MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name 
 _RULES: Final = ("min_length", "max_length", "pattern", "ge", "le", "error")
 """What of a broken rule is told: the rule itself, or a sentence of a validator, which quotes one character at most."""
 
+_OURS: Final = re.compile(r"(?!.*[0-9]{4})[A-Za-z0-9_.,()\[\]-]{1,60}", re.ASCII)
+"""Names of fields as we write them. Whoever made one up, even of a card number, is not shown it again."""
+
 
 def broken_rules(error: ValidationError, *, below: int = 0) -> Listed:
     """Which fields break which rules, and what the rules want; never what the fields hold.
@@ -53,12 +58,16 @@ def broken_rules(error: ValidationError, *, below: int = 0) -> Listed:
 
 
 def _broken(place: Sequence[object], rule: str, context: Mapping[str, object]) -> Message:
-    said = Message("{field}: {rule}", field=".".join(map(str, place)), rule=Term("rule", rule))
+    said = Message("{field}: {rule}", field=".".join(map(_named, place)), rule=Term("rule", rule))
     for name in _RULES:
         if name in context:
             wish = Term("wish", name, name.replace("_", " "))
             said = Message("{fault} ({wish}: {wanted})", fault=said, wish=wish, wanted=context[name])
     return said
+
+
+def _named(part: object) -> str:
+    return str(part) if _OURS.fullmatch(str(part)) else "…"
 
 
 def _b64decode(value: object) -> object:
@@ -75,19 +84,24 @@ def _unhex(value: object) -> object:
 
 
 Base64 = Annotated[
-    bytes, BeforeValidator(_b64decode), PlainSerializer(lambda raw: base64.b64encode(raw).decode(), when_used="json")
+    bytes,
+    BeforeValidator(_b64decode),
+    PlainSerializer(lambda raw: base64.b64encode(raw).decode(), when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
 Hex32 = Annotated[
     bytes,
     BeforeValidator(_unhex),
     Field(min_length=32, max_length=32),
     PlainSerializer(lambda raw: raw.hex(), when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{64}$"}),
 ]
 Hex16 = Annotated[
     bytes,
     BeforeValidator(_unhex),
     Field(min_length=16, max_length=16),
     PlainSerializer(lambda raw: raw.hex(), when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
 ]
 Instant = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
 """An aware time, held in UTC, so that one instant has one canonical text."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-from runtime.language import Message
+from runtime.language import Message, ToldError
 
 ZWNJ: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
 MOST_MARKS: Final = 2  # vowel signs on one letter: shadda and a vowel
@@ -92,12 +92,8 @@ NON_JOINER: Final = (
 STRAY_MARK: Final = "{character} stands on no Persian letter, or there are more than {most} on one"
 
 
-class TextError(ValueError):
-    """A text that is refused; `message` says why, naming at most one character and never the text."""
-
-    def __init__(self, message: Message) -> None:
-        super().__init__(str(message))
-        self.message = message
+class TextError(ToldError, ValueError):
+    """A text that is refused; what is told names at most one character and never the text."""
 
 
 def named(character: str) -> str:

@@ -20,6 +20,7 @@
 | GET /v1/certificates/{serial}/story              | officers, service:operator                 |
 | GET /v1/officers, /v1/officers/{person}          | officers, service:operator                 |
 | GET /v1/cps                                      | anybody                                    |
+| POST /v1/registration                            | anybody (`ra.registration_routes`)         |
 
 The guards stand in `ra.access` and `ra.workflow`, not here: a route reads its input, calls the workflow and shows what
 came of it.
@@ -32,12 +33,12 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Path, Query, Response
+from fastapi import Depends, FastAPI, Path, Query, Response
 from starlette.requests import Request
 
 from ca.errors import StatusError
 from cps.model import MemberClass
-from ra import evidence_routes, officer_views, views
+from ra import evidence_routes, officer_views, openapi, registration_routes, views
 from ra.access import Act, require
 from ra.acting import Acting
 from ra.checks import routes as check_routes
@@ -57,6 +58,8 @@ from ra.errors import (
 from ra.notices import routes as notice_routes
 from ra.notices.contacts import Contact
 from ra.notices.service import Notices
+from ra.rate_limit import AddressLimits, limited, rate_limits
+from ra.registration import RegistrationDesk
 from ra.states import State
 from ra.submission import Submission
 from ra.wire import (
@@ -111,11 +114,15 @@ def create_app(
     checks: Checks | None = None,
     notices: Notices | None = None,
     statement: Callable[[], Mapping[str, object]] | None = None,
+    registration: RegistrationDesk | None = None,
+    limits: AddressLimits | None = None,
 ) -> FastAPI:
     """The application of a registration authority, whose `schedules` (`ra.schedules`) run as long as it does.
 
     With `checks` it takes applicants' phones and shows what registers of others answered (`ra.checks.routes`),
     with `notices` it shows officers what was not delivered (`ra.notices.routes`).
+    `registration` answers the protocol's own messages (`ra.registration_routes`); `limits` count anonymous callers on
+    every route, the built-in ones if none are given.
     `statement` tells of the published versions of the CPS (`statements.published`), for the health page.
 
     What an earlier process left on the way to the CA is finished at the start, not at the first tick.
@@ -134,19 +141,23 @@ def create_app(
             await catching_up
             await asyncio.to_thread(schedules.__exit__, None, None, None)
 
-    app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan)
+    app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan, dependencies=[Depends(limited)])
     app.state.workflow = workflow
+    app.state.limits = limits or AddressLimits(rate_limits(), clock=lambda: workflow.now)
     problems.install(app)
     health.install(app, "ra", details=lambda: {} if statement is None else {"statement": statement()})
     app.add_middleware(ReadersLanguage)
     app.add_exception_handler(RaError, _refused)
     app.add_exception_handler(StatusError, _no_status)
 
+    openapi.complete(app)
     evidence_routes.install(app, workflow)
     if checks is not None:
         check_routes.install(app, workflow, checks)
     if notices is not None:
         notice_routes.install(app, notices)
+    if registration is not None:
+        registration_routes.install(app, registration)
 
     # Plain functions run in the thread pool: each waits for the database, the disk, the CA and the token.
 

@@ -17,7 +17,6 @@ from cps.application import rule_of_csr_error
 from cps.dossier import CardholderSubject, CsrDigest, GatewaySubject, MerchantSubject, Subject, broken_rules
 from cps.model import MemberClass, Pack, Purpose
 from cps.rules import Rule
-from cps.written_text import TextError
 from pki.csr import parse_csr
 from pki.der import sha256
 from pki.errors import CsrError
@@ -25,7 +24,7 @@ from pki.keys import spki_sha256
 from ra import text_input
 from ra.errors import InvalidSubmissionError
 from ra.request_contents import check_contents, names_in
-from runtime.language import Listed, Message, Term
+from runtime.language import Term
 
 _SUBJECT: Final[TypeAdapter[Any]] = TypeAdapter(Subject)
 _SALT: Final = 16  # bytes
@@ -90,7 +89,9 @@ def understand(
         subject: Subject = _SUBJECT.validate_python(fields)
     except ValidationError as error:
         raise InvalidSubmissionError(
-            "the subject is not as it should be: {faults}", clause=pack.clause(Rule.NAME_FORM), faults=_faults(error)
+            "the subject is not as it should be: {faults}",
+            clause=pack.clause(Rule.NAME_FORM),
+            faults=broken_rules(error, below=1),
         ) from None
     for field in ("iban", "company_id"):
         number = getattr(subject, field, None)
@@ -122,14 +123,3 @@ def understand(
     if not digests:
         raise InvalidSubmissionError("a submission carries at least one PKCS#10 request", clause="CPS 4.1.2")
     return Content(subject, csrs, tuple(digests), national_code, named)
-
-
-def _faults(error: ValidationError) -> Listed:
-    """Which fields break which rules, each in the words of the table that refused it, if one did."""
-    said: list[object] = []
-    for fault in error.errors(include_url=False, include_input=False):
-        refused = fault.get("ctx", {}).get("error")
-        if isinstance(refused, TextError):
-            path = ".".join(map(str, fault["loc"][1:]))
-            said.append(Message("{field}: {fault}", field=path, fault=refused.message))
-    return Listed(tuple(said) or (broken_rules(error, below=1),))

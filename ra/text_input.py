@@ -110,7 +110,7 @@ def text(field: str, value: str, *, needed: bool = False, longest: int = MAX_REA
     try:
         return check_text(spelt)
     except TextError as error:
-        raise InvalidSubmissionError("{field}: {fault}", clause=clause, field=field, fault=error.message) from None
+        raise InvalidSubmissionError("{field}: {fault}", clause=clause, field=field, fault=error) from None
 
 
 def checked(field: str, value: str, pack: Pack) -> str:

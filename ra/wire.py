@@ -6,15 +6,21 @@ Bytes are base64 (standard alphabet), digests and serial numbers lower-case hexa
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from ca.client import StoryAnswer
 from cps.dossier import Base64, Dossier, Hex32, Revision
 from cps.model import MemberClass, Purpose
+from ra import text_input
 from ra.states import State
 from runtime.language import Language
+
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""Of an application; the database counts no further."""
+Text = Annotated[str, StringConstraints(max_length=1000)]  # how long texts really are is for who reads them
+Moment = Annotated[AwareDatetime, BeforeValidator(text_input.moment)]
 
 
 class Wire(BaseModel):
@@ -47,16 +53,16 @@ class Submit(Wire):
     subject: dict[str, Any]
     csrs: dict[Purpose, Base64]
     national_code: str | None = Field(default=None, max_length=10)
-    version: int | None = None
+    version: Version | None = None
 
 
 class AddEvidence(Wire):
     """A piece of evidence: its kind in the CPS, its body, and where it came from."""
 
-    kind: str
+    kind: Text
     body: Base64
-    source: str
-    expires_at: AwareDatetime | None = None
+    source: Text
+    expires_at: Moment | None = None
 
 
 class PostDecision(Wire):
@@ -75,7 +81,7 @@ class Reason(Wire):
     """Why a case is held, released or returned; `version` as in `Submit`."""
 
     reason: str = Field(min_length=1, max_length=500)
-    version: int | None = None
+    version: Version | None = None
 
 
 class Accept(Wire):

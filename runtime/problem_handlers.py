@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,6 +17,9 @@ from runtime.logging import get_logger
 from runtime.problems import Problem, reader_of
 
 _log = get_logger("http")
+
+_OURS: Final = re.compile(r"(?!.*[0-9]{4})[A-Za-z0-9_.,()\[\]-]{1,60}", re.ASCII)
+"""Names of fields as we write them. Callers may make one up, even of a card number: that is not echoed."""
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -36,9 +40,13 @@ async def _on_validation(request: Request, error: Exception) -> Response:
     return _told(Problem(422, "invalid-request", said, faults=faults), request)
 
 
+def _named(part: object) -> str:
+    return str(part) if _OURS.fullmatch(str(part)) else "…"
+
+
 def _fault(fault: dict[str, Any]) -> dict[str, Any]:
     """The field and the rule it breaks, for programs and in a sentence; never what the field holds."""
-    field = ".".join(str(part) for part in fault["loc"])
+    field = ".".join(map(_named, fault["loc"]))
     why = fault.get("ctx", {}).get("error")
     return {"field": field, "rule": fault["type"], "message": _breaks(field, fault["type"], why)}
 

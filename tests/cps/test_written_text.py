@@ -98,7 +98,7 @@ def test_what_reads_as_something_else_is_refused(text: str, told: str) -> None:
     with pytest.raises(TextError) as refused:
         check_text(text)
     assert told in str(refused.value)
-    assert str(refused.value) == refused.value.message.text(Language.EN)
+    assert str(refused.value) == refused.value.text(Language.EN)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
