@@ -12,20 +12,18 @@ Every change of a certificate's status takes the next `status_epoch` of its issu
 list that covers epoch 7 covers every change up to the seventh. So whether a revocation is published is a comparison,
 and what a delta lists is a range. The row in `issuers` is also the lock under which replicas take CRL numbers.
 
-A database is made by `ca/migrations`, not from here: whoever changes a table runs `scripts/ca-migration`, which writes
-the change into the first revision until there is a release, and a test fails until that is done.
+A database is made by `ca/migrations`, not from here: whoever changes a table runs `scripts/migration ca`, which
+writes the change into the first revision until there is a release, and a test fails until that is done.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    Dialect,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -34,25 +32,10 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    TypeDecorator,
     text,
 )
 
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware datetime, stored as RFC 3339 text in UTC, so that it sorts and reads the same in every database."""
-
-    impl = String(27)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.fromisoformat(value)
-
+from runtime.columns import UtcTime
 
 metadata: Final = MetaData()
 

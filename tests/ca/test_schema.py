@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
 from ca.errors import StoreError
-from ca.schema import HEAD, MIGRATIONS, bring_up_to_date
+from ca.schema import SCHEMA, bring_up_to_date
 from ca.store import Store
 from ca.tables import metadata
 from runtime.database import open_database, reading
 from tests.support.databases import DATABASES, empty_database
+from tests.support.schemas import described, indexes
 
-REMEDY = "ca/tables.py was changed: run scripts/ca-migration"
+REMEDY = "ca/tables.py was changed: run scripts/migration ca"
 
 
 @pytest.fixture(params=DATABASES)
@@ -41,40 +41,6 @@ def metadata_alone(engine: Engine, tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
-def described(engine: Engine) -> dict[str, Any]:
-    """What a database says of its tables, but Alembic's own."""
-    looked = inspect(engine)
-
-    def plain(value: Any) -> Any:
-        return {key: str(each) for key, each in value.items()} if isinstance(value, dict) else str(value)
-
-    def sorted_by_name(items: list[Any]) -> list[Any]:
-        return sorted(({key: plain(value) for key, value in item.items()} for item in items), key=str)
-
-    return {
-        table: {
-            "columns": sorted_by_name(looked.get_columns(table)),
-            "key": str(looked.get_pk_constraint(table)["constrained_columns"]),
-            "foreign": sorted_by_name(looked.get_foreign_keys(table)),
-            "unique": sorted_by_name(looked.get_unique_constraints(table)),
-            "checks": sorted_by_name(looked.get_check_constraints(table)),
-            "indexes": sorted_by_name(looked.get_indexes(table)),
-        }
-        for table in looked.get_table_names()
-        if table != "alembic_version"
-    }
-
-
-def indexes(engine: Engine) -> set[str]:
-    """The names of all indexes, also of those on expressions, which SQLAlchemy cannot read back from SQLite."""
-    query = {
-        "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
-        "postgresql": "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
-    }[engine.dialect.name]
-    with reading(engine) as db:
-        return {name for name in db.execute(text(query)).scalars() if "alembic_version" not in name}
-
-
 # Indexes on expressions: see `indexes`.
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning", "ignore:autogenerate skipping:UserWarning")
 def test_migrations_make_exactly_the_tables_of_the_metadata(engine: Engine, metadata_alone: Engine) -> None:
@@ -88,7 +54,7 @@ def test_migrations_make_exactly_the_tables_of_the_metadata(engine: Engine, meta
 
 
 def test_the_revision_that_the_code_expects_is_the_newest() -> None:
-    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
+    assert SCHEMA.revisions().get_current_head() == SCHEMA.head
 
 
 def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
@@ -96,7 +62,7 @@ def test_a_database_of_a_newer_version_is_refused(engine: Engine) -> None:
     with engine.begin() as db:
         db.execute(text("UPDATE alembic_version SET version_num = '9999'"))
 
-    with pytest.raises(StoreError, match=rf"of revision 9999.*up to {HEAD}.*use the newer version"):
+    with pytest.raises(StoreError, match=rf"of revision 9999.*up to {SCHEMA.head}.*use the newer version"):
         Store(engine)
 
 
@@ -116,7 +82,7 @@ def test_a_database_of_somebody_else_is_refused_and_left_as_it_is(engine: Engine
     assert inspect(engine).get_table_names() == [table]
 
 
-@pytest.mark.parametrize("revisions", [[], [HEAD, "9999"]])
+@pytest.mark.parametrize("revisions", [[], [SCHEMA.head, "9999"]])
 def test_a_database_without_exactly_one_revision_is_refused(engine: Engine, revisions: list[str]) -> None:
     Store(engine)
     with engine.begin() as db:
@@ -143,7 +109,7 @@ def test_an_empty_table_of_revisions_alone_is_begun_with(engine: Engine) -> None
 
     assert Store(engine).count() == 0
     with reading(engine) as db:
-        assert db.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
+        assert db.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [SCHEMA.head]
 
 
 def test_replicas_that_start_together_upgrade_once(engine: Engine) -> None:
@@ -151,7 +117,7 @@ def test_replicas_that_start_together_upgrade_once(engine: Engine) -> None:
         list(pool.map(bring_up_to_date, [engine] * 6))
 
     with reading(engine) as db:
-        assert db.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
+        assert db.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [SCHEMA.head]
 
 
 def test_an_upgrade_that_is_interrupted_leaves_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
