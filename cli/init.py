@@ -33,6 +33,14 @@ tls = false
 [ra]
 port = {ra}
 
+[notices]           # mail to applicants and officers: into notices/ of this folder, until [notices.smtp] names a server
+sender = "ra@localhost"
+recipients = [
+    {{role = "vetting_officer", address = "vetting@localhost"}},
+    {{role = "approving_officer", address = "approving@localhost"}},
+    {{role = "security_officer", address = "security@localhost"}},
+]
+
 [witness]           # co-signs the audit logs; in production another user's or another machine's
 port = {witness}
 tls = false

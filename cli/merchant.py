@@ -92,6 +92,9 @@ def apply(
     request: Annotated[
         Path | None, typer.Option("--csr", help="PKCS#10 request of a merchant that keeps its own key.", exists=True)
     ] = None,
+    contact: Annotated[
+        str | None, typer.Option(help="E-mail address that is told what becomes of the application.")
+    ] = None,
 ) -> None:
     """Apply for a merchant's certificates: one for its signing key, one for its TLS.
 
@@ -121,7 +124,7 @@ def apply(
         "hosts": hosts,
     }
     with enrolment.ra(found, found.tls("operator")) as client:
-        enrolment.report(client.apply("merchant", subject, {"signing": signing, "tls": tls}))
+        enrolment.report(client.apply("merchant", subject, {"signing": signing, "tls": tls}, contact=contact))
 
 
 @app.command()
