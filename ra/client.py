@@ -12,6 +12,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter
 
 from cps.model import MemberClass, Purpose
+from ra.checks.views import CheckView, GiveCode, GivePhone, PhoneView
 from ra.notices.kinds import NoticeState
 from ra.notices.wire import NoticeView, RetriedView, RetryNotices
 from ra.states import State
@@ -21,6 +22,7 @@ from ra.wire import (
     ApplicationSummary,
     ApplicationView,
     CertificateView,
+    CredentialView,
     DossierView,
     OfficerView,
     OpenApplication,
@@ -42,11 +44,14 @@ __all__ = [
     "ApplicationSummary",
     "ApplicationView",
     "CertificateView",
+    "CheckView",
+    "CredentialView",
     "DossierView",
     "NoticeState",
     "NoticeView",
     "OfficerView",
     "PackView",
+    "PhoneView",
     "RaClient",
     "RevokedView",
     "State",
@@ -56,6 +61,7 @@ __all__ = [
 _JSON = {"content-type": "application/json"}
 _LIST = TypeAdapter(list[ApplicationSummary])
 _OFFICERS = TypeAdapter(tuple[OfficerView, ...])
+_CHECKS = TypeAdapter(tuple[CheckView, ...])
 _NOTICES = TypeAdapter(tuple[NoticeView, ...])
 
 
@@ -125,9 +131,11 @@ class RaClient:
         csrs: Mapping[Purpose, bytes],
         *,
         national_code: str | None = None,
+        contact: str | None = None,
     ) -> ApplicationView:
         """Open and submit in one go."""
-        return self.submit(self.open(member_class).id, subject, csrs, national_code=national_code)
+        opened = self.open(member_class, contact=contact)
+        return self.submit(opened.id, subject, csrs, national_code=national_code)
 
     def withdraw(self, application_id: str, reason: str = "") -> ApplicationView:
         """End an open application."""
@@ -197,6 +205,22 @@ class RaClient:
         """Have an undelivered notice, or all of them, delivered after all; how many these were."""
         answer = self._post("/v1/notices/retry", RetryNotices(id=identifier))
         return RetriedView.model_validate_json(answer).count
+
+    def checks(self, application_id: str) -> tuple[CheckView, ...]:
+        """What registers of others were asked about an application, and what they answered."""
+        return _CHECKS.validate_json(self._get(f"/v1/applications/{application_id}/checks"))
+
+    def give_phone(self, application_id: str, phone: str) -> PhoneView:
+        """Give the applicant's mobile number, or have another code sent to it."""
+        return PhoneView.model_validate_json(
+            self._post(f"/v1/applications/{application_id}/phone", GivePhone(phone=phone))
+        )
+
+    def confirm_phone(self, application_id: str, code: str) -> PhoneView:
+        """Type in the code that came to the phone."""
+        return PhoneView.model_validate_json(
+            self._post(f"/v1/applications/{application_id}/phone/code", GiveCode(code=code))
+        )
 
     def revoke(self, statement: bytes) -> RevokedView:
         """Hand in a signed order to revoke (CMS, DER)."""
