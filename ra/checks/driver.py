@@ -296,7 +296,6 @@ class Checks:
             for check in ended:
                 self._note(check)
             concluded = conclude(pack, revision.member_class, self._outcomes(application_id, ended))
-            told = "; ".join(map(str, concluded.findings))
             back = concluded.disposition in {"return", "reject"}
             self._cases.screened(
                 application_id,
@@ -305,7 +304,7 @@ class Checks:
                     signals=concluded.signals,
                     findings=concluded.findings if back else (),
                     evidence=tuple(self._evidence(check, revision, pack) for check in ended if check.statement),
-                    hold=told if concluded.disposition == "hold" else None,
+                    hold=concluded.findings if concluded.disposition == "hold" else (),
                     rejected=concluded.disposition == "reject",
                 ),
             )

@@ -1,0 +1,64 @@
+"""Identity checks as they go over the wire: no number, no code, and of an answer its word alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from ra.checks.phone import Phone
+from ra.checks.store import Check
+from ra.wire import Wire
+
+
+class GivePhone(Wire):
+    """A mobile number: 09 and 9 digits; +98 and Persian digits are understood."""
+
+    phone: str = Field(max_length=20)
+
+
+class GiveCode(Wire):
+    """The code that came to the phone."""
+
+    code: str = Field(max_length=20)
+
+
+class PhoneView(Wire):
+    """Where the code stands."""
+
+    state: str
+    tries_left: int
+    expires_at: datetime
+    confirmed_at: datetime | None
+
+    @classmethod
+    def of(cls, phone: Phone) -> PhoneView:
+        """A phone of the database, without its number."""
+        return cls(**{name: getattr(phone, name) for name in cls.model_fields})
+
+
+class CheckView(Wire):
+    """One check: `state` due, answered, gave_up or not_asked; `answer` confirmed, contradicted, unknown or none yet.
+
+    `trouble` is why there was no answer the last time, in a word; `gives_up_at` when silence becomes the answer.
+    """
+
+    kind: str
+    revision: int
+    state: str
+    answer: str
+    reason: str
+    source: str
+    attempts: int
+    trouble: str
+    next_at: datetime | None
+    gives_up_at: datetime
+    answered_at: datetime | None
+    question_sha256: str
+    answer_sha256: str
+
+    @classmethod
+    def of(cls, check: Check) -> CheckView:
+        """A check of the database."""
+        known = {name: getattr(check, name) for name in cls.model_fields if hasattr(check, name)}
+        return cls(**{**known, "answer": check.status, "next_at": check.next_at if check.state == "due" else None})
