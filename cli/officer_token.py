@@ -16,6 +16,7 @@ from hsm_service.officer_token import OfficerToken, open_officer_token
 from hsm_service.officer_token_place import OfficerTokenPlace
 from hsm_service.pin_sources import pin_source
 from ra.officer import Officer, officer_of
+from runtime.language import Message
 from runtime.secrets import Secret
 
 
@@ -43,7 +44,10 @@ def load(found: Installation, person: str, place: OfficerTokenPlace, pin_file: P
     else:
         stored = token.certificate(ref)
         if stored is None:
-            output.fail(f"there is no certificate of officer {person}, here or in the token", hint="'officer collect'")
+            output.fail(
+                Message("there is no certificate of officer {person}, here or in the token", person=person),
+                hint=Message("see {command}", command="'kwbp officer collect'"),
+            )
         leaf, chain = stored, _above(found, stored)
     return officer_of(leaf, [each for each in chain if each.issuer != each.subject], token.key(place.uri))
 

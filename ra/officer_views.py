@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from pki.errors import PathError
 from pki.path import Trust, validate_path
 from pki.roles import Role
@@ -73,4 +75,5 @@ def _credential(credential: Credential, trust: Trust, now: datetime) -> Credenti
             )
             for each in credential.grants
         ),
+        certificate=credential.certificate.public_bytes(Encoding.DER),
     )

@@ -315,7 +315,7 @@ class GrantView(Wire):
 
 
 class CredentialView(Wire):
-    """A certificate of an officer; `state` is `counts`, or why it does not (`pki.errors.PathError`)."""
+    """A certificate of an officer (DER); `state` is `counts`, or why it does not (`pki.errors.PathError`)."""
 
     issuer: str
     serial: str
@@ -325,6 +325,7 @@ class CredentialView(Wire):
     not_after: datetime
     state: str
     grants: tuple[GrantView, ...]
+    certificate: Base64
 
 
 class OfficerView(Wire):
