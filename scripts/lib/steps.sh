@@ -120,7 +120,8 @@ enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT: vette
   step "$server: key asked for" keep asked "${apply[@]}"
   approve_keys "$server"
   step "$server: applied" keep "$server" "${apply[@]}"
-  step "$server: documents on file" take_evidence "$(of "$server" id)" "$name"
+  step "$server: the company register and its bank confirmed it" registers_confirmed "$(of "$server" id)"
+  step "$server: agreement with the acquirer on file" take_evidence "$(of "$server" id)" "$name"
   step "$server: vetted" kwbp ra vet "$(of "$server" id)" $(as vetting-officer-1)
   step "$server: approved by another person" kwbp ra approve "$(of "$server" id)" $(as approving-officer-1)
   step "$server: certificates at the key and the server" kwbp merchant collect "$server" "$(of "$server" id)"
@@ -134,14 +135,19 @@ approve_keys() { # approve_keys TEXT: the keys asked for last are made when two 
   step "$1: made, with the approval of another" kwbp key approve $ids $(as security-officer-2)
 }
 
-take_evidence() { # take_evidence APPLICATION NAME: what the CPS asks of a merchant, seen by the vetting officer
-  local kind documents=()
-  for kind in acquirer_agreement company_register iban_owner; do
-    echo "$kind of $2, seen by the vetting officer" >"$DEMO/$kind.txt"
-    documents+=("$kind=$DEMO/$kind.txt")
-  done
-  kwbp ra evidence "$1" "${documents[@]}" --source "paper file" $(as vetting-officer-1)
-  rm "${documents[@]#*=}"
+take_evidence() { # take_evidence APPLICATION NAME: what the CPS asks of a merchant on paper, seen by the vetting officer
+  local document=$DEMO/acquirer_agreement.txt
+  echo "agreement of the acquirer with $2, seen by the vetting officer" >"$document"
+  kwbp ra evidence "$1" "acquirer_agreement=$document" --source "paper file" $(as vetting-officer-1)
+  rm "$document"
+}
+
+registers_confirmed() { # registers_confirmed APPLICATION: they were asked when it was submitted, and what they said is on file
+  kwbp --json ra checks show "$1" | python -c '
+import json, sys
+checks = {check["kind"]: check for check in json.load(sys.stdin)}
+print(", ".join(kind + " " + (check["answer"] or check["state"]) for kind, check in checks.items()))
+sys.exit(any(checks[kind]["answer"] != "confirmed" for kind in ("company_register", "iban_owner")))'
 }
 
 serve() {

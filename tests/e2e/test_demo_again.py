@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
+from shetab.iran import build_iban, company_check_digit
 from tests.e2e.conftest import Demo
 from tests.e2e.strangers import Shop, fetched, shop_in
 from tests.support.judges import openssl, run
@@ -94,15 +95,19 @@ def applied_with_own_key(kwbp: Shell, folder: Path, server: str, merchant_id: st
         *("merchant", "configure", server, "--merchant-id", merchant_id, "--shop", server, "--terminal", terminal),
         *("--port", str(free_port()), "--own-key", str(key)),
     )
+    serial = merchant_id.removeprefix("M-")
+    company, iban = f"1400200{serial:0>3}", build_iban("054", serial)
+    kwbp("registers", "company", company + company_check_digit(company), f"{server} Co", "--iban", iban)
     applied = kwbp(
-        *("merchant", "apply", server, "--iban", "IR820540102680020817909002"),
+        *("merchant", "apply", server, "--iban", iban),
         *("--organisation", f"{server} Co", "--csr", str(request)),
     )
-    documents = []
-    for kind in ("acquirer_agreement", "company_register", "iban_owner"):
-        (folder / kind).write_text(kind)
-        documents.append(f"{kind}={folder / kind}")
-    kwbp("ra", "evidence", applied["id"], *documents, "--source", "paper file", *kwbp.acting("vetting-officer-1"))
+    agreement = folder / "acquirer_agreement"
+    agreement.write_text("an agreement")
+    kwbp(
+        *("ra", "evidence", applied["id"], f"acquirer_agreement={agreement}", "--source", "paper file"),
+        *kwbp.acting("vetting-officer-1"),
+    )
     return str(applied["id"])
 
 
