@@ -19,7 +19,7 @@ from pki.errors import PkiError
 from pki.oids import CT_DECISION
 from ra import text_input
 from ra.access import SYSTEM, Act, Actor, require
-from ra.desk import Desk, decidable_state, refused_state, told
+from ra.desk import Desk, decidable_state, refused_state, told, trouble_for, trouble_of
 from ra.errors import InvalidSubmissionError, RefusedError
 from ra.evidence_files import check_document
 from ra.handing_in import borrowed
@@ -129,7 +129,7 @@ class Deciding:
         desk = self._desk
         application = desk.take(actor, Act.HOLD, application_id, Action.HOLD, version)
         reason = text_input.text("reason", reason, needed=True, clause="CPS 4.2")
-        values = {"held_from": str(application.state), "held_since": desk.now, "trouble": reason}
+        values = {"held_from": str(application.state), "held_since": desk.now, "trouble": trouble_for(reason)}
         passage = Passage(Action.HOLD, State.ON_HOLD, {"reason": reason})
         return desk.pass_on(application, actor, passage, Change(values=values))
 
@@ -148,7 +148,7 @@ class Deciding:
         if after in DECIDABLE:
             verdict = desk.judge(desk.dossier(application))
             after = refused_state(verdict.broken) if verdict.broken else decidable_state(verdict)
-            values["trouble"] = told(verdict.broken) or None
+            values["trouble"] = trouble_of(verdict.broken)
         passage = Passage(Action.RELEASE, after, {"reason": reason})
         return self._issuing.advance(desk.pass_on(application, actor, passage, Change(values=values), verdict=verdict))
 
@@ -158,7 +158,7 @@ class Deciding:
         application = desk.take(actor, Act.RETURN, application_id, Action.RETURN, version)
         reason = text_input.text("reason", reason, needed=True, clause="CPS 4.2")
         passage = Passage(Action.RETURN, State.RETURNED, {"reason": reason})
-        return desk.pass_on(application, actor, passage, Change(values={"trouble": reason}))
+        return desk.pass_on(application, actor, passage, Change(values={"trouble": trouble_for(reason)}))
 
     def judge_again(self, application: Application) -> Application:
         """Judge a waiting case because time has passed: an approval may have lapsed, evidence be too old."""
@@ -170,7 +170,7 @@ class Deciding:
         if after is State.APPROVED:
             return self._issuing.advance(application)
         passage = Passage(Action.RETURN, after, {"findings": told(verdict.findings)})
-        trouble = told([each for each in verdict.findings if each.decision is not None]) or None
+        trouble = trouble_of([each for each in verdict.findings if each.decision is not None])
         changed = desk.pass_on(application, SYSTEM, passage, Change(values={"trouble": trouble}), verdict=verdict)
         return self._issuing.advance(changed)
 
@@ -178,9 +178,9 @@ class Deciding:
         """Send a case back in which a rule broke while it waited; one whose statement is superseded is judged anew."""
         if all(each.code is Rule.PACK_PIN for each in verdict.broken):
             return self._intake.reevaluate(application)
-        trouble = told(verdict.broken)
-        passage = Passage(Action.RETURN, refused_state(verdict.broken), {"findings": trouble})
-        return self._desk.pass_on(application, SYSTEM, passage, Change(values={"trouble": trouble}), verdict=verdict)
+        passage = Passage(Action.RETURN, refused_state(verdict.broken), {"findings": told(verdict.broken)})
+        change = Change(values={"trouble": trouble_of(verdict.broken)})
+        return self._desk.pass_on(application, SYSTEM, passage, change, verdict=verdict)
 
     def _note_refusal(self, actor: Actor, application: Application, objections: list[Finding], signed: bytes) -> None:
         try:

@@ -29,7 +29,8 @@ from ra.persons import Persons
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
 from ra.store import Application, Change, Passage, Store
-from runtime.language import Term
+from runtime.language import Listed, Message, Term
+from runtime.language_record import to_record
 
 Sign = Callable[[x509.ObjectIdentifier, bytes], bytes]
 """Signs content (DER) of a content type with the RA's own key; returns CMS SignedData (DER)."""
@@ -202,5 +203,19 @@ def refused_state(findings: Collection[Finding]) -> State:
 
 
 def told(findings: Collection[Finding]) -> str:
-    """Findings in one line, for people."""
+    """Findings in one line, for the journal."""
     return "; ".join(map(str, findings))
+
+
+def trouble_of(findings: Collection[Finding]) -> str | None:
+    """Findings as the trouble of an application, kept so that each reader is told in their language."""
+    lines = tuple(
+        Message("{clause} {code}: {finding}", clause=each.clause, code=str(each.code), finding=each.told)
+        for each in findings
+    )
+    return to_record(Message("{findings}", findings=Listed(lines, "also"))) if lines else None
+
+
+def trouble_for(reason: str) -> str:
+    """What a person wrote, as the trouble of an application."""
+    return to_record(Message("{reason}", reason=reason))

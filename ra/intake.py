@@ -20,7 +20,7 @@ from cps.dossier import Author, CpsPin, Dossier, Evidence, OfficerSubject, Revis
 from cps.model import MemberClass, Pack, Purpose
 from cps.verdict import Finding
 from ra.access import SYSTEM, Act, Actor, require
-from ra.desk import Desk, decidable_state, refused_state, told
+from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
 from ra.issuing import Issuing
 from ra.notices.contacts import Contact
 from ra.notices.contacts import put as put_contact
@@ -39,14 +39,14 @@ _REEVALUATED: Final = DECIDABLE | {State.APPROVED, State.ISSUE_FAILED}
 class Screened:
     """What registers of others said of a revision: observations to weigh, objections, and their answers as evidence.
 
-    `hold` is why a person must look at the case before it goes on (a register stayed silent), if one must. `rejected`:
+    `hold` is why a person must look at the case before it goes on (a register stayed silent). `rejected`:
     the findings end the case, and no amendment mends them.
     """
 
     signals: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     evidence: tuple[tuple[Evidence, bytes], ...] = ()
-    hold: str | None = None
+    hold: tuple[Finding, ...] = ()
     rejected: bool = False
 
 
@@ -296,7 +296,7 @@ class Intake:
         change: Change,
         *,
         actor: Actor = SYSTEM,
-        hold: str | None = None,
+        hold: tuple[Finding, ...] = (),
         rejected: bool = False,
     ) -> Application:
         desk = self._desk
@@ -305,12 +305,12 @@ class Intake:
         after = refused_state(findings) if findings else decidable_state(verdict)
         if rejected and findings:
             after = State.REJECTED
-        values = {**change.values, "trouble": told(findings) or hold}
-        if hold is not None and not findings:
+        values = {**change.values, "trouble": trouble_of(findings or hold)}
+        if hold and not findings:
             values |= {"held_from": State.VETTING, "held_since": desk.now}
             after = State.ON_HOLD
         claims = [] if findings else [entry.spki_sha256 for entry in case.revision.csrs]
-        left = Passage(Action.SCREEN, after, {"findings": told(findings), **({} if hold is None else {"hold": hold})})
+        left = Passage(Action.SCREEN, after, {"findings": told(findings), **({"hold": told(hold)} if hold else {})})
         change = replace(change, values=values, claims=claims)
         return self._issuing.advance(desk.pass_all(application, actor, [*passages, left], change, verdict=verdict))
 

@@ -12,9 +12,10 @@ from pki.keys import spki_sha256
 from pki.path import Trust, validate_path
 from pki.roles import Role
 from ra.store import NewCertificate
+from runtime.language import Term, ToldError
 
 
-class UnfitAnswerError(Exception):
+class UnfitAnswerError(ToldError):
     """The CA answered with certificates that do not fit the case."""
 
 
@@ -26,16 +27,24 @@ def check_answer(
     for entry in dossier.revision.csrs:
         given = answer.get(entry.purpose)
         if given is None:
-            raise UnfitAnswerError(f"the CA gave no certificate for the {entry.purpose} key")
+            raise UnfitAnswerError(
+                "the CA gave no certificate for the {purpose} key", purpose=Term("purpose", entry.purpose)
+            )
         certificate = given.parsed()
         if spki_sha256(certificate.public_key()) != entry.spki_sha256:
-            raise UnfitAnswerError(f"the CA certified another key than the {entry.purpose} key")
+            raise UnfitAnswerError(
+                "the CA certified another key than the {purpose} key", purpose=Term("purpose", entry.purpose)
+            )
         try:
             validate_path(
                 certificate, given.parsed_chain(), trust=trust, now=now, roles=set(Role), check_revocation=False
             )
         except PkiError as error:
-            raise UnfitAnswerError(f"the {entry.purpose} certificate is not valid: {error.reason}") from None
+            raise UnfitAnswerError(
+                "the {purpose} certificate is not valid: {reason}",
+                purpose=Term("purpose", entry.purpose),
+                reason=Term("reason", error.reason),
+            ) from None
         issued.append(
             NewCertificate(
                 issuer=given.issuer,

@@ -23,13 +23,15 @@ from cps.errors import StatementError
 from cps.model import SYSTEM as SYSTEM_STEP
 from pki.oids import CT_DECISION
 from ra.access import SYSTEM, Act, Actor, require
-from ra.desk import Desk, decidable_state, refused_state, told
+from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
 from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError, RefusedError
 from ra.issued import UnfitAnswerError, check_answer
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
 from ra.store import Application, Change, NewCertificate, Passage
 from runtime.identity import ANONYMOUS
+from runtime.language import Message
+from runtime.language_record import to_record
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
@@ -177,7 +179,7 @@ class Issuing:
             if isinstance(error, Problem) and error.status >= _NOT_NOW:
                 return application  # the CA may have done it: `resume` asks again, for the same certificates
             passage = Passage(Action.FAIL, State.ISSUE_FAILED, {"reason": str(error)})
-            change = Change(values={"trouble": str(error)})
+            change = Change(values={"trouble": to_record(_trouble(error))})
         else:
             detail = {str(each.purpose): f"{each.issuer}/{each.serial}" for each in issued}
             passage = Passage(Action.STORE, State.ISSUED, detail)
@@ -200,6 +202,13 @@ class Issuing:
         findings = verdict.broken or verdict.findings
         after = refused_state(verdict.broken) if verdict.broken else decidable_state(verdict)
         passage = Passage(Action.RETURN, after, {"findings": told(findings)})
-        change = Change(values={"trouble": told(findings)})
+        change = Change(values={"trouble": trouble_of(findings)})
         changed = desk.pass_on(application, SYSTEM, passage, change, verdict=verdict)
         return changed if verdict.broken else self.advance(changed)
+
+
+def _trouble(error: Problem | UnfitAnswerError) -> Message:
+    """Why the CA did not issue, as the trouble of the application."""
+    if isinstance(error, Problem) and error.clause:
+        return Message("{reason} ({clause})", reason=error.told, clause=error.clause)
+    return Message("{reason}", reason=error.told)

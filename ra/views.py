@@ -38,6 +38,7 @@ from ra.wire import (
     TransitionView,
 )
 from ra.workflow import Workflow
+from runtime.language_record import from_record
 from runtime.problems import Problem
 from runtime.reader import reader
 
@@ -77,7 +78,7 @@ def show(workflow: Workflow, application: Application) -> ApplicationView:
         certificates=tuple(_certificate(workflow, issued) for issued in store.certificates(application.id)),
         nonce=_nonce(application, workflow.trust(workflow.now)),
         national_code=application.national_code,
-        trouble=application.trouble,
+        trouble=None if application.trouble is None else from_record(application.trouble).text(reader()),
     )
 
 
