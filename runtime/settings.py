@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
 
 from runtime.client import TlsFiles
 from runtime.notice_settings import NoticesSettings
@@ -167,6 +167,15 @@ class CaSettings(Endpoint):
         return url
 
 
+class RaSettings(Endpoint):
+    """The registration authority."""
+
+    port: Port = 7120
+    proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(), description="networks of proxies in front of it, whose X-Forwarded-For is believed"
+    )
+
+
 class GatewaySettings(Endpoint):
     """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
 
@@ -250,7 +259,7 @@ class Settings(_Section):
     hsm: HsmSettings = HsmSettings()
     ca: CaSettings = CaSettings()
     repository: Endpoint = Endpoint(port=7111, tls=False)
-    ra: Endpoint = Endpoint(port=7120)
+    ra: RaSettings = RaSettings()
     notices: NoticesSettings = NoticesSettings()
     witness: Endpoint = Endpoint(port=7130, tls=False)
     gateway: GatewaySettings = GatewaySettings()

@@ -22,6 +22,8 @@ and of the catalogue, and why:
 - The bank's sealing key comes in a form that the bank signs (`IssuerFormTBS`), not in a certificate: the bank can
   replace it from one day to the next without a ceremony. Such a key, and the one-time key, is named as recipient by a
   hash of itself (`sealing.key_recipient`).
+- InitRes carries no BCI: the list of all lists is at the repository, beside the lists that it names, and whoever
+  verifies a path fetches both.
 - InitReq, RegFormReq and MerInitReq are bare: nobody has a key yet. They ask, and change nothing.
 - GwCertReq needs no InitReq: a gateway has a service certificate from the ceremony and signs with it.
 

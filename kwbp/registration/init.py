@@ -74,7 +74,6 @@ def build_init_response(
     chall_ca: bytes,
     issuer: x509.Certificate,
     cps: tuple[str, str, bytes],
-    bci_number: int,
     now: datetime,
 ) -> Draft[InitResTBS]:
     """InitRes, to be signed by the registration authority.
@@ -91,7 +90,6 @@ def build_init_response(
         cps_id=cps_id,
         cps_version=cps_version,
         cps_digest=cps_digest,
-        bci_number=bci_number,
         date=fields.to_time(now),
     )
     return Draft.of(_ANSWERS[request.message_type], body, rrpid=request.body.rrpid, xid=None)

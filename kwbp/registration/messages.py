@@ -68,15 +68,12 @@ class InitResTBS(Structure):
     cps_id: str
     cps_version: str
     cps_digest: Hash32
-    bci_number: int
     date: asn1.GeneralizedTime
 
     def validate(self) -> None:
         fields.check_version(self.version)
         fields.check_pattern("cpsID", self.cps_id, _STATEMENT)
         fields.check_pattern("cpsVersion", self.cps_version, _STATEMENT)
-        if self.bci_number < 0:
-            raise fields.refuse("bciNumber", "must not be negative")
         fields.check_times(("date", self.date))
 
 

@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from kwbp.commitment import commitment_cn, pan_secret
+from kwbp.registration.answer import CheckedAnswer
+from kwbp.registration.form import CheckedForm
 from kwbp.wallet import Card
 from pki import names
 from pki.crl import CrlSet
@@ -29,6 +31,7 @@ from runtime.secrets import Secret
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from storefront.errors import NoSuchCard, WalletError
 from storefront.wallet import container
+from storefront.wallet.registration import CardInWallet, OpenRequest, committed_secret, compose, open_request
 
 FILE_NAME: Final = "wallet.kwbp"
 Algorithm = Literal["rsa-3072", "ec-p256"]
@@ -139,6 +142,10 @@ class Wallet:
         begun = _entry(self._document, label).get("enrolment")
         return None if begun is None else str(begun["application"])
 
+    def registration(self, label: str) -> OpenRequest | None:
+        """The request for a certificate that is under way for the card."""
+        return _registration(_entry(self._document, label))
+
     @staticmethod
     def _summary(label: str, entry: Mapping[str, Any]) -> CardSummary:
         certificate = (
@@ -228,6 +235,24 @@ class WalletEditor:
         entry["pan_secret"] = secret
         del entry["enrolment"]
 
+    def begin_registration(self, label: str, form: CheckedForm, *, pin2: Pin, cvv2: Cvv2, now: datetime) -> OpenRequest:
+        """Make the request for a certificate (`storefront.wallet.registration`), and keep it until it is answered."""
+        entry = _entry(self._document, label)
+        entry["registration"] = compose(_held(entry), form, pin2=pin2, cvv2=cvv2, now=now, rng=self._rng)
+        return open_request(entry["registration"], _key(entry))
+
+    def finish_registration(self, label: str, answer: CheckedAnswer, *, now: datetime | None = None) -> None:
+        """Keep the certificate that the request brought. :raises ProtocolError, WalletError: it is not this card's."""
+        entry = _entry(self._document, label)
+        secret = committed_secret(answer, _held(entry))
+        entry["enrolment"] = {"application": answer.body.application, "pan_secret": secret.hex()}
+        self.finish_enrolment(label, answer.chains["signing"], now=now)
+        del entry["registration"]
+
+    def drop_registration(self, label: str) -> None:
+        """Forget a request that came to nothing."""
+        _entry(self._document, label).pop("registration", None)
+
     def remove_card(self, label: str) -> None:
         """Forget a card and its key."""
         _entry(self._document, label)
@@ -261,6 +286,17 @@ def _begun(entry: Mapping[str, Any], label: str) -> Mapping[str, Any]:
 
 def _root(document: Mapping[str, Any]) -> x509.Certificate:
     return x509.load_pem_x509_certificate(str(document["root"]).encode())
+
+
+def _held(entry: Mapping[str, Any]) -> CardInWallet:
+    return CardInWallet(
+        Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]), bytes.fromhex(entry["card_secret"]), _key(entry)
+    )
+
+
+def _registration(entry: Mapping[str, Any]) -> OpenRequest | None:
+    kept = entry.get("registration")
+    return None if kept is None else open_request(kept, _key(entry))
 
 
 def _key(entry: Mapping[str, Any]) -> PrivateKey:

@@ -161,7 +161,6 @@ class Registering:
             "chall_ca": self.challenge("merchant"),
             "issuer": (self.pki.cardholder_ca if card_ else self.pki.merchant_ca).certificate,
             "cps": CPS,
-            "bci_number": 7,
             "now": self.now,
         }
         return init.build_init_response(request, **(arguments | changes))

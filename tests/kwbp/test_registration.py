@@ -30,7 +30,6 @@ def test_a_wallet_learns_who_certifies_and_under_which_statement(parties: Regist
     checked = parties.check_init(draft.message(parties.signed(draft, parties.ra)), request)
     assert checked.issuer == parties.pki.cardholder_ca.certificate
     assert (checked.body.cps_id, checked.body.cps_version, checked.body.cps_digest) == CPS
-    assert checked.body.bci_number == 7
 
 
 def test_a_merchant_learns_of_another_authority(parties: Registering) -> None:

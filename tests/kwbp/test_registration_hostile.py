@@ -76,7 +76,6 @@ class TestInit:
             ({"rrpid": bytes(20)}, ErrorCode.CHALLENGE_MISMATCH, "D1"),
             ({"chall_ee": bytes(32)}, ErrorCode.CHALLENGE_MISMATCH, "D1"),
             ({"issuer_certificate": b"\x30\x00"}, ErrorCode.DECODING_FAILURE, "K1"),
-            ({"bci_number": -1}, ErrorCode.DECODING_FAILURE, "K1"),
             ({"cps_version": ""}, ErrorCode.DECODING_FAILURE, "K1"),
         ],
     )
