@@ -41,6 +41,7 @@ from cryptography.hazmat import asn1
 
 from cps.errors import StatementError
 from cps.model import HOLD, ORDER_REASONS, RELEASE, OrderReason
+from cps.written_text import TextError, check_text
 from pki.der import decode, encode
 from pki.errors import DerError
 
@@ -175,7 +176,7 @@ def parse_decision(der: bytes) -> Decision:
         evidence_digest=tbs.evidence_digest,
         step=tbs.step,
         choice=Choice(tbs.verdict),
-        reason=tbs.reason,
+        reason=_reason(tbs.reason),
         date=instant_of(tbs.date),
         expires=instant_of(tbs.expires),
     )
@@ -224,7 +225,15 @@ def build_key_denial(denial: KeyDenial) -> bytes:
 def parse_key_denial(der: bytes) -> KeyDenial:
     """Read KeyDenialTBS. Raises StatementError unless it is exactly one, of version 1."""
     tbs = _decode(KeyDenialTBS, der)
-    return KeyDenial(spki_sha256=tbs.spki_sha256, reason=tbs.reason, date=instant_of(tbs.date))
+    return KeyDenial(spki_sha256=tbs.spki_sha256, reason=_reason(tbs.reason), date=instant_of(tbs.date))
+
+
+def _reason(text: str) -> str:
+    """A reason is read by people, and copied into the log: it reads as what it is."""
+    try:
+        return check_text(text)
+    except TextError as error:
+        raise StatementError("the reason: {fault}", fault=error) from None
 
 
 def _encode(tbs: DecisionTBS | RevocationTBS | KeyDenialTBS) -> bytes:

@@ -40,6 +40,7 @@ from pki.algorithms import SignatureSuite
 from pki.errors import CertificateError
 from pki.extensions import OfficerData, authority_key_id, extensions_of
 from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_PACK_PUBLICATION, CT_REVOCATION
+from ra import text_input
 from ra.errors import OfficerKeyError
 from runtime.secrets import Secret
 
@@ -135,7 +136,7 @@ def draft_decision(
         evidence_digest=dossier.evidence_digest,
         step=step,
         choice=choice,
-        reason=reason,
+        reason=text_input.name(reason),
         date=date,
         expires=date + (lasts or allowed or _DEFAULT_LASTS),
     )
@@ -167,6 +168,7 @@ def draft_revocation(
 
 def draft_denial(spki_sha256: bytes, reason: str, *, now: datetime) -> Draft:
     """That the key with this SHA-256 of its SPKI is never certified, stated at `now` (aware); CPS 4.9.12."""
+    reason = text_input.name(reason)
     denial = KeyDenial(spki_sha256, reason, now.replace(microsecond=0))
     lines = (
         f"DENY         key, SHA-256 {spki_sha256.hex()}",

@@ -168,3 +168,11 @@ def test_a_denial_of_another_version_is_refused() -> None:
     tbs = KeyDenialTBS(version=2, spki_sha256=b"\x04" * 32, reason="r", date=asn1.GeneralizedTime(NOW))
     with pytest.raises(StatementError, match="version 2"):
         parse_key_denial(encode(tbs))
+
+
+@pytest.mark.parametrize("reason", ["approved\u202e", "fine\nDEC-1 approve", "Bооkshop", " blank", "۱۲"])
+def test_a_reason_reads_as_what_it_is(reason: str) -> None:
+    with pytest.raises(StatementError, match="the reason: "):
+        parse_decision(build_decision(replace(DECISION, reason=reason)))
+    with pytest.raises(StatementError, match="the reason: "):
+        parse_key_denial(build_key_denial(replace(DENIAL, reason=reason)))
