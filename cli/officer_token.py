@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import click
 from cryptography import x509
 
 from ca.hierarchy import load_hierarchy
@@ -21,13 +20,11 @@ from runtime.secrets import Secret
 
 
 def opened(place: OfficerTokenPlace, person: str, pin_file: Path | None) -> OfficerToken:
-    """The token, logged in until the command ends.
+    """The token, logged in until the process ends, which logs it out (`hsm_service.pkcs11_module`).
 
     The PIN is in `pin_file` (mode 0600), else where the URI's pin-source says, else it is asked for; once.
     """
-    token = open_officer_token(place, partial(_pin, place, person, pin_file))
-    click.get_current_context().call_on_close(token.close)
-    return token
+    return open_officer_token(place, partial(_pin, place, person, pin_file))
 
 
 def load(found: Installation, person: str, place: OfficerTokenPlace, pin_file: Path | None) -> Officer:
