@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-from cps.dossier import CsrDigest, Dossier, OfficerSubject
+from cps.dossier import CsrDigest, Dossier, OfficerSubject, rule_of
 from cps.granting import check_roles
 from cps.model import ClassRule, KeyAlternative, KeyRule, Pack, Purpose
 from cps.rules import Rule
@@ -43,7 +43,7 @@ class KnownKeys:
 
 def check_application(dossier: Dossier, pack: Pack, *, known_keys: KnownKeys, now: datetime, found: Findings) -> None:
     """Add a finding for each rule that the revision and its requests break."""
-    member = pack.classes[dossier.revision.member_class]
+    member = rule_of(dossier.revision, pack)
     _check_pack(dossier, pack, now, found)
     _check_subject(dossier, pack, member, now, found)
     _check_requests(dossier, member, pack.key_rules[member.key.inherit], known_keys, found)

@@ -17,10 +17,11 @@ from typing import Final
 
 from cps.application import KnownKeys, check_application
 from cps.decision import Choice, Decision, parse_decision
-from cps.dossier import Dossier, Revision
+from cps.dossier import Dossier, Revision, rule_of
 from cps.errors import StatementError, fault
 from cps.evidence import check_evidence, lasts_until
 from cps.model import AUTHOR, SAME_ORG, Pack, Step
+from cps.rekey import check_rekey
 from cps.revocation import RevocationVerdict, decide_revocation
 from cps.rules import Rule
 from cps.signatory import Matter, Signatory, identify, open_signed
@@ -98,10 +99,11 @@ def decide(
     `known_keys` is what the caller's own registers say of the keys in the case: the RA and the CA each pass theirs.
     Never raises for anything in the dossier: what is wrong with it is in the findings.
     """
-    member = pack.classes[dossier.revision.member_class]
+    member = rule_of(dossier.revision, pack)
     risk = pack.risk_of(dossier.revision.signals)
     broken, lacking, votes = Findings(pack), Findings(pack), Findings(pack)
     check_application(dossier, pack, known_keys=known_keys, now=now, found=broken)
+    check_rekey(dossier, pack, broken)
     card_expiry = check_evidence(dossier, pack, trust=trust, now=now, found=lacking)
     steps = tuple(step for step in member.steps if step.applies(risk=risk))
     ballot = _Ballot(dossier, pack, now, steps)
@@ -175,7 +177,7 @@ def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
         )
     else:
         ballot.approvals.append(_approval(ballot, vote))
-    step = _step(ballot.pack.classes[ballot.dossier.revision.member_class].steps, decision.step)
+    step = _step(rule_of(ballot.dossier.revision, ballot.pack).steps, decision.step)
     of_this_case = decision.application_id == ballot.dossier.revision.application_id
     if of_this_case and step is not None and (roles := signatory.acted_as(step.by, ballot.matter)):
         ballot.acts.setdefault(signatory.person, []).append(_Act(step.name, step.excluded, roles))

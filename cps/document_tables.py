@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -12,7 +12,7 @@ from cps.check_model import EvidenceCheck
 from cps.document_blocks import Code, Link, Row, Span, Table, Text
 from cps.document_values import Value, duration, spoken
 from cps.document_words import Vocabulary
-from cps.model import KeyRule, Pack, RevocationRule, Step
+from cps.model import ClassRule, KeyRule, Pack, RevocationRule, Step
 from cps.rfc3647 import heading_of
 from cps.statement_text import TableName
 
@@ -110,17 +110,25 @@ def _risk(made: Tables) -> _Made:
     return ("signal", "weight"), rows
 
 
+def _with_rekeys(made: Tables) -> Iterator[tuple[Cell, ClassRule]]:
+    """The classes by their names, each followed by what it says of re-keys, if it does."""
+    for name, rule in made.pack.classes.items():
+        yield made.term("classes", name), rule
+        if rule.rekey is not None:
+            yield (*made.term("classes", name), *made.note("rekey")), rule.for_rekey
+
+
 def _evidence(made: Tables) -> _Made:
     rows = [
         Row(
             (
-                made.term("classes", name),
+                member,
                 made.term("evidence", each.kind),
                 (Text(made.words.say("forms", each.form)),),
                 made.at_most(each.max_age),
             )
         )
-        for name, rule in made.pack.classes.items()
+        for member, rule in _with_rekeys(made)
         for each in rule.evidence
     ]
     return ("class", "evidence", "form", "age"), rows
@@ -158,7 +166,7 @@ def _steps(made: Tables) -> _Made:
     rows = [
         Row(
             (
-                made.term("classes", name),
+                member,
                 (Code(step.name),),
                 made.any_of(step.by),
                 made.value(step.count),
@@ -167,7 +175,7 @@ def _steps(made: Tables) -> _Made:
                 made.at_most(step.expires),
             )
         )
-        for name, rule in made.pack.classes.items()
+        for member, rule in _with_rekeys(made)
         for step in rule.steps
     ]
     return ("class", "step", "by", "persons", "excluded", "when", "expires"), rows

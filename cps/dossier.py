@@ -33,7 +33,7 @@ from pydantic import (
 
 from cps import canonical
 from cps.errors import DossierError
-from cps.model import MemberClass, Pack, Purpose
+from cps.model import ClassRule, MemberClass, Pack, Purpose
 from cps.written_host import check_host, check_origin
 from cps.written_text import check_text
 from pki.extensions import OfficerData, RoleGrant
@@ -245,7 +245,9 @@ class CpsPin(Frozen):
 
 
 class Revision(Frozen):
-    """What is approved. `authors` are all who wrote any revision of the case, the writer of this one last.
+    """What is approved. `replaces`, of a re-key, names the certificates whose keys are replaced by their SHA-256.
+
+    `authors` are all who wrote any revision of the case, the writer of this one last.
 
     New fields must be optional and default to None, which the canonical form leaves out: digests of old revisions stay.
     """
@@ -257,6 +259,7 @@ class Revision(Frozen):
     csrs: tuple[CsrDigest, ...] = Field(min_length=1)
     signals: tuple[str, ...] = ()
     cps: CpsPin
+    replaces: dict[Purpose, Hex32] | None = None
 
     @property
     def member_class(self) -> MemberClass:
@@ -305,6 +308,12 @@ def evidence_digest(evidence: tuple[Evidence, ...]) -> bytes:
     return canonical.digest_of_set(
         item.model_dump(mode="json", exclude={"body"}, exclude_none=True) for item in evidence
     )
+
+
+def rule_of(revision: Revision, pack: Pack) -> ClassRule:
+    """What the pack says of the class of a case; of a re-key, what it says of re-keys."""
+    member = pack.classes[revision.member_class]
+    return member if revision.replaces is None else member.for_rekey
 
 
 class Dossier(Frozen):

@@ -15,8 +15,9 @@ from typing import Final
 
 from cps.card_confirmation import parse_card_confirmation
 from cps.check_statement import CheckStatement, question_about, question_digest
-from cps.dossier import CardholderSubject, Dossier, Evidence
-from cps.model import EvidenceRule, Pack
+from cps.dossier import CardholderSubject, Dossier, Evidence, rule_of
+from cps.model import EvidenceRule, Pack, Purpose
+from cps.rekey import Rekey, check_possession
 from cps.rules import Rule
 from cps.signatory import statement_of_service
 from cps.verdict import Findings
@@ -52,7 +53,7 @@ def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime,
     """
     case = _Case(dossier, pack, trust, now)
     expiry = None
-    for rule in pack.classes[dossier.revision.member_class].evidence:
+    for rule in rule_of(dossier.revision, pack).evidence:
         pieces = [piece for piece in dossier.evidence if piece.kind == rule.kind]
         if rule.form == "check":
             _answered(pieces, rule, case, found)
@@ -60,6 +61,8 @@ def check_evidence(dossier: Dossier, pack: Pack, *, trust: Trust, now: datetime,
             found.add(Rule.EVID_MISSING, "no {kind} on file", kind=Term("evidence", rule.kind))
         elif rule.form == "document":
             _one_good(rule, [_check_document(piece, rule, case) for piece in pieces], found)
+        elif rule.form == "possession":
+            _check_possessions(pieces, rule, case, found)
         elif rule.form == "key_attestation":
             _check_attestations(pieces, rule, case, found)
         else:
@@ -75,7 +78,7 @@ def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
     Signed evidence has its age inside and is verified, not read, here: it is at most as old as its collection, so what
     this answers of it is never early.
     """
-    asked = pack.classes[dossier.revision.member_class].evidence
+    asked = rule_of(dossier.revision, pack).evidence
     rules = {kind: rule for rule in asked for kind in (rule.kind, rule.instead) if kind is not None}
     ends = [
         min(filter(None, (piece.expires_at, piece.collected_at + rules[piece.kind].max_age + _SECOND)))
@@ -166,9 +169,9 @@ def _read_answer(piece: Evidence, case: _Case) -> CheckStatement | Fault:
 
 
 def _check_attestations(pieces: list[Evidence], rule: EvidenceRule, case: _Case, found: Findings) -> None:
-    member = case.dossier.revision.member_class
+    required = case.pack.classes[case.dossier.revision.member_class].csrs.required
     for entry in case.dossier.revision.csrs:
-        if entry.purpose in case.pack.classes[member].csrs.required:
+        if entry.purpose in required:
             faults = [_check_attestation(piece, entry.spki_sha256, rule, case) for piece in pieces]
             bad = [fault for fault in faults if fault is not None]
             if len(bad) == len(faults):
@@ -180,6 +183,28 @@ def _check_attestations(pieces: list[Evidence], rule: EvidenceRule, case: _Case,
                     purpose=Term("purpose", entry.purpose),
                     fault=fault.told,
                 )
+
+
+def _check_possessions(pieces: list[Evidence], rule: EvidenceRule, case: _Case, found: Findings) -> None:
+    for purpose in sorted(case.dossier.revision.replaces or {}):
+        faults = [_check_possession(piece, purpose, rule, case) for piece in pieces]
+        bad = [fault for fault in faults if fault is not None]
+        if len(bad) == len(faults):
+            fault = next((fault for fault in bad if fault.rule is not Rule.REKEY_PROOF), bad[-1])
+            found.add(
+                fault.rule,
+                "{kind} of the {purpose} key: {fault}",
+                kind=Term("evidence", rule.kind),
+                purpose=Term("purpose", purpose),
+                fault=fault.told,
+            )
+
+
+def _check_possession(piece: Evidence, purpose: Purpose, rule: EvidenceRule, case: _Case) -> Fault | None:
+    if piece.body is None:
+        return Fault(Rule.EVID_INVALID, Message("not in the dossier"))
+    read = check_possession(piece.body, purpose, case.dossier, case.pack, trust=case.trust, now=case.now)
+    return _check_age(read.date, rule, case) if isinstance(read, Rekey) else Fault(*read)
 
 
 def _check_attestation(piece: Evidence, spki_sha256: bytes, rule: EvidenceRule, case: _Case) -> Fault | None:

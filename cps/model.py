@@ -7,6 +7,7 @@ models, so that it does not move when the models gain a field.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import (
@@ -33,7 +34,7 @@ SAME_ORG: Final = "same_org"
 
 MemberClass = Literal["cardholder", "merchant", "gateway", "officer"]
 Purpose = Literal["signing", "encryption", "tls"]
-EvidenceForm = Literal["document", "card_confirmation", "key_attestation", "check"]
+EvidenceForm = Literal["document", "card_confirmation", "key_attestation", "check", "possession"]
 RejectedKey = Literal["roca", "fermat", "denylisted", "reused"]
 RevocationReason = Literal[
     "keyCompromise",
@@ -227,6 +228,20 @@ class ClassKey(_Model):
     attested_in_token: bool = False
 
 
+class RekeyRule(_Model):
+    """How a member of the class gets a certificate for its next key: evidence and steps (RFC 3647 4.7)."""
+
+    section: str
+    evidence: tuple[EvidenceRule, ...] = Field(min_length=1)
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _the_old_key_is_proven(self) -> Self:
+        if not any(rule.form == "possession" for rule in self.evidence):
+            raise ValueError("rekey needs evidence of the form possession")
+        return self
+
+
 class ClassRule(_Model):
     """Everything the statement says about one class of members."""
 
@@ -238,7 +253,16 @@ class ClassRule(_Model):
     validity: Validity
     evidence: tuple[EvidenceRule, ...] = ()
     steps: tuple[Step, ...] = Field(min_length=1)
+    rekey: RekeyRule | None = None
     sla: ServiceLevel
+
+    @cached_property
+    def for_rekey(self) -> ClassRule:
+        """The rules of the class for a re-key; those of any other case if the class knows none."""
+        if self.rekey is None:
+            return self
+        reduced = {"section": self.rekey.section, "evidence": self.rekey.evidence, "steps": self.rekey.steps}
+        return self.model_copy(update={**reduced, "rekey": None})
 
     def evidence_of(self, form: EvidenceForm) -> EvidenceRule | None:
         """The rule of the evidence that has this form, if the class asks for any."""
@@ -246,14 +270,8 @@ class ClassRule(_Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _check_steps(self.steps)
-        kinds = [rule.kind for rule in self.evidence] + [rule.instead for rule in self.evidence if rule.instead]
-        if len(set(kinds)) != len(kinds):
-            raise ValueError("a kind of evidence is listed twice")
-        if self.key.attested_in_token and self.evidence_of("key_attestation") is None:
-            raise ValueError("attested_in_token needs evidence of the form key_attestation")
-        if self.validity.not_beyond is not None and self.evidence_of("card_confirmation") is None:
-            raise ValueError("not_beyond card_expiry needs evidence of the form card_confirmation")
+        for rule in (self, self.for_rekey):
+            _check_class(rule)
         return self
 
 
@@ -420,6 +438,17 @@ class Pack(_Model):
     def exclusive_roles(self, held: frozenset[str]) -> frozenset[str]:
         """Those of the roles `held` that no person may hold together; empty if all may."""
         return frozenset().union(*(group & held for group in self.exclusive if len(group & held) > 1))
+
+
+def _check_class(member: ClassRule) -> None:
+    _check_steps(member.steps)
+    kinds = [rule.kind for rule in member.evidence] + [rule.instead for rule in member.evidence if rule.instead]
+    if len(set(kinds)) != len(kinds):
+        raise ValueError("a kind of evidence is listed twice")
+    if member.key.attested_in_token and member.evidence_of("key_attestation") is None:
+        raise ValueError("attested_in_token needs evidence of the form key_attestation")
+    if member.validity.not_beyond is not None and member.evidence_of("card_confirmation") is None:
+        raise ValueError("not_beyond card_expiry needs evidence of the form card_confirmation")
 
 
 def _check_steps(steps: tuple[Step, ...]) -> None:

@@ -46,6 +46,10 @@ class Rule(StrEnum):
     KEY_REUSED = "KEY-REUSED"
     KEY_DENYLISTED = "KEY-DENYLISTED"
     KEY_TOKEN = "KEY-TOKEN"  # noqa: S105  # a rule id
+    # re-key
+    REKEY_CLASS = "REKEY-CLASS"
+    REKEY_PROOF = "REKEY-PROOF"
+    REKEY_SUBJECT = "REKEY-SUBJECT"
     # evidence
     EVID_MISSING = "EVID-MISSING"
     EVID_AGE = "EVID-AGE"

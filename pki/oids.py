@@ -51,7 +51,8 @@ CT_CEREMONY_SEAL: Final = _kwbp("1.27")
 CT_BCI: Final = _kwbp("1.28")
 CT_SELF_AUDIT: Final = _kwbp("1.29")
 CT_NOTICE: Final = _kwbp("1.30")
-CT_ACCEPTANCE: Final = _kwbp("1.35")
+CT_ACCEPTANCE: Final = _kwbp("1.31")
+CT_REKEY: Final = _kwbp("1.32")
 CT_PACK_PUBLICATION: Final = _kwbp("1.36")
 CT_CHECK_ANSWER: Final = _kwbp("1.35")
 # message types of the outer wrapper that are not themselves a signed content
@@ -135,6 +136,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_SELF_AUDIT: "id-kwbp-ct-selfAudit",
     CT_NOTICE: "id-kwbp-ct-notice",
     CT_ACCEPTANCE: "id-kwbp-ct-acceptance",
+    CT_REKEY: "id-kwbp-ct-rekey",
     CT_PACK_PUBLICATION: "id-kwbp-ct-packPublication",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     CT_CHECK_ANSWER: "id-kwbp-ct-checkAnswer",
