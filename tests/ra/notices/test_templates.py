@@ -10,6 +10,7 @@ from pki.notice import FIELDS
 from ra.notices.rules import rules
 from ra.notices.templates import TemplateError, check, names_in, tell
 from runtime.language import FSI, PDI, Language
+from tests.support.persian import assert_reads_as_persian
 
 SAMPLES = {
     "application": "5f" * 16,
@@ -50,6 +51,13 @@ def test_every_event_has_both_languages_with_all_its_fields_and_with_the_least(e
         assert "{" not in text
         assert SAMPLES["application"] not in text  # the whole number lets anybody act for an anonymous applicant
         assert (told.direction == "rtl") == (language is Language.FA)
+
+
+def test_persian_is_written_as_persian() -> None:
+    persian = check(document("fa").encode(), rules())
+    for event in persian.events.values():
+        for text in (event.subject, *event.lines):
+            assert_reads_as_persian(text)
 
 
 @pytest.mark.parametrize("event", EVENTS)
