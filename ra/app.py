@@ -143,7 +143,7 @@ def create_app(
 
     app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan, dependencies=[Depends(limited)])
     app.state.workflow = workflow
-    app.state.limits = limits or AddressLimits(rate_limits(), clock=lambda: workflow.now)
+    app.state.limits = AddressLimits(rate_limits(), clock=lambda: workflow.now) if limits is None else limits
     problems.install(app)
     health.install(app, "ra", details=lambda: {} if statement is None else {"statement": statement()})
     app.add_middleware(ReadersLanguage)
