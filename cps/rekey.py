@@ -119,7 +119,7 @@ def check_rekey(dossier: Dossier, pack: Pack, found: Findings) -> None:
     if pack.classes[revision.member_class].rekey is None:
         found.add(
             Rule.REKEY_CLASS,
-            "a {member_class} applies anew for each certificate",
+            "members of the class {member_class} apply anew for each certificate",
             member_class=Term("class", revision.member_class),
         )
     if set(revision.replaces) != purposes_to_prove([entry.purpose for entry in revision.csrs]):

@@ -1,0 +1,265 @@
+"""Re-key: fewer steps for whoever proves the old key, and for nobody else and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat import asn1
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cps.decide import NextStep, Status, Verdict, decide
+from cps.dossier import Dossier, MerchantSubject
+from cps.entitlement import entitlement
+from cps.errors import StatementError
+from cps.model import Purpose, load_pack
+from cps.rekey import RekeyTBS, build_rekey, parse_rekey, purposes_to_prove
+from cps.rules import Rule
+from pki import cms_signed
+from pki.der import encode, sha256
+from pki.keys import spki_sha256
+from pki.oids import CT_DECISION, CT_REKEY
+from pki.path import Trust
+from pki.roles import Role
+from tests.cps.test_model import TEXT
+from tests.support.cps_cases import DAY, MERCHANT, MINUTE, Office, csr, evidence
+from tests.support.pki_factory import NOW, Credential, PkiFactory, p256
+
+NEXT = p256()
+NEXT_REQUEST = csr(NEXT)
+NEXT_TLS = csr(p256())
+
+
+def certified(office: Office, purpose: Purpose = "signing", subject: Any = MERCHANT, **changes: Any) -> Credential:
+    """A certificate that says exactly what the case of `subject` entitles to."""
+    dossier = office.case(subject, {purpose: NEXT_REQUEST})
+    holder = entitlement(dossier, purpose, not_after=None).holder
+    uris = [each.value for each in holder.alternative_names if isinstance(each, x509.UniformResourceIdentifier)]
+    names = [each.value for each in holder.alternative_names if isinstance(each, x509.DNSName)]
+    fields: dict[str, Any] = {
+        "subject": holder.subject,
+        "uris": uris,
+        "own": [each.to_extension() for each in holder.extensions],
+        "issuer": office.pki.merchant_ca,
+    }
+    if purpose == "tls":
+        return office.pki.leaf(
+            Role.SERVICE, office.pki.operations_ca, subject=holder.subject, uris=uris, dns=names, **changes
+        )
+    return office.pki.leaf(Role.MERCHANT, **{**fields, **changes})
+
+
+def digest(certificate: x509.Certificate) -> bytes:
+    return sha256(certificate.public_bytes(Encoding.DER))
+
+
+def proof(
+    old: Credential,
+    *,
+    by: Credential | None = None,
+    application_id: str = "case-1",
+    keys: list[bytes] | None = None,
+    content_type: x509.ObjectIdentifier = CT_REKEY,
+    content: bytes | None = None,
+    at: Any = NOW,
+) -> bytes:
+    """A proof of the old key, by itself unless told otherwise."""
+    by = by or old
+    named = keys if keys is not None else [spki_sha256(NEXT.public_key())]
+    content = content or build_rekey(application_id, old.certificate, named, at)
+    return cms_signed.sign(content_type, content, key=by.key, signer=by.certificate, chain=by.chain, signing_time=at)
+
+
+def rekeyed(office: Office, old: Credential, *proofs: bytes, **changes: Any) -> Dossier:
+    """The case of a merchant who asks for the next key."""
+    changes.setdefault("subject", MERCHANT)
+    changes.setdefault("replaces", {"signing": digest(old.certificate)})
+    changes.setdefault("csrs", {"signing": NEXT_REQUEST})
+    pieces = tuple(evidence("old_key", at=NOW, body=body) for body in proofs)
+    return office.case(pieces=pieces, **changes)
+
+
+Judge = Callable[[Dossier], Verdict]
+
+
+@pytest.fixture(scope="module")
+def judge(office: Office, trust: Trust) -> Judge:
+    return lambda dossier: decide(dossier, office.pack, trust=trust, now=NOW)
+
+
+@pytest.fixture(scope="module")
+def old(office: Office) -> Credential:
+    return certified(office)
+
+
+def codes(verdict: Verdict) -> list[Rule]:
+    return [finding.code for finding in verdict.findings]
+
+
+def test_one_officer_is_enough_for_whoever_proves_the_old_key(office: Office, judge: Judge, old: Credential) -> None:
+    case = rekeyed(office, old, proof(old))
+    verdict = judge(case)
+    assert (verdict.findings, verdict.next_step) == ((), NextStep("approve", ("approving_officer",), 1))
+    assert judge(office.decided(case, "approve", office.approver)).approved
+
+
+def test_the_registration_authority_says_that_it_saw_the_old_key_in_tls(
+    office: Office, judge: Judge, old: Credential
+) -> None:
+    assert judge(rekeyed(office, old, proof(old, by=office.ra))).findings == ()
+
+
+def test_a_second_certificate_is_proven_by_its_own_key(office: Office, judge: Judge, old: Credential) -> None:
+    tls = certified(office, "tls")
+    keys = [spki_sha256(x509.load_der_x509_csr(der).public_key()) for der in (NEXT_REQUEST, NEXT_TLS)]
+    changes: dict[str, Any] = {
+        "csrs": {"signing": NEXT_REQUEST, "tls": NEXT_TLS},
+        "replaces": {"signing": digest(old.certificate), "tls": digest(tls.certificate)},
+    }
+    both = [proof(each, keys=keys) for each in (old, tls)]
+    assert judge(rekeyed(office, old, *both, **changes)).findings == ()
+    assert codes(judge(rekeyed(office, old, both[0], **changes))) == [Rule.REKEY_PROOF]
+    changes["replaces"] = {"signing": digest(old.certificate)}
+    assert Rule.REKEY_PROOF in codes(judge(rekeyed(office, old, *both, **changes)))
+
+
+def test_an_encryption_key_needs_no_proof_of_its_own() -> None:
+    assert purposes_to_prove(["signing", "encryption", "tls"]) == {"signing", "tls"}
+
+
+def test_without_proof_nothing_is_certified(office: Office, judge: Judge, old: Credential) -> None:
+    case = office.decided(rekeyed(office, old), "approve", office.approver)
+    verdict = judge(case)
+    assert (verdict.status, codes(verdict)) == (Status.PENDING, [Rule.EVID_MISSING])
+
+
+def test_a_body_that_did_not_travel_proves_nothing(office: Office, judge: Judge, old: Credential) -> None:
+    case = rekeyed(office, old).model_copy(update={"evidence": (evidence("old_key", at=NOW),)})
+    assert codes(judge(case)) == [Rule.EVID_INVALID]
+
+
+def test_whoever_names_no_replaced_certificate_is_not_rekeyed(office: Office, judge: Judge, old: Credential) -> None:
+    verdict = judge(rekeyed(office, old, proof(old), replaces={}))
+    assert (verdict.status, codes(verdict)) == (Status.REFUSED, [Rule.REKEY_PROOF])
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        pytest.param(lambda office, old: proof(old, by=office.bank), Rule.REKEY_PROOF, id="another-service"),
+        pytest.param(lambda office, old: proof(old, by=office.approver), Rule.REKEY_PROOF, id="an-officer"),
+        pytest.param(
+            lambda office, old: proof(old, by=office.pki.merchant("M-2")), Rule.REKEY_PROOF, id="another-merchants-key"
+        ),
+        pytest.param(lambda _office, old: proof(old, application_id="case-2"), Rule.REKEY_PROOF, id="another-case"),
+        pytest.param(lambda _office, old: proof(old, keys=[b"\x01" * 32]), Rule.REKEY_PROOF, id="another-new-key"),
+        pytest.param(lambda office, _old: proof(certified(office)), Rule.REKEY_PROOF, id="another-old-certificate"),
+        pytest.param(
+            lambda _office, old: proof(old, content_type=CT_DECISION), Rule.EVID_INVALID, id="another-statement"
+        ),
+        pytest.param(lambda _office, old: proof(old, content=b"\x30\x00"), Rule.REKEY_PROOF, id="nothing-readable"),
+        pytest.param(lambda _office, old: proof(old, at=NOW - 8 * DAY), Rule.EVID_AGE, id="of-last-week"),
+    ],
+)
+def test_a_proof_is_of_the_old_key_for_the_new_key_in_this_case(
+    office: Office, judge: Judge, old: Credential, make: Callable[[Office, Credential], bytes], rule: Rule
+) -> None:
+    case = office.decided(rekeyed(office, old, make(office, old)), "approve", office.approver)
+    verdict = judge(case)
+    assert (verdict.approved, codes(verdict)) == (False, [rule])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"name": "Other Shop"}, id="name"),
+        pytest.param({"organisation": "Other Co"}, id="organisation"),
+        pytest.param({"merchant_id": "M-2"}, id="merchant-id"),
+        pytest.param({"origin": "https://other.example"}, id="origin"),
+        pytest.param({"origin": None}, id="no-origin"),
+        pytest.param({"iban_salt": b"\x02" * 16}, id="account"),
+        pytest.param({"online": False}, id="merchant-data"),
+        pytest.param({"country": 4}, id="country-that-is-not-certified"),
+    ],
+)
+def test_a_rekey_says_nothing_new(office: Office, judge: Judge, old: Credential, changes: dict[str, Any]) -> None:
+    subject = MerchantSubject.model_validate(MERCHANT.model_copy(update=changes).model_dump())
+    verdict = judge(rekeyed(office, old, proof(old), subject=subject))
+    assert codes(verdict) == [Rule.REKEY_SUBJECT]
+
+
+def test_a_certificate_without_our_extensions_says_something_else(office: Office, judge: Judge) -> None:
+    bare = certified(office, own=[])
+    assert codes(judge(rekeyed(office, bare, proof(bare)))) == [Rule.REKEY_SUBJECT]
+
+
+def test_a_certificate_of_another_role_is_not_replaced(office: Office, judge: Judge) -> None:
+    tls = certified(office, "tls")
+    assert codes(judge(rekeyed(office, tls, proof(tls)))) == [Rule.REKEY_PROOF]
+
+
+def test_a_certificate_that_ended_or_was_revoked_is_not_replaced() -> None:
+    here = Office(PkiFactory())
+    ended = certified(here, not_before=NOW - 10 * DAY, not_after=NOW - MINUTE)
+    revoked = certified(here)
+    here.pki.revoke(revoked)
+    for gone, at in ((ended, NOW - DAY), (revoked, NOW)):
+        verdict = decide(rekeyed(here, gone, proof(gone, at=at)), here.pack, trust=here.pki.trust(), now=NOW)
+        assert codes(verdict) == [Rule.REKEY_PROOF]
+
+
+def test_a_revoked_authority_vouches_for_no_old_key() -> None:
+    here = Office(PkiFactory())
+    old = certified(here)
+    here.pki.revoke(here.ra)
+    case = rekeyed(here, old, proof(old, by=here.ra))
+    verdict = decide(case, here.pack, trust=here.pki.trust(), now=NOW)
+    assert codes(verdict) == [Rule.REKEY_PROOF]
+
+
+def test_a_class_without_rekeys_applies_anew(office: Office, judge: Judge) -> None:
+    case = office.officer_case(replaces={"signing": b"\x01" * 32})
+    verdict = judge(case)
+    assert (verdict.status, codes(verdict)) == (Status.REFUSED, [Rule.REKEY_CLASS])
+    assert verdict.broken[0].message == "members of the class officer apply anew for each certificate"
+
+
+def test_a_key_is_certified_once_also_in_a_rekey(office: Office, trust: Trust, old: Credential) -> None:
+    from cps.decide import KnownKeys
+
+    known = KnownKeys(certified=frozenset({spki_sha256(NEXT.public_key())}))
+    verdict = decide(rekeyed(office, old, proof(old)), office.pack, trust=trust, now=NOW, known_keys=known)
+    assert codes(verdict) == [Rule.KEY_REUSED]
+
+
+def test_the_rules_of_a_rekey_need_the_old_key() -> None:
+    from cps.errors import PackError
+
+    text = TEXT.replace("[{kind: old_key, form: possession, max_age: P7D}]", "[{kind: old_key, max_age: P7D}]")
+    with pytest.raises(PackError, match="rekey needs evidence of the form possession"):
+        load_pack(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"version": 2}, "version 2, not 1"),
+        ({"keys": []}, "1 to 8 new keys"),
+        ({"keys": [b"\x01" * 31]}, "1 to 8 new keys"),
+        ({"keys": [b"\x02" * 32, b"\x01" * 32]}, "ascending"),
+        ({"keys": [b"\x01" * 32, b"\x01" * 32]}, "ascending"),
+        ({"replaced": b"\x30\x00"}, "carries the certificate"),
+    ],
+)
+def test_what_is_no_rekey_is_refused(old: Credential, changes: dict[str, Any], expected: str) -> None:
+    fields: dict[str, Any] = {
+        "version": 1,
+        "application_id": "case-1",
+        "replaced": old.certificate.public_bytes(Encoding.DER),
+        "keys": [b"\x01" * 32],
+        "date": asn1.GeneralizedTime(NOW),
+    }
+    with pytest.raises(StatementError, match=expected):
+        parse_rekey(encode(RekeyTBS(**{**fields, **changes})))
