@@ -220,4 +220,5 @@ def test_reasons_of_officers_are_folded_or_refused(counter: Counter, case: Appli
             getattr(workflow, act)(vetter, case.id, bad)
         assert refused.value.clause == "CPS 4.2"
     assert counter.world.store.application(case.id) == case
-    assert getattr(workflow, act)(vetter, case.id, "مدرك  ۲ ناقص است").trouble == "مدرک 2 ناقص است"
+    changed = getattr(workflow, act)(vetter, case.id, "مدرك  ۲ ناقص است")
+    assert counter.world.store.transitions(changed.id)[-1].detail["reason"] == "مدرک 2 ناقص است"
