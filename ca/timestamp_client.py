@@ -28,9 +28,9 @@ _NONCE_BYTES: Final = 8
 class _Question:
     """One exchange; no I/O here, so that both clients judge alike."""
 
-    def __init__(self, data: bytes, rng: Callable[[int], bytes]) -> None:
+    def __init__(self, data: bytes, rng: Callable[[int], bytes] | None) -> None:
         self._data = data
-        self._nonce = int.from_bytes(rng(_NONCE_BYTES), "big")
+        self._nonce = None if rng is None else int.from_bytes(rng(_NONCE_BYTES), "big")
         self.query: Final = build_query(data, nonce=self._nonce)
 
     def judged(self, response: httpx.Response, trust: Trust) -> Timestamp:
@@ -49,9 +49,12 @@ class TimestampClient:
         *,
         timeout: float = _TIMEOUT,
         client: httpx.Client | None = None,
-        rng: Callable[[int], bytes] = os.urandom,
+        rng: Callable[[int], bytes] | None = os.urandom,
     ) -> None:
-        """`url` is the repository's base; `timeout` in seconds."""
+        """`url` is the repository's base; `timeout` in seconds.
+
+        Without `rng` it asks without a nonce: for a token that is kept, and judged later by itself.
+        """
         self._http = client or http_client(None, url, timeout=timeout)
         self._rng = rng
 
@@ -77,7 +80,7 @@ class AsyncTimestampClient:
         *,
         timeout: float = _TIMEOUT,
         client: httpx.AsyncClient | None = None,
-        rng: Callable[[int], bytes] = os.urandom,
+        rng: Callable[[int], bytes] | None = os.urandom,
     ) -> None:
         """As `TimestampClient`."""
         self._http = client or async_http_client(None, url, timeout=timeout)

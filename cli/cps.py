@@ -6,18 +6,17 @@ import hashlib
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from cli import output
+from cli import cps_publishing, cps_replay, output
 from cli.statement import edition
 from cps import document_html, document_markdown
 from cps.document import Edition, compose, section
 from cps.document_check import problems
 from cps.document_difference import difference
 from cps.document_markdown import render_section
-from cps.packs import CURRENT
 from cps.rfc3647 import Heading, Language, above, outline
 
 app = typer.Typer(
@@ -28,9 +27,13 @@ app = typer.Typer(
   show     the headings and how each is answered, or what stands under one
   render   the whole document: HTML or Markdown, Persian or English
   diff     what changes between two versions, rule by rule
+  replay   what a draft would have decided of past cases, and by which clause
+  sign     as a security officer, sign that a draft is published; the signature is put beside it, in NAME.signed/
+  publish  have the signatures time-stamped and the version installed, for every service to take in
+  list     the versions of this installation, and what does not hold
 
-A PACK is the published one by its name, or a draft in a YAML file; the texts of a draft NAME.yaml are beside it in
-NAME.texts/, and the published ones if it has none.
+A PACK is a published one by its name, or a draft in a YAML file; the texts of a draft NAME.yaml are beside it in
+NAME.texts/, and those of the newest version if it has none.
 """,
 )
 
@@ -49,7 +52,10 @@ class FormatChoice(StrEnum):
     MARKDOWN = "markdown"
 
 
-PackOption = Annotated[str, typer.Option("--pack", help="Published pack, or a YAML file.")]
+_IN_FORCE: Final = "the version in force"
+PackOption = Annotated[
+    str | None, typer.Option("--pack", help="Published pack, or a YAML file.", show_default=_IN_FORCE)
+]
 TextsOption = Annotated[
     Path | None, typer.Option("--texts", help="Folder of the texts.", file_okay=False, show_default="those of the pack")
 ]
@@ -58,7 +64,8 @@ LanguageOption = Annotated[LanguageChoice, typer.Option("--language", help="Lang
 
 @app.command("check")
 def check(
-    pack: Annotated[str, typer.Argument(help="Published pack, or a YAML file.")] = CURRENT, texts: TextsOption = None
+    pack: Annotated[str | None, typer.Argument(help="Published pack, or a YAML file.", show_default=_IN_FORCE)] = None,
+    texts: TextsOption = None,
 ) -> None:
     """Check a pack and its texts: exit code 1 and a list of what is wrong, if anything is.
 
@@ -91,7 +98,7 @@ def check(
 def show(
     number: Annotated[str | None, typer.Argument(metavar="SECTION", help="A heading, for example 4.9.5.")] = None,
     language: LanguageOption = LanguageChoice.EN,
-    pack: PackOption = CURRENT,
+    pack: PackOption = None,
     texts: TextsOption = None,
 ) -> None:
     """Show what stands under a heading and those below it; without one, every heading and how it is answered."""
@@ -124,7 +131,7 @@ def render(
     language: LanguageOption = LanguageChoice.EN,
     form: Annotated[FormatChoice, typer.Option("--format", help="Form of the document.")] = FormatChoice.HTML,
     out: Annotated[Path | None, typer.Option("--out", help="File to write.", dir_okay=False)] = None,
-    pack: PackOption = CURRENT,
+    pack: PackOption = None,
     texts: TextsOption = None,
 ) -> None:
     """Write the whole document, to a file or to standard output. The same pack gives the same bytes.
@@ -180,6 +187,10 @@ def diff(
     output.table("Headings that read anew", ("Section", "What", "Languages"), texts)
     if was.name == becomes.name and (found.changes or found.readings):
         output.note(f"Both are called {output.plain(was.name)}: what differs needs a version of its own.")
+
+
+cps_publishing.register(app)
+cps_replay.register(app)
 
 
 def _answer(found: Edition, heading: Heading) -> str | None:

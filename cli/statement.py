@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -9,37 +12,69 @@ from ca.crl_store import KEPT
 from ca.ocsp_policy import ocsp_policy
 from ca.profile import POLICIES, profiles
 from ca.self_audit_report import LEAST, SHARE
+from cli.packs import statements
+from cli.state import installation
 from cps.annex import Annex, ApprovalFacts, Figures, ListFacts, ProfileFacts, RuleFacts, StatusFacts
 from cps.document import Edition
 from cps.errors import PackError
 from cps.model import load_pack
-from cps.packs import CURRENT, published, published_texts
-from cps.statement_text import StatementText, load_texts
+from cps.packs import CURRENT, published_file, published_text_files
+from cps.statement_text import load_texts
 from hsm_service.dual_control_policy import built_in_policy
 from hsm_service.typed_timestamp import MAX_DRIFT
+from statements.files import PublicationFiles, read_texts
+from statements.published import name_of
 
 
-def edition(pack: str = CURRENT, texts: Path | None = None) -> Edition:
-    """The edition of a pack: a published one by its name, or a YAML file.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A pack and its texts as they are written: the bytes of the files."""
 
-    The texts are those in the folder `texts`, else those beside the file (`NAME.texts/`), else the published ones.
-    Raises PackError, or OSError if a file cannot be read.
+    pack: bytes
+    texts: Mapping[str, bytes]
+
+    def edition(self) -> Edition:
+        """What a document is made of. Raises PackError."""
+        return Edition(load_pack(self.pack), load_texts(self.texts), annex())
+
+
+def edition(pack: str | None = None, texts: Path | None = None) -> Edition:
+    """The edition of a pack: a published one by its name, or a YAML file; without one, that which is in force here.
+
+    The texts are those in the folder `texts`, else those beside the file (`NAME.texts/`), else those of the newest
+    version. Raises PackError, PublicationError, or OSError if a file cannot be read.
     """
-    file = Path(pack)
-    if file.suffix not in {".yaml", ".yml"}:
-        if pack != CURRENT:
-            raise PackError(f"there is no published pack {pack!r}; there is {CURRENT}, and any YAML file")
-        return Edition(published(), published_texts() if texts is None else _texts_in(texts), annex())
+    if pack is not None and Path(pack).suffix in {".yaml", ".yml"}:
+        return draft(Path(pack), texts).edition()
+    source = published_source(pack)
+    return (source if texts is None else Source(source.pack, read_texts(texts))).edition()
+
+
+def draft(file: Path, texts: Path | None = None) -> Source:
+    """A draft as `edition` reads it."""
     beside = file.with_suffix(".texts")
     folder = texts or (beside if beside.is_dir() else None)
-    return Edition(load_pack(file.read_bytes()), published_texts() if folder is None else _texts_in(folder), annex())
+    pack = file.read_bytes()
+    if folder is not None:
+        return Source(pack, read_texts(folder))
+    newest = name_of(statements(installation())().newest)
+    return Source(pack, published_source(newest).texts)
 
 
-def _texts_in(folder: Path) -> StatementText:
-    found = sorted(folder.glob("*.yaml"))
-    if not found:
-        raise PackError(f"there are no texts (*.yaml) in {folder}")
-    return load_texts({each.stem: each.read_bytes() for each in found})
+def published_source(name: str | None = None) -> Source:
+    """A version that holds, by its name; without one, that which is in force. Raises PackError."""
+    if name == CURRENT:
+        return Source(published_file(), published_text_files())
+    found = installation()
+    register = statements(found)()
+    known = {name_of(each): each for each in register.packs}
+    wanted = name_of(register.in_force(datetime.now(UTC))) if name is None else name
+    if wanted not in known:
+        raise PackError(f"there is no published pack {wanted!r}; there is {', '.join(known)}, and any YAML file")
+    if wanted == CURRENT:
+        return Source(published_file(), published_text_files())
+    files = PublicationFiles.read(found.home.cps / wanted)
+    return Source(files.pack, files.texts)
 
 
 @cache

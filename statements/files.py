@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from cps.errors import PackError
 from cps.model import load_pack
 from cps.publication import MAX_STATEMENTS, Candidate
 from cps.statement_text import load_texts
 from pki.errors import PkiError
 from pki.timestamp import MAX_RESPONSE, grant, read_response
-from runtime.language import ToldError
 
 PACK: Final = "pack.yaml"
 TEXTS: Final = "texts"
@@ -41,7 +41,7 @@ Step = Callable[[str], None]
 """Told the name of each step of an installation before it is taken: where a test ends the process."""
 
 
-class PublicationError(ToldError):
+class PublicationError(PackError):
     """The files are not those of a publication, or it cannot be installed."""
 
 
@@ -93,7 +93,9 @@ class PublicationFiles:
 def read_texts(folder: Path) -> dict[str, bytes]:
     """The texts (`*.yaml`) of a folder by their names; raises OSError, PublicationError."""
     found = sorted(folder.glob("*.yaml"))
-    if not 0 < len(found) <= _MAX_TEXTS:
+    if not found:
+        raise PublicationError("there are no texts (*.yaml) in {folder}", folder=folder)
+    if len(found) > _MAX_TEXTS:
         raise PublicationError("there are {count} texts in {folder}", count=len(found), folder=folder)
     return {each.stem: read_bounded(each, _MAX_YAML) for each in found}
 

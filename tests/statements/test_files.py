@@ -109,7 +109,7 @@ def test_openssl_verifies_the_signatures_and_the_time_stamp(
         (lambda folder: (folder / "signed" / "1.p7s").unlink(), "1.p7s, 2.p7s and so on"),
         (lambda folder: (folder / "signed" / "x.p7s").write_bytes(b""), "1.p7s, 2.p7s and so on"),
         (lambda folder: [each.unlink() for each in (folder / "signed").iterdir()], "1.p7s, 2.p7s and so on"),
-        (lambda folder: [each.unlink() for each in (folder / "texts").iterdir()], "there are 0 texts"),
+        (lambda folder: [each.unlink() for each in (folder / "texts").iterdir()], "there are no texts"),
     ],
 )
 def test_a_folder_with_one_thing_wrong_is_no_publication(
@@ -130,5 +130,5 @@ def test_where_nothing_can_be_written_nothing_is_installed(tmp_path: Path, made:
     (tmp_path / "cps").write_bytes(b"a file")
     with pytest.raises(PublicationError, match="exists"):
         install(tmp_path / "cps", NAME, made)
-    with pytest.raises(PublicationError, match="there are 0 texts"):
+    with pytest.raises(PublicationError, match="there are no texts"):
         read_texts(tmp_path)
