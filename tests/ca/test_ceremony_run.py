@@ -62,7 +62,7 @@ def test_openssl_accepts_every_certificate_under_the_crls(home: Path, founded: F
     (tmp_path / "cas.pem").write_bytes(cas)
     files = sorted(folder.glob("*/*.pem"))
 
-    assert len(files) == 29
+    assert len(files) == 30
     for path in files:
         openssl(
             "verify", "-x509_strict", "-CAfile", folder / "root.pem", "-untrusted", tmp_path / "cas.pem",
@@ -133,7 +133,7 @@ def test_progress_is_told_step_by_step(tmp_path: Path) -> None:
 def test_what_was_published_verifies_offline(home: Path, founded: Founded) -> None:
     verified = verify(home / "pki", now=datetime.now(UTC))
 
-    assert (verified.keys, verified.certificates, verified.crls) == (21, 30, 6)
+    assert (verified.keys, verified.certificates, verified.crls) == (21, 31, 6)
     assert verified.tip == founded.transcript.tip
 
 
@@ -211,7 +211,7 @@ def test_a_kill_while_publishing_leaves_nothing_that_anybody_reads(
     resume(journal_of(tmp_path / "pki"), folder=tmp_path / "pki", **environment(rooms))
 
     assert {path.name for path in tmp_path.iterdir()} == {"pki", "ceremony"}
-    assert verify(tmp_path / "pki", now=datetime.now(UTC)).certificates == 30
+    assert verify(tmp_path / "pki", now=datetime.now(UTC)).certificates == 31
 
 
 def test_keys_that_are_there_already_stop_the_ceremony_before_anything_is_touched(tmp_path: Path) -> None:
