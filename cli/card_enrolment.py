@@ -1,72 +1,132 @@
-"""A cardholder's way to the certificate."""
+"""A cardholder's way to the certificate, by the protocol's own messages (`storefront.wallet.registration`)."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NoReturn
 
 from cryptography import x509
 
-from cli.bank import CardData, counter
-from cli.enrolment import chains, explain_wait, ra
+from ca.errors import StatusError
+from ca.hierarchy import load_hierarchy
+from ca.status_client import StatusCache
+from cli import output
+from cli.bank import CardData
+from cli.enrolment import now, ra
 from cli.state import Installation
 from cps.acceptance import build_acceptance
-from cps.dossier import CardholderSubject
+from kwbp.codes import ErrorCode, RegistrationStatus
+from kwbp.errors import ProtocolError
+from kwbp.registration.answer import CheckedAnswer
 from pki import cms_signed
-from pki.keys import spki_sha256
 from pki.oids import CT_ACCEPTANCE
-from ra.client import State
+from pki.rollover import next_roots
+from runtime.client import http_client
+from runtime.language import Message, Term
 from runtime.secrets import Secret
+from storefront.errors import NoMessage
 from storefront.wallet import wallet
+from storefront.wallet.registration import RefusedByAuthority, Registrar
 from storefront.wallet.wallet import CardCredential, Wallet
 
-BANK = "issuer_bank_confirmation"
+_ASK_AGAIN: Final = Message("{command} asks again", command="kwbp wallet enrol")
+_TIMEOUT: Final = 90.0  # seconds: the authority waits for the bank, the CA and two tokens
 
 
 def enrol_card(
-    found: Installation, folder: Path, passphrase: Secret, label: str, card: CardData
+    found: Installation, folder: Path, passphrase: Secret, label: str, read_card: Callable[[], CardData]
 ) -> tuple[x509.Certificate, ...]:
-    """A cardholder's whole way to the certificate: nonce, commitment, the bank's confirmation, decision, issuance."""
-    with ra(found, None) as client:
-        draft = client.open("cardholder")
-        assert draft.nonce is not None
-        with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
-            request = editor.begin_enrolment(
-                label, application=draft.id, nonce_cca=draft.nonce.nonce_cca, ca_key_id=draft.nonce.ca_key_id
-            )
-        _pan, _expiry, pan_secret = Wallet.open(folder, passphrase).issuer_proof(label)
-        with counter(found) as bank:
-            confirmation = bank.confirm_card(
-                pan=card.pan,
-                expiry=card.expiry,
-                cvv2=card.cvv2,
-                pin2=card.pin2,
-                pan_secret=pan_secret,
-                commitment=request.commitment,
-                spki_sha256=spki_sha256(x509.load_der_x509_csr(request.request).public_key()),
-            )
-        client.add_evidence(draft.id, BANK, confirmation, source=f"issuer-{request.bin}")
-        subject = CardholderSubject(commitment=request.commitment, bin=request.bin)
-        application = client.submit(draft.id, subject, {"signing": request.request})
-    if application.state is not State.ISSUED:
-        explain_wait(application)
-    chain = chains(application)["signing"]
+    """From CardCInitReq to the certificate. A request that is under way already is asked about again.
+
+    `read_card` is asked for the card only if there is none under way: its bank wants PIN and CVV2, the wallet keeps
+    neither.
+    """
+    opened = Wallet.open(folder, passphrase)
+    try:
+        with _registrar(found, opened) as registrar:
+            request = opened.registration(label)
+            if request is None:
+                card = read_card()
+                form = registrar.form(card.pan.bin)
+                with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
+                    request = editor.begin_registration(label, form, pin2=card.pin2, cvv2=card.cvv2, now=now())
+            answer = registrar.certificate(request)
+    except RefusedByAuthority as refusal:
+        _refused(folder, passphrase, label, refusal.error)
+    except ProtocolError as error:
+        output.fail(
+            Message("the authority's answer does not hold: {code}, {check}", code=_name(error), check=error.check)
+        )
+    except (NoMessage, StatusError) as error:
+        output.fail(Message("no answer: {reason}", reason=str(error)), hint=_ASK_AGAIN)
+    if answer.body.status is not RegistrationStatus.ISSUED:
+        _not_issued(folder, passphrase, label, answer)
     with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
-        editor.finish_enrolment(label, chain)
+        editor.finish_registration(label, answer)
+    application = answer.body.application
     with ra(found, None) as client:
-        client.accept(application.id, _acceptance(Wallet.open(folder, passphrase).card(label), application.id))
-    return chain
+        client.accept(application, _acceptance(Wallet.open(folder, passphrase).card(label), application))
+    return answer.chains["signing"]
+
+
+@contextmanager
+def _registrar(found: Installation, opened: Wallet) -> Iterator[Registrar]:
+    hierarchy = load_hierarchy(found.home.pki)
+    # The roots that follow the pinned one are believed for what it says about them, not because they lie there.
+    anchors = (opened.root, *next_roots(opened.root, hierarchy.anchors))
+    status = StatusCache(found.settings.repository.url, anchors, hierarchy.intermediates, with_bci=True)
+    client = http_client(None, found.settings.ra.url, ca=found.home.trust_anchors, timeout=_TIMEOUT)
+    try:
+        yield Registrar(client, root=opened.root, trust=status.trust, rng=os.urandom, clock=lambda: datetime.now(UTC))
+    finally:
+        client.close()
+        status.close()
+
+
+def _refused(folder: Path, passphrase: Secret, label: str, error: ProtocolError) -> NoReturn:
+    if error.code is not ErrorCode.RATE_LIMITED:  # asked again, the same request would be refused again
+        with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
+            editor.drop_registration(label)
+    output.fail(
+        Message("the card is not certified: {code}, {check}", code=_name(error), check=error.check),
+        document={
+            "refused": True,
+            "code": error.code.value,
+            "name": error.code.protocol_name,
+            "check": error.check,
+        },
+    )
+
+
+def _not_issued(folder: Path, passphrase: Secret, label: str, answer: CheckedAnswer) -> NoReturn:
+    body = answer.body
+    if body.status is RegistrationStatus.PENDING:
+        output.fail(
+            Message("the application {application} waits for a decision", application=body.application),
+            hint=_ASK_AGAIN,
+        )
+    with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
+        editor.drop_registration(label)
+    state = Term("state", body.status.name)
+    output.fail(Message("the application {application} is {state}", application=body.application, state=state))
+
+
+def _name(error: ProtocolError) -> str:
+    return f"{error.code.value} {error.code.protocol_name}"
 
 
 def _acceptance(card: CardCredential, application_id: str) -> bytes:
     """The holder's acceptance, signed with the card's key (CPS 4.4.1)."""
-    now = datetime.now(UTC).replace(microsecond=0)
+    instant = now().replace(microsecond=0)
     return cms_signed.sign(
         CT_ACCEPTANCE,
-        build_acceptance(application_id, [card.certificate], now),
+        build_acceptance(application_id, [card.certificate], instant),
         key=card.key,
         signer=card.certificate,
         chain=card.chain,
-        signing_time=now,
+        signing_time=instant,
     )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli import enrolment, output
+from cli import enrolment, keyfiles, member_enrolment, output
 from cli.key_approval import have_made
 from cli.key_service import service
-from cli.state import existing
+from cli.member_enrolment import Composed, Registry
+from cli.state import Installation, existing
 from cps.model import Purpose
-from pki import names
+from kwbp.registration.members import GatewayToEnrol, build_gateway_request
+from pki import cms_signed, names
 from runtime.client import raise_problem
 
 app = typer.Typer(help="The payment gateway: merchants, orders.", no_args_is_help=True)
@@ -32,35 +38,99 @@ def apply(
     """
     found = existing()
     own = found.settings.gateway
-    with service(found) as keys:
-        wanted = {key: (key, None) for key in (SIGNING, ENCRYPTION)}
-        have_made(keys, wanted, f"payment gateway {own.gateway_id} of {organisation}", "kwbp gateway apply …")
-        subject_name = names.name(cn=name, o=organisation).public_bytes()
-        requests: dict[Purpose, bytes] = {
-            "signing": keys.certification_request(SIGNING, subject_name),
-            "encryption": keys.certification_request(ENCRYPTION, subject_name),
-        }
-        suites = keys.describe_key(ENCRYPTION).suites
-        attestations = [keys.attest_key(key) for key in (SIGNING, ENCRYPTION)]
+    made = _requests(found, organisation, name, "apply")
     subject = {
         "gateway_id": own.gateway_id,
         "name": name,
         "organisation": organisation,
         "acquirer_bin": own.acquirer_bin,
-        "suites": suites,
+        "suites": made.suites,
     }
     with enrolment.ra(found, found.tls("operator")) as client:
-        view = client.apply("gateway", subject, requests)
-        for attestation in attestations:
+        view = client.apply("gateway", subject, made.requests)
+        for attestation in made.attestations:
             view = client.add_evidence(view.id, "key_attestation", attestation, source="service:hsm")
     enrolment.report(view)
+
+
+@app.command()
+def register(
+    organisation: Annotated[str, typer.Option(help="Who runs the gateway.")],
+    name: Annotated[str, typer.Option(help="Name in the certificates.")] = "KWBP payment gateway",
+) -> None:
+    """Get the gateway's certificates by the protocol's own message (GwCertReq), with the token's attestations.
+
+    The request is signed with the gateway's service key. Run it again to ask how the application stands: once officers
+    have released it, this gives the certificates to the keys, and accepts them.
+    """
+    found = existing()
+    own = found.settings.gateway
+
+    def compose(_registry: Registry) -> Composed:
+        made, chall_ee, instant = _requests(found, organisation, name, "register"), os.urandom(32), enrolment.now()
+        requests = {str(purpose): each for purpose, each in made.requests.items()}
+        draft = build_gateway_request(
+            GatewayToEnrol(
+                gateway_id=own.gateway_id,
+                name=name,
+                organisation=organisation,
+                acquirer_bin=own.acquirer_bin,
+                suites=tuple(made.suites),
+            ),
+            rrpid=os.urandom(20),
+            chall_ee=chall_ee,
+            requests=requests,
+            attestations=made.attestations,
+            now=instant,
+        )
+        files = found.home.tls_files("gateway")
+        signer, *above = x509.load_pem_x509_certificates(files.certificate.read_bytes())
+        signed = cms_signed.sign(
+            draft.content_type,
+            draft.content,
+            key=keyfiles.load(files.key, None),
+            signer=signer,
+            chain=above,
+            signing_time=instant,
+        )
+        return Composed(draft.message(signed), chall_ee, requests)
+
+    answer = member_enrolment.register(found, "gateway", compose)
+    _install(found, answer.chains, answer.body.application)
+    member_enrolment.finish(found, "gateway")
 
 
 @app.command()
 def collect(application: Annotated[str, typer.Argument(help="The application that was approved.")]) -> None:
     """Fetch the certificates of an approved application and give them to the keys; the gateway takes them up."""
     found = existing()
-    certificates = enrolment.issued(found, application)
+    _install(found, enrolment.issued(found, application), application)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the gateway's keys say of themselves: PKCS#10 requests, sealing suites, attestations."""
+
+    requests: dict[Purpose, bytes]
+    suites: Sequence[str]
+    attestations: list[bytes]
+
+
+def _requests(found: Installation, organisation: str, name: str, command: str) -> _Made:
+    own = found.settings.gateway
+    with service(found) as keys:
+        wanted = {key: (key, None) for key in (SIGNING, ENCRYPTION)}
+        have_made(keys, wanted, f"payment gateway {own.gateway_id} of {organisation}", f"kwbp gateway {command} …")
+        subject_name = names.name(cn=name, o=organisation).public_bytes()
+        requests: dict[Purpose, bytes] = {
+            "signing": keys.certification_request(SIGNING, subject_name),
+            "encryption": keys.certification_request(ENCRYPTION, subject_name),
+        }
+        suites = keys.describe_key(ENCRYPTION).suites
+        return _Made(requests, suites, [keys.attest_key(key) for key in (SIGNING, ENCRYPTION)])
+
+
+def _install(found: Installation, certificates: Mapping[str, tuple[x509.Certificate, ...]], application: str) -> None:
     with service(found) as keys:
         for purpose, key in (("signing", SIGNING), ("encryption", ENCRYPTION)):
             keys.attach_certificate(key, [each.public_bytes(Encoding.DER) for each in certificates[purpose]])

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.files import replace_file
-from cli import enrolment, output
+from cli import enrolment, keyfiles, member_enrolment, output
 from cli.init import request_tls
 from cli.key_approval import have_made
 from cli.key_service import service
+from cli.member_enrolment import Composed, Registry
 from cli.state import Installation, existing
-from pki import names
+from cps.model import Purpose
+from kwbp.registration.members import MerchantToEnrol, build_merchant_request
+from kwbp.registration.signers import self_signed
+from pki import cms_signed, names
+from pki.csr import parse_csr
 from runtime.client import raise_problem
 from runtime.secrets import read_secret, write_secret
 from runtime.settings import MerchantSettings, Settings
@@ -102,18 +110,7 @@ def apply(
     """
     found = existing()
     merchant = _settings(found, name)
-    subject_name = names.name(cn=merchant.name, o=organisation)
-    if merchant.key is not None:
-        with service(found) as keys:
-            wanted = {merchant.key: ("merchant-signing", merchant.merchant_id)}
-            have_made(keys, wanted, f"merchant server {name} of {organisation}", f"kwbp merchant apply {name} …")
-            signing = keys.certification_request(merchant.key, subject_name.public_bytes())
-    elif request is not None:
-        signing = request.read_bytes()
-    else:
-        output.fail(f"{name} keeps its own key", hint="give its PKCS#10 request with --csr")
-    hosts = ("localhost", merchant.host)
-    tls = request_tls(found.home, tls_name(name), hosts, uri=f"urn:kwbp:merchant:{merchant.merchant_id}")
+    requests = _requests(found, name, organisation, request, "apply")
     subject = {
         "merchant_id": merchant.merchant_id,
         "name": merchant.name,
@@ -121,10 +118,63 @@ def apply(
         "acquirer_bin": found.settings.gateway.acquirer_bin,
         "origin": merchant.url,
         "iban": iban,
-        "hosts": hosts,
+        "hosts": _hosts(merchant),
     }
     with enrolment.ra(found, found.tls("operator")) as client:
-        enrolment.report(client.apply("merchant", subject, {"signing": signing, "tls": tls}, contact=contact))
+        enrolment.report(client.apply("merchant", subject, requests, contact=contact))
+
+
+@app.command()
+def register(
+    name: Annotated[str, typer.Argument(help="Name of the merchant server, from 'kwbp merchant configure'.")],
+    iban: Annotated[str, typer.Option(help="Settlement account; bound into the certificate by a salted hash.")],
+    organisation: Annotated[str, typer.Option(help="The merchant's legal name.")],
+    licence: Annotated[str, typer.Option(help="Number of the trade licence.")],
+    request: Annotated[
+        Path | None, typer.Option("--csr", help="PKCS#10 request of a merchant that keeps its own key.", exists=True)
+    ] = None,
+) -> None:
+    """Get a merchant's certificates by the protocol's own messages (MerInitReq, MerCertReq).
+
+    The request is signed with the server's TLS key. Run it again to ask how the application stands: once officers have
+    approved it, this puts the certificates where the merchant server takes them from, and accepts them.
+    """
+    found = existing()
+    merchant = _settings(found, name)
+
+    def compose(registry: Registry) -> Composed:
+        requests = {
+            str(purpose): parse_csr(each).public_bytes(Encoding.DER)
+            for purpose, each in _requests(found, name, organisation, request, "register").items()
+        }
+        told, instant = registry.init(), enrolment.now()
+        draft = build_merchant_request(
+            MerchantToEnrol(
+                merchant_id=merchant.merchant_id,
+                name=merchant.name,
+                organisation=organisation,
+                acquirer_bin=found.settings.gateway.acquirer_bin,
+                iban=iban,
+                licence=licence,
+                origin=merchant.url,
+                hosts=_hosts(merchant),
+            ),
+            rrpid=os.urandom(20),
+            chall_ee=told.chall_ee,
+            chall_ca=told.chall_ca,
+            requests=requests,
+            now=instant,
+        )
+        key = keyfiles.load(found.home.tls / f"{tls_name(name)}.key", None)
+        certificate = self_signed(key, now=instant)
+        signed = cms_signed.sign(
+            draft.content_type, draft.content, key=key, signer=certificate, chain=(), signing_time=instant
+        )
+        return Composed(draft.message(signed), told.chall_ee, requests)
+
+    answer = member_enrolment.register(found, f"merchant-{name}", compose)
+    _install(found, name, answer.chains, answer.body.application)
+    member_enrolment.finish(found, f"merchant-{name}")
 
 
 @app.command()
@@ -134,19 +184,7 @@ def collect(
 ) -> None:
     """Fetch the certificates of an approved application and put them where the merchant server takes them from."""
     found = existing()
-    merchant = _settings(found, name)
-    certificates = enrolment.issued(found, application)
-    if merchant.key is not None:
-        with service(found) as keys:
-            keys.attach_certificate(merchant.key, [each.public_bytes(Encoding.DER) for each in certificates["signing"]])
-    else:
-        enrolment.write_chain(key_files(found.home, name)[1], certificates["signing"])
-    enrolment.write_chain(found.home.tls / f"{tls_name(name)}.pem", certificates["tls"])
-    enrolment.accept(found, application)
-    output.emit(
-        {purpose: f"{chain[0].serial_number:x}" for purpose, chain in certificates.items()},
-        [f"{purpose} certificate {chain[0].serial_number:x}" for purpose, chain in certificates.items()],
-    )
+    _install(found, name, enrolment.issued(found, application), application)
 
 
 @app.command()
@@ -161,6 +199,48 @@ def orders(name: Annotated[str, typer.Argument(help="Name of the merchant server
         [(row["xid"], row["state"], row["amount"], row["rrn"], row["created_at"]) for row in rows],
         document=rows,
     )
+
+
+def _install(
+    found: Installation, name: str, certificates: Mapping[str, tuple[x509.Certificate, ...]], application: str
+) -> None:
+    """Put the certificates where the merchant server takes them from, and accept them."""
+    merchant = _settings(found, name)
+    if merchant.key is not None:
+        with service(found) as keys:
+            keys.attach_certificate(merchant.key, [each.public_bytes(Encoding.DER) for each in certificates["signing"]])
+    else:
+        enrolment.write_chain(key_files(found.home, name)[1], certificates["signing"])
+    enrolment.write_chain(found.home.tls / f"{tls_name(name)}.pem", certificates["tls"])
+    enrolment.accept(found, application)
+    output.emit(
+        {purpose: f"{chain[0].serial_number:x}" for purpose, chain in certificates.items()},
+        [f"{purpose} certificate {chain[0].serial_number:x}" for purpose, chain in certificates.items()],
+    )
+
+
+def _requests(
+    found: Installation, name: str, organisation: str, request: Path | None, command: str
+) -> dict[Purpose, bytes]:
+    """The PKCS#10 requests of a merchant server: its signing key's and its TLS key's."""
+    merchant = _settings(found, name)
+    subject_name = names.name(cn=merchant.name, o=organisation)
+    if merchant.key is not None:
+        with service(found) as keys:
+            wanted = {merchant.key: ("merchant-signing", merchant.merchant_id)}
+            have_made(keys, wanted, f"merchant server {name} of {organisation}", f"kwbp merchant {command} {name} …")
+            signing = keys.certification_request(merchant.key, subject_name.public_bytes())
+    elif request is not None:
+        signing = request.read_bytes()
+    else:
+        output.fail(f"{name} keeps its own key", hint="give its PKCS#10 request with --csr")
+    hosts = _hosts(merchant)
+    tls = request_tls(found.home, tls_name(name), hosts, uri=f"urn:kwbp:merchant:{merchant.merchant_id}")
+    return {"signing": signing, "tls": tls}
+
+
+def _hosts(merchant: MerchantSettings) -> tuple[str, ...]:
+    return ("localhost", merchant.host)
 
 
 def _toml(text: str) -> str:

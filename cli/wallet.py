@@ -91,13 +91,13 @@ def enrol(
 ) -> None:
     """Get the card its certificate (scenario B).
 
-    The registration authority gives a nonce, the wallet derives the commitment, the card's bank confirms it (card data
-    as JSON on standard input: the bank asks for PIN and CVV2), the RA decides, the CA issues.
+    Card data (JSON on standard input) are sealed to the card's bank, which asks for PIN and CVV2; the registration
+    authority passes them on unopened, the bank confirms, the authority decides, the CA issues. Again, while an
+    application waits, this asks how it stands.
     """
     found = existing()
     path, passphrase = _folder(found, folder), _passphrase(passphrase_file)
-    card = read_card()
-    chain = enrol_card(found, path, passphrase, label, card)
+    chain = enrol_card(found, path, passphrase, label, read_card)
     output.emit(
         {"card": label, "serial": f"{chain[0].serial_number:x}", "until": chain[0].not_valid_after_utc.isoformat()},
         [f"Card {label} has certificate {chain[0].serial_number:x}, until {chain[0].not_valid_after_utc:%Y-%m-%d}."],
