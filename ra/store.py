@@ -23,7 +23,8 @@ from cps.model import MemberClass, Purpose
 from ra import schema
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
 from ra.states import ENDED_WITHOUT, Action, State
-from runtime.language import Term
+from runtime.language import Message, Term
+from runtime.language_record import from_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Application:
     subject_id: str | None
     organisation: str | None
     revision: int | None
-    trouble: str | None
+    trouble: Message | None
     due_warned: int = 0
     decide_from: datetime | None = None
     decide_by: datetime | None = None
@@ -59,6 +60,7 @@ class Application:
     step: str | None = None
     waiting_for: str | None = None
     missing: int | None = None
+    replaces: str | None = None
     pack_digest: str | None = None
 
 
@@ -455,7 +457,8 @@ def _check_others(db: Connection, application: Application, seen: Collection[App
 
 def _row_to_application(row: Row[Any]) -> Application:
     held_from = None if row.held_from is None else State(row.held_from)
-    return Application(**{**row._mapping, "state": State(row.state), "held_from": held_from})
+    trouble = None if row.trouble is None else from_record(row.trouble)
+    return Application(**{**row._mapping, "state": State(row.state), "held_from": held_from, "trouble": trouble})
 
 
 def _row_to_transition(row: Row[Any]) -> Transition:

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ca.client import StoryAnswer
-from cps.dossier import Dossier, Evidence, evidence_digest
+from cps.dossier import Dossier, Evidence, evidence_digest, rule_of
 from cps.verdict import Finding, NextStep, Verdict
 from pki.extensions import extensions_of, subject_key_id
 from pki.path import Trust
@@ -38,7 +38,6 @@ from ra.wire import (
     TransitionView,
 )
 from ra.workflow import Workflow
-from runtime.language_record import from_record
 from runtime.problems import Problem
 from runtime.reader import reader
 
@@ -78,7 +77,7 @@ def show(workflow: Workflow, application: Application) -> ApplicationView:
         certificates=tuple(_certificate(workflow, issued) for issued in store.certificates(application.id)),
         nonce=_nonce(application, workflow.trust(workflow.now)),
         national_code=application.national_code,
-        trouble=None if application.trouble is None else from_record(application.trouble).text(reader()),
+        trouble=None if application.trouble is None else application.trouble.text(reader()),
     )
 
 
@@ -109,7 +108,7 @@ def story(workflow: Workflow, actor: Actor, serial: str) -> StoryView:
     case = workflow.dossier(application)
     revision = case.revision
     pack = workflow.desk.statements().find(revision.cps) or workflow.pack
-    member, risk = pack.classes[revision.member_class], pack.risk_of(revision.signals)
+    member, risk = rule_of(revision, pack), pack.risk_of(revision.signals)
     return StoryView(
         serial=serial,
         issuer=issued.issuer,
@@ -157,6 +156,7 @@ def _head(application: Application) -> dict[str, Any]:
     return {
         "id": application.id,
         "member_class": application.member_class,
+        "replaces": application.replaces,
         "state": application.state,
         "version": application.version,
         "subject_id": application.subject_id,
