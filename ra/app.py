@@ -180,7 +180,7 @@ def create_app(
     def open_application(body: OpenApplication, actor: Acting) -> ApplicationView:
         """Open a draft; a cardholder's carries the nonce for the commitment."""
         contact = None if body.contact is None else Contact(body.contact, body.language or reader())
-        return view(workflow.open(actor, body.member_class, contact=contact))
+        return view(workflow.open(actor, body.member_class, contact=contact, replaces=body.replaces))
 
     @app.get("/v1/applications")
     def list_applications(

@@ -91,13 +91,19 @@ class RaClient:
     # applications
 
     def open(
-        self, member_class: MemberClass, *, contact: str | None = None, language: Language | None = None
+        self,
+        member_class: MemberClass,
+        *,
+        contact: str | None = None,
+        language: Language | None = None,
+        replaces: str | None = None,
     ) -> ApplicationView:
         """Open a draft; `nonce` of the answer is what a cardholder's commitment is made with.
 
-        `contact`: an e-mail address that is told what becomes of it, in `language`.
+        `contact`: an e-mail address that is told what becomes of it, in `language`. `replaces`: the certified
+        application whose keys are replaced; `submit` then takes new requests and no subject.
         """
-        body = {"class": member_class, "contact": contact, "language": language}
+        body = {"class": member_class, "contact": contact, "language": language, "replaces": replaces}
         return self._view("/v1/applications", OpenApplication.model_validate(body))
 
     def submit(

@@ -82,7 +82,10 @@ class Desk:
 
     def travelling(self, member_class: MemberClass) -> frozenset[str]:
         """The kinds of evidence that a machine verifies, and whose bodies therefore travel with the case."""
-        return frozenset(rule.kind for rule in self.pack.classes[member_class].evidence if rule.form != "document")
+        member = self.pack.classes[member_class]
+        return frozenset(
+            each.kind for each in (*member.evidence, *member.for_rekey.evidence) if each.form != "document"
+        )
 
     # reading
 

@@ -8,7 +8,7 @@ by the same authors: whatever was decided before falls away with the old digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -16,20 +16,25 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection
 
-from cps.dossier import Author, CpsPin, Dossier, Evidence, OfficerSubject, Revision
+from cps.dossier import Author, CpsPin, Dossier, Evidence, OfficerSubject, Revision, Subject
 from cps.model import MemberClass, Pack, Purpose
+from cps.rekey import purposes_to_prove
 from cps.verdict import Finding
+from pki.der import sha256
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
+from ra.errors import InvalidSubmissionError
 from ra.issuing import Issuing
 from ra.notices.contacts import Contact
 from ra.notices.contacts import put as put_contact
 from ra.request_contents import another_member_named
 from ra.screening import Facts, screen
-from ra.states import DECIDABLE, Action, State
+from ra.states import CERTIFIED, DECIDABLE, Action, State
 from ra.store import Application, Change, Passage
 from ra.submission import Content, Submission, understand
+from runtime.language import Term
 
+_REKEY: Final = "CPS 4.7"
 _NONCE: Final = 32  # bytes
 _ID: Final = 16  # bytes: an anonymous applicant's application is reached by its id alone
 _REEVALUATED: Final = DECIDABLE | {State.APPROVED, State.ISSUE_FAILED}
@@ -79,6 +84,18 @@ class NoRegisters:
         """Nothing was begun."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Replaced:
+    """The case whose keys a re-key replaces, with its certificates by purpose (SHA-256)."""
+
+    revision: Revision
+    issued: Mapping[Purpose, bytes]
+
+    def certificates_for(self, purposes: Collection[Purpose]) -> dict[Purpose, bytes]:
+        """What `Revision.replaces` says; a purpose that was never certified is not there, and decide() refuses it."""
+        return {each: self.issued[each] for each in sorted(purposes_to_prove(purposes)) if each in self.issued}
+
+
 class Intake:
     """The way in; see the module."""
 
@@ -88,15 +105,28 @@ class Intake:
         self._screener = screener
 
     def open(
-        self, actor: Actor, member_class: MemberClass, *, contact: Contact | None = None, **columns: Any
+        self,
+        actor: Actor,
+        member_class: MemberClass,
+        *,
+        contact: Contact | None = None,
+        replaces: str | None = None,
+        by_holder: bool = False,
     ) -> Application:
         """Open a draft. A cardholder's gets the nonce that the commitment to the card is made with.
 
-        `contact` is where the applicant is written to, if they want to be (`ra.notices`).
+        `contact` is where the applicant is written to, if they want to be (`ra.notices`). `replaces` makes it a re-key
+        of that application (CPS 4.7), for whoever opened that one, or `by_holder`: the caller has proven a key of it.
+        Raises NotAllowedError, UnknownError, InvalidSubmissionError.
         """
         require(actor, Act.OPEN)
         desk = self._desk
         desk.record.catch_up()
+        if replaces is not None:
+            old = desk.load(replaces)
+            if not by_holder:
+                require(actor, Act.EDIT, old)
+            self._check_replaced(old, member_class)
         now = desk.now
         due_at = now + self._lasts(member_class)
         application_id = desk.rng(_ID).hex()
@@ -117,7 +147,7 @@ class Intake:
                 organisation=None,
                 revision=None,
                 trouble=None,
-                **columns,
+                replaces=replaces,
             ),
             also=lambda db: None if contact is None else put_contact(db, application_id, contact, now),
         )
@@ -134,6 +164,11 @@ class Intake:
         desk, now = self._desk, self._desk.now
         application = desk.take(actor, Act.EDIT, application_id, action, version)
         pack = desk.pack
+        replaced = None if application.replaces is None else self._replaced(application.replaces)
+        if replaced is not None:
+            if submission.subject:
+                raise InvalidSubmissionError("a re-key takes over the subject of the replaced case", clause=_REKEY)
+            submission = replace(submission, subject=_fields(replaced.revision.subject))
         content = understand(submission, application.member_class, pack, rng=desk.rng)
         if desk.store.has_subject(content.named - {content.subject_id}):
             raise another_member_named(pack)
@@ -157,6 +192,7 @@ class Intake:
             csrs=content.digests,
             signals=screening.signals,
             cps=CpsPin.of(pack),
+            replaces=None if replaced is None else replaced.certificates_for(content.csrs),
         )
         values: dict[str, Any] = {
             "national_code": code,
@@ -242,6 +278,30 @@ class Intake:
             other_code=persons.other_code(code, person),
         )
 
+    def _check_replaced(self, old: Application, member_class: MemberClass) -> None:
+        """Whether keys of a case can be replaced: it is certified, of this class, and the class knows re-keys."""
+        if old.member_class != member_class or self._desk.pack.classes[member_class].rekey is None:
+            raise InvalidSubmissionError(
+                "members of the class {member_class} apply anew for each certificate",
+                clause=_REKEY,
+                member_class=Term("class", member_class),
+            )
+        if old.state not in CERTIFIED:
+            raise InvalidSubmissionError(
+                "the application that is replaced is {state}: it has no certificates in force",
+                clause=_REKEY,
+                state=Term("state", old.state),
+            )
+
+    def _replaced(self, application_id: str) -> _Replaced:
+        store = self._desk.store
+        old = store.application(application_id)
+        self._check_replaced(old, old.member_class)
+        revision = store.revision(old)
+        assert revision is not None  # it is certified
+        issued = {each.purpose: sha256(each.der) for each in store.certificates(old.id)}
+        return _Replaced(revision, issued)
+
     def _lasts(self, member_class: MemberClass) -> timedelta:
         return self._desk.pack.classes[member_class].sla.request_expires
 
@@ -272,7 +332,8 @@ class Intake:
             others=others,
             also=also,
         )
-        plan = None if content is None or broken else self._screener.plan(application, content, revision, desk.pack)
+        asks = content is not None and revision.replaces is None and not broken
+        plan = None if not asks or content is None else self._screener.plan(application, content, revision, desk.pack)
         if plan is None:
             return self._leave_screening(application, [into], case, findings, change, actor=actor)
         claims = [entry.spki_sha256 for entry in revision.csrs]
@@ -313,6 +374,11 @@ class Intake:
         left = Passage(Action.SCREEN, after, {"findings": told(findings), **({"hold": told(hold)} if hold else {})})
         change = replace(change, values=values, claims=claims)
         return self._issuing.advance(desk.pass_all(application, actor, [*passages, left], change, verdict=verdict))
+
+
+def _fields(subject: Subject) -> dict[str, Any]:
+    """A subject as an applicant writes it."""
+    return subject.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _authors(before: Revision | None, author: Author) -> tuple[Author, ...]:

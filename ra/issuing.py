@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from cps.acceptance import check_acceptance
 from cps.decide import Verdict
 from cps.decision import Choice, Decision, build_decision
-from cps.dossier import Dossier
+from cps.dossier import Dossier, rule_of
 from cps.errors import StatementError
 from cps.model import SYSTEM as SYSTEM_STEP
 from pki.oids import CT_DECISION
@@ -134,9 +134,9 @@ class Issuing:
     def _decide_by_system(self, application: Application, dossier: Dossier, step: str) -> Application:
         desk = self._desk
         now, pack = desk.now, desk.pack_of(dossier.revision)
-        lasts = next(
-            each.expires for each in pack.classes[application.member_class].steps if each.name == step
-        ) or timedelta(days=1)
+        lasts = next(each.expires for each in rule_of(dossier.revision, pack).steps if each.name == step) or timedelta(
+            days=1
+        )
         content = build_decision(
             Decision(
                 application_id=application.id,

@@ -30,7 +30,7 @@ from cps.decision import (
     build_key_denial,
     build_revocation,
 )
-from cps.dossier import Dossier
+from cps.dossier import Dossier, rule_of
 from cps.errors import fault
 from cps.model import OrderReason, Pack
 from cps.publication import Publication, build_publication
@@ -128,7 +128,7 @@ def draft_decision(
 ) -> Draft:
     """A decision on `step` of the case, made at `now` (aware); it lasts as long as the CPS lets it, or `lasts`."""
     date = now.replace(microsecond=0)
-    steps = pack.classes[dossier.revision.member_class].steps
+    steps = rule_of(dossier.revision, pack).steps
     allowed = next((each.expires for each in steps if each.name == step), None)
     decision = Decision(
         application_id=dossier.revision.application_id,

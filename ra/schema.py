@@ -1,26 +1,33 @@
 """The tables of the registration authority's database.
 
-    applications ──┬── revisions ── requests        evidence_bodies
-                   ├── acceptances
-                   ├── evidence                      revocations
-                   ├── decisions                     denylist
-                   ├── key_claims
-                   ├── certificates
-                   └── transitions
+    queue_cells ── applications ──┬── revisions ── requests        evidence_bodies
+                                  ├── acceptances
+                                  ├── evidence                      revocations
+                                  ├── decisions                     denylist
+                                  ├── key_claims                    journal_entries
+                                  ├── certificates
+                                  └── transitions
 
-Revisions, requests, evidence, decisions, certificates and revocations are only ever inserted; on SQLite a trigger
-refuses anything else. A transition is written in the same transaction as the change it tells of, and gets its number in
-the audit journal afterwards (`ra.record`).
+Revisions, requests, evidence, decisions, certificates and revocations are only ever inserted; triggers refuse anything
+else. A transition is written in the same transaction as the change it tells of, and gets its number in the audit
+journal afterwards (`ra.record`): the journal of the replica that made it, which the row names. What is no transition
+and must be in a journal once is written into `journal_entries` first, and goes the same way.
+
+What the queue shows of a case besides its times (state, class, due step, roles) is its cell. Cells are few, and each
+counts its cases: so a page of the queue is a short range of an index in each cell that is asked for, and totals are
+sums of a few rows (`ra.queue`).
+
+Other modules have tables of their own on the same metadata; `ra.database` knows all. A database is made by
+`ra/migrations`, not from here: whoever changes a table runs `scripts/migration ra`, which writes the change into the
+first revision until there is a release, and a test fails until that is done.
 """
 
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import (
-    DDL,
     Column,
     Dialect,
     ForeignKey,
@@ -34,24 +41,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    event,
+    text,
 )
-from sqlalchemy.sql.ddl import ExecutableDDLElement
 
-_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-
-class UtcTime(TypeDecorator[datetime]):
-    """An aware datetime, stored as RFC 3339 text in UTC, so that it sorts and reads the same in every database."""
-
-    impl = String(27)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        return None if value is None else value.astimezone(UTC).strftime(_FORMAT)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else datetime.strptime(value, _FORMAT).replace(tzinfo=UTC)
+from runtime.append_only import append_only
+from runtime.columns import UtcTime as UtcTime  # for the tables of other modules
+from runtime.columns import name_type
 
 
 class DerList(TypeDecorator[tuple[bytes, ...]]):
@@ -68,6 +63,18 @@ class DerList(TypeDecorator[tuple[bytes, ...]]):
 
 
 metadata: Final = MetaData()
+
+queue_cells: Final = Table(
+    "queue_cells",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("state", String(24), nullable=False),
+    Column("member_class", String(16), nullable=False),
+    Column("step", String(64), nullable=False),  # empty: none is due
+    Column("waiting_for", String(200), nullable=False),  # roles with a blank between; empty: nobody
+    Column("cases", Integer, nullable=False),
+    UniqueConstraint("state", "member_class", "step", "waiting_for"),
+)
 
 applications: Final = Table(
     "applications",
@@ -92,16 +99,23 @@ applications: Final = Table(
     Column("step", String(64), nullable=True),  # the step that is due, as last judged
     Column("waiting_for", String(200), nullable=True),  # roles that may decide it, blanks between
     Column("missing", Integer, nullable=True),  # how many decisions it still needs
+    Column("replaces", String(64), nullable=True),  # of a re-key: the case whose keys are replaced
     Column("pack_digest", String(64), nullable=True),  # of the statement that the current revision is made under
     Column("nonce_cca", LargeBinary, nullable=True),
     Column("national_code", String(10), nullable=True),
-    Column("subject_id", String(64), nullable=True),  # merchant id, gateway id, person id or commitment
-    Column("organisation", String(64), nullable=True),
+    Column("subject_id", name_type(64), nullable=True),  # merchant id, gateway id, person id or commitment
+    Column("organisation", name_type(64), nullable=True),
     Column("revision", Integer, nullable=True),  # number of the current one
     Column("trouble", Text, nullable=True),  # why the CA did not issue, for people
-    Index("applications_by_state", "state", "opened_at"),
+    Column("cell", ForeignKey("queue_cells.id"), nullable=False),
+    Column("urgent_at", UtcTime, nullable=False),  # decide_by; due_at of what was never submitted
     Index("applications_by_subject", "member_class", "subject_id"),
     Index("applications_by_next", "next_at"),
+    # The queue, cell by cell. The middle column is what pages are sorted by; what follows saves reading the row.
+    Index("queue_by_urgency", "cell", "urgent_at", "id"),
+    Index("queue_by_age", "cell", "opened_at", "id", "urgent_at"),
+    Index("queue_by_subject", "cell", "subject_id", "id"),
+    Index("queue_by_organisation", "cell", "organisation", "id"),
 )
 
 revisions: Final = Table(
@@ -195,7 +209,32 @@ transitions: Final = Table(
     Column("actor", String(80), nullable=False),
     Column("at", UtcTime, nullable=False),
     Column("detail", Text, nullable=False),  # a JSON object of text
+    Column("replica", String(64), nullable=False),  # who made it, and writes it into their journal
     Column("journal_index", Integer, nullable=True),
+    # What a replica has still to write is few among all that ever happened.
+    Index(
+        "transitions_to_journal",
+        "replica",
+        "seq",
+        sqlite_where=text("journal_index IS NULL"),
+        postgresql_where=text("journal_index IS NULL"),
+    ),
+)
+
+journal_entries: Final = Table(
+    "journal_entries",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("event", String(40), nullable=False),
+    Column("fields", Text, nullable=False),  # a JSON object
+    Column("replica", String(64), nullable=False),
+    Column("journal_index", Integer, nullable=True),
+    Index(
+        "entries_to_journal",
+        "replica",
+        sqlite_where=text("journal_index IS NULL"),
+        postgresql_where=text("journal_index IS NULL"),
+    ),
 )
 
 revocations: Final = Table(
@@ -229,19 +268,5 @@ APPEND_ONLY: Final = (
     denylist,
 )
 
-
-def _refuse(table: str, verb: str) -> ExecutableDDLElement:
-    trigger = DDL(  # type: ignore[no-untyped-call]  # its constructor has no annotations
-        f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-        f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-    )
-    return trigger.execute_if(dialect="sqlite")
-
-
 for _table in APPEND_ONLY:
-    for _verb in ("UPDATE", "DELETE"):
-        event.listen(
-            _table,
-            "after_create",
-            _refuse(_table.name, _verb),
-        )
+    append_only(_table)

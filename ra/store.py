@@ -63,6 +63,11 @@ class Application:
     replaces: str | None = None
     pack_digest: str | None = None
 
+    @property
+    def urgent_at(self) -> datetime:
+        """By when something should be done about it: decided, or before it is submitted, submitted."""
+        return self.decide_by or self.due_at
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -75,7 +80,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A transition on record; `journal_index` is its number in the audit journal, None until it is there."""
+    """A transition on record; `journal_index` is its number in the journal of its replica, None until it is there."""
 
     seq: int
     application_id: str
@@ -85,7 +90,17 @@ class Transition:
     actor: str
     at: datetime
     detail: dict[str, str]
+    replica: str
     journal_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """An event that is no transition, on its way into the journal; `key` tells it from all others."""
+
+    key: str
+    event: str
+    fields: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +171,16 @@ _NOTHING_ELSE = Change()
 
 
 class Store:
-    """The database of one registration authority."""
+    """The database of one registration authority. Opening it brings it up to date; raises SchemaError.
 
-    def __init__(self, engine: Engine) -> None:
+    Replicas may share it; `replica` is the name of this one, the same after a restart (`ra.record`).
+    """
+
+    def __init__(self, engine: Engine, *, replica: str = "ra") -> None:
+        bring_up_to_date(engine)
         self._engine = engine
-        schema.metadata.create_all(engine)
+        self.replica: Final = replica
+        self.queue: Final = Queue(engine)
 
     @property
     def engine(self) -> Engine:
@@ -172,15 +192,18 @@ class Store:
     def open(self, application: Application, *, also: Callable[[Connection], None] = lambda _db: None) -> Application:
         """Insert a new application with its first transition; `also` writes more in the same transaction."""
         with self._engine.begin() as db:
-            db.execute(insert(schema.applications).values(**_columns(application)))
+            cell = _cell(db, application)
+            values = {**_columns(application), "cell": cell, "urgent_at": application.urgent_at}
+            db.execute(insert(schema.applications).values(**values))
             passage = Passage(Action.OPEN, application.state)
-            _note(db, application.id, None, passage, application.opened_by, application.opened_at)
+            self._note(db, application.id, None, passage, application.opened_by, application.opened_at)
             also(db)
+            queue.move(db, None, cell)
         return application
 
     def application(self, application_id: str) -> Application:
         """The application; raises UnknownError."""
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return _application(db, application_id)
 
     def applications(
@@ -196,31 +219,31 @@ class Store:
         Newest first.
         """
         table = schema.applications
-        query = select(table).order_by(table.c.opened_at.desc(), table.c.id).limit(limit)
+        query = select(*_COLUMNS).order_by(table.c.opened_at.desc(), table.c.id).limit(limit)
         if states:
             query = query.where(table.c.state.in_([str(state) for state in states]))
         if member_class is not None:
             query = query.where(table.c.member_class == member_class)
         if waiting_for is not None:
             query = query.where(table.c.waiting_for == waiting_for)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
 
     def due(self, now: datetime, *, limit: int = 1000) -> list[Application]:
         """Applications for which the clock has something to do, the longest overdue first."""
         table = schema.applications
-        query = select(table).where(table.c.next_at <= now).order_by(table.c.next_at).limit(limit)
-        with self._engine.begin() as db:
+        query = select(*_COLUMNS).where(table.c.next_at <= now).order_by(table.c.next_at).limit(limit)
+        with reading(self._engine) as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
 
     def under_other_packs(self, governing: Collection[bytes], states: Collection[State]) -> list[Application]:
         """Applications in one of the states whose revision is made under none of the packs with these digests."""
         table = schema.applications
-        query = select(table).where(
+        query = select(*_COLUMNS).where(
             table.c.state.in_([str(state) for state in states]),
             table.c.pack_digest.not_in([digest.hex() for digest in governing]),
         )
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return [_row_to_application(row) for row in db.execute(query).all()]
 
     def has_subject(self, identifiers: Collection[str]) -> bool:
@@ -229,12 +252,12 @@ class Store:
         query = select(table.c.id).where(
             table.c.member_class.in_(get_args(MemberClass)), table.c.subject_id.in_(identifiers)
         )
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return db.execute(query.limit(1)).first() is not None
 
     def same_subject(self, member_class: MemberClass, subject_id: str, *, but: str) -> list[Application]:
         """All other applications of a subject."""
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return _same_subject(db, member_class, subject_id, but)
 
     def change(
@@ -252,20 +275,22 @@ class Store:
         another application claimed one of its keys meanwhile.
         """
         after = passages[-1].after
-        values = {**change.values, "state": str(after), "version": application.version + 1}
+        values = {**change.values, "version": application.version + 1}
         if change.revision is not None:
             values["revision"] = change.revision.number
+        changed_to = replace(application, state=after, **values)
         table = schema.applications
         with self._engine.begin() as db:
+            cells = _cell(db, application), _cell(db, changed_to)
             changed = db.execute(
                 update(table)
                 .where(table.c.id == application.id, table.c.version == application.version)
-                .values(**values)
+                .values(**values, state=str(after), cell=cells[1], urgent_at=changed_to.urgent_at)
             )
             if changed.rowcount != 1:
                 raise _overtaken(db, application)
             if change.others is not None:
-                _check_others(db, _application(db, application.id), change.others)
+                _check_others(db, changed_to, change.others)
             _write(db, application.id, change, actor, now)
             if change.also is not None:
                 change.also(db)
@@ -273,15 +298,16 @@ class Store:
                 _claim(db, application.id, change.claims or ())
             before: State | None = application.state
             for passage in passages:
-                _note(db, application.id, before, passage, actor, now)
+                self._note(db, application.id, before, passage, actor, now)
                 before = passage.after
+            queue.move(db, *cells)
             return _application(db, application.id)
 
     # dossiers
 
     def dossier(self, application: Application, *, with_bodies_of: Collection[str]) -> Dossier:
         """The case as it stands; bodies travel for the kinds of evidence that a machine verifies."""
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             revision = _revision(db, application)
             csrs = db.execute(
                 select(schema.requests.c.purpose, schema.requests.c.der).where(
@@ -301,12 +327,12 @@ class Store:
         """The current revision; None while the application is a draft."""
         if application.revision is None:
             return None
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return _revision(db, application)
 
     def evidence(self, application_id: str, *, with_bodies_of: Collection[str] = ()) -> tuple[Evidence, ...]:
         """The evidence on file, oldest first, with the bodies of these kinds alone."""
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return _evidence(db, application_id, with_bodies_of)
 
     def evidence_body(self, application_id: str, sha256: bytes) -> bytes:
@@ -318,7 +344,7 @@ class Store:
             .where(pieces.c.application_id == application_id, bodies.c.sha256 == sha256.hex())
             .limit(1)
         )
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             body = db.execute(query).scalar_one_or_none()
         if body is None:
             raise UnknownError("the application has no such document on file")
@@ -332,18 +358,18 @@ class Store:
             .join(pieces, pieces.c.sha256 == bodies.c.sha256)
             .where(pieces.c.application_id == application_id)
         )
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return int(db.execute(query).scalar_one())
 
     def decisions(self, application_id: str) -> list[ReceivedDecision]:
         """All decisions, in the order in which they came."""
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return _decisions(db, application_id)
 
     def acceptance(self, application_id: str) -> bytes | None:
         """The signed acceptance (CMS, DER) of a case's certificates, if there is one."""
         table = schema.acceptances
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return db.execute(select(table.c.cms).where(table.c.application_id == application_id)).scalar_one_or_none()
 
     # registers
@@ -354,7 +380,7 @@ class Store:
         claims, denied = schema.key_claims, schema.denylist
         claimed = select(claims.c.spki_sha256).where(claims.c.spki_sha256.in_(wanted), claims.c.application_id != but)
         listed = select(denied.c.spki_sha256).where(denied.c.spki_sha256.in_(wanted))
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return KnownKeys(
                 certified=frozenset(map(bytes.fromhex, db.execute(claimed).scalars())),
                 denylisted=frozenset(map(bytes.fromhex, db.execute(listed).scalars())),
@@ -366,28 +392,28 @@ class Store:
         """The certificates issued for an application, by purpose."""
         table = schema.certificates
         query = select(table).where(table.c.application_id == application_id).order_by(table.c.purpose)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return [Certificate(**row._mapping) for row in db.execute(query).all()]
 
     def certificates_with_serial(self, serial: str) -> list[Certificate]:
         """Certificates with this serial number (lower-case hexadecimal), whoever issued them."""
         table = schema.certificates
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             rows = db.execute(select(table).where(table.c.serial == serial).order_by(table.c.issuer)).all()
         return [Certificate(**row._mapping) for row in rows]
 
     def add_revocation(self, record: RevocationRecord, *, denylisted: bytes | None) -> None:
         """Record a revocation, and its key as compromised if given; the same certificate again changes nothing."""
         with self._engine.begin() as db:
-            _insert_once(db, schema.revocations, _columns(record))
+            insert_new(db, schema.revocations, **_columns(record))
             if denylisted is not None:
-                _insert_once(db, schema.denylist, {"spki_sha256": denylisted.hex(), "at": record.at})
+                insert_new(db, schema.denylist, spki_sha256=denylisted.hex(), at=record.at)
 
     def revocation(self, issuer: str, serial: str) -> RevocationRecord | None:
         """The revocation of a certificate, if the RA passed one on."""
         table = schema.revocations
         query = select(table).where(table.c.issuer == issuer, table.c.serial == serial)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             row = db.execute(query).one_or_none()
         return None if row is None else RevocationRecord(**row._mapping)
 
@@ -397,25 +423,80 @@ class Store:
         """What happened to an application, oldest first."""
         table = schema.transitions
         query = select(table).where(table.c.application_id == application_id).order_by(table.c.seq)
-        with self._engine.begin() as db:
+        with reading(self._engine) as db:
             return [_row_to_transition(row) for row in db.execute(query).all()]
 
     def unjournaled(self) -> list[Transition]:
-        """Transitions that have no number in the journal yet, oldest first."""
+        """Transitions of this replica that have no number in its journal yet, oldest first."""
         table = schema.transitions
-        query = select(table).where(table.c.journal_index.is_(None)).order_by(table.c.seq)
-        with self._engine.begin() as db:
-            return [_row_to_transition(row) for row in db.execute(query).all()]
+        query = select(table).where(table.c.journal_index.is_(None), table.c.replica == self.replica)
+        with reading(self._engine) as db:
+            return [_row_to_transition(row) for row in db.execute(query.order_by(table.c.seq)).all()]
 
-    def journaled(self, seq: int, index: int) -> None:
-        """Note the number that a transition has in the journal."""
-        table = schema.transitions
+    def journaled(self, numbers: Mapping[int, int]) -> None:
+        """Note the numbers that transitions (by `seq`) have in the journal; one transaction."""
+        _note_numbers(self._engine, schema.transitions.c.seq, numbers)
+
+    def add_entry(self, key: str, event: str, fields: Mapping[str, Any]) -> bool:
+        """Have this replica write an event into its journal; whether it was new. Who names a key first writes it."""
+        text = json.dumps(dict(fields), ensure_ascii=False, sort_keys=True)
+        values = {"key": key, "event": event, "fields": text, "replica": self.replica}
         with self._engine.begin() as db:
-            db.execute(update(table).where(table.c.seq == seq).values(journal_index=index))
+            return insert_new(db, schema.journal_entries, **values)
+
+    def unjournaled_entries(self) -> list[JournalEntry]:
+        """Events of this replica that are not in its journal yet."""
+        table = schema.journal_entries
+        query = select(table.c.key, table.c.event, table.c.fields)
+        query = query.where(table.c.journal_index.is_(None), table.c.replica == self.replica)
+        with reading(self._engine) as db:
+            return [JournalEntry(row.key, row.event, json.loads(row.fields)) for row in db.execute(query).all()]
+
+    def journaled_entries(self, numbers: Mapping[str, int]) -> None:
+        """Note the numbers that events (by key) have in the journal; one transaction."""
+        _note_numbers(self._engine, schema.journal_entries.c.key, numbers)
+
+    def left_by_others(self, before: datetime) -> dict[str, int]:
+        """How many transitions from before that time other replicas have not written into their journals, by replica.
+
+        Each is written when its replica starts again; nobody else can know whether it is written already.
+        """
+        table = schema.transitions
+        query = select(table.c.replica, func.count()).where(
+            table.c.journal_index.is_(None), table.c.replica != self.replica, table.c.at < before
+        )
+        with reading(self._engine) as db:
+            return {row[0]: row[1] for row in db.execute(query.group_by(table.c.replica)).all()}
+
+    def _note(
+        self,
+        db: Connection,
+        application_id: str,
+        before: State | None,
+        passage: Passage,
+        actor: str,
+        now: datetime,
+    ) -> None:
+        db.execute(
+            insert(schema.transitions).values(
+                application_id=application_id,
+                action=str(passage.action),
+                before=None if before is None else str(before),
+                after=str(passage.after),
+                actor=actor,
+                at=now,
+                detail=json.dumps(dict(passage.detail), ensure_ascii=False, sort_keys=True),
+                replica=self.replica,
+            )
+        )
+
+
+_COLUMNS: Final = tuple(schema.applications.c[each.name] for each in fields(Application))
+_ONE: Final = select(*_COLUMNS).where(schema.applications.c.id == bindparam("wanted"))
 
 
 def _application(db: Connection, application_id: str) -> Application:
-    row = db.execute(select(schema.applications).where(schema.applications.c.id == application_id)).one_or_none()
+    row = db.execute(_ONE, {"wanted": application_id}).one_or_none()
     if row is None:
         raise UnknownError("there is no such application")
     return _row_to_application(row)
@@ -443,7 +524,7 @@ def _overtaken(db: Connection, seen: Application) -> ConflictError:
 
 def _same_subject(db: Connection, member_class: MemberClass, subject_id: str | None, but: str) -> list[Application]:
     table = schema.applications
-    query = select(table).where(
+    query = select(*_COLUMNS).where(
         table.c.member_class == member_class, table.c.subject_id == subject_id, table.c.id != but
     )
     return [_row_to_application(row) for row in db.execute(query).all()]
@@ -549,7 +630,7 @@ def _write(db: Connection, application_id: str, change: Change, actor: str, now:
                 )
             )
     for piece, body in change.evidence:
-        _insert_once(db, schema.evidence_bodies, {"sha256": piece.sha256.hex(), "body": body})
+        insert_new(db, schema.evidence_bodies, sha256=piece.sha256.hex(), body=body)
         db.execute(
             insert(schema.evidence).values(
                 application_id=application_id,
@@ -591,25 +672,14 @@ def _claim(db: Connection, application_id: str, claims: Collection[bytes]) -> No
             raise ConflictError("another application claimed one of the keys meanwhile") from None
 
 
-def _note(
-    db: Connection, application_id: str, before: State | None, passage: Passage, actor: str, now: datetime
-) -> None:
-    db.execute(
-        insert(schema.transitions).values(
-            application_id=application_id,
-            action=str(passage.action),
-            before=None if before is None else str(before),
-            after=str(passage.after),
-            actor=actor,
-            at=now,
-            detail=json.dumps(dict(passage.detail), ensure_ascii=False, sort_keys=True),
-        )
-    )
+def _note_numbers(engine: Engine, key: Any, numbers: Mapping[Any, int]) -> None:
+    if numbers:
+        statement = update(key.table).where(key == bindparam("of")).values(journal_index=bindparam("number"))
+        with engine.begin() as db:
+            db.execute(statement, [{"of": of, "number": number} for of, number in numbers.items()])
 
 
-def _insert_once(db: Connection, table: Any, values: Mapping[str, Any]) -> None:
-    try:
-        with db.begin_nested():
-            db.execute(insert(table).values(**values))
-    except IntegrityError:
-        pass
+def _cell(db: Connection, application: Application) -> int:
+    """The cell of the queue that a case is in."""
+    at = application
+    return queue.cell_of(db, str(at.state), at.member_class, at.step, at.waiting_for)

@@ -37,20 +37,26 @@ class Wire(BaseModel):
 
 
 class OpenApplication(Wire):
-    """Open an application of a class. `contact`: an e-mail address that is told what becomes of it, in `language`."""
+    """Open an application of a class. `contact`: an e-mail address that is told what becomes of it, in `language`.
+
+    `replaces` makes it a re-key: the certified application whose keys are replaced, and whose subject is taken over.
+    """
 
     member_class: MemberClass = Field(alias="class")
     contact: str | None = Field(default=None, max_length=254)
     language: Language | None = None
+    replaces: str | None = Field(default=None, pattern=r"^[0-9a-f]{32}$")
 
 
 class Submit(Wire):
     """Submit or amend: the subject as JSON (`cps.dossier`), a PKCS#10 request (DER or PEM) for each purpose.
 
+    A re-key has the subject of the case that it replaces, and none here.
+
     `version` is the version that the caller read; None to take whatever is there.
     """
 
-    subject: dict[str, Any]
+    subject: dict[str, Any] = Field(default_factory=dict)
     csrs: dict[Purpose, Base64]
     national_code: str | None = Field(default=None, max_length=10)
     version: Version | None = None
@@ -190,6 +196,7 @@ class ApplicationSummary(Wire):
     decide_by: datetime | None
     accept_by: datetime | None
     held_since: datetime | None
+    replaces: str | None
     next_step: NextStepView | None
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from cps.decide import Verdict
 from cps.dossier import Dossier
@@ -32,6 +32,7 @@ from ra.desk import Desk, Sign
 from ra.errors import ConflictError
 from ra.intake import Intake, NoRegisters, Screened, Screener
 from ra.issuing import Issuing
+from ra.notices.contacts import Contact
 from ra.record import Record
 from ra.revoking import Revoked, Revoking
 from ra.states import DECIDABLE, OPEN, Action, State
@@ -94,9 +95,17 @@ class Workflow:
 
     # applicants
 
-    def open(self, actor: Actor, member_class: MemberClass, **columns: Any) -> Application:
-        """Open a draft (`ra.intake`)."""
-        return self._intake.open(actor, member_class, **columns)
+    def open(
+        self,
+        actor: Actor,
+        member_class: MemberClass,
+        *,
+        contact: Contact | None = None,
+        replaces: str | None = None,
+        by_holder: bool = False,
+    ) -> Application:
+        """Open a draft, also of a re-key (`ra.intake`)."""
+        return self._intake.open(actor, member_class, contact=contact, replaces=replaces, by_holder=by_holder)
 
     def submit(
         self, actor: Actor, application_id: str, submission: Submission, *, version: int | None = None
