@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,9 +16,10 @@ from hsm_service.dual_control import Status
 from hsm_service.dual_control_policy import Policy, Rule, built_in_policy
 from hsm_service.operation_request import KeyOperation, OperationRequest
 from pki.cms_signed import assemble_signed_data, build_signed_attributes, parse_signed_data
+from pki.extensions import RoleGrant
 from pki.oids import CT_DECISION, CT_KEY_APPROVAL
 from tests.support.key_officers import HOUR, PARAMETERS, KeyOfficers
-from tests.support.pki_factory import DAY, NOW, PkiFactory
+from tests.support.pki_factory import DAY, NOW, Credential, PkiFactory
 
 MINUTE = timedelta(minutes=1)
 
@@ -283,3 +284,40 @@ def test_a_policy_may_ask_for_three_of_two_roles(officers: KeyOfficers) -> None:
     given = [officers.approve(request, each) for each in (officers.first, officers.second)]
     assert officers.decide(request, *given, policy=policy).missing == 1
     assert officers.decide(request, *given, officers.approve(request, operator), policy=policy).missing == 0
+
+
+# Roles for a time
+
+
+def stand_in(
+    officers: KeyOfficers, *scope: str, begins: datetime = NOW - DAY, ends: datetime = NOW + DAY
+) -> Credential:
+    """Who vets, and is a security officer for a time."""
+    grant = RoleGrant("security_officer", scope or None, begins, ends)
+    return officers.officer("officer-9", "vetting_officer", grants=(grant,))
+
+
+def test_who_stands_in_for_a_security_officer_approves_while_the_grant_lasts(
+    officers: KeyOfficers, request_: OperationRequest
+) -> None:
+    approval = officers.approve(request_, stand_in(officers))
+    verdict = officers.decide(request_, approval, officers.approve(request_, officers.first))
+    assert verdict.status is Status.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("scope", "changes", "why"),
+    [
+        (("merchant",), {}, "security_officer is held only for merchant"),
+        ((), {"ends": NOW}, "the grant of security_officer ended"),
+        ((), {"begins": NOW + timedelta(hours=1)}, "security_officer is granted from"),
+    ],
+)
+def test_a_grant_in_a_scope_or_out_of_its_time_approves_nothing_on_keys(
+    officers: KeyOfficers, request_: OperationRequest, scope: tuple[str, ...], changes: dict[str, datetime], why: str
+) -> None:
+    verdict = officers.decide(request_, officers.approve(request_, stand_in(officers, *scope, **changes)))
+    assert verdict.missing == 2
+    [finding] = verdict.findings
+    assert finding.rule is Rule.APR_ROLE
+    assert why in finding.message
