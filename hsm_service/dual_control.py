@@ -209,8 +209,12 @@ def _by_right(question: _Question, vote: _Vote) -> tuple[Rule, str] | None:
     # Keys are of no class of members: a role that is granted for some classes alone does not count.
     by, now = question.requirement.by, question.now
     if not signatory.holds(by, NO_CLASS, now):
-        roles = " or ".join(by)
-        told = Message(f"{question.request.operation} is approved by {roles}, not by {signatory.person}")
+        told = Message(
+            "{operation} is approved by {roles}, not by {person}",
+            operation=question.request.operation,
+            roles=" or ".join(by),
+            person=signatory.person,
+        )
         return Rule.APR_ROLE, str(signatory.refusal(told, by, NO_CLASS, now))
     exclusive = signatory.exclusive(question.pack, now)
     if exclusive:
