@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -52,11 +52,12 @@ def test_records_are_entered_by_the_operator(outside: Outside, admin: RegistersA
 
 
 def test_a_number_with_a_wrong_check_digit_is_no_record(admin: RegistersAdmin) -> None:
-    for enter in (
+    wrong: list[Callable[[], None]] = [
         lambda: admin.enter_person("9900100041", "Nobody"),
         lambda: admin.enter_company("14001000029", "No Co"),
         lambda: admin.enter_account("IR350540000000000000001001", ["Nobody"]),
-    ):
+    ]
+    for enter in wrong:
         with pytest.raises(Problem) as refused:
             enter()
         assert (refused.value.status, refused.value.type) == (422, "check-digit")
