@@ -46,7 +46,7 @@ def officer(found: Installation, person: str, passphrase_file: Path | None) -> t
     if not certificate_path(found, person).exists():
         output.fail(
             Message("there is no certificate of officer {person} on this machine", person=person),
-            hint=Message("see {command}", command="'kwbp officer list'"),
+            hint=Message("see {command}", command="'kwbp officer here'"),
         )
     passphrase = keyfiles.passphrase_from(passphrase_file, f"Passphrase of {person}")
     tls = identity(found, person, passphrase)
