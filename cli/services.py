@@ -23,6 +23,7 @@ from cli.state import Installation
 from runtime import logging, server
 from runtime.database import open_database
 from runtime.problems import Problem
+from runtime.replica import replica_name
 from switch.client import admin_url
 
 RA_KEY: Final = "ra-system"
@@ -310,9 +311,10 @@ def _ra(found: Installation) -> None:
     status = StatusCache(found.settings.repository.url, hierarchy.anchors, hierarchy.intermediates, with_bci=True)
     signer = HsmClient.connect(found.settings.hsm.url, found.tls("ra"))
     authority = CaClient(found.settings.ca.url, found.tls("ra"))
-    database = found.home.db / "ra.sqlite"
+    database = found.settings.ra.database or found.home.db / "ra.sqlite"
     engine, published = open_database(database), statements(found, "ra")
-    store = Store(engine)
+    # With the journal: what this replica left to write into it, nobody else can write.
+    store = Store(engine, replica=replica_name(found.home.audit / "ra.replica", os.urandom))
     keeper = LogKeeper.prepare("ra", found.home, found.settings.witness.url)
     record = Record.open(found.home.audit / "ra.jsonl", store, extends=keeper.extends)
     keeper.keep(record.journal, lambda content: signer.sign(keeper.key.name, "checkpoint", content).signed)

@@ -30,7 +30,7 @@ from pki.keys import spki_sha256
 from pki.names import common_name
 from ra.errors import ConflictError
 from ra.person_tables import accounts, credentials, grants, person_codes, persons
-from ra.schema import applications, metadata, revocations
+from ra.schema import applications, revocations
 from ra.states import ENDED_WITHOUT
 from ra.store import NewCertificate
 
@@ -81,7 +81,6 @@ class Persons:
     def __init__(self, engine: Engine, *, key: bytes | None = None) -> None:
         self._engine = engine
         self._key = key
-        metadata.create_all(engine)
 
     # written
 

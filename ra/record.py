@@ -3,6 +3,10 @@
 A transition is committed to the database first and gets its journal entry right after, before the caller is answered.
 If the process dies in between, the next start writes what is missing; an entry that was written but not noted in the
 database is recognised by its key when the journal is replayed.
+
+Replicas share a database, and each has a journal of its own. A transition names the replica that made it, and that one
+alone writes it: what a replica left is written when it starts again, by nobody else, because only its own journal tells
+whether it is written already. `Store.left_by_others` tells what waits for a replica that does not come back.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import threading
 from pathlib import Path
 
 from audit import Entry, Journal, JsonValue
-from ra.store import Store
+from ra.store import Store, Transition
 
 
 class Record:
@@ -49,34 +53,43 @@ class Record:
         return self._journal
 
     def catch_up(self) -> None:
-        """Write every transition that is not in the journal yet, in order."""
+        """Write every transition and event of this replica that is not in its journal yet, in order, together."""
         with self._lock:
-            for transition in self._store.unjournaled():
-                key = f"transition/{transition.seq}"
-                if key not in self._known:
-                    entry: dict[str, JsonValue] = {
-                        "event": "ra.transition",
-                        "key": key,
-                        "application": transition.application_id,
-                        "action": str(transition.action),
-                        "before": None if transition.before is None else str(transition.before),
-                        "after": str(transition.after),
-                        "actor": transition.actor,
-                        "detail": dict(transition.detail),
-                    }
-                    self._known[key] = self._journal.append(entry)
-                self._store.journaled(transition.seq, self._known[key])
+            transitions, events = self._store.unjournaled(), self._store.unjournaled_entries()
+            written: dict[str, dict[str, JsonValue]] = {_key(each): _told(each) for each in transitions}
+            written |= {each.key: {"event": each.event, "key": each.key, **each.fields} for each in events}
+            new = {key: self._journal.buffer(told) for key, told in written.items() if key not in self._known}
+            if new:
+                self._journal.flush()
+                self._known |= new
+            self._store.journaled({each.seq: self._known[_key(each)] for each in transitions})
+            self._store.journaled_entries({each.key: self._known[each.key] for each in events})
 
     def note(self, event: str, **fields: JsonValue) -> int:
         """Record an event that is no transition, such as a refusal; returns its number."""
         return self._journal.append({"event": event, **fields})
 
-    def note_once(self, event: str, key: str, **fields: JsonValue) -> int:
-        """Record an event that can be retried; a repeat of the key returns the number it already has."""
-        with self._lock:
-            if key not in self._known:
-                self._known[key] = self.note(event, key=key, **fields)
-            return self._known[key]
+    def note_once(self, event: str, key: str, **fields: JsonValue) -> None:
+        """Record an event that can be retried, by any replica: the first one to name the key writes it."""
+        self._store.add_entry(key, event, fields)
+        self.catch_up()
 
     def close(self) -> None:
         self._journal.close()
+
+
+def _key(transition: Transition) -> str:
+    return f"transition/{transition.seq}"
+
+
+def _told(transition: Transition) -> dict[str, JsonValue]:
+    return {
+        "event": "ra.transition",
+        "key": _key(transition),
+        "application": transition.application_id,
+        "action": str(transition.action),
+        "before": None if transition.before is None else str(transition.before),
+        "after": str(transition.after),
+        "actor": transition.actor,
+        "detail": dict(transition.detail),
+    }

@@ -66,7 +66,6 @@ class RegistrationStore:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[registrations, registration_cards])
 
     def find(self, rrpid: str) -> Registration | None:
         """The request with this RRPID (hexadecimal)."""

@@ -30,6 +30,6 @@ def ra_schedules(workflow: Workflow, *others: Schedule) -> tuple[Schedule, ...]:
     )
 
 
-def durable(workflow: Workflow, *others: Schedule, database: Path | str, replica: str = "ra") -> Durable:
+def durable(workflow: Workflow, *others: Schedule, database: Path | str) -> Durable:
     """The schedules over the RA's own database (a path or a URL), ready to be entered."""
-    return Durable("ra", ra_schedules(workflow, *others), database=database, replica=replica)
+    return Durable("ra", ra_schedules(workflow, *others), database=database, replica=workflow.store.replica)

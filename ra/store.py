@@ -10,19 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from cps.application import KnownKeys
 from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
-from ra import schema
+from ra import queue, schema
+from ra.database import bring_up_to_date
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
+from ra.queue import Queue
 from ra.states import ENDED_WITHOUT, Action, State
+from runtime.database import insert_new, reading
 from runtime.language import Message, Term
 from runtime.language_record import from_record
 
@@ -539,7 +542,8 @@ def _check_others(db: Connection, application: Application, seen: Collection[App
 def _row_to_application(row: Row[Any]) -> Application:
     held_from = None if row.held_from is None else State(row.held_from)
     trouble = None if row.trouble is None else from_record(row.trouble)
-    return Application(**{**row._mapping, "state": State(row.state), "held_from": held_from, "trouble": trouble})
+    values = dict(zip(row._fields, row, strict=True))
+    return Application(**{**values, "state": State(row.state), "held_from": held_from, "trouble": trouble})
 
 
 def _row_to_transition(row: Row[Any]) -> Transition:

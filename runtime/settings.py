@@ -145,13 +145,12 @@ class HsmSettings(Endpoint):
     last_calls: float = Field(default=3.0, gt=0, description="call_deadline, once the service was told to end")
 
 
-class CaSettings(Endpoint):
-    """The certificate authority: where it listens, and its database."""
+class _WithDatabase(Endpoint):
+    """A service with a database that replicas may share."""
 
-    port: Port = 7110
     database: str | None = Field(
         default=None,
-        description="URL, postgresql: or sqlite:, without a password (`?passfile=`, `?service=`); none: db/ca.sqlite",
+        description="URL, postgresql: or sqlite:, without a password (`?passfile=`, `?service=`); none: a file in db/",
     )
 
     @field_validator("database")
@@ -167,8 +166,14 @@ class CaSettings(Endpoint):
         return url
 
 
-class RaSettings(Endpoint):
-    """The registration authority."""
+class CaSettings(_WithDatabase):
+    """The certificate authority: where it listens, and its database."""
+
+    port: Port = 7110
+
+
+class RaSettings(_WithDatabase):
+    """The registration authority: where it listens, its database, and what stands in front of it."""
 
     port: Port = 7120
     proxies: tuple[IPvAnyNetwork, ...] = Field(

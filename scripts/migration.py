@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import textwrap
 from importlib import import_module
 from typing import Any, Final, Literal
 
@@ -68,8 +69,12 @@ def _triggers(schema: Schema) -> str:
     for dialect in _DIALECTS:
         statements = dict.fromkeys(each for table in guarded for each in triggers(table, dialect))
         lines.append(f"    if dialect == {dialect!r}:")
-        lines.extend(f"        op.execute({each!r})" for each in statements)
+        lines.extend(f"        op.execute({_in_lines(each)})" for each in statements)
     return "\n".join(lines)
+
+
+def _in_lines(statement: str) -> str:
+    return "\n".join(map(repr, textwrap.wrap(statement, 80, drop_whitespace=False)))
 
 
 if __name__ == "__main__":

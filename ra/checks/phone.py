@@ -23,7 +23,6 @@ from cps.check_model import CodeCheck
 from ra.checks.connector import Answer, Messenger, NoAnswerError
 from ra.checks.tables import phone_sends, phones
 from ra.errors import ConflictError, InvalidSubmissionError, UnknownError, WrongStateError
-from ra.schema import metadata
 from runtime.database import insert_new, reading
 from runtime.logging import get_logger
 from runtime.secrets import Secret
@@ -89,7 +88,6 @@ class PhoneCodes:
         self._key = key
         self._rng = rng
         self._clock = clock
-        metadata.create_all(engine)
 
     def close(self) -> None:
         """Let go of connections."""

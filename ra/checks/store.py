@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Engine, Row, exists, func, select, update
 
 from cps.check_model import CheckKind
 from ra.checks.tables import checks
-from ra.schema import metadata
 from runtime.database import insert_new, reading
 
 CheckState = Literal["due", "answered", "gave_up", "not_asked"]
@@ -55,7 +54,6 @@ class CheckStore:
 
     def __init__(self, engine: Engine) -> None:
         self.engine: Final = engine
-        metadata.create_all(engine)
 
     @staticmethod
     def add(db: Connection, planned: Sequence[Check]) -> None:

@@ -30,13 +30,12 @@ from ra.notices.contacts import find as contact_of
 from ra.notices.directory import Directory, Recipient
 from ra.notices.kinds import MAIL, Channel, NoticeState
 from ra.notices.rules import Rules
-from ra.notices.tables import contacts, cursor, notices
+from ra.notices.tables import cursor, notices
 from runtime.database import insert_new, reading
 from runtime.language import Language
 
 _TRANSITIONS: Final = "transitions"
 _AT_ONCE: Final = 200
-_TABLES: Final = (notices, cursor, contacts)
 GIVEN_UP: Final = "the process ended during every attempt"
 
 
@@ -94,11 +93,10 @@ class Outbox:
     """The notices of one registration authority."""
 
     def __init__(self, engine: Engine, directory: Directory, rules: Rules) -> None:
-        """The tables are made where they are missing. What happened before they were is not told of."""
+        """What happened before there was an outbox is not told of."""
         self._engine = engine
         self._directory = directory
         self.rules: Final = rules
-        schema.metadata.create_all(engine, tables=list(_TABLES))
         with engine.begin() as db:
             last = db.execute(select(func.max(schema.transitions.c.seq))).scalar_one_or_none()
             insert_new(db, cursor, name=_TRANSITIONS, position=last or 0)

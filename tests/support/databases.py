@@ -5,16 +5,19 @@ The PostgreSQL cluster is one a test process, started when the first test asks f
 
 from __future__ import annotations
 
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+import ra.database
 from ca.schema import bring_up_to_date
 from runtime.database import open_database
 from tests.support.postgres import Cluster
 
 DATABASES: Final = ("sqlite", "postgresql")
 _CA: Final = "ca"
+_RA: Final = "ra"
 
 
 @cache
@@ -42,6 +45,32 @@ def ca_database(kind: str, folder: Path) -> str:
 
     cluster().template(_CA, make)
     return cluster().database(_CA)
+
+
+def ra_database(kind: str, folder: Path) -> str:
+    """The URL of a registration authority's database, up to date and empty."""
+    if kind == "sqlite":
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "ra.db"
+        if not path.exists():
+            path.write_bytes(_ra_file())  # quicker than to make the tables each time
+        return f"sqlite:///{path}"
+    cluster().template(_RA, _make_ra)
+    return cluster().database(_RA)
+
+
+@cache
+def _ra_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ra.db"
+        _make_ra(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def _make_ra(url: str) -> None:
+    engine = open_database(url)
+    ra.database.bring_up_to_date(engine)
+    engine.dispose()
 
 
 def empty_database(kind: str, folder: Path) -> str:

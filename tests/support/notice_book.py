@@ -25,6 +25,7 @@ from typing import Any
 from sqlalchemy import insert, update
 
 from ra import schema
+from ra.database import bring_up_to_date
 from ra.notices import sources
 from ra.notices.contacts import Contact, put
 from ra.notices.courier import Courier, Mailer, Poster
@@ -33,6 +34,7 @@ from ra.notices.kinds import NoticeState
 from ra.notices.outbox import Outbox, StoredNotice
 from ra.notices.rules import rules
 from ra.notices.spool import Spool
+from ra.queue import cell_of
 from runtime.database import open_database
 from runtime.language import Language
 from runtime.notice_settings import NoticesSettings
@@ -55,7 +57,7 @@ class NoticeBook:
 
     def __init__(self, url: str, settings: NoticesSettings = OFFICERS) -> None:
         self.engine = open_database(url)
-        schema.metadata.create_all(self.engine)
+        bring_up_to_date(self.engine)
         self.settings = settings
         self.outbox = Outbox(self.engine, Directory(settings), rules())
         self.now = NOW
@@ -78,7 +80,8 @@ class NoticeBook:
             **columns,
         }
         with self.engine.begin() as db:
-            db.execute(insert(schema.applications).values(values))
+            cell = cell_of(db, values["state"], values["member_class"], None, values.get("waiting_for"))
+            db.execute(insert(schema.applications).values(**values, cell=cell, urgent_at=values["due_at"]))
             if contact is not None:
                 put(db, application_id, Contact(contact, Language(language)), NOW)
 
@@ -93,7 +96,7 @@ class NoticeBook:
         with self.engine.begin() as db:
             db.execute(
                 insert(schema.transitions).values(
-                    application_id=application_id, detail=json.dumps(dict(detail or {})), **values
+                    application_id=application_id, detail=json.dumps(dict(detail or {})), replica="ra", **values
                 )
             )
 

@@ -42,6 +42,7 @@ from runtime.database import open_database
 from runtime.identity import SCOPE_KEY, Caller
 from tests.support.ca_world import CaWorld, Clock
 from tests.support.cps_cases import BIN, COMMITMENT, MERCHANT, OFFICER, Office, csr
+from tests.support.databases import ra_database
 from tests.support.pki_factory import Credential, Key, p256, rsa_key
 
 OPERATOR = Actor("service:operator")
@@ -103,14 +104,19 @@ class RaWorld:
         authority: Callable[[CertificateAuthority], CertificateAuthority] = lambda ca: ca,
         sign: Callable[[x509.ObjectIdentifier, bytes], bytes] | None = None,
         screener: Callable[[RaWorld], Screener] | None = None,
+        database: str | None = None,
+        replica: str = "ra",
     ) -> None:
-        """`authority` may put something between the RA and the CA; `screener` makes one that asks registers."""
+        """`authority` may put something between the RA and the CA; `screener` makes one that asks registers.
+
+        `database` is a URL, by default of a file in the folder; `replica` names this RA among those that share it.
+        """
         self.office = office
         self.ca = ca or CaWorld(folder, office)
         self.clock: Clock = self.ca.clock
         self.trust_source: Callable[[], Trust] = self.ca.authority.publisher.trust
-        self.engine = open_database(folder / "db" / "ra.db")
-        self.store = Store(self.engine)
+        self.engine = open_database(database or ra_database("sqlite", folder / "db"))
+        self.store = Store(self.engine, replica=replica)
         self.journal = folder / "audit" / "ra.jsonl"
         self.record = Record.open(self.journal, self.store)
         self.register = PackRegister((office.pack,))

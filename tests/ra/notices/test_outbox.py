@@ -77,7 +77,14 @@ def test_what_is_rolled_back_is_told_to_nobody(book: NoticeBook) -> None:
     with pytest.raises(RuntimeError, match="power cut"), book.engine.begin() as db:
         db.execute(
             insert(schema.transitions).values(
-                application_id=ONE, action="reject", before="VETTING", after="REJECTED", actor="x", at=NOW, detail="{}"
+                application_id=ONE,
+                action="reject",
+                before="VETTING",
+                after="REJECTED",
+                actor="x",
+                at=NOW,
+                detail="{}",
+                replica="ra",
             )
         )
         raise RuntimeError("power cut")
@@ -90,7 +97,7 @@ def test_a_transition_that_is_committed_after_a_later_number_is_not_passed_over(
     values = {"application_id": ONE, "action": "submit", "before": "DRAFT", "after": "SCREENING"}
     found: list[int] = []
     with book.engine.begin() as slow:
-        slow.execute(insert(schema.transitions).values(**values, actor="x", at=NOW, detail="{}"))
+        slow.execute(insert(schema.transitions).values(**values, actor="x", at=NOW, detail="{}", replica="ra"))
         book.step(ONE, "expire", "VETTING", "EXPIRED")  # a higher number, on disk first
         reader = threading.Thread(target=lambda: found.append(book.derive()))
         reader.start()

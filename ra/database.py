@@ -1,0 +1,32 @@
+"""The schema of a registration authority's database: all its tables, and how they came to be (`runtime.schema`).
+
+Tables that a module has of its own stand on the same metadata; that module is imported here, so that whoever opens the
+database knows them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Engine
+
+from ra import person_tables, registration_store, schema
+from ra.checks import tables as check_tables
+from ra.notices import tables as notice_tables
+from runtime.schema import Schema
+
+_WITH_TABLES: Final = (schema, person_tables, registration_store, check_tables, notice_tables)
+
+SCHEMA: Final = Schema(
+    schema.metadata,
+    folder=Path(__file__).parent / "migrations",
+    head="0001",
+    first=("applications",),
+    lock=0x6B77_6270_7261,  # "kwbpra"
+)
+
+
+def bring_up_to_date(engine: Engine) -> None:
+    """Make or upgrade the tables; SchemaError if the database is of a version that this one does not know."""
+    SCHEMA.bring_up_to_date(engine)

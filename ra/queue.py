@@ -1,0 +1,305 @@
+"""The queue: which cases there are, what each waits for, how many, and what is late; cheap however many are stored.
+
+A page is taken from an index in the order in which it is shown, in each cell that is asked for (`ra.schema`), and goes
+on where the one before ended, by the position of its last case: nothing is counted off, so the thousandth page costs
+what the first does, and a case that comes or goes meanwhile shifts no other. Totals are sums over cells.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    String,
+    and_,
+    case,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    tuple_,
+    type_coerce,
+    union_all,
+    update,
+)
+
+from cps.model import MemberClass
+from ra import schema
+from ra.errors import InvalidSubmissionError
+from ra.states import DECIDABLE, DECIDING, State
+from runtime.database import insert_new, reading
+
+_MOST_COUNTED: Final = 1000
+_LAST: Final = "\U0010ffff"  # sorts after whatever begins alike
+_AT_ONCE: Final = 100  # cells of one statement
+_DAY: Final = timedelta(days=1)
+
+
+class Order(StrEnum):
+    """How a page is sorted; cases found by the beginning of a name come in the order of that name."""
+
+    URGENCY = "urgency"  # the one to be decided first is first
+    AGE = "age"  # oldest first
+    NEWEST = "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which cases: all of these properties, and one of the values of each; an empty collection asks for nothing.
+
+    `roles` are roles that a case waits for. `overdue` at that instant: not decided by the time that the CPS sets.
+    `begins`: the beginning of the subject's id or of the organisation.
+    """
+
+    states: Collection[State] = ()
+    classes: Collection[MemberClass] = ()
+    roles: Collection[str] = ()
+    overdue: datetime | None = None
+    begins: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Cases that are alike in the queue, and how many they are."""
+
+    id: int
+    state: State
+    member_class: MemberClass
+    step: str
+    waiting_for: tuple[str, ...]
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a case stands in the order of a page; `text` is how callers carry it."""
+
+    key: str
+    id: str
+
+    @property
+    def text(self) -> str:
+        """The place as opaque text."""
+        return base64.urlsafe_b64encode(json.dumps([self.key, self.id]).encode()).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """The place that `text` tells; raises InvalidSubmissionError for what is none."""
+        try:
+            key, identifier = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        except (ValueError, binascii.Error):
+            raise InvalidSubmissionError("this is not where a page ended") from None
+        if not (isinstance(key, str) and isinstance(identifier, str)) or "\0" in key + identifier:
+            raise InvalidSubmissionError("this is not where a page ended")
+        return cls(key, identifier)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Cases that wait for one step; `oldest` is when the first of them was opened, `late` how many are overdue."""
+
+    step: str
+    member_class: MemberClass
+    roles: tuple[str, ...]
+    cases: int
+    oldest: datetime
+    late: int
+
+    def __add__(self, other: Waiting) -> Waiting:
+        oldest = min(self.oldest, other.oldest)
+        return replace(self, cases=self.cases + other.cases, oldest=oldest, late=self.late + other.late)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The queue at one instant.
+
+    `states`: how many cases are in each state, by class. `ages`: how many cases that wait for people are younger than
+    each limit and in none before; None for the rest. `late`: cases that should be decided by now (CPS 4.2.3),
+    `next_day` those whose time ends within a day.
+    """
+
+    at: datetime
+    states: dict[tuple[State, MemberClass], int]
+    waiting: tuple[Waiting, ...]
+    ages: tuple[tuple[timedelta | None, int], ...]
+    late: int
+    next_day: int
+
+
+AGES: Final = tuple(timedelta(hours=hours) for hours in (1, 4, 24, 72, 168))
+"""Limits of the distribution of ages."""
+
+
+class Queue:
+    """The queue of one registration authority's database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(
+        self, wanted: Wanted, order: Order = Order.URGENCY, *, after: Place | None = None, limit: int = 50
+    ) -> list[tuple[str, Place]]:
+        """The next cases (their ids) with the place of each, `limit` at most."""
+        with reading(self._engine) as db:
+            return page(db, wanted, order, after, limit)
+
+    def total(self, wanted: Wanted) -> int | None:
+        """How many cases there are; None: more than 1 000 of those that have to be looked for one by one."""
+        with reading(self._engine) as db:
+            return total(db, wanted)
+
+    def statistics(self, now: datetime) -> Statistics:
+        """What waits for whom, how long, and what is late."""
+        with reading(self._engine) as db:
+            return _statistics(db, now)
+
+
+def page(db: Connection, wanted: Wanted, order: Order, after: Place | None, limit: int) -> list[tuple[str, Place]]:
+    """As `Queue.page`, in the transaction of `db`."""
+    newest = order is Order.NEWEST and not wanted.begins
+    cells = [cell.id for cell in _cells(db, wanted)]
+    found: list[tuple[str, str]] = []
+    for start in range(0, len(cells), _AT_ONCE):
+        ranges = [
+            _range(cell, key, wanted, after, newest=newest).limit(limit)
+            for cell in cells[start : start + _AT_ONCE]
+            for key in _keys(wanted, order)
+        ]
+        parts = union_all(*(select(each.subquery()) for each in ranges)).subquery()
+        rows = select(parts).order_by(*_directed(parts.c.key, parts.c.id, newest=newest)).limit(limit)
+        found += [(row.key, row.id) for row in db.execute(rows)]
+    found.sort(reverse=newest)
+    return [(identifier, Place(key, identifier)) for key, identifier in found[:limit]]
+
+
+def total(db: Connection, wanted: Wanted) -> int | None:
+    """As `Queue.total`, in the transaction of `db`."""
+    cells = _cells(db, wanted)
+    if wanted.overdue is None and not wanted.begins:
+        return sum(cell.cases for cell in cells)
+    counted = 0
+    for cell in cells:
+        for key in _keys(wanted, Order.URGENCY):
+            rows = _range(cell.id, key, wanted, None, newest=False).limit(_MOST_COUNTED + 1 - counted)
+            counted += db.execute(select(func.count()).select_from(rows.subquery())).scalar_one()
+            if counted > _MOST_COUNTED:
+                return None
+    return counted
+
+
+def move(db: Connection, before: int | None, after: int) -> None:
+    """Note that a case has come into the cell `after`, from the cell `before` if it was in one."""
+    table = schema.queue_cells
+    steps = {after: 1} if before is None else {} if before == after else {before: -1, after: 1}
+    for cell in sorted(steps):  # in one order, or two transactions would wait for each other
+        db.execute(update(table).where(table.c.id == cell).values(cases=table.c.cases + steps[cell]))
+
+
+def cell_of(db: Connection, state: str, member_class: str, step: str | None, waiting_for: str | None) -> int:
+    """The number of the cell of such cases, which is made if there is none yet."""
+    table = schema.queue_cells
+    values = {"state": state, "member_class": member_class, "step": step or "", "waiting_for": waiting_for or ""}
+    query = select(table.c.id).where(*(table.c[name] == value for name, value in values.items()))
+    while (found := db.execute(query).scalar_one_or_none()) is None:
+        insert_new(db, table, **values, cases=0)
+    return int(found)
+
+
+def _cells(db: Connection, wanted: Wanted) -> list[Cell]:
+    """The cells whose cases can be wanted."""
+    table = schema.queue_cells
+    query = select(table).where(table.c.cases > 0).order_by(table.c.id)
+    if wanted.states:
+        query = query.where(table.c.state.in_([str(state) for state in wanted.states]))
+    if wanted.classes:
+        query = query.where(table.c.member_class.in_(wanted.classes))
+    if wanted.overdue is not None:
+        query = query.where(table.c.state.in_([str(state) for state in DECIDING]))
+    cells = [
+        Cell(row.id, State(row.state), row.member_class, row.step, tuple(row.waiting_for.split()), row.cases)
+        for row in db.execute(query)
+    ]
+    return [cell for cell in cells if not wanted.roles or not set(wanted.roles).isdisjoint(cell.waiting_for)]
+
+
+def _keys(wanted: Wanted, order: Order) -> Sequence[Any]:
+    """The columns that a page is sorted by; one that searches two has two ranges in each cell."""
+    table = schema.applications.c
+    if wanted.begins:
+        return (table.subject_id, table.organisation)
+    return (table.urgent_at if order is Order.URGENCY else table.opened_at,)
+
+
+def _range(cell: int, key: Any, wanted: Wanted, after: Place | None, *, newest: bool) -> Select[Any]:
+    """Cases of a cell in the order of a column, beyond a place; `key` and `id` alone, which an index holds."""
+    table = schema.applications.c
+    sorted_by = type_coerce(key, String)  # times as they are stored: a place tells them exactly
+    query = select(sorted_by.label("key"), table.id.label("id")).where(table.cell == cell)
+    if wanted.begins:
+        query = query.where(sorted_by >= wanted.begins, sorted_by < wanted.begins + _LAST)
+        if key is table.organisation:  # what is found by both is shown once
+            found = and_(table.subject_id >= wanted.begins, table.subject_id < wanted.begins + _LAST)
+            query = query.where(or_(table.subject_id.is_(None), not_(found)))
+    if wanted.overdue is not None:
+        query = query.where(table.urgent_at <= wanted.overdue)
+    if after is not None:
+        place = tuple_(sorted_by, table.id)
+        here = tuple_(literal(after.key), literal(after.id))
+        query = query.where(place < here if newest else place > here)
+    return query.order_by(*_directed(sorted_by, table.id, newest=newest))
+
+
+def _directed(*columns: Any, newest: bool) -> tuple[Any, ...]:
+    return tuple(column.desc() if newest else column for column in columns)
+
+
+def _statistics(db: Connection, now: datetime) -> Statistics:
+    table = schema.applications.c
+    cells = _cells(db, Wanted())
+    states: dict[tuple[State, MemberClass], int] = {}
+    for cell in cells:
+        at = (cell.state, cell.member_class)
+        states[at] = states.get(at, 0) + cell.cases
+    waiting: dict[tuple[str, MemberClass, tuple[str, ...]], Waiting] = {}
+    ages, late, next_day = [0] * (len(AGES) + 1), 0, 0
+    deciding = {cell.id: cell for cell in cells if cell.state in DECIDING}
+    counts = select(
+        table.cell,
+        func.min(table.opened_at).label("oldest"),
+        _number(table.urgent_at <= now).label("late"),
+        _number(table.urgent_at <= now + _DAY).label("next_day"),
+        *(_number(table.opened_at > now - limit).label(f"younger_{place}") for place, limit in enumerate(AGES)),
+    )
+    for row in db.execute(counts.where(table.cell.in_(deciding)).group_by(table.cell)):
+        cell = deciding[row.cell]
+        late += row.late
+        next_day += row.next_day - row.late
+        if cell.state not in DECIDABLE:
+            continue
+        younger = [getattr(row, f"younger_{place}") for place in range(len(AGES))]
+        for place, (fewer, count) in enumerate(zip((0, *younger), (*younger, cell.cases), strict=True)):
+            ages[place] += count - fewer
+        more = Waiting(cell.step, cell.member_class, cell.waiting_for, cell.cases, row.oldest, row.late)
+        found = waiting.get(key := (cell.step, cell.member_class, cell.waiting_for))
+        waiting[key] = more if found is None else found + more
+    limits = (*AGES, None)
+    by_count = sorted(waiting.values(), key=lambda each: (-each.cases, each.step, each.member_class))
+    return Statistics(now, states, tuple(by_count), tuple(zip(limits, ages, strict=True)), late, next_day)
+
+
+def _number(wanted: ColumnElement[bool]) -> ColumnElement[int]:
+    """How many rows of a group are wanted."""
+    return func.sum(case((wanted, 1), else_=0))
