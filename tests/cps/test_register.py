@@ -92,11 +92,15 @@ def test_a_version_is_known_by_its_digest() -> None:
         ((FOUNDING, version("1.10.0", LATER), version("1.9.0", LATER + DAY)), "1.9.0 does not come after"),
         ((FOUNDING, SECOND, version("1.2.0", LATER)), "comes into force no later"),
         (
+            (FOUNDING, load_pack(pack_text(effective=LATER, changes={"urn:kwbp:cps:1.1.0": "urn:kwbp:cps:1.0.0"}))),
+            "version 1.1.0 has the URI of version 1.0.0",
+        ),
+        (
             (FOUNDING, load_pack(pack_text(effective=LATER, changes={"id: kwbp-cps\n": "id: other\n"}))),
             "other is another statement than kwbp-cps",
         ),
     ],
-    ids=["none", "twice", "backwards", "numbers-not-letters", "same-date", "another"],
+    ids=["none", "twice", "backwards", "numbers-not-letters", "same-date", "same-uri", "another"],
 )
 def test_what_does_not_follow_is_refused(packs: tuple[Pack, ...], refusal: str) -> None:
     with pytest.raises(PackError, match=refusal):
@@ -111,6 +115,7 @@ def test_what_does_not_follow_is_refused(packs: tuple[Pack, ...], refusal: str) 
         ("on_supersede: reevaluate", "on_supersede: keep", "cps.on_supersede"),
         ("on_supersede: reevaluate", f"on_supersede: {grandfathering(LATER)}", "grandfather_until is later"),
         ("00Z", "00.5Z", "effective is a whole second"),
+        ('uri: "urn:kwbp:cps:1.1.0"', 'uri: "here"', "cps.uri"),
         ("by: security_officer, count: 2, expires: P7D", "by: security_officer, count: 1", "two persons at least"),
         ("by: security_officer, count: 2, expires: P7D", "by: clerk, count: 2", "publication.by names"),
     ],

@@ -11,6 +11,7 @@ from typing import Any
 from cli.statement import edition
 from cps.document import Edition
 from cps.model import load_pack
+from cps.packs import CURRENT
 from cps.statement_text import Passage
 
 PACK_TEXT = files("cps.packs").joinpath("kwbp-cps-1.0.0.yaml").read_text(encoding="utf-8")
@@ -19,7 +20,7 @@ PACK_TEXT = files("cps.packs").joinpath("kwbp-cps-1.0.0.yaml").read_text(encodin
 @cache
 def published_edition() -> Edition:
     """The edition that this release renders."""
-    return edition()
+    return edition(CURRENT)
 
 
 def with_pack(*changes: tuple[str, str]) -> Edition:
