@@ -107,7 +107,9 @@ def _sections(edition: Edition) -> Iterator[Problem]:
         "suspension": pack.suspension.section,
         "denylist": pack.denylist.section,
         "publication": pack.publication.section,
+        "review": pack.review.section,
         "acceptance": pack.acceptance.section,
+        "one_time_code": pack.one_time_code.section,
     }
     for where, number in stated.items():
         if heading_of(number) not in outline():

@@ -314,10 +314,33 @@ class Acceptance(_Model):
     reason: RevocationReason
 
 
+class OneTimeCodeRule(_Model):
+    """Codes by which an applicant's machine hands in its request (RFC 7030): given out once, good for one request.
+
+    A code is good for `lifetime`, and asks how its request stands for `collect` after it was handed in. Once the
+    certificate was given out it gives it out again, because answers get lost, for `again` and no longer. After `tries`
+    wrong codes the right one is worthless, too.
+    """
+
+    section: str
+    lifetime: timedelta
+    collect: timedelta
+    again: timedelta
+    tries: int = Field(ge=1)
+
+
 class DenylistRule(_Model):
     """Who puts a key on the denylist that is not the key of a compromised certificate of ours."""
 
     section: str
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
+
+
+class ReviewRule(_Model):
+    """Who looks again at what one officer ordered alone, and within what time of the order."""
+
+    section: str
+    within: timedelta
     steps: tuple[Step, ...] = Field(min_length=1, max_length=1)
 
 
@@ -369,8 +392,10 @@ class Pack(_Model):
     revocation: dict[OrderReason, RevocationRule]
     suspension: SuspensionRule
     acceptance: Acceptance
+    one_time_code: OneTimeCodeRule
     denylist: DenylistRule
     evidence_files: EvidenceFiles
+    review: ReviewRule
     publication: PublicationRule
     rules: dict[Rule, RuleText]
     procedural: dict[str, str]
@@ -395,6 +420,7 @@ class Pack(_Model):
             _subset(rule.steps[0].by, roles, f"revocation.{reason}.by")
         _subset(self.denylist.steps[0].by, roles, "denylist.by")
         _subset(self.publication.steps[0].by, roles, "publication.by")
+        _subset(self.review.steps[0].by, roles, "review.by")
         _subset({self.suspension.reason}, set(self.revocation), "suspension.reason")
         _subset({self.acceptance.reason}, set(self.revocation), "acceptance.reason")
         if not self.revocation[self.acceptance.reason].by_system:

@@ -83,6 +83,7 @@ class Rule(StrEnum):
     REV_ROLE = "REV-ROLE"
     REV_TARGET = "REV-TARGET"
     REV_STATE = "REV-STATE"
+    REV_REVIEW = "REV-REVIEW"
     # the denylist
     DENY_STATEMENT = "DENY-STATEMENT"
     DENY_ROLE = "DENY-ROLE"

@@ -53,6 +53,7 @@ CT_SELF_AUDIT: Final = _kwbp("1.29")
 CT_NOTICE: Final = _kwbp("1.30")
 CT_ACCEPTANCE: Final = _kwbp("1.31")
 CT_REKEY: Final = _kwbp("1.32")
+CT_REVIEW: Final = _kwbp("1.33")
 CT_PACK_PUBLICATION: Final = _kwbp("1.36")
 CT_CHECK_ANSWER: Final = _kwbp("1.35")
 # message types of the outer wrapper that are not themselves a signed content
@@ -137,6 +138,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_NOTICE: "id-kwbp-ct-notice",
     CT_ACCEPTANCE: "id-kwbp-ct-acceptance",
     CT_REKEY: "id-kwbp-ct-rekey",
+    CT_REVIEW: "id-kwbp-ct-review",
     CT_PACK_PUBLICATION: "id-kwbp-ct-packPublication",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     CT_CHECK_ANSWER: "id-kwbp-ct-checkAnswer",
