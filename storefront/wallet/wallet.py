@@ -31,7 +31,14 @@ from runtime.secrets import Secret
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from storefront.errors import NoSuchCard, WalletError
 from storefront.wallet import container
-from storefront.wallet.registration import CardInWallet, OpenRequest, committed_secret, compose, open_request
+from storefront.wallet.registration import (
+    CardInWallet,
+    OpenRequest,
+    committed_secret,
+    compose,
+    new_one_time_key,
+    open_request,
+)
 
 FILE_NAME: Final = "wallet.kwbp"
 Algorithm = Literal["rsa-3072", "ec-p256"]
@@ -235,10 +242,21 @@ class WalletEditor:
         entry["pan_secret"] = secret
         del entry["enrolment"]
 
-    def begin_registration(self, label: str, form: CheckedForm, *, pin2: Pin, cvv2: Cvv2, now: datetime) -> OpenRequest:
+    def begin_registration(
+        self,
+        label: str,
+        form: CheckedForm,
+        *,
+        pin2: Pin,
+        cvv2: Cvv2,
+        now: datetime,
+        one_time_key: Callable[[], rsa.RSAPrivateKey] = new_one_time_key,
+    ) -> OpenRequest:
         """Make the request for a certificate (`storefront.wallet.registration`), and keep it until it is answered."""
         entry = _entry(self._document, label)
-        entry["registration"] = compose(_held(entry), form, pin2=pin2, cvv2=cvv2, now=now, rng=self._rng)
+        entry["registration"] = compose(
+            _held(entry), form, pin2=pin2, cvv2=cvv2, now=now, rng=self._rng, one_time_key=one_time_key
+        )
         return open_request(entry["registration"], _key(entry))
 
     def finish_registration(self, label: str, answer: CheckedAnswer, *, now: datetime | None = None) -> None:

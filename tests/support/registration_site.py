@@ -146,11 +146,11 @@ class RegistrationSite:
         form = self.registrar().form(BIN)
         typed = {"pin2": card.issued.pin2, "cvv2": card.issued.cvv2, **changes}
         kept = compose(
-            card.held, form, now=self.world.now, rng=os.urandom, one_time_key=self._next_one_time_key, **typed
+            card.held, form, now=self.world.now, rng=os.urandom, one_time_key=self.next_one_time_key, **typed
         )
         return open_request(kept, card.held.key)
 
-    def _next_one_time_key(self) -> rsa.RSAPrivateKey:
+    def next_one_time_key(self) -> rsa.RSAPrivateKey:
         """One that this site has not seen; another site may have, in the same process."""
         self._used += 1
         return _one_time_key(self._used)
