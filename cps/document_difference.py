@@ -85,7 +85,7 @@ def section_of(path: str, pack: Pack) -> str:
         return str(entries[others[0]].section)
     if first == "procedural":
         return ".".join(others)
-    if first in {"suspension", "denylist", "acceptance", "review", "publication", "evidence_files"}:
+    if first in {"suspension", "denylist", "acceptance", "one_time_code", "review", "publication", "evidence_files"}:
         return str(getattr(pack, first).section)
     return next(section for start, section in _SECTIONS.items() if f"{path}.".startswith(f"{start}."))
 
