@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import Final
 
 from cps.dossier import Author
+from cps.model import MemberClass
 from pki.errors import PkiError
 from pki.extensions import OfficerData, RoleGrant
 from pki.path import Trust, validate_path
@@ -70,7 +71,10 @@ class Actor:
 
     def holds(self, roles: Collection[str], application: Application | None) -> bool:
         """Whether one of the roles is held for cases of the application's class."""
-        member_class = None if application is None else application.member_class
+        return self.holds_for(roles, None if application is None else application.member_class)
+
+    def holds_for(self, roles: Collection[str], member_class: MemberClass | None) -> bool:
+        """Whether one of the roles is held for cases of a class; None: of every class."""
         granted = (grant.role for grant in self.grants if grant.covers(member_class))
         return not self.roles.union(granted).isdisjoint(roles)
 

@@ -3,7 +3,7 @@
 | route                                            | for                                        |
 | ------------------------------------------------ | ------------------------------------------ |
 | POST /v1/applications                            | anybody                                    |
-| GET /v1/applications                             | officers, service:operator                 |
+| GET /v1/applications, /v1/statistics             | officers, service:operator                 |
 | GET /v1/applications/{id}                        | who opened it, officers, service:operator  |
 | POST /v1/applications/{id}/submit, /amend        | who opened it, service:operator            |
 | POST /v1/applications/{id}/withdraw, /accept     | who opened it, service:operator            |
@@ -33,12 +33,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI, Path, Query, Response
+from fastapi import Depends, FastAPI, Path, Response
 from starlette.requests import Request
 
 from ca.errors import StatusError
-from cps.model import MemberClass
-from ra import evidence_routes, officer_views, openapi, registration_routes, views
+from ra import evidence_routes, officer_views, openapi, queue_routes, registration_routes, views
 from ra.access import Act, require
 from ra.acting import Acting
 from ra.checks import routes as check_routes
@@ -60,12 +59,10 @@ from ra.notices.contacts import Contact
 from ra.notices.service import Notices
 from ra.rate_limit import AddressLimits, limited, rate_limits
 from ra.registration import RegistrationDesk
-from ra.states import State
 from ra.submission import Submission
 from ra.wire import (
     Accept,
     AddEvidence,
-    ApplicationSummary,
     ApplicationView,
     DossierView,
     OfficerView,
@@ -182,16 +179,7 @@ def create_app(
         contact = None if body.contact is None else Contact(body.contact, body.language or reader())
         return view(workflow.open(actor, body.member_class, contact=contact, replaces=body.replaces))
 
-    @app.get("/v1/applications")
-    def list_applications(
-        actor: Acting,
-        state: Annotated[list[State] | None, Query()] = None,
-        member_class: Annotated[MemberClass | None, Query(alias="class")] = None,
-    ) -> list[ApplicationSummary]:
-        """Applications, newest first, at most 200."""
-        require(actor, Act.REVIEW)
-        found = workflow.store.applications(states=state or (), member_class=member_class)
-        return [views.summary(application) for application in found]
+    queue_routes.install(app, workflow)
 
     @app.get("/v1/applications/{application_id}")
     def show_application(application_id: ApplicationId, actor: Acting) -> ApplicationView:
@@ -211,13 +199,13 @@ def create_app(
     @app.post("/v1/applications/{application_id}/withdraw")
     def withdraw(application_id: ApplicationId, body: Withdraw, actor: Acting) -> ApplicationView:
         """End an open application."""
-        return view(workflow.withdraw(actor, application_id, body.reason))
+        return view(workflow.withdraw(actor, application_id, body.reason, version=body.version))
 
     @app.post("/v1/applications/{application_id}/evidence", status_code=201)
     def add_evidence(application_id: ApplicationId, body: AddEvidence, actor: Acting) -> ApplicationView:
         """Put evidence on file."""
         new = NewEvidence(kind=body.kind, body=body.body, source=body.source, expires_at=body.expires_at)
-        return view(workflow.add_evidence(actor, application_id, new))
+        return view(workflow.add_evidence(actor, application_id, new, version=body.version))
 
     @app.get("/v1/applications/{application_id}/evidence/{sha256}", response_class=Response)
     def read_evidence(application_id: ApplicationId, sha256: Digest, actor: Acting) -> Response:

@@ -15,6 +15,8 @@ from cps.model import MemberClass, Purpose
 from ra.checks.views import CheckView, GiveCode, GivePhone, PhoneView
 from ra.notices.kinds import NoticeState
 from ra.notices.wire import NoticeView, RetriedView, RetryNotices
+from ra.queue import Order
+from ra.queue_wire import QueuePage, StatisticsView
 from ra.states import State
 from ra.wire import (
     Accept,
@@ -59,7 +61,6 @@ __all__ = [
 ]
 
 _JSON = {"content-type": "application/json"}
-_LIST = TypeAdapter(list[ApplicationSummary])
 _OFFICERS = TypeAdapter(tuple[OfficerView, ...])
 _CHECKS = TypeAdapter(tuple[CheckView, ...])
 _NOTICES = TypeAdapter(tuple[NoticeView, ...])
@@ -150,11 +151,49 @@ class RaClient:
     def list(
         self, *, states: Iterable[State] = (), member_class: MemberClass | None = None
     ) -> list[ApplicationSummary]:
-        """Applications in one of the states (any, if none is named), newest first."""
-        query: dict[str, Any] = {"state": [str(state) for state in states]}
-        if member_class is not None:
-            query["class"] = member_class
-        return _LIST.validate_json(self._get("/v1/applications", query))
+        """The newest applications in one of the states (any, if none is named), newest first; 200 at most."""
+        classes = () if member_class is None else (member_class,)
+        return list(self.queue(states=states, classes=classes, sort=Order.NEWEST, limit=200).applications)
+
+    def queue(
+        self,
+        *,
+        states: Iterable[State] = (),
+        classes: Iterable[MemberClass] = (),
+        roles: Iterable[str] = (),
+        mine: bool = False,
+        overdue: bool = False,
+        begins: str = "",
+        sort: Order = Order.URGENCY,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> QueuePage:
+        """A page of the cases with all the given properties, see `ra.queue`; the next is `after` = `next` of this one.
+
+        `roles`: waits for one of them; `mine`: for a role that the caller holds. `begins`: the beginning of a subject's
+        id or of an organisation. `limit` is 200 at most.
+        """
+        query: dict[str, Any] = {
+            "state": [str(state) for state in states],
+            "class": [*classes],
+            "role": [*roles],
+            "mine": mine,
+            "overdue": overdue,
+            "begins": begins,
+            "sort": str(sort),
+            "limit": limit,
+        }
+        if after is not None:
+            query["after"] = after
+        return QueuePage.model_validate_json(self._get("/v1/applications", query))
+
+    def statistics(self) -> StatisticsView:
+        """What waits for whom, how long already, and what is late."""
+        return StatisticsView.model_validate_json(self._get("/v1/statistics"))
+
+    def beginning_with(self, prefix: str) -> tuple[str, ...]:
+        """The ids of the applications that begin so, at most ten of them; for whoever types the first digits only."""
+        return _IDS.validate_json(self._get(f"/v1/application-ids/{prefix}"))
 
     def show(self, application_id: str) -> ApplicationView:
         """An application with everything on its file; `certificates` once it is ISSUED."""

@@ -29,6 +29,8 @@ from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
 from ra.store import Application, Change, Passage
 
+_OVERTAKEN: Final = frozenset({Rule.DEC_STALE, Rule.DEC_EVIDENCE, Rule.DEC_ORDER, Rule.DEC_STEP})
+"""What a decision breaks over which somebody else was faster."""
 _MOST_EVIDENCE: Final = 32  # pieces of one case; an applicant may add, and each is read whenever the case is judged
 _LARGEST_FORM: Final = 16_384  # bytes of a signed form, which travels with the case; one with its chain is under 8 kB
 
@@ -61,10 +63,13 @@ class Deciding:
         desk.must(application, Action.RECORD)
         return application, travels
 
-    def add_evidence(self, actor: Actor, application_id: str, new: NewEvidence) -> Application:
+    def add_evidence(
+        self, actor: Actor, application_id: str, new: NewEvidence, *, version: int | None = None
+    ) -> Application:
         """Put evidence on file. Earlier decisions fall away, because they were made over other evidence."""
         desk = self._desk
         application, travels = self.expect_evidence(actor, application_id, new.kind)
+        desk.unchanged(application, version)
         if travels and len(new.body) > _LARGEST_FORM:
             raise InvalidSubmissionError(
                 "a signed form has at most {most} bytes", clause="CPS 4.2.1", most=_LARGEST_FORM
@@ -121,7 +126,8 @@ class Deciding:
         objections = [each for each in verdict.about(len(dossier.decisions)) if each.code is not Rule.DEC_REJECTED]
         if objections:
             self._note_refusal(actor, application, objections, signed)
-            raise RefusedError(objections)
+            overtaken = any(each.code in _OVERTAKEN for each in objections)
+            raise RefusedError(objections, done=desk.done_last(application) if overtaken else None)
         return self._issuing.advance(self._issuing.take_decision(application, actor, signed, verdict))
 
     def hold(self, actor: Actor, application_id: str, reason: str, *, version: int | None = None) -> Application:

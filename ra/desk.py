@@ -24,7 +24,7 @@ from pki.path import Trust
 from ra import clocks
 from ra.access import CLOCK, Act, Actor, require
 from ra.authority import CertificateAuthority
-from ra.errors import ConflictError, WrongStateError
+from ra.errors import WrongStateError
 from ra.persons import Persons
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
@@ -108,21 +108,28 @@ class Desk:
         application = self.load(application_id)
         require(actor, act, application)
         self.must(application, action)
-        if version is not None and version != application.version:
-            raise ConflictError(
-                "application {application} was changed meanwhile: read it again", application=application.id
-            )
+        self.unchanged(application, version)
         return application
 
-    @staticmethod
-    def must(application: Application, action: Action) -> None:
-        """Raises WrongStateError unless the action exists in the application's state."""
+    def unchanged(self, application: Application, version: int | None) -> None:
+        """Raises ConflictError, which tells what was done, if the caller read another version; None: any will do."""
+        if version is not None and version != application.version:
+            raise self.store.overtaken(application)
+
+    def must(self, application: Application, action: Action) -> None:
+        """Raises WrongStateError unless the action exists in the application's state; it tells who brought it there."""
         if not allowed(action, application.state):
             raise WrongStateError(
-                "there is no {action} for an application that is {state}",
+                "there is no {action} for an application that is {state}: {done}",
                 action=Term("action", action),
                 state=Term("state", application.state),
+                done=self.done_last(application),
             )
+
+    def done_last(self, application: Application) -> Message:
+        """What was done to the application last, and by whom."""
+        last = self.store.transitions(application.id)[-1]
+        return Message("{actor} did {action}", actor=last.actor, action=Term("action", last.action))
 
     def dossier(self, application: Application) -> Dossier:
         """The case as it stands; raises UnknownError while it is a draft."""

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cps.verdict import Finding
-from runtime.language import Text, ToldError
+from runtime.language import Message, Text, ToldError
 
 
 class RaError(ToldError):
@@ -72,10 +72,11 @@ class ConflictError(RaError):
 
 
 class RefusedError(RaError):
-    """A rule of the CPS refuses; `findings` has at least one."""
+    """A rule of the CPS refuses; `findings` has at least one. `done`: what somebody did meanwhile, if that is why."""
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__(findings[0].told)
+    def __init__(self, findings: Sequence[Finding], *, done: Message | None = None) -> None:
+        said = findings[0].told
+        super().__init__(said if done is None else Message("{said}; meanwhile {done}", said=said, done=done))
         self.findings = tuple(findings)
         self.clause = findings[0].clause
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -59,13 +59,15 @@ class Order(StrEnum):
 class Wanted:
     """Which cases: all of these properties, and one of the values of each; an empty collection asks for nothing.
 
-    `roles` are roles that a case waits for. `overdue` at that instant: not decided by the time that the CPS sets.
+    `roles` are roles that a case waits for; `held` says whether somebody holds one of these roles for that class.
+    `overdue` at that instant: not decided by the time that the CPS sets.
     `begins`: the beginning of the subject's id or of the organisation.
     """
 
     states: Collection[State] = ()
     classes: Collection[MemberClass] = ()
     roles: Collection[str] = ()
+    held: Callable[[Collection[str], MemberClass], bool] | None = None
     overdue: datetime | None = None
     begins: str = ""
 
@@ -232,7 +234,12 @@ def _cells(db: Connection, wanted: Wanted) -> list[Cell]:
         Cell(row.id, State(row.state), row.member_class, row.step, tuple(row.waiting_for.split()), row.cases)
         for row in db.execute(query)
     ]
-    return [cell for cell in cells if not wanted.roles or not set(wanted.roles).isdisjoint(cell.waiting_for)]
+    return [
+        cell
+        for cell in cells
+        if (not wanted.roles or not set(wanted.roles).isdisjoint(cell.waiting_for))
+        and (wanted.held is None or wanted.held(cell.waiting_for, cell.member_class))
+    ]
 
 
 def _keys(wanted: Wanted, order: Order) -> Sequence[Any]:

@@ -21,9 +21,8 @@ from cps.application import KnownKeys
 from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
 from ra import queue, schema
-from ra.database import bring_up_to_date
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
-from ra.queue import Queue
+from ra.queue import Queue, Statistics
 from ra.states import ENDED_WITHOUT, Action, State
 from runtime.database import insert_new, reading
 from runtime.language import Message, Term
@@ -180,6 +179,8 @@ class Store:
     """
 
     def __init__(self, engine: Engine, *, replica: str = "ra") -> None:
+        from ra.database import bring_up_to_date  # here, because it knows the modules that know this one
+
         bring_up_to_date(engine)
         self._engine = engine
         self.replica: Final = replica
@@ -208,6 +209,17 @@ class Store:
         """The application; raises UnknownError."""
         with reading(self._engine) as db:
             return _application(db, application_id)
+
+    def applications_of(self, ids: Sequence[str]) -> list[Application]:
+        """The applications with these ids, in their order; one that is not there is left out."""
+        query = select(*_COLUMNS).where(schema.applications.c.id.in_(ids))
+        with reading(self._engine) as db:
+            found = {row.id: _row_to_application(row) for row in db.execute(query)}
+        return [found[each] for each in ids if each in found]
+
+    def statistics(self, now: datetime) -> Statistics:
+        """The figures of the queue (`ra.queue`)."""
+        return self.queue.statistics(now)
 
     def applications(
         self,
@@ -305,6 +317,11 @@ class Store:
                 before = passage.after
             queue.move(db, *cells)
             return _application(db, application.id)
+
+    def overtaken(self, seen: Application) -> ConflictError:
+        """The error that tells whoever came too late what was done to the application, and by whom."""
+        with reading(self._engine) as db:
+            return _overtaken(db, seen)
 
     # dossiers
 

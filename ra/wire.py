@@ -63,12 +63,13 @@ class Submit(Wire):
 
 
 class AddEvidence(Wire):
-    """A piece of evidence: its kind in the CPS, its body, and where it came from."""
+    """A piece of evidence: its kind in the CPS, its body, and where it came from; `version` as in `Submit`."""
 
     kind: Text
     body: Base64
     source: Text
     expires_at: Moment | None = None
+    version: Version | None = None
 
 
 class PostDecision(Wire):
@@ -78,9 +79,10 @@ class PostDecision(Wire):
 
 
 class Withdraw(Wire):
-    """Withdraw an application."""
+    """Withdraw an application; `version` as in `Submit`."""
 
     reason: str = Field(default="", max_length=500)
+    version: Version | None = None
 
 
 class Reason(Wire):

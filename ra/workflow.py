@@ -122,9 +122,9 @@ class Workflow:
         """Write a new revision of a returned or waiting case: every decision so far falls away. Raises as `submit`."""
         return self._intake.revise(actor, application_id, Action.AMEND, submission, version)
 
-    def withdraw(self, actor: Actor, application_id: str, reason: str) -> Application:
+    def withdraw(self, actor: Actor, application_id: str, reason: str, *, version: int | None = None) -> Application:
         """End an open application on its opener's word."""
-        application = self.desk.take(actor, Act.EDIT, application_id, Action.WITHDRAW)
+        application = self.desk.take(actor, Act.EDIT, application_id, Action.WITHDRAW, version)
         reason = text_input.text("reason", reason, clause="CPS 4.2")
         return self.desk.pass_on(application, actor, Passage(Action.WITHDRAW, State.WITHDRAWN, {"reason": reason}))
 
@@ -138,9 +138,11 @@ class Workflow:
         """Raise as `add_evidence` would before it looks at the evidence."""
         self._deciding.expect_evidence(actor, application_id, kind)
 
-    def add_evidence(self, actor: Actor, application_id: str, new: NewEvidence) -> Application:
+    def add_evidence(
+        self, actor: Actor, application_id: str, new: NewEvidence, *, version: int | None = None
+    ) -> Application:
         """Put evidence on file (`ra.deciding`)."""
-        return self._deciding.add_evidence(actor, application_id, new)
+        return self._deciding.add_evidence(actor, application_id, new, version=version)
 
     def decide(self, actor: Actor, application_id: str, signed: bytes) -> Application:
         """Take an officer's decision (`ra.deciding`)."""
