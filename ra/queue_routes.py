@@ -27,7 +27,7 @@ Mine = Annotated[bool, Query(description="waits for a role that the caller holds
 Overdue = Annotated[bool, Query(description="should be decided by now (CPS 4.2.3)")]
 Begins = Annotated[
     str,
-    Query(max_length=_NAME, pattern=r"^[^\x00\ud800-\udfff]*$", description="beginning of a subject or organisation"),
+    Query(max_length=_NAME, pattern=r"^[^\x00]*$", description="beginning of a subject or organisation"),
 ]
 After = Annotated[str | None, Query(max_length=400, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=_MOST)]
