@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from cli import enrolment, output, ra_checks, ra_notices
+from cli import enrolment, output, ra_checks, ra_notices, ra_review
 from cli.enrolment import now
 from cli.output import plain
 from cli.packs import statements
@@ -22,6 +22,7 @@ from runtime.language import Listed, Message, Term, terms
 app = typer.Typer(help="The registration authority: applications, decisions, revocations.", no_args_is_help=True)
 app.add_typer(ra_notices.app, name="notices")
 app.add_typer(ra_checks.app, name="checks")
+app.add_typer(ra_review.app, name="review")
 
 ApplicationId = Annotated[
     str, typer.Argument(help="Application id, as 'kwbp ra list' shows it.", metavar="APPLICATION")

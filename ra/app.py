@@ -18,6 +18,8 @@
 | POST /v1/applications/{id}/issue                 | officers, service:operator                 |
 | POST /v1/revocations                             | officers, service:operator                 |
 | GET /v1/certificates/{serial}/story              | officers, service:operator                 |
+| GET /v1/applications/{id}/story                  | officers, service:operator                 |
+| GET /v1/application-ids/{prefix}                 | officers, service:operator                 |
 | GET /v1/officers, /v1/officers/{person}          | officers, service:operator                 |
 | GET /v1/cps                                      | anybody                                    |
 | POST /v1/registration                            | anybody (`ra.registration_routes`)         |
@@ -37,7 +39,16 @@ from fastapi import Depends, FastAPI, Path, Response
 from starlette.requests import Request
 
 from ca.errors import StatusError
-from ra import evidence_routes, officer_views, openapi, queue_routes, registration_routes, views
+from ra import (
+    evidence_routes,
+    officer_views,
+    openapi,
+    queue_routes,
+    registration_routes,
+    review_routes,
+    story_routes,
+    views,
+)
 from ra.access import Act, require
 from ra.acting import Acting
 from ra.checks import routes as check_routes
@@ -72,7 +83,6 @@ from ra.wire import (
     Reason,
     Revoke,
     RevokedView,
-    StoryView,
     Submit,
     Withdraw,
 )
@@ -101,7 +111,6 @@ _log: Final = get_logger("ra.app")
 ApplicationId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 PersonId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Serial = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{1,40}$")]
 
 
 def create_app(
@@ -149,6 +158,8 @@ def create_app(
 
     openapi.complete(app)
     evidence_routes.install(app, workflow)
+    story_routes.install(app, workflow)
+    review_routes.install(app, workflow)
     if checks is not None:
         check_routes.install(app, workflow, checks)
     if notices is not None:
@@ -276,11 +287,6 @@ def create_app(
         """One officer. Who leaves is revoked, certificate by certificate: a signed order to /v1/revocations."""
         require(actor, Act.REVIEW)
         return officer_views.officer(workflow, person)
-
-    @app.get("/v1/certificates/{serial}/story")
-    def explain(serial: Serial, actor: Acting) -> StoryView:
-        """The story of a certificate: rules, evidence, who decided what and when, the CA's record."""
-        return views.story(workflow, actor, serial.lower().lstrip("0") or "0")
 
     return app
 

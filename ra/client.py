@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from ra.notices.wire import NoticeView, RetriedView, RetryNotices
 from ra.queue import Order
 from ra.queue_wire import QueuePage, StatisticsView
 from ra.states import State
+from ra.story_wire import StoryView
 from ra.wire import (
     Accept,
     AddEvidence,
@@ -30,10 +32,11 @@ from ra.wire import (
     OpenApplication,
     PackView,
     PostDecision,
+    PostReview,
     Reason,
+    ReviewView,
     Revoke,
     RevokedView,
-    StoryView,
     Submit,
     Wire,
     Withdraw,
@@ -62,7 +65,9 @@ __all__ = [
 
 _JSON = {"content-type": "application/json"}
 _OFFICERS = TypeAdapter(tuple[OfficerView, ...])
+_IDS = TypeAdapter(tuple[str, ...])
 _CHECKS = TypeAdapter(tuple[CheckView, ...])
+_REVIEWS = TypeAdapter(tuple[ReviewView, ...])
 _NOTICES = TypeAdapter(tuple[NoticeView, ...])
 
 
@@ -208,6 +213,32 @@ class RaClient:
         new = AddEvidence(kind=kind, body=body, source=source, expires_at=expires_at)
         return self._view(f"/v1/applications/{application_id}/evidence", new)
 
+    def upload_evidence(
+        self,
+        application_id: str,
+        kind: str,
+        body: Iterable[bytes],
+        *,
+        sha256: bytes,
+        size: int,
+        source: str,
+        media_type: str = "application/octet-stream",
+        expires_at: datetime | None = None,
+    ) -> ApplicationView:
+        """Put a document on file as it is, in pieces: `size` bytes with this digest (`ra.evidence_routes`)."""
+        query = {"source": source} | ({} if expires_at is None else {"expires_at": expires_at.isoformat()})
+        headers = {
+            "content-type": media_type,
+            "content-length": str(size),
+            "content-digest": f"sha-256=:{base64.b64encode(sha256).decode()}:",
+        }
+        path = f"/v1/applications/{application_id}/evidence/{kind}"
+        try:
+            answer = self._http.post(path, params=query, content=body, headers=headers)
+        except httpx.TransportError as error:
+            raise _away(error) from error
+        return ApplicationView.model_validate_json(raise_problem(answer).content)
+
     def evidence(self, application_id: str, sha256: bytes) -> bytes:
         """A document on file."""
         return self._get(f"/v1/applications/{application_id}/evidence/{sha256.hex()}")
@@ -275,6 +306,10 @@ class RaClient:
         """The story of the certificate with this serial number (hexadecimal)."""
         return StoryView.model_validate_json(self._get(f"/v1/certificates/{serial}/story"))
 
+    def explain_application(self, application_id: str) -> StoryView:
+        """The story of a case, also of one that never came to a certificate."""
+        return StoryView.model_validate_json(self._get(f"/v1/applications/{application_id}/story"))
+
     # officers
 
     def officers(self) -> tuple[OfficerView, ...]:
@@ -284,6 +319,14 @@ class RaClient:
     def officer(self, person_id: str) -> OfficerView:
         """One officer."""
         return OfficerView.model_validate_json(self._get(f"/v1/officers/{person_id}"))
+
+    def reviews(self) -> tuple[ReviewView, ...]:
+        """Orders that one officer gave alone and nobody has reviewed, the most urgent first."""
+        return _REVIEWS.validate_json(self._get("/v1/reviews"))
+
+    def review(self, order_sha256: str, review: bytes) -> ReviewView:
+        """Hand in the signed review of an order."""
+        return ReviewView.model_validate_json(self._post(f"/v1/reviews/{order_sha256}", PostReview(review=review)))
 
     # transport
 

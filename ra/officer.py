@@ -29,17 +29,21 @@ from cps.decision import (
     build_decision,
     build_key_denial,
     build_revocation,
+    parse_revocation,
 )
 from cps.dossier import Dossier, rule_of
 from cps.errors import fault
 from cps.model import OrderReason, Pack
 from cps.publication import Publication, build_publication
+from cps.review import Judgement, Review, build_review
 from cps.statement_text import StatementText
 from pki import cms_signed
 from pki.algorithms import SignatureSuite
+from pki.cms_signed import parse_signed_data
+from pki.der import sha256
 from pki.errors import CertificateError
 from pki.extensions import OfficerData, authority_key_id, extensions_of
-from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_PACK_PUBLICATION, CT_REVOCATION
+from pki.oids import CT_DECISION, CT_KEY_DENIAL, CT_PACK_PUBLICATION, CT_REVIEW, CT_REVOCATION
 from ra import text_input
 from ra.errors import OfficerKeyError
 from runtime.secrets import Secret
@@ -176,6 +180,19 @@ def draft_denial(spki_sha256: bytes, reason: str, *, now: datetime) -> Draft:
         f"  date       {denial.date.isoformat()}",
     )
     return Draft(CT_KEY_DENIAL, build_key_denial(denial), lines)
+
+
+def draft_review(order: bytes, judgement: Judgement, reason: str, *, now: datetime) -> Draft:
+    """A review, made at `now` (aware), of the order (CMS, DER) that another officer gave alone."""
+    ordered = parse_revocation(parse_signed_data(order, content_type=CT_REVOCATION).content)
+    review = Review(sha256(order), judgement, text_input.name(reason), now.replace(microsecond=0))
+    lines = (
+        f"Review of the order {sha256(order).hex()}",
+        f"  it orders   {ordered.reason} of certificate {ordered.serial:x}, written {ordered.date:%F %H:%M} UTC",
+        f"  finding     {judgement.name.lower()}",
+        f"  reason      {review.reason}",
+    )
+    return Draft(CT_REVIEW, build_review(review), lines)
 
 
 def draft_publication(pack: Pack, texts: StatementText, predecessor: Pack, *, now: datetime) -> Draft:

@@ -23,10 +23,13 @@ from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk
 from ra.errors import ConflictError, RefusedError
 from ra.handing_in import borrowed
+from ra.reviews import Reviews
 from ra.states import CERTIFIED, Action
 from ra.states import State as CaseState
 from ra.store import Application, Passage, RevocationRecord
+from runtime.problems import Problem
 
+_NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
 _EVENTS: Final = {Kind.REVOKE: "ra.revoked", Kind.SUSPEND: "ra.suspended", Kind.RELEASE: "ra.released"}
 
 
@@ -45,6 +48,7 @@ class Revoking:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self.reviews: Final = Reviews(desk)
 
     def revoke(self, actor: Actor, statement: bytes) -> Revoked:
         """Pass an order on to the CA. Raises RefusedError naming the clause, Problem if the CA refuses."""
@@ -77,7 +81,13 @@ class Revoking:
         digest = hashlib.sha256(statement).hexdigest()
         if not verdict.approved or verdict.order is None:
             self._refuse(actor, verdict.findings, statement)
-        answer = desk.authority.revoke(statement)
+        review = self.reviews.begin(verdict, statement)
+        try:
+            answer = desk.authority.revoke(statement)
+        except Problem as problem:
+            if review is not None and problem.status < _NOT_NOW:
+                self.reviews.refused(review)
+            raise
         record = RevocationRecord(
             issuer=answer.issuer,
             serial=answer.serial,
@@ -102,6 +112,8 @@ class Revoking:
             actor=actor.name,
             statement_sha256=digest,
         )
+        if review is not None:
+            self.reviews.taken(review, answer.issuer)
         if kind is Kind.REVOKE:
             self._end_case(actor, record)
         return Revoked(verdict, answer.state, record, answer.crl_number)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from ca.client import StoryAnswer
 from cps.dossier import Base64, Dossier, Hex32, Revision
 from cps.model import MemberClass, Purpose
 from ra import text_input
@@ -240,54 +239,6 @@ class TransitionView(Wire):
     journal_index: int | None
 
 
-class RuleView(Wire):
-    """A step that the CPS asked of this case."""
-
-    step: str
-    by: tuple[str, ...]
-    count: int
-    excluded: tuple[str, ...]
-
-
-class StatementView(DecisionView):
-    """A decision in a story, with its signature judged now and its CMS, so that anybody can judge it again."""
-
-    signature_verifies: bool
-    signer_certificate_sha256: Hex32
-    cms: Base64
-
-
-class PolicyView(Wire):
-    """The statement that a case was decided by."""
-
-    id: str
-    version: str
-    digest: Hex32
-    uri: str
-    section: str
-
-
-class StoryView(Wire):
-    """The story of a certificate: what it is, by which rules, on which evidence, decided by whom; then the CA's record.
-
-    For a certificate that no application asked for (a ceremony made it) only `ca` is there.
-    """
-
-    serial: str
-    issuer: str | None
-    certificate: CertificateView | None = None
-    application: ApplicationSummary | None = None
-    revision: Revision | None = None
-    revision_digest: Hex32 | None = None
-    policy: PolicyView | None = None
-    risk: int | None = None
-    rules: tuple[RuleView, ...] = ()
-    evidence: tuple[EvidenceView, ...] = ()
-    decisions: tuple[StatementView, ...] = ()
-    transitions: tuple[TransitionView, ...] = ()
-    ca: StoryAnswer | None = None
-
-
 class RevokedView(Wire):
     """An order that the CA took: how the certificate stands, and the CPS's deadline for the list that shows it."""
 
@@ -349,3 +300,25 @@ class OfficerView(Wire):
     identified: bool
     roles: tuple[str, ...]
     credentials: tuple[CredentialView, ...]
+
+
+class PostReview(Wire):
+    """An officer's review: CMS SignedData over ReviewTBS, DER."""
+
+    review: Base64
+
+
+class ReviewView(Wire):
+    """An order that one officer gave alone (`order`: CMS, DER), and the review of it, once there is one."""
+
+    order_sha256: str
+    issuer: str | None
+    serial: str
+    reason: str
+    ordered_by: str
+    order: Base64
+    due_at: datetime
+    judgement: str | None
+    reviewed_by: str | None
+    reviewed_at: datetime | None
+    review: Base64 | None

@@ -19,6 +19,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from cryptography import x509
+from sqlalchemy import Connection
+
 from cps.decide import Verdict
 from cps.dossier import Dossier
 from cps.model import MemberClass, Pack
@@ -34,6 +37,7 @@ from ra.intake import Intake, NoRegisters, Screened, Screener
 from ra.issuing import Issuing
 from ra.notices.contacts import Contact
 from ra.record import Record
+from ra.reviews import Reviews
 from ra.revoking import Revoked, Revoking
 from ra.states import DECIDABLE, OPEN, Action, State
 from ra.store import Application, Change, Passage, Store
@@ -103,9 +107,12 @@ class Workflow:
         contact: Contact | None = None,
         replaces: str | None = None,
         by_holder: bool = False,
+        also: Callable[[Connection, str], None] = lambda _db, _application_id: None,
     ) -> Application:
         """Open a draft, also of a re-key (`ra.intake`)."""
-        return self._intake.open(actor, member_class, contact=contact, replaces=replaces, by_holder=by_holder)
+        return self._intake.open(
+            actor, member_class, contact=contact, replaces=replaces, by_holder=by_holder, also=also
+        )
 
     def submit(
         self, actor: Actor, application_id: str, submission: Submission, *, version: int | None = None
@@ -131,6 +138,10 @@ class Workflow:
     def accept(self, actor: Actor, application_id: str, signed: bytes | None = None) -> Application:
         """Accept the certificates of a case (`ra.issuing`)."""
         return self._issuing.accept(actor, application_id, signed)
+
+    def accept_by_use(self, certificate: x509.Certificate) -> Application:
+        """Accept the case of a certificate whose key was used in TLS with this authority (`ra.issuing`)."""
+        return self._issuing.accept_by_use(certificate)
 
     # officers
 
@@ -168,6 +179,11 @@ class Workflow:
         """Pass an order about a certificate on to the CA (`ra.revoking`)."""
         return self._revoking.revoke(actor, statement)
 
+    @property
+    def reviews(self) -> Reviews:
+        """Orders that one officer gave alone, to be looked at by another (`ra.reviews`)."""
+        return self._revoking.reviews
+
     # registers of others, clock
 
     def screened(self, application_id: str, number: int, screened: Screened) -> Application:
@@ -184,6 +200,7 @@ class Workflow:
                 pass  # somebody was faster; the next round looks again
             except Exception as error:  # a case that cannot go on must not keep the others waiting
                 _log.error("not-ticked", application=application.id, error=type(error).__name__)
+        self._revoking.reviews.sweep()
         return len(due) + self._intake.reevaluate_all()
 
     def resume(self) -> int:

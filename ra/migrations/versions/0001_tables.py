@@ -116,6 +116,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("card_ref"),
     )
     op.create_table(
+        "reviews",
+        sa.Column("order_sha256", sa.String(length=64), nullable=False),
+        sa.Column("issuer_key_id", sa.String(length=128), nullable=False),
+        sa.Column("issuer", sa.String(length=64), nullable=True),
+        sa.Column("serial", sa.String(length=40), nullable=False),
+        sa.Column("reason", sa.String(length=32), nullable=False),
+        sa.Column("ordered_by", sa.String(length=80), nullable=False),
+        sa.Column("order_cms", sa.LargeBinary(), nullable=False),
+        sa.Column("due_at", sa.String(length=27), nullable=False),
+        sa.Column("cms", sa.LargeBinary(), nullable=True),
+        sa.Column("judgement", sa.String(length=16), nullable=True),
+        sa.Column("reviewed_by", sa.String(length=80), nullable=True),
+        sa.Column("reviewed_at", sa.String(length=27), nullable=True),
+        sa.PrimaryKeyConstraint("order_sha256"),
+    )
+    op.create_index("reviews_open", "reviews", ["reviewed_at", "due_at"], unique=False)
+    op.create_table(
         "revocations",
         sa.Column("issuer", sa.String(length=64), nullable=False),
         sa.Column("serial", sa.String(length=40), nullable=False),
