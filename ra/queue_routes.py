@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import FastAPI, Query
 
 from cps.model import MemberClass
-from ra import views
+from ra import text_input, views
 from ra.access import Act, require
 from ra.acting import Acting
 from ra.queue import Order, Place, Wanted
@@ -62,7 +62,7 @@ def install(app: FastAPI, workflow: Workflow) -> None:
             roles=role,
             held=actor.holds_for if mine else None,
             overdue=workflow.now if overdue else None,
-            begins=begins,
+            begins=text_input.name(begins),
         )
         found = queue.page(wanted, sort, after=None if after is None else Place.read(after), limit=limit)
         cases = workflow.store.applications_of([identifier for identifier, _place in found])
