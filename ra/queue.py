@@ -10,28 +10,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Select,
-    String,
-    and_,
     case,
     func,
-    literal,
-    not_,
-    or_,
     select,
-    tuple_,
-    type_coerce,
-    union_all,
+    text,
     update,
 )
 
@@ -39,6 +31,7 @@ from cps.model import MemberClass
 from ra import schema
 from ra.errors import InvalidSubmissionError
 from ra.states import DECIDABLE, DECIDING, State
+from runtime.columns import as_stored
 from runtime.database import insert_new, reading
 
 _MOST_COUNTED: Final = 1000
@@ -101,7 +94,7 @@ class Place:
         """The place that `text` tells; raises InvalidSubmissionError for what is none."""
         try:
             key, identifier = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (ValueError, binascii.Error):
+        except (TypeError, ValueError, binascii.Error):
             raise InvalidSubmissionError("this is not where a page ended") from None
         if not (isinstance(key, str) and isinstance(identifier, str)) or "\0" in key + identifier:
             raise InvalidSubmissionError("this is not where a page ended")
@@ -173,16 +166,17 @@ def page(db: Connection, wanted: Wanted, order: Order, after: Place | None, limi
     """As `Queue.page`, in the transaction of `db`."""
     newest = order is Order.NEWEST and not wanted.begins
     cells = [cell.id for cell in _cells(db, wanted)]
+    values = _values(wanted, after) | {"most": limit}
     found: list[tuple[str, str]] = []
     for start in range(0, len(cells), _AT_ONCE):
         ranges = [
-            _range(cell, key, wanted, after, newest=newest).limit(limit)
+            _range(cell, key, wanted, beyond=after is not None, newest=newest)
             for cell in cells[start : start + _AT_ONCE]
             for key in _keys(wanted, order)
         ]
-        parts = union_all(*(select(each.subquery()) for each in ranges)).subquery()
-        rows = select(parts).order_by(*_directed(parts.c.key, parts.c.id, newest=newest)).limit(limit)
-        found += [(row.key, row.id) for row in db.execute(rows)]
+        parts = " UNION ALL ".join(f"SELECT * FROM ({each}) AS of_{place}" for place, each in enumerate(ranges))  # noqa: S608
+        rows = f"SELECT place, id FROM ({parts}) AS found {_sorted('place', newest=newest)}"  # noqa: S608
+        found += [(row.place, row.id) for row in db.execute(text(rows), values)]
     found.sort(reverse=newest)
     return [(identifier, Place(key, identifier)) for key, identifier in found[:limit]]
 
@@ -192,11 +186,12 @@ def total(db: Connection, wanted: Wanted) -> int | None:
     cells = _cells(db, wanted)
     if wanted.overdue is None and not wanted.begins:
         return sum(cell.cases for cell in cells)
-    counted = 0
+    counted, values = 0, _values(wanted, None)
     for cell in cells:
         for key in _keys(wanted, Order.URGENCY):
-            rows = _range(cell.id, key, wanted, None, newest=False).limit(_MOST_COUNTED + 1 - counted)
-            counted += db.execute(select(func.count()).select_from(rows.subquery())).scalar_one()
+            values["most"] = _MOST_COUNTED + 1 - counted
+            rows = _range(cell.id, key, wanted, beyond=False, newest=False)
+            counted += db.execute(text(f"SELECT count(*) FROM ({rows}) AS found"), values).scalar_one()  # noqa: S608
             if counted > _MOST_COUNTED:
                 return None
     return counted
@@ -242,35 +237,45 @@ def _cells(db: Connection, wanted: Wanted) -> list[Cell]:
     ]
 
 
-def _keys(wanted: Wanted, order: Order) -> Sequence[Any]:
+# The statement of a page has a part for each cell. It is put together as text, from names of our own and numbers: to
+# have it composed from expressions would take longer than to run it. Whatever callers say is a value beside it.
+
+
+def _keys(wanted: Wanted, order: Order) -> tuple[str, ...]:
     """The columns that a page is sorted by; one that searches two has two ranges in each cell."""
-    table = schema.applications.c
     if wanted.begins:
-        return (table.subject_id, table.organisation)
-    return (table.urgent_at if order is Order.URGENCY else table.opened_at,)
+        return ("subject_id", "organisation")
+    return ("urgent_at" if order is Order.URGENCY else "opened_at",)
 
 
-def _range(cell: int, key: Any, wanted: Wanted, after: Place | None, *, newest: bool) -> Select[Any]:
-    """Cases of a cell in the order of a column, beyond a place; `key` and `id` alone, which an index holds."""
-    table = schema.applications.c
-    sorted_by = type_coerce(key, String)  # times as they are stored: a place tells them exactly
-    query = select(sorted_by.label("key"), table.id.label("id")).where(table.cell == cell)
+def _range(cell: int, key: str, wanted: Wanted, *, beyond: bool, newest: bool) -> str:
+    """Cases of a cell in the order of a column, beyond a place; `place` and `id` alone, which an index holds."""
+    conditions = [f"cell = {cell:d}"]
     if wanted.begins:
-        query = query.where(sorted_by >= wanted.begins, sorted_by < wanted.begins + _LAST)
-        if key is table.organisation:  # what is found by both is shown once
-            found = and_(table.subject_id >= wanted.begins, table.subject_id < wanted.begins + _LAST)
-            query = query.where(or_(table.subject_id.is_(None), not_(found)))
+        conditions.append(f"{key} >= :begins AND {key} < :last")
+        if key == "organisation":  # what is found by both is shown once
+            conditions.append("(subject_id IS NULL OR NOT (subject_id >= :begins AND subject_id < :last))")
     if wanted.overdue is not None:
-        query = query.where(table.urgent_at <= wanted.overdue)
+        conditions.append("urgent_at <= :overdue")
+    if beyond:
+        conditions.append(f"({key}, id) {'<' if newest else '>'} (:after_key, :after_id)")
+    where = " AND ".join(conditions)
+    return f"SELECT {key} AS place, id FROM applications WHERE {where} {_sorted(key, newest=newest)}"  # noqa: S608
+
+
+def _sorted(key: str, *, newest: bool) -> str:
+    return f"ORDER BY {key} DESC, id DESC LIMIT :most" if newest else f"ORDER BY {key}, id LIMIT :most"
+
+
+def _values(wanted: Wanted, after: Place | None) -> dict[str, object]:
+    values: dict[str, object] = {}
+    if wanted.begins:
+        values |= {"begins": wanted.begins, "last": wanted.begins + _LAST}
+    if wanted.overdue is not None:
+        values["overdue"] = as_stored(wanted.overdue)
     if after is not None:
-        place = tuple_(sorted_by, table.id)
-        here = tuple_(literal(after.key), literal(after.id))
-        query = query.where(place < here if newest else place > here)
-    return query.order_by(*_directed(sorted_by, table.id, newest=newest))
-
-
-def _directed(*columns: Any, newest: bool) -> tuple[Any, ...]:
-    return tuple(column.desc() if newest else column for column in columns)
+        values |= {"after_key": after.key, "after_id": after.id}
+    return values
 
 
 def _statistics(db: Connection, now: datetime) -> Statistics:

@@ -8,6 +8,11 @@ from sqlalchemy import Dialect, String, TypeDecorator
 from sqlalchemy.types import TypeEngine
 
 
+def as_stored(value: datetime) -> str:
+    """An aware datetime as columns of `UtcTime` hold it."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware datetime, stored as RFC 3339 text in UTC, so that it sorts and reads the same in every database."""
 
@@ -15,9 +20,7 @@ class UtcTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+        return None if value is None else as_stored(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
         return None if value is None else datetime.fromisoformat(value)
