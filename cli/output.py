@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runtime.language import Language, Text, ToldError, of_environment, one_line, text_of
+from runtime.language import Language, Term, Text, ToldError, of_environment, one_line, text_of
 
 _WHOLE: Final = frozenset({"Serial", "Application"})
 """Columns that are never broken: they are copied into the next command."""
@@ -66,15 +66,15 @@ def emit(document: Mapping[str, Any] | Sequence[Any], lines: Sequence[str] = ())
             _out.print(line)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], document: Any = None) -> None:
+def table(title: str, columns: Sequence[str | Term], rows: Sequence[Sequence[object]], document: Any = None) -> None:
     """A table for people; for programs `document`, or the rows as a list of objects."""
     if _mode.json:
-        keys = [column.lower().replace(" ", "_") for column in columns]
+        keys = [str(column).lower().replace(" ", "_") for column in columns]
         emit(document if document is not None else [dict(zip(keys, row, strict=True)) for row in rows])
         return
     view = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        view.add_column(column, overflow="fold", no_wrap=column in _WHOLE)
+        view.add_column(said(column), overflow="fold", no_wrap=str(column) in _WHOLE)
     for row in rows:
         view.add_row(*("" if cell is None else plain(cell) for cell in row))
     _out.print(view)

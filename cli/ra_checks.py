@@ -7,23 +7,22 @@ from typing import Annotated
 
 import typer
 
-from cli import enrolment, output
+from cli import output
 from cli.output import plain
+from cli.ra_desk import ApplicationId, desk, resolve
 from cli.state import existing
 from ra.client import CheckView, PhoneView
 from runtime.language import Message, Term
 
 app = typer.Typer(help="Identity checks: what registers answered, and the applicant's phone.", no_args_is_help=True)
 
-ApplicationId = Annotated[str, typer.Argument(help="Application id.", metavar="APPLICATION")]
-
 
 @app.command("show")
 def show_checks(application: ApplicationId) -> None:
     """Show what registers were asked about an application, what they answered, and who stays silent."""
     found = existing()
-    with enrolment.ra(found, found.tls("operator")) as client:
-        checks = client.checks(application)
+    with desk(found) as client:
+        checks = client.checks(resolve(client, application))
     output.table(
         "Identity checks",
         ("Revision", "Check", "Outcome", "Tries", "Asked of", "Until"),
@@ -31,7 +30,7 @@ def show_checks(application: ApplicationId) -> None:
             (
                 str(check.revision),
                 output.said(Term("check", check.kind)),
-                output.said(_outcome(check)),
+                output.said(outcome(check)),
                 str(check.attempts),
                 plain(check.source),
                 f"{check.answered_at or check.gives_up_at:%F %H:%M}",
@@ -46,8 +45,8 @@ def show_checks(application: ApplicationId) -> None:
 def phone(application: ApplicationId, number: Annotated[str, typer.Argument(help="Mobile number, 09…")]) -> None:
     """Give the applicant's phone number, or have another code sent to it."""
     found = existing()
-    with enrolment.ra(found, found.tls("operator")) as client:
-        _tell(client.give_phone(application, number))
+    with desk(found) as client:
+        _tell(client.give_phone(resolve(client, application), number))
 
 
 @app.command()
@@ -56,8 +55,8 @@ def code(application: ApplicationId) -> None:
     found = existing()
     asked = output.said(Message("Code from the phone"))
     typed = typer.prompt(asked, hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
-    with enrolment.ra(found, found.tls("operator")) as client:
-        _tell(client.confirm_phone(application, typed.strip()))
+    with desk(found) as client:
+        _tell(client.confirm_phone(resolve(client, application), typed.strip()))
 
 
 def _tell(view: PhoneView) -> None:
@@ -72,7 +71,8 @@ def _where(view: PhoneView) -> Message:
     return Message("a code was sent; {left} tries left", left=view.tries_left)
 
 
-def _outcome(check: CheckView) -> Message:
+def outcome(check: CheckView) -> Message:
+    """What a register answered, or why there is no answer."""
     if check.answer == "contradicted":
         return Message("contradicted ({reason})", reason=Term("check_reason", check.reason or "unspecified"))
     if check.answer == "confirmed":

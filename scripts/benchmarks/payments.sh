@@ -32,10 +32,10 @@ appoint approving-officer-2 approving_officer
 step "gateway: keys asked for" keep asked kwbp --json gateway apply --organisation Acquirer
 approve_keys gateway
 step "gateway: applied" keep gateway kwbp --json gateway apply --organisation Acquirer
-step "gateway: vetted" kwbp ra vet "$(of gateway id)" $(as vetting-officer-1)
-step "gateway: first approval" kwbp ra approve "$(of gateway id)" $(as approving-officer-1)
-step "gateway: second approval" kwbp ra approve "$(of gateway id)" $(as approving-officer-2)
-step "gateway: released" kwbp ra approve "$(of gateway id)" $(as security-officer-1)
+step "gateway: vetted" kwbp ra vet --yes "$(of gateway id)" $(as vetting-officer-1)
+step "gateway: first approval" kwbp ra approve --yes "$(of gateway id)" $(as approving-officer-1)
+step "gateway: second approval" kwbp ra approve --yes "$(of gateway id)" $(as approving-officer-2)
+step "gateway: released" kwbp ra approve --yes "$(of gateway id)" $(as security-officer-1)
 step "gateway: certificates at the keys" kwbp gateway collect "$(of gateway id)"
 enrol_merchant bookshop M-1 Bookshop T0000001 "$(free_ports)"
 step "gateway and shop ready" kwbp status gateway merchant-bookshop --wait 120

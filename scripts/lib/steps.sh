@@ -107,8 +107,8 @@ new_officer_key() {
 
 appoint() { # appoint PERSON ROLE: sponsored by one security officer, approved by another
   step "$1 applies for the role $2" keep officer kwbp --json officer apply "$1" --name "$1" --role "$2"
-  step "$1 is sponsored by a security officer" kwbp ra approve "$(of officer id)" $(as security-officer-1)
-  step "$1 is approved by another one" kwbp ra approve "$(of officer id)" $(as security-officer-2)
+  step "$1 is sponsored by a security officer" kwbp ra approve --yes "$(of officer id)" $(as security-officer-1)
+  step "$1 is approved by another one" kwbp ra approve --yes "$(of officer id)" $(as security-officer-2)
   step "$1 has a certificate" kwbp officer collect "$1" "$(of officer id)"
 }
 
@@ -122,8 +122,8 @@ enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT: vette
   step "$server: applied" keep "$server" "${apply[@]}"
   step "$server: the company register and its bank confirmed it" registers_confirmed "$(of "$server" id)"
   step "$server: agreement with the acquirer on file" take_evidence "$(of "$server" id)" "$name"
-  step "$server: vetted" kwbp ra vet "$(of "$server" id)" $(as vetting-officer-1)
-  step "$server: approved by another person" kwbp ra approve "$(of "$server" id)" $(as approving-officer-1)
+  step "$server: vetted" kwbp ra vet --yes "$(of "$server" id)" $(as vetting-officer-1)
+  step "$server: approved by another person" kwbp ra approve --yes "$(of "$server" id)" $(as approving-officer-1)
   step "$server: certificates at the key and the server" kwbp merchant collect "$server" "$(of "$server" id)"
   step "$server: the gateway collects for it" kwbp gateway add-merchant "$merchant" --terminal "$terminal" --name "$name"
 }
@@ -138,7 +138,7 @@ approve_keys() { # approve_keys TEXT: the keys asked for last are made when two 
 take_evidence() { # take_evidence APPLICATION NAME: what the CPS asks of a merchant on paper, seen by the vetting officer
   local document=$DEMO/acquirer_agreement.txt
   echo "agreement of the acquirer with $2, seen by the vetting officer" >"$document"
-  kwbp ra evidence "$1" "acquirer_agreement=$document" --source "paper file" $(as vetting-officer-1)
+  kwbp ra evidence add "$1" "acquirer_agreement=$document" --source "paper file" $(as vetting-officer-1)
   rm "$document"
 }
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from cli.explain import _lines
-from ra import views
-from ra.wire import StoryView
+from cli.explain import page
+from ra.story import of_certificate
+from ra.story_wire import StoryView
 from tests.support.cps_cases import Office
 from tests.support.ra_world import OPERATOR, RaWorld
 
@@ -23,22 +23,22 @@ def world(tmp_path: Path) -> Iterator[RaWorld]:
 
 
 def story_of(world: RaWorld, serial: str) -> StoryView:
-    return views.story(world.workflow, OPERATOR, serial)
+    return of_certificate(world.workflow, OPERATOR, serial)
 
 
 def test_the_story_names_rules_evidence_persons_lints_and_journals(world: RaWorld) -> None:
     application = world.certified_merchant()
     (issued,) = world.store.certificates(application.id)
-    text = "\n".join(_lines(story_of(world, issued.serial)))
+    text = "\n".join(page(story_of(world, issued.serial)))
     for part in (
         "status      in force",
         "statement   kwbp-cps 1.0.0",
         "rule        vet: 1 × vetting_officer",
-        "evidence    iban_owner from register, taken in by officer-1",
+        "evidence    iban_owner from register, taken in by service:operator",
         "vet: approve by officer-1 (vetting_officer); signature verifies, counted",
         "approve: approve by officer-3 (approving_officer); signature verifies, counted",
         "rules kept, over SHA-256",
-        "CA journal  ca.intent",
+        "CA log      ca.intent",
     ):
         assert part in text
 
@@ -52,7 +52,7 @@ def test_a_certificate_revoked_at_the_ca_directly_is_told_as_revoked(world: RaWo
     story = story_of(world, issued.serial)
     assert story.certificate is not None
     assert story.certificate.revocation is None  # the RA was not asked
-    text = "\n".join(_lines(story))
+    text = "\n".join(page(story))
     assert "revoked" in text
     assert "by order of officer-1" in text
     assert "in force" not in text
@@ -60,7 +60,7 @@ def test_a_certificate_revoked_at_the_ca_directly_is_told_as_revoked(world: RaWo
 
 def test_what_a_ceremony_made_has_a_subject_and_a_status_too(world: RaWorld) -> None:
     serial = f"{world.office.pki.brand.certificate.serial_number:x}"
-    text = "\n".join(_lines(story_of(world, serial)))
+    text = "\n".join(page(story_of(world, serial)))
     assert "subject     CN=" in text
     assert "status      in force" in text
 
@@ -70,4 +70,4 @@ def test_a_source_cannot_colour_the_story(world: RaWorld) -> None:
     (issued,) = world.store.certificates(application.id)
     story = story_of(world, issued.serial)
     piece = story.evidence[0].model_copy(update={"source": "[conceal]nobody"})
-    assert r"from \[conceal]nobody" in "\n".join(_lines(story.model_copy(update={"evidence": (piece,)})))
+    assert r"from \[conceal]nobody" in "\n".join(page(story.model_copy(update={"evidence": (piece,)})))

@@ -58,7 +58,7 @@ class Site:
     def approved(self, application: str) -> None:
         """Both security officers sign the step that is due."""
         for person in ("so-1", "so-2"):
-            self.answer("ra", "approve", application, "--as", person, "--passphrase-file", str(self.secret))
+            self.answer("ra", "approve", "--yes", application, "--as", person, "--passphrase-file", str(self.secret))
 
     def appointed(self, person: str, *options: str) -> OfficerData:
         """An officer with a key in a file, appointed and with the certificate collected."""
@@ -246,7 +246,7 @@ def test_an_officer_whose_key_is_in_a_token_decides(site: Site, algorithm: str) 
     token_officer(site, person, algorithm)
     assert not (site.home.path / "officers" / f"{person}.key").exists()
     application = site.world.open_merchant(merchant_id=f"M-{algorithm}", documents=())
-    done = site.answer("ra", "vet", application.id, "--as", person)
+    done = site.answer("ra", "vet", "--yes", application.id, "--as", person)
     assert [(each["step"], each["person"], each["counts"]) for each in done["decisions"]] == [("vet", person, True)]
     assert site.run("officer", "new-key", person, "--passphrase-file", str(site.secret)).exit_code == 1
     again = site.world.open_merchant(merchant_id=f"M-{algorithm}-2", documents=())
@@ -254,7 +254,7 @@ def test_an_officer_whose_key_is_in_a_token_decides(site: Site, algorithm: str) 
     wrong.unlink(missing_ok=True)
     wrong.touch(mode=0o600)
     wrong.write_text("00000000")
-    refused = site.run("ra", "vet", again.id, "--as", person, "--passphrase-file", str(wrong))
+    refused = site.run("ra", "vet", "--yes", again.id, "--as", person, "--passphrase-file", str(wrong))
     assert "refused the PIN" in f"{refused.exception}"
     assert "00000000" not in refused.output
 
@@ -264,7 +264,7 @@ def test_a_file_that_does_not_say_where_the_token_is_is_named(site: Site) -> Non
     path.write_text('uri = "pkcs11:token=a"\nelse = 1\n')
     for text, why in ((path.read_text(), "does not say where the key is"), ('uri = "pkcs11:model=a"\n', "held to")):
         path.write_text(text)
-        done = site.run("ra", "vet", "0" * 32, "--as", "broken")
+        done = site.run("ra", "vet", "--yes", "0" * 32, "--as", "broken")
         assert done.exit_code == 1
         assert why in done.stderr
     path.unlink()
@@ -276,7 +276,7 @@ def test_a_token_without_certificate_signs_nothing(site: Site) -> None:
     site.answer(
         "officer", "key", "blank", "--token", uri, "--configuration", str(configuration), "--algorithm", "ec-p256"
     )
-    done = site.run("ra", "vet", "0" * 32, "--as", "blank")
+    done = site.run("ra", "vet", "--yes", "0" * 32, "--as", "blank")
     assert done.exit_code == 1
     assert "here or in the token" in done.stderr
 
@@ -291,7 +291,7 @@ def test_who_leaves_is_revoked_and_acts_no_more(site: Site) -> None:
     assert (len(closed["revoked"]), closed["account_open"]) == (1, False)
     again = site.answer("officer", "close", "leaver", "--as", "so-2", "--passphrase-file", str(site.secret))
     assert again["revoked"] == []
-    done = site.run("ra", "vet", application.id, "--as", "leaver", "--passphrase-file", str(site.secret))
+    done = site.run("ra", "vet", "--yes", application.id, "--as", "leaver", "--passphrase-file", str(site.secret))
     assert done.exit_code != 0
     assert "revoked" in f"{done.exception}{done.output}"
     next_key(site, "leaver")

@@ -105,7 +105,7 @@ def applied_with_own_key(kwbp: Shell, folder: Path, server: str, merchant_id: st
     agreement = folder / "acquirer_agreement"
     agreement.write_text("an agreement")
     kwbp(
-        *("ra", "evidence", applied["id"], f"acquirer_agreement={agreement}", "--source", "paper file"),
+        *("ra", "evidence", "add", applied["id"], f"acquirer_agreement={agreement}", "--source", "paper file"),
         *kwbp.acting("vetting-officer-1"),
     )
     return str(applied["id"])
@@ -113,8 +113,8 @@ def applied_with_own_key(kwbp: Shell, folder: Path, server: str, merchant_id: st
 
 def test_a_merchant_that_keeps_its_own_key_joins_and_sells(demo: Demo, kwbp: Shell, tmp_path: Path) -> None:
     application = applied_with_own_key(kwbp, tmp_path, "own", "M-3", "T0000003")
-    kwbp("ra", "vet", application, *kwbp.acting("vetting-officer-1"))
-    kwbp("ra", "approve", application, *kwbp.acting("approving-officer-1"))
+    kwbp("ra", "vet", "--yes", application, *kwbp.acting("vetting-officer-1"))
+    kwbp("ra", "approve", "--yes", application, *kwbp.acting("approving-officer-1"))
     kwbp("merchant", "collect", "own", application)
     kwbp("gateway", "add-merchant", "M-3", "--terminal", "T0000003", "--name", "Own")
     kwbp("status", "merchant-own", "--wait", "60")
@@ -133,10 +133,10 @@ def test_a_merchant_that_keeps_its_own_key_joins_and_sells(demo: Demo, kwbp: She
 
 def test_an_officer_may_not_decide_twice_or_out_of_role(kwbp: Shell, tmp_path: Path) -> None:
     application = applied_with_own_key(kwbp, tmp_path, "twice", "M-4", "T0000004")
-    out_of_role = kwbp("ra", "vet", application, *kwbp.acting("approving-officer-1"), code=1)
+    out_of_role = kwbp("ra", "vet", "--yes", application, *kwbp.acting("approving-officer-1"), code=1)
     assert out_of_role["clause"] == "CPS 5.2.1"
-    kwbp("ra", "vet", application, *kwbp.acting("vetting-officer-1"))
-    twice = kwbp("ra", "approve", application, *kwbp.acting("vetting-officer-1"), code=1)
+    kwbp("ra", "vet", "--yes", application, *kwbp.acting("vetting-officer-1"))
+    twice = kwbp("ra", "approve", "--yes", application, *kwbp.acting("vetting-officer-1"), code=1)
     assert twice["clause"].startswith("CPS 5.2")
     assert kwbp("ra", "show", application)["state"] == "AWAITING_APPROVAL"
     kwbp("ra", "withdraw", application)

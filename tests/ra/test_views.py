@@ -8,6 +8,7 @@ from cryptography import x509
 from ra import views
 from ra.errors import NotAllowedError, UnknownError
 from ra.statement import read_decision
+from ra.story import of_certificate
 from runtime.problems import Problem
 from tests.support.cps_cases import Office
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld
@@ -38,7 +39,7 @@ def test_a_certificate_that_the_ca_does_not_know_has_half_a_story(
         raise Problem(404, "unknown-certificate", "no certificate with this serial")
 
     monkeypatch.setattr(world.workflow.authority, "look_up", unknown)
-    story = views.story(world.workflow, OPERATOR, serial)
+    story = of_certificate(world.workflow, OPERATOR, serial)
     assert story.ca is None
     assert len(story.decisions) == 2
 
@@ -51,14 +52,14 @@ def test_a_story_is_not_told_without_the_ca(world: RaWorld, monkeypatch: pytest.
 
     monkeypatch.setattr(world.workflow.authority, "look_up", away)
     with pytest.raises(Problem, match="does not answer"):
-        views.story(world.workflow, OPERATOR, serial)
+        of_certificate(world.workflow, OPERATOR, serial)
 
 
 def test_a_certificate_that_nobody_knows_has_no_story(world: RaWorld) -> None:
     with pytest.raises(UnknownError):
-        views.story(world.workflow, OPERATOR, "abcdef")
+        of_certificate(world.workflow, OPERATOR, "abcdef")
     with pytest.raises(NotAllowedError):
-        views.story(world.workflow, ANONYMOUS, "abcdef")
+        of_certificate(world.workflow, ANONYMOUS, "abcdef")
 
 
 def test_the_chain_that_is_shown_leads_to_the_certificate(world: RaWorld) -> None:

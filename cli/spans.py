@@ -1,0 +1,41 @@
+"""Times as people say them: how old something is, how long it still lasts, by how much it is late."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from runtime.language import Message
+
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_DAY: Final = 86_400
+_ABOUT_HOURS: Final = 10 * _HOUR  # from here on nobody asks for minutes
+_ABOUT_DAYS: Final = 3 * _DAY  # and from here on nobody asks for hours
+
+
+def span(length: timedelta) -> Message:
+    """A length of time, as exactly as it matters; less than nothing is nothing."""
+    seconds = max(0, int(length.total_seconds()))
+    days, hours, minutes = seconds // _DAY, seconds // _HOUR, seconds // _MINUTE
+    if seconds < _MINUTE:
+        return Message("under 1 min")
+    if seconds < _HOUR:
+        return Message("{minutes} min", minutes=minutes)
+    if seconds < _ABOUT_HOURS:
+        return Message("{hours} h {minutes} min", hours=hours, minutes=minutes % 60)
+    if seconds < _DAY:
+        return Message("{hours} h", hours=hours)
+    if seconds < _ABOUT_DAYS:
+        return Message("{days} d {hours} h", days=days, hours=hours % 24)
+    return Message("{days} d", days=days)
+
+
+def until(end: datetime, now: datetime) -> Message:
+    """How long until `end`, or by how much it is over."""
+    return Message("{span} late", span=span(now - end)) if now >= end else Message("in {span}", span=span(end - now))
+
+
+def since(start: datetime, now: datetime) -> Message:
+    """How long ago."""
+    return Message("{span} ago", span=span(now - start))
