@@ -40,6 +40,8 @@ from pki.path import Trust, validate_path
 from runtime.language import Message, Term
 
 VERSION: Final = 1
+SIGNER: Final = "urn:kwbp:service:ra"
+"""Who says so for a key that was proven in TLS."""
 _MAX_SIZE: Final = 16_384
 _MAX_CERTIFICATE: Final = 8192
 _MAX_KEYS: Final = 8

@@ -12,6 +12,7 @@ from typing import Final
 
 from cryptography import x509
 
+from cps import rekey
 from cps.check_statement import CheckStatement
 from cps.decision import parse_decision
 from cps.errors import CpsError
@@ -54,6 +55,7 @@ def built_in_content_types() -> dict[str, ContentValidator]:
         oids.CT_CEREMONY_SEAL.dotted_string: _judge_seal,
         oids.CT_DECISION.dotted_string: _judge_decision,
         oids.CT_CHECK_ANSWER.dotted_string: _judge_check_answer,
+        oids.CT_REKEY.dotted_string: _judge_rekey,
         oids.CT_BCI.dotted_string: _judge_bci,
         oids.CT_SELF_AUDIT.dotted_string: _judge_self_audit,
         oids.CT_NOTICE.dotted_string: _judge_notice,
@@ -114,9 +116,25 @@ def _check_answer_now(content: bytes, now: datetime) -> None:
         raise refuse("content-refused", "an answer is there before it is signed", "CPS 4.2.1")
 
 
+def _judge_rekey(content: bytes, signer: x509.Certificate) -> None:
+    try:
+        rekey.parse_rekey(content)
+    except CpsError as error:
+        raise refuse("content-refused", str(error), "CPS 3.3.1") from error
+    if rekey.SIGNER not in identity_uris(signer):
+        raise refuse("content-refused", f"who proved an old key in TLS is told by {rekey.SIGNER}", "CPS 3.3.1")
+
+
+def _check_rekey_now(content: bytes, now: datetime) -> None:
+    """A key is proven in a connection: the statement is of that moment, neither kept for later nor made up for then."""
+    if abs(rekey.parse_rekey(content).date - now) > CLOCK_SKEW:
+        raise refuse("content-refused", "an old key is proven when the statement is signed", "CPS 3.3.1")
+
+
 _OF_NOW: Final[Mapping[str, Callable[[bytes, datetime], None]]] = {
     oids.CT_BCI.dotted_string: _check_bci_now,
     oids.CT_CHECK_ANSWER.dotted_string: _check_answer_now,
+    oids.CT_REKEY.dotted_string: _check_rekey_now,
     oids.CT_SELF_AUDIT.dotted_string: _check_self_audit_now,
     oids.CT_NOTICE.dotted_string: _check_notice_now,
 }

@@ -23,6 +23,7 @@
 | GET /v1/officers, /v1/officers/{person}          | officers, service:operator                 |
 | GET /v1/cps                                      | anybody                                    |
 | POST /v1/registration                            | anybody (`ra.registration_routes`)         |
+| /.well-known/est, POST /v1/applications/{id}/est | `ra.est_routes`                            |
 
 The guards stand in `ra.access` and `ra.workflow`, not here: a route reads its input, calls the workflow and shows what
 came of it.
@@ -40,6 +41,7 @@ from starlette.requests import Request
 
 from ca.errors import StatusError
 from ra import (
+    est_routes,
     evidence_routes,
     officer_views,
     openapi,
@@ -158,6 +160,7 @@ def create_app(
 
     openapi.complete(app)
     evidence_routes.install(app, workflow)
+    est_routes.install(app, workflow)
     story_routes.install(app, workflow)
     review_routes.install(app, workflow)
     if checks is not None:

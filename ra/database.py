@@ -11,12 +11,20 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from ra import person_tables, registration_store, reviews, schema
+from ra import est_tables, person_tables, registration_store, reviews, schema
 from ra.checks import tables as check_tables
 from ra.notices import tables as notice_tables
 from runtime.schema import Schema
 
-_WITH_TABLES: Final = (schema, person_tables, registration_store, reviews, check_tables, notice_tables)
+_WITH_TABLES: Final = (
+    schema,
+    person_tables,
+    registration_store,
+    reviews,
+    est_tables,
+    check_tables,
+    notice_tables,
+)
 
 SCHEMA: Final = Schema(
     schema.metadata,

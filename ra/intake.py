@@ -112,12 +112,14 @@ class Intake:
         contact: Contact | None = None,
         replaces: str | None = None,
         by_holder: bool = False,
+        also: Callable[[Connection, str], None] = lambda _db, _application_id: None,
     ) -> Application:
         """Open a draft. A cardholder's gets the nonce that the commitment to the card is made with.
 
         `contact` is where the applicant is written to, if they want to be (`ra.notices`). `replaces` makes it a re-key
         of that application (CPS 4.7), for whoever opened that one, or `by_holder`: the caller has proven a key of it.
-        Raises NotAllowedError, UnknownError, InvalidSubmissionError.
+        `also` writes what other modules keep of the application with this id, in the same transaction. Raises
+        NotAllowedError, UnknownError, InvalidSubmissionError.
         """
         require(actor, Act.OPEN)
         desk = self._desk
@@ -130,6 +132,12 @@ class Intake:
         now = desk.now
         due_at = now + self._lasts(member_class)
         application_id = desk.rng(_ID).hex()
+
+        def beside(db: Connection) -> None:
+            if contact is not None:
+                put_contact(db, application_id, contact, now)
+            also(db, application_id)
+
         application = desk.store.open(
             Application(
                 id=application_id,
@@ -149,7 +157,7 @@ class Intake:
                 trouble=None,
                 replaces=replaces,
             ),
-            also=lambda db: None if contact is None else put_contact(db, application_id, contact, now),
+            also=beside,
         )
         desk.record.catch_up()
         return application

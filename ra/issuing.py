@@ -25,6 +25,7 @@ from pki.oids import CT_DECISION
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
 from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError, RefusedError
+from ra.holding import holder_of
 from ra.issued import UnfitAnswerError, check_answer
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
@@ -96,6 +97,20 @@ class Issuing:
             raise IdentityNeededError("without a client certificate an acceptance is signed with the certified key")
         change = Change(values={"accept_by": None}, acceptance=signed)
         return desk.pass_on(application, actor, Passage(Action.ACCEPT, State.ACTIVE, detail), change)
+
+    def accept_by_use(self, certificate: x509.Certificate) -> Application:
+        """Accept the case of a certificate whose key was used in TLS with this authority just now (CPS 4.4.1).
+
+        Once more changes nothing. Raises NotAllowedError if the certificate is not ours or not in force (`ra.holding`).
+        """
+        holder = holder_of(self._desk, certificate)
+        if holder.application.state is State.ACTIVE:
+            return holder.application
+        passage = Passage(Action.ACCEPT, State.ACTIVE, {"used": f"{certificate.serial_number:x}"})
+        try:
+            return self._desk.pass_on(holder.application, holder.actor, passage, Change(values={"accept_by": None}))
+        except ConflictError:  # used twice at once, or revoked meanwhile
+            return self._desk.store.application(holder.application.id)
 
     def resume(self) -> int:
         """Finish what was interrupted on the way to the CA, the system's own step too; returns how many were certified.

@@ -69,16 +69,16 @@ def subject_id(subject: Subject) -> str:
     return subject.gateway_id if isinstance(subject, GatewaySubject) else subject.person_id
 
 
-def understand(
-    submission: Submission, member_class: MemberClass, pack: Pack, *, rng: Callable[[int], bytes]
-) -> Content:
-    """Read a submission for an application of `member_class`.
-
-    A merchant's account salt is made here (`rng(n)` gives n random bytes). Raises InvalidSubmissionError for fields
-    that are not as the class wants them, and for requests without proof of possession or with a weak key (CPS 3.2.1,
-    6.1).
-    """
-    fields = text_input.folded(member_class, submission.subject)
+def read_subject(
+    written: Mapping[str, Any],
+    code: str | None,
+    member_class: MemberClass,
+    pack: Pack,
+    *,
+    rng: Callable[[int], bytes],
+) -> tuple[Subject, str | None]:
+    """The subject, as JSON has it, and the national code of the applicant, as they are kept; raises as `understand`."""
+    fields = text_input.folded(member_class, written)
     if fields.setdefault("class", member_class) != member_class:
         raise InvalidSubmissionError(
             "the application is one of a {member_class}", clause="CPS 4.1.2", member_class=Term("class", member_class)
@@ -97,8 +97,20 @@ def understand(
         number = getattr(subject, field, None)
         if number is not None:
             text_input.checked(field, number, pack)
-    code = submission.national_code
     national_code = None if code is None else text_input.checked("national_code", code, pack)
+    return subject, national_code
+
+
+def understand(
+    submission: Submission, member_class: MemberClass, pack: Pack, *, rng: Callable[[int], bytes]
+) -> Content:
+    """Read a submission for an application of `member_class`.
+
+    A merchant's account salt is made here (`rng(n)` gives n random bytes). Raises InvalidSubmissionError for fields
+    that are not as the class wants them, and for requests without proof of possession or with a weak key (CPS 3.2.1,
+    6.1).
+    """
+    subject, national_code = read_subject(submission.subject, submission.national_code, member_class, pack, rng=rng)
     csrs: dict[Purpose, bytes] = {}
     digests = []
     named: frozenset[str] = frozenset()

@@ -321,6 +321,37 @@ def upgrade() -> None:
         info={"append_only": True},
     )
     op.create_table(
+        "est_codes",
+        sa.Column("application_id", sa.String(length=64), nullable=False),
+        sa.Column("code_sha256", sa.String(length=64), nullable=False),
+        sa.Column("tries_left", sa.Integer(), nullable=False),
+        sa.Column("good_until", sa.String(length=27), nullable=False),
+        sa.Column("prepared_by", sa.String(length=80), nullable=False),
+        sa.Column("person", sa.String(length=80), nullable=False),
+        sa.Column("organisation", sa.String(length=200), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("national_code", sa.String(length=10), nullable=True),
+        sa.Column("after_revision", sa.Integer(), nullable=False),
+        sa.Column("csr_sha256", sa.String(length=64), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["application_id"],
+            ["applications.id"],
+        ),
+        sa.PrimaryKeyConstraint("application_id"),
+    )
+    op.create_table(
+        "est_renewals",
+        sa.Column("certificate_sha256", sa.String(length=64), nullable=False),
+        sa.Column("csr_sha256", sa.String(length=64), nullable=False),
+        sa.Column("application_id", sa.String(length=64), nullable=False),
+        sa.Column("after_revision", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["application_id"],
+            ["applications.id"],
+        ),
+        sa.PrimaryKeyConstraint("certificate_sha256"),
+    )
+    op.create_table(
         "evidence",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("application_id", sa.String(length=64), nullable=False),
