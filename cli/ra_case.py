@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ from runtime.language import Listed, Message, Term, Text, terms
 from runtime.problems import Problem
 
 _LABEL: Final = 13  # columns
+_WIDTH: Final = 100
 _NOT_FOUND: Final = 404
 _HOLDERS: Final = frozenset({State.DRAFT, State.RETURNED})
 """States in which the applicant has the next move."""
@@ -43,13 +45,11 @@ class Case:
     at: datetime
 
     @property
-    def lacking(self) -> tuple[str, ...]:
-        """Kinds of evidence that the statement asks for, and of which there is nothing on file that is new enough."""
+    def lacking(self) -> tuple[EvidenceRule, ...]:
+        """Evidence that the statement asks for, and of which there is nothing on file that is new enough."""
         if self.view.revision is None or self.pack is None or self.view.state not in DECIDABLE:
             return ()
-        return tuple(
-            rule.kind for rule in self._rules() if not any(self._serves(rule, each) for each in self.view.evidence)
-        )
+        return tuple(rule for rule in self._rules() if not any(self._serves(rule, each) for each in self.view.evidence))
 
     def good_until(self, piece: EvidenceView) -> datetime | None:
         """When a piece is too old for the statement, or runs out; None if the statement does not ask for it."""
@@ -108,11 +108,8 @@ def next_of(case: Case) -> tuple[Text, str | None]:
     view, short = case.view, case.view.id[:SHORT]
     person = case.who.may[0] if case.who.may else "PERSON"
     if view.state in DECIDABLE and case.lacking:
-        missing = Message("evidence is missing: {kinds}", kinds=terms("evidence", case.lacking))
-        return (
-            missing,
-            f"kwbp ra evidence add {short} {case.lacking[0]}=FILE --source 'WHERE FROM' --as VETTING-OFFICER",
-        )
+        missing = Message("evidence is missing: {kinds}", kinds=terms("evidence", [each.kind for each in case.lacking]))
+        return missing, _bring(case, short)
     if view.state in DECIDABLE and view.next_step is not None:
         if view.next_step.by == (SYSTEM,):
             return Message("the registration authority decides it by itself"), None
@@ -130,6 +127,19 @@ def next_of(case: Case) -> tuple[Text, str | None]:
     return _AFTER.get(view.state, _NOTHING), None if command is None else command.format(short)
 
 
+def _bring(case: Case, short: str) -> str | None:
+    """How an officer brings what is missing; what is signed elsewhere, its signer brings."""
+    kinds = [each.instead or each.kind for each in case.lacking if each.form == "document"]
+    if kinds:
+        step = case.view.next_step
+        by = case.who.may[0] if case.who.may and step is not None and _VETTING in step.by else "PERSON"
+        return f"kwbp ra evidence add {short} {kinds[0]}=FILE --source 'WHERE FROM' --as {by}"
+    if any(each.form == "check" for each in case.lacking):
+        return f"kwbp ra checks show {short}"
+    return None
+
+
+_VETTING: Final = "vetting_officer"
 _NOTHING: Final = Message("nothing is to be done")
 _AFTER: Final[dict[State, Text]] = {
     State.SCREENING: Message("registers of others are being asked"),
@@ -175,9 +185,14 @@ def _screen(case: Case, todo: Text, command: str | None) -> Iterator[str]:
 def _what(view: ApplicationView) -> Iterator[str]:
     yield _line("subject", "  ".join(filter(None, (view.subject_id or "-", view.organisation))))
     if view.revision is not None:
-        for name, value in view.revision.subject.model_dump(mode="json", by_alias=True, exclude_none=True).items():
-            if name not in _SHOWN_ELSEWHERE and value not in ([], ""):
-                yield _line("", f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}")
+        fields = view.revision.subject.model_dump(mode="json", by_alias=True, exclude_none=True)
+        said_of = [
+            f"{name} {', '.join(map(str, value)) if isinstance(value, list) else value}"
+            for name, value in fields.items()
+            if name not in _SHOWN_ELSEWHERE and value != []
+        ]
+        for line in textwrap.wrap(" · ".join(said_of), _WIDTH, break_long_words=False, break_on_hyphens=False):
+            yield _line("", line)
         yield _line("written by", ", ".join(author.person for author in view.revision.authors))
     if view.replaces is not None:
         yield _line("replaces", view.replaces[:SHORT])

@@ -128,7 +128,7 @@ def _decide(
     signer, tls = enrolment.officer(found, person, passphrase_file)
     with desk(found, tls) as client:
         view = client.dossier(resolve(client, application))
-        due = step or _due(view)
+        due = _step(view, step, choice)
         pack = statements(found)().governing(view.dossier.revision.cps, now())
         draft = draft_decision(view.dossier, due, choice, pack=pack, now=now(), reason=reason)
         agree(draft.lines, yes=yes, person=person)
@@ -143,8 +143,13 @@ def _decide(
     output.emit(after.model_dump(mode="json", by_alias=True), [plain(said(line))])
 
 
-def _due(view: DossierView) -> str:
-    """The step that is due; ends the command, and says why, if none is."""
+def _step(view: DossierView, named: str | None, choice: Choice) -> str:
+    """The step to sign: the one that is due, or the named one; ends the command, and says why, if none is.
+
+    A case whose steps are all decided can still be rejected, by naming the step.
+    """
+    if named is not None and (choice is Choice.REJECT or view.next_step is not None):
+        return named
     if view.next_step is None:
         findings = "; ".join(f"{finding.message} ({finding.clause})" for finding in view.findings)
         short = view.dossier.revision.application_id[:SHORT]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast, get_args
 
 import typer
 
@@ -19,8 +19,10 @@ from ra.client import ApplicationSummary, OfficerView, RaClient
 from ra.queue import Order
 from ra.queue_wire import StatisticsView
 from ra.states import DECIDING, ENDED_WITHOUT, State
-from runtime.language import Message, Term, terms
+from runtime.language import Listed, Message, Term
+from runtime.problems import Problem
 
+_NOT_FOUND: Final = 404
 _PAGE: Final = 200
 _CLOSED: Final = ENDED_WITHOUT | {State.ISSUED, State.ACTIVE, State.REVOKED}
 _OPEN: Final = tuple(each for each in State if each not in _CLOSED)
@@ -38,9 +40,7 @@ def list_applications(
         typer.Option(help="In this state; may be repeated.", show_default="every state that is not an end"),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Cases that are over, too.")] = False,
-    member_class: Annotated[
-        list[MemberClass] | None, typer.Option("--class", help="Of this class; may be repeated.")
-    ] = None,
+    member_class: Annotated[list[str] | None, typer.Option("--class", help="Of this class; may be repeated.")] = None,
     mine: Annotated[
         str | None, typer.Option(metavar="PERSON", help="Waits for a role that this officer holds now.")
     ] = None,
@@ -56,7 +56,7 @@ def list_applications(
     found, at = existing(), now()
     asked: dict[str, Any] = {
         "states": tuple(state or (() if every or overdue else _OPEN)),
-        "classes": tuple(member_class or ()),
+        "classes": tuple(map(_class, member_class or ())),
         "roles": tuple(role or ()),
         "overdue": overdue,
         "begins": begins,
@@ -98,7 +98,7 @@ def stats() -> None:
     found = existing()
     with desk(found) as client:
         figures = client.statistics()
-        undelivered = len(client.notices())
+        undelivered = _undelivered(client)
     unanswered = sum(each.cases for each in figures.states if each.state is State.SCREENING)
     document = {
         **figures.model_dump(mode="json", by_alias=True),
@@ -116,7 +116,7 @@ def stats() -> None:
             (
                 said(Term("step", each.step)),
                 said(Term("class", each.member_class)),
-                said(terms("role", each.by, "or")),
+                said(_roles(each.by)),
                 each.cases,
                 each.late or "",
                 said(span(at - each.oldest)),
@@ -137,10 +137,25 @@ def stats() -> None:
     owed = Message(
         "{checks} cases wait for registers, {notices} notices are undelivered",
         checks=unanswered,
-        notices=undelivered,
+        notices="?" if undelivered is None else undelivered,
     )
     colour = "red" if figures.late else "green"
     output.emit({}, [f"[{colour}]{plain(said(alarming))}[/{colour}]", plain(said(owed))])
+
+
+def _undelivered(client: RaClient) -> int | None:
+    """How many notices were not delivered; None if the authority sends none."""
+    try:
+        return len(client.notices())
+    except Problem as problem:
+        if problem.status != _NOT_FOUND:
+            raise
+        return None
+
+
+def _roles(names: Sequence[str]) -> Listed:
+    """Roles in words that a narrow column can break."""
+    return Listed(tuple(Term("role", each, each.replace("_", " ")) for each in names), "or")
 
 
 def _pages(client: RaClient, asked: dict[str, Any], limit: int) -> tuple[list[ApplicationSummary], int | None]:
@@ -153,6 +168,16 @@ def _pages(client: RaClient, asked: dict[str, Any], limit: int) -> tuple[list[Ap
         after = page.next
         if after is None or len(rows) >= limit:
             return rows, page.total
+
+
+def _class(typed: str) -> MemberClass:
+    for each in get_args(MemberClass):
+        if each == typed:
+            return cast(MemberClass, each)
+    return output.fail(
+        Message("{text} is no class of members", text=repr(typed)),
+        hint=Message("one of {classes}", classes=Listed(get_args(MemberClass), "or")),
+    )
 
 
 def _may_wait_for(row: ApplicationSummary, officer: OfficerView) -> bool:
@@ -169,7 +194,7 @@ def _waits_for(row: ApplicationSummary) -> str:
     if row.next_step is None:
         return ""
     step = row.next_step
-    text = Message("{step}: {roles}", step=Term("step", step.name), roles=terms("role", step.by, "or"))
+    text = Message("{step}: {roles}", step=Term("step", step.name), roles=_roles(step.by))
     return said(text) + (f" ×{step.missing}" if step.missing > 1 else "")
 
 

@@ -17,18 +17,18 @@ _ABOUT_DAYS: Final = 3 * _DAY  # and from here on nobody asks for hours
 def span(length: timedelta) -> Message:
     """A length of time, as exactly as it matters; less than nothing is nothing."""
     seconds = max(0, int(length.total_seconds()))
-    days, hours, minutes = seconds // _DAY, seconds // _HOUR, seconds // _MINUTE
+    minutes, hours = seconds // _MINUTE, (seconds + _HOUR // 2) // _HOUR
     if seconds < _MINUTE:
         return Message("under 1 min")
     if seconds < _HOUR:
         return Message("{minutes} min", minutes=minutes)
-    if seconds < _ABOUT_HOURS:
-        return Message("{hours} h {minutes} min", hours=hours, minutes=minutes % 60)
-    if seconds < _DAY:
+    if seconds < _ABOUT_HOURS and minutes % 60:
+        return Message("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)
+    if hours < _DAY // _HOUR:
         return Message("{hours} h", hours=hours)
-    if seconds < _ABOUT_DAYS:
-        return Message("{days} d {hours} h", days=days, hours=hours % 24)
-    return Message("{days} d", days=days)
+    if seconds < _ABOUT_DAYS and hours % 24:
+        return Message("{days} d {hours} h", days=hours // 24, hours=hours % 24)
+    return Message("{days} d", days=(seconds + _DAY // 2) // _DAY)
 
 
 def until(end: datetime, now: datetime) -> Message:
