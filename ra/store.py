@@ -22,7 +22,7 @@ from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
 from ra import queue, schema
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
-from ra.queue import Queue, Statistics
+from ra.queue import Order, Queue, Statistics, Wanted
 from ra.states import ENDED_WITHOUT, Action, State
 from runtime.database import insert_new, reading
 from runtime.language import Message, Term
@@ -233,16 +233,11 @@ class Store:
 
         Newest first.
         """
-        table = schema.applications
-        query = select(*_COLUMNS).order_by(table.c.opened_at.desc(), table.c.id).limit(limit)
-        if states:
-            query = query.where(table.c.state.in_([str(state) for state in states]))
-        if member_class is not None:
-            query = query.where(table.c.member_class == member_class)
-        if waiting_for is not None:
-            query = query.where(table.c.waiting_for == waiting_for)
-        with reading(self._engine) as db:
-            return [_row_to_application(row) for row in db.execute(query).all()]
+        classes = () if member_class is None else (member_class,)
+        roles = None if waiting_for is None else tuple(waiting_for.split())
+        exactly = None if roles is None else lambda found, _class: tuple(found) == roles
+        found = self.queue.page(Wanted(states, classes, held=exactly), Order.NEWEST, limit=limit)
+        return self.applications_of([identifier for identifier, _place in found])
 
     def due(self, now: datetime, *, limit: int = 1000) -> list[Application]:
         """Applications for which the clock has something to do, the longest overdue first."""
@@ -254,8 +249,9 @@ class Store:
     def under_other_packs(self, governing: Collection[bytes], states: Collection[State]) -> list[Application]:
         """Applications in one of the states whose revision is made under none of the packs with these digests."""
         table = schema.applications
+        cells = schema.queue_cells
         query = select(*_COLUMNS).where(
-            table.c.state.in_([str(state) for state in states]),
+            table.c.cell.in_(select(cells.c.id).where(cells.c.state.in_([str(state) for state in states]))),
             table.c.pack_digest.not_in([digest.hex() for digest in governing]),
         )
         with reading(self._engine) as db:
