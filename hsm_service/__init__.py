@@ -53,6 +53,7 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
 
     running it      places, PINs, health
       token_layout token_source token_uri token_state provision
+      officer_token officer_token_place     an officer's own token or smart card
       pin_sources pin_shares pin_change
       upkeep self_test metrics token_metrics
 """

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from runtime.language import Language
 from runtime.problems import Problem
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class ApprovalNeeded(Problem):
         )
         self.operation = operation
 
-    def response(self) -> Response:
-        """202 with the request."""
+    def response(self, language: Language = Language.EN) -> Response:
+        """202 with the request, whose `text` is there in every language."""
         from starlette.responses import Response
 
         return Response(msgspec.json.encode(self.operation), self.status, media_type="application/json")

@@ -37,7 +37,7 @@ from runtime.problems import Problem
 from runtime.settings import Home
 from statements.published import founding_only
 from tests.support.ceremonies import PUBLICATION, act, holders, planned
-from tests.support.cps_cases import MERCHANT, Office, csr, evidence
+from tests.support.cps_cases import Office, csr, evidence
 from tests.support.judges import openssl, openssl_accepts
 from tests.support.pki_factory import Credential, Key, p256, pem
 from tests.support.softhsm import provisioned_home
@@ -47,11 +47,22 @@ GATEWAY = GatewaySubject(
 )
 
 
-class FoundedOffice(Office):
-    """An office whose officers were certified by the founded hierarchy itself."""
+class RaInToken:
+    """The registration authority, whose key signs in its token."""
 
-    def __init__(self) -> None:
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault.as_caller("service:ra")
+
+    def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+        return self._vault.sign_cms("ra-system", content_type.dotted_string, content)
+
+
+class FoundedOffice(Office):
+    """An office whose officers and services were certified by the founded hierarchy itself."""
+
+    def __init__(self, vault: Vault) -> None:
         self.pack = published()
+        self.ra = RaInToken(vault)  # type: ignore[assignment]  # what it says is signed, not who holds the key
 
     @property
     def now(self) -> datetime:  # type: ignore[override]  # this office lives in real time
@@ -63,7 +74,7 @@ class Installation:
 
     def __init__(self, home: Home, keys: Mapping[str, Key], vault: Vault) -> None:
         self.home = home
-        self.office = FoundedOffice()
+        self.office = FoundedOffice(vault)
         self.vault = vault
         self.record = Record.open(home.audit / "ca.jsonl")
         self.engine = open_database(home.db / "ca.db")
@@ -155,7 +166,7 @@ def officers(installation: Installation) -> dict[str, Credential]:
 
 
 def test_the_ceremony_in_tokens_verifies(installation: Installation) -> None:
-    assert verify(installation.home.pki, now=datetime.now(UTC)).certificates == 30
+    assert verify(installation.home.pki, now=datetime.now(UTC)).certificates == 31
 
 
 def test_the_services_process_cannot_reach_the_roots_key(installation: Installation) -> None:
@@ -169,8 +180,7 @@ def test_founders_appoint_officers_and_officers_enrol_a_merchant(
     installation: Installation, officers: dict[str, Credential], tmp_path: Path
 ) -> None:
     office = installation.office
-    pieces = tuple(evidence(kind, at=office.now) for kind in ("acquirer_agreement", "company_register", "iban_owner"))
-    case = office.case(MERCHANT, {"signing": csr(p256())}, pieces)
+    case = office.merchant_case({"signing": csr(p256())})
     case = office.decided(office.decided(case, "vet", officers["vetter"]), "approve", officers["approver"])
 
     record = installation.authority.issuance.issue(case)["signing"]

@@ -499,8 +499,7 @@ def test_no_issuance_token_without_an_approving_verdict(world: CaWorld) -> None:
 
 
 def test_rsa_merchants_are_certified_too(world: CaWorld, office: Office) -> None:
-    request = csr(rsa_key(1))
-    case = office.case(MERCHANT, {"signing": request}, office.merchant_case().evidence, application_id="case-rsa")
+    case = office.merchant_case({"signing": csr(rsa_key(1))}, application_id="case-rsa")
     case = office.decided(office.decided(case, "vet", office.vetter), "approve", office.approver)
 
     assert role_of(world.authority.issuance.issue(case)["signing"].certificate) is Role.MERCHANT

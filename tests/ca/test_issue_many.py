@@ -82,8 +82,8 @@ def test_hostile_cases_among_good_ones_are_refused_each_for_itself(
 ) -> None:
     undecided = cases[1].model_copy(update={"decisions": ()})
     swapped = cases[2].model_copy(update={"csrs": cases[3].csrs})
-    another = office.case(
-        cases[4].revision.subject, dict(cases[4].csrs), cases[4].evidence, application_id="another-case"
+    another = office.merchant_case(
+        dict(cases[4].csrs), subject=cases[4].revision.subject, application_id="another-case"
     )
     same_key = office.decided(office.decided(another, "vet", office.vetter), "approve", office.approver)
 

@@ -99,8 +99,7 @@ def test_each_certificate_of_a_gateway_is_judged_by_its_own_purpose() -> None:
 
 
 def test_the_tls_certificate_of_a_merchant_is_judged_like_any_other() -> None:
-    case = DESK.merchant()
-    case = OFFICE.case(MERCHANT, {**case.csrs, "tls": csr(p256())}, case.evidence)
+    case = OFFICE.merchant_case({**DESK.merchant().csrs, "tls": csr(p256())})
     case = OFFICE.decided(OFFICE.decided(case, "vet", OFFICE.vetter), "approve", OFFICE.approver)
     structure = tbs(case, OPERATIONS_CA, purpose="tls")
 

@@ -170,9 +170,10 @@ class Office:
         }
         return Dossier(revision=Revision(**{**fields, **changes}), csrs=dict(csrs), evidence=pieces)
 
-    def merchant_case(self, **changes: Any) -> Dossier:
+    def merchant_case(self, csrs: Mapping[Purpose, bytes] | None = None, **changes: Any) -> Dossier:
+        """A merchant's dossier, with what the registers answered about its own revision."""
         changes.setdefault("subject", MERCHANT)
-        case = self.case(csrs={"signing": self.signing_csr}, **changes)
+        case = self.case(csrs={"signing": self.signing_csr} if csrs is None else csrs, **changes)
         pieces = (
             evidence("acquirer_agreement", at=self.now),
             *(self.answered(case.revision, kind) for kind in ("company_register", "iban_owner")),
@@ -234,8 +235,8 @@ class Office:
 
     def answered(self, revision: Revision, kind: CheckKind, /, **changes: Any) -> Evidence:
         """The same as a piece of evidence, collected when the answer came."""
-        body = self.answer(revision, kind, **changes)
-        return evidence(kind, at=changes.get("date", self.now), body=body, collected_by="system")
+        date = changes.setdefault("date", self.now)
+        return evidence(kind, at=date, body=self.answer(revision, kind, **changes), collected_by="system")
 
     def confirmation(self, *, by: Credential | None = None, **changes: Any) -> bytes:
         """CMS of the bank's confirmation of the card and key of `cardholder_case`."""

@@ -14,6 +14,5 @@ def merchant_cases(office: Office, count: int, *, start: int = 100) -> list[Doss
 
 def _merchant_case(office: Office, number: int) -> Dossier:
     subject = MERCHANT.model_copy(update={"merchant_id": f"M-{number}", "name": f"Shop {number}"})
-    evidence = office.merchant_case().evidence
-    case = office.case(subject, {"signing": csr(p256())}, evidence, application_id=f"case-{number}")
+    case = office.merchant_case({"signing": csr(p256())}, subject=subject, application_id=f"case-{number}")
     return office.decided(office.decided(case, "vet", office.vetter), "approve", office.approver)
