@@ -28,6 +28,7 @@ _RANGE: Final = re.compile(
     r"\s*(?P<range>\*|[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q=(?P<q>0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?",
     re.IGNORECASE,
 )
+_NAMED: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", re.ASCII)
 _MAX_HEADER: Final = 1000  # characters of Accept-Language that are read
 
 
@@ -104,11 +105,11 @@ class Message:
         template = None if language is Language.EN else _persian_template(self.template)
         if template is None:
             template, language = self.template, Language.EN
-        return (
-            template
-            if not self.params
-            else template.format_map({name: _value(value, language) for name, value in self.params})
-        )
+        if not self.params:
+            return template
+        values = {name: _value(value, language) for name, value in self.params}
+        # Whoever tells what went wrong must not fail at it: braces that name no value are said as they are.
+        return _NAMED.sub(lambda named: values.get(named[1], named[0]), template)
 
     def spoken(self, language: Language) -> Language:
         """The language that `text(language)` answers in."""

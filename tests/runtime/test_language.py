@@ -98,6 +98,13 @@ def test_a_text_without_values_is_no_template() -> None:
     assert str(Message("{braces} as they are")) == "{braces} as they are"
 
 
+@pytest.mark.parametrize("language", Language)
+def test_braces_that_name_no_value_are_said_as_they_are(language: Language) -> None:
+    odd = Message("{no such} {0} {} {other} {days.x} {days!r} {days:>9} } { {days}", days=3)
+    assert odd.text(language) == "{no such} {0} {} {other} {days.x} {days!r} {days:>9} } { 3"
+    assert str(Message("{what}", what="{what} {other}")) == "{what} {other}"
+
+
 def test_messages_are_values() -> None:
     message = Message("older than {days} days", days=3)
     assert message == Message("older than {days} days", days=3) != Message("older than {days} days", days=4)
