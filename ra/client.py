@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from cps.model import MemberClass, Purpose
 from ra.checks.views import CheckView, GiveCode, GivePhone, PhoneView
+from ra.est_wire import CodeView, PrepareEst
 from ra.notices.kinds import NoticeState
 from ra.notices.wire import NoticeView, RetriedView, RetryNotices
 from ra.queue import Order
@@ -123,6 +124,14 @@ class RaClient:
     ) -> ApplicationView:
         """Submit a draft: the subject (of `cps.dossier`, or its JSON) and a PKCS#10 request (DER or PEM) by purpose."""
         return self._view(f"/v1/applications/{application_id}/submit", _submit(subject, csrs, national_code, version))
+
+    def prepare_est(
+        self, application_id: str, subject: Mapping[str, Any], *, national_code: str | None = None
+    ) -> CodeView:
+        """Prepare a case for a machine that enrols by EST; the code of the answer is shown this once."""
+        body = PrepareEst(subject=dict(subject), national_code=national_code)
+        answer = self._post(f"/v1/applications/{application_id}/est", body)
+        return CodeView.model_validate_json(answer)
 
     def amend(
         self,

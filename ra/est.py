@@ -9,10 +9,6 @@ A request is taken for a code, or for a certificate, before anything is done for
 looks at what is there already: after a crash, or in a second process, the same request goes on where it stopped and
 never begins a second case. Everything that changes an application goes through `ra.workflow`: as whoever prepared the
 case, or as the holder of the certificate.
-
-Who proves an old key in TLS is believed for it because the registration authority says so with its own key
-(`cps.rekey`). There is no linking of a request to its TLS connection (RFC 7030 3.5): TLS 1.3 has no tls-unique (RFC
-8446 C.5, RFC 9266), and a request that carries a challengePassword is refused, whatever is in it.
 """
 
 from __future__ import annotations
@@ -27,38 +23,27 @@ from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import AttributeOID
 
-from cps.application import rule_of_csr_error
-from cps.errors import StatementError
+from cps.dossier import Subject
 from cps.model import MemberClass
-from cps.rekey import build_rekey, parse_rekey
-from cps.signatory import open_signed
-from pki.csr import parse_csr
-from pki.errors import CsrError, PkiError
-from pki.keys import spki_sha256
-from pki.oids import CT_REKEY
 from ra.access import Act, Actor
-from ra.errors import ConflictError, InvalidSubmissionError, NotAllowedError, WrongStateError
+from ra.errors import InvalidSubmissionError, NotAllowedError
 from ra.est_answer import Given, Waiting, tell
 from ra.est_encoding import certs_only, csr_attributes
-from ra.est_store import Code, EstStore, Renewal
-from ra.holding import Holder, holder_of
-from ra.states import ENDED_WITHOUT, Action, State
-from ra.store import Application
-from ra.submission import Submission, read_subject, understand
-from ra.workflow import NewEvidence, Workflow
+from ra.est_renewal import Renewals, check_same
+from ra.est_requests import by_est, check_request, hand_in, read_request
+from ra.est_store import Code, EstStore
+from ra.holding import holder_of
+from ra.states import Action, State
+from ra.submission import Submission, read_subject
+from ra.workflow import Workflow
 from runtime.language import Message, Term
 from runtime.problems import Problem
 
-OLD_KEY: Final = "old_key"
-"""The kind of evidence that a re-key's proof is (the pack's `rekey.evidence`)."""
 _CODE: Final = 20  # bytes: 160 bits
 _NOBODY: Final = "0" * 64  # the digest of no code
 _STRIPES: Final = 64
-_OVER: Final = ENDED_WITHOUT | {State.REVOKED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +65,7 @@ class EstDesk:
     def __init__(self, workflow: Workflow) -> None:
         self.workflow: Final = workflow
         self._store = EstStore(workflow.store.engine)
+        self._renewals = Renewals(workflow, self._store)
         self._locks = tuple(threading.Lock() for _ in range(_STRIPES))
 
     # who prepares
@@ -148,7 +134,7 @@ class EstDesk:
 
         Raises Problem (401: no such code; 4xx: why there is no certificate), RaError.
         """
-        row = self._admit(application_id, code)
+        pack, row = self.workflow.pack, self._admit(application_id, code)
         with self._lock(row.application_id):
             application = self.workflow.get(row.actor, row.application_id)
             if application.member_class != member_class:
@@ -157,20 +143,22 @@ class EstDesk:
                     clause="CPS 4.1.2",
                     member_class=Term("class", application.member_class),
                 )
-            csr = self._read(body, member_class)
+            csr = read_request(body, member_class, pack)
             der = csr.public_bytes(Encoding.DER)
-            submission = Submission(row.subject, {"signing": der}, row.national_code)
-            if row.csr_sha256 is None:  # the code is kept for a request that can be handed in
-                understand(submission, member_class, self.workflow.pack, rng=self.workflow.desk.rng)
-            until = self.workflow.now + self.workflow.pack.one_time_code.collect
-            if self._store.bind(row, hashlib.sha256(der).hexdigest(), until) != hashlib.sha256(der).hexdigest():
+            digest = hashlib.sha256(der).hexdigest()
+            if row.csr_sha256 is None:
+                check_request(self.workflow, csr, self._subject(row, member_class))
+            if self._store.bind(row, digest, self.workflow.now + pack.one_time_code.collect) != digest:
                 raise Problem(
                     409, "other-request", Message("the code is good for another request"), clause="RFC 7030 4.2.3"
                 )
-            application = self._hand_in(row.actor, application, submission, der, row.after_revision)
+            submission = Submission(row.subject, {"signing": der}, row.national_code)
+            application = hand_in(
+                self.workflow, self._store, row.actor, application, submission, after_revision=row.after_revision
+            )
             answer = tell(self.workflow.desk, application, csr)
             if isinstance(answer, Given):
-                self._store.given_out(row, self.workflow.now + self.workflow.pack.one_time_code.again)
+                self._store.given_out(row, self.workflow.now + pack.one_time_code.again)
             return answer
 
     def _admit(self, application_id: str, code: str) -> Code:
@@ -183,6 +171,9 @@ class EstDesk:
             self._store.missed(application_id)
         raise unauthorised()
 
+    def _subject(self, row: Code, member_class: MemberClass) -> Subject:
+        return read_subject(row.subject, None, member_class, self.workflow.pack, rng=self.workflow.desk.rng)[0]
+
     # RFC 7030 4.2.2
 
     def reenrol(self, member_class: MemberClass, certificate: x509.Certificate, body: bytes) -> Given | Waiting:
@@ -192,137 +183,13 @@ class EstDesk:
         """
         self.workflow.accept_by_use(certificate)
         holder = holder_of(self.workflow.desk, certificate)
-        old = certificate.fingerprint(hashes.SHA256()).hex()
-        with self._lock(old):
-            csr = self._read(body, member_class)
-            self._check_same(holder, csr, member_class)
-            der = csr.public_bytes(Encoding.DER)
-            row = self._renewal(holder, old, hashlib.sha256(der).hexdigest())
-            application = self.workflow.get(holder.actor, row.application_id)
-            if not self._store.handed_in(application.id, der, after_revision=row.after_revision):
-                application = self._prove(holder, application, csr)
-                submission = Submission({}, {"signing": der})
-                application = self._hand_in(holder.actor, application, submission, der, row.after_revision)
-            return tell(self.workflow.desk, application, csr)
-
-    def _check_same(self, holder: Holder, csr: x509.CertificateSigningRequest, member_class: MemberClass) -> None:
-        certificate, clause = holder.certificate, "RFC 7030 4.2.2"
-        if (holder.application.member_class, holder.purpose) != (member_class, "signing"):
-            raise InvalidSubmissionError(
-                "the client certificate is the {purpose} certificate of a {member_class}: EST renews signing ones",
-                clause=clause,
-                purpose=Term("purpose", holder.purpose),
-                member_class=Term("class", holder.application.member_class),
-            )
-        if csr.subject != certificate.subject or _names(csr) != _names(certificate):
-            raise InvalidSubmissionError(
-                "subject and subjectAltName of the request are not those of the client certificate", clause=clause
-            )
-        if csr.public_key() == certificate.public_key():
-            raise InvalidSubmissionError(
-                "the request is for the key of the client certificate: a re-key has a new one", clause="CPS 4.7"
-            )
-
-    def _renewal(self, holder: Holder, old: str, csr: str) -> Renewal:
-        """The re-key that this request is in, opened now if need be: one case at a time for a certificate."""
-        row = self._store.renewal(old)
-        if row is not None and row.csr_sha256 == csr:
-            return row
-        before = None if row is None else self.workflow.get(holder.actor, row.application_id)
-        if row is not None and before is not None and before.state is State.RETURNED:
-            after = Renewal(old, csr, before.id, before.revision or 0)
-            self._store.put_renewal(row, after)
-            return after
-        if before is not None and before.state not in _OVER:
-            raise Problem(
-                409,
-                "other-request",
-                Message(
-                    "another request with this certificate came before: application {application}",
-                    application=before.id,
-                ),
-                clause="RFC 7030 4.2.3",
-            )
-        try:
-            opened = self.workflow.open(
-                holder.actor,
-                holder.application.member_class,
-                replaces=holder.application.id,
-                by_holder=True,
-                also=lambda db, application_id: self._store.rebind(db, row, Renewal(old, csr, application_id, 0)),
-            )
-        except ConflictError:  # another process opened one at the same time
-            now = self._store.renewal(old)
-            if now is None or now.csr_sha256 != csr:
-                raise
-            return now
-        return Renewal(old, csr, opened.id, 0)
-
-    def _prove(self, holder: Holder, application: Application, csr: x509.CertificateSigningRequest) -> Application:
-        """Put on file that the old key was proven in TLS, once for each new key."""
-        desk, new = self.workflow.desk, (spki_sha256(csr.public_key()),)
-        on_file = desk.store.evidence(application.id, with_bodies_of=[OLD_KEY])
-        if any(_keys_in(piece.body) == new for piece in on_file if piece.kind == OLD_KEY):
-            return application
-        content = build_rekey(application.id, holder.certificate, new, desk.now)
-        evidence = NewEvidence(OLD_KEY, desk.sign(CT_REKEY, content), source="TLS")
-        try:
-            return self.workflow.add_evidence(holder.actor, application.id, evidence, version=application.version)
-        except (ConflictError, WrongStateError):  # another process did it at the same time
-            return self.workflow.get(holder.actor, application.id)
-
-    # both
-
-    def _hand_in(
-        self, actor: Actor, application: Application, submission: Submission, der: bytes, after_revision: int
-    ) -> Application:
-        """Submit or amend, unless this was done with this request."""
-        if application.state in _OVER or self._store.handed_in(application.id, der, after_revision=after_revision):
-            return application
-        if (application.revision or 0) != after_revision:
-            raise Problem(
-                409,
-                "other-request",
-                Message("application {application} was handed in by other means", application=application.id),
-                clause="RFC 7030 4.2.3",
-            )
-        try:
-            if application.state is State.DRAFT:
-                return self.workflow.submit(actor, application.id, submission, version=application.version)
-            return self.workflow.amend(actor, application.id, submission, version=application.version)
-        except (ConflictError, WrongStateError):  # somebody was faster, perhaps the same request in another process
-            return self.workflow.get(actor, application.id)
-
-    def _read(self, body: bytes, member_class: MemberClass) -> x509.CertificateSigningRequest:
-        pack = self.workflow.pack
-        try:
-            csr = parse_csr(body)
-        except CsrError as error:
-            rule = pack.key_rules[pack.classes[member_class].key.inherit]
-            raise InvalidSubmissionError(
-                "the {purpose} request: {fault}",
-                clause=pack.clause(rule_of_csr_error(error, body, rule)),
-                purpose=Term("purpose", "signing"),
-                fault=Term("reason", error.reason, error.detail),
-            ) from None
-        if any(each.oid == AttributeOID.CHALLENGE_PASSWORD for each in csr.attributes):
-            raise InvalidSubmissionError(
-                "the request carries a challengePassword, which no TLS 1.3 connection has: leave it away",
-                clause="RFC 7030 3.5",
-            )
-        return csr
+        with self._lock(f"{certificate.serial_number:x}"):
+            csr = read_request(body, member_class, self.workflow.pack)
+            check_same(holder, csr, member_class)
+            return tell(self.workflow.desk, self._renewals.hand_in(holder, csr), csr)
 
     def _lock(self, key: str) -> threading.Lock:
         return self._locks[hash(key) % _STRIPES]
-
-
-def by_est(member_class: MemberClass) -> None:
-    """Raises InvalidSubmissionError for a class whose members cannot enrol by EST."""
-    if member_class == "gateway":
-        raise InvalidSubmissionError(
-            "a gateway hands in two requests with attestations of their keys, and EST carries one request",
-            clause="CPS 4.1.2",
-        )
 
 
 def unauthorised() -> Problem:
@@ -339,16 +206,3 @@ def unauthorised() -> Problem:
 def _digest_of(code: str) -> str:
     """SHA-256 of a code as it was given out: blanks, hyphens and lower case do not matter (hexadecimal)."""
     return hashlib.sha256(code.replace("-", "").replace(" ", "").upper().encode()).hexdigest()
-
-
-def _names(said: x509.CertificateSigningRequest | x509.Certificate) -> tuple[x509.GeneralName, ...]:
-    found = (each.value for each in said.extensions if isinstance(each.value, x509.SubjectAlternativeName))
-    return next(map(tuple, found), ())
-
-
-def _keys_in(body: bytes | None) -> tuple[bytes, ...]:
-    """The new keys in a proof on file; none if it cannot be read."""
-    try:
-        return parse_rekey(open_signed(body or b"", CT_REKEY).content).keys
-    except (PkiError, StatementError):
-        return ()

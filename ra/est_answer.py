@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.der import sha256
 from ra.desk import Desk
 from ra.est_encoding import certs_only
 from ra.states import CERTIFIED, State
@@ -74,17 +76,13 @@ class Waiting:
 def tell(desk: Desk, application: Application, csr: x509.CertificateSigningRequest) -> Given | Waiting:
     """How the case stands for whoever handed in this request; raises Problem if it will lead to no certificate."""
     state = application.state
+    if state in CERTIFIED or state in _RETRY_AFTER:
+        revision, digest = desk.store.revision(application), sha256(csr.public_bytes(Encoding.DER))
+        if revision is not None and all(each.sha256 != digest for each in revision.csrs):
+            raise handed_in_otherwise(application)
     if state in CERTIFIED:
-        issued = [x509.load_der_x509_certificate(each.der) for each in desk.store.certificates(application.id)]
-        mine = [each for each in issued if each.public_key() == csr.public_key()]
-        if not mine:
-            raise Problem(
-                409,
-                "other-request",
-                Message("application {application} was certified for another request", application=application.id),
-                clause="RFC 7030 4.2.3",
-            )
-        return Given(certs_only(mine))
+        issued = {each.purpose: each.der for each in desk.store.certificates(application.id)}
+        return Given(certs_only([x509.load_der_x509_certificate(issued["signing"])]))
     if state in _RETRY_AFTER:
         return Waiting(application, _RETRY_AFTER[state])
     status, slug, clause = _NONE[state]
@@ -92,3 +90,13 @@ def tell(desk: Desk, application: Application, csr: x509.CertificateSigningReque
     if application.trouble is not None:
         said = Message("{said}: {why}", said=said, why=application.trouble)
     raise Problem(status, slug, said, clause=clause)
+
+
+def handed_in_otherwise(application: Application) -> Problem:
+    """The refusal of a request for a case that somebody handed in with another one."""
+    return Problem(
+        409,
+        "other-request",
+        Message("application {application} was handed in with another request", application=application.id),
+        clause="RFC 7030 4.2.3",
+    )

@@ -29,9 +29,10 @@ from cps.model import MemberClass
 from pki.csr import LIMIT
 from ra.acting import Acting
 from ra.errors import IdentityNeededError, InvalidSubmissionError, UnknownError
-from ra.est import EstDesk, by_est, unauthorised
+from ra.est import EstDesk, unauthorised
 from ra.est_answer import Given, Waiting
 from ra.est_encoding import from_base64, to_base64
+from ra.est_requests import by_est
 from ra.est_wire import CodeView, PrepareEst
 from ra.workflow import Workflow
 from runtime.language import Message
