@@ -5,8 +5,8 @@
     book.step("01" * 16, "decide", "AWAITING_APPROVAL", "REJECTED")
     book.derive()
 
-It is also what processes do, to be killed while they deliver: for each line `DATABASE SPOOL STEP MINUTES` that comes in,
-a child that stands still when it first passes the step, and says so.
+It is also what processes do, to be killed while they deliver: for each line `DATABASE SPOOL STEP MINUTES` that comes
+in, a child that stands still when it first passes the step, and says so.
 
     python -m tests.support.notice_book
 """
