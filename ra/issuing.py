@@ -52,7 +52,7 @@ class Issuing:
     def advance(self, application: Application) -> Application:
         """Go as far as the case goes without people: the system's own step, then the CA."""
         desk = self._desk
-        if application.state in DECIDABLE:
+        if application.state in DECIDABLE and application.waiting_for == SYSTEM_STEP:  # as it was just judged
             dossier = desk.dossier(application)
             verdict = desk.judge(dossier)
             step = verdict.next_step

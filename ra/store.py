@@ -24,7 +24,7 @@ from ra import queue, schema
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
 from ra.queue import Order, Queue, Statistics, Wanted
 from ra.states import ENDED_WITHOUT, Action, State
-from runtime.database import insert_new, reading
+from runtime.database import insert_new, noting, reading
 from runtime.language import Message, Term
 from runtime.language_record import from_record
 
@@ -692,7 +692,7 @@ def _claim(db: Connection, application_id: str, claims: Collection[bytes]) -> No
 def _note_numbers(engine: Engine, key: Any, numbers: Mapping[Any, int]) -> None:
     if numbers:
         statement = update(key.table).where(key == bindparam("of")).values(journal_index=bindparam("number"))
-        with engine.begin() as db:
+        with noting(engine) as db:  # the journal itself tells it again
             db.execute(statement, [{"of": of, "number": number} for of, number in numbers.items()])
 
 

@@ -2,6 +2,7 @@
 
     with engine.begin() as db: …          writes; on SQLite it has the write lock from the first statement
     with reading(engine) as db: …         reads, in one snapshot; waits for no writer and keeps none waiting
+    with noting(engine) as db: …          writes what can be found out again; waits for no disk
 
 A password is never part of a URL: libpq finds it by `?passfile=…`, `?service=…`, a client certificate, or the peer's
 name on a Unix socket.
@@ -84,6 +85,29 @@ def reading(engine: Engine) -> Iterator[Connection]:
         db.execution_options(**options)
         with db.begin():
             yield db
+
+
+@contextmanager
+def noting(engine: Engine) -> Iterator[Connection]:
+    """A transaction whose loss, should the machine lose power, does no harm: it waits for no disk.
+
+    What it writes can be found out again from elsewhere. The next `engine.begin()` takes it along to the disk.
+    """
+    with engine.connect() as db:
+        if engine.dialect.name == "postgresql":
+            with db.begin():
+                db.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                yield db
+            return
+        raw = db.connection.driver_connection
+        assert raw is not None  # it is connected
+        db.rollback()  # asking for the connection began a transaction, in which the setting cannot be changed
+        raw.execute("PRAGMA synchronous=NORMAL")
+        try:
+            with db.begin():
+                yield db
+        finally:
+            raw.execute("PRAGMA synchronous=FULL")
 
 
 def insert_new(db: Connection, table: Table, **values: Any) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, select, text
 from sqlalchemy.exc import DBAPIError
 
-from runtime.database import insert_new, open_database, put, reading
+from runtime.database import insert_new, noting, open_database, put, reading
 from tests.support.databases import DATABASES, empty_database
 
 METADATA = MetaData()
@@ -60,4 +60,22 @@ def test_a_server_that_is_cut_off_is_noticed() -> None:
         session: Any = db.connection.driver_connection
         said = session.info.get_parameters()
     assert {"keepalives_idle": "10", "tcp_user_timeout": "30000"}.items() <= said.items()
+    engine.dispose()
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+def test_what_is_noted_is_there_and_the_next_commit_waits_for_the_disk_again(tmp_path: Path, kind: str) -> None:
+    engine = open_database(empty_database(kind, tmp_path))
+    METADATA.create_all(engine)
+    setting = {"sqlite": "PRAGMA synchronous", "postgresql": "SHOW synchronous_commit"}[kind]
+    lax, strict = {"sqlite": (1, 2), "postgresql": ("off", "on")}[kind]
+    with noting(engine) as db:
+        assert db.execute(text(setting)).scalar_one() == lax
+        insert_new(db, THINGS, id=1, word="one")
+    with pytest.raises(RuntimeError), noting(engine) as db:
+        insert_new(db, THINGS, id=2, word="two")
+        raise RuntimeError("the power failed")
+    with engine.begin() as db:  # the same connection, from the pool
+        assert db.execute(text(setting)).scalar_one() == strict
+        assert db.execute(select(THINGS.c.id)).scalars().all() == [1]
     engine.dispose()
