@@ -43,10 +43,10 @@ def candidates(view: ApplicationView, pack: Pack, officers: Iterable[OfficerView
     return Candidates(tuple(may), tuple(may_not))
 
 
-def _roles(officer: OfficerView, revision: Revision) -> set[str]:
+def _roles(officer: OfficerView, revision: Revision) -> frozenset[str]:
     """The roles that are held now for cases of this class."""
     grants = (grant for each in officer.credentials for grant in each.grants if grant.in_effect)
-    return {grant.role for grant in grants if grant.scope is None or revision.member_class in grant.scope}
+    return frozenset(grant.role for grant in grants if grant.scope is None or revision.member_class in grant.scope)
 
 
 def _objection(
