@@ -115,7 +115,7 @@ applications: Final = Table(
     Index("queue_by_urgency", "cell", "urgent_at", "id"),
     Index("queue_by_age", "cell", "opened_at", "id", "urgent_at"),
     Index("queue_by_subject", "cell", "subject_id", "id"),
-    Index("queue_by_organisation", "cell", "organisation", "id"),
+    Index("queue_by_organisation", "cell", "organisation", "id", "subject_id"),
 )
 
 revisions: Final = Table(

@@ -193,7 +193,7 @@ def upgrade() -> None:
     op.create_index("applications_by_next", "applications", ["next_at"], unique=False)
     op.create_index("applications_by_subject", "applications", ["member_class", "subject_id"], unique=False)
     op.create_index("queue_by_age", "applications", ["cell", "opened_at", "id", "urgent_at"], unique=False)
-    op.create_index("queue_by_organisation", "applications", ["cell", "organisation", "id"], unique=False)
+    op.create_index("queue_by_organisation", "applications", ["cell", "organisation", "id", "subject_id"], unique=False)
     op.create_index("queue_by_subject", "applications", ["cell", "subject_id", "id"], unique=False)
     op.create_index("queue_by_urgency", "applications", ["cell", "urgent_at", "id"], unique=False)
     op.create_table(
