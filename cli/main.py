@@ -46,6 +46,7 @@ COMMANDS: Final = {
     "registers": _Command("Enrol members", "cli.registers"),
     "bank": _Command("Pay", "cli.bank"),
     "wallet": _Command("Pay", "cli.wallet"),
+    "self-audit": _Command("Judge", "cli.self_audit", "self_audit"),
     "evidence": _Command("Judge", "cli.evidence"),
     "audit": _Command("Judge", "cli.audit"),
     "cps": _Command("Judge", "cli.cps"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli import ra_case, ra_certificates, ra_checks, ra_deciding, ra_evidence, ra_notices, ra_queue
+from cli import ra_case, ra_certificates, ra_checks, ra_deciding, ra_est, ra_evidence, ra_export, ra_notices, ra_queue
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,8 @@ app = typer.Typer(
   return, hold, release       back to the applicant; stop a case, let it go on
   revoke, suspend, reinstate  signed orders about certificates
   renew, accept, withdraw, issue
+  est-code                    a one-time code for a machine that enrols by itself
+  export                      a case as a bundle that OpenSSL alone judges
 
 An application is named by its id or the first digits of it. KWBP_OFFICER and KWBP_OFFICER_PASSPHRASE_FILE stand for
 '--as' and '--passphrase-file'. The guide: docs/officers.md.
@@ -26,6 +28,6 @@ for _module in (ra_queue, ra_case):
     _module.register(app)
 app.add_typer(ra_evidence.app, name="evidence")
 app.add_typer(ra_checks.app, name="checks")
-for _module in (ra_deciding, ra_certificates):
+for _module in (ra_deciding, ra_certificates, ra_est, ra_export):
     _module.register(app)
 app.add_typer(ra_notices.app, name="notices")

@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -108,3 +109,40 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     report = json.loads((folder / "report.json").read_text())
     output = process.stdout + process.stderr
     return Demo(folder, output, process.returncode, report, json.loads(card), capture)
+
+
+class Shell:
+    """Runs `kwbp` as the demo did."""
+
+    def __init__(self, demo: Demo) -> None:
+        self.demo = demo
+
+    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Any:
+        result = subprocess.run(
+            ["kwbp", "--json", *arguments],
+            env=self.demo.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == code, f"{arguments}: {result.stdout}{result.stderr}"
+        return json.loads(result.stdout) if result.stdout.strip() else None
+
+    def acting(self, person: str) -> tuple[str, ...]:
+        return ("--as", person, "--passphrase-file", str(self.demo.folder / "secrets" / person))
+
+
+@pytest.fixture(scope="session")
+def kwbp(demo: Demo) -> Iterator[Shell]:
+    """The demo's installation started once more; it runs until all tests of this folder are done."""
+    shell = Shell(demo)
+    with (demo.folder / "serve-again.log").open("w") as log:
+        clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "6", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
+        process = subprocess.Popen(["kwbp", "serve"], env=demo.environment | clocks, stdout=log, stderr=log)
+        try:
+            shell("status", "--wait", "120")
+            yield shell
+        finally:
+            process.terminate()
+            process.wait(60)

@@ -9,9 +9,7 @@ import json
 import math
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -20,47 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from shetab.iran import build_iban, company_check_digit
-from tests.e2e.conftest import Demo
+from tests.e2e.conftest import Demo, Shell
 from tests.e2e.strangers import Shop, fetched, shop_in
 from tests.support.judges import openssl, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-class Shell:
-    """Runs `kwbp` as the demo did."""
-
-    def __init__(self, demo: Demo) -> None:
-        self.demo = demo
-
-    def __call__(self, *arguments: str, stdin: str = "", code: int = 0) -> Any:
-        result = subprocess.run(
-            ["kwbp", "--json", *arguments],
-            env=self.demo.environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == code, f"{arguments}: {result.stdout}{result.stderr}"
-        return json.loads(result.stdout) if result.stdout.strip() else None
-
-    def acting(self, person: str) -> tuple[str, ...]:
-        return ("--as", person, "--passphrase-file", str(self.demo.folder / "secrets" / person))
-
-
-@pytest.fixture(scope="module")
-def kwbp(demo: Demo) -> Iterator[Shell]:
-    shell = Shell(demo)
-    with (demo.folder / "serve-again.log").open("w") as log:
-        clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "6", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
-        process = subprocess.Popen(["kwbp", "serve"], env=demo.environment | clocks, stdout=log, stderr=log)
-        try:
-            shell("status", "--wait", "120")
-            yield shell
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def free_port() -> int:
