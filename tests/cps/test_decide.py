@@ -204,7 +204,9 @@ def test_who_vetted_an_earlier_revision_does_not_approve_a_later_one(office: Off
 
 def test_roles_that_exclude_each_other_are_not_acted_in_by_one_person_in_one_case(office: Office, trust: Trust) -> None:
     """Also where the steps themselves would allow it: the pack's exclusive roles stand above its steps."""
-    pack = load_pack(TEXT.replace("not: [author, vet], expires: P2D", "not: [author], expires: P2D"))
+    pack = load_pack(
+        TEXT.replace("not: [author, vet, same_org], expires: P2D", "not: [author, same_org], expires: P2D")
+    )
     dossier = Office(office.pki, pack).gateway_case()
     dossier = office.decided(dossier, "vet", office.officer("officer-24", "vetting_officer"))
     dossier = office.decided(dossier, "approve", office.officer("officer-24", "approving_officer"))

@@ -20,7 +20,7 @@ def test_every_value_of_the_pack_has_a_path() -> None:
     found = values(published())
     assert found["classes.merchant.validity.max"] == timedelta(days=398)
     assert found["classes.gateway.steps.approve.count"] == 2
-    assert found["classes.gateway.steps.approve.not"] == ("author", "vet")
+    assert found["classes.gateway.steps.approve.not"] == ("author", "vet", "same_org")
     assert found["classes.merchant.evidence.iban_owner.max_age"] == timedelta(days=30)
     assert found["classes.cardholder.steps.auto.when"] == Condition("<", 40)
     assert found["key_rules.strong.any_of.0.rsa.min"] == 3072

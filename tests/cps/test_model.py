@@ -35,7 +35,7 @@ def test_the_published_pack_has_the_four_classes_and_their_steps() -> None:
         "officer": ["sponsor", "approve"],
     }
     approve = pack.classes["gateway"].steps[1]
-    assert (approve.by, approve.count, approve.excluded) == (("approving_officer",), 2, ("author", "vet"))
+    assert (approve.by, approve.count, approve.excluded) == (("approving_officer",), 2, ("author", "vet", "same_org"))
     assert approve.expires == timedelta(days=2)
     assert pack.classes["gateway"].key.attested_in_token
     assert pack.revocation["keyCompromise"].denylist_key
