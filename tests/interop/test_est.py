@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from ra.states import State
 from tests.support.cps_cases import Office
 from tests.support.est_client import PREFIX, EstClient, EstSite
 from tests.support.judges import openssl
 from tests.support.pki_factory import PkiFactory
-from tests.support.ra_world import OPERATOR
+from tests.support.ra_world import OPERATOR, merchant_subject, officer
 
 
 @pytest.fixture(scope="module")
@@ -178,8 +179,6 @@ def test_who_is_refused_is_told_why_in_their_language(site: EstSite, client: Est
 def test_a_returned_case_is_prepared_again_for_another_request(site: EstSite, client: EstClient) -> None:
     prepared = site.prepare(merchant_id="M-returned")
     client.enrol(prepared)
-    from tests.support.ra_world import merchant_subject, officer
-
     vetter = officer(site.world.office.vetter)
     site.world.workflow.send_back(vetter, prepared.application_id, "the name is not that of the shop")
     told = client.enrol(prepared)
@@ -227,8 +226,6 @@ def test_a_re_enrolment_asks_for_nothing_new_but_the_key(site: EstSite, client: 
 
 def test_a_revoked_certificate_renews_nothing(site: EstSite, client: EstClient) -> None:
     client.enrolled(merchant_id="M-revoked")
-    from cryptography import x509
-
     certificate = x509.load_pem_x509_certificate((client / "shop.pem").read_bytes())
     order = site.world.office.revocation(certificate, site.world.office.vetter, date=site.world.now)
     site.world.workflow.revoke(OPERATOR, order)

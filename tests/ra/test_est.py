@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from cps.rekey import parse_rekey
 from cps.signatory import open_signed
@@ -31,7 +33,7 @@ from runtime.client import TlsFiles, client_context, http_client
 from runtime.problems import Problem
 from runtime.server import start
 from tests.support.ca_world import tls_files
-from tests.support.cps_cases import Office, csr
+from tests.support.cps_cases import BIN, OFFICER, Office, csr
 from tests.support.pki_factory import Key, p256
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld, merchant_subject, officer
 
@@ -185,7 +187,40 @@ def test_who_was_amended_by_others_is_told_so(world: RaWorld, desk: EstDesk) -> 
     assert refusal(lambda: enrol(desk, prepared, request)).status == 409
 
 
-# crashes
+def test_a_card_is_certified_at_once(world: RaWorld, desk: EstDesk) -> None:
+    key, commitment = p256(), base64.urlsafe_b64encode(bytes(32)).decode().rstrip("=")
+    draft = world.workflow.open(ANONYMOUS, "cardholder")
+    world.confirm(draft.id, key, commitment=commitment)
+    prepared = desk.prepare(ANONYMOUS, draft.id, {"commitment": commitment, "bin": BIN}, None)
+    given = desk.enrol("cardholder", prepared.application_id, prepared.code, csr(key))
+    assert isinstance(given, Given)
+    (certificate,) = pkcs7.load_der_pkcs7_certificates(given.message)
+    assert certificate.public_key() == key.public_key()
+
+
+def test_an_officer_enrols_with_a_code_and_is_decided_upon_as_any(world: RaWorld, desk: EstDesk) -> None:
+    draft = world.workflow.open(OPERATOR, "officer")
+    subject = OFFICER.model_copy(update={"person_id": "officer-est"}).model_dump(mode="json", by_alias=True)
+    prepared = desk.prepare(OPERATOR, draft.id, subject, "0499370899")
+    assert isinstance(desk.enrol("officer", prepared.application_id, prepared.code, csr(p256())), Waiting)
+    case = world.store.application(draft.id)
+    assert (case.state, case.national_code, case.waiting_for) == (State.VETTING, "0499370899", "security_officer")
+
+
+# crashes, processes
+
+
+def test_two_processes_with_the_same_request_are_in_one_case(world: RaWorld) -> None:
+    old = certified(world)
+    certificate = certificate_of(world, old.id)
+    request = next_request(certificate, p256())
+    desks = [EstDesk(world.workflow) for _ in range(4)]  # each with locks of its own, as processes have
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda each: each.reenrol("merchant", certificate, request), desks))
+    assert all(isinstance(each, Waiting) for each in answers)
+    (case,) = rekeys(world, old)
+    assert (case.revision, len(world.store.evidence(case.id))) == (1, 1)
+    assert isinstance(desks[0].reenrol("merchant", certificate, request), Waiting)
 
 
 def test_a_crash_after_the_code_was_taken_loses_nothing(
