@@ -184,7 +184,7 @@ def test_an_approval_that_lapses_shows_at_once(world: RaWorld) -> None:
 
 def superseding(world: RaWorld, on_supersede: str = "reevaluate") -> PackRegister:
     """A register in which the next version is in force from now on."""
-    text = TEXT.replace("version: 1.0.0", "version: 1.1.0").replace("2026-01-01T00:00:00Z", f"{world.now:%FT%TZ}")
+    text = TEXT.replace("1.0.0", "1.1.0").replace("2026-01-01T00:00:00Z", f"{world.now:%FT%TZ}")
     return PackRegister(
         (world.office.pack, load_pack(text.replace("on_supersede: reevaluate", f"on_supersede: {on_supersede}")))
     )

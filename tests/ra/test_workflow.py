@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from audit import read
-from cps.model import Purpose, load_pack
+from cps.model import Purpose
 from cps.rules import Rule
 from pki.extensions import AccountBinding, MerchantData, OfficerData
 from pki.keys import spki_sha256
@@ -28,7 +28,6 @@ from ra.states import State
 from ra.submission import Submission
 from ra.workflow import NewEvidence
 from shetab.iran import build_iban
-from tests.cps.test_model import TEXT
 from tests.support.cps_cases import MINUTE, Office, csr
 from tests.support.pki_factory import Credential, p256
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld, merchant_subject, officer
@@ -420,7 +419,7 @@ def test_only_the_opener_and_the_operator_change_an_application(world: RaWorld) 
 
 def test_documents_are_taken_in_by_vetting_officers(world: RaWorld) -> None:
     application = world.open_merchant(documents=())
-    new = NewEvidence(kind="iban_owner", body=b"a letter", source="bank")
+    new = NewEvidence(kind="acquirer_agreement", body=b"a letter", source="bank")
     for actor in (OPERATOR, officer(world.office.approver)):
         with pytest.raises(NotAllowedError, match="vetting officers"):
             world.workflow.add_evidence(actor, application.id, new)
@@ -491,15 +490,3 @@ def test_a_withdrawn_application_stays_withdrawn(world: RaWorld) -> None:
     assert world.workflow.withdraw(OPERATOR, application.id, "closed shop").state is State.WITHDRAWN
     with pytest.raises(WrongStateError):
         world.workflow.withdraw(OPERATOR, application.id, "")
-
-
-def test_a_case_made_under_a_superseded_statement_is_sent_back(world: RaWorld) -> None:
-    application = world.open_merchant()
-    newer = load_pack(TEXT.replace("version: 1.0.0", "version: 1.0.1"))
-    world.workflow.pack = newer  # type: ignore[misc]  # a restart with another pack, without the restart
-    with pytest.raises(RefusedError) as error:
-        world.decide(application.id, "vet", world.office.vetter)
-    assert refused(error) == (Rule.PACK_PIN, "CPS 9.12.1")
-    assert world.store.application(application.id).state is State.RETURNED
-    amended = Submission(merchant_subject(), {"signing": csr(p256())})
-    assert world.workflow.amend(OPERATOR, application.id, amended).state is State.VETTING

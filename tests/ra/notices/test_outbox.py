@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
 from pki.errors import NoticeError
 from ra import schema
@@ -64,7 +64,7 @@ def test_what_happened_before_there_were_notices_is_not_told_of(tmp_path: Path) 
     book.case(ONE, contact="shop@example.ir")
     with book.engine.begin() as db:
         for name in ("notices", "notice_cursor", "notice_contacts"):
-            db.execute(text(f"DROP TABLE {name}"))
+            db.execute(schema.metadata.tables[name].delete())
     book.step(ONE, "submit", "DRAFT", "SCREENING")
     book.close()
     book = NoticeBook(url)
