@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from cryptography import x509
 
+from audit.errors import NoteError
 from audit.keeper import log_path
 from audit.log_key import LogKey, key_name, load
 from audit.proof import Proof
@@ -29,6 +31,10 @@ from ra.client import RaClient
 from ra.story_wire import StoryView
 from runtime.language import Message
 from statements.files import PublicationFiles
+
+_NOT_SIGNED: Final = "not-signed"
+_TURNS: Final = 20
+_PAUSE: Final = 0.5  # seconds
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +100,19 @@ def _proofs(found: Installation, story: StoryView) -> Iterator[Proof]:
         if known:
             key: LogKey = load(key_name(log), found.home.pki, now=now())
             for index in known:
-                yield prove(log_path(found.home, log), index, key)
+                yield _proven(log_path(found.home, log), index, key)
+
+
+def _proven(log: Path, index: int, key: LogKey) -> Proof:
+    """The proof of an entry; of a new one as soon as a checkpoint covers it, which is signed every second."""
+    for _turn in range(_TURNS):
+        try:
+            return prove(log, index, key)
+        except NoteError as error:
+            if error.reason != _NOT_SIGNED:
+                raise
+            time.sleep(_PAUSE)
+    return prove(log, index, key)
 
 
 def _write(out: Path, made: dict[str, bytes]) -> None:

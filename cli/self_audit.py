@@ -42,6 +42,7 @@ from runtime.problems import Problem
 _PERCENT: Final = 100
 _CA, _RA = "ca-report.json", "ra-report.json"
 _NOT_FOUND: Final = 404
+_AUDITOR: Final = "auditor"
 _MOST: Final = 1000  # findings of one report
 
 
@@ -78,6 +79,11 @@ def self_audit(
         output.fail(Message("{folder} is already there", folder=out))
     found = existing()
     signer, _tls = enrolment.officer(found, person, passphrase_file)
+    if not _audits(signer.data):
+        output.fail(
+            Message("{person} is no auditor", person=person),
+            hint=Message("see who holds which role: {command}", command="'kwbp officer list'"),
+        )
     asked = SelfAuditRequest(share=share / _PERCENT, least=least, seed=seed and seed.lower())
     with service(found) as ca, desk(found) as ra, output.working(said(Message("looking at the sample"))):
         sha256 = ca.self_audit(asked).sha256
@@ -202,9 +208,13 @@ def _signer(found: Installation, report: CaseAuditReport, signed: bytes) -> str:
     trust = published_trust(found.home.pki)
     validate_path(read.signer, hierarchy.intermediates, trust=trust, now=now(), roles={Role.OFFICER})
     officer = OfficerData.from_certificate(read.signer)
-    if officer is None:
-        raise ValueError("no officer signed it")
+    if officer is None or not _audits(officer):
+        raise ValueError("no auditor signed it")
     return officer.person_id
+
+
+def _audits(officer: OfficerData) -> bool:
+    return _AUDITOR in {*officer.roles, *(each.role for each in officer.grants)}
 
 
 def _tell(report: CaseAuditReport, ca_report: SelfAuditReport, more: Mapping[str, Any]) -> None:

@@ -45,16 +45,17 @@ case $CASE$NOW in *[!0-9a-f]*) exit 2 ;; esac
 
 cat chain/*.pem >"$work/chain.pem"
 [ -z "$trusted" ] || holds "the root is the one that is trusted" cmp "$trusted" root.pem
+[ "$bad" -eq 0 ] || exit 1
 
+for list in crls/*.pem; do # each under the hash of its issuer's name, by which its certificates find it
+  openssl crl -noout -text -in "$list" >>"$work/list-$(openssl crl -noout -hash -in "$list")"
+done
 revoked_before() { # revoked_before CERTIFICATE TIME: a list says that it was revoked by then
-  serial=$(openssl x509 -noout -serial -in "$1" | sed 's/^serial=//')
-  issuer=$(openssl x509 -noout -issuer_hash -in "$1")
-  for list in crls/*.pem; do
-    [ "$(openssl crl -noout -hash -in "$list")" = "$issuer" ] || continue
-    since=$(openssl crl -noout -text -in "$list" | sed -n "/Serial Number: 0*$serial\$/{n;s/.*Revocation Date: //p;}")
-    if [ -n "$since" ] && [ "$(moment "$since")" -le "$2" ]; then return 0; fi
-  done
-  return 1
+  openssl x509 -noout -serial -issuer_hash -in "$1" >"$work/named"
+  { read -r serial && read -r issuer; } <"$work/named"
+  [ -f "$work/list-$issuer" ] || return 1
+  since=$(sed -n "/Serial Number: 0*${serial#serial=}\$/{n;s/.*Revocation Date: //p;}" "$work/list-$issuer")
+  [ -n "$since" ] && [ "$(moment "$since")" -le "$2" ]
 }
 in_force() { # in_force CERTIFICATE TIME: it leads to the root at that time, and no list says that it was revoked by then
   openssl verify -attime "$2" -purpose any -CAfile root.pem -untrusted "$work/chain.pem" "$1" || return 1
@@ -122,10 +123,12 @@ checkpoint() { # checkpoint NAME KEY SIZE: it says that size, and the key of tha
   [ "$(sed -n 2p "$1.checkpoint")" = "$3" ] || return 1
   origin=$(sed -n 1p "$1.checkpoint")
   case $origin in */"$2") ;; *) return 1 ;; esac
+  seen=$work/signed-$2-$(digest "$1.checkpoint") # entries that were proven together share a checkpoint
+  [ ! -f "$seen" ] || return 0
   sed '/^$/,$d' "$1.checkpoint" >"$work/text"
   grep -- "^— $origin " "$1.checkpoint" | head -1 | cut -d' ' -f3 | openssl base64 -d -A | tail -c +5 >"$work/signature"
   openssl x509 -in "log/$2.pem" -pubkey -noout >"$work/key.pem"
-  openssl dgst -sha256 -verify "$work/key.pem" -signature "$work/signature" "$work/text"
+  openssl dgst -sha256 -verify "$work/key.pem" -signature "$work/signature" "$work/text" && : >"$seen"
 }
 log_key() { # log_key KEY: its certificate leads to the root and names this log and nothing else
   in_force "log/$1.pem" "$NOW" || return 1
@@ -189,7 +192,20 @@ while read -r what first second third; do
   esac
 done <"$work/records"
 
+states() { # states NAME FILE: the state before or after a step
+  sed -n "s/.*\"$1\":\([A-Za-z_\"]*\).*/\1/p" "$2" | tr -d '"'
+}
+unbroken() { # every step begins in the state in which the one before ended, the first in none
+  last=null
+  for index in $(find log -name 'log-ra-*.entry' | sed 's/.*-\([0-9]*\)\.entry$/\1/' | sort -n); do
+    [ "$(states before "log/log-ra-$index.entry")" = "$last" ] || return 1
+    last=$(states after "log/log-ra-$index.entry")
+  done
+  [ "$last" != null ]
+}
+
 echo "Nothing was left out"
+holds "each step begins where the one before it ended" unbroken
 for each in decisions/*.p7s; do
   [ -f "$each" ] && holds "$each is in the log" grep -q "\"$(digest "$each")\"" log/log-ra-*.entry
 done
