@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -132,11 +133,20 @@ class Signatory:
 def open_signed(der: bytes, content_type: x509.ObjectIdentifier) -> SignedData:
     """Parse SignedData (DER) of this content type and verify its signature; says nothing yet about who signed.
 
-    Raises CmsError (`pki.cms_signed`).
+    What bytes say and whether their signature verifies never changes, and a case is judged many times: the last ones
+    are remembered. Who signed is asked anew each time (`identify`). Raises CmsError (`pki.cms_signed`).
     """
+    return _opened(der, content_type) if len(der) <= _LONGEST_REMEMBERED else _open(der, content_type)
+
+
+def _open(der: bytes, content_type: x509.ObjectIdentifier) -> SignedData:
     signed = parse_signed_data(der, content_type=content_type)
     verify_signature(signed)
     return signed
+
+
+_opened: Final = lru_cache(maxsize=1024)(_open)
+_LONGEST_REMEMBERED: Final = 8192  # bytes
 
 
 def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime, past: bool = False) -> Signatory:
