@@ -91,7 +91,7 @@ def _statement(found: Installation, pin: CpsPin) -> tuple[dict[str, Any], dict[s
 
 def _proofs(found: Installation, story: StoryView) -> Iterator[Proof]:
     """Proofs of every step in the RA's log, and of what the CA logged about the certificates."""
-    numbers = {
+    numbers: dict[str, list[int | None]] = {
         "ra": [each.journal_index for each in story.transitions],
         "ca": [index for record in story.records.values() for index in record.log.values()],
     }
