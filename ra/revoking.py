@@ -62,8 +62,12 @@ class Revoking:
         """Revoke the certificates of a case that nobody accepted in time, by the RA's own order (CPS 4.4.1)."""
         desk = self._desk
         for issued in desk.store.certificates(application.id):
-            if desk.store.revocation(issued.issuer, issued.serial) is None:
+            record = desk.store.revocation(issued.issuer, issued.serial)
+            if record is None:
                 self._order(SYSTEM, self._own_order(x509.load_der_x509_certificate(issued.der)))
+            else:  # the process may have ended between the revocation and what follows of it
+                self._note(_EVENTS[Kind.REVOKE], SYSTEM, record)
+                self._end_case(SYSTEM, record)
         return desk.store.application(application.id)
 
     def _own_order(self, certificate: x509.Certificate) -> bytes:
@@ -101,22 +105,24 @@ class Revoking:
         if kind is Kind.REVOKE:
             desk.store.add_revocation(record, denylisted=self._key_of(record) if verdict.denylist_key else None)
         # A certificate is revoked once; it may be suspended and released again and again.
-        once = "" if kind is Kind.REVOKE else f"/{digest}"
-        desk.record.note_once(
-            _EVENTS[kind],
+        self._note(_EVENTS[kind], actor, record, once="" if kind is Kind.REVOKE else f"/{digest}")
+        if review is not None:
+            self.reviews.taken(review, answer.issuer)
+        if kind is Kind.REVOKE:
+            self._end_case(actor, record)
+        return Revoked(verdict, answer.state, record, answer.crl_number)
+
+    def _note(self, event: str, actor: Actor, record: RevocationRecord, *, once: str = "") -> None:
+        self._desk.record.note_once(
+            event,
             f"revocation/{record.issuer}/{record.serial}{once}",
             issuer=record.issuer,
             serial=record.serial,
             reason=record.reason,
             ordered_by=record.ordered_by,
             actor=actor.name,
-            statement_sha256=digest,
+            statement_sha256=hashlib.sha256(record.cms).hexdigest(),
         )
-        if review is not None:
-            self.reviews.taken(review, answer.issuer)
-        if kind is Kind.REVOKE:
-            self._end_case(actor, record)
-        return Revoked(verdict, answer.state, record, answer.crl_number)
 
     def _refuse(self, actor: Actor, findings: Sequence[Finding], statement: bytes) -> NoReturn:
         self._desk.record.note(
