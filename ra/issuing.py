@@ -21,6 +21,7 @@ from cps.decision import Choice, Decision, build_decision
 from cps.dossier import Dossier, rule_of
 from cps.errors import StatementError
 from cps.model import SYSTEM as SYSTEM_STEP
+from cps.rules import Rule
 from pki.oids import CT_DECISION
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
@@ -214,6 +215,8 @@ class Issuing:
 
     def _no_longer_approved(self, application: Application, verdict: Verdict) -> Application:
         desk = self._desk
+        if verdict.broken and all(each.code is Rule.PACK_PIN for each in verdict.broken):
+            return application  # the clock judges it by the statement that governs now (`ra.intake`)
         findings = verdict.broken or verdict.findings
         after = refused_state(verdict.broken) if verdict.broken else decidable_state(verdict)
         passage = Passage(Action.RETURN, after, {"findings": told(findings)})

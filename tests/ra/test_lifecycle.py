@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cryptography import x509
@@ -24,6 +25,7 @@ from ra.errors import (
 from ra.states import Action, State
 from ra.store import Application
 from ra.submission import Submission
+from runtime.problems import Problem
 from tests.support.cps_cases import DAY, Office, csr
 from tests.support.pki_factory import PkiFactory, p256
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld, merchant_subject, officer
@@ -216,6 +218,26 @@ def test_a_decision_over_a_superseded_statement_is_refused_and_the_case_judged_a
     assert [each.code for each in refused.value.findings] == [Rule.PACK_PIN]
     anew = world.store.application(application.id)
     assert (anew.state, anew.revision) == (State.VETTING, 2)
+
+
+def test_an_approved_case_under_a_superseded_statement_is_judged_anew_and_not_sent_back(
+    tmp_path: Path, office: Office
+) -> None:
+    class Away:
+        """A CA that does not answer."""
+
+        def issue(self, dossier: object) -> NoReturn:
+            raise Problem(422, "refused", "not today")
+
+    world = RaWorld(tmp_path, office, authority=lambda _ca: Away())  # type: ignore[arg-type,return-value]
+    application = world.certified_merchant()
+    assert application.state is State.ISSUE_FAILED
+    world.register = superseding(world)
+    assert world.workflow.issue(OPERATOR, application.id).state is State.ISSUE_FAILED
+    assert world.workflow.sweep() == 1
+    anew = world.store.application(application.id)
+    assert (anew.state, anew.step, anew.revision) == (State.VETTING, "vet", 2)
+    world.close()
 
 
 def test_a_grandfathered_case_is_finished_under_its_own_statement(world: RaWorld) -> None:
