@@ -8,9 +8,10 @@
       date           GeneralizedTime }                                -- ascending
 
 It is the content of a CMS SignedData (CT_REKEY) by the replaced key itself; or by the registration authority's own key,
-which then says that somebody proved the replaced key to it in TLS (RFC 7030 3.3.2). A re-key says nothing new: name,
-alternative names and our extensions are those of the certificate that is replaced, so fewer officers need to look. What
-is to change needs a new application, with every step of its class.
+which then says that somebody proved the replaced key to it in TLS (RFC 7030 3.3.2). That word nobody can look at later,
+so it counts only for what EST renews: one signing key, alone in its case. A re-key says nothing new: name, alternative
+names and our extensions are those of the certificate that is replaced, so fewer officers need to look. What is to
+change needs a new application, with every step of its class.
 
 An encryption key cannot sign; it is replaced beside the signing key of the same case.
 """
@@ -47,6 +48,8 @@ _MAX_CERTIFICATE: Final = 8192
 _MAX_KEYS: Final = 8
 _DIGEST: Final = 32
 _CANNOT_SIGN: Final[frozenset[Purpose]] = frozenset({"encryption"})
+_IN_TLS: Final[frozenset[Purpose]] = frozenset({"signing"})
+"""What a case asks for whose old key was proven in TLS: a connection proves one key and carries one request."""
 
 
 @asn1.sequence
@@ -146,13 +149,17 @@ def check_possession(
         return Rule.REKEY_PROOF, Message("it replaces another certificate than the revision names")
     if list(rekey.keys) != sorted(entry.spki_sha256 for entry in revision.csrs):
         return Rule.REKEY_PROOF, Message("it asks for other keys than the revision")
+    kind = KINDS.get((revision.member_class, purpose))
+    if kind is None or purpose not in dossier.csrs:
+        return Rule.REKEY_PROOF, Message("the case asks for no certificate that could replace it")
     try:
         if signed.signer != rekey.replaced:
             signatory = identify(signed, pack=pack, trust=trust, now=now)
             if signatory.lapsed is not None or signatory.roles != {SYSTEM}:
                 return Rule.REKEY_PROOF, Message("neither the replaced key nor the registration authority signed it")
-        role = KINDS[revision.member_class, purpose].role
-        validate_path(rekey.replaced, signed.certificates, trust=trust, now=now, roles={role})
+            if {entry.purpose for entry in revision.csrs} != _IN_TLS:
+                return Rule.REKEY_PROOF, Message("in TLS a signing key alone is proven; here each old key signs itself")
+        validate_path(rekey.replaced, signed.certificates, trust=trust, now=now, roles={kind.role})
     except PkiError as error:
         return Rule.REKEY_PROOF, Message(
             "the certificate that is replaced, or the one that says so, does not count: {reason}",

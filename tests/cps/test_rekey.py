@@ -111,6 +111,33 @@ def test_the_registration_authority_says_that_it_saw_the_old_key_in_tls(
     assert judge(rekeyed(office, old, proof(old, by=office.ra))).findings == ()
 
 
+def test_what_was_seen_in_tls_is_one_signing_key(office: Office, judge: Judge, old: Credential) -> None:
+    """A connection proves one key and carries one request: for anything more the registration authority is not asked."""
+    tls = certified(office, "tls")
+    keys = [spki_sha256(x509.load_der_x509_csr(der).public_key()) for der in (NEXT_REQUEST, NEXT_TLS)]
+    case = rekeyed(
+        office,
+        old,
+        *(proof(each, by=office.ra, keys=keys) for each in (old, tls)),
+        csrs={"signing": NEXT_REQUEST, "tls": NEXT_TLS},
+        replaces={"signing": digest(old.certificate), "tls": digest(tls.certificate)},
+    )
+    assert codes(judge(case)) == [Rule.REKEY_PROOF, Rule.REKEY_PROOF]
+
+
+def test_a_key_of_a_kind_that_the_class_does_not_have_is_not_replaced(
+    office: Office, judge: Judge, old: Credential
+) -> None:
+    named = digest(old.certificate)
+    verdict = judge(rekeyed(office, old, proof(old), replaces={"signing": named, "encryption": named}))
+    assert (verdict.status, codes(verdict)) == (Status.REFUSED, [Rule.REKEY_PROOF, Rule.REKEY_PROOF])
+
+
+def test_a_request_that_did_not_travel_is_not_certified(office: Office, judge: Judge, old: Credential) -> None:
+    verdict = judge(rekeyed(office, old, proof(old)).model_copy(update={"csrs": {"tls": NEXT_TLS}}))
+    assert (verdict.status, codes(verdict)) == (Status.REFUSED, [Rule.APP_CSR, Rule.REKEY_PROOF])
+
+
 def test_a_second_certificate_is_proven_by_its_own_key(office: Office, judge: Judge, old: Credential) -> None:
     tls = certified(office, "tls")
     keys = [spki_sha256(x509.load_der_x509_csr(der).public_key()) for der in (NEXT_REQUEST, NEXT_TLS)]
