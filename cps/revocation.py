@@ -4,7 +4,8 @@
 Revocation is easier than issuance on purpose: one officer is enough where the pack says so, and an order to revoke
 never lapses. Beside officers, the holder may order what the pack lets them by a signature with the very key, whatever
 became of the certificate since: who can sign with a key may always say that it is lost. The issuer bank may for its
-cards.
+cards. A release is no revocation: nobody releases a certificate of their own, and who only stands in for an officer
+releases no officer, as neither decides on a first one.
 
 What the order then does to the status is `cps.status`.
 """
@@ -26,6 +27,7 @@ from cps.signatory import NO_CLASS, Matter, Signatory, holder_of, identify, open
 from cps.verdict import Approval, Finding, Findings, Objection, Status
 from pki.cms_signed import SignedData
 from pki.errors import PkiError
+from pki.extensions import OfficerData
 from pki.names import identity_uris, parse_identity
 from pki.oids import CT_REVOCATION
 from pki.path import Trust
@@ -63,6 +65,12 @@ class Target:
             return "cardholder"
         identities = filter(None, map(parse_identity, identity_uris(self.certificate)))
         return next((kind for kind, _name in identities if kind in get_args(MemberClass)), None)
+
+    @property
+    def officer(self) -> str | None:
+        """The person whom an officer's certificate is of; None for others."""
+        data = OfficerData.from_certificate(self.certificate)
+        return None if data is None else data.person_id
 
 
 _ALONE: Final = frozenset({BY_HOLDER, BY_ISSUER_BANK, BY_SYSTEM})
@@ -239,6 +247,10 @@ def _by_right(
         return None
     step = pack.revocation[stated.reason].steps[0]
     on = NO_CLASS if target is None else Matter(target.member_class)
+    if target is not None and stated.kind is Kind.RELEASE:  # who releases an officer makes one
+        on = Matter(target.member_class, in_full=target.member_class in pack.grants.never_for)
+        if target.officer == signatory.person:
+            return Rule.SOD_OWN, Message("{person} is the person to be certified", person=signatory.person)
     if not signatory.holds(step.by, on, now):
         told = Message(
             "{reason} is ordered by {roles}, not by {person}",

@@ -13,12 +13,13 @@ from cps.decision import Revocation
 from cps.model import OrderReason, load_pack
 from cps.revocation import Target
 from cps.rules import Rule
+from pki.extensions import RoleGrant
 from pki.names import name
 from pki.oids import CT_REVOCATION
 from pki.path import Trust
 from tests.cps.test_model import TEXT
 from tests.support.cps_cases import BIN, COMMITMENT, MINUTE, Office
-from tests.support.pki_factory import NOW, PkiFactory, p256
+from tests.support.pki_factory import NOW, Credential, PkiFactory, p256
 
 TWO_PERSONS = TEXT.replace(
     "deadline: PT24H\n    steps: [{name: revoke, by: [vetting_officer, security_officer], count: 1}]",
@@ -291,6 +292,36 @@ def test_an_officer_releases(office: Office, trust: Trust, certificate: x509.Cer
     assert verdict.order.kind == "release"
     assert [given.step for given in verdict.approvals] == ["release"]
     assert verdict.release_by is None
+
+
+class TestReleasingAnOfficer:
+    """Whoever releases an officer makes one: not oneself, and not as somebody's stand-in (CPS 5.2.1, 5.2.4)."""
+
+    def test_another_officer_may(self, office: Office, trust: Trust) -> None:
+        held = office.officer("officer-42", "vetting_officer").certificate
+        assert self.released(office, trust, held, office.security).approved
+
+    def test_nobody_releases_a_certificate_of_their_own(self, office: Office, trust: Trust) -> None:
+        held = office.officer("officer-42", "vetting_officer").certificate
+        second = office.officer("officer-42", "vetting_officer")
+        verdict = self.released(office, trust, held, second)
+        assert (verdict.status, codes(verdict)) == (Status.REFUSED, [(Rule.SOD_OWN, "CPS 5.2.4")])
+
+    @pytest.mark.parametrize("scope", [None, ("officer",)])
+    def test_who_stands_in_for_another_does_not(
+        self, office: Office, trust: Trust, scope: tuple[str, ...] | None
+    ) -> None:
+        held = office.officer("officer-42", "vetting_officer").certificate
+        granted = RoleGrant("security_officer", scope, NOW - timedelta(days=1), NOW + timedelta(days=1))
+        stand_in = office.officer("officer-43", grants=(granted,))
+        verdict = self.released(office, trust, held, stand_in)
+        assert codes(verdict) == [(Rule.REV_ROLE, "CPS 4.9.2")]
+        revoking = office.revocation(held, stand_in)
+        assert judge_about(office, trust, revoking, Target(held)).approved
+
+    @staticmethod
+    def released(office: Office, trust: Trust, held: x509.Certificate, by: Credential) -> RevocationVerdict:
+        return judge_about(office, trust, office.revocation(held, by, reason="removeFromCRL"), Target(held))
 
 
 @pytest.mark.parametrize("reason", ["certificateHold", "removeFromCRL", "affiliationChanged"])
