@@ -15,7 +15,7 @@ sign, they sign the same bytes, and one of the two certificates is stored: only 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
@@ -360,7 +360,7 @@ class Issuance:
                 name,
                 [(intent.tbs, case.encoded) for case, intent, _resumed in ours],
                 issuer.public_key,
-                self._publisher.supporting(_DECIDERS),
+                self._lists(case for case, _intent, _resumed in ours),
             )
             for (case, intent, resumed), answer in zip(ours, answers, strict=True):
                 if isinstance(answer, SigningError):
@@ -370,6 +370,16 @@ class Issuance:
                     signed.append((case, intent, answer))
         if signed:
             self._finish(signed)
+
+    def _lists(self, cases: Iterable[Case]) -> tuple[bytes, ...]:
+        """The lists (DER) that the HSM service judges these cases by: of officers; for re-keys, of what is replaced."""
+        issuers = {_DECIDERS: None}
+        for case in cases:
+            revision = case.dossier.revision
+            if revision.replaces is not None:
+                pack = self._statements().governing(revision.cps, self._clock())
+                issuers[pack.classes[revision.member_class].issuer] = None
+        return tuple(dict.fromkeys(crl for issuer in issuers for crl in self._publisher.supporting(issuer)))
 
     def _not_signed(self, intent: Intent, error: SigningError, *, resumed: bool) -> NoReturn:
         if isinstance(error, SigningRefusedError):
