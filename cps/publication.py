@@ -166,20 +166,28 @@ def parse_publication(der: bytes) -> Publication:
 
 
 def decide_publication(
-    candidate: Candidate, predecessor: Pack, *, trust: Trust, now: datetime, annex: Annex | None = None
+    candidate: Candidate,
+    predecessor: Pack,
+    *,
+    trust: Trust,
+    now: datetime,
+    annex: Annex | None = None,
+    lists: bool = True,
 ) -> PublicationVerdict:
     """Judge whether `candidate` is published as the version after `predecessor`, whose rules say by whom.
 
     Approved with enough signatures and a time-stamp over them, pending while one of them is missing, refused for what
     is wrong with the version itself or its stamp. With `annex`, what the release quotes in documents, the document must
     be complete, too: that is asked when it is signed and published. Who reads it later asks what was signed then,
-    without the annex of a later release. `trust` has the newest lists. Never raises for anything in the candidate.
+    without the annex of a later release. `trust` has the newest lists. Who accepted it before judges it again without
+    them (`lists` is False): no order about an officer's certificate, whatever moment it names, brings back an older
+    version. Never raises for anything in the candidate.
     """
     broken, votes = Findings(predecessor), Findings(predecessor)
-    stamped_at = _stamped_at(candidate, predecessor, trust, now, broken)
+    stamped_at = _stamped_at(candidate, predecessor, trust, now, broken, lists)
     at = now if stamped_at is None else stamped_at
     _check_version(candidate, predecessor, at, annex, broken)
-    approvals = _approvals(candidate, predecessor, trust, at, votes)
+    approvals = _approvals(candidate, predecessor, trust, at, votes, lists)
     missing = max(0, predecessor.publication.steps[0].count - len(approvals))
     status = Status.PENDING if missing or stamped_at is None else Status.APPROVED
     return PublicationVerdict(
@@ -188,15 +196,16 @@ def decide_publication(
 
 
 def _stamped_at(
-    candidate: Candidate, predecessor: Pack, trust: Trust, now: datetime, found: Findings
+    candidate: Candidate, predecessor: Pack, trust: Trust, now: datetime, found: Findings, lists: bool
 ) -> datetime | None:
     """The moment that the time-stamp proves; None without one that does."""
     if candidate.stamp is None:
         return None
     try:
         stamp = verify_token(candidate.stamp, candidate.stamped, trust=trust, check_revocation=False)
-        tsa, *above = stamp.path
-        validate_path_at(tsa, above, trust=trust, at=stamp.gen_time, roles=[Role.TIMESTAMP_AUTHORITY])
+        if lists:
+            tsa, *above = stamp.path
+            validate_path_at(tsa, above, trust=trust, at=stamp.gen_time, roles=[Role.TIMESTAMP_AUTHORITY])
     except PkiError as error:
         found.add(Rule.PUB_STAMP, "the time-stamp proves nothing: {fault}", fault=fault(error))
         return None
@@ -221,7 +230,7 @@ def _check_version(candidate: Candidate, predecessor: Pack, at: datetime, annex:
 
 
 def _approvals(
-    candidate: Candidate, predecessor: Pack, trust: Trust, at: datetime, found: Findings
+    candidate: Candidate, predecessor: Pack, trust: Trust, at: datetime, found: Findings, lists: bool
 ) -> tuple[Approval, ...]:
     step = predecessor.publication.steps[0]
     approvals: list[Approval] = []
@@ -232,7 +241,7 @@ def _approvals(
         try:
             signed = open_signed(der, CT_PACK_PUBLICATION)
             stated = parse_publication(signed.content)
-            signatory = identify(signed, pack=predecessor, trust=trust, now=at, past=True)
+            signatory = identify(signed, pack=predecessor, trust=trust, now=at, past=True, lists=lists)
         except (PkiError, StatementError) as error:
             found.add(
                 Rule.PUB_STATEMENT, "not a publication signed by an officer of ours: {fault}", index, fault=fault(error)

@@ -149,12 +149,15 @@ _opened: Final = lru_cache(maxsize=1024)(_open)
 _LONGEST_REMEMBERED: Final = 8192  # bytes
 
 
-def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime, past: bool = False) -> Signatory:
+def identify(
+    signed: SignedData, *, pack: Pack, trust: Trust, now: datetime, past: bool = False, lists: bool = True
+) -> Signatory:
     """The officer or service behind a verified signature.
 
     Raises PathError or CertificateError if the certificate was not one of an officer or service when it signed. If it
     was, but is expired or revoked at `now`, the signatory is returned with `lapsed` set. With `past`, `now` is a moment
-    that is proven, and may be long ago: then the newest lists of `trust` say what was so by then (`pki.past`).
+    that is proven, and may be long ago: then the newest lists of `trust` say what was so by then (`pki.past`), or none
+    is asked if not `lists`.
     """
     signer = signed.signer
     validate_path(
@@ -162,10 +165,10 @@ def identify(signed: SignedData, *, pack: Pack, trust: Trust, now: datetime, pas
     )
     lapsed = None
     try:
-        if past:
+        if past and lists:
             validate_path_at(signer, signed.certificates, trust=trust, at=now, roles=_DECIDERS)
         else:
-            validate_path(signer, signed.certificates, trust=trust, now=now, roles=_DECIDERS)
+            validate_path(signer, signed.certificates, trust=trust, now=now, roles=_DECIDERS, check_revocation=lists)
     except PathError as error:
         lapsed = error.reason
     if role_of(signer) is Role.SERVICE:

@@ -6,8 +6,9 @@
 Each service judges every publication itself (`cps.publication`): signatures, time-stamp, chain. What does not hold is
 left out and told (`faults`, the log, `/health/ready`): nobody stops a service, or takes a version from it, by putting
 something broken into the folder. A version that was accepted stays: in this process, and, by the copy that the service
-keeps of its own, after a restart; so a folder that was damaged or swapped later brings back no older version, and of
-two versions that follow the same one every service stays with that which it saw first.
+keeps of its own, after a restart, which asks no list again; so neither a folder that was damaged or swapped later nor
+an officer who is revoked later brings back an older version, and of two versions that follow the same one every service
+stays with that which it saw first.
 
 Asking costs one `stat`. Something new is read by a thread of its own while the last register serves: a version comes
 into force after it was published, never at once.
@@ -162,7 +163,7 @@ class PublishedStatements:
             except Exception as error:  # whatever stands there, the last good register serves
                 faults[name] = str(error) if isinstance(error, ToldError) else type(error).__name__
         for _release, name, files, candidate in sorted(found, key=lambda each: each[:2]):
-            refusal = self._refusal(candidate)
+            refusal = self._refusal(candidate, before=root == self._own)
             if refusal is not None:
                 faults[name] = refusal
                 continue
@@ -175,10 +176,16 @@ class PublishedStatements:
         faults.pop(folder.name, None)  # of the other copy
         self._taken[folder] = _mark(folder)
 
-    def _refusal(self, candidate: Candidate) -> str | None:
-        """Why a publication does not hold as the one after the newest; None if it does."""
+    def _refusal(self, candidate: Candidate, *, before: bool) -> str | None:
+        """Why a publication does not hold as the one after the newest; None if it does.
+
+        `before`: it was accepted here before. No list is asked again then: one that is missing today, or an officer who
+        was revoked since for a time before the stamp, would bring back an older version with the next restart.
+        """
         try:
-            verdict = decide_publication(candidate, self._register.newest, trust=self._trust(), now=self._clock())
+            verdict = decide_publication(
+                candidate, self._register.newest, trust=self._trust(), now=self._clock(), lists=not before
+            )
         except Exception as error:  # of the trust: there is no hierarchy, or it cannot be read
             return f"it cannot be judged: {type(error).__name__}"
         return None if verdict.approved else told(verdict)

@@ -23,6 +23,7 @@ from cps.publication import (
     parse_publication,
 )
 from cps.rules import Rule
+from pki.crl import CrlSet
 from pki.extensions import RoleGrant
 from pki.path import Trust
 from tests.support.cps_cases import DAY, MINUTE, Office
@@ -92,6 +93,22 @@ def test_one_who_is_revoked_afterwards_had_signed_well() -> None:
     made = Press(here).published()
     here.pki.revoke(here.security, at=NOW + MINUTE)
     assert judge(made, here.pki.trust(NOW + DAY), NOW + DAY).approved
+
+
+def test_who_accepted_it_before_asks_no_list_again() -> None:
+    """Neither that of the officers nor that of the time-stamp authority; signatures and chains it verifies as ever."""
+    here = Office(PkiFactory())
+    press = Press(here)
+    made, pack = press.published(), press.founding
+    here.pki.revoke(here.security, at=NOW - MINUTE)
+    here.pki.revoke(press.tsa, at=NOW - MINUTE)
+    for trust in (here.pki.trust(), replace(here.pki.trust(), crls=CrlSet())):
+        assert not decide_publication(made, pack, trust=trust, now=NOW).approved
+        assert decide_publication(made, pack, trust=trust, now=NOW, lists=False).approved
+    few = press.published(None, here.security)
+    strange = Press(Office(PkiFactory())).published()
+    for other in (few, strange, replace(made, stamp=None), replace(made, stamp=few.stamp)):
+        assert not decide_publication(other, pack, trust=here.pki.trust(), now=NOW, lists=False).approved
 
 
 def test_a_signature_too_many_takes_nothing_away(press: Press, office: Office, trust: Trust) -> None:

@@ -112,7 +112,7 @@ def test_the_registration_authority_says_that_it_saw_the_old_key_in_tls(
 
 
 def test_what_was_seen_in_tls_is_one_signing_key(office: Office, judge: Judge, old: Credential) -> None:
-    """A connection proves one key and carries one request: for anything more the registration authority is not asked."""
+    """A connection proves one key and carries one request."""
     tls = certified(office, "tls")
     keys = [spki_sha256(x509.load_der_x509_csr(der).public_key()) for der in (NEXT_REQUEST, NEXT_TLS)]
     case = rekeyed(

@@ -12,6 +12,7 @@ import pytest
 
 from cps.dossier import CpsPin
 from cps.packs import published
+from pki.crl import CrlSet
 from pki.path import Trust
 from statements.files import PublicationFiles, install
 from statements.published import RETRY, PublishedStatements, founding_only, name_of
@@ -206,6 +207,36 @@ def test_a_signer_who_is_revoked_later_takes_nothing_back(tmp_path: Path) -> Non
     service.later(NOW + DAY)
     service.trust = lambda: here.pki.trust(NOW + DAY)
     assert service.versions() == ["1.0.0", "1.1.0"]
+
+
+def test_a_signer_who_is_revoked_later_for_a_time_before_takes_nothing_back(tmp_path: Path) -> None:
+    """One officer alone states since when a key was in doubt: no restart brings back an older version."""
+    here = Office(PkiFactory())
+    service = Service(tmp_path, here.pki.trust)
+    install(service.cps, NAME, Press(here).files())
+    assert service.versions() == ["1.0.0", "1.1.0"]
+    here.pki.revoke(here.security, at=NOW - MINUTE)
+    service.restarted()
+    assert service.versions() == ["1.0.0", "1.1.0"]
+    assert service.faults() == {}
+
+
+def test_lists_that_are_missing_bring_back_no_older_version(
+    service: Service, press: Press, second: PublicationFiles
+) -> None:
+    install(service.cps, NAME, second)
+    assert service.versions() == ["1.0.0", "1.1.0"]
+    service.trust = lambda: replace(press.office.pki.trust(), crls=CrlSet())
+    service.restarted()
+    assert service.versions() == ["1.0.0", "1.1.0"]
+
+
+def test_what_nobody_signed_is_not_believed_from_the_own_copy(
+    service: Service, press: Press, second: PublicationFiles
+) -> None:
+    install(service.own, NAME, press.files("1.1.0", press.office.security))
+    assert service.restarted().refresh().packs == (FOUNDING,)
+    assert "it misses 1 signatures that count" in service.faults()[NAME]
 
 
 def test_a_copy_that_cannot_be_kept_keeps_nothing_from_serving(service: Service, second: PublicationFiles) -> None:
