@@ -17,7 +17,7 @@ Content-Transfer-Encoding says, and no such header is sent (RFC 8951 3.1).
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from typing import Annotated, Final, get_args
 
 from cryptography import x509
@@ -41,6 +41,7 @@ from runtime.reader import reader
 
 PREFIX: Final = "/.well-known/est"
 ApplicationId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+_APPLICATION: Final = re.compile(r"[0-9a-f]{32}")
 _REQUEST: Final = "application/pkcs10"
 _CERTIFICATES: Final = "application/pkcs7-mime"
 _LARGEST: Final = 2 * LIMIT  # bytes of base64 with its white space
@@ -139,9 +140,9 @@ def _basic(request: Request) -> tuple[str, str]:
         raise unauthorised()
     try:
         user, separator, code = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not ASCII, not UTF-8
         raise unauthorised() from None
-    if not separator:
+    if not separator or _APPLICATION.fullmatch(user) is None:
         raise unauthorised()
     return user, code
 

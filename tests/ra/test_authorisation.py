@@ -52,7 +52,7 @@ REASON: Final = {"reason": "because"}
 SUBMIT: Final[dict[str, Any]] = {"subject": {}, "csrs": {"signing": BYTES}}
 PKCS10: Final = (
     ("content-type", "application/pkcs10"),
-    ("authorization", f"Basic {base64.b64encode(b'a:b').decode()}"),
+    ("authorization", f"Basic {base64.b64encode(b'0' * 32 + b':b').decode()}"),
 )
 
 

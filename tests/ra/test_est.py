@@ -407,6 +407,9 @@ def test_a_code_comes_over_http_and_is_stored_by_nobody_on_the_way(urls: tuple[s
     assert answer.headers["cache-control"] == "no-store"
 
 
+ID_AND_CODE = "Basic " + base64.b64encode(b"0" * 32 + b":b").decode()
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "status"),
     [
@@ -414,10 +417,12 @@ def test_a_code_comes_over_http_and_is_stored_by_nobody_on_the_way(urls: tuple[s
         ({"authorization": "Basic ==="}, b"", 401),
         ({"authorization": "Basic " + "A" * 300}, b"", 401),
         ({"authorization": "Basic YWJj"}, b"", 401),  # no colon
-        ({"authorization": "Basic YTpi", "content-type": "application/pkcs10"}, b"!", 422),
-        ({"authorization": "Basic YTpi", "content-type": "text/plain"}, b"AAAA", 415),
-        ({"authorization": "Basic YTpi", "content-type": "application/pkcs10"}, b"A" * 40_000, 413),
-        ({"authorization": "Basic YTpi", "content-type": "application/pkcs10"}, b"AAAA", 401),
+        ({"authorization": "Basic éééé"}, b"", 401),
+        ({"authorization": "Basic YQBiOmM=", "content-type": "application/pkcs10"}, b"AAAA", 401),  # NUL
+        ({"authorization": ID_AND_CODE, "content-type": "application/pkcs10"}, b"!", 422),
+        ({"authorization": ID_AND_CODE, "content-type": "text/plain"}, b"AAAA", 415),
+        ({"authorization": ID_AND_CODE, "content-type": "application/pkcs10"}, b"A" * 40_000, 413),
+        ({"authorization": ID_AND_CODE, "content-type": "application/pkcs10"}, b"AAAA", 401),
     ],
 )
 def test_bad_calls_are_told_apart(
@@ -425,7 +430,9 @@ def test_bad_calls_are_told_apart(
 ) -> None:
     url, tls = urls
     with httpx.Client(verify=client_context(None, ca=tls.ca)) as http:
-        answer = http.post(f"{url}/.well-known/est/merchant/simpleenroll", headers=headers, content=body)
+        answer = http.post(
+            f"{url}/.well-known/est/merchant/simpleenroll", headers=httpx.Headers(headers, "latin-1"), content=body
+        )
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
