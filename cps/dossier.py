@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -79,6 +79,13 @@ def _b64decode(value: object) -> object:
         raise ValueError("not base64") from None
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not a time between the years 1 and 9999 of UTC") from None
+
+
 def _unhex(value: object) -> object:
     return bytes.fromhex(value) if isinstance(value, str) else value
 
@@ -103,7 +110,7 @@ Hex16 = Annotated[
     PlainSerializer(lambda raw: raw.hex(), when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
 ]
-Instant = Annotated[AwareDatetime, AfterValidator(lambda time: time.astimezone(UTC))]
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """An aware time, held in UTC, so that one instant has one canonical text."""
 # RFC 5280 appendix A: ub-common-name and ub-organization-name are 64 characters.
 Text = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]

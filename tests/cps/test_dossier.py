@@ -50,6 +50,13 @@ def test_the_digest_of_the_evidence_does_not_depend_on_its_order_or_on_whether_b
     assert evidence_digest((one, two)) != evidence_digest((one,))
 
 
+@pytest.mark.parametrize("beyond", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_does_not_have_is_no_time(beyond: str) -> None:
+    fields = evidence("a").model_dump() | {"expires_at": datetime.fromisoformat(beyond)}
+    with pytest.raises(ValidationError, match="between the years 1 and 9999"):
+        type(evidence("a")).model_validate(fields)
+
+
 def test_a_dossier_reads_back_from_its_json(office: Office) -> None:
     dossier = office.decided(office.gateway_case(), "vet", office.vetter)
     again = Dossier.from_json(dossier.to_json())
