@@ -21,7 +21,7 @@ from ra import text_input
 from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk, decidable_state, refused_state, told, trouble_for, trouble_of
 from ra.errors import InvalidSubmissionError, RefusedError
-from ra.evidence_files import check_document
+from ra.evidence_files import check_document, check_form
 from ra.handing_in import borrowed
 from ra.intake import Intake
 from ra.issuing import Issuing
@@ -32,7 +32,6 @@ from ra.store import Application, Change, Passage
 _OVERTAKEN: Final = frozenset({Rule.DEC_STALE, Rule.DEC_EVIDENCE, Rule.DEC_ORDER, Rule.DEC_STEP})
 """What a decision breaks over which somebody else was faster."""
 _MOST_EVIDENCE: Final = 32  # pieces of one case; an applicant may add, and each is read whenever the case is judged
-_LARGEST_FORM: Final = 16_384  # bytes of a signed form, which travels with the case; one with its chain is under 8 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +69,8 @@ class Deciding:
         desk = self._desk
         application, travels = self.expect_evidence(actor, application_id, new.kind)
         desk.unchanged(application, version)
-        if travels and len(new.body) > _LARGEST_FORM:
-            raise InvalidSubmissionError(
-                "a signed form has at most {most} bytes", clause="CPS 4.2.1", most=_LARGEST_FORM
-            )
+        if travels:
+            check_form(len(new.body))
         if len(desk.store.evidence(application.id)) >= _MOST_EVIDENCE:
             raise InvalidSubmissionError(
                 "a case has at most {most} pieces of evidence", clause="CPS 4.2.1", most=_MOST_EVIDENCE

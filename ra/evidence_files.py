@@ -23,6 +23,7 @@ from runtime.language import Listed, Message
 # The end of an archive's directory: 22 bytes and a comment of the length that the last two of them tell.
 _ZIP_END: Final = re.compile(rb"PK\x05\x06(?=.{16}(..)).{18}", re.DOTALL)
 _ZIP_TAIL: Final = 22 + 65535
+_LARGEST_FORM: Final = 16_384  # bytes of a signed form, which travels with the case; one with its chain is under 8 kB
 _PDF_HEAD: Final = 1024  # bytes in which readers look for a PDF's header
 _CMS: Final = re.compile(rb"\x30.{1,5}\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07[\x01-\x06]", re.DOTALL)
 _SCRIPT: Final = re.compile(r"\s*(#!|<(!doctype|html|head|body|script|svg|\?xml|\?php))", re.IGNORECASE)
@@ -64,6 +65,12 @@ def check_size(size: int, rule: EvidenceFiles, clause: str, *, on_file: int = 0)
         raise TooLargeError("a document has at most {most} MiB", clause=clause, most=rule.largest)
     if size + on_file > rule.together_bytes:
         raise TooLargeError("the documents of a case have at most {most} MiB", clause=clause, most=rule.together)
+
+
+def check_form(size: int) -> None:
+    """Raise InvalidSubmissionError for a signed form of `size` bytes that is too large to travel with its case."""
+    if size > _LARGEST_FORM:
+        raise InvalidSubmissionError("a signed form has at most {most} bytes", clause="CPS 4.2.1", most=_LARGEST_FORM)
 
 
 def media_type(body: bytes) -> MediaType | None:

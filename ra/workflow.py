@@ -145,9 +145,9 @@ class Workflow:
 
     # officers
 
-    def expect_evidence(self, actor: Actor, application_id: str, kind: str) -> None:
-        """Raise as `add_evidence` would before it looks at the evidence."""
-        self._deciding.expect_evidence(actor, application_id, kind)
+    def expect_evidence(self, actor: Actor, application_id: str, kind: str) -> bool:
+        """Raise as `add_evidence` would before it looks at the evidence; whether the kind is a signed form."""
+        return self._deciding.expect_evidence(actor, application_id, kind)[1]
 
     def add_evidence(
         self, actor: Actor, application_id: str, new: NewEvidence, *, version: int | None = None

@@ -27,7 +27,7 @@ from runtime.server import start
 from tests.support.ca_world import tls_files
 from tests.support.cps_cases import Office
 from tests.support.documents import PDF, PNG, TEXT
-from tests.support.ra_world import RaWorld, officer
+from tests.support.ra_world import ANONYMOUS, RaWorld, officer
 
 CLIENT = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
 MIB = 1 << 20
@@ -164,6 +164,22 @@ def test_one_thing_wrong_is_refused_and_nothing_changes(
 def test_the_refusal_is_told_in_persian(counter: Counter, case: Application) -> None:
     answer = counter.put(case, b"MZ\x90\x00", headers={"accept-language": "fa"})
     assert "سند یکی از این‌هاست" in counter.refused(case, 422, "CPS 4.2.1", answer)
+
+
+def test_a_signed_form_is_cut_off_at_its_own_limit(counter: Counter) -> None:
+    """Anybody may hand in a form for their own case, and many at once: little of each is held in memory."""
+    case = counter.world.workflow.open(ANONYMOUS, "merchant")
+    pieces = (b"x" * MIB for _ in range(50))
+    answer = counter.put(case, pieces, by=counter.anonymous, kind="iban_owner")
+    assert counter.refused(case, 422, "CPS 4.2.1", answer) == "a signed form has at most 16384 bytes"
+    answer = counter.put(case, b"x" * 16_385, by=counter.anonymous, kind="iban_owner")
+    assert counter.refused(case, 422, "CPS 4.2.1", answer) == "a signed form has at most 16384 bytes"
+
+
+@pytest.mark.parametrize("beyond", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"])
+def test_a_time_that_utc_does_not_have_is_refused(counter: Counter, case: Application, beyond: str) -> None:
+    answer = counter.put(case, params={"expires_at": beyond})
+    counter.refused(case, 422, "CPS 4.2.1", answer)
 
 
 def test_whoever_may_not_add_evidence_is_told_so_whatever_they_send(counter: Counter, case: Application) -> None:
