@@ -83,6 +83,11 @@ class Actor:
         return self.person != ""
 
     @property
+    def reviews(self) -> bool:
+        """Whether the actor is of those who look at everybody's cases: officers and the operator's console."""
+        return self.is_officer or self.name == OPERATOR
+
+    @property
     def author(self) -> Author:
         """The actor as the author of a revision."""
         return Author(person=self.person or self.name, organisation=self.organisation)
@@ -121,17 +126,16 @@ def actor_of(caller: Caller, *, trust: Trust, now: datetime) -> Actor:
 def require(actor: Actor, act: Act, application: Application | None = None) -> None:
     """Raises NotAllowedError unless the table above lets `actor` do this (to this application)."""
     opened = application is not None and application.opened_by == actor.name
-    reviews = actor.is_officer or actor.name == OPERATOR
     permitted = {
         Act.OPEN: True,
         Act.EDIT: opened or actor.name == OPERATOR,
-        Act.READ: opened or reviews,
-        Act.ATTEST: opened or reviews,
+        Act.READ: opened or actor.reviews,
+        Act.ATTEST: opened or actor.reviews,
         Act.VOUCH: actor.holds({_VETTING}, application),
         Act.HOLD: actor.holds(_HOLDING, application),
         Act.RETURN: actor.holds(_DECIDING, application),
         Act.ACCEPT: opened or actor.name == OPERATOR,
-        Act.REVIEW: reviews,
+        Act.REVIEW: actor.reviews,
     }
     if not permitted[act]:
         refusal = IdentityNeededError if actor.name == _ANONYMOUS else NotAllowedError

@@ -260,13 +260,21 @@ class Checks:
     def _look(self, check: Check) -> None:
         """A check that asks no register: whether the code was typed in, or its time is over."""
         now = self._now
-        outcome = self.phones.outcome(check.application_id) if check.kind == "phone_code" else None
+        outcome = self.phones.outcome(check.application_id) if self._is_about_the_phone(check) else None
         if outcome is not None:
             self._answered(check, outcome, "the applicant's phone")
         elif now >= check.gives_up_at:
             self._end(check, now)
         else:
             self.store.change(check, next_at=min(now + _LOOK, check.gives_up_at))
+
+    def _is_about_the_phone(self, check: Check) -> bool:
+        """Whether the number that a check asks about is the one that is given now: a code to another proves nothing."""
+        phone = self.phones.number(check.application_id) if check.kind == "phone_code" else None
+        if phone is None:
+            return False
+        asked = question_digest(check.application_id, "phone_code", {"phone": phone}, salt=check.salt)
+        return asked.hex() == check.question_sha256
 
     def _end(self, check: Check, now: datetime) -> None:
         """Nobody answered in time."""

@@ -180,7 +180,9 @@ class PhoneCodes:
         return None
 
     def deliver_due(self) -> None:
-        """Have sent what was not sent yet, while its code is good for something."""
+        """Have sent what was not sent yet, while its code is good for something and the statement asks for codes."""
+        if self._rule() is None:
+            return
         now = self._now
         query = select(phones).where(phones.c.state == "sending", phones.c.next_at <= now)
         with reading(self._engine) as db:

@@ -40,4 +40,4 @@ def install(app: FastAPI, workflow: Workflow, checks: Checks) -> None:
     def list_checks(application_id: _Id, actor: Acting) -> list[CheckView]:
         """What registers were asked about the case, and what they answered; oldest revision first."""
         workflow.get(actor, application_id)
-        return [CheckView.of(check) for check in checks.store.of(application_id)]
+        return [CheckView.of(check, reviews=actor.reviews) for check in checks.store.of(application_id)]

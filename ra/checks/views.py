@@ -41,6 +41,7 @@ class CheckView(Wire):
     """One check: `state` due, answered, gave_up or not_asked; `answer` confirmed, contradicted, unknown or none yet.
 
     `trouble` is why there was no answer the last time, in a word; `gives_up_at` when silence becomes the answer.
+    `answer_sha256` is for officers and empty for others: with it, names that a register told could be guessed.
     """
 
     kind: str
@@ -58,7 +59,9 @@ class CheckView(Wire):
     answer_sha256: str
 
     @classmethod
-    def of(cls, check: Check) -> CheckView:
-        """A check of the database."""
+    def of(cls, check: Check, *, reviews: bool) -> CheckView:
+        """A check of the database, for an officer (`reviews`) or for an applicant."""
         known = {name: getattr(check, name) for name in cls.model_fields if hasattr(check, name)}
+        if not reviews:
+            known["answer_sha256"] = ""
         return cls(**{**known, "answer": check.status, "next_at": check.next_at if check.state == "due" else None})

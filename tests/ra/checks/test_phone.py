@@ -64,6 +64,32 @@ def test_a_case_waits_for_the_code_and_goes_on_with_it(ra: AskingRa, phone: str)
     assert ra.signals(case) == ()
 
 
+def test_a_code_to_another_number_says_nothing_about_the_one_that_is_asked_about(ra: AskingRa, phone: str) -> None:
+    """As it is when a number is given anew at the very moment in which the case is submitted."""
+    draft, other = ra.draft(), f"0913{phone[4:]}"
+    ra.checks.give_phone(OPERATOR, draft.id, phone)
+    case = ra.submit(draft)
+    ra.later(minutes=3)
+    ra.phones.give(case.id, other)
+    ra.phones.confirm(case.id, _code(ra, other))
+    ra.later(minutes=1)
+    assert ra.state(case) is State.SCREENING
+    ra.later(minutes=30)
+    assert (ra.state(case), ra.signals(case)) == (State.VETTING, ("phone_code_unanswered",))
+
+
+def test_a_message_that_no_statement_asks_for_any_more_keeps_no_register_waiting(
+    ra: AskingRa, phone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ra.outside.registers.faults.add(Planned(kind="messages", fault="error"))
+    ra.checks.give_phone(OPERATOR, ra.draft().id, phone)
+    ra.outside.registers.faults.add(Planned(kind="iban_owner", fault="error"))
+    case = ra.submit()
+    monkeypatch.setattr(ra.phones, "_rule", lambda: None)
+    ra.later(minutes=2)
+    assert ra.state(case) is State.VETTING
+
+
 def test_a_code_that_nobody_types_in_is_a_signal(ra: AskingRa, phone: str) -> None:
     draft = ra.draft()
     ra.checks.give_phone(OPERATOR, draft.id, phone)

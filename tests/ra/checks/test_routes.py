@@ -7,15 +7,18 @@ from typing import Any
 import httpx
 import pytest
 
+from ra.access import Actor
 from ra.app import create_app
 from ra.checks.assembly import checks as assembled
 from ra.checks.assembly import phone_key
 from ra.states import State
+from ra.submission import Submission
 from registers.faults import Planned
 from runtime.identity import ANONYMOUS, Caller
 from runtime.settings import Home, Settings
-from tests.support.pki_factory import IBAN
-from tests.support.ra_world import InProcess, as_caller
+from tests.support.cps_cases import csr
+from tests.support.pki_factory import IBAN, p256
+from tests.support.ra_world import InProcess, as_caller, merchant_subject
 from tests.support.registers_world import AskingRa
 
 PHONE = "09190000001"
@@ -62,6 +65,17 @@ def test_officers_see_what_was_asked_and_why_there_is_no_answer(ra: AskingRa, op
     assert (checks["iban_owner"]["trouble"], checks["iban_owner"]["attempts"]) == ("status-500", 1)
     assert checks["company_register"]["answer"] == "confirmed"
     assert IBAN not in shown.text
+
+
+def test_an_applicant_is_not_given_what_the_answer_could_be_guessed_by(ra: AskingRa, operator: httpx.Client) -> None:
+    draft = ra.world.workflow.open(Actor("merchant:shop-1"), "merchant")
+    submission = Submission(merchant_subject(name="Bookshop", organisation="Not The Owner"), {"signing": csr(p256())})
+    ra.world.workflow.submit(Actor("merchant:shop-1"), draft.id, submission)
+    path = f"/v1/applications/{draft.id}/checks"
+    shown = {each["kind"]: each for each in _client(ra, Caller("merchant", "shop-1")).get(path).json()}
+    assert (shown["iban_owner"]["answer"], shown["iban_owner"]["reason"]) == ("contradicted", "name_differs")
+    assert {each["answer_sha256"] for each in shown.values()} == {""}
+    assert all(each["answer_sha256"] for each in operator.get(path).json() if each["answer"])
 
 
 def test_others_see_nothing(ra: AskingRa) -> None:
