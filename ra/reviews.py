@@ -21,7 +21,7 @@ from cps.revocation import RevocationVerdict
 from pki.oids import CT_REVIEW
 from ra.access import Act, Actor, require
 from ra.desk import Desk
-from ra.errors import RefusedError, UnknownError
+from ra.errors import ConflictError, RefusedError, UnknownError
 from ra.handing_in import borrowed
 from ra.schema import UtcTime, metadata
 
@@ -126,7 +126,7 @@ class Reviews:
     def review(self, actor: Actor, digest: str, statement: bytes) -> ReviewRecord:
         """Take a signed review (CMS over ReviewTBS, DER); the same again changes nothing.
 
-        Raises UnknownError, NotAllowedError, RefusedError naming the clause.
+        Raises UnknownError, NotAllowedError, RefusedError naming the clause, ConflictError if another one came first.
         """
         require(actor, Act.REVIEW)
         desk = self._desk
@@ -156,6 +156,8 @@ class Reviews:
             )
         record = self.get(digest)
         self._note_reviewed(record)
+        if record.cms != statement:
+            raise ConflictError("{person} has reviewed this order already", person=record.reviewed_by)
         return record
 
     def sweep(self) -> int:

@@ -13,7 +13,7 @@ from cps.review import Judgement
 from pki import cms_signed
 from pki.der import sha256
 from ra.access import Actor
-from ra.errors import NotAllowedError, RefusedError, UnknownError
+from ra.errors import ConflictError, NotAllowedError, RefusedError, UnknownError
 from ra.officer import draft_review
 from ra.reviews import ReviewRecord
 from runtime.problems import Problem
@@ -97,6 +97,17 @@ def test_an_officer_hands_in_their_own_review_alone(world: RaWorld) -> None:
         world.workflow.reviews.review(Actor("merchant:M-1"), record.order_sha256, signed)
     with pytest.raises(UnknownError):
         world.workflow.reviews.review(OPERATOR, "0" * 64, signed)
+
+
+def test_a_second_review_is_told_that_the_first_one_counts(world: RaWorld) -> None:
+    ordered(world)
+    (record,) = world.workflow.reviews.open()
+    world.workflow.reviews.review(OPERATOR, record.order_sha256, signed_review(world, record, world.office.security))
+    late = signed_review(world, record, world.office.security_2)
+    with pytest.raises(ConflictError, match="officer-5 has reviewed this order already"):
+        world.workflow.reviews.review(OPERATOR, record.order_sha256, late)
+    assert world.workflow.reviews.get(record.order_sha256).reviewed_by == "officer-5"
+    assert len(told(world, "ra.reviewed")) == 1
 
 
 def test_a_review_that_is_late_is_told_once_and_still_taken(world: RaWorld) -> None:
