@@ -412,15 +412,18 @@ class Pack(_Model):
             _subset(group, roles, "exclusive")
         for name, member in self.classes.items():
             _subset({member.key.inherit}, set(self.key_rules), f"classes.{name}.key.inherit")
-            for step in member.steps:
-                _subset(step.by, roles | {SYSTEM}, f"classes.{name}.steps.{step.name}.by")
-            self._require_checks(name, member)
+            for rule in (member, member.for_rekey):
+                for step in rule.steps:
+                    _subset(step.by, roles | {SYSTEM}, f"classes.{name}.steps.{step.name}.by")
+                self._require_checks(name, rule)
         require_consistent(self.checks, set(self.classes), set(self.risk.signals))
-        for reason, rule in self.revocation.items():
-            _subset(rule.steps[0].by, roles, f"revocation.{reason}.by")
-        _subset(self.denylist.steps[0].by, roles, "denylist.by")
-        _subset(self.publication.steps[0].by, roles, "publication.by")
-        _subset(self.review.steps[0].by, roles, "review.by")
+        for reason, order in self.revocation.items():
+            _check_only_step(order.steps[0], roles, f"revocation.{reason}")
+        _check_only_step(self.denylist.steps[0], roles, "denylist")
+        _check_only_step(self.publication.steps[0], roles, "publication", lapses=True)
+        _check_only_step(self.review.steps[0], roles, "review")
+        if self.review.steps[0].count != 1:
+            raise ValueError("review.steps asks for one person: each review is judged by itself")
         _subset({self.suspension.reason}, set(self.revocation), "suspension.reason")
         _subset({self.acceptance.reason}, set(self.revocation), "acceptance.reason")
         if not self.revocation[self.acceptance.reason].by_system:
@@ -486,6 +489,13 @@ def _check_steps(steps: tuple[Step, ...]) -> None:
         if SYSTEM in step.by and (not step.is_system or step.count != 1):
             raise ValueError(f"the step {step.name} is decided once by the system, or by persons")
         earlier.add(step.name)
+
+
+def _check_only_step(step: Step, roles: set[str], where: str, *, lapses: bool = False) -> None:
+    """The one step of what is no case: nothing is stated of it that nobody would keep."""
+    _subset(step.by, roles, f"{where}.by")
+    if step.excluded or step.when is not None or (step.expires is not None and not lapses):
+        raise ValueError(f"{where}.steps states not, when or expires, which count in cases alone")
 
 
 def _subset(names: tuple[str, ...] | frozenset[str] | set[str], known: set[str], where: str) -> None:

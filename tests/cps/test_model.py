@@ -107,6 +107,13 @@ def _without(path: str) -> str:
 
 
 STEP = {"name": "vet", "by": "vetting_officer"}
+_REKEY_CHECKED = _change(
+    "classes.merchant.rekey.evidence",
+    [
+        {"kind": "old_key", "form": "possession", "max_age": "P7D"},
+        {"kind": "owner", "form": "check", "max_age": "P7D"},
+    ],
+)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +155,19 @@ STEP = {"name": "vet", "by": "vetting_officer"}
             _change("revocation.keyCompromise.steps.0.by", "system"), "keyCompromise.by names", id="system-revokes"
         ),
         pytest.param(_change("denylist.steps.0.by", "ghost"), "denylist.by names", id="unknown-role-denies"),
+        pytest.param(_change("classes.gateway.rekey.steps.1.by", "ghost"), "release.by names", id="unknown-rekey-role"),
+        pytest.param(
+            _change("classes.merchant.rekey.evidence.0", {"kind": "old", "form": "check", "max_age": "P1D"}),
+            "rekey needs evidence",
+            id="rekey-without-the-old-key",
+        ),
+        pytest.param(_REKEY_CHECKED, "comes of no check", id="rekey-asks-what-nobody-answers"),
+        pytest.param(_change("publication.steps.0.not", ["author"]), "publication.steps states", id="kept-apart-idly"),
+        pytest.param(_change("denylist.steps.0.expires", "P1D"), "denylist.steps states", id="lapses-never"),
+        pytest.param(
+            _change("revocation.superseded.steps.0.when", "risk < 9"), "superseded.steps states", id="whatever-the-risk"
+        ),
+        pytest.param(_change("review.steps.0.count", "2"), "review.steps asks", id="a-review-by-two"),
         pytest.param(_change("suspension.reason", "mood"), "suspension.reason", id="suspension-ends-in-no-reason"),
         pytest.param(_without("revocation.cessationOfOperation"), "suspension.reason names", id="unlisted-end"),
         pytest.param(
