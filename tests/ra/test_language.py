@@ -45,7 +45,10 @@ def test_a_wrong_state_is_named_by_its_persian_name(client: httpx.Client) -> Non
     draft = client.post("/v1/applications", json={"class": "merchant"}).json()["id"]
     told = client.post(f"/v1/applications/{draft}/accept", json={}, headers=PERSIAN)
     assert told.status_code == 409
-    assert told.json()["detail"] == "عملِ «پذیرش» برای درخواستی که در وضعیت «پیش‌نویس» است وجود ندارد"
+    assert told.json()["detail"] == (
+        "عملِ «پذیرش» برای درخواستی که در وضعیت «پیش‌نویس» است وجود ندارد: "
+        "\u2068service:operator\u2069 عملِ «باز کردن» را انجام داده است"
+    )
     assert told.json()["clause"] == "CPS 4.2"
 
 
