@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cps.rules import Rule
 from ra.errors import InvalidSubmissionError, TooLargeError
 from ra.evidence_files import check_document, media_type
 from tests.support.cps_cases import Office
@@ -135,7 +136,7 @@ def test_sound_documents_are_taken_for_what_they_are(office: Office, body: bytes
 def test_one_thing_wrong_is_refused_with_the_clause(office: Office, body: bytes, told: str) -> None:
     with pytest.raises(InvalidSubmissionError) as refused:
         check_document(body, None, office.pack)
-    assert refused.value.clause == "CPS 4.2.1"
+    assert refused.value.clause == office.pack.clause(Rule.EVID_FILE) == "CPS 4.2.1"
     assert told in str(refused.value)
 
 

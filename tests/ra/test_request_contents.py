@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from cps.dossier import Subject
+from cps.rules import Rule
 from pki.extensions import AccountBinding, MerchantData
 from pki.names import identity_uri, name
 from ra.errors import InvalidSubmissionError
@@ -76,7 +77,7 @@ def test_whoever_asks_for_more_is_refused_with_the_clause(
 ) -> None:
     with pytest.raises(InvalidSubmissionError) as refused:
         check_contents(request((value, critical)), MERCHANT, "signing", office.pack)
-    assert refused.value.clause == "CPS 4.1.2"
+    assert refused.value.clause == office.pack.clause(Rule.APP_REQUEST) == "CPS 4.1.2"
     assert str(refused.value).startswith("the signing request: ")
     assert told in str(refused.value)
 

@@ -307,8 +307,9 @@ def test_wrong_check_digits_are_refused_and_the_draft_stays(world: RaWorld) -> N
     person = Submission(merchant_subject(), csrs, national_code="0010350820")
     company = Submission(merchant_subject(company_id="10380284791"), csrs)
     assert refused_at_the_door(world, account) == "CPS 3.2.2"
-    assert refused_at_the_door(world, company) == "CPS 3.2.2"
-    assert refused_at_the_door(world, person) == "CPS 3.2.3"
+    pack = world.workflow.pack
+    assert refused_at_the_door(world, company) == pack.clause(Rule.ID_COMPANY) == "CPS 3.2.2"
+    assert refused_at_the_door(world, person) == pack.clause(Rule.ID_PERSON) == "CPS 3.2.3"
 
 
 def test_a_national_code_is_kept_as_ten_digits(world: RaWorld) -> None:
