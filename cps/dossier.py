@@ -39,6 +39,7 @@ from cps.written_text import check_text
 from pki.extensions import OfficerData, RoleGrant
 from runtime.language import Listed, Message, Term
 
+MAX_HOSTS: Final = 16
 MAX_CSR: Final = 16_384  # bytes; a PKCS#10 with an RSA-8192 key and every name we allow is under 4 kB
 
 _RULES: Final = ("min_length", "max_length", "pattern", "ge", "le", "error")
@@ -159,7 +160,7 @@ class MerchantSubject(Frozen):
     origin: Origin | None = None
     iban: Annotated[str, StringConstraints(pattern=r"^IR[0-9]{24}$")]
     iban_salt: Hex16
-    hosts: tuple[Host, ...] = ()
+    hosts: Annotated[tuple[Host, ...], Field(max_length=MAX_HOSTS)] = ()
     company_id: CompanyId | None = None
 
 
@@ -172,7 +173,7 @@ class GatewaySubject(Frozen):
     organisation: Text
     acquirer_bin: Bin
     suites: tuple[Literal["oaep-sha1", "oaep-sha256"], ...] = Field(min_length=1)
-    hosts: tuple[Host, ...] = ()
+    hosts: Annotated[tuple[Host, ...], Field(max_length=MAX_HOSTS)] = ()
 
 
 class Grant(Frozen):

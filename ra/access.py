@@ -4,6 +4,7 @@
 | --------- | ------------------------------------------------------------------------------------------ |
 | open      | anybody                                                                                    |
 | edit      | who opened the application, the operator's console                                         |
+| amend     | as edit, but nobody without an identity: officers see the id of a case, too                |
 | read      | who opened it, every officer, the operator's console                                       |
 | attest    | evidence that proves itself (signed forms): as edit, and every officer                     |
 | vouch     | documents: officers who hold the role vetting_officer (CPS 4.2.1)                          |
@@ -47,6 +48,7 @@ class Act(StrEnum):
 
     OPEN = "open"
     EDIT = "edit"
+    AMEND = "amend"
     READ = "read"
     ATTEST = "attest"
     VOUCH = "vouch"
@@ -129,6 +131,7 @@ def require(actor: Actor, act: Act, application: Application | None = None) -> N
     permitted = {
         Act.OPEN: True,
         Act.EDIT: opened or actor.name == OPERATOR,
+        Act.AMEND: (opened and actor.name != _ANONYMOUS) or actor.name == OPERATOR,
         Act.READ: opened or actor.reviews,
         Act.ATTEST: opened or actor.reviews,
         Act.VOUCH: actor.holds({_VETTING}, application),
@@ -144,6 +147,7 @@ def require(actor: Actor, act: Act, application: Application | None = None) -> N
 
 _EXPECTED: Final = {
     Act.EDIT: "{actor} did not open this application",
+    Act.AMEND: "an application is amended by whoever opened it with an identity of their own, not by {actor}",
     Act.READ: "{actor} did not open this application",
     Act.ATTEST: "{actor} did not open this application",
     Act.VOUCH: "documents are taken in by vetting officers, not by {actor}",

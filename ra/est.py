@@ -81,7 +81,7 @@ class EstDesk:
         desk, pack = self.workflow.desk, self.workflow.pack
         application = desk.load(application_id)
         action = Action.SUBMIT if application.state is State.DRAFT else Action.AMEND
-        application = desk.take(actor, Act.EDIT, application_id, action)
+        application = desk.take(actor, Act.EDIT if action is Action.SUBMIT else Act.AMEND, application_id, action)
         by_est(application.member_class)
         if application.replaces is not None:
             raise InvalidSubmissionError(

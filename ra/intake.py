@@ -170,7 +170,8 @@ class Intake:
         Raises InvalidSubmissionError (nothing changed), WrongStateError, ConflictError, NotAllowedError.
         """
         desk, now = self._desk, self._desk.now
-        application = desk.take(actor, Act.EDIT, application_id, action, version)
+        act = Act.EDIT if action is Action.SUBMIT else Act.AMEND
+        application = desk.take(actor, act, application_id, action, version)
         pack = desk.pack
         replaced = None if application.replaces is None else self._replaced(application.replaces)
         if replaced is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cryptography import x509
 
@@ -39,6 +41,7 @@ VETTER = Actor("officer:officer-2", "RA", "officer-2", frozenset({"vetting_offic
 TABLE = {
     Act.OPEN: {OPENER, STRANGER, OPERATOR, OFFICER, VETTER},
     Act.EDIT: {OPENER, OPERATOR},
+    Act.AMEND: {OPENER, OPERATOR},
     Act.READ: {OPENER, OPERATOR, OFFICER, VETTER},
     Act.ATTEST: {OPENER, OPERATOR, OFFICER, VETTER},
     Act.VOUCH: {VETTER},
@@ -57,6 +60,14 @@ def test_the_table_of_acts_is_kept(act: Act, actor: Actor) -> None:
     else:
         with pytest.raises(NotAllowedError):
             require(actor, act, OPENED)
+
+
+def test_who_has_no_name_amends_nothing_though_they_know_the_id() -> None:
+    anonymous = Actor("anonymous")
+    opened = replace(OPENED, opened_by="anonymous")
+    require(anonymous, Act.EDIT, opened)
+    with pytest.raises(IdentityNeededError, match="with an identity of their own"):
+        require(anonymous, Act.AMEND, opened)
 
 
 def test_an_anonymous_caller_is_asked_who_they_are() -> None:
