@@ -173,7 +173,7 @@ def test_an_answer_that_does_not_come_leaves_open_whether_the_order_counts(
 ) -> None:
     """A token that hangs: the change is on record before its list is signed."""
     patient = CaClient.__init__
-    monkeypatch.setattr(CaClient, "__init__", lambda *arguments: patient(*arguments, timeout=1.0))
+    monkeypatch.setattr(CaClient, "__init__", lambda *arguments, **others: patient(*arguments, **{**others, "timeout": 1.0}))
     answered = threading.Event()
     publish = site.world.authority.publisher.publish
 
