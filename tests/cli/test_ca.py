@@ -173,7 +173,11 @@ def test_an_answer_that_does_not_come_leaves_open_whether_the_order_counts(
 ) -> None:
     """A token that hangs: the change is on record before its list is signed."""
     patient = CaClient.__init__
-    monkeypatch.setattr(CaClient, "__init__", lambda *arguments, **others: patient(*arguments, **{**others, "timeout": 1.0}))
+
+    def impatient(*arguments: Any, **others: Any) -> None:
+        patient(*arguments, **{**others, "timeout": 1.0})
+
+    monkeypatch.setattr(CaClient, "__init__", impatient)
     answered = threading.Event()
     publish = site.world.authority.publisher.publish
 
