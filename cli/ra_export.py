@@ -12,7 +12,6 @@ import typer
 from cryptography import x509
 
 from audit.errors import NoteError
-from audit.keeper import log_path
 from audit.log_key import LogKey, key_name, load
 from audit.proof import Proof
 from audit.proving import prove
@@ -91,6 +90,8 @@ def _statement(found: Installation, pin: CpsPin) -> tuple[dict[str, Any], dict[s
 
 def _proofs(found: Installation, story: StoryView) -> Iterator[Proof]:
     """Proofs of every step in the RA's log, and of what the CA logged about the certificates."""
+    from audit.keeper import log_path  # brings a web server along
+
     numbers: dict[str, list[int | None]] = {
         "ra": [each.journal_index for each in story.transitions],
         "ca": [index for record in story.records.values() for index in record.log.values()],

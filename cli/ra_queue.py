@@ -16,7 +16,7 @@ from cli.spans import span, until
 from cli.state import existing
 from cps.model import MemberClass
 from ra.client import ApplicationSummary, OfficerView, RaClient
-from ra.queue import Order
+from ra.queue_order import Order
 from ra.queue_wire import StatisticsView
 from ra.states import DECIDING, ENDED_WITHOUT, State
 from runtime.language import Listed, Message, Term

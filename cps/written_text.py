@@ -25,9 +25,16 @@ ZWNJ: Final = "\u200c"  # zero-width non-joiner: Persian spelling needs it
 MOST_MARKS: Final = 2  # vowel signs on one letter: shadda and a vowel
 
 
+_Ranges = tuple[tuple[int, int], ...]
+"""First and last code points."""
+
+
+def _ranges(*ranges: tuple[int, int] | int) -> _Ranges:
+    return tuple((each, each) if isinstance(each, int) else each for each in ranges)
+
+
 def _set(*ranges: tuple[int, int] | int) -> frozenset[str]:
-    pairs = ((each, each) if isinstance(each, int) else each for each in ranges)
-    return frozenset(chr(code) for first, last in pairs for code in range(first, last + 1))
+    return frozenset(chr(code) for first, last in _ranges(*ranges) for code in range(first, last + 1))
 
 
 LATIN: Final = _set(
@@ -52,33 +59,32 @@ WRITTEN: Final = LATIN | PERSIAN | MARKS | COMMON
 NOT_JOINING: Final = frozenset("ءآأؤإاةدذرزژو")
 """Letters that join nothing after them: a non-joiner is not seen there."""
 
-_INVISIBLE: Final = _set(
+_INVISIBLE: Final = _ranges(
     0xAD, 0x034F, (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), 0x200B, 0x200D, (0x2060, 0x2065),
     (0x206A, 0x206F), 0x2800, 0x3164, (0xFE00, 0xFE0F), 0xFEFF, 0xFFA0, (0xFFF9, 0xFFFB), (0xE0000, 0xE0FFF),
 )  # fmt: skip
 
 # The first that holds a refused character says why; a character that none holds is of another alphabet.
-_REASONS: Final[tuple[tuple[frozenset[str], str], ...]] = (
-    (_set((0x00, 0x1F), (0x7F, 0x9F), 0x2028, 0x2029), "{character} is a control character"),
+_REASONS: Final[tuple[tuple[_Ranges, str], ...]] = (
+    (_ranges((0x00, 0x1F), (0x7F, 0x9F), 0x2028, 0x2029), "{character} is a control character"),
     (
-        _set(0x061C, (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x2069)),
+        _ranges(0x061C, (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x2069)),
         "{character} controls the direction of the text",
     ),
     (
         _INVISIBLE,
         "{character} is invisible",
     ),
-    (_set(0xA0, 0x1680, (0x2000, 0x200A), 0x202F, 0x205F, 0x3000), "{character} is a space other than U+0020"),
-    (_set((0x0660, 0x0669), (0x06F0, 0x06F9)), "{character} is a digit other than 0-9"),
+    (_ranges(0xA0, 0x1680, (0x2000, 0x200A), 0x202F, 0x205F, 0x3000), "{character} is a space other than U+0020"),
+    (_ranges((0x0660, 0x0669), (0x06F0, 0x06F9)), "{character} is a digit other than 0-9"),
     (
-        _set(0x0640, 0x0643, 0x0649, 0x064A, 0x06C0, (0xFB50, 0xFDCF), (0xFDF0, 0xFDFF), (0xFE70, 0xFEFE)),
+        _ranges(0x0640, 0x0643, 0x0649, 0x064A, 0x06C0, (0xFB50, 0xFDCF), (0xFDF0, 0xFDFF), (0xFE70, 0xFEFE)),
         "{character} is a form of a letter that Persian writes with another character",
     ),
-    (_set((0xD800, 0xDFFF)), "{character} is half of a character"),
-    (_set((0xE000, 0xF8FF), (0xF0000, 0xFFFFD), (0x100000, 0x10FFFD)), "{character} is for private use"),
+    (_ranges((0xD800, 0xDFFF)), "{character} is half of a character"),
+    (_ranges((0xE000, 0xF8FF), (0xF0000, 0xFFFFD), (0x100000, 0x10FFFD)), "{character} is for private use"),
     (
-        _set((0xFDD0, 0xFDEF))
-        | frozenset(chr(plane * 0x10000 + end) for plane in range(17) for end in (0xFFFE, 0xFFFF)),
+        _ranges((0xFDD0, 0xFDEF), *((plane * 0x10000 + 0xFFFE, plane * 0x10000 + 0xFFFF) for plane in range(17))),
         "{character} is no character",
     ),
 )
@@ -90,6 +96,10 @@ NON_JOINER: Final = (
     "{character} stands where it joins nothing apart: only inside a Persian word, after a letter that joins"
 )
 STRAY_MARK: Final = "{character} stands on no Persian letter, or there are more than {most} on one"
+
+
+def _within(character: str, ranges: _Ranges) -> bool:
+    return any(first <= ord(character) <= last for first, last in ranges)
 
 
 class TextError(ToldError, ValueError):
@@ -125,7 +135,7 @@ def alphabet_fault(text: str, allowed: frozenset[str]) -> Message | None:
     """The first character of `text` that is not one of `allowed`, a non-joiner apart, and why it is refused."""
     for character in text:
         if character not in allowed and character != ZWNJ:
-            why = next((sentence for characters, sentence in _REASONS if character in characters), OTHER_ALPHABET)
+            why = next((sentence for ranges, sentence in _REASONS if _within(character, ranges)), OTHER_ALPHABET)
             return Message(why, character=named(character))
     return None
 

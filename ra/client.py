@@ -17,7 +17,7 @@ from ra.checks.views import CheckView, GiveCode, GivePhone, PhoneView
 from ra.est_wire import CodeView, PrepareEst
 from ra.notices.kinds import NoticeState
 from ra.notices.wire import NoticeView, RetriedView, RetryNotices
-from ra.queue import Order
+from ra.queue_order import Order
 from ra.queue_wire import QueuePage, StatisticsView
 from ra.states import State
 from ra.story_wire import StoryView

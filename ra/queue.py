@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import (
@@ -30,6 +29,7 @@ from sqlalchemy import (
 from cps.model import MemberClass
 from ra import schema
 from ra.errors import InvalidSubmissionError
+from ra.queue_order import Order
 from ra.states import DECIDABLE, DECIDING, State
 from runtime.columns import as_stored
 from runtime.database import insert_new, reading
@@ -38,14 +38,6 @@ _MOST_COUNTED: Final = 1000
 _LAST: Final = "\U0010ffff"  # sorts after whatever begins alike
 _AT_ONCE: Final = 100  # cells of one statement
 _DAY: Final = timedelta(days=1)
-
-
-class Order(StrEnum):
-    """How a page is sorted; cases found by the beginning of a name come in the order of that name."""
-
-    URGENCY = "urgency"  # the one to be decided first is first
-    AGE = "age"  # oldest first
-    NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True)

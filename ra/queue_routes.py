@@ -10,7 +10,8 @@ from cps.model import MemberClass
 from ra import text_input, views
 from ra.access import Act, require
 from ra.acting import Acting
-from ra.queue import Order, Place, Wanted
+from ra.queue import Place, Wanted
+from ra.queue_order import Order
 from ra.queue_wire import AgeView, QueuePage, StateCount, StatisticsView, WaitingView
 from ra.states import State
 from ra.workflow import Workflow

@@ -22,7 +22,8 @@ from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
 from ra import queue, schema
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
-from ra.queue import Order, Queue, Statistics, Wanted
+from ra.queue import Queue, Statistics, Wanted
+from ra.queue_order import Order
 from ra.states import ENDED_WITHOUT, Action, State
 from runtime.database import insert_new, noting, reading
 from runtime.language import Message, Term

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ra.checks.phone import Phone
-from ra.checks.store import Check
 from ra.wire import Wire
+
+if TYPE_CHECKING:  # clients read these, and have no use for a database
+    from ra.checks.phone import Phone
+    from ra.checks.store import Check
 
 
 class GivePhone(Wire):

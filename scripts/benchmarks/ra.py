@@ -41,7 +41,7 @@ from cps.packs import published
 from pki.names import name
 from ra.client import ApplicationView, RaClient
 from ra.officer import Officer, draft_decision, load_officer, officer_of
-from ra.queue import Order
+from ra.queue_order import Order
 from ra.states import State
 from runtime.client import TlsFiles
 from runtime.database import open_database

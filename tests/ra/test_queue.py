@@ -16,7 +16,8 @@ from sqlalchemy import func, select
 
 from ra import schema
 from ra.errors import InvalidSubmissionError, RaError
-from ra.queue import AGES, Order, Place, Wanted
+from ra.queue import AGES, Place, Wanted
+from ra.queue_order import Order
 from ra.states import DECIDABLE, DECIDING, Action, State
 from ra.store import Application, Change, Passage, Store
 from ra.submission import Submission

@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from ra import schema
-from ra.queue import Order, Wanted
+from ra.queue import Wanted
+from ra.queue_order import Order
 from ra.states import DECIDABLE, State
 from ra.store import Store
 from runtime.database import open_database, reading
