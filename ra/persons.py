@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
@@ -30,7 +30,7 @@ from pki.keys import spki_sha256
 from pki.names import common_name
 from ra.errors import ConflictError
 from ra.person_tables import accounts, credentials, grants, person_codes, persons
-from ra.schema import applications, revocations
+from ra.schema import applications, revocations, transitions
 from ra.states import ENDED_WITHOUT
 from ra.store import NewCertificate
 
@@ -257,7 +257,10 @@ def _codes_of(db: Connection, person_id: str) -> set[str]:
 
 def _person(db: Connection, row: Any) -> Person:
     account = select(accounts.c.name).where(accounts.c.person_id == row.id)
-    mine = select(credentials).where(credentials.c.person_id == row.id).order_by(credentials.c.not_before.desc())
+    # Two of one second: the case that was opened later has the newer one.
+    opened = select(func.min(transitions.c.seq)).where(transitions.c.application_id == credentials.c.application_id)
+    newest_first = (credentials.c.not_before.desc(), opened.scalar_subquery().desc())
+    mine = select(credentials).where(credentials.c.person_id == row.id).order_by(*newest_first)
     return Person(
         id=row.id,
         name=row.name,
