@@ -23,6 +23,7 @@ from cps.dossier import rule_of
 from cps.model import SYSTEM, EvidenceRule, Pack
 from ra.client import ApplicationView, CheckView, RaClient
 from ra.states import DECIDABLE, DECIDING, OPEN, State
+from ra.waiting import EVIDENCE
 from ra.wire import DecisionView, EvidenceView
 from runtime.language import Listed, Message, Term, Text, terms
 from runtime.problems import Problem
@@ -110,6 +111,8 @@ def next_of(case: Case) -> tuple[Text, str | None]:
     if view.state in DECIDABLE and case.lacking:
         missing = Message("evidence is missing: {kinds}", kinds=terms("evidence", [each.kind for each in case.lacking]))
         return missing, _bring(case, short)
+    if view.state in DECIDABLE and view.next_step is not None and view.next_step.name == EVIDENCE:
+        return _UNFIT, f"kwbp ra return {short} --reason 'WHY' --as {person}"
     if view.state in DECIDABLE and view.next_step is not None:
         if view.next_step.by == (SYSTEM,):
             return Message("the registration authority decides it by itself"), None
@@ -140,6 +143,7 @@ def _bring(case: Case, short: str) -> str | None:
 
 
 _VETTING: Final = "vetting_officer"
+_UNFIT: Final = Message("evidence on file does not count; other evidence is brought, or the case goes back")
 _NOTHING: Final = Message("nothing is to be done")
 _AFTER: Final[dict[State, Text]] = {
     State.SCREENING: Message("registers of others are being asked"),

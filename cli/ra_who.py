@@ -24,18 +24,18 @@ class Candidates:
 
 
 def candidates(view: ApplicationView, pack: Pack, officers: Iterable[OfficerView]) -> Candidates:
-    """Who may decide the step that a submitted case waits for; nobody if none is due."""
+    """Who may do what a submitted case waits for: decide the step, or bring evidence; nobody if it waits for none."""
     revision = view.revision
     if revision is None or view.next_step is None:
         return Candidates((), ())
     steps = rule_of(revision, pack).steps
-    step = next(each for each in steps if each.name == view.next_step.name)
+    step = next((each for each in steps if each.name == view.next_step.name), None)
     may: list[str] = []
     may_not: list[tuple[str, Message]] = []
     for officer in officers:
-        if not _roles(officer, revision).intersection(step.by):
+        if not _roles(officer, revision).intersection(view.next_step.by):
             continue
-        objection = _objection(officer, step, steps, revision, view.decisions, pack)
+        objection = None if step is None else _objection(officer, step, steps, revision, view.decisions, pack)
         if objection is None:
             may.append(officer.person_id)
         else:

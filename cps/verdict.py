@@ -92,6 +92,11 @@ class Verdict:
     def approved(self) -> bool:
         return self.status is Status.APPROVED
 
+    @property
+    def lacking(self) -> tuple[Finding, ...]:
+        """What is wrong with the evidence: those of the findings that other evidence can mend."""
+        return tuple(each for each in self.findings[len(self.broken) :] if each.decision is None)
+
     def about(self, decision: int) -> tuple[Finding, ...]:
         """The findings about the decision with this index in the dossier."""
         return tuple(finding for finding in self.findings if finding.decision == decision)

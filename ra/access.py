@@ -38,6 +38,8 @@ from runtime.language import Message, Term
 
 OPERATOR: Final = "service:operator"
 _VETTING: Final = "vetting_officer"
+VOUCHING: Final = (_VETTING,)
+"""The roles that take in evidence (CPS 4.2.1)."""
 _DECIDING: Final = frozenset({_VETTING, "approving_officer"})
 _HOLDING: Final = _DECIDING | {"security_officer"}
 _ANONYMOUS: Final = str(ANONYMOUS)
@@ -134,7 +136,7 @@ def require(actor: Actor, act: Act, application: Application | None = None) -> N
         Act.AMEND: (opened and actor.name != _ANONYMOUS) or actor.name == OPERATOR,
         Act.READ: opened or actor.reviews,
         Act.ATTEST: opened or actor.reviews,
-        Act.VOUCH: actor.holds({_VETTING}, application),
+        Act.VOUCH: actor.holds(VOUCHING, application),
         Act.HOLD: actor.holds(_HOLDING, application),
         Act.RETURN: actor.holds(_DECIDING, application),
         Act.ACCEPT: opened or actor.name == OPERATOR,

@@ -29,6 +29,7 @@ from ra.persons import Persons
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
 from ra.store import Application, Change, Passage, Store
+from ra.waiting import waits_for
 from runtime.language import Listed, Message, Term
 from runtime.language_record import to_record
 
@@ -183,7 +184,7 @@ class Desk:
             state = passage.after
         values: dict[str, Any] = {**change.values}
         if verdict is not None or state not in DECIDABLE:
-            values |= _waiting(verdict.next_step if verdict is not None and state in DECIDABLE else None)
+            values |= _waiting(waits_for(verdict) if verdict is not None and state in DECIDABLE else None)
             values["judge_at"] = verdict.holds_until if verdict is not None and state in DECIDABLE else None
         values["next_at"] = clocks.next_at(replace(application, state=state, **values), self.pack)
         changed = self.store.change(

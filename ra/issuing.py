@@ -31,6 +31,7 @@ from ra.issued import UnfitAnswerError, check_answer
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
 from ra.store import Application, Change, NewCertificate, Passage
+from ra.waiting import EVIDENCE
 from runtime.identity import ANONYMOUS
 from runtime.language import Message
 from runtime.language_record import to_record
@@ -53,12 +54,12 @@ class Issuing:
     def advance(self, application: Application) -> Application:
         """Go as far as the case goes without people: the system's own step, then the CA."""
         desk = self._desk
-        if application.state in DECIDABLE and application.waiting_for == SYSTEM_STEP:  # as it was just judged
+        by_system = application.waiting_for == SYSTEM_STEP or application.step == EVIDENCE  # as it was judged last
+        if application.state in DECIDABLE and by_system:
             dossier = desk.dossier(application)
             verdict = desk.judge(dossier)
             step = verdict.next_step
-            lacking = any(each.decision is None for each in verdict.findings)
-            if step is not None and step.by == (SYSTEM_STEP,) and not lacking:
+            if step is not None and step.by == (SYSTEM_STEP,) and not verdict.lacking:
                 application = self._decide_by_system(application, dossier, step.name)
         if application.state is State.APPROVED:
             return self._finish(application)
@@ -122,6 +123,7 @@ class Issuing:
         desk.record.catch_up()
         finished = 0
         waiting = desk.store.applications(states=DECIDABLE, waiting_for=SYSTEM_STEP, limit=_AT_ONCE)
+        waiting += desk.store.applications(states=DECIDABLE, step=EVIDENCE, limit=_AT_ONCE)
         for application in waiting + desk.store.applications(states=_UNDER_WAY, limit=_AT_ONCE):
             try:
                 on_the_way = application.state in _UNDER_WAY

@@ -44,13 +44,15 @@ _DAY: Final = timedelta(days=1)
 class Wanted:
     """Which cases: all of these properties, and one of the values of each; an empty collection asks for nothing.
 
-    `roles` are roles that a case waits for; `held` says whether somebody holds one of these roles for that class.
+    `steps` and `roles` are what a case waits for (`ra.waiting`); `held` says whether somebody holds one of these roles
+    for that class.
     `overdue` at that instant: not decided by the time that the CPS sets.
     `begins`: the beginning of the subject's id or of the organisation.
     """
 
     states: Collection[State] = ()
     classes: Collection[MemberClass] = ()
+    steps: Collection[str] = ()
     roles: Collection[str] = ()
     held: Callable[[Collection[str], MemberClass], bool] | None = None
     overdue: datetime | None = None
@@ -215,6 +217,8 @@ def _cells(db: Connection, wanted: Wanted) -> list[Cell]:
         query = query.where(table.c.state.in_([str(state) for state in wanted.states]))
     if wanted.classes:
         query = query.where(table.c.member_class.in_(wanted.classes))
+    if wanted.steps:
+        query = query.where(table.c.step.in_(wanted.steps))
     if wanted.overdue is not None:
         query = query.where(table.c.state.in_([str(state) for state in DECIDING]))
     cells = [

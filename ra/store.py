@@ -227,17 +227,20 @@ class Store:
         *,
         states: Collection[State] = (),
         member_class: MemberClass | None = None,
+        step: str | None = None,
         waiting_for: str | None = None,
         limit: int = 200,
     ) -> list[Application]:
-        """Applications in one of the states (any, if none is named), of the class, waiting for exactly these roles.
+        """Applications in one of the states (any, if none is named), of the class, at the step, waiting for exactly
+        these roles.
 
         Newest first.
         """
         classes = () if member_class is None else (member_class,)
         roles = None if waiting_for is None else tuple(waiting_for.split())
         exactly = None if roles is None else lambda found, _class: tuple(found) == roles
-        found = self.queue.page(Wanted(states, classes, held=exactly), Order.NEWEST, limit=limit)
+        wanted = Wanted(states, classes, steps=() if step is None else (step,), held=exactly)
+        found = self.queue.page(wanted, Order.NEWEST, limit=limit)
         return self.applications_of([identifier for identifier, _place in found])
 
     def due(self, now: datetime, *, limit: int = 1000) -> list[Application]:

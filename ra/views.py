@@ -16,6 +16,7 @@ from pki.roles import Role, role_of
 from ra.statement import Statement, read_decision
 from ra.states import DECIDABLE
 from ra.store import Application, Certificate, ReceivedDecision, RevocationRecord
+from ra.waiting import waits_for
 from ra.wire import (
     ApplicationSummary,
     ApplicationView,
@@ -35,7 +36,7 @@ _NOT_FOUND: Final = 404
 
 
 def summary(application: Application) -> ApplicationSummary:
-    """An application in a list, with the step that was due when it was last judged; the clock judges it in time."""
+    """An application in a list, with what it waited for when it was last judged; the clock judges it in time."""
     step = None
     if application.step is not None and application.waiting_for is not None and application.missing is not None:
         by = tuple(application.waiting_for.split())
@@ -54,7 +55,7 @@ def show(workflow: Workflow, application: Application) -> ApplicationView:
     pieces = store.evidence(application.id)
     return ApplicationView(
         **_head(application),
-        next_step=_next_step(verdict.next_step if verdict is not None else None),
+        next_step=_next_step(waits_for(verdict) if verdict is not None else None),
         revision=revision,
         revision_digest=None if revision is None else revision.digest,
         evidence_digest=evidence_digest(pieces),

@@ -116,7 +116,7 @@ class FindingView(Wire):
 
 
 class NextStepView(Wire):
-    """The step that is due."""
+    """What a case waits for: the step that is due, or `evidence` (`ra.waiting`)."""
 
     name: str
     by: tuple[str, ...]

@@ -74,6 +74,30 @@ def test_each_officer_sees_what_waits_for_them(desk: Desk) -> None:
     assert application in {row["id"] for row in desk.answer("ra", "list", "--role", "vetting_officer")}
 
 
+def test_a_decided_case_whose_evidence_is_missing_waits_for_who_brings_it(desk: Desk) -> None:
+    application = waiting(desk, "M-bring")
+    for verb, person in (("vet", "vera"), ("approve", "anna")):
+        desk.answer("ra", verb, application, "--yes", *desk.acting(person))
+        (row,) = desk.answer("ra", "list", "--mine", "vera", "--subject", "M-bring")
+        assert (row["id"], row["next_step"]["name"]) == (application, "evidence")
+        assert desk.answer("ra", "list", "--mine", "anna", "--subject", "M-bring") == []
+    assert "evidence:" in desk.shown("ra", "list", "--subject", "M-bring")
+    shown = desk.answer("ra", "show", application)["next"]
+    assert shown["command"].startswith(f"kwbp ra evidence add {application[: ra_desk.SHORT]} acquirer_agreement=FILE")
+    assert "vera" in shown["may"]
+    assert "evidence" in {each["step"] for each in desk.answer("ra", "stats")["waiting"]}
+
+
+def test_a_case_whose_evidence_does_not_count_goes_back(desk: Desk) -> None:
+    card = p256()
+    opened = desk.world.open_cardholder(confirmed=False, key=card)
+    desk.world.confirm(opened.id, p256())
+    shown = desk.answer("ra", "show", opened.id)["next"]
+    assert "does not count" in shown["what"]
+    assert shown["command"].startswith(f"kwbp ra return {opened.id[: ra_desk.SHORT]} ")
+    desk.answer("ra", "withdraw", opened.id)
+
+
 def test_what_is_over_is_shown_to_who_asks(desk: Desk) -> None:
     application = waiting(desk, "M-over")
     desk.answer("ra", "withdraw", application)

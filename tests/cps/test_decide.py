@@ -435,6 +435,16 @@ def test_what_is_wrong_with_the_evidence_holds_an_approved_case(office: Office, 
     verdict = judge(office.decided(dossier, "approve", office.approver))
     assert (verdict.status, verdict.next_step) == (Status.PENDING, None)
     assert {finding.code for finding in verdict.findings} == {Rule.EVID_MISSING}
+    assert verdict.lacking == verdict.findings
+
+
+def test_what_other_evidence_mends_is_told_apart(office: Office, judge: Judge) -> None:
+    dossier = office.merchant_case(subject=MERCHANT.model_copy(update={"name": "Shop 6037991234567893"}))
+    dossier = office.decided(dossier.model_copy(update={"evidence": ()}), "vet", office.approver)
+    verdict = judge(dossier)
+    assert [finding.code for finding in verdict.broken] == [Rule.NAME_FORBIDDEN]
+    assert {finding.code for finding in verdict.lacking} == {Rule.EVID_MISSING}
+    assert [finding.code for finding in verdict.findings if finding.decision is not None] == [Rule.DEC_ROLE]
 
 
 def test_a_verdict_is_the_same_for_the_dossier_read_back_from_json(office: Office, judge: Judge) -> None:

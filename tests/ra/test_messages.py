@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ra import errors
 from ra.states import Action, State
+from ra.waiting import EVIDENCE
 from runtime.language_catalogue import of_package
 from tests.support.persian import assert_catalogue_fits
 from tests.support.templates import said_in
@@ -21,3 +22,4 @@ def test_every_sentence_of_the_code_is_in_the_catalogue_and_nothing_else() -> No
 def test_every_state_and_action_has_a_persian_name() -> None:
     assert CATALOGUE.terms["state"].keys() == set(State)
     assert CATALOGUE.terms["action"].keys() == set(Action)
+    assert CATALOGUE.terms["step"].keys() == {EVIDENCE}

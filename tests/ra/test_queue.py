@@ -21,6 +21,7 @@ from ra.queue_order import Order
 from ra.states import DECIDABLE, DECIDING, Action, State
 from ra.store import Application, Change, Passage, Store
 from ra.submission import Submission
+from ra.waiting import waits_for
 from runtime.database import open_database, reading
 from tests.support.cps_cases import Office, csr
 from tests.support.databases import DATABASES, ra_database
@@ -209,7 +210,7 @@ def _agree(world: RaWorld) -> None:
         if row.state not in DECIDABLE:
             assert shown == (None, None, None)
             continue
-        step = world.workflow.judge(world.workflow.dossier(row)).next_step
+        step = waits_for(world.workflow.judge(world.workflow.dossier(row)))
         assert shown == ((None, None, None) if step is None else (step.name, " ".join(step.by), step.missing))
     cells = schema.queue_cells.c
     with reading(world.engine) as db:
