@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -18,10 +18,12 @@ from cli.statement import edition
 from cps.dossier import Dossier
 from cps.replay import Replayed, replay
 from cps.verdict import Verdict
+from ra.queue_order import Order
 from ra.states import State
 from runtime.problems import Problem
 
-_WITHOUT_CASE = frozenset({State.DRAFT})
+_WITH_CASE: Final = tuple(state for state in State if state is not State.DRAFT)
+_PAGE: Final = 200
 
 
 def replay_draft(
@@ -99,12 +101,17 @@ def _from_files(paths: list[Path]) -> Iterator[Dossier]:
 def _from_ra(found: Installation) -> Iterator[Dossier]:
     """Every case that the registration authority has a revision of."""
     with enrolment.ra(found, found.tls("operator")) as client:
-        for each in client.list(states=[state for state in State if state not in _WITHOUT_CASE]):
-            try:
-                yield client.dossier(each.id).dossier
-            except Problem as problem:  # it ended before it was submitted
-                if problem.status not in {404, 409}:
-                    raise
+        after: str | None = None
+        while True:
+            page = client.queue(states=_WITH_CASE, sort=Order.AGE, after=after, limit=_PAGE)
+            for each in page.applications:
+                try:
+                    yield client.dossier(each.id).dossier
+                except Problem as problem:  # it ended before it was submitted
+                    if problem.status not in {404, 409}:
+                        raise
+            if (after := page.next) is None:
+                return
 
 
 def _said(verdict: Verdict | None) -> str:
