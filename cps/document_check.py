@@ -37,6 +37,7 @@ def problems(edition: Edition) -> tuple[Problem, ...]:
         *_rules(edition),
         *_sections(edition),
         *_tables(edition),
+        *_operations(edition),
     )
 
 
@@ -121,3 +122,12 @@ def _tables(edition: Edition) -> Iterator[Problem]:
     for name in get_args(TableName):
         if name not in shown:
             yield Problem(f"table {name}", "no heading shows it, so a part of the rules would be hidden")
+
+
+def _operations(edition: Edition) -> Iterator[Problem]:
+    """Keys would lie still for ever whose operations only roles may approve that nobody can hold any more."""
+    for name, each in edition.annex.operations.items():
+        if unknown := sorted(set(each.by) - set(edition.pack.roles)):
+            yield Problem(
+                f"operation {name}", f"the pack does not have the roles that approve it: {', '.join(unknown)}"
+            )

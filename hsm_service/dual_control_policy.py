@@ -95,14 +95,21 @@ class Policy(_Model):
             policy = cls.model_validate({**yaml.safe_load(text), "digest": digest})
         except (yaml.YAMLError, ValidationError, TypeError) as error:
             raise TemplatesError(f"the policy of dual control is not as expected: {error}") from error
-        everything = (*policy.operations.values(), *(each for uses in policy.use.values() for each in uses.values()))
-        if unknown := {role for each in everything for role in each.by} - set(pack.roles):
-            raise TemplatesError(f"the policy of dual control names no roles of the CPS: {sorted(unknown)}")
+        policy.check_roles(pack)
         for name, uses in policy.use.items():
             template = templates.get(name)
             if template is None or not all(template.offers(each) and each in _SIGNATURES for each in uses):
                 raise TemplatesError(f"the policy of dual control: {name} does not sign {sorted(uses)}")
         return policy
+
+    def check_roles(self, pack: Pack) -> None:
+        """Raises TemplatesError if it names roles that this version of the CPS does not have: nobody could approve."""
+        everything = (*self.operations.values(), *(each for uses in self.use.values() for each in uses.values()))
+        if unknown := {role for each in everything for role in each.by} - set(pack.roles):
+            raise TemplatesError(
+                f"the policy of dual control names roles that {pack.cps.id} {pack.cps.version} does not have: "
+                f"{', '.join(sorted(unknown))} (CPS 5.2.1)"
+            )
 
     def is_exempt(self, caller: str) -> bool:
         """Whether what `caller` asks needs no approval."""

@@ -250,8 +250,9 @@ class Vault:
                 extends=extends,
                 statement=dict if published is None else lambda: published.details,
             )
-            if published is not None:
-                published.refresh()
+            opened.callback(vault.close)
+            if published is not None and approving is not None:
+                approving.policy.check_roles(published.refresh().in_force(clock()))
             if isolated is not None:
                 supervised = {label: each for label, each in tokens.items() if isinstance(each, SupervisedToken)}
                 vault._upkeep = Upkeep(vault, supervised, isolated.hsm)

@@ -209,6 +209,17 @@ def test_a_draft_for_the_past_or_with_a_heading_unanswered_is_not_even_signed(ma
     assert "CPS 1.5.4 PUB-DOCUMENT" in machine.refused("sign", machine.draft(), person="so-1")
 
 
+def test_a_draft_without_the_roles_that_approve_operations_on_keys_is_not_even_signed(machine: Machine) -> None:
+    draft = machine.draft(changes={"security_officer": "custodian"})
+    checked = machine.run("check", draft)
+    assert checked.exit_code == 1
+    assert {
+        "at": "operation destroy",
+        "text": "the pack does not have the roles that approve it: security_officer",
+    } in (json.loads(checked.stdout)["problems"])
+    assert "CPS 1.5.4 PUB-DOCUMENT" in machine.refused("sign", draft, person="so-1")
+
+
 def test_without_a_time_stamp_nothing_is_published(machine: Machine) -> None:
     draft = machine.draft()
     for person in ("so-1", "so-2"):

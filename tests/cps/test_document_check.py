@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from cps.annex import ApprovalFacts
 from cps.document import Edition
 from cps.document_check import problems
 from cps.rfc3647 import outline
@@ -45,6 +46,12 @@ def without_profile_section() -> Edition:
 def without_term() -> Edition:
     found = published_edition()
     return replace(found, texts=replace(found.texts, terms={**found.texts.terms, "roles": {}}))
+
+
+def with_operation_of_nobody() -> Edition:
+    found = published_edition()
+    operations = {**found.annex.operations, "destroy": ApprovalFacts(("security_officer", "key_master"), 2)}
+    return replace(found, annex=replace(found.annex, operations=operations))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +128,11 @@ def without_term() -> Edition:
             lambda: with_passage("4.2.2", en="A.", fa="الف."),
             "table steps: no heading shows it, so a part of the rules would be hidden",
             id="rules-hidden",
+        ),
+        pytest.param(
+            with_operation_of_nobody,
+            "operation destroy: the pack does not have the roles that approve it: key_master",
+            id="operation-of-no-role",
         ),
         pytest.param(without_term, "5.2.1: there are no words for roles.applicant", id="role-without-words"),
     ],

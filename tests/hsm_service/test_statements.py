@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 
+from hsm_service.templates import TemplatesError
 from hsm_service.vault import Vault
 from statements.files import install
 from tests.support.approved import Desk
@@ -78,3 +79,19 @@ def test_what_does_not_hold_is_told_and_changes_nothing(site: Site) -> None:
         while not site.vault.statement()["faults"]:
             time.sleep(0.01)
         assert site.vault.statement()["in_force"] == "kwbp-cps-1.0.0"
+
+
+def test_a_version_without_the_roles_that_approve_operations_on_keys_lets_no_service_start(
+    site: Site, world: World
+) -> None:
+    """Its publication is refused where it is signed (`cps.document_check`); here somebody published it nevertheless."""
+    security = (site.desk.office.security, site.desk.office.security_2)
+    install(site.cps, NAME, site.press.files("1.1.0", *security, changes={"security_officer": "custodian"}))
+    with site.vault:
+        site.until(NAME)
+    world.vault(clock=lambda: site.now).close()
+    site.forward(NOW + HOUR)
+    with pytest.raises(TemplatesError, match=r"kwbp-cps 1\.1\.0 does not have: security_officer \(CPS 5\.2\.1\)"):
+        world.vault(clock=lambda: site.now)
+    site.forward(NOW)
+    world.vault(clock=lambda: site.now).close()
