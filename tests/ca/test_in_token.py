@@ -22,22 +22,26 @@ from ca.prepare import new_serial, prepare
 from ca.record import Record
 from ca.signing import sign_certificate
 from ca.store import CertificateRecord
-from cps.dossier import GatewaySubject, OfficerSubject
+from cps.dossier import Dossier, GatewaySubject, OfficerSubject
 from cps.model import Purpose
 from cps.packs import published
+from cps.rekey import build_rekey
 from hsm_service.service import Basis
 from hsm_service.vault import Vault
+from pki import cms_signed
 from pki.builder import tbs_certificate
 from pki.crl import verify_crl
+from pki.der import sha256
 from pki.keys import spki_sha256
 from pki.names import name
+from pki.oids import CT_REKEY
 from pki.roles import Role, role_of
 from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.settings import Home
 from statements.published import founding_only
 from tests.support.ceremonies import PUBLICATION, act, holders, planned
-from tests.support.cps_cases import Office, csr, evidence
+from tests.support.cps_cases import MERCHANT, Office, csr, evidence
 from tests.support.judges import openssl, openssl_accepts
 from tests.support.pki_factory import Credential, Key, p256, pem
 from tests.support.softhsm import provisioned_home
@@ -191,6 +195,39 @@ def test_founders_appoint_officers_and_officers_enrol_a_merchant(
     )
     assert revoked.crl is not None
     assert not installation.judge(record, tmp_path)
+
+
+def test_the_next_key_is_certified_by_one_officer_while_the_certificate_it_follows_is_in_force(
+    installation: Installation, officers: dict[str, Credential], tmp_path: Path
+) -> None:
+    """The HSM service judges the proof of the old key itself, so it needs the list of whoever issued what is replaced."""
+    office, authority, old_key = installation.office, installation.authority, p256()
+    subject = MERCHANT.model_copy(update={"merchant_id": "M-next"})
+    case = office.merchant_case({"signing": csr(old_key)}, subject=subject, application_id="case-next-0")
+    case = office.decided(office.decided(case, "vet", officers["vetter"]), "approve", officers["approver"])
+    old = authority.issuance.issue(case)["signing"]
+
+    def next_case(number: int) -> Dossier:
+        key, application_id = p256(), f"case-next-{number}"
+        content = build_rekey(application_id, old.certificate, [spki_sha256(key.public_key())], office.now)
+        chain = authority.hierarchy.chain(old.issuer)
+        proof = cms_signed.sign(
+            CT_REKEY, content, key=old_key, signer=old.certificate, chain=chain, signing_time=office.now
+        )
+        made = office.case(
+            subject,
+            {"signing": csr(key)},
+            (evidence("old_key", at=office.now, body=proof),),
+            application_id=application_id,
+            replaces={"signing": sha256(old.der)},
+        )
+        return office.decided(made, "approve", officers["approver"])
+
+    assert installation.judge(authority.issuance.issue(next_case(1))["signing"], tmp_path)
+    signed_ahead = next_case(2)
+    authority.revocation.apply(office.revocation(old.certificate, officers["vetter"], reason="keyCompromise"))
+    with pytest.raises(NotApprovedError, match="REKEY"):
+        authority.issuance.issue(signed_ahead)
 
 
 def test_a_gateway_is_certified_only_for_keys_that_the_token_attests(
