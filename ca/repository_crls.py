@@ -31,6 +31,7 @@ from runtime.problems import Problem
 CRL_TYPE: Final = "application/pkix-crl"
 CMS_TYPE: Final = "application/cms"
 _log: Final = get_logger("ca.repository")
+_SUFFIX: Final = ".crl"
 _CHUNK: Final = 256 * 1024
 
 
@@ -69,9 +70,10 @@ class PublishedLists:
         """One object for each authority that has a full list; its other lists stand in `lists`, by scope."""
         found = []
         for issuer in _names(self._crls):
-            full = self.find(issuer)
+            full = self._read(_file(self._crls, issuer))
             if full is not None:
-                others = {scope: self.find(issuer, scope) for scope in _names(self._crls / issuer)}
+                folder = self._crls / issuer
+                others = {scope: self._read(_file(folder, scope)) for scope in _names(folder)}
                 lists = {scope: each.told() for scope, each in others.items() if each is not None}
                 found.append({"issuer": issuer, **full.told(), **({"lists": lists} if lists else {})})
         return found
@@ -81,7 +83,7 @@ class PublishedLists:
         folder, name = (self._crls, issuer) if scope == FULL else (self._crls / issuer, scope)
         if scope != FULL and issuer not in _names(self._crls):
             return None
-        return self._read(folder / f"{name}.crl") if name in _names(folder) else None
+        return self._read(_file(folder, name)) if name in _names(folder) else None
 
     def bci(self) -> bytes | None:
         """The signed list of all CRLs in force, DER."""
@@ -92,13 +94,12 @@ class PublishedLists:
 
     def _read(self, path: Path) -> PublishedList | None:
         try:
+            known = self._known.get(path)
+            if known is not None and known[0] == _mark(path.stat()):
+                return known[1]
             with path.open("rb") as file:
                 state = os.fstat(file.fileno())
-                mark = (state.st_ino, state.st_mtime_ns, state.st_size)
-                with self._lock:
-                    known = self._known.get(path)
-                if known is not None and known[0] == mark:
-                    return known[1]
+                mark = _mark(state)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 found = PublishedList(path, digest, state.st_size, crl_outline(file))
         except FileNotFoundError:
@@ -180,6 +181,20 @@ async def _sent(file: BinaryIO) -> AsyncIterator[bytes]:
             yield chunk
 
 
+def _mark(state: os.stat_result) -> tuple[int, int, int]:
+    """What is another for a file that was moved into the place of this one."""
+    return state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}{_SUFFIX}"
+
+
 def _names(folder: Path) -> list[str]:
-    """Names of the lists in a folder, without drafts."""
-    return sorted(path.stem for path in folder.glob("*.crl") if not path.name.startswith("."))
+    """Names of the lists in a folder, without drafts; none if there is no such folder."""
+    try:
+        with os.scandir(folder) as found:
+            files = [each.name for each in found]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX) and not name.startswith("."))
