@@ -4,6 +4,7 @@
 | -------------------------- | ------------------------------- | ----------------------------------------------- |
 | POST /v1/auth              | merchants                       | AuthReq in, AuthRes or Error out                 |
 | POST /v1/ack               | merchants                       | AuthAck in; 204 if taken, else Error             |
+| POST /v1/inquiry           | merchants                       | InqReq in, InqRes or Error out                   |
 | GET /v1/orders/{xid}       | the order's merchant, operator  | where an order stands, with the signed answer    |
 | GET /v1/certificates       | merchants, services             | what invoices name and wallets seal to           |
 | GET, POST /v1/merchants    | operator                        | the merchants this gateway collects for          |
@@ -133,6 +134,11 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         """Acknowledge an AuthRes: KwbpMessage with AuthAck in; nothing out, or an Error."""
         error = await gateway.acknowledge(caller.name, await _body(request))
         return Response(status_code=204) if error is None else _message(error)
+
+    @app.post("/v1/inquiry", responses=_MESSAGE, response_class=Response)
+    async def inquire(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
+        """Where a purchase stands: KwbpMessage with InqReq in, with InqRes or Error out."""
+        return _message(await gateway.inquire(caller.name, await _body(request)))
 
     @app.get("/v1/orders/{xid}")
     async def order(

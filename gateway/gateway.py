@@ -19,6 +19,7 @@ from gateway.authorization import Authorization, AuthorizationSettings
 from gateway.backoff import pause
 from gateway.errors import IdentityError
 from gateway.identity import GatewayCertificates
+from gateway.inquiry import Inquiries
 from gateway.link import LinkSettings, SwitchLink
 from gateway.merchants import MerchantRegistry
 from gateway.order import Order
@@ -70,6 +71,7 @@ class _Parts:
     certificates: GatewayCertificates
     authorization: Authorization
     acknowledgement: Acknowledgement
+    inquiries: Inquiries
     link: SwitchLink
     reversals: Reversals
 
@@ -127,6 +129,10 @@ class Gateway:
     async def acknowledge(self, tls_merchant_id: str, data: bytes) -> bytes | None:
         """AuthAck to nothing or Error; see `Acknowledgement.take`."""
         return await self._begun().acknowledgement.take(tls_merchant_id, data)
+
+    async def inquire(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """InqReq to InqRes or Error; see `Inquiries.answer`."""
+        return await self._begun().inquiries.answer(tls_merchant_id, data)
 
     def certificates(self) -> GatewayCertificates:
         """What invoices name and wallets seal to.
@@ -221,7 +227,10 @@ class Gateway:
             checkpoint=self._checkpoint,
             on_reversal=reversals.wake,
         )
-        return _Parts(certificates, authorization, acknowledgement, link, reversals)
+        inquiries = Inquiries(
+            store=resources.store, signer=signer, refusals=refusals, trust=resources.trust, clock=resources.clock
+        )
+        return _Parts(certificates, authorization, acknowledgement, inquiries, link, reversals)
 
 
 def _note_unclaimed(answer: Message, order: Order | None) -> None:

@@ -7,9 +7,8 @@ them (threat 40): bytes that are no KwbpMessage, and whatever a caller sends bey
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from prometheus_client import Counter
@@ -21,10 +20,10 @@ from kwbp.errors import ProtocolError
 from kwbp.wrapper import KwbpMessage
 from pki.der import sha256
 from runtime.logging import get_logger
+from runtime.minute_budget import MinuteBudget
 
 _BUDGET: Final = 120
 """Signed refusals of one caller in a minute."""
-_MINUTE: Final = timedelta(minutes=1)
 
 _refused: Final = Counter("kwbp_gateway_refusals_total", "Messages refused", ["check", "code"])
 _log = get_logger("gateway.refusals")
@@ -37,7 +36,7 @@ class Refusals:
         self._signer = signer
         self._journal = journal
         self._clock = clock
-        self._signed: dict[str, deque[datetime]] = {}
+        self._budget = MinuteBudget(_BUDGET, clock=clock)
 
     async def answer(self, error: ProtocolError, caller: str, data: bytes, message: KwbpMessage | None) -> bytes:
         """The Error message (DER KwbpMessage) for `data`, which decoded to `message` (None if it did not).
@@ -46,7 +45,7 @@ class Refusals:
         """
         await self.note(error, caller, data, message.xid if message is not None else None)
         draft = build_error(error, refused=data, now=self._clock())
-        if message is None or not self._within_budget(caller):
+        if message is None or not self._budget.take(caller):
             return draft.message(draft.content)
         return await self._signer.message(draft)
 
@@ -68,13 +67,3 @@ class Refusals:
         }
         _log.warning("refused", **entry)
         await asyncio.to_thread(self._journal.append, {"event": "refused", **entry})
-
-    def _within_budget(self, caller: str) -> bool:
-        now = self._clock()
-        signed = self._signed.setdefault(caller, deque())
-        while signed and signed[0] <= now - _MINUTE:
-            signed.popleft()
-        if len(signed) >= _BUDGET:
-            return False
-        signed.append(now)
-        return True

@@ -3,11 +3,12 @@
 A refusal names its check by this id (`ProtocolError.check`, `clause` of the Error message), so that a log line, a test
 and the protocol description mean the same thing. The letters: K common prefix of every message, I merchant on
 InvoiceReq (row 9), W wallet on Invoice (row 10), M merchant on PReq (row 12), G gateway on AuthReq (row 13), A merchant
-on AuthRes (row 14), B gateway on AuthAck (row 15), R wallet on Receipt (row 16), E anyone on Error (row 24), S signing
-service on a content that it is asked to sign; and of registration (rows 1 to 5) C registration authority on requests, D
-applicant on answers, F issuing bank on a request that the registration authority passes on.
+on AuthRes (row 14), B gateway on AuthAck (row 15), R wallet on Receipt (row 16), Q whoever is asked by InqReq and U
+whoever reads InqRes (row 18), E anyone on Error (row 24), S signing service on a content that it is asked to sign; and
+of registration (rows 1 to 5) C registration authority on requests, D applicant on answers, F issuing bank on a request
+that the registration authority passes on.
 
-K3, I3, M2, M9, M10, G3, G8, G11 to G15, C2, C6 to C9, F6 and F7 need state or a token; they belong to the services,
+K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6 and F7 need state or a token; they belong to the services,
 which use the same ids.
 """
 
@@ -78,6 +79,11 @@ CHECKS: Final = MappingProxyType(
         "R4": "gateway's answer is signed by the gateway that the card data were sealed to",
         "R5": "gateway's answer is about this dual signature, XID, Chall-C, merchant and amount",
         "R6": "completionCode and particularsOK agree with the gateway's answer",
+        "Q1": "asker is a party to the purchase: its merchant, or its card",
+        "Q2": "XID is known here",
+        "U1": "RRPID, XID, merchant, challenge and hash are those of the inquiry",
+        "U2": "answer is signed by the party that was asked",
+        "U3": "status agrees with what is told beside it, and no more is claimed than the gateway says",
         "E1": "error refers to a message that was sent",
         "S1": "content names the key's own certificate",
         "C1": "brand is served here, and the applicant holds a root of ours",

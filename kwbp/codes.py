@@ -131,6 +131,28 @@ class RegistrationStatus(IntEnum):
     EXPIRED = 5
 
 
+@asn1.value_set(int)
+@unique
+class PurchaseStatus(IntEnum):
+    """`status` of InqRes (catalogue row 18): where the purchase stands when the answer is signed."""
+
+    IN_PROGRESS = 0
+    """Being worked on, or not ordered yet: nothing can be said; ask again."""
+    CONCLUDED = 1
+    """What the answer to the order said stands."""
+    REVERSING = 2
+    """The card may have been debited; what was taken is being given back."""
+    REVERSED = 3
+    """The card was not debited, or has its money back."""
+    UNSETTLED = 4
+    """The network took no reversal; people at the acquirer settle it."""
+
+    @property
+    def protocol_name(self) -> str:
+        """The name as the protocol's tables spell it, for instance `inProgress`."""
+        return _camel_case(self.name)
+
+
 def _camel_case(name: str) -> str:
     first, *rest = name.lower().split("_")
     return first + "".join(word.capitalize() for word in rest)

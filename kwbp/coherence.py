@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kwbp.codes import AuthCode, CompletionCode
+from kwbp.codes import AuthCode, CompletionCode, PurchaseStatus
 from kwbp.messages import AuthResTBS, ReceiptTBS
 
 _PERFORMED = (CompletionCode.AUTHORIZATION_PERFORMED, CompletionCode.CAPTURE_PERFORMED)
@@ -33,3 +33,19 @@ def claims_no_more(receipt: ReceiptTBS, answer: AuthResTBS) -> bool:
     if leaves_open(answer) and receipt.completion_code is not CompletionCode.ORDER_RECEIVED:
         return False
     return performed == receipt.particulars_ok and (not performed or answer.auth_code is AuthCode.APPROVED)
+
+
+def tells_one_story(status: PurchaseStatus, *, has_result: bool, auth_res: AuthResTBS | None) -> bool:
+    """U3: what a gateway says of a purchase now agrees with what it answered to the order then.
+
+    Only what was approved, or open, is given back; it may have been open so long that nobody was answered at all.
+
+    :param has_result: an answer was given. :param auth_res: that answer, unless it was an Error.
+    """
+    if status is PurchaseStatus.IN_PROGRESS:
+        return not has_result
+    if status is PurchaseStatus.CONCLUDED:
+        return has_result and (auth_res is None or not leaves_open(auth_res))
+    if auth_res is None:
+        return not has_result
+    return auth_res.auth_code is AuthCode.APPROVED or leaves_open(auth_res)

@@ -16,9 +16,11 @@ from typing import Final
 from cryptography import x509
 
 from kwbp.codes import ErrorCode
-from kwbp.coherence import carries_references, claims_no_more
+from kwbp.coherence import carries_references, claims_no_more, tells_one_story
 from kwbp.common import instant, read_envelope, read_signed, require
 from kwbp.errors import ProtocolError
+from kwbp.inquiry.answer import GIVEN_BACK
+from kwbp.inquiry.messages import InqReqTBS, InqResTBS
 from kwbp.messages import (
     AuthAckTBS,
     AuthReqTBS,
@@ -33,6 +35,7 @@ from kwbp.parties import MerchantIdentity, gateway_data
 from kwbp.registration.messages import CardConfirmReqTBS, CertResTBS, InitResTBS, RegFormResTBS
 from kwbp.registration.signers import RA
 from kwbp.structure import Structure, decode
+from kwbp.wrapper import unwrap
 from pki.errors import CertificateError
 from pki.names import identity_uris
 from pki.oids import (
@@ -45,6 +48,8 @@ from pki.oids import (
     CT_DUAL_SIGNATURE,
     CT_ERROR,
     CT_GW_CERT_RES,
+    CT_INQ_REQ,
+    CT_INQ_RES,
     CT_INVOICE,
     CT_INVOICE_REQ,
     CT_MER_CERT_RES,
@@ -134,6 +139,35 @@ def validate_auth_res(content: bytes, signer: x509.Certificate) -> None:
     _require(carries_references(answer), "an approval must carry rc, stan, rrn and maskedPan")
 
 
+def validate_inq_req(content: bytes, signer: x509.Certificate) -> None:
+    """InqReqTBS names the merchant of the key; for a card's key only form and role are judged."""
+    _require_role(signer, Role.CARDHOLDER, Role.MERCHANT)
+    inquiry = decode(InqReqTBS, content)
+    if role_of(signer) is Role.MERCHANT:
+        _require(inquiry.merchant_id == MerchantIdentity.of(signer).merchant_id, "inquiry must name the merchant")
+
+
+def validate_inq_res(content: bytes, signer: x509.Certificate) -> None:
+    """InqResTBS of a gateway rests on nobody else's word and agrees with the answer in it; a merchant's names it."""
+    _require_role(signer, Role.GATEWAY_SIGNING, Role.MERCHANT)
+    answer = decode(InqResTBS, content)
+    if role_of(signer) is Role.MERCHANT:
+        _require(answer.merchant_id == MerchantIdentity.of(signer).merchant_id, "answer must name the merchant")
+        _require(
+            answer.status not in GIVEN_BACK or answer.gateway_status is not None,
+            "of money that goes back the merchant says what the gateway says",
+        )
+        return
+    result = unwrap(answer.result, expected=(CT_AUTH_RES, CT_ERROR)) if answer.result is not None else None
+    given = result is not None and result.msg_type == CT_AUTH_RES
+    auth_res = read_signed(AuthResTBS, CT_AUTH_RES, result.body).body if result is not None and given else None
+    _require(
+        answer.gateway_status is None
+        and tells_one_story(answer.status, has_result=result is not None, auth_res=auth_res),
+        "status must agree with the answer that was given",
+    )
+
+
 def validate_error(content: bytes, signer: x509.Certificate) -> None:
     """ErrorTBS, for the key of a merchant, gateway or card, or the registration authority's. It names no party."""
     _require_role(signer, Role.MERCHANT, Role.GATEWAY_SIGNING, Role.CARDHOLDER, Role.SERVICE)
@@ -162,6 +196,8 @@ VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
         CT_AUTH_RES: validate_auth_res,
         CT_AUTH_ACK: validate_auth_ack,
         CT_RECEIPT: validate_receipt,
+        CT_INQ_REQ: validate_inq_req,
+        CT_INQ_RES: validate_inq_res,
         CT_ERROR: validate_error,
         CT_CARD_INIT_RES: _of_the_ra(InitResTBS),
         CT_MER_INIT_RES: _of_the_ra(InitResTBS),

@@ -56,6 +56,8 @@ CT_REKEY: Final = _kwbp("1.32")
 CT_REVIEW: Final = _kwbp("1.33")
 CT_PACK_PUBLICATION: Final = _kwbp("1.36")
 CT_CHECK_ANSWER: Final = _kwbp("1.35")
+CT_INQ_REQ: Final = _kwbp("1.37")
+CT_INQ_RES: Final = _kwbp("1.38")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -77,6 +79,7 @@ POLICY_TIMESTAMP: Final = _kwbp("3.7")  # also the policy of the time-stamps the
 EXT_ACCOUNT_BINDING: Final = _kwbp("4.1")
 EXT_GATEWAY_DATA: Final = _kwbp("4.2")
 EXT_OFFICER_DATA: Final = _kwbp("4.3")
+EXT_IDENTITY_CHECKED: Final = _kwbp("4.4")
 
 # SET's own extensions (SET Book 2), kept because evidence readers know them
 SET_CERTIFICATE_TYPE: Final = ObjectIdentifier("2.23.42.7.1")
@@ -113,6 +116,8 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_AUTH_RES: "id-kwbp-ct-authRes",
     CT_AUTH_ACK: "id-kwbp-ct-authAck",
     CT_RECEIPT: "id-kwbp-ct-receipt",
+    CT_INQ_REQ: "id-kwbp-ct-inqReq",
+    CT_INQ_RES: "id-kwbp-ct-inqRes",
     CT_INVOICE_REQ: "id-kwbp-ct-invoiceReq",
     CT_ERROR: "id-kwbp-ct-error",
     CT_CARD_INIT_RES: "id-kwbp-ct-cardCInitRes",
@@ -158,6 +163,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     EXT_ACCOUNT_BINDING: "id-kwbp-ce-accountBinding",
     EXT_GATEWAY_DATA: "id-kwbp-ce-gatewayData",
     EXT_OFFICER_DATA: "id-kwbp-ce-officerData",
+    EXT_IDENTITY_CHECKED: "id-kwbp-ce-identityChecked",
     SET_CERTIFICATE_TYPE: "set-certificateType",
     SET_MERCHANT_DATA: "set-merchantData",
     EXT_HASHED_ROOT_KEY: "id-ce-hashOfRootKey",

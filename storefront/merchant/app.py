@@ -2,6 +2,7 @@
 
     POST /kwbp/invoice-request   KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/purchase          KwbpMessage → KwbpMessage   anyone (the message is signed)
+    POST /kwbp/inquiry           KwbpMessage → KwbpMessage   anyone (the message is signed)
     GET  /catalogue              JSON                        anyone
     GET  /orders                 JSON, newest first          the operator
     GET  /orders/{xid}           JSON                        the operator
@@ -72,7 +73,7 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
             raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
         return Response(await shop.answer(await request.body()), media_type=MEDIA_TYPE)
 
-    for path in ("/kwbp/invoice-request", "/kwbp/purchase"):
+    for path in ("/kwbp/invoice-request", "/kwbp/purchase", "/kwbp/inquiry"):
         app.post(path, responses=_MESSAGE, response_class=Response, name=path)(message)
 
     @app.get("/catalogue")

@@ -16,6 +16,7 @@ for the age (G3 before G4), and has at most one AuthReq for an XID.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -54,8 +55,11 @@ _log = get_logger("collection")
 class Collection:
     """Drives orders; one task each."""
 
-    def __init__(self, terminal_id: str, resources: Resources, refusals: Refusals) -> None:
+    def __init__(
+        self, terminal_id: str, resources: Resources, refusals: Refusals, *, on_open: Callable[[], None]
+    ) -> None:
         self._terminal_id = terminal_id
+        self._on_open = on_open
         self._store = resources.store
         self._signer = resources.signer
         self._gateway = resources.gateway
@@ -164,6 +168,8 @@ class Collection:
             rrn=checked.body.rrn,
         )
         self._checkpoint(after.lower())
+        if after is OrderState.UNKNOWN:
+            self._on_open()
         if self._proofs is not None:
             self._proofs.wake()
 
@@ -238,6 +244,7 @@ class Collection:
             stored={**stored, Document.ANSWER: told},
             crls_used=crls_of(trust),
         )
+        self._on_open()
         self._checkpoint("unknown")
 
     # --- ACKED --------------------------------------------------------------------------------------------------------

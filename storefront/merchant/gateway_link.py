@@ -53,6 +53,13 @@ class GatewayLink:
         """Send an AuthAck; None if it was taken, else an Error (DER KwbpMessage). Raises GatewayUnreachable."""
         return await self._exchange("/v1/ack", auth_ack)
 
+    async def inquire(self, inq_req: bytes) -> bytes:
+        """Send an InqReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
+        answer = await self._exchange("/v1/inquiry", inq_req)
+        if answer is None:
+            raise GatewayUnreachable("no content")
+        return answer
+
     async def _exchange(self, path: str, message: bytes) -> bytes | None:
         # Whatever the status: a signed answer is judged by its signature, everything else is no answer at all.
         try:

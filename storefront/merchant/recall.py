@@ -10,11 +10,11 @@ from cryptography import x509
 
 from kwbp.common import read_signed
 from kwbp.merchant import CheckedAuthRes, CheckedPurchase, IssuedInvoice, receive_purchase
-from kwbp.messages import AuthAckTBS, AuthReqTBS, AuthResTBS, InvoiceMessage
+from kwbp.messages import AuthAckTBS, AuthReqTBS, AuthResTBS, InvoiceMessage, InvoiceReqTBS
 from kwbp.parties import GatewayIdentity
 from kwbp.structure import decode
 from kwbp.wrapper import unwrap, wrap
-from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES, MT_INVOICE, MT_PREQ
+from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES, CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
 from storefront.merchant.store import Document, OrderStore
 
 
@@ -40,6 +40,11 @@ def purchase(store: OrderStore, xid: bytes) -> CheckedPurchase:
         issued=issued(store, xid),
         card_certificate=dual.signer,
     )
+
+
+def card(store: OrderStore, xid: bytes) -> x509.Certificate:
+    """The card's certificate that asked for the invoice of an order; no other one can order on it (M5)."""
+    return read_signed(InvoiceReqTBS, CT_INVOICE_REQ, store.required(xid, Document.INVOICE_REQUEST)).signer
 
 
 def auth_req(signed: bytes) -> AuthReqTBS:

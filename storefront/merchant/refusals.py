@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from kwbp.checks import CHECKS
 from kwbp.codes import ErrorCode
@@ -16,10 +14,9 @@ from kwbp.parties import GatewayIdentity, gateway_data
 from kwbp.wrapper import KwbpMessage
 from pki.path import Trust
 from pki.roles import Role
+from runtime.minute_budget import MinuteBudget
 from storefront.errors import UnsignedRefusal
 from storefront.signers import Signer
-
-_MINUTE: Final = timedelta(minutes=1)
 
 
 class Refusals:
@@ -32,18 +29,13 @@ class Refusals:
     def __init__(self, signer: Signer, *, clock: Callable[[], datetime], budget: int = 120) -> None:
         self._signer = signer
         self._clock = clock
-        self._budget = budget
-        self._signed: deque[datetime] = deque()
+        self._signatures = MinuteBudget(budget, clock=clock)
 
     async def answer(self, error: ProtocolError, refused: bytes) -> bytes:
         """The Error message (DER KwbpMessage) about `refused`, the wallet's message as it came."""
-        now = self._clock()
-        while self._signed and self._signed[0] <= now - _MINUTE:
-            self._signed.popleft()
-        if len(self._signed) >= self._budget:
-            draft = build_error(error, refused=refused, now=now)
+        if not self._signatures.take("wallets"):
+            draft = build_error(error, refused=refused, now=self._clock())
             return draft.message(draft.content)
-        self._signed.append(now)
         return await self.final(error, refused)
 
     async def final(self, error: ProtocolError, refused: bytes) -> bytes:

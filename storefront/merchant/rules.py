@@ -19,5 +19,7 @@ class ShopRules:
     invoice_lifetime: timedelta = timedelta(minutes=15)
     patience: float = 60.0
     """Seconds for which a wallet is kept waiting for its receipt; the order itself goes on."""
+    inquiries: int = 300
+    """Inquiries of wallets that the token answers in a minute."""
     signed_refusals: int = 120
     """Errors that the token signs in a minute; beyond, they are bare."""

@@ -7,22 +7,26 @@ on wait for its answer. What happens to an accepted order is `storefront.merchan
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
+from kwbp import inquiry
 from kwbp import merchant as protocol
-from kwbp.codes import ErrorCode
+from kwbp.codes import ErrorCode, PurchaseStatus
 from kwbp.common import instant, verify_path
 from kwbp.errors import ProtocolError
 from kwbp.messages import OrderLine
 from kwbp.parties import MerchantIdentity
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.der import sha256
-from pki.oids import CT_INVOICE_REQ, MT_PREQ
+from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, MT_PREQ
 from pki.path import Trust
 from pki.roles import Role
 from runtime.logging import get_logger
+from runtime.minute_budget import MinuteBudget
 from storefront.errors import GatewayUnreachable, RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.catalogue import Catalogue
@@ -31,9 +35,24 @@ from storefront.merchant.gateway_link import GatewayCertificates
 from storefront.merchant.refusals import Refusals
 from storefront.merchant.resources import Resources
 from storefront.merchant.rules import ShopRules
+from storefront.merchant.settlement import Settlement
 from storefront.merchant.states import OrderState
 from storefront.merchant.store import Document, Order, OrderStore
 
+STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
+    {
+        OrderState.INVOICED: PurchaseStatus.IN_PROGRESS,
+        OrderState.PAID_PENDING: PurchaseStatus.IN_PROGRESS,
+        OrderState.AUTHORISED: PurchaseStatus.IN_PROGRESS,
+        OrderState.ACKED: PurchaseStatus.IN_PROGRESS,
+        OrderState.RECEIPTED: PurchaseStatus.CONCLUDED,
+        OrderState.DECLINED: PurchaseStatus.CONCLUDED,
+        # Of an open order the gateway alone can tell more; it is being asked.
+        OrderState.UNKNOWN: PurchaseStatus.IN_PROGRESS,
+        OrderState.REVERSED: PurchaseStatus.REVERSED,
+    }
+)
+"""What a wallet that asks is told."""
 _CERTIFICATES_AGE: Final = timedelta(minutes=5)
 
 _log = get_logger("shop")
@@ -50,7 +69,9 @@ class Shop:
         self._store = resources.store
         self._clock = resources.clock
         self._refusals = Refusals(resources.signer, clock=resources.clock, budget=rules.signed_refusals)
-        self._collection = Collection(rules.terminal_id, resources, self._refusals)
+        self._settlement = Settlement(self.merchant.merchant_id, resources)
+        self._collection = Collection(rules.terminal_id, resources, self._refusals, on_open=self._settlement.wake)
+        self._inquiries = MinuteBudget(rules.inquiries, clock=resources.clock)
         self._answering: dict[bytes, asyncio.Task[bytes]] = {}
         self._certificates: GatewayCertificates | None = None
         self._certificates_at: datetime | None = None
@@ -62,6 +83,7 @@ class Shop:
     async def start(self) -> None:
         """Take up every order that was under way when the merchant stopped."""
         self._collection.start()
+        self._settlement.start()
         if self._resources.proofs is not None:
             self._resources.proofs.start()
 
@@ -72,11 +94,13 @@ class Shop:
             task.cancel()
         await asyncio.gather(*answering, return_exceptions=True)
         await self._collection.stop()
+        await self._settlement.stop()
         if self._resources.proofs is not None:
             await self._resources.proofs.stop()
 
     async def answer(self, data: bytes) -> bytes:
-        """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, Receipt or Error.
+        """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, Receipt, InqRes
+        or Error.
 
         The work belongs to the message, not to the connection that brought it: it goes on if the wallet hangs up.
         """
@@ -95,9 +119,11 @@ class Shop:
 
     async def _answer(self, data: bytes) -> bytes:
         try:
-            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ))
+            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ, CT_INQ_REQ))
             if message.msg_type == CT_INVOICE_REQ:
                 return await self._invoice(message, data)
+            if message.msg_type == CT_INQ_REQ:
+                return await self._status(message)
             return await self._purchase(message, data)
         except ProtocolError as error:
             _log.info("refused", check=error.check, code=error.code.protocol_name, message=sha256(data).hex())
@@ -232,6 +258,29 @@ class Shop:
         if order.h_purchase != sha256(data):
             raise ProtocolError(ErrorCode.XID_ALREADY_USED, "M9", "this XID was ordered already")
         return await self._finish(order.xid)
+
+    # --- InqReq -------------------------------------------------------------------------------------------------------
+
+    async def _status(self, message: KwbpMessage) -> bytes:
+        """Where a purchase stands, for the card that it was made with."""
+        now = self._clock()
+        if not self._inquiries.take("wallets"):
+            raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", f"at most {self._rules.inquiries} inquiries a minute")
+        asked = inquiry.check_inquiry(message, trust=await self._resources.trust.trust(now), now=now)
+        order = self._store.find(asked.body.xid)
+        if order is None:
+            raise ProtocolError(ErrorCode.UNKNOWN_XID, "Q2", "no invoice has this XID")
+        card = recall.card(self._store, order.xid)
+        inquiry.require_card(asked, card, merchant_id=self.merchant.merchant_id)
+        documents = self._store.documents(order.xid)
+        draft = inquiry.build_inquiry_answer(
+            asked,
+            status=STATUS[order.state],
+            result=None if STATUS[order.state] is PurchaseStatus.IN_PROGRESS else documents[Document.ANSWER],
+            gateway_status=documents.get(Document.GATEWAY_STATUS),
+            now=now,
+        )
+        return draft.message(await self._resources.signer.sign(draft.content_type, draft.content))
 
     async def _finish(self, xid: bytes) -> bytes:
         """M10. The order itself goes on when the wallet's patience is over."""

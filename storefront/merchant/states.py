@@ -2,7 +2,8 @@
 
     INVOICED ─► PAID_PENDING ─┬─► AUTHORISED ─► ACKED ─► RECEIPTED
                               ├─► DECLINED
-                              └─► UNKNOWN       the gateway does not know; it takes back whatever was debited
+                              └─► UNKNOWN ─┬─► REVERSED   the gateway has given back whatever was debited
+                                           └─► DECLINED   nothing was debited
 
 An expired INVOICED order needs no state of its own: M2 refuses by the invoice's own notAfter.
 """
@@ -25,6 +26,8 @@ class OrderState(StrEnum):
     RECEIPTED = "RECEIPTED"
     DECLINED = "DECLINED"
     UNKNOWN = "UNKNOWN"
+    """The gateway does not know, or gives back; it is asked until it says, signed, that the order is closed."""
+    REVERSED = "REVERSED"
 
 
 _S: Final = OrderState
@@ -35,7 +38,8 @@ MOVES: Final[dict[OrderState, frozenset[OrderState]]] = {
     _S.ACKED: frozenset({_S.RECEIPTED}),
     _S.RECEIPTED: frozenset(),
     _S.DECLINED: frozenset(),
-    _S.UNKNOWN: frozenset(),
+    _S.UNKNOWN: frozenset({_S.REVERSED, _S.DECLINED}),
+    _S.REVERSED: frozenset(),
 }
 
 PAID: Final = frozenset({_S.ACKED, _S.RECEIPTED})

@@ -105,6 +105,7 @@ class Document(StrEnum):
     AUTH_RES = "auth-res"  # SignedData
     AUTH_ACK = "auth-ack"  # SignedData
     GATEWAY_ERROR = "gateway-error"  # SignedData
+    GATEWAY_STATUS = "gateway-status"  # SignedData: the InqRes that closed an open order
     RECEIPT = "receipt"  # SignedData
     ANSWER = "answer"  # KwbpMessage that ended the purchase, as it went to the wallet
 
@@ -354,6 +355,12 @@ class OrderStore:
                 select(orders).where(orders.c.state.in_(UNFINISHED)).order_by(orders.c.created_at)
             ).all()
         return [_order(row) for row in rows]
+
+    def in_state(self, state: OrderState) -> list[bytes]:
+        """XIDs of all orders in this state, the oldest first."""
+        with self._reader.connect() as connection:
+            rows = connection.execute(select(orders.c.xid).where(orders.c.state == state).order_by(orders.c.created_at))
+            return [bytes(row.xid) for row in rows]
 
     def newest(self, limit: int) -> list[Order]:
         """The newest orders, newest first."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +16,17 @@ from typing import Any, Final
 import httpx
 from cryptography import x509
 
+from kwbp import inquiry
 from kwbp import wallet as protocol
 from kwbp.checks import CHECKS
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode
+from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus
 from kwbp.common import Draft, instant
 from kwbp.error_message import read_error
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki import cms_signed
-from pki.oids import CT_ERROR, CT_RECEIPT, MT_INVOICE
+from pki.oids import CT_ERROR, CT_INQ_RES, CT_RECEIPT, MT_INVOICE
 from pki.path import Trust
 from pki.roles import Role
 from shetab.types import Cvv2, Pin
@@ -134,7 +135,7 @@ class Buyer:
         return self._send(PurchaseFolder.create(self._folder, checked, draft, signed, self._origin))
 
     def resume(self, xid: bytes) -> Outcome:
-        """Send the stored order again and judge what comes back.
+        """Send the stored order again and judge what comes back; if it stays open, ask where it stands (row 18).
 
         What a receipt has settled stays settled: an answer that says otherwise is raised, not kept.
 
@@ -143,7 +144,48 @@ class Buyer:
         folder = PurchaseFolder(self._folder / xid.hex())
         if folder.origin != self._origin:
             raise WalletError(f"this purchase was made at {folder.origin}")
-        return self._send(folder)
+        if folder.closed_by_the_gateway:
+            return Outcome(folder.record.xid, folder.state, folder.record.amount.amount)
+        outcome = self._send(folder)
+        return outcome if outcome.state is not PurchaseState.PENDING else self._inquire(folder, outcome)
+
+    def _inquire(self, folder: PurchaseFolder, outcome: Outcome) -> Outcome:
+        """InqReq: an open purchase is closed by the gateway's word alone, which the merchant passes on."""
+        record = folder.record
+        draft = inquiry.build_inquiry(
+            rrpid=self._rng(20),
+            xid=record.xid,
+            merchant_id=record.merchant_id,
+            chall=self._rng(32),
+            now=self._clock(),
+        )
+        signed = self._sign(draft)
+        sent = draft.message(signed)
+        answer = self._exchange("/kwbp/inquiry", sent)
+        now = self._clock()
+        trust = self._trust(now)
+
+        def is_the_merchant(signer: MerchantIdentity) -> bool:
+            return signer.merchant_id == record.merchant_id
+
+        try:
+            message = _read(answer, sent, CT_INQ_RES, is_the_merchant, trust=trust, now=now)
+        except RefusedByShop as refusal:
+            return replace(outcome, refusal=refusal.error)
+        status = inquiry.check_merchant_status(
+            message,
+            sent=inquiry.SentInquiry.load(signed),
+            gateway_id=record.gw_id,
+            acquirer_bin=record.acquirer_bin,
+            ordered_at=record.ordered_at,
+            trust=trust,
+            now=now,
+        )
+        after = closed_by(status)
+        if after is None or status.gateway is None:
+            return outcome
+        folder.closed(status, status.gateway, after, trust.crls)
+        return Outcome(record.xid, after, record.amount.amount)
 
     def _send(self, folder: PurchaseFolder) -> Outcome:
         record, sent = folder.record, folder.order
@@ -234,6 +276,17 @@ def state_of(receipt: protocol.CheckedReceipt) -> PurchaseState:
     if another or receipt.receipt.completion_code is CompletionCode.ORDER_RECEIVED:
         return PurchaseState.PENDING
     return PurchaseState.DECLINED
+
+
+def closed_by(status: inquiry.MerchantStatus) -> PurchaseState | None:
+    """How a purchase that was open has ended, by the gateway's word; None if it is open still."""
+    word = status.gateway
+    if word is None or word.status not in (PurchaseStatus.REVERSED, PurchaseStatus.CONCLUDED):
+        return None
+    if word.status is PurchaseStatus.REVERSED:
+        return PurchaseState.REVERSED
+    approved = word.auth_res is not None and word.auth_res.auth_code is AuthCode.APPROVED
+    return None if approved else PurchaseState.DECLINED
 
 
 def purchases(folder: Path) -> list[Outcome]:

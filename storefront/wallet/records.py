@@ -7,6 +7,8 @@
       order.kwbp              the message as it is sent, the same bytes each time
       error.p7s               the merchant's signed refusal, if there was one
       receipt.p7s  auth-res.p7s
+      status.p7s              what the merchant said last of an open purchase, if that closed it
+      gateway-status.p7s      and the gateway's word that it rests on
       crls/                   the lists by which the receipt was judged
 
 purchase.json is written last, and before the order leaves: a folder without it is an order that was never sent.
@@ -25,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kwbp.inquiry import GatewayStatus, MerchantStatus
 from kwbp.money import Money
 from kwbp.wallet import CheckedInvoice, CheckedReceipt, PurchaseDraft, PurchaseRecord
 from pki.der import sha256
@@ -33,6 +36,7 @@ from storefront.files import make_folder, write_whole
 
 _RECORD: Final = "purchase.json"
 _ORDER: Final = "order.kwbp"
+_WORD: Final = "gateway-status.p7s"
 
 
 class PurchaseState(StrEnum):
@@ -44,11 +48,13 @@ class PurchaseState(StrEnum):
     DECLINED = "DECLINED"
     REFUSED = "REFUSED"
     """The merchant refused the order, signed; no money moved."""
+    REVERSED = "REVERSED"
+    """The card was not debited, or has its money back."""
     PENDING = "PENDING"
     """The outcome is open; ask again."""
 
 
-FINAL: Final = frozenset({PurchaseState.PAID, PurchaseState.DECLINED})
+FINAL: Final = frozenset({PurchaseState.PAID, PurchaseState.DECLINED, PurchaseState.REVERSED})
 """Proved by the gateway's signature; nothing that anybody says later takes it back."""
 
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -168,10 +174,31 @@ class PurchaseFolder:
         """Keep the receipt (SignedData) and what it was judged by, and the state that follows from it."""
         write_whole(self.path / "receipt.p7s", receipt)
         write_whole(self.path / "auth-res.p7s", checked.receipt.auth_res)
+        self._keep(crls)
+        self._move(state)
+
+    def closed(
+        self,
+        status: MerchantStatus,
+        word: GatewayStatus,
+        state: PurchaseState,
+        crls: Iterable[x509.CertificateRevocationList],
+    ) -> None:
+        """Keep what closed an open purchase, and what it was judged by, and the state that follows from it."""
+        write_whole(self.path / "status.p7s", status.signed)
+        write_whole(self.path / _WORD, word.signed)
+        self._keep(crls)
+        self._move(state)
+
+    @property
+    def closed_by_the_gateway(self) -> bool:
+        """Whether the purchase was left open and the gateway has closed it since."""
+        return self.state in FINAL and (self.path / _WORD).exists()
+
+    def _keep(self, crls: Iterable[x509.CertificateRevocationList]) -> None:
         for crl in crls:
             der = crl.public_bytes(Encoding.DER)
             write_whole(self.path / "crls" / f"{sha256(der).hex()}.crl", der)
-        self._move(state)
 
     def _move(self, state: PurchaseState) -> None:
         if state is not self.state:

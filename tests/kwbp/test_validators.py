@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode
+from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
+from kwbp.inquiry import CheckedInquiry, build_inquiry, build_inquiry_answer, check_inquiry
 from kwbp.money import Money
 from kwbp.validators import VALIDATORS
+from kwbp.wrapper import unwrap
 from pki import der
 from pki.extensions import CertificateType
 from pki.oids import (
@@ -26,6 +28,8 @@ from pki.oids import (
     CT_DUAL_SIGNATURE,
     CT_ERROR,
     CT_GW_CERT_RES,
+    CT_INQ_REQ,
+    CT_INQ_RES,
     CT_INVOICE,
     CT_INVOICE_REQ,
     CT_MER_CERT_RES,
@@ -51,8 +55,17 @@ def _body(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier)
         CT_AUTH_ACK: purchase.auth_ack.body,
         CT_RECEIPT: purchase.receipt.body,
         CT_ERROR: build_error(error, refused=b"", now=world.now).body,
+        CT_INQ_REQ: _inquiry_of(world).body,
+        CT_INQ_RES: build_inquiry_answer(_inquiry_of(world), status=PurchaseStatus.IN_PROGRESS, now=world.now).body,
         **_registration(),
     }[content_type]
+
+
+@cache
+def _inquiry_of(world: World) -> CheckedInquiry:
+    draft = build_inquiry(rrpid=bytes(20), xid=bytes(20), merchant_id="M-1", chall=bytes(32), now=world.now)
+    message = unwrap(draft.message(world.shop.sign(draft.content_type, draft.content)), expected=[CT_INQ_REQ])
+    return check_inquiry(message, trust=world.trust, now=world.now)
 
 
 @cache
@@ -82,6 +95,8 @@ def _holders(world: World) -> dict[x509.ObjectIdentifier, tuple[Credential, ...]
         CT_AUTH_RES: (world.gateway_signing,),
         CT_AUTH_ACK: (world.shop,),
         CT_RECEIPT: (world.shop,),
+        CT_INQ_REQ: (world.shop, world.buyer),
+        CT_INQ_RES: (world.gateway_signing, world.shop),
         CT_ERROR: (world.shop, world.gateway_signing, world.buyer, _ra(world)),
         **dict.fromkeys(_registration(), (_ra(world),)),
     }
@@ -98,7 +113,7 @@ ALL = list(VALIDATORS)
 def test_every_content_type_of_the_protocol_has_a_validator() -> None:
     assert {NAMES[oid] for oid in VALIDATORS} == {
         "id-kwbp-ct-invoice", "id-kwbp-ct-dualSig", "id-kwbp-ct-authReq", "id-kwbp-ct-authRes", "id-kwbp-ct-authAck",
-        "id-kwbp-ct-receipt", "id-kwbp-ct-invoiceReq", "id-kwbp-ct-error",
+        "id-kwbp-ct-receipt", "id-kwbp-ct-invoiceReq", "id-kwbp-ct-inqReq", "id-kwbp-ct-inqRes", "id-kwbp-ct-error",
         "id-kwbp-ct-cardCInitRes", "id-kwbp-ct-merInitRes", "id-kwbp-ct-regFormRes", "id-kwbp-ct-cardConfirmReq",
         "id-kwbp-ct-certRes", "id-kwbp-ct-merCertRes", "id-kwbp-ct-gwCertRes",
     }  # fmt: skip

@@ -17,8 +17,10 @@ import httpx
 import pytest
 
 from kwbp.codes import AuthCode, ErrorCode
+from kwbp.common import read_signed
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
+from kwbp.messages import AuthResTBS
 from kwbp.wrapper import unwrap, wrap
 from pki.oids import CT_AUTH_REQ, CT_AUTH_RES, CT_ERROR
 from storefront.merchant.states import OrderState
@@ -201,12 +203,13 @@ def test_an_order_book_from_before_the_request_does_not_make_a_second_one(
     with sqlite3.connect(front.folder / f"{front.name}.sqlite") as connection:
         connection.execute("DELETE FROM documents WHERE kind = ?", [Document.AUTH_REQ.value])
     with front.serving(), customer.shopping(front, purchases) as buyer:
-        wait_for(lambda: order_of(front, outcome.xid) is OrderState.UNKNOWN)
+        wait_for(lambda: order_of(front, outcome.xid) is OrderState.REVERSED)
         again = buyer.resume(outcome.xid)
-    assert again.receipt is not None
-    assert again.receipt.auth_res.auth_code is AuthCode.PI_PREVIOUSLY_USED
-    assert again.state is PurchaseState.PENDING
-    wait_for(lambda: customer.balance == OPENING)
+    answer = front.document(outcome.xid, Document.AUTH_RES)
+    assert answer is not None
+    assert read_signed(AuthResTBS, CT_AUTH_RES, answer).body.auth_code is AuthCode.PI_PREVIOUSLY_USED
+    assert again.state is PurchaseState.REVERSED
+    assert customer.balance == OPENING
 
 
 def test_an_answer_about_another_order_is_none(front: Front, site: Site, purchases: Path) -> None:

@@ -64,6 +64,7 @@ def advance(book: OrderStore, state: OrderState) -> None:
         OrderState.RECEIPTED: (OrderState.AUTHORISED, OrderState.ACKED, OrderState.RECEIPTED),
         OrderState.DECLINED: (OrderState.DECLINED,),
         OrderState.UNKNOWN: (OrderState.UNKNOWN,),
+        OrderState.REVERSED: (OrderState.UNKNOWN, OrderState.REVERSED),
     }
     if state is not OrderState.INVOICED:
         order(book)
@@ -91,8 +92,15 @@ def test_an_order_goes_forward_only(book: OrderStore, before: OrderState, after:
 
 def test_every_state_is_an_end_or_is_driven_on() -> None:
     ends = {state for state, after in MOVES.items() if not after}
-    assert ends == {OrderState.RECEIPTED, OrderState.DECLINED, OrderState.UNKNOWN}
-    assert set(OrderState) - ends - {OrderState.INVOICED} == UNFINISHED
+    assert ends == {OrderState.RECEIPTED, OrderState.DECLINED, OrderState.REVERSED}
+    assert set(OrderState) - ends - {OrderState.INVOICED, OrderState.UNKNOWN} == UNFINISHED
+
+
+def test_open_orders_are_found(book: OrderStore) -> None:
+    assert book.in_state(OrderState.UNKNOWN) == []
+    advance(book, OrderState.UNKNOWN)
+    assert book.in_state(OrderState.UNKNOWN) == [XID]
+    assert book.in_state(OrderState.REVERSED) == []
 
 
 def test_a_move_from_another_state_stores_nothing(book: OrderStore) -> None:

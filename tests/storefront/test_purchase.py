@@ -122,16 +122,24 @@ def test_no_reply_of_the_bank_is_open_until_the_money_is_back(
     site: Site, front: Front, customer: Customer, purchases: Path
 ) -> None:
     site.switch.admin.add_fault("0200", "drop")
+    site.switch.admin.add_fault("0420", "drop")
     with front.serving(), customer.shopping(front, purchases) as buyer:
         outcome = buyer.order(buyer.request_invoice(BASKET), **customer.typed)
-    assert outcome.state is PurchaseState.PENDING
-    assert outcome.receipt is not None
-    assert outcome.receipt.auth_res.auth_code is AuthCode.NO_REPLY
-    order = front.order(outcome.xid)
-    assert order is not None
-    assert (order.state, order.paid) == (OrderState.UNKNOWN, False)
-    wait_for(lambda: customer.balance == OPENING)
-    assert front.debits() == 0
+        assert outcome.state is PurchaseState.PENDING
+        assert outcome.receipt is not None
+        assert outcome.receipt.auth_res.auth_code is AuthCode.NO_REPLY
+        order = front.order(outcome.xid)
+        assert order is not None
+        assert (order.state, order.paid) == (OrderState.UNKNOWN, False)
+        wait_for(lambda: buyer.resume(outcome.xid).state is PurchaseState.REVERSED)
+        assert buyer.resume(outcome.xid).state is PurchaseState.REVERSED
+    closed = front.order(outcome.xid)
+    assert closed is not None
+    assert (closed.state, closed.paid) == (OrderState.REVERSED, False)
+    word = front.document(outcome.xid, Document.GATEWAY_STATUS)
+    assert (purchases / outcome.xid.hex() / "gateway-status.p7s").read_bytes() == word
+    assert [each.state for each in listed(purchases)] == [PurchaseState.REVERSED]
+    assert (customer.balance, front.debits()) == (OPENING, 0)
 
 
 def test_everything_signed_is_kept_by_both_sides(front: Front, customer: Customer, purchases: Path) -> None:
@@ -139,7 +147,7 @@ def test_everything_signed_is_kept_by_both_sides(front: Front, customer: Custome
         xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
     with front.book() as book:
         documents, crls = book.documents(xid), book.crls(xid)
-    assert documents.keys() == set(Document) - {Document.GATEWAY_ERROR}
+    assert documents.keys() == set(Document) - {Document.GATEWAY_ERROR, Document.GATEWAY_STATUS}
     folder = purchases / xid.hex()
     for name, kind in (("invoice.p7s", Document.INVOICE), ("receipt.p7s", Document.RECEIPT)):
         assert (folder / name).read_bytes() == documents[kind]

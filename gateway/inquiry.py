@@ -1,0 +1,94 @@
+"""InqReq (row 18): a merchant that was left with an open purchase asks where it stands, and gets that signed.
+
+What is told is the order book as it stands, and the answer that the order got, byte for byte. An approval that nobody
+acknowledged yet may still go either way, therefore nothing is told of it: the merchant gets it by sending its AuthReq
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from gateway.order import Order, OrderKey
+from gateway.ports import TrustSource
+from gateway.refusals import Refusals
+from gateway.signing import AnswerSigner
+from gateway.states import OrderState
+from gateway.store import OrderStore
+from kwbp.codes import ErrorCode, PurchaseStatus
+from kwbp.errors import ProtocolError
+from kwbp.inquiry import build_inquiry_answer, check_inquiry, require_merchant
+from kwbp.wrapper import KwbpMessage, unwrap
+from pki.oids import CT_INQ_REQ
+from runtime.minute_budget import MinuteBudget
+
+INQUIRIES_A_MINUTE: Final = 300
+"""Of one merchant; each costs the token a signature."""
+
+STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
+    {
+        OrderState.RECEIVED: PurchaseStatus.IN_PROGRESS,
+        OrderState.VERIFIED: PurchaseStatus.IN_PROGRESS,
+        OrderState.SENT: PurchaseStatus.IN_PROGRESS,
+        OrderState.APPROVED: PurchaseStatus.IN_PROGRESS,
+        OrderState.ACKED: PurchaseStatus.CONCLUDED,
+        OrderState.DECLINED: PurchaseStatus.CONCLUDED,
+        OrderState.UNKNOWN: PurchaseStatus.REVERSING,
+        OrderState.REV_QUEUED: PurchaseStatus.REVERSING,
+        OrderState.REVERSED: PurchaseStatus.REVERSED,
+        OrderState.REV_FAILED: PurchaseStatus.UNSETTLED,
+    }
+)
+
+
+class Inquiries:
+    """Answers InqReq of merchants."""
+
+    def __init__(
+        self,
+        *,
+        store: OrderStore,
+        signer: AnswerSigner,
+        refusals: Refusals,
+        trust: TrustSource,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._refusals = refusals
+        self._trust = trust
+        self._clock = clock
+        self._budget = MinuteBudget(INQUIRIES_A_MINUTE, clock=clock)
+
+    async def answer(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """InqReq in `data` (DER KwbpMessage) to InqRes or Error, from the merchant at the other end of the connection.
+
+        :raises Problem: 503 while something that is needed is away: send the same again.
+        """
+        message: KwbpMessage | None = None
+        try:
+            message = unwrap(data, expected=(CT_INQ_REQ,))
+            return await self._answer(tls_merchant_id, message)
+        except ProtocolError as error:
+            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+
+    async def _answer(self, tls_merchant_id: str, message: KwbpMessage) -> bytes:
+        now = self._clock()
+        if not self._budget.take(tls_merchant_id):
+            raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", f"at most {INQUIRIES_A_MINUTE} inquiries a minute")
+        inquiry = check_inquiry(message, trust=await self._trust.trust(now), now=now)
+        require_merchant(inquiry, tls_merchant_id)
+        order = self._store.find(OrderKey(tls_merchant_id, inquiry.body.xid))
+        if order is None:
+            raise ProtocolError(ErrorCode.UNKNOWN_XID, "Q2", "no order of this merchant has this XID")
+        status = STATUS[order.state]
+        return await self._signer.message(
+            build_inquiry_answer(inquiry, status=status, result=_told(order, status), now=now)
+        )
+
+
+def _told(order: Order, status: PurchaseStatus) -> bytes | None:
+    return None if status is PurchaseStatus.IN_PROGRESS else order.answer
