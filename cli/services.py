@@ -343,7 +343,6 @@ def _ra(found: Installation) -> None:
         engine,
         found.settings.notices,
         spool=found.home.notices,
-        journal=found.home.audit / "ra.jsonl",
         statement=lambda: workflow.pack,
         sign=lambda content: sign(CT_NOTICE, content),
         clock=_now,

@@ -21,12 +21,15 @@
 | GET /v1/applications/{id}/story                  | officers, service:operator                 |
 | GET /v1/application-ids/{prefix}                 | officers, service:operator                 |
 | GET /v1/officers, /v1/officers/{person}          | officers, service:operator                 |
+| GET /v1/left-behind                              | officers, service:operator                 |
+| POST /v1/left-behind/{replica}                   | service:operator                           |
 | GET /v1/cps                                      | anybody                                    |
 | POST /v1/registration                            | anybody (`ra.registration_routes`)         |
 | /.well-known/est, POST /v1/applications/{id}/est | `ra.est_routes`                            |
 
-The guards stand in `ra.access` and `ra.workflow`, not here: a route reads its input, calls the workflow and shows what
-came of it.
+An officer is known by the client certificate, or, over the operator's connection, by a signature over the request
+(`ra.acting`, RFC 9421). The guards stand in `ra.access` and `ra.workflow`, not here: a route reads its input, calls the
+workflow and shows what came of it.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ from ca.errors import StatusError
 from ra import (
     est_routes,
     evidence_routes,
+    left_routes,
     officer_views,
     openapi,
     queue_routes,
@@ -52,7 +56,7 @@ from ra import (
     views,
 )
 from ra.access import Act, require
-from ra.acting import Acting
+from ra.acting import Acting, signed
 from ra.checks import routes as check_routes
 from ra.checks.driver import Checks
 from ra.errors import (
@@ -63,6 +67,7 @@ from ra.errors import (
     NotAllowedError,
     RaError,
     RefusedError,
+    RequestSignatureError,
     TooLargeError,
     UnknownError,
     WrongStateError,
@@ -70,6 +75,7 @@ from ra.errors import (
 from ra.notices import routes as notice_routes
 from ra.notices.contacts import Contact
 from ra.notices.service import Notices
+from ra.one_look import EachRequest
 from ra.rate_limit import AddressLimits, limited, rate_limits
 from ra.registration import RegistrationDesk
 from ra.submission import Submission
@@ -99,6 +105,7 @@ STATUS: Final[dict[type[RaError], tuple[int, str]]] = {
     UnknownError: (404, "unknown"),
     NotAllowedError: (403, "not-allowed"),
     IdentityNeededError: (401, "client-certificate-required"),
+    RequestSignatureError: (401, "request-signature"),
     InvalidSubmissionError: (422, "invalid-submission"),
     TooLargeError: (413, "too-large"),
     EvidenceChangedError: (409, "evidence-changed"),
@@ -149,12 +156,20 @@ def create_app(
             await catching_up
             await asyncio.to_thread(schedules.__exit__, None, None, None)
 
-    app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan, dependencies=[Depends(limited)])
+    shared = [Depends(limited), Depends(signed)]
+    app = FastAPI(title="KWBP registration authority", version="1", lifespan=lifespan, dependencies=shared)
     app.state.workflow = workflow
     app.state.limits = AddressLimits(rate_limits(), clock=lambda: workflow.now) if limits is None else limits
     problems.install(app)
-    health.install(app, "ra", details=lambda: {} if statement is None else {"statement": statement()})
+    health.install(
+        app,
+        "ra",
+        details=lambda: ({} if statement is None else {"statement": statement()}) | workflow.left_behind.details,
+        degraded=lambda: workflow.left_behind.is_degraded,
+        admit=lambda request: app.state.limits.admit(request),
+    )
     app.add_middleware(ReadersLanguage)
+    app.add_middleware(EachRequest)
     app.add_exception_handler(RaError, _refused)
     app.add_exception_handler(StatusError, _no_status)
 
@@ -163,6 +178,7 @@ def create_app(
     est_routes.install(app, workflow)
     story_routes.install(app, workflow)
     review_routes.install(app, workflow)
+    left_routes.install(app, workflow)
     if checks is not None:
         check_routes.install(app, workflow, checks)
     if notices is not None:

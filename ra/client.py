@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from cps.model import MemberClass, Purpose
 from ra.checks.views import CheckView, GiveCode, GivePhone, PhoneView
 from ra.est_wire import CodeView, PrepareEst
+from ra.left_wire import LeftView, SeenJournal, TakenOverView, TakeOver
 from ra.notices.kinds import NoticeState
 from ra.notices.wire import NoticeView, RetriedView, RetryNotices
 from ra.queue_order import Order
@@ -53,6 +54,7 @@ __all__ = [
     "CheckView",
     "CredentialView",
     "DossierView",
+    "LeftView",
     "NoticeState",
     "NoticeView",
     "OfficerView",
@@ -60,8 +62,10 @@ __all__ = [
     "PhoneView",
     "RaClient",
     "RevokedView",
+    "SeenJournal",
     "State",
     "StoryView",
+    "TakenOverView",
 ]
 
 _JSON = {"content-type": "application/json"}
@@ -69,6 +73,7 @@ _OFFICERS = TypeAdapter(tuple[OfficerView, ...])
 _IDS = TypeAdapter(tuple[str, ...])
 _CHECKS = TypeAdapter(tuple[CheckView, ...])
 _REVIEWS = TypeAdapter(tuple[ReviewView, ...])
+_LEFT = TypeAdapter(tuple[LeftView, ...])
 _NOTICES = TypeAdapter(tuple[NoticeView, ...])
 
 
@@ -83,13 +88,17 @@ class RaClient:
         ca: Path | None = None,
         timeout: float = 60.0,
         language: Language = Language.EN,
+        signer: httpx.Auth | None = None,
     ) -> None:
         """`tls` is the caller's certificate and key; an anonymous applicant passes `ca`, the pinned roots, alone.
+
+        With `signer` (`ra.request_signer`) it is who signs that acts, and `tls` only carries what is signed.
 
         `timeout` in seconds a call: the last decision on a case waits for the CA and its token. `language` is that of
         whoever reads findings and refusals.
         """
         self._http = http_client(tls, url, ca=ca, timeout=timeout, language=language)
+        self._http.auth = signer
 
     def statement(self) -> PackView:
         """The CPS in force."""
@@ -336,6 +345,15 @@ class RaClient:
     def review(self, order_sha256: str, review: bytes) -> ReviewView:
         """Hand in the signed review of an order."""
         return ReviewView.model_validate_json(self._post(f"/v1/reviews/{order_sha256}", PostReview(review=review)))
+
+    def left_behind(self) -> tuple[LeftView, ...]:
+        """What lost replicas stored and wrote into no journal, the oldest first."""
+        return _LEFT.validate_json(self._get("/v1/left-behind"))
+
+    def take_over(self, replica: str, journal: SeenJournal | None) -> TakenOverView:
+        """Have what a lost replica left written, but for what stands in its journal; None: that is gone."""
+        answer = self._post(f"/v1/left-behind/{replica}", TakeOver(journal=journal))
+        return TakenOverView.model_validate_json(answer)
 
     # transport
 

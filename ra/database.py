@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from ra import est_tables, person_tables, registration_store, reviews, schema
+from ra import est_tables, orders, person_tables, registration_store, request_nonces, reviews, schema
 from ra.checks import tables as check_tables
 from ra.notices import tables as notice_tables
 from runtime.schema import Schema
@@ -21,7 +21,9 @@ _WITH_TABLES: Final = (
     person_tables,
     registration_store,
     reviews,
+    orders,
     est_tables,
+    request_nonces,
     check_tables,
     notice_tables,
 )

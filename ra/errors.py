@@ -3,13 +3,15 @@
     RaError
     ├── UnknownError            no such application, certificate or evidence (or none that the caller may see)
     ├── NotAllowedError         the caller may not do this (CPS 5.2.1)
-    │   └── IdentityNeededError this needs a client certificate, and the caller has none
+    │   ├── IdentityNeededError this needs a client certificate, and the caller has none
+    │   └── RequestSignatureError a request is signed, and the signature does not count (RFC 9421)
     ├── InvalidSubmissionError  an application's content cannot be read; names the field or the rule
     │   └── TooLargeError       a document, or all of a case, is larger than the CPS allows
     ├── EvidenceChangedError    a document in the database is not the one that was put on file
     ├── WrongStateError         the action does not exist in the application's state
     ├── ConflictError           somebody else changed the application meanwhile: read it again
     ├── RefusedError            a rule of the CPS refuses; carries the findings
+    ├── ApartError              journal and database of a service do not belong together (`ra.record`)
     └── OfficerKeyError         an officer's key or certificate file cannot be used (`ra.officer`)
 
 The HTTP status of each stands in `ra.app`.
@@ -41,6 +43,14 @@ class NotAllowedError(RaError):
 
 class IdentityNeededError(NotAllowedError):
     """An anonymous caller may not do this."""
+
+
+class RequestSignatureError(NotAllowedError):
+    """A signed request whose signature does not count, for whatever reason: it is nobody's."""
+
+    def __init__(self, said: Text, *, clause: str, **params: object) -> None:
+        super().__init__(said, **params)
+        self.clause = clause
 
 
 class InvalidSubmissionError(RaError):
@@ -79,6 +89,12 @@ class RefusedError(RaError):
         super().__init__(said if done is None else Message("{said}; meanwhile {done}", said=said, done=done))
         self.findings = tuple(findings)
         self.clause = findings[0].clause
+
+
+class ApartError(RaError):
+    """The audit journal records what the database lacks, or the other way round: the service does not start."""
+
+    clause = "CPS 5.4.4"
 
 
 class OfficerKeyError(RaError):

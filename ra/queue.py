@@ -8,17 +8,18 @@ what the first does, and a case that comes or goes meanwhile shifts no other. To
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    bindparam,
     case,
     func,
     select,
@@ -87,10 +88,11 @@ class Place:
     def read(cls, text: str) -> Place:
         """The place that `text` tells; raises InvalidSubmissionError for what is none."""
         try:
-            key, identifier = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (TypeError, ValueError, binascii.Error):
+            told = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            key, identifier = msgspec.json.decode(told, type=tuple[str, str])
+        except ValueError:  # it is no base64, no JSON, or not two texts; it is not decoded further than that
             raise InvalidSubmissionError("this is not where a page ended") from None
-        if not (isinstance(key, str) and isinstance(identifier, str)) or "\0" in key + identifier:
+        if "\0" in key + identifier:
             raise InvalidSubmissionError("this is not where a page ended")
         return cls(key, identifier)
 
@@ -193,20 +195,28 @@ def total(db: Connection, wanted: Wanted) -> int | None:
 
 def move(db: Connection, before: int | None, after: int) -> None:
     """Note that a case has come into the cell `after`, from the cell `before` if it was in one."""
-    table = schema.queue_cells
     steps = {after: 1} if before is None else {} if before == after else {before: -1, after: 1}
     for cell in sorted(steps):  # in one order, or two transactions would wait for each other
-        db.execute(update(table).where(table.c.id == cell).values(cases=table.c.cases + steps[cell]))
+        db.execute(_MOVE, {"cell": cell, "more": steps[cell]})
 
 
 def cell_of(db: Connection, state: str, member_class: str, step: str | None, waiting_for: str | None) -> int:
     """The number of the cell of such cases, which is made if there is none yet."""
-    table = schema.queue_cells
     values = {"state": state, "member_class": member_class, "step": step or "", "waiting_for": waiting_for or ""}
-    query = select(table.c.id).where(*(table.c[name] == value for name, value in values.items()))
-    while (found := db.execute(query).scalar_one_or_none()) is None:
-        insert_new(db, table, **values, cases=0)
+    while (found := db.execute(_CELL, values).scalar_one_or_none()) is None:
+        insert_new(db, schema.queue_cells, **values, cases=0)
     return int(found)
+
+
+# Composed once: every change of a case needs them.
+_CELL: Final = select(schema.queue_cells.c.id).where(
+    *(schema.queue_cells.c[name] == bindparam(name) for name in ("state", "member_class", "step", "waiting_for"))
+)
+_MOVE: Final = (
+    update(schema.queue_cells)
+    .where(schema.queue_cells.c.id == bindparam("cell"))
+    .values(cases=schema.queue_cells.c.cases + bindparam("more"))
+)
 
 
 def _cells(db: Connection, wanted: Wanted) -> list[Cell]:

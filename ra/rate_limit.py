@@ -4,7 +4,8 @@ An address is an IPv4 address or the /64 network of an IPv6 one, because whoever
 all of them. It is the other end of the connection; what headers say counts only from proxies that the settings name,
 and then the last address that no such proxy wrote. Buckets that are full again are forgotten without loss. When more
 addresses are at it at once than are remembered, newcomers share one bucket: memory is bounded, and many addresses buy
-no more than one.
+no more than one. Health and metrics are for whoever watches, and watching must go on in a flood: their addresses are
+remembered apart from the others', and newcomers beyond them are let in.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ _OTHERS: Final = "others"
 
 
 class Line(Rate):
-    """The rate of the paths that begin with `prefix`."""
+    """The rate of the paths that begin with `prefix`; `shared`: by newcomers, when no more addresses are remembered."""
 
     prefix: str = Field(pattern=r"^/")
+    shared: bool = True
 
 
 class RateLimits(BaseModel):
@@ -80,7 +82,10 @@ class AddressLimits:
         self._limits = limits
         self._clock = clock
         self._proxies = tuple(proxies)
-        self._buckets: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+        self._shared: OrderedDict[tuple[str, str], datetime] = OrderedDict()
+        self._apart: dict[str, OrderedDict[tuple[str, str], datetime]] = {
+            line.prefix: OrderedDict() for line in limits.addresses if not line.shared
+        }
         self._lock = threading.Lock()
 
     def admit(self, request: Request) -> None:
@@ -95,24 +100,22 @@ class AddressLimits:
             raise TooManyRequests(wait)
 
     def __len__(self) -> int:
-        return len(self._buckets)
+        return len(self._shared) + sum(map(len, self._apart.values()))
 
     def _take(self, line: Line, address: str) -> timedelta:
         with self._lock:
             now, key = self._clock(), (line.prefix, address)
-            if key not in self._buckets:
-                self._forget(now)
-                if len(self._buckets) >= self._limits.remembered:
+            buckets = self._apart.get(line.prefix, self._shared)
+            if key not in buckets:
+                _forget(buckets, now)
+                if len(buckets) >= self._limits.remembered:
+                    if not line.shared:
+                        return NONE
                     key = (line.prefix, _OTHERS)
-            full_at, wait = take(line, self._buckets.get(key), now)
-            self._buckets[key] = full_at
-            self._buckets.move_to_end(key)
+            full_at, wait = take(line, buckets.get(key), now)
+            buckets[key] = full_at
+            buckets.move_to_end(key)
             return wait
-
-    def _forget(self, now: datetime) -> None:
-        """Drop what is full, beginning with whoever was not seen for the longest time."""
-        while self._buckets and next(iter(self._buckets.values())) <= now:
-            self._buckets.popitem(last=False)
 
     def _address(self, request: Request) -> str:
         address = _network(request.client.host if request.client else "")
@@ -129,6 +132,12 @@ class AddressLimits:
             address.version == proxy.version and address.subnet_of(proxy)  # type: ignore[arg-type]  # same version
             for proxy in self._proxies
         )
+
+
+def _forget(buckets: OrderedDict[tuple[str, str], datetime], now: datetime) -> None:
+    """Drop what is full, beginning with whoever was not seen for the longest time."""
+    while buckets and next(iter(buckets.values())) <= now:
+        buckets.popitem(last=False)
 
 
 async def limited(request: Request) -> None:

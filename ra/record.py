@@ -5,17 +5,62 @@ If the process dies in between, the next start writes what is missing; an entry 
 database is recognised by its key when the journal is replayed.
 
 Replicas share a database, and each has a journal of its own. A transition names the replica that made it, and that one
-alone writes it: what a replica left is written when it starts again, by nobody else, because only its own journal tells
-whether it is written already. `Store.left_by_others` tells what waits for a replica that does not come back.
+alone writes it: what a replica left is written when it starts again, because its own journal tells whether it is
+written already. What a replica left that does not come back is taken over by an act of the operator (`ra.left_behind`).
+
+Journal and database belong together, and are compared when the journal is opened. A database that lacks what the
+journal records is an older copy, or another one: its next transitions would have numbers that the journal knows, and
+would never be written. So it is refused (`ra.errors.ApartError`), until somebody accepts it (`accept_database`): the
+acceptance is an entry, and tells which numbers are given out anew.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Final
 
 from audit import Entry, Journal, JsonValue
-from ra.store import Store, Transition
+from ra.errors import ApartError
+from ra.store import JournalEntry, Numbers, Store, Transition
+
+ACCEPTED: Final = "ra.database-accepted"
+_TRANSITION: Final = "transition/"
+_COMPARED: Final = 200
+"""Entries from the end of the journal. An older copy of a database lacks the last; threads write out of order."""
+
+
+class _Replay:
+    """What the journal holds, entry by entry: the number of each key, and what its last entries tell."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+        self.transitions: deque[tuple[int, str]] = deque(maxlen=_COMPARED)
+        self.keys: deque[str] = deque(maxlen=_COMPARED)
+
+    def __call__(self, entry: Entry) -> None:
+        if entry.entry.get("event") == ACCEPTED:
+            self._accept(entry.entry)
+        key = entry.entry.get("key")
+        if not isinstance(key, str):
+            return
+        self.known[key] = entry.index
+        if key.startswith(_TRANSITION):
+            self.transitions.append((_seq(key), str(entry.entry.get("application"))))
+        else:
+            self.keys.append(key)
+
+    def _accept(self, entry: Mapping[str, Any]) -> None:
+        """From here on transitions of a higher number are others than those before."""
+        last = int(entry["transitions_up_to"])
+        self.known = {
+            key: number for key, number in self.known.items() if not key.startswith(_TRANSITION) or _seq(key) <= last
+        }
+        self.transitions.clear()
+        self.keys.clear()
 
 
 class Record:
@@ -26,6 +71,7 @@ class Record:
         self._store = store
         self._known = known
         self._lock = threading.Lock()
+        self._behind = False
 
     @classmethod
     def open(cls, path: Path, store: Store, *, extends: tuple[int, bytes] | None = None) -> Record:
@@ -33,18 +79,25 @@ class Record:
 
         The journal must extend the tree `extends` (`audit.keeper`).
 
-        Raises what `audit.Journal.open` raises.
+        Raises what `audit.Journal.open` raises, and ApartError if journal and database do not belong together, or the
+        replica was given up.
         """
-        known: dict[str, int] = {}
-
-        def replay(entry: Entry) -> None:
-            key = entry.entry.get("key")
-            if isinstance(key, str):
-                known[key] = entry.index
-
+        if (since := store.given_up_at()) is not None:
+            raise ApartError(
+                "this replica was given up on {date}: another one wrote what it had left. Keep its journal for the "
+                "auditor; what serves from now on is a new replica, with a journal and a name of its own",
+                date=f"{since:%Y-%m-%dT%H:%M:%SZ}",
+            )
+        replay = _Replay()
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        record = cls(Journal.open(path, replay=replay, extends=extends), store, known)
-        record.catch_up()
+        journal = Journal.open(path, replay=replay, extends=extends)
+        try:
+            _compare(replay, journal.size, store)
+            record = cls(journal, store, replay.known)
+            record.catch_up()
+        except BaseException:
+            journal.close()
+            raise
         return record
 
     @property
@@ -55,31 +108,102 @@ class Record:
     def catch_up(self) -> None:
         """Write every transition and event of this replica that is not in its journal yet, in order, together."""
         with self._lock:
-            transitions, events = self._store.unjournaled(), self._store.unjournaled_entries()
-            written: dict[str, dict[str, JsonValue]] = {_key(each): _told(each) for each in transitions}
-            written |= {each.key: {"event": each.event, "key": each.key, **each.fields} for each in events}
-            new = {key: self._journal.buffer(told) for key, told in written.items() if key not in self._known}
-            if new:
-                self._journal.flush()
-                self._known |= new
-            self._store.journaled({each.seq: self._known[_key(each)] for each in transitions})
-            self._store.journaled_entries({each.key: self._known[each.key] for each in events})
+            try:
+                self._store.journal(self._write)
+            except BaseException:
+                self._behind = True
+                raise
+            self._behind = False
+
+    def settle(self) -> None:
+        """Catch up if that failed last; else whoever changed something last has, or is about to, before they answer.
+
+        For whoever is about to read a case. Nothing is done upon what could not be recorded.
+        """
+        if self._behind:
+            self.catch_up()
 
     def note(self, event: str, **fields: JsonValue) -> int:
         """Record an event that is no transition, such as a refusal; returns its number."""
         return self._journal.append({"event": event, **fields})
 
-    def note_once(self, event: str, key: str, **fields: JsonValue) -> None:
+    def note_once(self, event: str, key: str, now: datetime, **fields: JsonValue) -> None:
         """Record an event that can be retried, by any replica: the first one to name the key writes it."""
-        self._store.add_entry(key, event, fields)
+        self.note_each_once(event, {key: fields}, now)
+
+    def note_each_once(self, event: str, told: Mapping[str, Mapping[str, JsonValue]], now: datetime) -> None:
+        """`note_once` of several, by key: they are recorded together."""
+        with self._store.engine.begin() as db:
+            for key, fields in told.items():
+                self._store.add_entry_in(db, key, event, fields, now)
         self.catch_up()
 
     def close(self) -> None:
         self._journal.close()
 
+    def _write(self, transitions: Sequence[Transition], events: Sequence[JournalEntry]) -> Numbers:
+        written: dict[str, dict[str, JsonValue]] = {_key(each): _told(each) for each in transitions}
+        written |= {each.key: {"event": each.event, "key": each.key, **each.fields} for each in events}
+        new = {key: self._journal.buffer(told) for key, told in written.items() if key not in self._known}
+        if new:
+            self._journal.flush()
+            self._known |= new
+        return Numbers(
+            {each.seq: self._known[_key(each)] for each in transitions},
+            {each.key: self._known[each.key] for each in events},
+        )
+
+
+def accept_database(path: Path, store: Store, *, by: str, reason: str) -> int:
+    """Have the journal at `path` go on with the database of `store`, which lacks what it records; nobody has it open.
+
+    Returns how many transitions the journal records and the database has not: of the last ones that are compared.
+    Raises what `audit.Journal.open` raises.
+    """
+    replay = _Replay()
+    with Journal.open(path, replay=replay) as journal:
+        missing = len(_missing(replay, store)[0])
+        journal.append({"event": ACCEPTED, "transitions_up_to": store.last_transition(), "by": by, "reason": reason})
+    return missing
+
+
+def _compare(replay: _Replay, size: int, store: Store) -> None:
+    """Raises ApartError unless the database has what the journal told last, and the journal what the database noted."""
+    transitions, keys = _missing(replay, store)
+    missing = [*(f"{_TRANSITION}{seq}" for seq in transitions), *keys]
+    if missing:
+        raise ApartError(
+            "the database lacks {entry}, which the audit journal of this service records: it is an older copy, or "
+            "another database. Put the newest one back; if it is lost for good, see {command}",
+            entry=missing[0],
+            command="'kwbp ra accept-database --help'",
+        )
+    noted = store.last_number(store.replica)
+    if noted is not None and noted >= size:
+        raise ApartError(
+            "the audit journal of this service lacks entry {number}, which the database knows of: it is an older copy, "
+            "or another journal. Put the newest one back; if it is lost for good, see {command}",
+            number=noted,
+            command="'kwbp ra left-behind --help'",
+        )
+
+
+def _missing(replay: _Replay, store: Store) -> tuple[list[int], list[str]]:
+    """Of what the journal told last, the transitions and the events that the database lacks."""
+    there = store.applications_of_transitions([seq for seq, _application in replay.transitions])
+    keys = store.entry_keys(list(replay.keys))
+    return (
+        [seq for seq, application in replay.transitions if there.get(seq) != application],
+        [key for key in replay.keys if key not in keys],
+    )
+
+
+def _seq(key: str) -> int:
+    return int(key.removeprefix(_TRANSITION))
+
 
 def _key(transition: Transition) -> str:
-    return f"transition/{transition.seq}"
+    return f"{_TRANSITION}{transition.seq}"
 
 
 def _told(transition: Transition) -> dict[str, JsonValue]:

@@ -72,15 +72,15 @@ class Reviews:
         self._desk = desk
         self._engine = desk.store.engine
 
-    def begin(self, verdict: RevocationVerdict, statement: bytes) -> str | None:
-        """Write down that an order needs a review, before it goes to the CA; its SHA-256, or None if it needs none.
+    def begin(self, verdict: RevocationVerdict, statement: bytes) -> None:
+        """Write down that an order needs a review, if it does, before it goes to the CA.
 
         One needs it that a single officer gave: not by right of the holder, of the bank, or of the system.
         """
         desk, order = self._desk, verdict.order
         pack = desk.pack
         if order is None or [each.step for each in verdict.approvals] != [pack.revocation[order.reason].steps[0].name]:
-            return None
+            return
         digest = hashlib.sha256(statement).hexdigest()
         values: dict[str, Any] = {
             "order_sha256": digest,
@@ -96,13 +96,13 @@ class Reviews:
                 db.execute(insert(reviews).values(**values))
         except IntegrityError:
             pass  # the same order again
-        return digest
 
     def taken(self, digest: str, issuer: str) -> None:
-        """Raise the alarm: the CA has taken the order about a certificate of `issuer`."""
+        """Raise the alarm if the order needs a review: the CA has taken it, about a certificate of `issuer`."""
         with self._engine.begin() as db:
-            db.execute(update(reviews).where(reviews.c.order_sha256 == digest).values(issuer=issuer))
-        self._tell(self.get(digest), "ra.review-due")
+            found = db.execute(update(reviews).where(reviews.c.order_sha256 == digest).values(issuer=issuer)).rowcount
+        if found:
+            self._tell(self.get(digest), "ra.review-due")
 
     def refused(self, digest: str) -> None:
         """Forget an order that the CA refused, unless it took it before."""
@@ -188,6 +188,7 @@ class Reviews:
         self._desk.record.note_once(
             event,
             f"{event}/{record.order_sha256}",
+            self._desk.now,
             issuer=record.issuer,
             serial=record.serial,
             reason=record.reason,
@@ -201,6 +202,7 @@ class Reviews:
         self._desk.record.note_once(
             "ra.reviewed",
             f"ra.reviewed/{record.order_sha256}",
+            self._desk.now,
             serial=record.serial,
             order_sha256=record.order_sha256,
             judgement=record.judgement,

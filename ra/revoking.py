@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,13 @@ from typing import Final, Literal, NoReturn
 
 from cryptography import x509
 
+from ca.client import RevocationAnswer
 from cps.decide import decide_revocation
-from cps.decision import Kind, build_revocation
+from cps.decision import Kind, build_revocation, parse_revocation
 from cps.decision import Revocation as RevocationOrder
 from cps.dossier import CardholderSubject
 from cps.revocation import RevocationVerdict, Target
+from cps.signatory import open_signed
 from cps.verdict import Finding
 from pki.extensions import authority_key_id, extensions_of
 from pki.keys import spki_sha256
@@ -23,13 +24,17 @@ from ra.access import SYSTEM, Act, Actor, require
 from ra.desk import Desk
 from ra.errors import ConflictError, RefusedError
 from ra.handing_in import borrowed
+from ra.orders import Orders, OrderUnderWay
 from ra.reviews import Reviews
 from ra.states import CERTIFIED, Action
 from ra.states import State as CaseState
 from ra.store import Application, Passage, RevocationRecord
+from runtime.logging import get_logger
 from runtime.problems import Problem
 
 _NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
+_LATER: Final = frozenset({408, 425, 429})  # HTTP: refused for now, not for what was ordered
+_log: Final = get_logger("ra.revoking")
 _EVENTS: Final = {Kind.REVOKE: "ra.revoked", Kind.SUSPEND: "ra.suspended", Kind.RELEASE: "ra.released"}
 
 
@@ -48,6 +53,7 @@ class Revoking:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._orders = Orders(desk.store.engine)
         self.reviews: Final = Reviews(desk)
 
     def revoke(self, actor: Actor, statement: bytes) -> Revoked:
@@ -63,12 +69,28 @@ class Revoking:
         desk = self._desk
         for issued in desk.store.certificates(application.id):
             record = desk.store.revocation(issued.issuer, issued.serial)
+            if record is None and self._orders.waits(issued.serial, SYSTEM.name):
+                continue  # the CA did not answer: it is given that order again, not another one
             if record is None:
                 self._order(SYSTEM, self._own_order(x509.load_der_x509_certificate(issued.der)))
             else:  # the process may have ended between the revocation and what follows of it
                 self._note(_EVENTS[Kind.REVOKE], SYSTEM, record)
                 self._end_case(SYSTEM, record)
         return desk.store.application(application.id)
+
+    def resume(self) -> int:
+        """Find out what became of orders whose outcome is not known, and do what follows; returns how many are done."""
+        done = 0
+        for order in self._orders.under_way():
+            try:
+                self._carry_out(order, again=True)
+                done += 1
+            except Problem as problem:
+                log = _log.error if _is_refusal(problem) else _log.warning
+                log("order-not-carried-out", order=order.sha256, serial=order.serial, problem=problem.type)
+            except Exception as error:  # one order must not keep the others waiting
+                _log.error("order-not-resumed", order=order.sha256, error=type(error).__name__)
+        return done
 
     def _own_order(self, certificate: x509.Certificate) -> bytes:
         key_id = authority_key_id(extensions_of(certificate))
@@ -82,40 +104,62 @@ class Revoking:
         desk.record.catch_up()
         now = desk.now
         verdict = decide_revocation([statement], desk.pack, trust=desk.trust(now), now=now, find=self._target)
-        digest = hashlib.sha256(statement).hexdigest()
         if not verdict.approved or verdict.order is None:
             self._refuse(actor, verdict.findings, statement)
-        review = self.reviews.begin(verdict, statement)
+        self.reviews.begin(verdict, statement)
+        order, again = self._orders.begin(statement, verdict, actor.name, now)
+        record, answer = self._carry_out(order, again=again)
+        return Revoked(verdict, answer.state, record, answer.crl_number)
+
+    def _carry_out(self, order: OrderUnderWay, *, again: bool) -> tuple[RevocationRecord, RevocationAnswer]:
+        """Have the CA take an order that is written down, and do all that follows; bears being done again.
+
+        `again`: the CA may have taken it before. Raises Problem if the CA refuses, and the order is forgotten, or if it
+        does not answer, and the order is still under way.
+        """
+        desk, stated = self._desk, parse_revocation(open_signed(order.cms, CT_REVOCATION).content)
         try:
-            answer = desk.authority.revoke(statement)
+            answer = desk.authority.revoke(order.cms)
         except Problem as problem:
-            if review is not None and problem.status < _NOT_NOW:
-                self.reviews.refused(review)
-            raise
+            taken = self._taken_before(order) if again and _is_refusal(problem) else None
+            if taken is None:
+                if _is_refusal(problem):
+                    self.reviews.refused(order.sha256)
+                    self._orders.end(order)
+                raise
+            answer = taken
         record = RevocationRecord(
             issuer=answer.issuer,
             serial=answer.serial,
-            reason=answer.reason,
-            cms=statement,
-            ordered_by=answer.ordered_by,
-            received_from=actor.name,
-            at=now,
+            reason=stated.reason,
+            cms=order.cms,
+            ordered_by=order.ordered_by,
+            received_from=order.received_from,
+            at=order.received_at,
         )
-        kind = verdict.order.kind
+        actor, kind = Actor(order.received_from), stated.kind
         if kind is Kind.REVOKE:
-            desk.store.add_revocation(record, denylisted=self._key_of(record) if verdict.denylist_key else None)
+            desk.store.add_revocation(record, denylisted=self._key_of(record) if order.denylist else None)
         # A certificate is revoked once; it may be suspended and released again and again.
-        self._note(_EVENTS[kind], actor, record, once="" if kind is Kind.REVOKE else f"/{digest}")
-        if review is not None:
-            self.reviews.taken(review, answer.issuer)
-        if kind is Kind.REVOKE:
-            self._end_case(actor, record)
-        return Revoked(verdict, answer.state, record, answer.crl_number)
+        self._note(_EVENTS[kind], actor, record, once="" if kind is Kind.REVOKE else f"/{order.sha256}")
+        self.reviews.taken(order.sha256, answer.issuer)
+        if kind is not Kind.REVOKE or self._end_case(actor, record):
+            self._orders.end(order)
+        return record, answer
+
+    def _taken_before(self, order: OrderUnderWay) -> RevocationAnswer | None:
+        """The status that an order brought about, if the CA took it: who signed it may count no longer by now."""
+        for issued in self._desk.store.certificates_with_serial(order.serial):
+            found = self._desk.authority.look_up(issued.issuer, issued.serial).revocation
+            if found is not None and found.order == order.cms:
+                return found
+        return None
 
     def _note(self, event: str, actor: Actor, record: RevocationRecord, *, once: str = "") -> None:
         self._desk.record.note_once(
             event,
             f"revocation/{record.issuer}/{record.serial}{once}",
+            self._desk.now,
             issuer=record.issuer,
             serial=record.serial,
             reason=record.reason,
@@ -134,8 +178,8 @@ class Revoking:
         )
         raise RefusedError(findings)
 
-    def _end_case(self, actor: Actor, record: RevocationRecord) -> None:
-        """The case ends when the last of its certificates is revoked."""
+    def _end_case(self, actor: Actor, record: RevocationRecord) -> bool:
+        """End the case if the last of its certificates is revoked; False: somebody else was faster, look again."""
         store = self._desk.store
         for issued in store.certificates_with_serial(record.serial):
             if issued.issuer != record.issuer:
@@ -144,8 +188,11 @@ class Revoking:
             others = store.certificates(application.id)
             if application.state in CERTIFIED and all(store.revocation(each.issuer, each.serial) for each in others):
                 passage = Passage(Action.REVOKE, CaseState.REVOKED, {"reason": record.reason})
-                with contextlib.suppress(ConflictError):  # whoever was faster looks at the same revocations
+                try:
                     self._desk.pass_on(application, actor, passage)
+                except ConflictError:  # it may have been accepted at this moment
+                    return False
+        return True
 
     def _target(self, order: RevocationOrder) -> Target | None:
         """The certificate that an order is about, if the RA handed it out."""
@@ -167,3 +214,8 @@ class Revoking:
             ),
             None,
         )
+
+
+def _is_refusal(problem: Problem) -> bool:
+    """Whether the CA refused an order, rather than could not take it now."""
+    return problem.status < _NOT_NOW and problem.status not in _LATER

@@ -2,7 +2,8 @@
 
 | schedule      | every | does                                                                                       |
 | ------------- | ----- | ------------------------------------------------------------------------------------------ |
-| clock         | 15 s  | reminders, breaches, expiry, judgement anew, what nobody accepted, superseded statements   |
+| clock         | 15 s  | reminders, breaches, expiry, judgement anew, what nobody accepted, superseded statements,  |
+|               |       | orders about certificates whose outcome is not known (`ra.orders`)                         |
 | certification | 30 s  | finishes what was interrupted on the way to the CA (CPS 4.3.1)                             |
 
 Each bears being done again and by any replica: what is due stands in the rows of the cases (`ra.clocks`), every step of
@@ -31,5 +32,14 @@ def ra_schedules(workflow: Workflow, *others: Schedule) -> tuple[Schedule, ...]:
 
 
 def durable(workflow: Workflow, *others: Schedule, database: Path | str) -> Durable:
-    """The schedules over the RA's own database (a path or a URL), ready to be entered."""
-    return Durable("ra", ra_schedules(workflow, *others), database=database, replica=workflow.store.replica)
+    """The schedules over the RA's own database (a path or a URL), ready to be entered.
+
+    What other replicas left each one sees for itself, every few seconds (`ra.left_behind`).
+    """
+    return Durable(
+        "ra",
+        ra_schedules(workflow, *others),
+        database=database,
+        replica=workflow.store.replica,
+        everywhere=workflow.left_behind.look,
+    )

@@ -11,7 +11,8 @@
 Revisions, requests, evidence, decisions, certificates and revocations are only ever inserted; triggers refuse anything
 else. A transition is written in the same transaction as the change it tells of, and gets its number in the audit
 journal afterwards (`ra.record`): the journal of the replica that made it, which the row names. What is no transition
-and must be in a journal once is written into `journal_entries` first, and goes the same way.
+and must be in a journal once is written into `journal_entries` first, and goes the same way. What a replica that was
+lost had still to write another one may take over (`ra.left_behind`).
 
 What the queue shows of a case besides its times (state, class, due step, roles) is its cell. Cells are few, and each
 counts its cases: so a page of the queue is a short range of an index in each cell that is asked for, and totals are
@@ -224,17 +225,35 @@ transitions: Final = Table(
 journal_entries: Final = Table(
     "journal_entries",
     metadata,
-    Column("key", String(200), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("key", String(200), nullable=False, unique=True),
     Column("event", String(40), nullable=False),
+    Column("at", UtcTime, nullable=False),
     Column("fields", Text, nullable=False),  # a JSON object
     Column("replica", String(64), nullable=False),
     Column("journal_index", Integer, nullable=True),
+    Column("told_at", UtcTime, nullable=True),  # when its notices were written (`ra.notices.entry_source`)
     Index(
         "entries_to_journal",
         "replica",
+        "seq",
         sqlite_where=text("journal_index IS NULL"),
         postgresql_where=text("journal_index IS NULL"),
     ),
+    Index(
+        "entries_to_tell",
+        "seq",
+        sqlite_where=text("told_at IS NULL"),
+        postgresql_where=text("told_at IS NULL"),
+    ),
+)
+
+replicas_given_up: Final = Table(
+    "replicas_given_up",
+    metadata,
+    Column("replica", String(64), primary_key=True),  # its journal is lost: it does not come back under this name
+    Column("at", UtcTime, nullable=False),
+    Column("by", String(80), nullable=False),
 )
 
 revocations: Final = Table(

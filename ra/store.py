@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Final, cast, get_args
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, literal, select, union_all, update
 from sqlalchemy.exc import IntegrityError
 
 from cps.application import KnownKeys
@@ -107,6 +107,18 @@ class JournalEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers that transitions (by `seq`) and events (by `key`) have in the journal."""
+
+    transitions: Mapping[int, int]
+    entries: Mapping[str, int]
+
+
+Write = Callable[[Sequence[Transition], Sequence[JournalEntry]], Numbers]
+"""Writes transitions and events into the journal, those that are not there, and says where they stand."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedDecision:
     """A decision (CMS, DER) as it came in."""
 
@@ -135,6 +147,16 @@ class Certificate(NewCertificate):
 
     application_id: str
     stored_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OnFile:
+    """What is on an application's file; `dossier` is None while it is a draft."""
+
+    dossier: Dossier | None
+    evidence: tuple[Evidence, ...]
+    decisions: Sequence[ReceivedDecision]
+    certificates: Sequence[Certificate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +286,8 @@ class Store:
     def has_subject(self, identifiers: Collection[str]) -> bool:
         """Whether one of the texts identifies a subject of any class that an application was ever about."""
         table = schema.applications
+        if not identifiers:
+            return False
         query = select(table.c.id).where(
             table.c.member_class.in_(get_args(MemberClass)), table.c.subject_id.in_(identifiers)
         )
@@ -328,20 +352,19 @@ class Store:
     def dossier(self, application: Application, *, with_bodies_of: Collection[str]) -> Dossier:
         """The case as it stands; bodies travel for the kinds of evidence that a machine verifies."""
         with reading(self._engine) as db:
-            revision = _revision(db, application)
-            csrs = db.execute(
-                select(schema.requests.c.purpose, schema.requests.c.der).where(
-                    schema.requests.c.application_id == application.id, schema.requests.c.number == revision.number
-                )
-            ).all()
-            decisions = _decisions(db, application.id)
             pieces = _evidence(db, application.id, with_bodies_of)
-        return Dossier(
-            revision=revision,
-            csrs={cast(Purpose, row.purpose): row.der for row in csrs},
-            evidence=pieces,
-            decisions=tuple(received.cms for received in decisions),
-        )
+            return _dossier(db, application, pieces, _decisions(db, application.id))
+
+    def on_file(self, application: Application, *, with_bodies_of: Collection[str]) -> OnFile:
+        """Everything on the application's file, as it stands at one instant; bodies as in `dossier`."""
+        with reading(self._engine) as db:
+            pieces, decisions = _evidence(db, application.id, with_bodies_of), _decisions(db, application.id)
+            return OnFile(
+                dossier=None if application.revision is None else _dossier(db, application, pieces, decisions),
+                evidence=pieces,
+                decisions=decisions,
+                certificates=_certificates(db, application.id),
+            )
 
     def revision(self, application: Application) -> Revision | None:
         """The current revision; None while the application is a draft."""
@@ -396,24 +419,19 @@ class Store:
 
     def known_keys(self, keys: Collection[bytes], *, but: str) -> KnownKeys:
         """Keys (SHA-256 of SPKI) that other applications claim or were certified for, and compromised ones."""
-        wanted = [key.hex() for key in keys]
-        claims, denied = schema.key_claims, schema.denylist
-        claimed = select(claims.c.spki_sha256).where(claims.c.spki_sha256.in_(wanted), claims.c.application_id != but)
-        listed = select(denied.c.spki_sha256).where(denied.c.spki_sha256.in_(wanted))
+        values = {"keys": [key.hex() for key in keys], "but": but}
+        found: tuple[set[bytes], set[bytes]] = (set(), set())
         with reading(self._engine) as db:
-            return KnownKeys(
-                certified=frozenset(map(bytes.fromhex, db.execute(claimed).scalars())),
-                denylisted=frozenset(map(bytes.fromhex, db.execute(listed).scalars())),
-            )
+            for row in db.execute(_KNOWN_KEYS, values):
+                found[row.denied].add(bytes.fromhex(row.spki_sha256))
+        return KnownKeys(certified=frozenset(found[0]), denylisted=frozenset(found[1]))
 
     # certificates
 
     def certificates(self, application_id: str) -> list[Certificate]:
         """The certificates issued for an application, by purpose."""
-        table = schema.certificates
-        query = select(table).where(table.c.application_id == application_id).order_by(table.c.purpose)
         with reading(self._engine) as db:
-            return [Certificate(**row._mapping) for row in db.execute(query).all()]
+            return _certificates(db, application_id)
 
     def certificates_with_serial(self, serial: str) -> list[Certificate]:
         """Certificates with this serial number (lower-case hexadecimal), whoever issued them."""
@@ -431,10 +449,8 @@ class Store:
 
     def revocation(self, issuer: str, serial: str) -> RevocationRecord | None:
         """The revocation of a certificate, if the RA passed one on."""
-        table = schema.revocations
-        query = select(table).where(table.c.issuer == issuer, table.c.serial == serial)
         with reading(self._engine) as db:
-            row = db.execute(query).one_or_none()
+            row = db.execute(_REVOCATION, {"issuer": issuer, "serial": serial}).one_or_none()
         return None if row is None else RevocationRecord(**row._mapping)
 
     # transitions and the journal
@@ -448,45 +464,72 @@ class Store:
 
     def unjournaled(self) -> list[Transition]:
         """Transitions of this replica that have no number in its journal yet, oldest first."""
-        table = schema.transitions
-        query = select(table).where(table.c.journal_index.is_(None), table.c.replica == self.replica)
         with reading(self._engine) as db:
-            return [_row_to_transition(row) for row in db.execute(query.order_by(table.c.seq)).all()]
-
-    def journaled(self, numbers: Mapping[int, int]) -> None:
-        """Note the numbers that transitions (by `seq`) have in the journal; one transaction."""
-        _note_numbers(self._engine, schema.transitions.c.seq, numbers)
-
-    def add_entry(self, key: str, event: str, fields: Mapping[str, Any]) -> bool:
-        """Have this replica write an event into its journal; whether it was new. Who names a key first writes it."""
-        text = json.dumps(dict(fields), ensure_ascii=False, sort_keys=True)
-        values = {"key": key, "event": event, "fields": text, "replica": self.replica}
-        with self._engine.begin() as db:
-            return insert_new(db, schema.journal_entries, **values)
+            return _unjournaled(db, self.replica)
 
     def unjournaled_entries(self) -> list[JournalEntry]:
-        """Events of this replica that are not in its journal yet."""
-        table = schema.journal_entries
-        query = select(table.c.key, table.c.event, table.c.fields)
-        query = query.where(table.c.journal_index.is_(None), table.c.replica == self.replica)
+        """Events of this replica that are not in its journal yet, oldest first."""
         with reading(self._engine) as db:
-            return [JournalEntry(row.key, row.event, json.loads(row.fields)) for row in db.execute(query).all()]
+            return _unjournaled_entries(db, self.replica)
 
-    def journaled_entries(self, numbers: Mapping[str, int]) -> None:
-        """Note the numbers that events (by key) have in the journal; one transaction."""
-        _note_numbers(self._engine, schema.journal_entries.c.key, numbers)
+    def given_up_at(self) -> datetime | None:
+        """When this replica was given up, and others wrote what it had left; None: it was not (`ra.left_behind`)."""
+        table = schema.replicas_given_up
+        with reading(self._engine) as db:
+            return db.execute(select(table.c.at).where(table.c.replica == self.replica)).scalar_one_or_none()
 
-    def left_by_others(self, before: datetime) -> dict[str, int]:
-        """How many transitions from before that time other replicas have not written into their journals, by replica.
+    def last_transition(self) -> int:
+        """The number of the last transition, of any replica; 0 if there is none."""
+        with reading(self._engine) as db:
+            return db.execute(select(func.max(schema.transitions.c.seq))).scalar_one_or_none() or 0
 
-        Each is written when its replica starts again; nobody else can know whether it is written already.
-        """
+    def last_number(self, replica: str) -> int | None:
+        """The highest number in its journal that is noted of a replica's last transitions; None if there are none."""
         table = schema.transitions
-        query = select(table.c.replica, func.count()).where(
-            table.c.journal_index.is_(None), table.c.replica != self.replica, table.c.at < before
-        )
+        noted = (table.c.replica == replica, table.c.journal_index.is_not(None))
+        last = select(table.c.journal_index).where(*noted).order_by(table.c.seq.desc()).limit(100).subquery()
         with reading(self._engine) as db:
-            return {row[0]: row[1] for row in db.execute(query.group_by(table.c.replica)).all()}
+            return db.execute(select(func.max(last.c.journal_index))).scalar_one_or_none()
+
+    def applications_of_transitions(self, seqs: Collection[int]) -> dict[int, str]:
+        """Of the transitions with these numbers those that there are, and the application of each."""
+        table = schema.transitions
+        query = select(table.c.seq, table.c.application_id).where(table.c.seq.in_(seqs))
+        with reading(self._engine) as db:
+            return {row.seq: row.application_id for row in db.execute(query)}
+
+    def entry_keys(self, keys: Collection[str]) -> set[str]:
+        """Of these keys those that an event has."""
+        table = schema.journal_entries
+        with reading(self._engine) as db:
+            return set(db.execute(select(table.c.key).where(table.c.key.in_(keys))).scalars())
+
+    def journal(self, write: Write) -> None:
+        """Have `write` put into the journal what is not in it, and note the numbers; nothing if there is nothing.
+
+        On PostgreSQL, where replicas share the rows, nobody takes them over meanwhile (`ra.left_behind`).
+        """
+        with reading(self._engine) as db:
+            transitions, entries = _unjournaled(db, self.replica), _unjournaled_entries(db, self.replica)
+        if not transitions and not entries:
+            return
+        if self._engine.dialect.name != "postgresql":  # a transaction would keep all writers waiting for the journal
+            numbers = write(transitions, entries)
+            with noting(self._engine) as db:
+                _note_numbers(db, numbers)
+            return
+        with noting(self._engine) as db:
+            transitions = _unjournaled(db, self.replica, lock=True)
+            entries = _unjournaled_entries(db, self.replica, lock=True)
+            _note_numbers(db, write(transitions, entries))
+
+    def add_entry_in(self, db: Connection, key: str, event: str, fields: Mapping[str, Any], now: datetime) -> bool:
+        """Have this replica write an event into its journal, in the transaction of `db`; whether it was new.
+
+        Who names a key first writes it.
+        """
+        text = json.dumps(dict(fields), ensure_ascii=False, sort_keys=True)
+        return insert_new(db, schema.journal_entries, key=key, event=event, at=now, fields=text, replica=self.replica)
 
     def _note(
         self,
@@ -498,21 +541,71 @@ class Store:
         now: datetime,
     ) -> None:
         db.execute(
-            insert(schema.transitions).values(
-                application_id=application_id,
-                action=str(passage.action),
-                before=None if before is None else str(before),
-                after=str(passage.after),
-                actor=actor,
-                at=now,
-                detail=json.dumps(dict(passage.detail), ensure_ascii=False, sort_keys=True),
-                replica=self.replica,
-            )
+            insert(schema.transitions),
+            {
+                "application_id": application_id,
+                "action": str(passage.action),
+                "before": None if before is None else str(before),
+                "after": str(passage.after),
+                "actor": actor,
+                "at": now,
+                "detail": json.dumps(dict(passage.detail), ensure_ascii=False, sort_keys=True),
+                "replica": self.replica,
+            },
         )
 
 
 _COLUMNS: Final = tuple(schema.applications.c[each.name] for each in fields(Application))
+# Composing a statement costs more than running it: those of every request are composed once.
 _ONE: Final = select(*_COLUMNS).where(schema.applications.c.id == bindparam("wanted"))
+_REVISION: Final = select(schema.revisions.c.canonical).where(
+    schema.revisions.c.application_id == bindparam("wanted"), schema.revisions.c.number == bindparam("number")
+)
+_REQUESTS: Final = select(schema.requests.c.purpose, schema.requests.c.der).where(
+    schema.requests.c.application_id == bindparam("wanted"), schema.requests.c.number == bindparam("number")
+)
+_DECISIONS: Final = (
+    select(schema.decisions.c.cms, schema.decisions.c.received_from, schema.decisions.c.received_at)
+    .where(schema.decisions.c.application_id == bindparam("wanted"))
+    .order_by(schema.decisions.c.id)
+)
+_EVIDENCE: Final = (
+    select(schema.evidence)
+    .where(schema.evidence.c.application_id == bindparam("wanted"))
+    .order_by(schema.evidence.c.id)
+)
+_BODY: Final = select(schema.evidence_bodies.c.body).where(schema.evidence_bodies.c.sha256 == bindparam("wanted"))
+_CERTIFICATES: Final = (
+    select(schema.certificates)
+    .where(schema.certificates.c.application_id == bindparam("wanted"))
+    .order_by(schema.certificates.c.purpose)
+)
+_REVOCATION: Final = select(schema.revocations).where(
+    schema.revocations.c.issuer == bindparam("issuer"), schema.revocations.c.serial == bindparam("serial")
+)
+_KNOWN_KEYS: Final = union_all(
+    select(schema.key_claims.c.spki_sha256, literal(0).label("denied")).where(
+        schema.key_claims.c.spki_sha256.in_(bindparam("keys", expanding=True)),
+        schema.key_claims.c.application_id != bindparam("but"),
+    ),
+    select(schema.denylist.c.spki_sha256, literal(1)).where(
+        schema.denylist.c.spki_sha256.in_(bindparam("keys", expanding=True))
+    ),
+)
+_UNJOURNALED: Final = (
+    select(schema.transitions)
+    .where(schema.transitions.c.journal_index.is_(None), schema.transitions.c.replica == bindparam("replica"))
+    .order_by(schema.transitions.c.seq)
+)
+_UNJOURNALED_ENTRIES: Final = (
+    select(schema.journal_entries.c.key, schema.journal_entries.c.event, schema.journal_entries.c.fields)
+    .where(schema.journal_entries.c.journal_index.is_(None), schema.journal_entries.c.replica == bindparam("replica"))
+    .order_by(schema.journal_entries.c.seq)
+)
+_NOTING: Final = {
+    key: update(key.table).where(key == bindparam("of")).values(journal_index=bindparam("number"))
+    for key in (schema.transitions.c.seq, schema.journal_entries.c.key)
+}
 
 
 def _application(db: Connection, application_id: str) -> Application:
@@ -581,11 +674,8 @@ def _columns(record: Any) -> dict[str, Any]:
 
 
 def _revision(db: Connection, application: Application) -> Revision:
-    table = schema.revisions
-    query = select(table.c.canonical).where(
-        table.c.application_id == application.id, table.c.number == application.revision
-    )
-    canonical = db.execute(query).scalar_one_or_none()
+    values = {"wanted": application.id, "number": application.revision}
+    canonical = None if application.revision is None else db.execute(_REVISION, values).scalar_one_or_none()
     if canonical is None:
         raise UnknownError("the application has not been submitted yet")
     return Revision.model_validate_json(canonical)
@@ -593,8 +683,7 @@ def _revision(db: Connection, application: Application) -> Revision:
 
 def _evidence(db: Connection, application_id: str, with_bodies_of: Collection[str]) -> tuple[Evidence, ...]:
     """All pieces, after each body was compared with its digest; one body at a time is in memory."""
-    pieces = schema.evidence
-    rows = db.execute(select(pieces).where(pieces.c.application_id == application_id).order_by(pieces.c.id)).all()
+    rows = db.execute(_EVIDENCE, {"wanted": application_id}).all()
     found = []
     for row in rows:
         body, sha256 = _body(db, row.sha256), bytes.fromhex(row.sha256)
@@ -613,8 +702,7 @@ def _evidence(db: Connection, application_id: str, with_bodies_of: Collection[st
 
 
 def _body(db: Connection, sha256: str) -> bytes:
-    table = schema.evidence_bodies
-    body = db.execute(select(table.c.body).where(table.c.sha256 == sha256)).scalar_one()
+    body = db.execute(_BODY, {"wanted": sha256}).scalar_one()
     return _unchanged(bytes(body), bytes.fromhex(sha256))
 
 
@@ -625,11 +713,24 @@ def _unchanged(body: bytes, sha256: bytes) -> bytes:
 
 
 def _decisions(db: Connection, application_id: str) -> list[ReceivedDecision]:
-    table = schema.decisions
-    query = select(table.c.cms, table.c.received_from, table.c.received_at).where(
-        table.c.application_id == application_id
+    return [ReceivedDecision(**row._mapping) for row in db.execute(_DECISIONS, {"wanted": application_id}).all()]
+
+
+def _certificates(db: Connection, application_id: str) -> list[Certificate]:
+    return [Certificate(**row._mapping) for row in db.execute(_CERTIFICATES, {"wanted": application_id}).all()]
+
+
+def _dossier(
+    db: Connection, application: Application, pieces: tuple[Evidence, ...], decisions: Sequence[ReceivedDecision]
+) -> Dossier:
+    revision = _revision(db, application)
+    csrs = db.execute(_REQUESTS, {"wanted": application.id, "number": revision.number}).all()
+    return Dossier(
+        revision=revision,
+        csrs={cast(Purpose, row.purpose): row.der for row in csrs},
+        evidence=pieces,
+        decisions=tuple(received.cms for received in decisions),
     )
-    return [ReceivedDecision(**row._mapping) for row in db.execute(query.order_by(table.c.id)).all()]
 
 
 def _write(db: Connection, application_id: str, change: Change, actor: str, now: datetime) -> None:
@@ -693,11 +794,26 @@ def _claim(db: Connection, application_id: str, claims: Collection[bytes]) -> No
             raise ConflictError("another application claimed one of the keys meanwhile") from None
 
 
-def _note_numbers(engine: Engine, key: Any, numbers: Mapping[Any, int]) -> None:
-    if numbers:
-        statement = update(key.table).where(key == bindparam("of")).values(journal_index=bindparam("number"))
-        with noting(engine) as db:  # the journal itself tells it again
-            db.execute(statement, [{"of": of, "number": number} for of, number in numbers.items()])
+def _unjournaled(db: Connection, replica: str, *, lock: bool = False) -> list[Transition]:
+    query = _UNJOURNALED.with_for_update() if lock else _UNJOURNALED
+    return [_row_to_transition(row) for row in db.execute(query, {"replica": replica}).all()]
+
+
+def _unjournaled_entries(db: Connection, replica: str, *, lock: bool = False) -> list[JournalEntry]:
+    query = _UNJOURNALED_ENTRIES.with_for_update() if lock else _UNJOURNALED_ENTRIES
+    rows = db.execute(query, {"replica": replica}).all()
+    return [JournalEntry(row.key, row.event, json.loads(row.fields)) for row in rows]
+
+
+def _note_numbers(db: Connection, numbers: Numbers) -> None:
+    """Note where things stand in the journal; should it be lost, the journal itself tells it again."""
+    by_key: tuple[tuple[Any, Mapping[Any, int]], ...] = (
+        (schema.transitions.c.seq, numbers.transitions),
+        (schema.journal_entries.c.key, numbers.entries),
+    )
+    for key, found in by_key:
+        if found:
+            db.execute(_NOTING[key], [{"of": of, "number": number} for of, number in found.items()])
 
 
 def _cell(db: Connection, application: Application) -> int:

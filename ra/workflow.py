@@ -6,6 +6,7 @@
 | evidence, decisions, hold and release, return         | `ra.deciding` |
 | the system's step, the CA, acceptance                 | `ra.issuing`  |
 | revoke, suspend, release                              | `ra.revoking` |
+| what lost replicas left to be recorded                | `ra.left_behind` |
 | what all of them share                                | `ra.desk`     |
 
 Each act checks who is calling (`ra.access`), whether the action exists in the state (`ra.states`), and what the CPS
@@ -35,8 +36,10 @@ from ra.desk import Desk, Sign
 from ra.errors import ConflictError
 from ra.intake import Intake, NoRegisters, Screened, Screener
 from ra.issuing import Issuing
+from ra.left_behind import LeftBehind
 from ra.notices.contacts import Contact
 from ra.record import Record
+from ra.request_nonces import RequestNonces
 from ra.reviews import Reviews
 from ra.revoking import Revoked, Revoking
 from ra.states import DECIDABLE, OPEN, Action, State
@@ -80,12 +83,14 @@ class Workflow:
         )
         self.store: Final = store
         self.persons: Final = self.desk.persons
+        self.request_nonces: Final = RequestNonces(store.engine)
         self.authority: Final = authority
-        self.trust: Final = trust
+        self.trust: Final = self.desk.trust
         self._issuing = Issuing(self.desk)
         self._intake = Intake(self.desk, self._issuing, screener or NoRegisters())
         self._deciding = Deciding(self.desk, self._intake, self._issuing)
         self._revoking = Revoking(self.desk)
+        self.left_behind: Final = LeftBehind(store, record, clock)
 
     @property
     def now(self) -> datetime:
@@ -192,6 +197,7 @@ class Workflow:
 
     def sweep(self) -> int:
         """Do what is due by now: reminders, expiry, judgement anew, what nobody accepted; returns how many cases."""
+        self._revoking.resume()
         due = self.store.due(self.now)
         for application in due:
             try:
@@ -201,6 +207,7 @@ class Workflow:
             except Exception as error:  # a case that cannot go on must not keep the others waiting
                 _log.error("not-ticked", application=application.id, error=type(error).__name__)
         self._revoking.reviews.sweep()
+        self.request_nonces.forget(self.now)
         return len(due) + self._intake.reevaluate_all()
 
     def resume(self) -> int:

@@ -18,24 +18,31 @@ def install(
     service: str,
     ready: Callable[[], bool] = lambda: True,
     details: Callable[[], Mapping[str, object]] = dict,
+    degraded: Callable[[], bool] = lambda: False,
+    admit: Callable[[Request], None] = lambda _request: None,
 ) -> None:
     """Add `/health/live`, `/health/ready` and `/metrics`.
 
-    `ready()` and `details()`, members that the answer of `/health/ready` has beside its own, must be cheap and must not
-    raise. A server that was told to end is not ready (`runtime.shut_down`).
+    `ready()`, `degraded()` and `details()`, members that the answer of `/health/ready` has beside its own, must be
+    cheap and must not raise. What is ready and degraded serves as well as ever, and somebody should look: the answer
+    says so, with 200. A server that was told to end is not ready (`runtime.shut_down`). `admit` raises for who asks too
+    often.
     """
 
-    async def live(_request: Request) -> Response:
+    async def live(request: Request) -> Response:
+        admit(request)
         return JSONResponse({"service": service, "status": "live"})
 
     async def readiness(request: Request) -> Response:
+        admit(request)
         if is_stopping(request.scope):
             return JSONResponse({"service": service, "status": "stopping"}, 503)
         good = ready()
-        status = "ready" if good else "not ready"
+        status = "not ready" if not good else "degraded" if degraded() else "ready"
         return JSONResponse({"service": service, "status": status, **details()}, 200 if good else 503)
 
-    async def metrics(_request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
+        admit(request)
         # In a thread: a service with many keys has many lines, and the event loop has other work meanwhile.
         text = await asyncio.to_thread(generate_latest, REGISTRY)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

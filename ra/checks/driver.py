@@ -21,6 +21,7 @@ from typing import Final
 from cryptography import x509
 from sqlalchemy import Connection
 
+from audit import JsonValue
 from cps.check_model import CheckKind, CodeCheck, RegisterCheck
 from cps.check_statement import CheckStatement, question_about, question_digest
 from cps.checks import Outcome, Status, checks_of, conclude
@@ -301,8 +302,7 @@ class Checks:
             assert revision is not None  # a case in screening was submitted
             pack = self._desk.pack_of(revision)
             ended = [self._signed(check) for check in self.store.of(application_id, number)]
-            for check in ended:
-                self._note(check)
+            self._note(ended)
             concluded = conclude(pack, revision.member_class, self._outcomes(application_id, ended))
             back = concluded.disposition in {"return", "reject"}
             self._cases.screened(
@@ -338,21 +338,23 @@ class Checks:
             raise ConflictError("the answer was signed meanwhile")
         return changed
 
-    def _note(self, check: Check) -> None:
-        self._desk.record.note_once(
-            "ra.check",
-            f"check/{check.id}",
-            application=check.application_id,
-            revision_digest=check.revision_digest,
-            kind=check.kind,
-            question_sha256=check.question_sha256,
-            state=check.state,
-            answer=check.status,
-            reason=check.reason,
-            source=check.source,
-            tries=check.attempts,
-            answer_sha256=check.answer_sha256,
-        )
+    def _note(self, ended: Iterable[Check]) -> None:
+        told: dict[str, dict[str, JsonValue]] = {
+            f"check/{check.id}": {
+                "application": check.application_id,
+                "revision_digest": check.revision_digest,
+                "kind": check.kind,
+                "question_sha256": check.question_sha256,
+                "state": check.state,
+                "answer": check.status,
+                "reason": check.reason,
+                "source": check.source,
+                "tries": check.attempts,
+                "answer_sha256": check.answer_sha256,
+            }
+            for check in ended
+        }
+        self._desk.record.note_each_once("ra.check", told, self._now)
 
     def _outcomes(self, application_id: str, ended: Iterable[Check]) -> dict[CheckKind, Outcome]:
         every = self.store.of(application_id)

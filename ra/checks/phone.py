@@ -21,9 +21,9 @@ from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from cps.check_model import CodeCheck
 from ra.checks.connector import Answer, Messenger, NoAnswerError
-from ra.checks.tables import phone_sends, phones
+from ra.checks.tables import phone_numbers, phone_sends, phones
 from ra.errors import ConflictError, InvalidSubmissionError, UnknownError, WrongStateError
-from runtime.database import insert_new, reading
+from runtime.database import insert_new, put, reading
 from runtime.logging import get_logger
 from runtime.secrets import Secret
 from shetab.iran import normalise_digits
@@ -104,6 +104,7 @@ class PhoneCodes:
         """
         rule, now, phone = self._required_rule(), self._now, parse_phone(number)
         with self._engine.begin() as db:
+            put(db, phone_numbers, phone=phone, asked_at=now)  # the lock under which messages to it are counted
             before = _find(db, application_id)
             self._may_send(db, phone, before, rule, now)
             values = {

@@ -62,6 +62,13 @@ phones: Final = Table(
     Index("phones_sending", "state", "next_at"),
 )
 
+phone_numbers: Final = Table(
+    "phone_numbers",
+    metadata,
+    Column("phone", String(11), primary_key=True),  # whoever has the row counts what is sent to it, one after the other
+    Column("asked_at", UtcTime, nullable=False),
+)
+
 phone_sends: Final = Table(
     "phone_sends",
     metadata,

@@ -22,7 +22,7 @@ from cps.model import Pack
 from ra.notices import sources
 from ra.notices.courier import Courier, Mailer
 from ra.notices.directory import Directory
-from ra.notices.journal_source import JournalSource
+from ra.notices.entry_source import EntrySource
 from ra.notices.outbox import Happening, Outbox
 from ra.notices.rules import rules
 from ra.notices.smtp import SmtpServer
@@ -45,7 +45,6 @@ class Notices:
         settings: NoticesSettings,
         *,
         spool: Path,
-        journal: Path,
         statement: Callable[[], Pack],
         sign: Sign,
         clock: Callable[[], datetime],
@@ -57,7 +56,7 @@ class Notices:
         self._clock = clock
         self._told = b""
         self.outbox: Final = Outbox(engine, Directory(settings), rules())
-        self._journal = JournalSource(engine, journal)
+        self._entries = EntrySource(engine, self._now())
         self.courier: Final = Courier(
             self.outbox,
             sender=settings.sender,
@@ -84,7 +83,7 @@ class Notices:
     def derive(self) -> None:
         """Write the notices of what happened."""
         self.outbox.derive(sources.of_transition)
-        self._journal.read(self.outbox, self._now())
+        self._entries.read(self.outbox, self._now())
         pack = self._statement()
         if pack.digest != self._told:
             self.outbox.announce(sources.statement_in_force(pack, self._now()))

@@ -5,6 +5,7 @@ Each fact has a key that is the same whenever it is found again, so that looking
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from runtime.database import reading
 _CLAUSE: Final = re.compile(r"CPS [1-9](?:\.[0-9]{1,2}){0,3}(?![0-9.]*[0-9/])")
 GAVE_UP: Final = "gave_up"
 _MOST_CLAUSES: Final = 16
+_LONGEST_KEY: Final = 180
 _WAITING_STATES: Final = (State.VETTING.value, State.AWAITING_APPROVAL.value)
 
 
@@ -54,13 +56,15 @@ def of_transition(db: Connection, row: Row[Any], rules: Rules) -> list[Happening
     return [*(Happening(source, name, row.at, _only(values, rules, name), case.id, waiting) for name in events), *later]
 
 
-def of_entry(db: Connection, index: int, at: datetime, entry: Mapping[str, Any], rules: Rules) -> list[Happening]:
-    """What an entry of the RA's journal, about a certificate, is to be told as."""
-    events = rules.of_entry(str(entry.get("event")))
+def of_entry(
+    db: Connection, key: str, event: str, at: datetime, entry: Mapping[str, Any], rules: Rules
+) -> list[Happening]:
+    """What an entry of the RA's journal, about a certificate, is to be told as; `key` tells it from all others."""
+    events = rules.of_entry(event)
     if not events:
         return []
-    key, serial = entry.get("key"), str(entry.get("serial", ""))
-    source = f"journal/{key if isinstance(key, str) and len(key) < 180 else index}"
+    serial = str(entry.get("serial", ""))
+    source = f"journal/{key if len(key) < _LONGEST_KEY else hashlib.sha256(key.encode()).hexdigest()}"
     known = select(certificates.c.application_id).where(
         certificates.c.serial == serial, certificates.c.issuer == str(entry.get("issuer", ""))
     )

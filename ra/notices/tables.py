@@ -41,7 +41,7 @@ cursor: Final = Table(
     "notice_cursor",
     metadata,
     Column("name", String(16), primary_key=True),
-    Column("position", BigInteger, nullable=False),  # transition: seq of the last one told of; journal: bytes read
+    Column("position", BigInteger, nullable=False),  # seq of the last one told of; entries: 0
 )
 
 contacts: Final = Table(

@@ -94,7 +94,12 @@ class Proofs:
         while True:
             self._wake.clear()
             missing = False
-            for xid in self._store.unproven():
+            try:
+                unproven = self._store.unproven()
+            except Exception as error:  # such as a disk that is full: it is looked at again
+                unproven, missing = [], True
+                _log.error("the order book cannot be read", error=type(error).__name__, pause=round(pause, 1))
+            for xid in unproven:
                 try:
                     await self._prove(xid)
                 except Exception as error:  # whatever it was, the next order is not to suffer

@@ -43,7 +43,6 @@ def test_it_is_listed_and_asked_for_again(tmp_path: Path, monkeypatch: pytest.Mo
         world.engine,
         NoticesSettings.model_validate(people),
         spool=blocked,
-        journal=world.journal,
         statement=lambda: world.workflow.pack,
         sign=lambda content: world.office.ra.sign(CT_NOTICE, content, signing_time=world.now),
         clock=world.clock,

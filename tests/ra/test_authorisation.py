@@ -149,7 +149,6 @@ class Town:
             world.engine,
             NoticesSettings.model_validate({"sender": "ra@kwbp.example"}),
             spool=folder / "spool",
-            journal=world.journal,
             statement=lambda: world.workflow.pack,
             sign=lambda content: office.ra.sign(CT_NOTICE, content, signing_time=world.now),
             clock=world.clock,

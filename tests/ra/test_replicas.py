@@ -157,7 +157,9 @@ def test_what_both_resume_is_certified_once(pair: Pair) -> None:
 
 
 def test_an_event_that_both_note_is_recorded_by_one(pair: Pair) -> None:
-    at_once(*(lambda world=world: world.record.note_once("ra.revoked", "revocation/x/1") for world in pair.both))
+    at_once(
+        *(lambda world=world: world.record.note_once("ra.revoked", "revocation/x/1", world.now) for world in pair.both)
+    )
     assert Counter(recorded(pair.one) + recorded(pair.two)) == {"revocation/x/1": 1}
 
 
@@ -168,11 +170,12 @@ def test_what_a_killed_replica_left_is_recorded_by_itself_alone(pair: Pair) -> N
         pair.one.workflow.withdraw(officer(pair.one.office.vetter), case.id, "no shop after all")
     ended = pair.two.workflow.get(officer(pair.one.office.vetter), case.id)
     assert ended.state is State.WITHDRAWN  # everybody knows, and nobody else writes it down
-    assert pair.two.store.left_by_others(pair.two.now + timedelta(hours=1)) == {"one": 1}
+    pair.one.clock.forward(timedelta(hours=1))
+    assert [(each.replica, each.count) for each in pair.two.workflow.left_behind.left()] == [("one", 1)]
     before = len(recorded(pair.two))
     pair.two.record.catch_up()
     assert len(recorded(pair.two)) == before
 
     pair.one.record = Record.open(pair.one.journal, pair.one.store)  # its next start
     each_is_recorded_once(pair, ended)
-    assert pair.two.store.left_by_others(pair.two.now + timedelta(hours=1)) == {}
+    assert pair.two.workflow.left_behind.left() == []

@@ -28,20 +28,32 @@ def upgrade() -> None:
     )
     op.create_table(
         "journal_entries",
+        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("event", sa.String(length=40), nullable=False),
+        sa.Column("at", sa.String(length=27), nullable=False),
         sa.Column("fields", sa.Text(), nullable=False),
         sa.Column("replica", sa.String(length=64), nullable=False),
         sa.Column("journal_index", sa.Integer(), nullable=True),
-        sa.PrimaryKeyConstraint("key"),
+        sa.Column("told_at", sa.String(length=27), nullable=True),
+        sa.PrimaryKeyConstraint("seq"),
+        sa.UniqueConstraint("key"),
     )
     op.create_index(
         "entries_to_journal",
         "journal_entries",
-        ["replica"],
+        ["replica", "seq"],
         unique=False,
         sqlite_where=sa.text("journal_index IS NULL"),
         postgresql_where=sa.text("journal_index IS NULL"),
+    )
+    op.create_index(
+        "entries_to_tell",
+        "journal_entries",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("told_at IS NULL"),
+        postgresql_where=sa.text("told_at IS NULL"),
     )
     op.create_table(
         "notice_cursor",
@@ -83,6 +95,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "orders_under_way",
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("cms", sa.LargeBinary(), nullable=False),
+        sa.Column("serial", sa.String(length=40), nullable=False),
+        sa.Column("ordered_by", sa.String(length=80), nullable=False),
+        sa.Column("received_from", sa.String(length=80), nullable=False),
+        sa.Column("received_at", sa.String(length=27), nullable=False),
+        sa.Column("denylist", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256"),
+    )
+    op.create_index("orders_by_time", "orders_under_way", ["received_at"], unique=False)
+    op.create_table(
         "person_codes",
         sa.Column("blinded", sa.String(length=64), nullable=False),
         sa.Column("person_id", sa.String(length=64), nullable=False),
@@ -90,6 +114,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("blinded"),
     )
     op.create_index(op.f("ix_person_codes_person_id"), "person_codes", ["person_id"], unique=False)
+    op.create_table(
+        "phone_numbers",
+        sa.Column("phone", sa.String(length=11), nullable=False),
+        sa.Column("asked_at", sa.String(length=27), nullable=False),
+        sa.PrimaryKeyConstraint("phone"),
+    )
     op.create_table(
         "phone_sends",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -115,6 +145,21 @@ def upgrade() -> None:
         sa.Column("full_at", sa.String(length=27), nullable=False),
         sa.PrimaryKeyConstraint("card_ref"),
     )
+    op.create_table(
+        "replicas_given_up",
+        sa.Column("replica", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.String(length=27), nullable=False),
+        sa.Column("by", sa.String(length=80), nullable=False),
+        sa.PrimaryKeyConstraint("replica"),
+    )
+    op.create_table(
+        "request_nonces",
+        sa.Column("key_id", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.String(length=64), nullable=False),
+        sa.Column("good_until", sa.String(length=27), nullable=False),
+        sa.PrimaryKeyConstraint("key_id", "nonce"),
+    )
+    op.create_index("request_nonces_by_end", "request_nonces", ["good_until"], unique=False)
     op.create_table(
         "reviews",
         sa.Column("order_sha256", sa.String(length=64), nullable=False),
@@ -214,6 +259,7 @@ def upgrade() -> None:
         sa.Column("serial", sa.String(length=40), nullable=False),
         sa.Column("person_id", sa.String(length=64), nullable=False),
         sa.Column("application_id", sa.String(length=64), nullable=True),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("spki_sha256", sa.String(length=64), nullable=False),
         sa.Column("not_before", sa.String(length=27), nullable=False),
         sa.Column("not_after", sa.String(length=27), nullable=False),
@@ -225,6 +271,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("issuer", "serial"),
     )
     op.create_index(op.f("ix_officer_credentials_person_id"), "officer_credentials", ["person_id"], unique=False)
+    op.create_index(op.f("ix_officer_credentials_sha256"), "officer_credentials", ["sha256"], unique=False)
     op.create_table(
         "officer_grants",
         sa.Column("issuer", sa.String(length=64), nullable=False),

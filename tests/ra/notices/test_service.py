@@ -40,7 +40,6 @@ def notices_of(world: RaWorld, spool: Path, **changes: object) -> Notices:
         world.engine,
         NoticesSettings.model_validate(settings),
         spool=spool,
-        journal=world.journal,
         statement=lambda: world.workflow.pack,
         sign=lambda content: world.office.ra.sign(CT_NOTICE, content, signing_time=world.now),
         clock=world.clock,
