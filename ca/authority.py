@@ -13,7 +13,7 @@ from typing import Final
 from cryptography import x509
 from sqlalchemy import Engine
 
-from ca.deadlines import Deadlines
+from ca.deadlines import Deadlines, require_prompt_lists
 from ca.errors import StoreError
 from ca.hierarchy import Hierarchy, load_hierarchy
 from ca.issuance import Issuance
@@ -73,6 +73,7 @@ class CertificateAuthority:
         self._folder = folder
         self._clock = clock
         self._record = record
+        self._statements = statements
         self.replica: Final = replica or _replica_of(folder)
         self.hierarchy: Final[Hierarchy] = load_hierarchy(folder)
         self.store: Final = Store(engine)
@@ -119,7 +120,11 @@ class CertificateAuthority:
         )
 
     def start(self) -> None:
-        """Take over what the ceremony made; then `maintain`. Works without the token boundary: what needs it waits."""
+        """Take over what the ceremony made; then `maintain`. Works without the token boundary: what needs it waits.
+
+        Raises ProfileError, before anything is done, if its lists are too far apart for the statement in force.
+        """
+        require_prompt_lists(self.hierarchy, self._statements().in_force(self._clock()))
         self._import_ceremony()
         self.publisher.load()
         self.maintain()

@@ -1,4 +1,4 @@
-"""The clock of the deadlines by which changes of status must be published (CPS 4.9.5): what waits, what is late.
+"""The clock of the deadlines by which changes of status must be published (CPS 4.9.5, 4.9.8): what waits, what is late.
 
 A change that is late is an error in the log, once, and makes `kwbp_ca_changes_to_publish{state="overdue"}` more than
 zero until a list covers it; one that is near its deadline, as `clocks.warn_at` of the CPS counts, a warning, once.
@@ -14,8 +14,11 @@ from typing import Final, Literal
 
 from prometheus_client import Gauge
 
+from ca.errors import ProfileError
+from ca.hierarchy import Hierarchy
 from ca.record import instant
 from ca.status_store import StatusChange, StatusStore
+from cps.model import Pack
 from runtime.logging import get_logger
 from statements.published import Statements
 
@@ -31,6 +34,23 @@ class Waiting:
 
     change: StatusChange
     urgency: Urgency
+
+
+def require_prompt_lists(hierarchy: Hierarchy, pack: Pack) -> None:
+    """Raise ProfileError if the regular lists of an authority in service are further apart than `revoke_publish`.
+
+    A change is published at once, and a list that could not be signed is tried again; but where that fails unnoticed,
+    the next regular list must still be in time (CPS 4.9.8).
+    """
+    limit = pack.clocks.revoke_publish
+    for authority in hierarchy.authorities.values():
+        rule = None if authority.is_root else authority.profile.ca
+        if rule is not None and rule.crl.lifetime - rule.crl.renew_before > limit:
+            apart = rule.crl.lifetime - rule.crl.renew_before
+            raise ProfileError(
+                f"lists of {authority.name} are {apart} apart, and a change of status is published within {limit}",
+                clause="CPS 4.9.8",
+            )
 
 
 class Deadlines:

@@ -47,6 +47,7 @@ from ca.store import CertificateRecord, DossierRecord, Intent, Lease, NewIntent,
 from cps.application import KnownKeys
 from cps.decide import decide
 from cps.dossier import Dossier
+from cps.model import Pack
 from cps.verdict import Approval, Verdict
 from hsm_service.service import SigningService
 from pki.keys import spki_sha256
@@ -199,7 +200,7 @@ class Issuance:
             wanted: list[tuple[Case, Verdict, CertificateOrder]] = []
             for case, verdict in decided:
                 with case.refusals():
-                    for order in orders(case.dossier, not_after=verdict.not_after):
+                    for order in orders(case.dossier, self._pack(case.dossier), not_after=verdict.not_after):
                         intent = live[case.digest].get(order.purpose)
                         if intent is None:
                             wanted.append((case, verdict, order))
@@ -237,11 +238,15 @@ class Issuance:
         pack = self._statements().governing(dossier.revision.cps, now)
         return require_approved(decide(dossier, pack, trust=self._publisher.trust(), now=now, known_keys=known))
 
+    def _pack(self, dossier: Dossier) -> Pack:
+        """The statement that an approved case names, which governs it: any other were refused (PACK-PIN)."""
+        pack = self._statements().find(dossier.revision.cps)
+        assert pack is not None
+        return pack
+
     def _publication_of(self, dossier: Dossier) -> Publication:
         """What the certificates of an approved case name: the version of the CPS that it was approved under."""
-        pack = self._statements().find(dossier.revision.cps)
-        assert pack is not None  # it is the one that governs, or the case were refused (PACK-PIN)
-        return self._publication.under(pack)
+        return self._publication.under(self._pack(dossier))
 
     def _taken_up(self, case: Case, intent: Intent, verdict: Verdict) -> IssuanceToken | None:
         """The right to finish what was intended before; None if it is issued already."""
@@ -373,12 +378,13 @@ class Issuance:
 
     def _lists(self, cases: Iterable[Case]) -> tuple[bytes, ...]:
         """The lists (DER) that the HSM service judges these cases by: of officers; for re-keys, of what is replaced."""
-        issuers = {_DECIDERS: None}
+        issuers: dict[str, None] = {_DECIDERS: None}
         for case in cases:
             revision = case.dossier.revision
             if revision.replaces is not None:
                 pack = self._statements().governing(revision.cps, self._clock())
-                issuers[pack.classes[revision.member_class].issuer] = None
+                named = pack.classes[revision.member_class].issuer
+                issuers |= dict.fromkeys(named[purpose] for purpose in revision.replaces)
         return tuple(dict.fromkeys(crl for issuer in issuers for crl in self._publisher.supporting(issuer)))
 
     def _not_signed(self, intent: Intent, error: SigningError, *, resumed: bool) -> NoReturn:

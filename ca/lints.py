@@ -45,6 +45,7 @@ _OWN_EXTENSIONS: Final[dict[ExtensionName, x509.ObjectIdentifier]] = {
     "gateway_data": oids.EXT_GATEWAY_DATA,
     "officer_data": oids.EXT_OFFICER_DATA,
     "sealing_suites": oids.SMIME_CAPABILITIES,
+    "identity_checked": oids.EXT_IDENTITY_CHECKED,
     "hashed_root_key": oids.EXT_HASHED_ROOT_KEY,
 }
 

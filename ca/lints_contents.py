@@ -6,7 +6,7 @@ from typing import Final
 
 from ca.lint_rule import Rules, Subject
 from pki.errors import CertificateError
-from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
+from pki.extensions import AccountBinding, GatewayData, IdentityChecked, MerchantData, OfficerData, SealingSuites
 from pki.names import identity_uris, parse_identity
 
 RULES: Final = Rules()
@@ -83,4 +83,17 @@ def _sealing_suites(subject: Subject) -> str | None:
     extension = subject.extension(SealingSuites.OID)
     if found is not None and extension is not None and found.to_der() != extension.value.public_bytes():
         return "smimeCapabilities names more than the sealing suites that are known here"
+    return None
+
+
+@RULES.rule("identity-checked", "CPS 3.3.1; CPS 7.1.2")
+def _identity_checked(subject: Subject) -> str | None:
+    if subject.extension(IdentityChecked.OID) is None:
+        return None
+    try:
+        found = IdentityChecked.of(subject.certificate)
+    except CertificateError:
+        return f"the time of the identity check {_UNREADABLE}"
+    if found > subject.certificate.not_valid_before_utc:
+        return "the identity was checked after the certificate began: a re-key checks none"
     return None

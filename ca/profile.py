@@ -31,7 +31,13 @@ KeyUsageName = Literal[
 UsageName = Literal["server_auth", "client_auth", "ocsp_signing", "time_stamping"]
 PolicyName = Literal["any", "cardholder", "merchant-online", "gateway", "officer", "service", "ocsp", "time-stamp"]
 ExtensionName = Literal[
-    "merchant_data", "account_binding", "gateway_data", "officer_data", "sealing_suites", "hashed_root_key"
+    "merchant_data",
+    "account_binding",
+    "gateway_data",
+    "officer_data",
+    "sealing_suites",
+    "identity_checked",
+    "hashed_root_key",
 ]
 AttributeName = Literal["common_name", "organization_name", "organizational_unit_name", "country_name"]
 Curve = Literal["P-256", "P-384"]

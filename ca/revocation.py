@@ -160,7 +160,7 @@ class Revocation:
                 ordered_by=SYSTEM,
                 order=None,
                 invalidity_date=held.invalidity_date,
-                due_at=now + pack.revocation[rule.reason].deadline,
+                due_at=pack.publish_by(rule.reason, now, now),
             )
             found = self._store.status.apply(wanted, now, only_if=held.standing)
             if not isinstance(found, Objection):

@@ -24,7 +24,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from ca.errors import RequestError
+from ca.errors import NotApprovedError, RequestError
 from ca.lint_rule import binding
 from ca.lints import LINTS, lint, twin
 from ca.ocsp_answer import CertificateStatus
@@ -39,6 +39,7 @@ from ca.store import Intent, record_of
 from cps.decide import decide
 from cps.dossier import Dossier
 from cps.errors import CpsError
+from cps.model import Pack
 from pki.crl_entries import Revocation
 
 _NO_INTENT: Final = "it has no intent"
@@ -156,16 +157,17 @@ def _case(exhibit: Exhibit) -> Outcome:
     noted = {(each["step"], each["person"], each["signed_at"]) for each in intent.approvals}
     if noted != approved:
         return "other persons approve its case than were noted"
-    return _asked(exhibit, intent, dossier, verdict.not_after)
+    return _asked(exhibit, intent, dossier, pack, verdict.not_after)
 
 
-def _asked(exhibit: Exhibit, intent: Intent, dossier: Dossier, not_after: datetime | None) -> Outcome:
+def _asked(exhibit: Exhibit, intent: Intent, dossier: Dossier, pack: Pack, not_after: datetime | None) -> Outcome:
     """Whether the case asks for what the certificate says, but its times."""
     certificate, issuer = exhibit.record.certificate, exhibit.issuer
     if issuer is None:
         return Open("it has no intent, profile or issuer")
     try:
-        order = next((each for each in orders(dossier, not_after=not_after) if each.purpose == intent.purpose), None)
+        asked_for = orders(dossier, pack, not_after=not_after)
+        order = next((each for each in asked_for if each.purpose == intent.purpose), None)
         if order is None or order.profile.name != exhibit.record.profile:
             return "its case asks for no certificate of this purpose and profile"
         tbs = prepare(
@@ -176,7 +178,7 @@ def _asked(exhibit: Exhibit, intent: Intent, dossier: Dossier, not_after: dateti
             now=intent.intended_at,
             publication=exhibit.publication,
         )
-    except (CpsError, RequestError) as error:
+    except (CpsError, NotApprovedError, RequestError) as error:
         return f"its case asks for what does not fit a certificate: {error}"
     asked = twin(tbs, issuer.public_key)
     if (asked.subject, asked.public_key()) != (certificate.subject, certificate.public_key()):

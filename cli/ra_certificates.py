@@ -16,7 +16,7 @@ from cli.output import plain, said
 from cli.ra_desk import ApplicationId, AsPerson, PassphraseFile, Yes, agree, desk, resolve, tell
 from cli.state import existing
 from cps.model import ORDER_REASONS, Purpose
-from cps.rekey import build_rekey
+from cps.rekey_statement import build_rekey
 from pki import cms_signed
 from pki.keys import spki_sha256
 from pki.oids import CT_REKEY
@@ -110,9 +110,9 @@ def _order(
             hint=Message("reasons: {reasons}", reasons=Listed(tuple(ORDER_REASONS))),
         )
     found = existing()
-    signer, tls = enrolment.officer(found, person, passphrase_file)
+    signer, who = enrolment.acting(found, person, passphrase_file)
     since = None if invalid_since is None else invalid_since.replace(tzinfo=invalid_since.tzinfo or UTC)
-    with desk(found, tls) as client:
+    with desk(found, who) as client:
         draft = draft_revocation(_certificate(client, certificate), known, now=now(), invalidity_date=since)
         agree(draft.lines, yes=yes, person=person)
         answer = client.revoke(signer.sign(draft, now=now()))
@@ -164,7 +164,8 @@ def _proof(
     """The replaced signing key's statement that its holder asks for these keys (CMS, DER)."""
     passphrase = None if passphrase_file is None else keyfiles.passphrase_from(passphrase_file, "")
     key = keyfiles.load(key_file, passphrase)
-    chain = enrolment.chains(old).get("signing", ())
+    chains = enrolment.chains(old)
+    chain = chains.get("signing", ())
     if not chain or chain[0].public_key() != key.public_key():
         output.fail(
             Message("{key} is not the key of a signing certificate of this case", key=key_file),
@@ -174,7 +175,7 @@ def _proof(
     at = now().replace(microsecond=0)
     return cms_signed.sign(
         CT_REKEY,
-        build_rekey(application, chain[0], new, at),
+        build_rekey(application, chain[0], new, at, beside=next(iter(chains.get("encryption", ())), None)),
         key=key,
         signer=chain[0],
         chain=list(chain[1:]),

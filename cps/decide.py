@@ -21,7 +21,8 @@ from cps.dossier import Dossier, Revision, rule_of
 from cps.errors import StatementError, fault
 from cps.evidence import check_evidence, lasts_until
 from cps.model import AUTHOR, SAME_ORG, Pack, Step
-from cps.rekey import check_rekey
+from cps.rejection import RejectionReason, rejections_of
+from cps.rekey import chain_lasts_until, check_rekey
 from cps.revocation import RevocationVerdict, decide_revocation
 from cps.rules import Rule
 from cps.signatory import Matter, Signatory, identify, open_signed
@@ -82,6 +83,11 @@ class _Ballot:
         """What the roles are exercised on."""
         return Matter.case_of(self.dossier.revision.member_class, self.pack)
 
+    @property
+    def reasons(self) -> dict[str, RejectionReason]:
+        """For what the case may be rejected, by code."""
+        return rejections_of(self.pack, self.dossier.revision.member_class)
+
     def open_step(self) -> tuple[Step, int] | None:
         """The first step that still misses approvals, and how many."""
         for step in self.steps:
@@ -103,7 +109,7 @@ def decide(
     risk = pack.risk_of(dossier.revision.signals)
     broken, lacking, votes = Findings(pack), Findings(pack), Findings(pack)
     check_application(dossier, pack, known_keys=known_keys, now=now, found=broken)
-    check_rekey(dossier, pack, broken)
+    check_rekey(dossier, pack, now, broken)
     card_expiry = check_evidence(dossier, pack, trust=trust, now=now, found=lacking)
     steps = tuple(step for step in member.steps if step.applies(risk=risk))
     ballot = _Ballot(dossier, pack, now, steps)
@@ -133,7 +139,14 @@ def decide(
         risk=risk,
         not_after=not_after,
         holds_until=min(
-            filter(None, (lasts_until(dossier, pack, now), *(approval.lapses_at for approval in ballot.approvals))),
+            filter(
+                None,
+                (
+                    lasts_until(dossier, pack, now),
+                    chain_lasts_until(dossier, pack, now),
+                    *(approval.lapses_at for approval in ballot.approvals),
+                ),
+            ),
             default=None,
         ),
     )
@@ -170,10 +183,11 @@ def _take(ballot: _Ballot, vote: _Vote, found: Findings) -> None:
         ballot.rejected = True
         found.add(
             Rule.DEC_REJECTED,
-            "{person} rejected the case at step {step}",
+            "{person} rejected the case at step {step}: {why}",
             vote.index,
             person=signatory.person,
             step=Term("step", decision.step),
+            why=ballot.reasons[decision.code or ""].told,
         )
     else:
         ballot.approvals.append(_approval(ballot, vote))
@@ -209,6 +223,7 @@ def _objection(ballot: _Ballot, vote: _Vote) -> Objection | None:
         return Rule.DEC_STEP, Message("the case has no step {step}", step=Term("step", vote.decision.step))
     return (
         _about_this_case(ballot, vote)
+        or _for_a_reason(ballot, vote)
         or _in_time(ballot, vote, step)
         or _by_right(ballot, vote, step)
         or _separation_of_duties(ballot, vote, step)
@@ -224,6 +239,17 @@ def _about_this_case(ballot: _Ballot, vote: _Vote) -> Objection | None:
         return Rule.DEC_STALE, Message("the decision is over another revision than the current one")
     if decision.evidence_digest != ballot.dossier.evidence_digest:
         return Rule.DEC_EVIDENCE, Message("the decision is over other evidence than is on file")
+    return None
+
+
+def _for_a_reason(ballot: _Ballot, vote: _Vote) -> Objection | None:
+    code = vote.decision.code
+    if code is not None and code not in ballot.reasons:
+        return Rule.DEC_CODE, Message(
+            "the statement lists no reason {code} for which a case of the class {member_class} is rejected",
+            code=code,
+            member_class=Term("class", ballot.dossier.revision.member_class),
+        )
     return None
 
 

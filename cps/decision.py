@@ -9,7 +9,8 @@
       verdict          INTEGER { approve(0), reject(1) },
       reason           UTF8String (SIZE(0..500)),
       date             GeneralizedTime,
-      expires          GeneralizedTime }
+      expires          GeneralizedTime,
+      code             [0] UTF8String (SIZE(1..40)) OPTIONAL } -- why, by the statement's list: of rejections, always
 
     RevocationTBS ::= SEQUENCE {
       version          INTEGER (1),
@@ -32,6 +33,7 @@ approved, and nothing that is edited later keeps it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -41,6 +43,7 @@ from cryptography.hazmat import asn1
 
 from cps.errors import StatementError
 from cps.model import HOLD, ORDER_REASONS, RELEASE, OrderReason
+from cps.rejection import CODE
 from cps.written_text import TextError, check_text
 from pki.der import decode, encode
 from pki.errors import DerError
@@ -83,6 +86,7 @@ class DecisionTBS:
     reason: Annotated[str, asn1.Size(min=0, max=500)]
     date: asn1.GeneralizedTime
     expires: asn1.GeneralizedTime
+    code: Annotated[str | None, asn1.Implicit(0)] = None
 
 
 @asn1.sequence
@@ -112,7 +116,10 @@ _Statement = TypeVar("_Statement", DecisionTBS, RevocationTBS, KeyDenialTBS)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision: `choice` on `step` of the case with these digests (SHA-256); times are aware UTC."""
+    """A decision: `choice` on `step` of the case with these digests (SHA-256); times are aware UTC.
+
+    `code` is why a case is rejected, by the list of the statement (`cps.rejection`); of an approval it is None.
+    """
 
     application_id: str
     revision_digest: bytes
@@ -122,6 +129,7 @@ class Decision:
     reason: str
     date: datetime
     expires: datetime
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +157,9 @@ class KeyDenial:
 
 
 def build_decision(decision: Decision) -> bytes:
-    """DER of DecisionTBS. Raises ValueError if a time is not aware or not a whole second, StatementError on sizes."""
+    """DER of DecisionTBS. Raises ValueError if a time is not aware or not a whole second, StatementError on sizes, and
+    for a rejection without a code or an approval with one.
+    """
     return _encode(
         DecisionTBS(
             version=VERSION,
@@ -161,6 +171,7 @@ def build_decision(decision: Decision) -> bytes:
             reason=decision.reason,
             date=time_of(decision.date),
             expires=time_of(decision.expires),
+            code=_code(decision.choice, decision.code),
         )
     )
 
@@ -179,6 +190,7 @@ def parse_decision(der: bytes) -> Decision:
         reason=_reason(tbs.reason),
         date=instant_of(tbs.date),
         expires=instant_of(tbs.expires),
+        code=_code(Choice(tbs.verdict), tbs.code),
     )
     if decision.expires <= decision.date:
         raise StatementError("the decision expires before it is made")
@@ -226,6 +238,15 @@ def parse_key_denial(der: bytes) -> KeyDenial:
     """Read KeyDenialTBS. Raises StatementError unless it is exactly one, of version 1."""
     tbs = _decode(KeyDenialTBS, der)
     return KeyDenial(spki_sha256=tbs.spki_sha256, reason=_reason(tbs.reason), date=instant_of(tbs.date))
+
+
+def _code(choice: Choice, code: str | None) -> str | None:
+    """The code of a rejection; that the statement lists it is for `cps.decide` to say."""
+    if choice is Choice.APPROVE and code is not None:
+        raise StatementError("an approval gives no code of a rejection")
+    if choice is Choice.REJECT and (code is None or re.fullmatch(CODE, code) is None):
+        raise StatementError("a rejection gives the code of its reason")
+    return code
 
 
 def _reason(text: str) -> str:

@@ -103,6 +103,7 @@ def _sections(edition: Edition) -> Iterator[Problem]:
         **{f"classes.{name}": rule.section for name, rule in pack.classes.items()},
         **{f"classes.{name}.rekey": each.for_rekey.section for name, each in pack.classes.items()},
         **{f"revocation.{reason}": each.section for reason, each in pack.revocation.items()},
+        **{f"rejections.{code}": each.section for code, each in pack.rejections.items()},
         **{f"procedural.{number}": number for number in pack.procedural},
         **{f"profiles.{name}": profile.section for name, profile in edition.annex.profiles.items()},
         "suspension": pack.suspension.section,

@@ -32,7 +32,7 @@ _SECTIONS: Final = {
     "clocks.skew": "4.2.2",
 }
 """Where values belong that name no section themselves: by the longest beginning of their path."""
-_OWN: Final = ("classes", "checks", "revocation", "rules")
+_OWN: Final = ("classes", "checks", "revocation", "rejections", "rules")
 """Parts of the pack whose entries each name their section."""
 
 

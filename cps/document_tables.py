@@ -79,7 +79,7 @@ def _classes(made: Tables) -> _Made:
             (
                 made.term("classes", name),
                 _section(rule.section),
-                (Code(rule.issuer),),
+                _issuers(made, rule),
                 made.said("purposes", rule.csrs.required),
                 made.said("purposes", rule.csrs.optional),
                 made.yes_no(rule.key.attested_in_token),
@@ -89,6 +89,33 @@ def _classes(made: Tables) -> _Made:
         for name, rule in made.pack.classes.items()
     ]
     return ("class", "section", "issuer", "required", "optional", "attested"), rows
+
+
+def _issuers(made: Tables, rule: ClassRule) -> Cell:
+    """Who issues for which purpose; the name alone where one issues for all."""
+    names = set(rule.issuer.values())
+    if len(names) == 1:
+        return (Code(*names),)
+    cells: list[Cell] = []
+    for name in sorted(names):
+        purposes = [each for each in rule.csrs.all if rule.issuer[each] == name]
+        cells.append((Code(name), Text(" ("), *made.said("purposes", purposes), Text(")")))
+    return made.listed(cells, made.words.say("notes", "also"))
+
+
+def _rejections(made: Tables) -> _Made:
+    rows = [
+        Row(
+            (
+                (Code(code),),
+                made.said("classes", each.classes),
+                (Text(each.text.fa if made.words.language == "fa" else each.text.en),),
+            ),
+            f"rejection-{code}",
+        )
+        for code, each in made.pack.rejections.items()
+    ]
+    return ("code", "classes", "text"), rows
 
 
 def _subjects(made: Tables) -> _Made:
@@ -359,6 +386,7 @@ _MAKERS: Final[dict[TableName, Callable[[Tables], Any]]] = {
     "checks": _checks,
     "contradictions": _contradictions,
     "steps": _steps,
+    "rejections": _rejections,
     "service_levels": _service_levels,
     "roles": _roles,
     "exclusive": _exclusive,

@@ -278,11 +278,6 @@ class Revision(Frozen):
         """Who wrote this revision."""
         return self.authors[-1]
 
-    @property
-    def common_name(self) -> str:
-        """The common name of the certificates: the commitment of a card, the name of everybody else."""
-        return self.subject.commitment if self.subject.member_class == "cardholder" else self.subject.name
-
     def canonical(self) -> bytes:
         """The canonical JSON that is digested (UTF-8)."""
         return canonical.canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))

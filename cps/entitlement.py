@@ -1,14 +1,15 @@
 """From a case to what its certificates say: one for each of its PKCS#10 requests (CPS 7.1).
 
-Everything but the key comes from the revision, which is what the officers approved; the names and extensions inside a
-PKCS#10 request are never used. The CA prepares its certificates from this, and the HSM service compares with it what
-the CA would have it sign: both ask the same function, so neither can think otherwise of an approval.
+Everything but the key comes from the revision, which is what the officers approved, and from the statement: who issues
+it, and which field of the subject is its common name. The names and extensions inside a PKCS#10 request are never used.
+The CA prepares its certificates from this, and the HSM service compares with it what the CA would have it sign: both
+ask the same function, so neither can think otherwise of an approval.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Final, Protocol
@@ -18,11 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cps.dossier import CardholderSubject, Dossier, GatewaySubject, MerchantSubject, OfficerSubject, Subject
-from cps.errors import EntitlementError, fault
-from cps.model import MemberClass, Purpose
+from cps.errors import EntitlementError, IssuerError, fault
+from cps.model import IssuerName, MemberClass, Pack, Purpose
+from cps.rekey_statement import identity_checked_at
+from cps.rules import Rule
 from pki.csr import requested_key
 from pki.errors import CsrError
-from pki.extensions import AccountBinding, GatewayData, MerchantData, SealingSuites
+from pki.extensions import AccountBinding, GatewayData, IdentityChecked, MerchantData, SealingSuites
 from pki.names import identity_uri, name
 from pki.roles import Role
 from runtime.language import Term
@@ -89,22 +92,23 @@ class Entitlement:
     purpose: Purpose
     kind: Kind
     holder: Holder
+    issuer: IssuerName
 
 
-def entitlements(dossier: Dossier, *, not_after: datetime | None) -> tuple[Entitlement, ...]:
-    """What a case asks for, in the order of purposes; `not_after` is the verdict's limit.
+def entitlements(dossier: Dossier, pack: Pack, *, not_after: datetime | None) -> tuple[Entitlement, ...]:
+    """What a case asks for by the statement that governs it, in the order of purposes; `not_after` as the verdict has.
 
     Raises EntitlementError if the case asks for a certificate that its class does not have, or a field does not fit a
     certificate.
     """
-    return tuple(entitlement(dossier, purpose, not_after=not_after) for purpose in sorted(dossier.csrs))
+    return tuple(entitlement(dossier, pack, purpose, not_after=not_after) for purpose in sorted(dossier.csrs))
 
 
-def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | None) -> Entitlement:
+def entitlement(dossier: Dossier, pack: Pack, purpose: Purpose, *, not_after: datetime | None) -> Entitlement:
     """The certificate for one of the requests of the case; raises as `entitlements`."""
     subject = dossier.revision.subject
-    kind = KINDS.get((subject.member_class, purpose))
-    if kind is None:
+    kind, issuer = KINDS.get((subject.member_class, purpose)), pack.classes[subject.member_class].issuer.get(purpose)
+    if kind is None or issuer is None:
         raise EntitlementError(
             "a {member_class} has no certificate for {purpose}",
             clause="CPS 7.1",
@@ -113,7 +117,7 @@ def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | Non
         )
     try:
         key = requested_key(dossier.csrs[purpose]).public_key
-        holder = holder_of(subject, purpose, key, not_after)
+        holder = holder_of(subject, pack, purpose, key, not_after)
     except CsrError as error:
         raise EntitlementError(
             "the {purpose} request: {fault}", clause="CPS 3.2.1", purpose=Term("purpose", purpose), fault=fault(error)
@@ -122,7 +126,25 @@ def entitlement(dossier: Dossier, purpose: Purpose, *, not_after: datetime | Non
         raise EntitlementError(
             "the subject does not fit a certificate: {fault}", clause="CPS 3.1.1", fault=error
         ) from None
-    return Entitlement(purpose, kind, holder)
+    checked_at = identity_checked_at(dossier)
+    if checked_at is not None:
+        holder = replace(holder, extensions=(*holder.extensions, IdentityChecked(checked_at)))
+    return Entitlement(purpose, kind, holder, issuer)
+
+
+def require_issuer(approved: Entitlement, issuer: str, pack: Pack) -> None:
+    """Raise IssuerError (CERT-ISSUER) unless the authority of the role `issuer` may issue what was approved.
+
+    The CA asks before it prepares a certificate, and the HSM service before it signs one with the key of an authority.
+    """
+    if approved.issuer != issuer:
+        raise IssuerError(
+            "the statement has this certificate ({purpose}) issued by {named}, and not by {issuer}",
+            clause=pack.clause(Rule.CERT_ISSUER),
+            purpose=Term("purpose", approved.purpose),
+            named=approved.issuer,
+            issuer=issuer,
+        )
 
 
 def _host(host: str) -> x509.GeneralName:
@@ -132,20 +154,28 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def holder_of(subject: Subject, purpose: Purpose, key: PublicKey, not_after: datetime | None = None) -> Holder:
-    """What the certificate of `subject` for `purpose` says; raises ValueError or EntitlementError as `entitlements`."""
+def holder_of(
+    subject: Subject, pack: Pack, purpose: Purpose, key: PublicKey, not_after: datetime | None = None
+) -> Holder:
+    """What the certificate of `subject` for `purpose` says; raises ValueError or EntitlementError as `entitlements`.
+
+    Its common name is what the statement's template for the class yields.
+    """
+    cn = pack.classes[subject.member_class].subject.common_name(subject)
     if isinstance(subject, CardholderSubject):
-        return Holder(key, name(cn=subject.commitment), not_after=not_after)
+        return Holder(key, name(cn=cn), not_after=not_after)
     if isinstance(subject, MerchantSubject):
-        return _merchant(subject, purpose, key, not_after)
+        return _merchant(subject, cn, purpose, key, not_after)
     if isinstance(subject, GatewaySubject):
-        return _gateway(subject, purpose, key, not_after)
-    return _officer(subject, key, not_after)
+        return _gateway(subject, cn, purpose, key, not_after)
+    return _officer(subject, cn, key, not_after)
 
 
-def _merchant(subject: MerchantSubject, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
+def _merchant(
+    subject: MerchantSubject, cn: str, purpose: Purpose, key: PublicKey, not_after: datetime | None
+) -> Holder:
     identity = identity_uri("merchant", subject.merchant_id)
-    distinguished = name(cn=subject.name, o=subject.organisation, c=_country(subject.country))
+    distinguished = name(cn=cn, o=subject.organisation, c=_country(subject.country))
     if purpose == "tls":
         return Holder(key, distinguished, identity=identity, hosts=subject.hosts, not_after=not_after)
     return Holder(
@@ -161,9 +191,9 @@ def _merchant(subject: MerchantSubject, purpose: Purpose, key: PublicKey, not_af
     )
 
 
-def _gateway(subject: GatewaySubject, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
+def _gateway(subject: GatewaySubject, cn: str, purpose: Purpose, key: PublicKey, not_after: datetime | None) -> Holder:
     identity = identity_uri("gateway", subject.gateway_id)
-    distinguished: x509.Name = name(cn=subject.name, o=subject.organisation)
+    distinguished: x509.Name = name(cn=cn, o=subject.organisation)
     if purpose == "tls":
         return Holder(key, distinguished, identity=identity, hosts=subject.hosts, not_after=not_after)
     extensions: tuple[KwbpExtension, ...] = (GatewayData(subject.gateway_id, subject.acquirer_bin),)
@@ -172,10 +202,10 @@ def _gateway(subject: GatewaySubject, purpose: Purpose, key: PublicKey, not_afte
     return Holder(key, distinguished, identity=identity, extensions=extensions, not_after=not_after)
 
 
-def _officer(subject: OfficerSubject, key: PublicKey, not_after: datetime | None) -> Holder:
+def _officer(subject: OfficerSubject, cn: str, key: PublicKey, not_after: datetime | None) -> Holder:
     return Holder(
         key,
-        name(cn=subject.name, o=subject.organisation),
+        name(cn=cn, o=subject.organisation),
         identity=identity_uri("officer", subject.person_id),
         extensions=(subject.certified(),),
         not_after=not_after,

@@ -5,12 +5,16 @@
     ├── DossierError       a dossier that is not the JSON form of one
     ├── StatementError     a decision or revocation statement that is not the DER form of one
     └── EntitlementError   a case asks for a certificate that nobody can be given
+        └── IssuerError    or that another authority gives
 
 A case that breaks a rule is no error: `decide` answers with findings, each naming its CPS clause.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+from cps.rules import Rule
 from pki.errors import PkiError
 from runtime.language import Term, Text, ToldError
 
@@ -37,6 +41,12 @@ class EntitlementError(CpsError):
     def __init__(self, said: Text, *, clause: str, **params: object) -> None:
         super().__init__(said, **params)
         self.clause = clause
+
+
+class IssuerError(EntitlementError):
+    """The statement has a certificate issued by another authority; `rule` is the rule's id."""
+
+    rule: Final = Rule.CERT_ISSUER
 
 
 def fault(error: PkiError | CpsError) -> Term | CpsError:

@@ -17,7 +17,8 @@ from cps.card_confirmation import parse_card_confirmation
 from cps.check_statement import CheckStatement, question_about, question_digest
 from cps.dossier import CardholderSubject, Dossier, Evidence, rule_of
 from cps.model import EvidenceRule, Pack, Purpose
-from cps.rekey import Rekey, check_possession
+from cps.rekey import check_possession, purposes_to_prove
+from cps.rekey_statement import Rekey
 from cps.rules import Rule
 from cps.signatory import statement_of_service
 from cps.verdict import Findings
@@ -186,7 +187,7 @@ def _check_attestations(pieces: list[Evidence], rule: EvidenceRule, case: _Case,
 
 
 def _check_possessions(pieces: list[Evidence], rule: EvidenceRule, case: _Case, found: Findings) -> None:
-    for purpose in sorted(case.dossier.revision.replaces or {}):
+    for purpose in sorted(purposes_to_prove(case.dossier.revision.replaces or {})):
         faults = [_check_possession(piece, purpose, rule, case) for piece in pieces]
         bad = [fault for fault in faults if fault is not None]
         if len(bad) == len(faults):

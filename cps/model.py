@@ -26,6 +26,7 @@ from cps.check_model import UNANSWERED, CheckKind, CheckRule, require_consistent
 from cps.condition import Condition
 from cps.errors import PackError
 from cps.evidence_files import EvidenceFiles
+from cps.rejection import RejectionCode, RejectionReason
 from cps.rules import Rule
 
 SYSTEM: Final = "system"
@@ -44,10 +45,22 @@ RevocationReason = Literal[
     "cessationOfOperation",
     "privilegeWithdrawn",
 ]
+IssuerName = Literal["cardholder-ca", "merchant-ca", "gateway-ca", "operations-ca"]
+"""Who issues members' certificates, by the names of their roles (`pki.roles`)."""
+CommonName = Literal["{commitment}", "{name}", "{merchant_id}", "{gateway_id}", "{person_id}"]
 OrderReason = RevocationReason | Literal["certificateHold", "removeFromCRL"]  # RFC 5280 5.3.1: suspend, release
 HOLD: Final = "certificateHold"
 RELEASE: Final = "removeFromCRL"
 ORDER_REASONS: Final[tuple[OrderReason, ...]] = (*get_args(RevocationReason), HOLD, RELEASE)
+
+
+_COMMON_NAMES: Final[dict[MemberClass, frozenset[CommonName]]] = {
+    "cardholder": frozenset({"{commitment}"}),
+    "merchant": frozenset({"{name}", "{merchant_id}"}),
+    "gateway": frozenset({"{name}", "{gateway_id}"}),
+    "officer": frozenset({"{name}", "{person_id}"}),
+}
+"""What the subjects of each class have that can be a common name."""
 
 
 def _condition(value: object) -> object:
@@ -142,12 +155,15 @@ class Risk(_Model):
 
 
 class Clocks(_Model):
-    """`skew`: how far two honest clocks may differ."""
+    """`skew`: how far two honest clocks may differ. `retention_years`: how long what was decided upon is kept.
+
+    `revoke_publish`: within what time of being recorded every change of status is on a list that is published.
+    """
 
     skew: timedelta
-    retention_years: int
+    retention_years: int = Field(ge=1)
     warn_at: tuple[float, ...]
-    revoke_publish: timedelta
+    revoke_publish: Annotated[timedelta, Field(gt=timedelta(0))]
 
 
 class Csrs(_Model):
@@ -164,8 +180,12 @@ class Csrs(_Model):
 class SubjectRule(_Model):
     """`cn` names the subject field that becomes the common name; `forbid` what no subject field may hold."""
 
-    cn: Literal["{commitment}", "{name}"]
+    cn: CommonName
     forbid: tuple[Literal["pan", "email"], ...] = ()
+
+    def common_name(self, subject: object) -> str:
+        """What the template yields for a subject of the class (`cps.dossier.Subject`)."""
+        return str(getattr(subject, self.cn.strip("{}")))
 
 
 class Validity(_Model):
@@ -229,9 +249,13 @@ class ClassKey(_Model):
 
 
 class RekeyRule(_Model):
-    """How a member of the class gets a certificate for its next key: evidence and steps (RFC 3647 4.7)."""
+    """How a member of the class gets a certificate for its next key: evidence and steps (RFC 3647 4.7).
+
+    A certificate is replaced by them until `max_chain_age` after registers were last asked about its holder.
+    """
 
     section: str
+    max_chain_age: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=825))]
     evidence: tuple[EvidenceRule, ...] = Field(min_length=1)
     steps: tuple[Step, ...] = Field(min_length=1)
 
@@ -243,10 +267,10 @@ class RekeyRule(_Model):
 
 
 class ClassRule(_Model):
-    """Everything the statement says about one class of members."""
+    """Everything the statement says about one class of members; `issuer` names who issues it for each purpose."""
 
     section: str
-    issuer: str
+    issuer: dict[Purpose, IssuerName]
     key: ClassKey = ClassKey()
     csrs: Csrs
     subject: SubjectRule
@@ -397,6 +421,7 @@ class Pack(_Model):
     evidence_files: EvidenceFiles
     review: ReviewRule
     publication: PublicationRule
+    rejections: Annotated[dict[RejectionCode, RejectionReason], Field(min_length=1)]
     rules: dict[Rule, RuleText]
     procedural: dict[str, str]
     digest: bytes
@@ -412,10 +437,19 @@ class Pack(_Model):
             _subset(group, roles, "exclusive")
         for name, member in self.classes.items():
             _subset({member.key.inherit}, set(self.key_rules), f"classes.{name}.key.inherit")
+            if member.subject.cn not in _COMMON_NAMES[name]:
+                raise ValueError(f"classes.{name}.subject.cn is {member.subject.cn}, which its subjects do not have")
+            if set(member.issuer) != set(member.csrs.all):
+                raise ValueError(f"classes.{name}.issuer names who issues each certificate that the class has")
             for rule in (member, member.for_rekey):
                 for step in rule.steps:
                     _subset(step.by, roles | {SYSTEM}, f"classes.{name}.steps.{step.name}.by")
                 self._require_checks(name, rule)
+        for code, rejection in self.rejections.items():
+            _subset(rejection.classes, set(self.classes), f"rejections.{code}.classes")
+        for name in self.classes:
+            if not any(name in each.classes for each in self.rejections.values()):
+                raise ValueError(f"rejections has no reason for which a case of the class {name} is rejected")
         require_consistent(self.checks, set(self.classes), set(self.risk.signals))
         for reason, order in self.revocation.items():
             _check_only_step(order.steps[0], roles, f"revocation.{reason}")
@@ -455,6 +489,13 @@ class Pack(_Model):
     def silence_of(self, member_class: MemberClass, evidence: str) -> str:
         """The signal of a case whose register for this evidence (of the form check) did not answer."""
         return UNANSWERED.format(kind=self.check_behind(member_class, evidence))
+
+    def publish_by(self, reason: OrderReason, ordered_at: datetime, recorded_at: datetime) -> datetime:
+        """By when a list shows a change of status (CPS 4.9.5, 4.9.8).
+
+        As soon as the reason asks for after the order, and as every change is after it was recorded.
+        """
+        return min(ordered_at + self.revocation[reason].deadline, recorded_at + self.clocks.revoke_publish)
 
     def clause(self, rule: Rule) -> str:
         """The clause of a rule as refusals name it, for example `CPS 5.2.4`."""

@@ -161,7 +161,7 @@ def decide_revocation(
         order=order,
         findings=found.all(),
         approvals=tuple(approvals),
-        publish_by=order.date + rule.deadline if complete else None,
+        publish_by=pack.publish_by(order.reason, order.date, now) if complete else None,
         denylist_key=complete and rule.denylist_key,
         release_by=now + pack.suspension.longest if held else None,
     )

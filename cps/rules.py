@@ -12,8 +12,9 @@ from enum import StrEnum
 class Rule(StrEnum):
     """Rule ids; `Pack.clause` gives the CPS section of each.
 
-    The RA alone can see `APP-DUPLICATE` and the `ID-` rules, which compare a case with registers; the others are judged
-    by `cps.decide`.
+    The RA alone can see `APP-DUPLICATE` and the `ID-` rules, which compare a case with registers; who would issue a
+    certificate alone, the CA and the HSM service, `CERT-ISSUER` (`cps.entitlement`). The others are judged by
+    `cps.decide`.
     """
 
     # the pack
@@ -50,6 +51,9 @@ class Rule(StrEnum):
     REKEY_CLASS = "REKEY-CLASS"
     REKEY_PROOF = "REKEY-PROOF"
     REKEY_SUBJECT = "REKEY-SUBJECT"
+    REKEY_AGE = "REKEY-AGE"
+    # certificates
+    CERT_ISSUER = "CERT-ISSUER"
     # evidence
     EVID_MISSING = "EVID-MISSING"
     EVID_AGE = "EVID-AGE"
@@ -69,6 +73,7 @@ class Rule(StrEnum):
     DEC_ORDER = "DEC-ORDER"
     DEC_TIME = "DEC-TIME"
     DEC_EXPIRED = "DEC-EXPIRED"
+    DEC_CODE = "DEC-CODE"
     DEC_REJECTED = "DEC-REJECTED"
     # separation of duties
     SOD_AUTHOR = "SOD-AUTHOR"

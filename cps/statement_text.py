@@ -46,6 +46,7 @@ TableName = Literal[
     "checks",
     "contradictions",
     "steps",
+    "rejections",
     "service_levels",
     "roles",
     "exclusive",

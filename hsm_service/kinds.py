@@ -105,7 +105,7 @@ def _certificate(context: Context, key: SigningKey, command: SignCommand) -> Job
         fields = {**fields, "renewal": True}
     # A ceremony is its own approval: its witnesses and its transcript are what such a certificate rests on.
     elif context.caller != CEREMONY or command.basis is not None:
-        approved = check_approval(order, command.basis, context.believed(), now=context.now)
+        approved = check_approval(order, key, command.basis, context.believed(), now=context.now)
         claims = (*claims, DossierClaim(approved.revision, approved.purpose, digest))
         fields = {**fields, "approvers": list(approved.approvers)}
     return Job(

@@ -24,11 +24,13 @@ from cryptography.x509.oid import ExtensionOID
 
 from cps.decide import Verdict, decide
 from cps.dossier import Dossier
-from cps.entitlement import Entitlement, entitlements
-from cps.errors import DossierError, EntitlementError
+from cps.entitlement import Entitlement, entitlements, require_issuer
+from cps.errors import DossierError, EntitlementError, IssuerError
+from cps.model import Pack
 from cps.register import PackRegister
 from hsm_service.judging import (
     CLOCK_SKEW,
+    SigningKey,
     authority_key_identifier,
     extension_value,
     from_pki,
@@ -43,6 +45,7 @@ from pki.errors import PkiError
 from pki.keys import spki_der
 from pki.oids import SET_CERTIFICATE_TYPE
 from pki.path import Trust
+from pki.roles import role_of
 from runtime.problems import Problem
 
 MAX_DOSSIER: Final = 512 * 1024
@@ -94,12 +97,15 @@ class ApprovedOrder:
     approvers: tuple[str, ...]
 
 
-def check_approval(order: CertificateOrder, basis: Basis | None, believed: Believed, *, now: datetime) -> ApprovedOrder:
-    """Judge at `now` whether the certificate of `order` is one that the officers approved.
+def check_approval(
+    order: CertificateOrder, key: SigningKey, basis: Basis | None, believed: Believed, *, now: datetime
+) -> ApprovedOrder:
+    """Judge at `now` whether the certificate of `order`, to be signed with `key`, is one that the officers approved.
 
     Refused (Problem 422): no dossier, one that cannot be read or is too large, one that `cps.decide` does not approve
     now and here, and every difference between the TBSCertificate and the approved case: subject key, role, names,
-    extensions, extended key usage, validity. Refused for now (409 `crl-superseded`): a CRL that is not the newest.
+    extensions, extended key usage, validity; and a key that is not of the authority that the statement has issue it
+    (CERT-ISSUER). Refused for now (409 `crl-superseded`): a CRL that is not the newest.
     """
     if basis is None:
         raise refuse("approval-missing", "a certificate is signed only with the approvals it rests on", _CLAUSE)
@@ -109,8 +115,10 @@ def check_approval(order: CertificateOrder, basis: Basis | None, believed: Belie
         dossier = Dossier.from_json(basis.dossier)
     except DossierError as error:
         raise refuse("dossier-unreadable", str(error), _CLAUSE) from None
-    verdict = _decide(dossier, _crls(basis.crls, believed), believed, now)
-    approved = _entitlement(dossier, verdict, order)
+    pack = believed.statements.governing(dossier.revision.cps, now)
+    verdict = _decide(dossier, pack, _crls(basis.crls, believed), believed, now)
+    approved = _entitlement(dossier, pack, verdict, order)
+    _check_issuer(approved, key, pack)
     with reading("TBSCertificate"):
         _check_holder(order, approved)
         _check_extensions(order, approved)
@@ -164,10 +172,9 @@ def _number(crl: x509.CertificateRevocationList) -> tuple[bytes, int, str]:
 _trust: Final = lru_cache(maxsize=4)(Trust)  # which keeps what it read of its certificates
 
 
-def _decide(dossier: Dossier, crls: CrlSet, believed: Believed, now: datetime) -> Verdict:
+def _decide(dossier: Dossier, pack: Pack, crls: CrlSet, believed: Believed, now: datetime) -> Verdict:
     try:
         trust = _trust(believed.anchors, believed.intermediates, crls)
-        pack = believed.statements.governing(dossier.revision.cps, now)
         verdict = decide(dossier, pack, trust=trust, now=now)
     except PkiError as error:
         raise from_pki(error) from None
@@ -180,16 +187,23 @@ def _decide(dossier: Dossier, crls: CrlSet, believed: Believed, now: datetime) -
     raise refuse("not-approved", f"the case is {verdict.status}: {'; '.join(reasons)}"[:1000], clause)
 
 
-def _entitlement(dossier: Dossier, verdict: Verdict, order: CertificateOrder) -> Entitlement:
+def _entitlement(dossier: Dossier, pack: Pack, verdict: Verdict, order: CertificateOrder) -> Entitlement:
     """What was approved for the key that the certificate is for."""
     try:
-        asked = entitlements(dossier, not_after=verdict.not_after)
+        asked = entitlements(dossier, pack, not_after=verdict.not_after)
     except EntitlementError as error:
         raise refuse("not-approved", str(error), error.clause) from None
     found = next((each for each in asked if spki_der(each.holder.public_key) == order.subject_key), None)
     if found is None:
         raise refuse("foreign-subject-key", "the key is in none of the requests that were approved", "CPS 3.2.1")
     return found
+
+
+def _check_issuer(approved: Entitlement, key: SigningKey, pack: Pack) -> None:
+    try:
+        require_issuer(approved, role_of(key.certificate), pack)
+    except IssuerError as error:
+        raise refuse("issuer-not-approved", f"{error.rule}: {error}", error.clause) from None
 
 
 def _check_holder(order: CertificateOrder, approved: Entitlement) -> None:

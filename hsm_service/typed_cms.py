@@ -12,7 +12,7 @@ from typing import Final
 
 from cryptography import x509
 
-from cps import rekey
+from cps import rekey, rekey_statement
 from cps.check_statement import CheckStatement
 from cps.decision import parse_decision
 from cps.errors import CpsError
@@ -118,7 +118,7 @@ def _check_answer_now(content: bytes, now: datetime) -> None:
 
 def _judge_rekey(content: bytes, signer: x509.Certificate) -> None:
     try:
-        rekey.parse_rekey(content)
+        rekey_statement.parse_rekey(content)
     except CpsError as error:
         raise refuse("content-refused", str(error), "CPS 3.3.1") from error
     if rekey.SIGNER not in identity_uris(signer):
@@ -127,7 +127,7 @@ def _judge_rekey(content: bytes, signer: x509.Certificate) -> None:
 
 def _check_rekey_now(content: bytes, now: datetime) -> None:
     """A key is proven in a connection: the statement is of that moment, neither kept for later nor made up for then."""
-    if abs(rekey.parse_rekey(content).date - now) > CLOCK_SKEW:
+    if abs(rekey_statement.parse_rekey(content).date - now) > CLOCK_SKEW:
         raise refuse("content-refused", "an old key is proven when the statement is signed", "CPS 3.3.1")
 
 

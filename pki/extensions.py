@@ -411,6 +411,37 @@ class SealingSuites(_Extension):
         return cls(names=tuple(str(suite) for suite in suites if suite is not None))
 
 
+@dataclass(frozen=True)
+class IdentityChecked(_Extension):
+    """When registers were last asked about the holder of a re-keyed certificate, as a GeneralizedTime.
+
+    A certificate that came of a case with every step of its class does not have it: there it is its notBefore.
+    """
+
+    OID: ClassVar[x509.ObjectIdentifier] = oids.EXT_IDENTITY_CHECKED
+
+    at: datetime
+
+    def __post_init__(self) -> None:
+        if self.at.tzinfo is None or self.at.microsecond:
+            raise ValueError("an aware time, in whole seconds")
+
+    def to_der(self) -> bytes:
+        """GeneralizedTime in UTC (X.690 11.7)."""
+        return encode(asn1.GeneralizedTime(self.at.astimezone(UTC)))
+
+    @classmethod
+    def from_der(cls, der: bytes) -> Self:
+        """Read the time; ValueError unless it is a whole second."""
+        return cls(decode(asn1.GeneralizedTime, der, limit=_LIMIT).as_datetime())
+
+    @classmethod
+    def of(cls, certificate: x509.Certificate) -> datetime:
+        """When the holder of a member's certificate was last checked (aware UTC); CertificateError if unreadable."""
+        stated = cls.from_certificate(certificate)
+        return certificate.not_valid_before_utc if stated is None else stated.at
+
+
 @asn1.sequence
 class _AlgorithmIdentifier:
     algorithm: x509.ObjectIdentifier

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cps.errors import StatementError
 from cps.model import MemberClass
-from cps.rekey import build_rekey, parse_rekey
+from cps.rekey_statement import build_rekey, parse_rekey
 from cps.signatory import open_signed
 from pki.errors import PkiError
 from pki.keys import spki_sha256

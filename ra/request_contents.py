@@ -45,7 +45,7 @@ def check_contents(request: x509.CertificateSigningRequest, subject: Subject, pu
     key = request.public_key()
     assert isinstance(key, PublicKey)  # no other kind gets through `pki.csr`
     try:
-        holder = holder_of(subject, purpose, key)
+        holder = holder_of(subject, pack, purpose, key)
     except (ValueError, EntitlementError):
         return  # the subject fits no certificate, which is another finding
     fault = _attribute_fault(request)

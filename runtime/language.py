@@ -59,6 +59,21 @@ class Term:
         return _value(str(self), language) if known is None else known
 
 
+@dataclass(frozen=True, slots=True)
+class Bilingual:
+    """A text that comes with both its languages, as those of a policy pack do: no catalogue knows it."""
+
+    en: str
+    fa: str
+
+    def __str__(self) -> str:
+        return self.en
+
+    def text(self, language: Language) -> str:
+        """The text in this language."""
+        return self.en if language is Language.EN else self.fa
+
+
 Link = Literal["and", "or", "also"]
 _LINKS: Final[Mapping[Language, Mapping[Link, str]]] = {
     Language.EN: {"and": ", ", "or": " or ", "also": "; "},
@@ -138,7 +153,7 @@ class ToldError(Exception):
 
 def text_of(said: object, language: Language) -> str:
     """A text in this language, whatever carries it."""
-    return said.text(language) if isinstance(said, Message | Term | Listed | ToldError) else str(said)
+    return said.text(language) if isinstance(said, Message | Term | Bilingual | Listed | ToldError) else str(said)
 
 
 def negotiate(accept_language: str | None) -> Language:
@@ -168,7 +183,7 @@ def of_environment(environment: Mapping[str, str]) -> Language:
 
 
 def _value(value: object, language: Language) -> str:
-    if isinstance(value, Message | Term | Listed | ToldError):
+    if isinstance(value, Message | Term | Bilingual | Listed | ToldError):
         return value.text(language)
     if isinstance(value, datetime):
         value = value.isoformat()

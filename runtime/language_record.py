@@ -11,7 +11,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from runtime.language import Listed, Message, Term, ToldError
+from runtime.language import Bilingual, Listed, Message, Term, ToldError
 
 
 def to_record(message: Message) -> str:
@@ -37,6 +37,8 @@ def _written(value: object) -> Any:
         return {"template": value.template, "values": {name: _written(each) for name, each in value.params}}
     if isinstance(value, Term):
         return {"term": [value.kind, value.name, value.english]}
+    if isinstance(value, Bilingual):
+        return {"en": value.en, "fa": value.fa}
     if isinstance(value, Listed):
         return {"list": [_written(each) for each in value.values], "link": value.link}
     if isinstance(value, datetime):
@@ -52,6 +54,8 @@ def _read(value: Any) -> object:
     if "term" in value:
         kind, name, english = value["term"]
         return Term(kind, name, english)
+    if "en" in value:
+        return Bilingual(value["en"], value["fa"])
     if "list" in value:
         return Listed(tuple(_read(each) for each in value["list"]), value["link"])
     return datetime.fromisoformat(value["time"])

@@ -43,11 +43,13 @@ class Sign:
     """`hand` signs a statement about `step`: a decision, or something that is none; it is handed in `times`.
 
     `elsewhere`: about a case that differs by its id alone. `dated` and `signed` are away from the clock.
+    `listed`: if it rejects the case, it is for a reason of its class, not of another.
     """
 
     hand: str
     step: str
     reject: bool = False
+    listed: bool = True
     elsewhere: bool = False
     form: Form = "decision"
     dated: timedelta = timedelta()
@@ -102,6 +104,9 @@ class Denounce:
 
 Event = Sign | Wait | Edit | Reevaluate | Collect | Revoke | Supersede | Denounce
 History = tuple[Event, ...]
+
+CHECKED_AT: Final = NOW - 819 * DAY
+"""When registers were last asked about the merchant whose certificate is replaced: the chain ends within a history."""
 
 SECOND_TEXT: Final = (
     TEXT.replace("version: 1.0.0", "version: 2.0.0")
@@ -180,7 +185,7 @@ class DutiesWorld:
             name: services.get(name) or _certificate(strangers if hand.stranger else self._pki, hand)
             for name, hand in HANDS.items()
         }
-        self._old = certified(self._office)
+        self._old = certified(self._office, checked_at=CHECKED_AT)
         self._later = load_pack(SECOND_TEXT)
         self._signed = cache(self._sign)
         self._evidence = cache(self._collect)
@@ -219,6 +224,7 @@ class DutiesWorld:
                 grandfathered_until=None if course.second is None else course.second[1],
                 revoked=course.revoked,
                 denounced=course.denounced,
+                checked_at=CHECKED_AT if kind == "merchant-rekey" else None,
                 votes=tuple(vote for vote, _der in handed),
             ),
         )
@@ -229,6 +235,7 @@ class DutiesWorld:
             hand=event.hand,
             step=event.step,
             reject=event.reject,
+            listed=event.listed,
             readable=event.form == "decision",
             this_case=not event.elsewhere,
             revision=course.revision,
@@ -252,8 +259,8 @@ class DutiesWorld:
             dossier = _SameDigests(revision, about.dossier)  # type: ignore[assignment]
         fields: dict[str, Any] = {"date": date, "expires": date + event.lasts, "signing_time": when}
         approved, rejected = (
-            self._office.decision(dossier, event.step, by, choice=choice, **fields)
-            for choice in (Choice.APPROVE, Choice.REJECT)
+            self._office.decision(dossier, event.step, by, choice=choice, code=code, **fields)
+            for choice, code in ((Choice.APPROVE, None), (Choice.REJECT, _code(event, about.dossier)))
         )
         if event.form == "renamed":
             content = parse_signed_data(approved, content_type=CT_DECISION).content
@@ -336,6 +343,13 @@ class DutiesWorld:
         crls = CrlSet([authority.crl(now) for authority in (*others, operations)])
         trust = self._pki.trust(now)
         return Trust(anchors=trust.anchors, intermediates=trust.intermediates, crls=crls)
+
+
+def _code(event: Sign, dossier: Dossier) -> str:
+    """For what it rejects the case: a reason of every class, or one of another class alone."""
+    if event.listed:
+        return "other"
+    return "no_agreement" if dossier.revision.member_class == "cardholder" else "card_in_doubt"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ digests and no pack, and takes nothing from the code that it is compared with.
 | Exclusive roles, including what a person did earlier in the same case              | `_exclusive`, `_exclusive_acts`|
 | The credential was valid and unrevoked when it signed, and is                      | `_known`, `_credential`        |
 | Delegation ends and never chains                                                   | `_held`                        |
+| A rejection gives one of the reasons that the statement lists for the class        | `_for_a_listed_reason`         |
+| A chain of re-keys ends: registers are asked again                                 | `_chain_ended`                 |
 """
 
 from __future__ import annotations
@@ -140,6 +142,7 @@ class CaseRule:
     beside: tuple[StepRule, ...] = ()
     evidence_lasts: timedelta | None = None
     vouched_by: str | None = None
+    chain_lasts: timedelta | None = None
 
 
 _AUTO = StepRule("auto", SYSTEM, not_the_author=False, lapses=DAY)
@@ -156,7 +159,10 @@ CASES: Final[dict[Kind, CaseRule]] = {
         vouched_by="ra",
     ),
     "merchant-rekey": CaseRule(
-        "merchant", (StepRule("approve", APPROVING, not_of_the_case=True),), evidence_lasts=7 * DAY
+        "merchant",
+        (StepRule("approve", APPROVING, not_of_the_case=True),),
+        evidence_lasts=7 * DAY,
+        chain_lasts=825 * DAY,
     ),
     "gateway": CaseRule(
         "gateway",
@@ -194,11 +200,15 @@ SUBJECTS_EMPLOYER: Final[dict[MemberClass, str]] = {"merchant": "Bookshop Co", "
 
 @dataclass(frozen=True)
 class Vote:
-    """A statement that was handed in as a decision; `readable`: it is one, and as it was signed."""
+    """A statement that was handed in as a decision; `readable`: it is one, and as it was signed.
+
+    `listed`: the reason it gives, if it rejects the case, is one of those for the class.
+    """
 
     hand: str
     step: str
     reject: bool
+    listed: bool
     readable: bool
     this_case: bool
     revision: int
@@ -210,7 +220,10 @@ class Vote:
 
 @dataclass(frozen=True)
 class Case:
-    """A case at `now`; `revision` and `evidence` count what was edited and collected."""
+    """A case at `now`; `revision` and `evidence` count what was edited and collected.
+
+    `checked_at`: when registers were last asked about the holder of the certificate that is replaced, if one is.
+    """
 
     kind: Kind
     now: datetime
@@ -223,6 +236,7 @@ class Case:
     grandfathered_until: datetime | None
     revoked: frozenset[str]
     denounced: bool
+    checked_at: datetime | None
     votes: tuple[Vote, ...]
 
 
@@ -251,7 +265,7 @@ def judged(case: Case) -> Standings:
                 counted.append((vote.step, vote.hand))
         if vote.this_case and _acts_by_role(rule, vote):
             earlier.append(vote)
-    if case.denounced or rejected or not governed:
+    if case.denounced or rejected or not governed or _chain_ended(case, rule):
         return Standings("REFUSED", tuple(counted))
     complete = all(_approvals(counted, step) >= step.count for step in rule.steps)
     return Standings("APPROVED" if complete and _evidence_holds(case, rule) else "PENDING", tuple(counted))
@@ -267,6 +281,13 @@ def _evidence_holds(case: Case, rule: CaseRule) -> bool:
     return case.now - case.collected_at <= rule.evidence_lasts and rule.vouched_by not in case.revoked
 
 
+def _chain_ended(case: Case, rule: CaseRule) -> bool:
+    """Whether nobody has asked a register about the holder for longer than certificates are re-keyed in a chain."""
+    if rule.chain_lasts is None or case.checked_at is None:
+        return False
+    return case.now - case.checked_at > rule.chain_lasts
+
+
 def _approvals(counted: Sequence[tuple[str, str]], step: StepRule) -> int:
     return sum(name == step.name for name, _hand in counted)
 
@@ -279,6 +300,7 @@ def _counts(
         return False
     return (
         _about_what_is_on_file(case, vote)
+        and _for_a_listed_reason(vote)
         and _in_time(case, step, vote)
         and _credential(case, vote)
         and all(_held(vote.hand, step.by, rule.member_class, at) for at in (vote.signed, case.now))
@@ -298,6 +320,10 @@ def _counts(
 
 def _about_what_is_on_file(case: Case, vote: Vote) -> bool:
     return vote.this_case and (vote.revision, vote.evidence) == (case.revision, case.evidence)
+
+
+def _for_a_listed_reason(vote: Vote) -> bool:
+    return vote.listed or not vote.reject
 
 
 def _in_time(case: Case, step: StepRule, vote: Vote) -> bool:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cps.decide import Finding, KnownKeys, Status, decide
 from cps.dossier import CpsPin, CsrDigest, Dossier
+from cps.entitlement import entitlement
 from cps.model import load_pack
 from cps.rules import Rule
 from pki.keys import spki_sha256
@@ -251,4 +252,5 @@ def test_a_pack_that_does_not_look_for_reused_keys_does_not_refuse_them(office: 
 def test_the_subject_of_a_request_is_never_used(office: Office) -> None:
     builder = x509.CertificateSigningRequestBuilder().subject_name(name(cn="Somebody else", o="Central Bank"))
     der = builder.sign(office.signing_key, hashes.SHA256()).public_bytes(Encoding.DER)
-    assert office.case(GATEWAY, {"signing": der}).revision.common_name == "Gateway One"
+    certified = entitlement(office.case(GATEWAY, {"signing": der}), office.pack, "signing", not_after=None)
+    assert certified.holder.subject == name(cn="Gateway One", o="Acquirer")

@@ -16,6 +16,7 @@ from cps.rules import Rule
 from pki.names import name
 from pki.path import Trust
 from pki.roles import Role
+from runtime.language import Language
 from tests.cps.test_model import TEXT
 from tests.support.cps_cases import AUTHOR, DAY, MERCHANT, MINUTE, OFFICER, Office, evidence
 from tests.support.pki_factory import NOW, PkiFactory
@@ -412,6 +413,20 @@ def test_who_approved_may_still_reject(office: Office, judge: Judge) -> None:
 def test_a_rejection_by_one_who_may_not_decide_does_not_count(office: Office, judge: Judge) -> None:
     dossier = office.decided(office.merchant_case(), "vet", office.security, choice=Choice.REJECT)
     assert_last_decision_refused(judge(dossier), dossier, Rule.DEC_ROLE, "CPS 5.2.1")
+
+
+def test_a_rejection_gives_a_reason_of_the_class(office: Office, judge: Judge) -> None:
+    """One that the statement does not list, or lists for others, does not count; the case waits on."""
+    for code in ("made_up", "card_in_doubt"):
+        dossier = office.decided(office.merchant_case(), "vet", office.vetter, choice=Choice.REJECT, code=code)
+        assert_last_decision_refused(judge(dossier), dossier, Rule.DEC_CODE, "CPS 4.2.2")
+
+
+def test_a_rejection_is_told_in_the_readers_language(office: Office, judge: Judge) -> None:
+    dossier = office.decided(office.merchant_case(), "vet", office.vetter, choice=Choice.REJECT, code="no_agreement")
+    finding = only_finding(judge(dossier))
+    assert finding.message == "officer-1 rejected the case at step vet: no agreement with the acquirer is in force"
+    assert "قرارداد معتبری با بانک پذیرنده در کار نیست" in finding.text(Language.FA)
 
 
 def test_a_case_to_which_no_step_applies_is_refused(office: Office, trust: Trust) -> None:

@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat import asn1
@@ -37,8 +38,22 @@ ORDER = Revocation(b"\x03" * 20, 2**70 + 1, "keyCompromise", NOW, NOW - timedelt
 
 def test_a_decision_reads_back_as_it_was_written() -> None:
     assert parse_decision(build_decision(DECISION)) == DECISION
-    rejected = replace(DECISION, choice=Choice.REJECT, reason="دلیل")
+    rejected = replace(DECISION, choice=Choice.REJECT, reason="دلیل", code="evidence_false")
     assert parse_decision(build_decision(rejected)) == rejected
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"code": "risk"}, "an approval gives no code"),
+        ({"choice": Choice.REJECT}, "a rejection gives the code"),
+        ({"choice": Choice.REJECT, "code": "Not one"}, "a rejection gives the code"),
+        ({"choice": Choice.REJECT, "code": "c" * 41}, "a rejection gives the code"),
+    ],
+)
+def test_a_code_is_that_of_a_rejection(changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(StatementError, match=fault):
+        build_decision(replace(DECISION, **changes))
 
 
 def test_a_revocation_reads_back_as_it_was_written() -> None:
@@ -101,6 +116,9 @@ def _tbs(**changes: object) -> DecisionTBS:
     [
         (_tbs(version=2), "version 2"),
         (_tbs(verdict=2), "neither approve nor reject"),
+        (_tbs(code="risk"), "an approval gives no code"),
+        (_tbs(verdict=1), "a rejection gives the code"),
+        (_tbs(verdict=1, code="x y"), "a rejection gives the code"),
         (_tbs(expires=asn1.GeneralizedTime(NOW)), "expires before"),
         (_tbs(date=asn1.GeneralizedTime(NOW + timedelta(microseconds=5))), "whole seconds"),
     ],

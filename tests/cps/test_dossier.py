@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from cps.dossier import Dossier, broken_rules, evidence_digest
 from cps.errors import DossierError
-from tests.support.cps_cases import CARDHOLDER, MERCHANT, OFFICER, Office, evidence
+from tests.support.cps_cases import MERCHANT, Office, evidence
 
 
 def test_the_digest_of_a_revision_is_the_sha256sum_of_its_canonical_form(office: Office, tmp_path: Path) -> None:
@@ -68,12 +68,6 @@ def test_the_author_of_a_revision_is_the_last_of_its_authors(office: Office) -> 
     dossier = office.merchant_case()
     assert dossier.revision.author.person == "applicant-1"
     assert dossier.revision.member_class == "merchant"
-
-
-def test_the_common_name_is_the_name_and_of_a_card_the_commitment(office: Office) -> None:
-    assert office.merchant_case().revision.common_name == "Bookshop"
-    assert office.officer_case().revision.common_name == OFFICER.name
-    assert office.cardholder_case().revision.common_name == CARDHOLDER.commitment
 
 
 def _changed(office: Office, path: str, value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -11,20 +12,24 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cps.dossier import Dossier
-from cps.entitlement import KINDS, Entitlement, entitlement, entitlements
-from cps.errors import EntitlementError
+from cps.entitlement import KINDS, Entitlement, entitlement, entitlements, require_issuer
+from cps.errors import EntitlementError, IssuerError, PackError
+from cps.model import Pack, load_pack
+from cps.rules import Rule
 from pki.extensions import AccountBinding, GatewayData, MerchantData, OfficerData, SealingSuites
 from pki.keys import spki_der
 from pki.names import name
 from pki.roles import Role
+from tests.cps.test_model import TEXT
 from tests.support.cps_cases import COMMITMENT, GATEWAY, MERCHANT, Office, csr
 from tests.support.pki_factory import NOW, p256, rsa_key
 
+PACK = load_pack(TEXT)
 LIMIT = NOW + timedelta(days=3)
 
 
-def only(dossier: Dossier) -> Entitlement:
-    (found,) = entitlements(dossier, not_after=LIMIT)
+def only(dossier: Dossier, pack: Pack = PACK) -> Entitlement:
+    (found,) = entitlements(dossier, pack, not_after=LIMIT)
     return found
 
 
@@ -74,7 +79,7 @@ def test_a_tls_certificate_names_hosts_and_carries_no_payment_data(office: Offic
 
 
 def test_a_gateway_gets_one_certificate_a_request_in_the_order_of_purposes(office: Office) -> None:
-    encryption, signing = entitlements(office.gateway_case(), not_after=None)
+    encryption, signing = entitlements(office.gateway_case(), office.pack, not_after=None)
 
     assert (encryption.purpose, signing.purpose) == ("encryption", "signing")
     data = GatewayData(GATEWAY.gateway_id, GATEWAY.acquirer_bin)
@@ -95,7 +100,7 @@ def test_a_class_has_no_certificate_for_a_purpose_that_is_not_its_own(office: Of
     case = office.case(MERCHANT, {"encryption": csr(rsa_key(0))})
 
     with pytest.raises(EntitlementError, match="a merchant has no certificate for encryption") as caught:
-        entitlement(case, "encryption", not_after=None)
+        entitlement(case, office.pack, "encryption", not_after=None)
     assert caught.value.clause == "CPS 7.1"
     assert ("merchant", "encryption") not in KINDS
 
@@ -108,7 +113,7 @@ def test_a_class_has_no_certificate_for_a_purpose_that_is_not_its_own(office: Of
 def test_a_subject_that_fits_no_certificate_is_refused(office: Office, changes: dict[str, Any], clause: str) -> None:
     subject = MERCHANT.model_copy(update=changes)
     with pytest.raises(EntitlementError) as caught:
-        entitlements(office.merchant_case(subject=subject), not_after=None)
+        entitlements(office.merchant_case(subject=subject), office.pack, not_after=None)
     assert caught.value.clause == clause
 
 
@@ -118,5 +123,51 @@ def test_a_request_that_proves_no_possession_is_refused(office: Office) -> None:
     case = office.merchant_case()
 
     with pytest.raises(EntitlementError, match="the signing request") as caught:
-        entitlements(case.model_copy(update={"csrs": {"signing": bytes(request)}}), not_after=None)
+        entitlements(case.model_copy(update={"csrs": {"signing": bytes(request)}}), office.pack, not_after=None)
     assert caught.value.clause == "CPS 3.2.1"
+
+
+# What the statement says of it
+
+
+def test_the_statement_names_who_issues_each_certificate(office: Office) -> None:
+    named = {
+        (each.purpose, each.issuer)
+        for case in (office.gateway_case(), office.merchant_case(), office.cardholder_case(), office.officer_case())
+        for each in entitlements(case, office.pack, not_after=None)
+    }
+    assert named == {
+        *(("signing", f"{each}-ca") for each in ("cardholder", "merchant", "gateway", "operations")),
+        ("encryption", "gateway-ca"),
+    }
+
+
+def test_nobody_else_issues_it(office: Office) -> None:
+    twin = load_pack(TEXT.replace("{signing: merchant-ca, tls", "{signing: gateway-ca, tls"))
+    for pack, right, wrong in ((office.pack, "merchant-ca", "gateway-ca"), (twin, "gateway-ca", "merchant-ca")):
+        approved = entitlement(office.merchant_case(), pack, "signing", not_after=None)
+        require_issuer(approved, right, pack)
+        with pytest.raises(IssuerError, match=f"issued by {right}, and not by {wrong}") as caught:
+            require_issuer(approved, wrong, pack)
+        assert (caught.value.rule, caught.value.clause) == (Rule.CERT_ISSUER, "CPS 7.1")
+
+
+def test_the_common_name_is_what_the_template_of_the_class_yields(office: Office) -> None:
+    twin = load_pack(TEXT.replace('cn: "{name}"', 'cn: "{merchant_id}"', 1))
+    assert only(office.merchant_case()).holder.subject == name(cn="Bookshop", o="Bookshop Co", c="IR")
+    assert only(office.merchant_case(), twin).holder.subject == name(cn="M-1", o="Bookshop Co", c="IR")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('cn: "{commitment}"', 'cn: "{name}"', "classes.cardholder.subject.cn is {name}"),
+        ('cn: "{name}"', 'cn: "{commitment}"', "classes.merchant.subject.cn is {commitment}"),
+        ("issuer: {signing: cardholder-ca}", "issuer: {}", "classes.cardholder.issuer names who issues"),
+        ("issuer: {signing: cardholder-ca}", "issuer: {signing: brand}", "classes.cardholder.issuer.signing"),
+        ("{signing: merchant-ca, tls: operations-ca}", "{signing: merchant-ca}", "classes.merchant.issuer names who"),
+    ],
+)
+def test_a_statement_names_an_issuer_and_a_name_for_every_certificate(old: str, new: str, fault: str) -> None:
+    with pytest.raises(PackError, match=re.escape(fault)):
+        load_pack(TEXT.replace(old, new, 1))

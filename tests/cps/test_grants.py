@@ -215,7 +215,7 @@ def test_the_certificate_says_what_two_security_officers_granted(office: Office,
     dossier = office.decided(office.officer_case(granted), "sponsor", office.security)
     dossier = office.decided(dossier, "approve", office.security_2)
     assert decide(dossier, office.pack, trust=trust, now=NOW).approved
-    [extension] = entitlement(dossier, "signing", not_after=None).holder.extensions
+    [extension] = entitlement(dossier, office.pack, "signing", not_after=None).holder.extensions
     assert extension == OfficerData(
         "officer-9",
         "RA",

@@ -13,7 +13,7 @@ from tests.support.persian import assert_catalogue_fits, assert_reads_as_persian
 from tests.support.templates import said_in
 
 CATALOGUE = of_package("cps")
-ERRORS = frozenset({"StatementError", "DossierError", "EntitlementError"})
+ERRORS = frozenset({"StatementError", "DossierError", "EntitlementError", "IssuerError"})
 """What people are told who hand something in. A PackError is for whoever writes a pack, and quotes YAML."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,43 +14,60 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cps.decide import NextStep, Status, Verdict, decide
 from cps.dossier import Dossier, MerchantSubject
-from cps.entitlement import entitlement
+from cps.entitlement import KINDS, entitlement, entitlements
 from cps.errors import StatementError
 from cps.model import Purpose, load_pack
-from cps.rekey import RekeyTBS, build_rekey, parse_rekey, purposes_to_prove
+from cps.rekey import purposes_to_prove
+from cps.rekey_statement import RekeyTBS, build_rekey, parse_rekey
 from cps.rules import Rule
 from pki import cms_signed
 from pki.der import encode, sha256
+from pki.extensions import IdentityChecked
 from pki.keys import spki_sha256
 from pki.oids import CT_DECISION, CT_REKEY
 from pki.path import Trust
 from pki.roles import Role
 from tests.cps.test_model import TEXT
-from tests.support.cps_cases import DAY, MERCHANT, MINUTE, Office, csr, evidence
-from tests.support.pki_factory import NOW, Credential, PkiFactory, p256
+from tests.support.cps_cases import DAY, GATEWAY, MERCHANT, MINUTE, Office, csr, evidence
+from tests.support.pki_factory import NOW, Credential, PkiFactory, p256, rsa_key
 
 NEXT = p256()
 NEXT_REQUEST = csr(NEXT)
 NEXT_TLS = csr(p256())
 
 
-def certified(office: Office, purpose: Purpose = "signing", subject: Any = MERCHANT, **changes: Any) -> Credential:
-    """A certificate that says exactly what the case of `subject` entitles to."""
+def certified(
+    office: Office,
+    purpose: Purpose = "signing",
+    subject: Any = MERCHANT,
+    *,
+    checked_at: datetime | None = None,
+    **changes: Any,
+) -> Credential:
+    """A certificate that says exactly what the case of `subject` entitles to.
+
+    `checked_at`: it came of a re-key, and says that registers were last asked about its holder then.
+    """
     dossier = office.case(subject, {purpose: NEXT_REQUEST})
-    holder = entitlement(dossier, purpose, not_after=None).holder
+    holder = entitlement(dossier, office.pack, purpose, not_after=None).holder
     uris = [each.value for each in holder.alternative_names if isinstance(each, x509.UniformResourceIdentifier)]
     names = [each.value for each in holder.alternative_names if isinstance(each, x509.DNSName)]
     fields: dict[str, Any] = {
         "subject": holder.subject,
         "uris": uris,
-        "own": [each.to_extension() for each in holder.extensions],
-        "issuer": office.pki.merchant_ca,
+        "own": [each.to_extension() for each in (*holder.extensions, *_checked(checked_at))],
+        "issuer": office.pki.gateway_ca if subject.member_class == "gateway" else office.pki.merchant_ca,
     }
     if purpose == "tls":
         return office.pki.leaf(
             Role.SERVICE, office.pki.operations_ca, subject=holder.subject, uris=uris, dns=names, **changes
         )
-    return office.pki.leaf(Role.MERCHANT, **{**fields, **changes})
+    role = KINDS[subject.member_class, purpose].role
+    return office.pki.leaf(role, **{**fields, **changes})
+
+
+def _checked(at: datetime | None) -> tuple[IdentityChecked, ...]:
+    return () if at is None else (IdentityChecked(at),)
 
 
 def digest(certificate: x509.Certificate) -> bytes:
@@ -64,11 +83,13 @@ def proof(
     content_type: x509.ObjectIdentifier = CT_REKEY,
     content: bytes | None = None,
     at: Any = NOW,
+    beside: Credential | None = None,
 ) -> bytes:
-    """A proof of the old key, by itself unless told otherwise."""
+    """A proof of the old key, by itself unless told otherwise; `beside` is the old one of a key that cannot sign."""
     by = by or old
     named = keys if keys is not None else [spki_sha256(NEXT.public_key())]
-    content = content or build_rekey(application_id, old.certificate, named, at)
+    other = None if beside is None else beside.certificate
+    content = content or build_rekey(application_id, old.certificate, named, at, beside=other)
     return cms_signed.sign(content_type, content, key=by.key, signer=by.certificate, chain=by.chain, signing_time=at)
 
 
@@ -150,6 +171,164 @@ def test_a_second_certificate_is_proven_by_its_own_key(office: Office, judge: Ju
     assert codes(judge(rekeyed(office, old, both[0], **changes))) == [Rule.REKEY_PROOF]
     changes["replaces"] = {"signing": digest(old.certificate)}
     assert Rule.REKEY_PROOF in codes(judge(rekeyed(office, old, *both, **changes)))
+
+
+# The chain of re-keys
+
+CHAIN = timedelta(days=825)
+
+
+def test_a_chain_of_rekeys_ends(office: Office, trust: Trust) -> None:
+    """Nobody has asked a register about the member since: the case is refused, to the second, and a new one due."""
+    old = certified(office, checked_at=NOW - CHAIN)
+    case = office.decided(rekeyed(office, old, proof(old)), "approve", office.approver)
+    last = decide(case, office.pack, trust=trust, now=NOW)
+    assert (last.approved, last.holds_until) == (True, NOW + timedelta(seconds=1))
+    verdict = decide(case, office.pack, trust=trust, now=NOW + timedelta(seconds=1))
+    assert (verdict.status, codes(verdict)) == (Status.REFUSED, [Rule.REKEY_AGE])
+    assert (verdict.broken, verdict.findings[0].clause) == (verdict.findings, "CPS 3.3.1")
+    assert verdict.holds_until != NOW
+
+
+def test_without_a_rekey_before_it_the_chain_began_with_the_certificate(office: Office, trust: Trust) -> None:
+    old = certified(office, not_before=NOW - CHAIN - MINUTE, not_after=NOW + DAY)
+    case = rekeyed(office, old, proof(old))
+    assert codes(decide(case, office.pack, trust=trust, now=NOW)) == [Rule.REKEY_AGE]
+
+
+def test_the_next_certificate_says_when_the_chain_began(office: Office, old: Credential) -> None:
+    """So whoever is asked for the one after it need not remember."""
+    began = NOW - 100 * DAY
+    for replaced, expected in (
+        (certified(office, checked_at=began), began),
+        (old, old.certificate.not_valid_before_utc),
+    ):
+        case = rekeyed(office, replaced, proof(replaced))
+        extensions = entitlement(case, office.pack, "signing", not_after=None).holder.extensions
+        assert [each.at for each in extensions if isinstance(each, IdentityChecked)] == [expected]
+    first = entitlement(office.merchant_case(), office.pack, "signing", not_after=None)
+    assert not any(isinstance(each, IdentityChecked) for each in first.holder.extensions)
+
+
+def test_the_oldest_of_several_chains_counts(office: Office, judge: Judge) -> None:
+    old, tls = certified(office), certified(office, "tls", not_before=NOW - CHAIN - MINUTE, not_after=NOW + DAY)
+    keys = [spki_sha256(x509.load_der_x509_csr(der).public_key()) for der in (NEXT_REQUEST, NEXT_TLS)]
+    case = rekeyed(
+        office,
+        old,
+        *(proof(each, keys=keys) for each in (old, tls)),
+        csrs={"signing": NEXT_REQUEST, "tls": NEXT_TLS},
+        replaces={"signing": digest(old.certificate), "tls": digest(tls.certificate)},
+    )
+    assert codes(judge(case)) == [Rule.REKEY_AGE]
+
+
+def test_what_nobody_can_read_began_never(office: Office, judge: Judge, old: Credential) -> None:
+    bad = certified(office, own=[x509.UnrecognizedExtension(IdentityChecked.OID, b"\x05\x00")])
+    assert Rule.REKEY_AGE in codes(judge(rekeyed(office, bad, proof(bad))))
+
+
+def test_a_certificate_that_the_revision_does_not_name_proves_no_age(office: Office, judge: Judge) -> None:
+    """A younger one beside the old one changes nothing."""
+    old, young = certified(office, checked_at=NOW - CHAIN - MINUTE), certified(office)
+    assert codes(judge(rekeyed(office, old, proof(young), proof(old)))) == [Rule.REKEY_AGE]
+
+
+def test_the_statement_lets_no_chain_be_longer_than_825_days() -> None:
+    from cps.errors import PackError
+
+    for age in ("P826D", "PT0S"):
+        with pytest.raises(PackError, match="max_chain_age"):
+            load_pack(TEXT.replace("max_chain_age: P825D", f"max_chain_age: {age}"))
+
+
+# Gateways, whose encryption key cannot sign
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gateway's old certificates and its next requests."""
+
+    signing: Credential
+    encryption: Credential
+    csrs: dict[Purpose, bytes]
+
+    @property
+    def keys(self) -> list[bytes]:
+        return [spki_sha256(x509.load_der_x509_csr(der).public_key()) for der in self.csrs.values()]
+
+    def case(self, office: Office, *proofs: bytes, subject: Any = GATEWAY, **changes: Any) -> Dossier:
+        named = {"signing": digest(self.signing.certificate), "encryption": digest(self.encryption.certificate)}
+        changes.setdefault("replaces", named)
+        pieces = (
+            *(evidence("old_key", at=NOW, body=body) for body in proofs),
+            *(evidence("key_attestation", at=NOW, body=office.attestation(key)) for key in self.keys),
+        )
+        return office.case(subject, self.csrs, pieces, **changes)
+
+    def proof(self, **changes: Any) -> bytes:
+        changes.setdefault("beside", self.encryption)
+        return proof(self.signing, keys=self.keys, **changes)
+
+
+@pytest.fixture(scope="module")
+def gate(office: Office) -> Gate:
+    csrs: dict[Purpose, bytes] = {"signing": NEXT_REQUEST, "encryption": csr(rsa_key(1))}
+    return Gate(certified(office, "signing", GATEWAY), certified(office, "encryption", GATEWAY), csrs)
+
+
+def test_a_gateway_is_rekeyed_with_the_certificate_of_its_encryption_key(
+    office: Office, judge: Judge, gate: Gate
+) -> None:
+    verdict = judge(gate.case(office, gate.proof()))
+    assert (verdict.findings, verdict.next_step) == ((), NextStep("approve", ("approving_officer",), 1))
+
+
+def test_a_rekey_changes_no_sealing_suites(office: Office, judge: Judge, gate: Gate) -> None:
+    """Which are in the certificate of the key that proves nothing."""
+    subject = GATEWAY.model_copy(update={"suites": ("oaep-sha1",)})
+    case = office.decided(gate.case(office, gate.proof(), subject=subject), "approve", office.approver)
+    verdict = judge(case)
+    assert (verdict.approved, codes(verdict)) == (False, [Rule.REKEY_SUBJECT])
+
+
+def test_the_certificate_of_the_encryption_key_is_one_of_ours_and_the_one_named(
+    office: Office, judge: Judge, gate: Gate
+) -> None:
+    foreign = certified(Office(PkiFactory()), "encryption", GATEWAY)
+    other = certified(office, "encryption", GATEWAY)
+    of_signing = {"signing": digest(gate.signing.certificate)}
+    for case in (
+        gate.case(office, gate.proof(beside=None)),
+        gate.case(office, gate.proof(beside=other)),
+        gate.case(
+            office, gate.proof(beside=foreign), replaces={**of_signing, "encryption": digest(foreign.certificate)}
+        ),
+        gate.case(office, gate.proof(), replaces={**of_signing, "encryption": digest(gate.signing.certificate)}),
+    ):
+        assert codes(judge(case)) == [Rule.REKEY_PROOF]
+    verdict = judge(gate.case(office, gate.proof(), replaces=of_signing))
+    assert (verdict.status, codes(verdict)) == (Status.REFUSED, [Rule.REKEY_PROOF])
+
+
+def test_a_rekey_changes_no_fact_that_a_certificate_states(office: Office, judge: Judge, gate: Gate) -> None:
+    """Of a gateway every field is in its certificates, but the hosts of a TLS server that it does not ask for."""
+    others: dict[str, Any] = {
+        "gateway_id": "GW-2",
+        "name": "Other",
+        "organisation": "Other Co",
+        "acquirer_bin": "610433",
+        "suites": ("oaep-sha1", "oaep-sha256"),
+    }
+    assert set(others) == set(type(GATEWAY).model_fields) - {"member_class", "hosts"}
+    for field, value in others.items():
+        subject = GATEWAY.model_copy(update={field: value})
+        assert codes(judge(gate.case(office, gate.proof(), subject=subject))) == [Rule.REKEY_SUBJECT], field
+    subject = GATEWAY.model_copy(update={"hosts": ("other.example",)})
+    case = gate.case(office, gate.proof(), subject=subject)
+    assert judge(case).findings == ()
+    for entitled in entitlements(case, office.pack, not_after=None):
+        assert "other.example" not in str(entitled.holder.alternative_names)
 
 
 def test_an_encryption_key_needs_no_proof_of_its_own() -> None:
@@ -278,6 +457,7 @@ def test_the_rules_of_a_rekey_need_the_old_key() -> None:
         ({"keys": [b"\x02" * 32, b"\x01" * 32]}, "ascending"),
         ({"keys": [b"\x01" * 32, b"\x01" * 32]}, "ascending"),
         ({"replaced": b"\x30\x00"}, "carries the certificate"),
+        ({"beside": b"\x30\x00"}, "carries the certificate"),
     ],
 )
 def test_what_is_no_rekey_is_refused(old: Credential, changes: dict[str, Any], expected: str) -> None:

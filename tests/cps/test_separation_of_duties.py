@@ -112,7 +112,7 @@ variations: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.sampled_from(AWAY).map(lambda away: {"dated": away, "signed": away}),
     st.sampled_from((MINUTE, HOUR, DAY)).map(lambda lasts: {"lasts": lasts}),
     st.sampled_from(("tampered", "tampered", "renamed", "order", "denial")).map(lambda form: {"form": form}),
-    *map(st.just, ({"reject": True}, {"elsewhere": True}, {"times": 2})),
+    *map(st.just, ({"reject": True}, {"reject": True, "listed": False}, {"elsewhere": True}, {"times": 2})),
 )
 RELEVANT: Final = {
     (kind, step.name): [
@@ -354,6 +354,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "a step never lapses": _set(cps.decide, "_lapses_at", lambda decision, _step: decision.expires),
     "evidence is not looked at": _set(cps.decide, "check_evidence", lambda *_a, **_n: None),
     "the application is not looked at": _set(cps.decide, "check_application", lambda *_a, **_n: None),
+    "a chain of re-keys never ends": _set(cps.decide, "check_rekey", lambda *_a: None),
     "a superseded statement goes on": _set(PackRegister, "governing", lambda register, pin, _now: register.find(pin)),
     "decisions are taken as they are handed over": lambda patched: _unless(patched, cps.decide, "_votes", _by_place),
 }
@@ -363,6 +364,7 @@ OF_SIGNATURES: Final = {
 GUARDS: Final[list[Guard]] = guards_of(
     cps.decide._objection,
     cps.decide._about_this_case,
+    cps.decide._for_a_reason,
     cps.decide._in_time,
     cps.decide._by_right,
     cps.decide._separation_of_duties,
@@ -444,5 +446,14 @@ def test_every_guard_of_decide_was_found() -> None:
     """A rule that `decide` refuses a decision by is one of those that are taken out above."""
     assert {guard.rule for guard in GUARDS} == {
         *("DEC_STEP", "DEC_FORM", "DEC_STALE", "DEC_EVIDENCE", "DEC_TIME", "DEC_EXPIRED", "DEC_CREDENTIAL", "DEC_ROLE"),
-        *("SOD_EXCLUSIVE", "SOD_OWN", "SOD_AUTHOR", "SOD_ORGANISATION", "SOD_STEP", "SOD_PERSON", "DEC_ORDER"),
+        *(
+            "DEC_CODE",
+            "SOD_EXCLUSIVE",
+            "SOD_OWN",
+            "SOD_AUTHOR",
+            "SOD_ORGANISATION",
+            "SOD_STEP",
+            "SOD_PERSON",
+            "DEC_ORDER",
+        ),
     }

@@ -62,7 +62,7 @@ def judged(
     believed: Believed | None = None,
     now: datetime = NOW,
 ) -> ApprovedOrder:
-    return check_approval(check_certificate(structure, key), basis, believed or DESK.believed(), now=now)
+    return check_approval(check_certificate(structure, key), key, basis, believed or DESK.believed(), now=now)
 
 
 def refused(structure: bytes, basis: Basis | None, **changes: Any) -> Problem:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from cryptography import x509
 
-from cps.rekey import build_rekey, parse_rekey
+from cps.rekey_statement import build_rekey, parse_rekey
 from hsm_service.typed_cms import built_in_content_types
 from hsm_service.vault import Vault
 from pki.cms_signed import parse_signed_data, verify_signature

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from cps.rekey import parse_rekey
+from cps.rekey_statement import parse_rekey
 from cps.signatory import open_signed
 from pki.keys import spki_sha256
 from pki.oids import CT_REKEY

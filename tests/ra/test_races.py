@@ -16,7 +16,7 @@ from cryptography import x509
 from audit import read
 from cps.model import load_pack
 from cps.register import PackRegister
-from cps.rekey import build_rekey
+from cps.rekey_statement import build_rekey
 from pki import cms_signed
 from pki.keys import spki_sha256
 from pki.oids import CT_REKEY

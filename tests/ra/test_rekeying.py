@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from cps.rekey import build_rekey
+from cps.rekey_statement import build_rekey
 from cps.rules import Rule
 from pki import cms_signed
 from pki.keys import spki_sha256

@@ -35,7 +35,7 @@ def test_a_case_that_is_made_for_it_is_one_that_the_authority_issues(office: Off
     finally:
         world.close()
 
-    commitments = [case.revision.common_name for case in cases]
+    commitments = [case.revision.subject.commitment for case in cases]
     assert commitments[0] != commitments[1]
     assert [answer["signing"].identity for answer in answers if isinstance(answer, dict)] == commitments
 

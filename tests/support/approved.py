@@ -60,10 +60,9 @@ class Desk:
         cas = tuple(authority.certificate for authority in pki.authorities[1:])
         return Believed(PackRegister((self.office.pack,)), (pki.root.certificate,), cas, (newest or {}).get)
 
-    @staticmethod
-    def entitlement(case: Dossier, purpose: str = "signing") -> Entitlement:
+    def entitlement(self, case: Dossier, purpose: str = "signing") -> Entitlement:
         """What the case asks for."""
-        return next(each for each in entitlements(case, not_after=None) if each.purpose == purpose)
+        return next(each for each in entitlements(case, self.office.pack, not_after=None) if each.purpose == purpose)
 
     @staticmethod
     def extensions(entitled: Entitlement) -> dict[str, tuple[x509.ExtensionType, bool]]:

@@ -267,6 +267,8 @@ class Office:
             "date": date,
             "expires": date + DAY,
         }
+        if changes.get("choice") is Choice.REJECT:
+            fields["code"] = "other"
         content = build_decision(Decision(**{**fields, **changes}))
         return by.sign(CT_DECISION, content, signing_time=signing_time)
 
