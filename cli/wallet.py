@@ -234,6 +234,8 @@ def _report(outcome: Outcome, language: Language) -> None:
         lines.append(f"[bold]{texts.outcome(answer.auth_code, language)}[/bold]")
         if answer.rrn is not None:
             lines.append(f"{texts.label('reference', language)}: {texts.digits(answer.rrn, language)}")
+    elif outcome.state in (PurchaseState.REVERSED, PurchaseState.DECLINED):
+        lines.append(texts.label("closed", language))
     elif outcome.refusal is not None:
         document |= {"code": outcome.refusal.code.value, "name": outcome.refusal.code.protocol_name}
         lines.append(texts.refusal(outcome.refusal.code, language))
