@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,16 +17,30 @@ from cli.officers import certificate_path, identity, token_place
 from cli.state import Installation
 from ra.client import ApplicationView, RaClient
 from ra.officer import Officer, load_officer
+from ra.request_signer import RequestSigner
 from ra.states import CERTIFIED
 from runtime.client import TlsFiles
 from runtime.language import Message, Term
 
 
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """As whom the RA is called: the holder of `tls`, or who signs each request that `tls` carries."""
+
+    tls: TlsFiles
+    signer: RequestSigner | None = None
+
+
 @contextmanager
-def ra(found: Installation, tls: TlsFiles | None) -> Iterator[RaClient]:
-    """The RA as the holder of `tls`, or anonymously."""
+def ra(found: Installation, who: Acting | TlsFiles | None) -> Iterator[RaClient]:
+    """The RA as somebody, or anonymously."""
+    acting = Acting(who) if isinstance(who, TlsFiles) else who
     client = RaClient(
-        found.settings.ra.url, tls, ca=None if tls else found.home.trust_anchors, language=output.language()
+        found.settings.ra.url,
+        None if acting is None else acting.tls,
+        ca=found.home.trust_anchors if acting is None else None,
+        language=output.language(),
+        signer=None if acting is None else acting.signer,
     )
     try:
         yield client
@@ -35,8 +51,8 @@ def ra(found: Installation, tls: TlsFiles | None) -> Iterator[RaClient]:
 def officer(found: Installation, person: str, passphrase_file: Path | None) -> tuple[Officer, TlsFiles]:
     """An officer of this machine: as a signer, and as a TLS client.
 
-    Whose key is in a token signs there; for them the operator's console speaks TLS and hands in what they signed. The
-    passphrase file then holds the PIN.
+    Whose key is in a token signs there, and the operator's console speaks TLS for them: to the CA and the key service
+    it hands in what they signed; the RA knows them by `acting`. The passphrase file then holds the PIN.
     """
     place = token_place(found, person)
     if place is not None:
@@ -51,6 +67,17 @@ def officer(found: Installation, person: str, passphrase_file: Path | None) -> t
     passphrase = keyfiles.passphrase_from(passphrase_file, f"Passphrase of {person}")
     tls = identity(found, person, passphrase)
     return load_officer(tls.certificate, tls.key, passphrase), tls
+
+
+def acting(found: Installation, person: str, passphrase_file: Path | None) -> tuple[Officer, Acting]:
+    """An officer of this machine, who acts at the RA: by their own TLS, or signing each request in their token.
+
+    The PIN or passphrase is asked for once.
+    """
+    signer, tls = officer(found, person, passphrase_file)
+    if token_place(found, person) is None:
+        return signer, Acting(tls)
+    return signer, Acting(tls, RequestSigner(signer, rng=os.urandom, clock=now))
 
 
 def chains(application: ApplicationView) -> dict[str, tuple[x509.Certificate, ...]]:

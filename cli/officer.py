@@ -94,8 +94,8 @@ def token_key(
 ) -> None:
     """Make an officer's key in a token or smart card, where it stays, and the request for its certificate.
 
-    What the officer signs is signed in the token. The operator's console hands it in, because a key in a token does not
-    speak TLS here.
+    What the officer signs is signed in the token, each request to the registration authority too, because a key in a
+    token does not speak TLS here: the operator's console makes the connection (RFC 9421).
     """
     from cli import officer_token
 

@@ -132,9 +132,9 @@ def close(
     authority judges. Run it again after an interruption; what is revoked stays so.
     """
     found = existing()
-    signer, tls = enrolment.officer(found, who, passphrase_file)
+    signer, acting = enrolment.acting(found, who, passphrase_file)
     done: list[str] = []
-    with enrolment.ra(found, tls) as client:
+    with enrolment.ra(found, acting) as client:
         counting = [each for each in client.officer(person).credentials if each.state == _COUNTS]
         for each in counting[1:] if superseded else counting:
             certificate = x509.load_der_x509_certificate(each.certificate)

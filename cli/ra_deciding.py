@@ -109,8 +109,8 @@ def _act(
 ) -> None:
     """Do something to a case as an officer, or as this machine's operator, and tell how it stands then."""
     found = existing()
-    tls = None if person is None else enrolment.officer(found, person, passphrase_file)[1]
-    with desk(found, tls) as client:
+    who = None if person is None else enrolment.acting(found, person, passphrase_file)[1]
+    with desk(found, who) as client:
         view = act(client, resolve(client, application))
     tell(view)
 
@@ -125,8 +125,8 @@ def _decide(
     yes: bool,
 ) -> None:
     found = existing()
-    signer, tls = enrolment.officer(found, person, passphrase_file)
-    with desk(found, tls) as client:
+    signer, who = enrolment.acting(found, person, passphrase_file)
+    with desk(found, who) as client:
         view = client.dossier(resolve(client, application))
         due = _step(view, step, choice)
         pack = statements(found)().governing(view.dossier.revision.cps, now())

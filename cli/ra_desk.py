@@ -15,7 +15,6 @@ from cli import enrolment, output
 from cli.output import plain, said
 from cli.state import Installation
 from ra.client import ApplicationView, RaClient
-from runtime.client import TlsFiles
 from runtime.language import Listed, Message, Term, Text, terms
 from runtime.problems import Problem
 
@@ -53,6 +52,7 @@ _HINTS: Final[dict[str, Text]] = {
     ),
     "unknown": Message("see the queue: {command}", command="'kwbp ra list'"),
     "not-allowed": Message("see who holds which role: {command}", command="'kwbp officer list'"),
+    "request-signature": Message("is the clock of this machine right? is it the newest certificate of the officer?"),
     "evidence-changed": Message(
         "the database holds another document than was taken in: tell the auditor, and change nothing"
     ),
@@ -60,10 +60,10 @@ _HINTS: Final[dict[str, Text]] = {
 
 
 @contextmanager
-def desk(found: Installation, tls: TlsFiles | None = None) -> Iterator[RaClient]:
-    """The RA as the holder of `tls`, by default this machine's operator; refusals end the command with a next step."""
+def desk(found: Installation, who: enrolment.Acting | None = None) -> Iterator[RaClient]:
+    """The RA as `who`, by default this machine's operator; refusals end the command with a next step."""
     try:
-        with enrolment.ra(found, tls or found.tls("operator")) as client:
+        with enrolment.ra(found, who or found.tls("operator")) as client:
             yield client
     except Problem as problem:
         hint = _HINTS.get(problem.type)

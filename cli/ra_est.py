@@ -8,9 +8,9 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from cli import output
+from cli import enrolment, output
 from cli.output import said
-from cli.ra_desk import desk, resolve
+from cli.ra_desk import PassphraseFile, desk, resolve
 from cli.state import existing
 from cps.model import MemberClass
 from runtime.language import Listed, Message
@@ -34,8 +34,16 @@ def est_code(
     ],
     member_class: Annotated[str, typer.Option("--class", help="Class of the draft that is opened.")] = "merchant",
     national_code: Annotated[str | None, typer.Option(help="National code of the applicant, 10 digits.")] = None,
+    person: Annotated[
+        str | None,
+        typer.Option("--as", help="The officer who prepares it on behalf.", show_default="this machine's operator"),
+    ] = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Prepare a case for a machine that enrols by EST (RFC 7030), and show the one-time code, this once."""
+    """Prepare a case for a machine that enrols by EST (RFC 7030), and show the one-time code, this once.
+
+    A draft that an officer opens is the officer's own: only they, and this machine's operator, prepare it again.
+    """
     fields = _subject(subject)
     found = existing()
     if member_class not in get_args(MemberClass):
@@ -43,7 +51,8 @@ def est_code(
             Message("no class of members is {name}", name=member_class),
             hint=Message("classes: {classes}", classes=Listed(get_args(MemberClass))),
         )
-    with desk(found) as client:
+    who = None if person is None else enrolment.acting(found, person, passphrase_file)[1]
+    with desk(found, who) as client:
         if application is None:
             application = client.open(cast(MemberClass, member_class)).id
         made = client.prepare_est(resolve(client, application), fields, national_code=national_code)

@@ -76,8 +76,8 @@ def add(
     pack = statement(found)
     for piece in pieces:
         check_size(piece.size, pack.evidence_files, pack.clause(Rule.EVID_FILE))
-    _officer, tls = enrolment.officer(found, person, passphrase_file)
-    with desk(found, tls) as client:
+    _officer, who = enrolment.acting(found, person, passphrase_file)
+    with desk(found, who) as client:
         identifier = resolve(client, application)
         for piece in pieces:
             view = _upload(client, identifier, piece, source, expires)

@@ -61,8 +61,8 @@ def object_to(order: Order, person: AsPerson, reason: Why, passphrase_file: Pass
 
 def _review(order: str, judgement: Judgement, person: str, reason: str, passphrase_file: Path | None) -> None:
     found = existing()
-    signer, tls = enrolment.officer(found, person, passphrase_file)
-    with enrolment.ra(found, tls) as client:
+    signer, who = enrolment.acting(found, person, passphrase_file)
+    with enrolment.ra(found, who) as client:
         wanted = _only([row for row in client.reviews() if row.order_sha256.startswith(order.lower())], order)
         draft = draft_review(wanted.order, judgement, reason, now=now())
         for line in draft.lines:

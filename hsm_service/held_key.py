@@ -7,15 +7,13 @@ and the public key are offered; everything that would need the private numbers i
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Final, NoReturn, Self
+from typing import NoReturn, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS, AsymmetricPadding, PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo, Prehashed
-
-_SALT_BYTES: Final = 32
 
 
 class _Held:
@@ -46,7 +44,9 @@ class _Held:
 
 
 class HeldRsaPrivateKey(_Held, rsa.RSAPrivateKey):
-    """An RSA key. Signs PKCS#1 v1.5, and PSS with SHA-256, MGF1-SHA-256 and a salt of 32 bytes."""
+    """An RSA key. Signs PKCS#1 v1.5, and PSS with one hash for all and a salt of its length: SHA-256, where the key is
+    at hand also SHA-512.
+    """
 
     def __init__(self, public: rsa.RSAPublicKey, where: str) -> None:
         super().__init__(where)
@@ -71,8 +71,11 @@ class HeldRsaPrivateKey(_Held, rsa.RSAPrivateKey):
         hash_algorithm, digest = _digest(bytes(data), algorithm)
         if isinstance(padding, PKCS1v15):
             return self._pkcs1v15(digest, hash_algorithm)
-        if isinstance(padding, PSS) and isinstance(hash_algorithm, hashes.SHA256) and _is_our_pss(padding):
-            return self._pss_sha256(digest)
+        if isinstance(padding, PSS) and _is_our_pss(padding, hash_algorithm):
+            if isinstance(hash_algorithm, hashes.SHA256):
+                return self._pss_sha256(digest)
+            if isinstance(hash_algorithm, hashes.SHA512):
+                return self._pss_sha512(digest)
         raise UnsupportedAlgorithm("token keys sign PKCS#1 v1.5, or PSS with SHA-256 and a salt of 32 bytes")
 
     @abstractmethod
@@ -82,6 +85,10 @@ class HeldRsaPrivateKey(_Held, rsa.RSAPrivateKey):
     @abstractmethod
     def _pss_sha256(self, digest: bytes) -> bytes:
         """RSASSA-PSS over a SHA-256 digest."""
+
+    def _pss_sha512(self, digest: bytes) -> bytes:
+        """RSASSA-PSS over a SHA-512 digest, for keys that do that."""
+        raise UnsupportedAlgorithm("this key signs PSS with SHA-256 and a salt of 32 bytes")
 
     def decrypt(self, ciphertext: bytes, padding: AsymmetricPadding) -> NoReturn:
         raise UnsupportedAlgorithm("content keys are unwrapped inside the token, never out of it")
@@ -130,7 +137,8 @@ def _digest(data: bytes, algorithm: Prehashed | hashes.HashAlgorithm) -> tuple[h
     return algorithm, context.finalize()
 
 
-def _is_our_pss(padding: PSS) -> bool:
+def _is_our_pss(padding: PSS, algorithm: hashes.HashAlgorithm) -> bool:
+    """Whether salt and MGF1 are of the hash's own measure."""
     salt = padding._salt_length
-    fits = salt in {_SALT_BYTES, PSS.DIGEST_LENGTH}
-    return fits and isinstance(padding.mgf, MGF1) and isinstance(padding.mgf._algorithm, hashes.SHA256)
+    fits = salt in {algorithm.digest_size, PSS.DIGEST_LENGTH}
+    return fits and isinstance(padding.mgf, MGF1) and padding.mgf._algorithm.name == algorithm.name

@@ -33,6 +33,9 @@ class TokenRsaPrivateKey(HeldRsaPrivateKey):
     def _pss_sha256(self, digest: bytes) -> bytes:
         return self._token.sign_pss_sha256_digest(self._ref, digest)
 
+    def _pss_sha512(self, digest: bytes) -> bytes:
+        return self._token.sign_pss_sha512_digest(self._ref, digest)
+
 
 class TokenEcPrivateKey(HeldEcPrivateKey):
     """An EC key in a token."""

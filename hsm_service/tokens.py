@@ -101,6 +101,10 @@ class Token(KeyStore):
         """As `sign_pss_sha256`, for a SHA-256 digest."""
         return self._sign(ref, KeyKind.RSA, digest, mechanisms.sign_pss)
 
+    def sign_pss_sha512_digest(self, ref: KeyRef, digest: bytes) -> bytes:
+        """RSASSA-PSS over a SHA-512 digest, MGF1-SHA-512, a salt of 64 bytes: for HTTP messages (RFC 9421 3.3.1)."""
+        return self._sign(ref, KeyKind.RSA, digest, mechanisms.sign_pss_sha512)
+
     def sign_pkcs1v15(self, ref: KeyRef, data: bytes, algorithm: hashes.HashAlgorithm | None = None) -> bytes:
         """RSASSA-PKCS1-v1_5 over `data` (RFC 8017 8.2) with SHA-256 (default), SHA-384 or SHA-512."""
         algorithm = algorithm or hashes.SHA256()

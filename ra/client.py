@@ -98,7 +98,8 @@ class RaClient:
         whoever reads findings and refusals.
         """
         self._http = http_client(tls, url, ca=ca, timeout=timeout, language=language)
-        self._http.auth = signer
+        if signer is not None:
+            self._http.auth = signer
 
     def statement(self) -> PackView:
         """The CPS in force."""

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from cps.model import Pack
 from cps.rules import Rule
 from ra import text_input, views
-from ra.acting import Acting
+from ra.acting import Acting, compares_content_digest
 from ra.errors import InvalidSubmissionError
 from ra.evidence_files import check_form, check_size
 from ra.wire import ApplicationView
@@ -68,6 +68,7 @@ def install(app: FastAPI, workflow: Workflow) -> None:
     """Add the route to the application of a registration authority."""
 
     @app.post(PATH, status_code=201, openapi_extra=_BODY)
+    @compares_content_digest
     async def put_document_on_file(
         application_id: ApplicationId,
         kind: Kind,

@@ -36,6 +36,7 @@ credentials: Final = Table(
     Column("serial", String(40), primary_key=True),
     Column("person_id", ForeignKey("officer_persons.id"), nullable=False, index=True),
     Column("application_id", String(64), nullable=True),  # None: certified at a ceremony
+    Column("sha256", String(64), nullable=False, index=True),  # of the certificate: what signed requests name
     Column("spki_sha256", String(64), nullable=False),
     Column("not_before", UtcTime, nullable=False),
     Column("not_after", UtcTime, nullable=False),

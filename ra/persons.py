@@ -25,6 +25,7 @@ from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
+from pki.der import sha256
 from pki.extensions import OfficerData
 from pki.keys import spki_sha256
 from pki.names import common_name
@@ -33,6 +34,7 @@ from ra.person_tables import accounts, credentials, grants, person_codes, person
 from ra.schema import applications, revocations, transitions
 from ra.states import ENDED_WITHOUT
 from ra.store import NewCertificate
+from runtime.database import reading
 
 _CONTEXT: Final = b"KWBP national code of an officer, v1\0"
 
@@ -164,6 +166,14 @@ class Persons:
         found = (OfficerData.from_certificate(x509.load_der_x509_certificate(der)) for der in ders)
         return tuple(data for data in found if data is not None)
 
+    def credential(self, fingerprint: str) -> x509.Certificate | None:
+        """The officer's certificate with this SHA-256 (hexadecimal); None if the register has none."""
+        query = select(credentials.c.der).where(credentials.c.sha256 == fingerprint)
+        with reading(self._engine) as db:
+            ders = db.execute(query).scalars().all()
+        found = next((der for der in ders if sha256(der).hex() == fingerprint), None)
+        return None if found is None else x509.load_der_x509_certificate(found)
+
     def all(self) -> list[Person]:
         """Everybody, by person id."""
         with self._engine.begin() as db:
@@ -205,15 +215,17 @@ def _write_credential(
     if db.execute(known).one_or_none() is not None:
         return
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    der = certificate.public_bytes(Encoding.DER)
     db.execute(
         insert(credentials).values(
             **named,
             person_id=officer.person_id,
             application_id=application_id,
+            sha256=sha256(der).hex(),
             spki_sha256=spki_sha256(certificate.public_key()).hex(),
             not_before=begins,
             not_after=ends,
-            der=certificate.public_bytes(Encoding.DER),
+            der=der,
         )
     )
     held = [Grant(role, None, begins, ends) for role in officer.roles]
@@ -276,7 +288,7 @@ def _credential(db: Connection, row: Any) -> Credential:
     mine: Sequence[Any] = db.execute(
         select(grants).where(grants.c.issuer == row.issuer, grants.c.serial == row.serial).order_by(grants.c.place)
     ).all()
-    values = {name: value for name, value in row._mapping.items() if name != "der"}
+    values = {name: value for name, value in row._mapping.items() if name not in {"der", "sha256"}}
     return Credential(
         **values,
         certificate=x509.load_der_x509_certificate(row.der),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from typer.testing import CliRunner
 
+from cli import enrolment, keyfiles
 from cli.main import build
 from hsm_service import pkcs11_module
 from hsm_service.token_layout import configuration_of, layout, pin_file
@@ -27,8 +29,9 @@ from runtime.server import start
 from runtime.settings import Home
 from tests.support.ca_world import tls_files
 from tests.support.cps_cases import Office
+from tests.support.documents import PDF
 from tests.support.pki_factory import Credential, PkiFactory, pem
-from tests.support.ra_world import RaWorld
+from tests.support.ra_world import RaWorld, merchant_subject
 from tests.support.softhsm import provisioned_home
 
 TLS: dict[str, Any] = {"extended_key_usage": (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)}
@@ -248,6 +251,8 @@ def test_an_officer_whose_key_is_in_a_token_decides(site: Site, algorithm: str) 
     application = site.world.open_merchant(merchant_id=f"M-{algorithm}", documents=())
     done = site.answer("ra", "vet", "--yes", application.id, "--as", person)
     assert [(each["step"], each["person"], each["counts"]) for each in done["decisions"]] == [("vet", person, True)]
+    held = site.answer("ra", "hold", application.id, "--as", person, "--reason", "asked the bank")
+    assert held["state"] == "ON_HOLD"
     assert site.run("officer", "new-key", person, "--passphrase-file", str(site.secret)).exit_code == 1
     again = site.world.open_merchant(merchant_id=f"M-{algorithm}-2", documents=())
     wrong = site.home.path / "wrong-pin"
@@ -257,6 +262,74 @@ def test_an_officer_whose_key_is_in_a_token_decides(site: Site, algorithm: str) 
     refused = site.run("ra", "vet", "--yes", again.id, "--as", person, "--passphrase-file", str(wrong))
     assert "refused the PIN" in f"{refused.exception}"
     assert "00000000" not in refused.output
+
+
+@pytest.fixture(scope="module")
+def carded(site: Site) -> str:
+    """A vetting officer with a key in a token, whose PIN stands nowhere on the machine."""
+    token_officer(site, "carded", "ec-p256")
+    place = site.home.path / "officers" / "carded.token"
+    place.write_text(re.sub(r"[?&]pin-source=[^\"&]*", "", place.read_text()))
+    return "carded"
+
+
+def test_an_officer_whose_key_is_in_a_token_does_what_officers_do(
+    site: Site, carded: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Over the operator's connection, as themselves: the token signs each request, the PIN is asked for once."""
+    asked: list[str] = []
+
+    def type_in(prompt: str) -> str:
+        asked.append(prompt)
+        return pin_file(site.home, LABEL).read_text().strip()
+
+    monkeypatch.setattr(keyfiles.getpass, "getpass", type_in)
+    application = site.world.open_merchant(merchant_id="M-carded", documents=()).id
+    contract = tmp_path / "contract.pdf"
+    contract.write_bytes(PDF)
+    who = ("--as", carded, "--reason", "asked the bank")
+    vouched = site.answer(
+        "ra", "evidence", "add", application, f"acquirer_agreement={contract}", "--source", "post", "--as", carded
+    )
+    assert [(each["kind"], each["collected_by"]) for each in vouched["evidence"]] == [("acquirer_agreement", carded)]
+    assert site.answer("ra", "hold", application, *who)["state"] == "ON_HOLD"
+    assert site.answer("ra", "release", application, *who)["state"] == "VETTING"
+    assert site.answer("ra", "return", application, *who)["state"] == "RETURNED"
+    passages = site.world.store.transitions(application)
+    assert [each.actor for each in passages][-4:] == [f"officer:{carded}"] * 4
+    subject = tmp_path / "subject.json"
+    subject.write_text(json.dumps(merchant_subject(merchant_id="M-machine")))
+    code = site.answer("ra", "est-code", "--subject", str(subject), "--as", carded)
+    assert site.world.store.application(code["application"]).opened_by == f"officer:{carded}"
+    assert asked == [f"PIN of {carded}'s token: "] * 5, "once a command"
+
+
+def test_a_suspended_officer_with_a_token_is_nobody_until_reinstated(site: Site, carded: str) -> None:
+    pin = ("--passphrase-file", str(pin_file(site.home, LABEL)))
+    hold = ("ra", "hold", "--reason", "asked the bank", "--as", carded, *pin)
+    application = site.world.open_merchant(merchant_id="M-suspended", documents=())
+    serial = f"{site.certificate(carded).serial_number:x}"
+    by = ("--as", "so-1", "--passphrase-file", str(site.secret), "--yes")
+    site.answer("ra", "suspend", serial, *by)
+    refused = site.run(*hold, application.id)
+    assert refused.exit_code == 1
+    assert "does not count" in refused.stderr
+    assert site.world.store.application(application.id) == application
+    site.answer("ra", "reinstate", serial, *by)
+    assert site.answer(*hold, application.id)["state"] == "ON_HOLD"
+
+
+def test_a_clock_that_is_wrong_is_what_the_officer_is_told_of(
+    site: Site, carded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = site.world.open_merchant(merchant_id="M-clock", documents=())
+    monkeypatch.setattr(enrolment, "now", lambda: datetime.now(UTC) - timedelta(hours=1))
+    pin = ("--passphrase-file", str(pin_file(site.home, LABEL)))
+    done = site.run("ra", "hold", application.id, "--reason", "asked", "--as", carded, *pin)
+    assert done.exit_code == 1
+    assert "too long before" in done.stderr
+    assert "clock of this machine" in done.stderr
+    assert site.world.store.application(application.id) == application
 
 
 def test_a_file_that_does_not_say_where_the_token_is_is_named(site: Site) -> None:

@@ -1,5 +1,8 @@
 """Who may call what: every route of the authority, every standing that a caller can have, one table.
 
+An officer is known by the certificate of the connection or, over the operator's, by the signature over the request: the
+same may do the same either way.
+
 The routes are taken from the application itself: one that is not in the table fails, and so does a row without a route.
 The case that is asked about is over, so that nobody changes what the next one finds: who may do something is told that
 there is nothing to do any more, or that it does not exist, and who may not is told that alone.
@@ -9,11 +12,13 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -33,6 +38,7 @@ from tests.support.cps_cases import Office
 from tests.support.pki_factory import Credential
 from tests.support.ra_world import as_caller
 from tests.support.registration_site import RegistrationSite
+from tests.support.signed_requests import officer_who_logs_in, put_on_register, signer
 
 OFFICERS: Final = frozenset({"vetting_officer", "approving_officer", "security_officer", "auditor"})
 STANDINGS: Final = OFFICERS | {"anonymous", "opener", "member", "gateway", "operator", "service"}
@@ -44,6 +50,9 @@ VETTING: Final = frozenset({"vetting_officer"})
 DECIDING: Final = VETTING | {"approving_officer"}
 HOLDING: Final = DECIDING | {"security_officer"}
 REFUSALS: Final = {"not-allowed", "client-certificate-required", "no-code"}
+SIGNED: Final = "signed "
+"""Standings of officers who sign their requests."""
+UNSIGNED_PATHS: Final = ("/health", "/metrics", "/openapi", "/docs", "/redoc")
 
 CASE: Final = "/v1/applications/{application_id}"
 AMENDING: Final = {f"{CASE}/amend", f"{CASE}/est"}
@@ -167,7 +176,14 @@ class Town:
             notices=notices,
             limits=AddressLimits(uncounted, clock=world.clock),
         )
-        self.clients = {standing: self._client(*self._identity(standing, office)) for standing in STANDINGS}
+        identities = {standing: self._identity(standing, office) for standing in STANDINGS}
+        self.clients = {standing: self._client(*identity) for standing, identity in identities.items()}
+        credentials = {each: credential for each in OFFICERS if (credential := identities[each][1]) is not None}
+        put_on_register(world, credentials.values())
+        for standing, credential in credentials.items():
+            client = self._client(*identities["operator"])
+            client.auth = signer(credential, world.clock)
+            self.clients[f"{SIGNED}{standing}"] = client
 
     def close(self) -> None:
         for client in self.clients.values():
@@ -183,7 +199,7 @@ class Town:
     @staticmethod
     def _identity(standing: str, office: Office) -> tuple[Caller, Credential | None]:
         if standing in OFFICERS:
-            credential = office.officer(f"person-{standing}", standing)
+            credential = officer_who_logs_in(office, f"person-{standing}", standing)
             return Caller("officer", f"person-{standing}", credential.certificate), credential
         if standing in ("operator", "service"):
             name = "operator" if standing == "operator" else "gateway"
@@ -206,8 +222,10 @@ class Town:
 
         return TestClient(with_certificate, raise_server_exceptions=False).__enter__()
 
-    def gets_in(self, row: Row, standing: str, case: str) -> bool:
-        """Whether a caller of this standing passes the guard of the route."""
+    def call(
+        self, row: Row, standing: str, case: str, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> httpx.Response:
+        """What a caller of this standing is answered."""
         path = row.path.format(
             application_id=case,
             kind=row.kind,
@@ -218,14 +236,18 @@ class Town:
             person="nobody",
             label="merchant",
         )
-        answer = self.clients[standing].request(
+        return self.clients[standing].request(
             row.method,
             path,
             json=row.json,
             content=row.content,
-            headers=dict(row.headers),
+            headers={**dict(row.headers), **headers},
             params={"source": "a register"},
         )
+
+    def gets_in(self, row: Row, standing: str, case: str) -> bool:
+        """Whether a caller of this standing passes the guard of the route."""
+        answer = self.call(row, standing, case)
         assert answer.status_code not in (405, 422, 500), (row, standing, answer.text)
         problem = answer.json() if answer.headers["content-type"] == "application/problem+json" else {}
         refused = str(problem.get("type", "")).rpartition(":")[2] in REFUSALS
@@ -249,6 +271,26 @@ def test_the_table_has_every_route_and_no_other(town: Town) -> None:
 def test_a_route_lets_in_whom_the_table_names_and_nobody_else(town: Town, row: Row) -> None:
     case = town.over("merchant:shop-1")
     assert {standing for standing in STANDINGS if town.gets_in(row, standing, case)} == row.may
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_who_signs_the_request_gets_in_where_their_own_connection_does(town: Town, row: Row) -> None:
+    """And no further: what the operator may, over whose connection it comes, counts for nothing."""
+    case = town.over("merchant:shop-1")
+    assert {each for each in OFFICERS if town.gets_in(row, f"{SIGNED}{each}", case)} == row.may & OFFICERS
+
+
+@pytest.mark.parametrize("row", TABLE, ids=str)
+def test_a_signature_that_does_not_count_gets_nobody_in(town: Town, row: Row) -> None:
+    case = town.over("merchant:shop-1")
+    broken = {"signature": "officer=:AAAA:", "signature-input": "officer=()"}
+    for standing in ("operator", *sorted(OFFICERS)):
+        answer = town.call(row, standing, case, broken)
+        if row.path.startswith(UNSIGNED_PATHS):
+            assert answer.status_code == 200
+        else:
+            problem = answer.json()
+            assert (answer.status_code, problem["clause"]) == (401, "RFC 9421 4.1"), (row, problem)
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if "{application_id}" in row.path], ids=str)
