@@ -25,6 +25,7 @@ from ra import clocks
 from ra.access import CLOCK, Act, Actor, require
 from ra.authority import CertificateAuthority
 from ra.errors import WrongStateError
+from ra.one_look import OneLook
 from ra.persons import Persons
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
@@ -62,7 +63,7 @@ class Desk:
         self.record: Final = record
         self.statements: Final = statements
         self.authority: Final = authority
-        self.trust: Final = trust
+        self.trust: Final = OneLook(trust)
         self.sign: Final = sign
         self.rng: Final = rng
         self._clock = clock
@@ -92,7 +93,7 @@ class Desk:
 
     def load(self, application_id: str) -> Application:
         """The application; one whose time is over ends first."""
-        self.record.catch_up()
+        self.record.settle()
         application = self.store.application(application_id)
         if application.state in OPEN and self.now >= application.due_at:
             return self.expire(application)

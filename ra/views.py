@@ -46,13 +46,16 @@ def summary(application: Application) -> ApplicationSummary:
 
 def show(workflow: Workflow, application: Application) -> ApplicationView:
     """An application with everything on its file, and what the CPS says of it now."""
-    store = workflow.store
-    revision = store.revision(application)
+    judged = application.state in DECIDABLE
+    bodies = workflow.desk.travelling(application.member_class) if judged else ()
+    on_file = workflow.store.on_file(application, with_bodies_of=bodies)
+    case = on_file.dossier
+    revision = None if case is None else case.revision
     verdict: Verdict | None = None
-    if application.state in DECIDABLE:
-        verdict = workflow.judge(workflow.dossier(application))
+    if judged and case is not None:
+        verdict = workflow.judge(case)
     counting = {approval.decision for approval in verdict.approvals} if verdict is not None else set()
-    pieces = store.evidence(application.id)
+    pieces = on_file.evidence
     return ApplicationView(
         **_head(application),
         next_step=_next_step(waits_for(verdict) if verdict is not None else None),
@@ -62,11 +65,9 @@ def show(workflow: Workflow, application: Application) -> ApplicationView:
         risk=None if revision is None else workflow.desk.pack_of(revision).risk_of(revision.signals),
         findings=findings(verdict.findings if verdict is not None else ()),
         evidence=evidence(pieces),
-        decisions=tuple(
-            _decision(received, index in counting) for index, received in enumerate(store.decisions(application.id))
-        ),
-        certificates=tuple(certificate(workflow, issued) for issued in store.certificates(application.id)),
-        nonce=_nonce(application, workflow.trust(workflow.now)),
+        decisions=tuple(_decision(received, index in counting) for index, received in enumerate(on_file.decisions)),
+        certificates=tuple(certificate(workflow, issued) for issued in on_file.certificates),
+        nonce=None if application.nonce_cca is None else _nonce(application.nonce_cca, workflow.trust(workflow.now)),
         national_code=application.national_code,
         trouble=None if application.trouble is None else application.trouble.text(reader()),
     )
@@ -161,10 +162,8 @@ def _revocation(record: RevocationRecord | None) -> RevocationView | None:
     return RevocationView(reason=record.reason, ordered_by=record.ordered_by, at=record.at, statement=record.cms)
 
 
-def _nonce(application: Application, trust: Trust) -> NonceView | None:
-    if application.nonce_cca is None:
-        return None
+def _nonce(nonce: bytes, trust: Trust) -> NonceView:
     issuer = next(each for each in trust.intermediates if role_of(each) is Role.CARDHOLDER_CA)
     key_id = subject_key_id(extensions_of(issuer))
     assert key_id is not None  # every CA of ours has a subjectKeyIdentifier
-    return NonceView(nonce_cca=application.nonce_cca, ca_key_id=key_id)
+    return NonceView(nonce_cca=nonce, ca_key_id=key_id)

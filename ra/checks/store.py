@@ -5,12 +5,12 @@ A check is changed by whoever names the version that they read; who comes second
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, cast
 
-from sqlalchemy import Connection, Engine, Row, exists, func, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, exists, func, select, update
 
 from cps.check_model import CheckKind
 from ra.checks.tables import checks
@@ -63,10 +63,9 @@ class CheckStore:
 
     def of(self, application_id: str, revision: int | None = None) -> tuple[Check, ...]:
         """The checks of a case, oldest revision first; of one revision if it is given."""
-        query = select(checks).where(checks.c.application_id == application_id)
-        if revision is not None:
-            query = query.where(checks.c.revision == revision)
-        return self._read(query.order_by(checks.c.revision, checks.c.kind))
+        if revision is None:
+            return self._read(_OF, {"application_id": application_id})
+        return self._read(_OF_REVISION, {"application_id": application_id, "of_revision": revision})
 
     def due(self, now: datetime) -> tuple[Check, ...]:
         """Checks to be asked, or to be given up, by now; those that waited longest first."""
@@ -75,23 +74,10 @@ class CheckStore:
 
     def to_hand_over(self, only: str | None = None) -> tuple[tuple[str, int], ...]:
         """Cases (`only` this one), with the revision, whose checks have all ended and which have not been told."""
-        other = checks.alias()
-        unfinished = exists().where(
-            other.c.application_id == checks.c.application_id,
-            other.c.revision == checks.c.revision,
-            other.c.state == "due",
-        )
-        query = (
-            select(checks.c.application_id, checks.c.revision)
-            .where(checks.c.handed_over_at.is_(None), checks.c.state != "due", ~unfinished)
-            .group_by(checks.c.application_id, checks.c.revision)
-            .order_by(func.min(checks.c.created_at))
-            .limit(_ROWS_AT_ONCE)
-        )
-        if only is not None:
-            query = query.where(checks.c.application_id == only)
+        query = _TO_HAND_OVER if only is None else _ONE_TO_HAND_OVER
         with reading(self.engine) as db:
-            return tuple((row.application_id, row.revision) for row in db.execute(query))
+            rows = db.execute(query, {} if only is None else {"application_id": only})
+            return tuple((row.application_id, row.revision) for row in rows)
 
     def change(self, check: Check, **values: Any) -> Check | None:
         """Change a check if nobody has since it was read; the check as it is then, or None."""
@@ -115,9 +101,32 @@ class CheckStore:
                 .values(handed_over_at=now)
             )
 
-    def _read(self, query: Any) -> tuple[Check, ...]:
+    def _read(self, query: Any, values: Mapping[str, object] | None = None) -> tuple[Check, ...]:
         with reading(self.engine) as db:
-            return tuple(_check(row) for row in db.execute(query))
+            return tuple(_check(row) for row in db.execute(query, values))
+
+
+# Composed once: every submission needs them.
+_OF: Final = (
+    select(checks)
+    .where(checks.c.application_id == bindparam("application_id"))
+    .order_by(checks.c.revision, checks.c.kind)
+)
+_OF_REVISION: Final = _OF.where(checks.c.revision == bindparam("of_revision"))
+_OTHER: Final = checks.alias()
+_UNFINISHED: Final = exists().where(
+    _OTHER.c.application_id == checks.c.application_id,
+    _OTHER.c.revision == checks.c.revision,
+    _OTHER.c.state == "due",
+)
+_TO_HAND_OVER: Final = (
+    select(checks.c.application_id, checks.c.revision)
+    .where(checks.c.handed_over_at.is_(None), checks.c.state != "due", ~_UNFINISHED)
+    .group_by(checks.c.application_id, checks.c.revision)
+    .order_by(func.min(checks.c.created_at))
+    .limit(_ROWS_AT_ONCE)
+)
+_ONE_TO_HAND_OVER: Final = _TO_HAND_OVER.where(checks.c.application_id == bindparam("application_id"))
 
 
 def _check(row: Row[Any]) -> Check:
