@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from audit import read, verify
 from cps.dossier import Dossier
-from ra.record import Record
+from ra.errors import ApartError
+from ra.record import ACCEPTED, Record, accept_database
 from ra.states import Action, State
-from ra.store import Passage
+from ra.store import Passage, Store
+from runtime.database import open_database
 from tests.support.cps_cases import Office
+from tests.support.databases import ra_database
+from tests.support.lost_replica import Replica, draft, journal_of, processes
 from tests.support.ra_world import OPERATOR, RaWorld
 
 
@@ -69,3 +74,94 @@ def test_the_journal_holds_no_account_and_no_national_code(world: RaWorld, offic
     recorded = world.journal.read_text()
     assert dossier.revision.subject.member_class == "merchant"
     assert dossier.revision.subject.iban not in recorded
+
+
+def reopened(world: RaWorld, database: Path) -> Record:
+    """The record as a start opens it over another database (a file) than before."""
+    world.record.close()
+    store = Store(open_database(f"sqlite:///{database}"))
+    return Record.open(world.journal, store)
+
+
+def backup(world: RaWorld, path: Path) -> Path:
+    """A copy of the database as it is now."""
+    with world.engine.connect() as db:
+        db.exec_driver_sql("ROLLBACK")
+        db.exec_driver_sql(f"VACUUM INTO '{path}'")
+        db.exec_driver_sql("BEGIN")
+    return path
+
+
+def test_a_fresh_database_beside_an_old_journal_is_refused_with_what_to_do(world: RaWorld, tmp_path: Path) -> None:
+    world.open_merchant()
+    before = world.journal.read_bytes()
+    with pytest.raises(ApartError, match=r"lacks transition/1, which .* 'kwbp ra accept-database --help'"):
+        reopened(world, tmp_path / "fresh.db")
+    assert world.journal.read_bytes() == before
+    verify(world.journal)
+
+
+def test_a_restored_database_is_refused_also_when_it_went_on_without_the_journal(
+    world: RaWorld, tmp_path: Path
+) -> None:
+    world.open_merchant()
+    older = backup(world, tmp_path / "older.db")
+    newer = world.open_merchant(merchant_id="M-2")
+    number = world.store.transitions(newer.id)[0].seq
+    other = Store(open_database(f"sqlite:///{older}"), replica="other")
+    for identifier in range(20):  # the numbers are taken, by other cases
+        other.open(draft(f"case-{identifier}"))
+    with pytest.raises(ApartError, match=f"transition/{number}, "):
+        reopened(world, older)
+
+
+def test_a_database_that_lacks_only_an_event_is_refused(world: RaWorld, tmp_path: Path) -> None:
+    world.open_merchant()
+    older = backup(world, tmp_path / "older.db")
+    world.record.note_once("ra.revoked", "revocation/merchant-ca/1", world.now)
+    with pytest.raises(ApartError, match="revocation/merchant-ca/1"):
+        reopened(world, older)
+
+
+def test_an_older_journal_beside_its_database_is_refused(world: RaWorld, tmp_path: Path) -> None:
+    world.open_merchant()
+    world.record.close()
+    with pytest.raises(ApartError, match=r"lacks entry \d+, which the database knows of"):
+        Record.open(tmp_path / "other" / "ra.jsonl", world.store)
+
+
+def test_a_database_that_was_accepted_is_gone_on_with_and_every_transition_is_recorded(
+    world: RaWorld, tmp_path: Path
+) -> None:
+    world.open_merchant()
+    older = backup(world, tmp_path / "older.db")
+    lost = world.open_merchant(merchant_id="M-2")
+    world.record.close()
+    store = Store(open_database(f"sqlite:///{older}"))
+    last = store.last_transition()
+    missing = accept_database(world.journal, store, by="service:operator", reason="the disk of the database is lost")
+    assert missing == len(world.store.transitions(lost.id))
+    record = Record.open(world.journal, store)
+    store.open(draft("anew"))
+    record.catch_up()
+    record.close()
+    [anew] = store.transitions("anew")
+    assert anew.seq == last + 1  # the number of a transition that the lost database had
+    told = [each.entry for each in read(world.journal)]
+    assert [each["application"] for each in told if each.get("key") == f"transition/{anew.seq}"] == [lost.id, "anew"]
+    assert [each["reason"] for each in told if each["event"] == ACCEPTED] == ["the disk of the database is lost"]
+    Record.open(world.journal, store).close()  # and the next start finds them together
+    verify(world.journal)
+
+
+def test_a_process_that_was_killed_finds_journal_and_database_together(tmp_path: Path) -> None:
+    url, folder = ra_database("sqlite", tmp_path), tmp_path / "one"
+    with processes() as making:
+        for step in ("case-stored", "case-written", "order-stored", "order-written"):
+            making.killed_at(step, url, folder, "one")  # and each start finds what the one before left
+    replica = Replica(url, folder, "one")
+    assert (replica.store.unjournaled(), replica.store.unjournaled_entries()) == ([], [])
+    replica.close()
+    keys = Counter(str(each.entry["key"]) for each in read(journal_of(folder)))
+    assert set(keys.values()) == {1}
+    assert len(keys) == 4 + 2
