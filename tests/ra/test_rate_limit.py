@@ -143,6 +143,47 @@ def test_memory_is_bounded_and_newcomers_share(door: Door) -> None:
     assert [door.passes("192.0.2.0") for _ in range(2)] == [True, False]
 
 
+WATCHED = RateLimits.model_validate(
+    {
+        "addresses": [
+            {"prefix": "/health", "burst": 3, "every": "PT1S", "shared": False},
+            {"prefix": "/", "burst": 2, "every": "PT1S"},
+        ],
+        "remembered": 3,
+        "cards": {"burst": 1, "every": "PT1H"},
+    }
+)
+
+
+def test_who_watches_is_counted_by_address_and_refused_for_nobody_else() -> None:
+    door = Door(limits=WATCHED)
+    assert [door.passes("192.0.2.1", path="/health/ready") for _ in range(4)] == [True, True, True, False]
+    assert door.passes("192.0.2.2", path="/health/ready")
+
+
+def test_a_flood_elsewhere_takes_no_place_from_who_watches() -> None:
+    door = Door(limits=WATCHED)
+    flood = [door.passes(f"198.51.100.{number}", path="/v1/cps") for number in range(50)]
+    assert flood.count(False) > 40
+    assert all(door.passes("192.0.2.1", path="/health/ready") for _ in range(3))
+    assert not door.passes("192.0.2.1", path="/health/ready")  # is remembered, not let in for want of memory
+
+
+def test_a_flood_of_health_probes_from_everywhere_refuses_no_other_probe() -> None:
+    door = Door(limits=WATCHED)
+    assert all(door.passes(f"198.51.100.{number}", path="/health/live") for number in range(50))
+    assert all(door.passes("192.0.2.1", path="/health/live") for _ in range(9))
+    assert len(door.limits) == WATCHED.remembered
+    assert [door.passes("198.51.100.0", path="/health/live") for _ in range(3)] == [True, True, False]
+
+
+def test_the_built_in_table_shares_neither_health_nor_metrics() -> None:
+    lines = {line.prefix: line for line in rate_limits().addresses}
+    assert not lines["/health"].shared
+    assert not lines["/metrics"].shared
+    assert all(line.shared for line in rate_limits().addresses[2:])
+
+
 def test_full_buckets_are_forgotten(door: Door) -> None:
     for number in range(3):
         door.passes(f"192.0.2.{number}")
@@ -167,7 +208,7 @@ class TestOverHttp:
         made.close()
 
     def test_every_route_is_behind_it(self, site: RegistrationSite) -> None:
-        # a client on the loopback; health and metrics are for who watches, and are no routes of the authority
+        # a client on the loopback
         for path in ("/v1/cps", "/v1/applications"):
             with TestClient(site.app, base_url="http://ra") as client:
                 answers = [client.get(path).status_code for _ in range(4)]
@@ -175,6 +216,31 @@ class TestOverHttp:
             site.world.clock.forward(timedelta(minutes=1))
         with TestClient(as_caller(site.app, Caller("service", "operator")), base_url="http://ra") as client:
             assert all(client.get("/v1/cps").status_code == 200 for _ in range(9))
+
+    def test_health_and_metrics_are_counted_apart_from_the_routes(self, tmp_path: Path, office: Office) -> None:
+        watched = RateLimits.model_validate(
+            {
+                "addresses": [
+                    {"prefix": "/health", "burst": 3, "every": "PT1S", "shared": False},
+                    {"prefix": "/metrics", "burst": 2, "every": "PT1S", "shared": False},
+                    {"prefix": "/", "burst": 1, "every": "PT1S"},
+                ],
+                "remembered": 8,
+                "cards": {"burst": 1, "every": "PT1H"},
+            }
+        )
+        site = RegistrationSite(tmp_path, office, limits=watched)
+        try:
+            with TestClient(site.app, base_url="http://ra") as client:
+                assert [client.get("/v1/cps").status_code for _ in range(2)] == [200, 429]
+                health = ("/health/live", "/health/ready", "/health/ready", "/health/live")
+                assert [client.get(path).status_code for path in health] == [200, 200, 200, 429]
+                assert [client.get("/metrics").status_code for _ in range(3)] == [200, 200, 429]
+                assert client.get("/health/ready").headers["retry-after"] == "1"
+            with TestClient(as_caller(site.app, Caller("service", "operator")), base_url="http://ra") as client:
+                assert all(client.get(path).status_code == 200 for path in (*health, *health, "/metrics", "/metrics"))
+        finally:
+            site.close()
 
     def test_the_problem_says_when(self, site: RegistrationSite) -> None:
         with TestClient(site.app, base_url="http://ra") as client:

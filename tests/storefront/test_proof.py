@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -130,6 +131,34 @@ def test_a_public_service_that_is_away_is_asked_again(
         assert store.proofs(xid) == {}
         public.away = False
         await until(lambda: not store.unproven())
+        await proofs.stop()
+
+    store = OrderStore.open(tmp_path / "book.sqlite")
+    asyncio.run(run(store))
+    assert set(public.asked.values()) == {1}
+    store.close()
+
+
+def test_an_order_book_that_cannot_be_read_is_read_again(
+    tmp_path: Path, purchase: Purchase, public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "_FIRST_PAUSE", 0.01)
+    failures = [sqlite3.OperationalError("disk I/O error"), ValueError("a row that is none")]
+
+    async def run(store: OrderStore) -> None:
+        await answered(store, purchase)
+        read = store.unproven
+
+        def faulty() -> list[bytes]:
+            if failures:
+                raise failures.pop()
+            return read()
+
+        monkeypatch.setattr(store, "unproven", faulty)
+        proofs = collector(store, public)
+        proofs.start()
+        await until(lambda: not failures)
+        await until(lambda: not read())
         await proofs.stop()
 
     store = OrderStore.open(tmp_path / "book.sqlite")
