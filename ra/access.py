@@ -4,17 +4,18 @@
 | --------- | ------------------------------------------------------------------------------------------ |
 | open      | anybody                                                                                    |
 | edit      | who opened the application, the operator's console                                         |
-| amend     | as edit, but nobody without an identity: officers see the id of a case, too                |
+| amend     | as edit, but nobody without an identity                                                    |
 | read      | who opened it, every officer, the operator's console                                       |
 | attest    | evidence that proves itself (signed forms): as edit, and every officer                     |
 | vouch     | documents: officers who hold the role vetting_officer (CPS 4.2.1)                          |
 | hold      | officers who vet, approve or keep security (CPS 4.2.2)                                     |
 | return    | officers who vet or approve (CPS 4.2.2)                                                    |
-| accept    | as edit                                                                                    |
+| accept    | as edit; of cases opened without an identity, whoever has none: with the certified key     |
 | review    | lists, documents, decisions to hand in, revocations, stories: every officer, the operator  |
 
-An application that an anonymous applicant opened is reached by its id alone, which is 128 random bits. Handing in a
-decision gives no right by itself: what counts is the signature in it (`cps.decide`).
+Who opened an application without a client certificate is known again by the secret that came with it (`ra.openers`),
+not by its id; who sent a registration message, by what is signed in it (`ra.registration`). Handing in a decision gives
+no right by itself: what counts is the signature in it (`cps.decide`).
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from pki.extensions import OfficerData, RoleGrant
 from pki.path import Trust, validate_path
 from pki.roles import Role
 from ra.errors import IdentityNeededError, NotAllowedError
+from ra.openers import NOBODY, is_nameless, shown
 from ra.store import Application
-from runtime.identity import ANONYMOUS, Caller
+from runtime.identity import Caller
 from runtime.language import Message, Term
 
 OPERATOR: Final = "service:operator"
@@ -42,7 +44,6 @@ VOUCHING: Final = (_VETTING,)
 """The roles that take in evidence (CPS 4.2.1)."""
 _DECIDING: Final = frozenset({_VETTING, "approving_officer"})
 _HOLDING: Final = _DECIDING | {"security_officer"}
-_ANONYMOUS: Final = str(ANONYMOUS)
 
 
 class Act(StrEnum):
@@ -94,11 +95,13 @@ class Actor:
     @property
     def author(self) -> Author:
         """The actor as the author of a revision."""
-        return Author(person=self.person or self.name, organisation=self.organisation)
+        return Author(person=self.person or shown(self.name), organisation=self.organisation)
 
 
 SYSTEM: Final = Actor("service:ra")
 CLOCK: Final = Actor("clock")
+REGISTRATION: Final = Actor("registration")
+"""Whoever sends registration messages without a client certificate: no caller of a route ever has this name."""
 
 
 def actor_of(caller: Caller, *, trust: Trust, now: datetime) -> Actor:
@@ -129,22 +132,28 @@ def actor_of(caller: Caller, *, trust: Trust, now: datetime) -> Actor:
 
 def require(actor: Actor, act: Act, application: Application | None = None) -> None:
     """Raises NotAllowedError unless the table above lets `actor` do this (to this application)."""
-    opened = application is not None and application.opened_by == actor.name
+    opened = application is not None and application.opened_by == actor.name != NOBODY
+    nameless = is_nameless(actor.name)
     permitted = {
         Act.OPEN: True,
         Act.EDIT: opened or actor.name == OPERATOR,
-        Act.AMEND: (opened and actor.name != _ANONYMOUS) or actor.name == OPERATOR,
+        Act.AMEND: (opened and not nameless) or actor.name == OPERATOR,
         Act.READ: opened or actor.reviews,
         Act.ATTEST: opened or actor.reviews,
         Act.VOUCH: actor.holds(VOUCHING, application),
         Act.HOLD: actor.holds(_HOLDING, application),
         Act.RETURN: actor.holds(_DECIDING, application),
-        Act.ACCEPT: opened or actor.name == OPERATOR,
+        Act.ACCEPT: opened or actor.name == OPERATOR or (nameless and _opened_without_identity(application)),
         Act.REVIEW: actor.reviews,
     }
     if not permitted[act]:
-        refusal = IdentityNeededError if actor.name == _ANONYMOUS else NotAllowedError
-        raise refusal(Message(_EXPECTED[act], actor=actor.name))
+        refusal = IdentityNeededError if nameless else NotAllowedError
+        raise refusal(Message(_EXPECTED[act], actor=shown(actor.name)))
+
+
+def _opened_without_identity(application: Application | None) -> bool:
+    opener = "" if application is None else application.opened_by
+    return is_nameless(opener) or opener == REGISTRATION.name
 
 
 _EXPECTED: Final = {

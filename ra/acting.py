@@ -15,6 +15,7 @@ from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from ra import openers
 from ra.access import Actor, actor_of
 from ra.signed_requests import is_signed, judge
 from runtime.identity import caller_of
@@ -47,7 +48,9 @@ def acting(request: Request, officer: Annotated[Actor | None, Depends(signed)]) 
         return officer
     workflow: Workflow = request.app.state.workflow
     now = workflow.now
-    return actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)
+    actor = actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)
+    secret = openers.brought(request.headers.get("authorization")) if actor.name == openers.NOBODY else None
+    return actor if secret is None else Actor(openers.name_of(secret))
 
 
 Acting = Annotated[Actor, Depends(acting)]

@@ -49,13 +49,14 @@ from ra import (
     left_routes,
     officer_views,
     openapi,
+    openers,
     queue_routes,
     registration_routes,
     review_routes,
     story_routes,
     views,
 )
-from ra.access import Act, require
+from ra.access import Act, Actor, require
 from ra.acting import Acting, signed
 from ra.checks import routes as check_routes
 from ra.checks.driver import Checks
@@ -86,6 +87,7 @@ from ra.wire import (
     DossierView,
     OfficerView,
     OpenApplication,
+    OpenedView,
     PackView,
     PostDecision,
     Reason,
@@ -204,10 +206,16 @@ def create_app(
         )
 
     @app.post("/v1/applications", status_code=201)
-    def open_application(body: OpenApplication, actor: Acting) -> ApplicationView:
-        """Open a draft; a cardholder's carries the nonce for the commitment."""
+    def open_application(body: OpenApplication, actor: Acting) -> OpenedView:
+        """Open a draft; a cardholder's carries the nonce for the commitment.
+
+        Without a client certificate: with a secret that is shown this once, and is the bearer token of later calls.
+        """
         contact = None if body.contact is None else Contact(body.contact, body.language or reader())
-        return view(workflow.open(actor, body.member_class, contact=contact, replaces=body.replaces))
+        secret = openers.written(workflow.desk.rng(openers.SIZE)) if actor.name == openers.NOBODY else None
+        opener = actor if secret is None else Actor(openers.name_of(secret))
+        opened = workflow.open(opener, body.member_class, contact=contact, replaces=body.replaces)
+        return OpenedView(**dict(view(opened)), secret=secret)
 
     queue_routes.install(app, workflow)
 

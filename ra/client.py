@@ -32,6 +32,7 @@ from ra.wire import (
     DossierView,
     OfficerView,
     OpenApplication,
+    OpenedView,
     PackView,
     PostDecision,
     PostReview,
@@ -89,8 +90,10 @@ class RaClient:
         timeout: float = 60.0,
         language: Language = Language.EN,
         signer: httpx.Auth | None = None,
+        secret: str | None = None,
     ) -> None:
-        """`tls` is the caller's certificate and key; an anonymous applicant passes `ca`, the pinned roots, alone.
+        """`tls` is the caller's certificate and key; an anonymous applicant passes `ca`, the pinned roots, and for an
+        application that they opened before its `secret`.
 
         With `signer` (`ra.request_signer`) it is who signs that acts, and `tls` only carries what is signed.
 
@@ -100,6 +103,8 @@ class RaClient:
         self._http = http_client(tls, url, ca=ca, timeout=timeout, language=language)
         if signer is not None:
             self._http.auth = signer
+        if secret is not None:
+            self._http.headers["authorization"] = f"Bearer {secret}"
 
     def statement(self) -> PackView:
         """The CPS in force."""
@@ -114,14 +119,19 @@ class RaClient:
         contact: str | None = None,
         language: Language | None = None,
         replaces: str | None = None,
-    ) -> ApplicationView:
+    ) -> OpenedView:
         """Open a draft; `nonce` of the answer is what a cardholder's commitment is made with.
 
         `contact`: an e-mail address that is told what becomes of it, in `language`. `replaces`: the certified
-        application whose keys are replaced; `submit` then takes new requests and no subject.
+        application whose keys are replaced; `submit` then takes new requests and no subject. A caller without a
+        certificate gets a `secret`: this client brings it to every call from then on, another one is given it.
         """
         body = {"class": member_class, "contact": contact, "language": language, "replaces": replaces}
-        return self._view("/v1/applications", OpenApplication.model_validate(body))
+        answer = self._post("/v1/applications", OpenApplication.model_validate(body))
+        opened = OpenedView.model_validate_json(answer)
+        if opened.secret is not None:
+            self._http.headers["authorization"] = f"Bearer {opened.secret}"
+        return opened
 
     def submit(
         self,

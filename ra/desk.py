@@ -26,6 +26,7 @@ from ra.access import CLOCK, Act, Actor, require
 from ra.authority import CertificateAuthority
 from ra.errors import WrongStateError
 from ra.one_look import OneLook
+from ra.openers import shown
 from ra.persons import Persons
 from ra.record import Record
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
@@ -131,7 +132,7 @@ class Desk:
     def done_last(self, application: Application) -> Message:
         """What was done to the application last, and by whom."""
         last = self.store.transitions(application.id)[-1]
-        return Message("{actor} did {action}", actor=last.actor, action=Term("action", last.action))
+        return Message("{actor} did {action}", actor=shown(last.actor), action=Term("action", last.action))
 
     def dossier(self, application: Application) -> Dossier:
         """The case as it stands; raises UnknownError while it is a draft."""

@@ -28,11 +28,11 @@ from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
 from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError, RefusedError
 from ra.holding import holder_of
 from ra.issued import UnfitAnswerError, check_answer
+from ra.openers import is_nameless
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
 from ra.store import Application, Change, NewCertificate, Passage
 from ra.waiting import EVIDENCE
-from runtime.identity import ANONYMOUS
 from runtime.language import Message
 from runtime.language_record import to_record
 from runtime.logging import get_logger
@@ -82,9 +82,8 @@ class Issuing:
         desk = self._desk
         application = desk.load(application_id)
         require(actor, Act.ACCEPT, application)
-        if application.state is State.ACTIVE:
-            return application
-        desk.must(application, Action.ACCEPT)
+        if application.state is not State.ACTIVE:
+            desk.must(application, Action.ACCEPT)
         detail = {}
         if signed is not None:
             certificates = [
@@ -95,8 +94,10 @@ class Issuing:
             except StatementError as error:
                 raise InvalidSubmissionError(error.told, clause=_ACCEPTANCE) from None
             detail["acceptance_sha256"] = hashlib.sha256(signed).hexdigest()
-        elif actor.name == str(ANONYMOUS):
+        elif is_nameless(actor.name):
             raise IdentityNeededError("without a client certificate an acceptance is signed with the certified key")
+        if application.state is State.ACTIVE:
+            return application
         change = Change(values={"accept_by": None}, acceptance=signed)
         return desk.pass_on(application, actor, Passage(Action.ACCEPT, State.ACTIVE, detail), change)
 

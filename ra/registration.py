@@ -52,9 +52,10 @@ from pki.oids import (
     MT_REG_FORM_REQ,
 )
 from pki.roles import role_of
-from ra.access import Actor
+from ra.access import REGISTRATION, Actor
 from ra.errors import ConflictError, InvalidSubmissionError, WrongStateError
 from ra.issuer_banks import IssuerBanks
+from ra.openers import is_nameless
 from ra.rate_limit import RateLimits
 from ra.registration_cases import CardCase, Case, FinalRefusal, GatewayCase, MerchantCase, Passed
 from ra.registration_store import Registration, RegistrationStore
@@ -128,6 +129,8 @@ class RegistrationDesk:
         Problem if the bank, the CA or the token is away: then the same bytes may be sent again.
         """
         found = unwrap(message, expected=_REQUESTS)
+        if is_nameless(actor.name):
+            actor = REGISTRATION  # known by what is signed in the message, whatever the connection
         if found.msg_type in KINDS:
             return self._certify(actor, found, message)
         if found.msg_type == MT_REG_FORM_REQ:

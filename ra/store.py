@@ -22,6 +22,7 @@ from cps.dossier import Dossier, Evidence, Revision
 from cps.model import MemberClass, Purpose
 from ra import queue, schema
 from ra.errors import ConflictError, EvidenceChangedError, UnknownError
+from ra.openers import shown
 from ra.queue import Queue, Statistics, Wanted
 from ra.queue_order import Order
 from ra.states import ENDED_WITHOUT, Action, State
@@ -629,7 +630,7 @@ def _overtaken(db: Connection, seen: Application) -> ConflictError:
     return ConflictError(
         "application {application} was changed meanwhile: {actor} did {action}, it is {state} now; read it again",
         application=seen.id,
-        actor=last.actor,
+        actor=shown(last.actor),
         action=Term("action", last.action),
         state=Term("state", last.after),
     )

@@ -12,6 +12,7 @@ from cps.model import Pack
 from ra import views
 from ra.access import Act, Actor, require
 from ra.errors import UnknownError
+from ra.openers import shown
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action
 from ra.store import Application, ReceivedDecision, Transition
@@ -129,7 +130,7 @@ def _transition(transition: Transition) -> TransitionView:
         action=str(transition.action),
         before=transition.before,
         after=transition.after,
-        actor=transition.actor,
+        actor=shown(transition.actor),
         at=transition.at,
         detail=transition.detail,
         journal_index=transition.journal_index,
@@ -140,7 +141,7 @@ def _acceptance(workflow: Workflow, application: Application, transitions: list[
     accepted = next((each for each in transitions if each.action is Action.ACCEPT), None)
     if accepted is None:
         return None
-    return AcceptanceView(by=accepted.actor, at=accepted.at, signed=workflow.store.acceptance(application.id))
+    return AcceptanceView(by=shown(accepted.actor), at=accepted.at, signed=workflow.store.acceptance(application.id))
 
 
 def _replaced(workflow: Workflow, application: Application) -> tuple[ApplicationSummary, ...]:

@@ -13,6 +13,7 @@ from cps.verdict import Finding, NextStep, Verdict
 from pki.extensions import extensions_of, subject_key_id
 from pki.path import Trust
 from pki.roles import Role, role_of
+from ra.openers import shown
 from ra.statement import Statement, read_decision
 from ra.states import DECIDABLE
 from ra.store import Application, Certificate, ReceivedDecision, RevocationRecord
@@ -95,7 +96,7 @@ def _head(application: Application) -> dict[str, Any]:
         "version": application.version,
         "subject_id": application.subject_id,
         "organisation": application.organisation,
-        "opened_by": application.opened_by,
+        "opened_by": shown(application.opened_by),
         "opened_at": application.opened_at,
         "due_at": application.due_at,
         "decide_by": application.decide_by,

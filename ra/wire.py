@@ -217,6 +217,12 @@ class ApplicationView(ApplicationSummary):
     trouble: str | None
 
 
+class OpenedView(ApplicationView):
+    """A draft as whoever opened it is shown it. `secret`: for openers without a client certificate, this once."""
+
+    secret: str | None = Field(default=None, repr=False)
+
+
 class DossierView(Wire):
     """The case as an officer judges and signs it."""
 

@@ -8,8 +8,9 @@ import pytest
 from cryptography import x509
 
 from pki.extensions import OfficerData
-from ra.access import Act, Actor, actor_of, require
+from ra.access import REGISTRATION, Act, Actor, actor_of, require
 from ra.errors import IdentityNeededError, NotAllowedError
+from ra.openers import name_of
 from ra.states import State
 from ra.store import Application
 from runtime.identity import ANONYMOUS, Caller
@@ -63,11 +64,25 @@ def test_the_table_of_acts_is_kept(act: Act, actor: Actor) -> None:
 
 
 def test_who_has_no_name_amends_nothing_though_they_know_the_id() -> None:
-    anonymous = Actor("anonymous")
-    opened = replace(OPENED, opened_by="anonymous")
+    anonymous = Actor(name_of("a secret"))
+    opened = replace(OPENED, opened_by=anonymous.name)
     require(anonymous, Act.EDIT, opened)
     with pytest.raises(IdentityNeededError, match="with an identity of their own"):
         require(anonymous, Act.AMEND, opened)
+
+
+@pytest.mark.parametrize("act", [Act.EDIT, Act.READ, Act.ATTEST])
+@pytest.mark.parametrize("opener", ["anonymous", name_of("a secret"), REGISTRATION.name])
+@pytest.mark.parametrize(
+    "name", ["anonymous", name_of("another secret"), "merchant:registration", "merchant:anonymous"]
+)
+def test_the_id_of_a_case_that_somebody_opened_without_a_name_opens_nothing(act: Act, opener: str, name: str) -> None:
+    with pytest.raises(NotAllowedError, match="did not open this application"):
+        require(Actor(name), act, replace(OPENED, opened_by=opener))
+
+
+def test_authors_without_a_name_have_none_in_what_officers_sign() -> None:
+    assert Actor(name_of("a secret")).author.person == "anonymous"
 
 
 def test_an_anonymous_caller_is_asked_who_they_are() -> None:

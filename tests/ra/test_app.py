@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ from pki.roles import Role, role_of
 from ra.app import create_app
 from ra.client import ApplicationView, RaClient, State
 from ra.officer import draft_decision, draft_revocation, officer_of
+from ra.openers import SIZE, name_of, written
 from runtime.client import TlsFiles, client_context
 from runtime.problems import Problem
 from runtime.server import start
@@ -157,6 +159,43 @@ def test_an_anonymous_wallet_gets_a_certificate_for_its_card(service: Service) -
     certificate = x509.load_der_x509_certificate(application.certificates[0].certificate)
     assert common_name(certificate.subject) == COMMITMENT
     assert service.anonymous.show(application.id).certificates == application.certificates
+    assert application.opened_by == "anonymous"
+
+
+def test_whoever_knows_the_id_of_a_case_but_not_its_secret_reads_and_changes_nothing(service: Service) -> None:
+    draft = service.anonymous.open("cardholder")
+    confirmation = service.world.office.confirmation(date=service.world.now)
+    another = written(os.urandom(SIZE))
+    for secret in (None, another, "short", f"{another}="):
+        with RaClient(service.url, ca=service.root, secret=secret) as stranger:
+            for act in (
+                lambda: stranger.show(draft.id),  # called at once
+                lambda: stranger.submit(draft.id, {"commitment": COMMITMENT, "bin": BIN}, {"signing": csr(p256())}),
+                lambda: stranger.withdraw(draft.id),
+                lambda: stranger.add_evidence(draft.id, "issuer_bank_confirmation", confirmation, source="x"),
+            ):
+                with pytest.raises(Problem) as refused:
+                    act()
+                assert (refused.value.status, refused.value.type) == (401, "client-certificate-required")
+    assert service.operator.show(draft.id).version == draft.version
+    again = draft.secret or service.anonymous._http.headers["authorization"].removeprefix("Bearer ")
+    with RaClient(service.url, ca=service.root, secret=again) as holder:
+        assert holder.withdraw(draft.id).state is State.WITHDRAWN
+
+
+def test_a_secret_is_shown_once_to_whoever_opens_without_a_certificate_and_is_kept_nowhere(service: Service) -> None:
+    with RaClient(service.url, ca=service.root) as applicant:
+        draft = applicant.open("merchant")
+        assert draft.secret is not None
+        assert applicant.open("merchant").secret is None, "one applicant, one secret"
+        assert not hasattr(applicant.show(draft.id), "secret")
+    assert service.operator.open("merchant").secret is None
+    assert draft.secret not in repr(draft)
+    with service.world.engine.connect() as db:
+        told = " ".join(map(str, db.connection.iterdump()))  # type: ignore[attr-defined]  # of sqlite3
+    assert draft.id in told
+    assert name_of(draft.secret) in told
+    assert draft.secret not in told + service.world.journal.read_text()
 
 
 def test_a_request_in_pem_and_a_national_code_are_taken(service: Service) -> None:

@@ -30,6 +30,7 @@ from ra.checks.driver import Checks
 from ra.checks.phone import PhoneCodes
 from ra.checks.store import CheckStore
 from ra.notices.service import Notices
+from ra.openers import SIZE, name_of, written
 from ra.rate_limit import AddressLimits, RateLimits
 from runtime.identity import ANONYMOUS, Caller
 from runtime.notice_settings import NoticesSettings
@@ -245,9 +246,9 @@ class Town:
             params={"source": "a register"},
         )
 
-    def gets_in(self, row: Row, standing: str, case: str) -> bool:
-        """Whether a caller of this standing passes the guard of the route."""
-        answer = self.call(row, standing, case)
+    def gets_in(self, row: Row, standing: str, case: str, *, secret: str | None = None) -> bool:
+        """Whether a caller of this standing, who may bring a secret, passes the guard of the route."""
+        answer = self.call(row, standing, case, {} if secret is None else {"authorization": f"Bearer {secret}"})
         assert answer.status_code not in (405, 422, 500), (row, standing, answer.text)
         problem = answer.json() if answer.headers["content-type"] == "application/problem+json" else {}
         refused = str(problem.get("type", "")).rpartition(":")[2] in REFUSALS
@@ -294,9 +295,14 @@ def test_a_signature_that_does_not_count_gets_nobody_in(town: Town, row: Row) ->
 
 
 @pytest.mark.parametrize("row", [row for row in TABLE if "{application_id}" in row.path], ids=str)
-def test_a_case_that_somebody_opened_anonymously_is_for_anonymous_callers_with_its_id(town: Town, row: Row) -> None:
-    """Its id is known to officers, too: nobody without a name amends it, which could give it another key."""
-    case = town.over("anonymous")
-    assert town.gets_in(row, "anonymous", case) == ("opener" in row.may and row.path not in AMENDING)
+def test_a_case_that_somebody_opened_without_a_name_is_for_whoever_brings_its_secret(town: Town, row: Row) -> None:
+    """Its id is known to officers, journals and logs. Nobody without a name amends it; acceptances are signed."""
+    secret, another = (written(os.urandom(SIZE)) for _ in range(2))
+    case = town.over(name_of(secret))
+    accepting = row.path == f"{CASE}/accept"
+    assert town.gets_in(row, "anonymous", case, secret=secret) == ("opener" in row.may and row.path not in AMENDING)
+    assert town.gets_in(row, "anonymous", case) == accepting
+    assert town.gets_in(row, "anonymous", case, secret=another) == accepting
+    assert not town.gets_in(row, "opener", case, secret=secret), "whoever has a certificate is who it says"
     assert not town.gets_in(row, "opener", case)
     assert not town.gets_in(row, "member", case)

@@ -63,7 +63,7 @@ def test_a_card_gets_its_certificate(site: RegistrationSite) -> None:
     assert spki_sha256(leaf.public_key()) == spki_sha256(card.held.key.public_key())
     assert len(committed_secret(answer, card.held)) == 32
     application = site.world.store.application(answer.body.application)
-    assert (application.state, application.opened_by) == (State.ISSUED, "anonymous")
+    assert (application.state, application.opened_by) == (State.ISSUED, "registration")
 
 
 def test_the_same_request_again_is_the_same_application_and_answer(site: RegistrationSite) -> None:

@@ -34,6 +34,7 @@ from pki.oids import CT_ACCEPTANCE
 from pki.path import Trust
 from ra.access import Actor
 from ra.authority import CertificateAuthority
+from ra.openers import name_of
 from ra.record import Record
 from ra.store import Application, Store
 from ra.submission import Submission
@@ -46,7 +47,7 @@ from tests.support.databases import ra_database
 from tests.support.pki_factory import Credential, Key, p256, rsa_key
 
 OPERATOR = Actor("service:operator")
-ANONYMOUS = Actor("anonymous")
+ANONYMOUS = Actor(name_of("a secret"))
 DOCUMENTS = ("acquirer_agreement", "company_register", "iban_owner")
 
 
