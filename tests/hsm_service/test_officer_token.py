@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.padding import MGF1, PSS
 from cryptography.hazmat.primitives.serialization import Encoding
+from http_message_signatures import HTTPMessageVerifier, MappingKeyResolver
+from http_message_signatures.algorithms import ECDSA_P256_SHA256, RSA_PSS_SHA512
 from pkcs11 import Attribute, CertificateType, KeyType, ObjectClass
 
 from cps.decide import decide
@@ -19,16 +25,18 @@ from hsm_service.errors import BadInput, KeyExists, KeyMisused, KeyNotFound, Pin
 from hsm_service.keys import Usage
 from hsm_service.officer_token import EC, RSA, OfficerToken, open_officer_token
 from hsm_service.officer_token_place import OfficerTokenPlace
+from hsm_service.remote_key import RemoteRsaPrivateKey
 from hsm_service.token_layout import configuration_of, layout, pin_file
 from hsm_service.token_uri import TokenUri, TokenUriError
 from pki.extensions import OfficerData
 from pki.names import identity_uri, name
 from pki.roles import Role
 from ra.officer import Officer, draft_decision, officer_of
+from ra.request_signature import Head, sign
 from runtime.secrets import Secret, read_secret
 from runtime.settings import Home
 from tests.support.cps_cases import Office
-from tests.support.pki_factory import NOW
+from tests.support.pki_factory import NOW, rsa_key
 from tests.support.softhsm import provisioned_home, raw_session, weak_rsa_key
 
 LABEL = "merchants"
@@ -72,6 +80,29 @@ def officer(office: Office, token: OfficerToken, label: str, algorithm: str) -> 
 
 def place_of(label: str) -> TokenUri:
     return OfficerTokenPlace.parse(f"pkcs11:object={label}").uri
+
+
+@pytest.mark.parametrize("algorithm", [RSA, EC])
+def test_a_request_signed_in_the_token_is_verified_by_another_library(token: OfficerToken, algorithm: str) -> None:
+    """RFC 9421 3.3.1 and 3.3.4: RSASSA-PSS with SHA-512, and ECDSA as r and s."""
+    key = token.key(place_of(token.make(f"requests-{algorithm}", algorithm).label))
+    message = httpx.Request("GET", "https://ra.example/v1/reviews")
+    head = Head("GET", "https", "ra.example", "/v1/reviews", "", {})
+    at = int(datetime.now(UTC).timestamp())
+    message.headers.update(sign(head, key, key_id="ab" * 32, created=at, nonce="n" * 22))
+    verifier = HTTPMessageVerifier(
+        signature_algorithm=RSA_PSS_SHA512 if algorithm == RSA else ECDSA_P256_SHA256,
+        key_resolver=MappingKeyResolver(public_keys={"ab" * 32: key.public_key()}, private_keys={}),
+    )
+    (result,) = verifier.verify(message)
+    assert result.parameters["nonce"] == "n" * 22
+
+
+def test_a_service_signs_no_requests() -> None:
+    """PSS with SHA-512 is for officers' own tokens: the HSM service and its keys know SHA-256 alone."""
+    remote = RemoteRsaPrivateKey(rsa_key(0).public_key(), None, "elsewhere")  # type: ignore[arg-type]  # never asked
+    with pytest.raises(UnsupportedAlgorithm, match="SHA-256"):
+        remote.sign(b"data", PSS(MGF1(hashes.SHA512()), 64), hashes.SHA512())
 
 
 @pytest.mark.parametrize("algorithm", [RSA, EC])

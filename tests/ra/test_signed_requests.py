@@ -26,12 +26,14 @@ from ra.signed_requests import AHEAD, OLDEST
 from ra.states import State
 from ra.store import Application
 from runtime.client import TlsFiles, client_context
+from runtime.database import open_database
 from runtime.problems import Problem
 from runtime.server import start
 from tests.support.ca_world import tls_files
 from tests.support.cps_cases import DAY, Office
+from tests.support.databases import ra_database
 from tests.support.documents import PDF
-from tests.support.pki_factory import Credential
+from tests.support.pki_factory import NOW, Credential
 from tests.support.ra_world import RaWorld, merchant_subject
 from tests.support.signed_requests import (
     NONCE,
@@ -427,6 +429,21 @@ def test_nonces_are_kept_as_long_as_their_signatures_could_count_and_then_droppe
     world.workflow.sweep()
     with world.engine.begin() as db:
         assert db.execute(select(func.count()).select_from(table)).scalar_one() == 0
+
+
+def test_of_replicas_on_one_database_one_takes_a_nonce(tmp_path: Path) -> None:
+    """PostgreSQL, four replicas, two requests each: the second waits for the first, and is told."""
+    url = ra_database("postgresql", tmp_path)
+    engines = [open_database(url) for _ in range(4)]
+    try:
+        replicas = [RequestNonces(engine) for engine in engines] * 2
+        with ThreadPoolExecutor(len(replicas)) as pool:
+            took = list(pool.map(lambda each: each.take("k", "n", good_until=NOW), replicas))
+        assert sorted(took) == [False] * 7 + [True]
+        assert replicas[0].forget(NOW + SECOND) == 1
+    finally:
+        for engine in engines:
+            engine.dispose()
 
 
 def test_a_credential_has_so_many_nonces_and_no_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
