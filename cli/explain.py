@@ -172,7 +172,7 @@ def _decision(decision: StatementView) -> Iterator[str]:
     colour = None if decision.signature_verifies else "red"
     yield _line("decision", f"{said(made)}; {said(verified)}, {said(counted)}", colour=colour)
     if decision.reason:
-        yield _line("", decision.reason)
+        yield _line("", decision.reason if decision.code is None else f"{decision.code}: {decision.reason}")
 
 
 def _transitions(story: StoryView) -> Iterator[str]:

@@ -260,7 +260,7 @@ def _decisions(view: ApplicationView, at: datetime) -> Iterator[str]:
         counted = said(Message("counts")) if each.counts else said(_why_not(view, index, each))
         yield _line("decision", f"{said(_decided(each, at))}; {counted}", colour=None if each.counts else "dim")
         if each.reason:
-            yield _line("", each.reason)
+            yield _line("", each.reason if each.code is None else f"{each.code}: {each.reason}")
 
 
 def _decided(each: DecisionView, at: datetime) -> Message:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +15,35 @@ from cli.packs import statements
 from cli.ra_desk import SHORT, ApplicationId, AsPerson, PassphraseFile, Why, Yes, agree, desk, resolve, state, tell
 from cli.state import existing
 from cps.decision import Choice
+from cps.rejection import RejectionReason, rejections_of
 from ra.client import ApplicationView, DossierView, RaClient
 from ra.officer import draft_decision
-from runtime.language import Message, Term
+from runtime.language import Listed, Message, Term, terms
 
 Step = Annotated[str | None, typer.Option(help="Step to decide.", show_default="the one that is due")]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; part of what is signed.")]
+
+
+def _list_codes(wanted: bool) -> None:
+    """Print for what cases are rejected, by the statement in force, and end."""
+    if not wanted:
+        return
+    listed = statements(existing())().in_force(now()).rejections
+    document = {code: {"classes": each.classes, **each.text.model_dump()} for code, each in listed.items()}
+    output.emit(document, [_listed(code, each) for code, each in listed.items()])
+    raise typer.Exit
+
+
+def _listed(code: str, reason: RejectionReason) -> str:
+    told = Message("{reason} ({classes})", reason=reason.told, classes=terms("class", reason.classes))
+    return plain(f"{code:<20} {said(told)}")
+
+
+Code = Annotated[str, typer.Option(help="For which of the statement's reasons; --codes lists them.")]
+Codes = Annotated[
+    bool,
+    typer.Option("--codes", is_eager=True, callback=_list_codes, help="List the codes of the reasons, and end."),
+]
 
 _VET = "vet"
 
@@ -61,12 +84,14 @@ def reject(
     application: ApplicationId,
     person: AsPerson,
     reason: Reason,
+    code: Code,
+    codes: Codes = False,
     passphrase_file: PassphraseFile = None,
     step: Step = None,
     yes: Yes = False,
 ) -> None:
-    """Sign that the case is rejected: it ends there, and the applicant reads the reason."""
-    _decide(application, step, Choice.REJECT, person, passphrase_file, reason, yes)
+    """Sign that the case is rejected: it ends there, and the applicant is told for which of the statement's reasons."""
+    _decide(application, step, Choice.REJECT, person, passphrase_file, reason, yes, code=code)
 
 
 def send_back(
@@ -123,6 +148,7 @@ def _decide(
     passphrase_file: Path | None,
     reason: str,
     yes: bool,
+    code: str | None = None,
 ) -> None:
     found = existing()
     signer, who = enrolment.acting(found, person, passphrase_file)
@@ -130,7 +156,9 @@ def _decide(
         view = client.dossier(resolve(client, application))
         due = _step(view, step, choice)
         pack = statements(found)().governing(view.dossier.revision.cps, now())
-        draft = draft_decision(view.dossier, due, choice, pack=pack, now=now(), reason=reason)
+        if code is not None:
+            _require_listed(code, rejections_of(pack, view.dossier.revision.member_class))
+        draft = draft_decision(view.dossier, due, choice, pack=pack, now=now(), reason=reason, code=code)
         agree(draft.lines, yes=yes, person=person)
         after = client.decide(view.dossier.revision.application_id, signer.sign(draft, now=now()))
     line = Message(
@@ -141,6 +169,15 @@ def _decide(
         state=state(after),
     )
     output.emit(after.model_dump(mode="json", by_alias=True), [plain(said(line))])
+
+
+def _require_listed(code: str, listed: Mapping[str, RejectionReason]) -> None:
+    """End the command, with the reasons that there are, unless the code is one of them."""
+    if code not in listed:
+        output.fail(
+            Message("{code} is no reason for which a case of this class is rejected", code=repr(code)),
+            hint=Message("reasons: {reasons}", reasons=Listed(tuple(listed))),
+        )
 
 
 def _step(view: DossierView, named: str | None, choice: Choice) -> str:

@@ -133,6 +133,12 @@ def stats() -> None:
             for each in figures.states
         ],
     )
+    if figures.rejections:
+        output.table(
+            said(Message("Rejected by officers")),
+            _named("Reason", "Class", "Cases"),
+            [(each.code, said(Term("class", each.member_class)), each.cases) for each in figures.rejections],
+        )
     alarming = Message("{late} late, {soon} more within a day", late=figures.late, soon=figures.next_day)
     owed = Message(
         "{checks} cases wait for registers, {notices} notices are undelivered",

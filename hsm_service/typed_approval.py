@@ -118,9 +118,9 @@ def check_approval(
     pack = believed.statements.governing(dossier.revision.cps, now)
     verdict = _decide(dossier, pack, _crls(basis.crls, believed), believed, now)
     approved = _entitlement(dossier, pack, verdict, order)
-    _check_issuer(approved, key, pack)
     with reading("TBSCertificate"):
         _check_holder(order, approved)
+        _check_issuer(approved, key, pack)
         _check_extensions(order, approved)
     _check_validity(order, verdict, now)
     approvers = tuple(dict.fromkeys(approval.person for approval in verdict.approvals))

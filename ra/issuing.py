@@ -142,13 +142,15 @@ class Issuing:
         detail = {
             "step": statement.decision.step,
             "choice": statement.decision.choice.name.lower(),
+            **({} if statement.decision.code is None else {"code": statement.decision.code}),
             "person": statement.person,
             "revision_digest": statement.decision.revision_digest.hex(),
             "evidence_digest": statement.decision.evidence_digest.hex(),
             "decision_sha256": hashlib.sha256(signed).hexdigest(),
         }
         passage = Passage(Action.DECIDE, after, detail)
-        return self._desk.pass_on(application, actor, passage, Change(decision=signed), verdict=verdict)
+        change = Change(values={"rejected_for": statement.decision.code}, decision=signed)
+        return self._desk.pass_on(application, actor, passage, change, verdict=verdict)
 
     def _decide_by_system(self, application: Application, dossier: Dossier, step: str) -> Application:
         desk = self._desk

@@ -128,9 +128,14 @@ def draft_decision(
     pack: Pack,
     now: datetime,
     reason: str = "",
+    code: str | None = None,
     lasts: timedelta | None = None,
 ) -> Draft:
-    """A decision on `step` of the case, made at `now` (aware); it lasts as long as the CPS lets it, or `lasts`."""
+    """A decision on `step` of the case, made at `now` (aware); it lasts as long as the CPS lets it, or `lasts`.
+
+    `code`, of a rejection, is one of the reasons that the statement lists (`cps.rejection`). Raises StatementError for
+    a rejection without one, and an approval with one.
+    """
     date = now.replace(microsecond=0)
     steps = rule_of(dossier.revision, pack).steps
     allowed = next((each.expires for each in steps if each.name == step), None)
@@ -143,6 +148,7 @@ def draft_decision(
         reason=text_input.name(reason),
         date=date,
         expires=date + (lasts or allowed or _DEFAULT_LASTS),
+        code=code,
     )
     return Draft(CT_DECISION, build_decision(decision), tuple(_decision_lines(decision, dossier)))
 
@@ -228,6 +234,7 @@ def _decision_lines(decision: Decision, dossier: Dossier) -> list[str]:
         f"  written by       {authors}",
         f"  observations     {', '.join(revision.signals) or '-'}",
         f"  statement        {revision.cps.id} {revision.cps.version}, SHA-256 {revision.cps.digest.hex()}",
+        *([] if decision.code is None else [f"  rejected for     {decision.code}"]),
         f"  reason           {decision.reason or '-'}",
         f"  counts until     {decision.expires.isoformat()}",
         f"  signed digests   revision {decision.revision_digest.hex()}",

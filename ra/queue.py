@@ -119,7 +119,7 @@ class Statistics:
 
     `states`: how many cases are in each state, by class. `ages`: how many cases that wait for people are younger than
     each limit and in none before; None for the rest. `late`: cases that should be decided by now (CPS 4.2.3),
-    `next_day` those whose time ends within a day.
+    `next_day` those whose time ends within a day. `rejections`: how many cases officers rejected, by code and class.
     """
 
     at: datetime
@@ -128,6 +128,7 @@ class Statistics:
     ages: tuple[tuple[timedelta | None, int], ...]
     late: int
     next_day: int
+    rejections: dict[tuple[str, MemberClass], int]
 
 
 AGES: Final = tuple(timedelta(hours=hours) for hours in (1, 4, 24, 72, 168))
@@ -315,7 +316,22 @@ def _statistics(db: Connection, now: datetime) -> Statistics:
         waiting[key] = more if found is None else found + more
     limits = (*AGES, None)
     by_count = sorted(waiting.values(), key=lambda each: (-each.cases, each.step, each.member_class))
-    return Statistics(now, states, tuple(by_count), tuple(zip(limits, ages, strict=True)), late, next_day)
+    return Statistics(
+        at=now,
+        states=states,
+        waiting=tuple(by_count),
+        ages=tuple(zip(limits, ages, strict=True)),
+        late=late,
+        next_day=next_day,
+        rejections=_rejections(db),
+    )
+
+
+def _rejections(db: Connection) -> dict[tuple[str, MemberClass], int]:
+    table = schema.applications.c
+    counted = select(table.rejected_for, table.member_class, func.count().label("cases"))
+    query = counted.where(table.rejected_for.is_not(None)).group_by(table.rejected_for, table.member_class)
+    return {(row.rejected_for, row.member_class): row.cases for row in db.execute(query)}
 
 
 def _number(wanted: ColumnElement[bool]) -> ColumnElement[int]:

@@ -12,7 +12,7 @@ from ra.access import Act, require
 from ra.acting import Acting
 from ra.queue import Place, Wanted
 from ra.queue_order import Order
-from ra.queue_wire import AgeView, QueuePage, StateCount, StatisticsView, WaitingView
+from ra.queue_wire import AgeView, QueuePage, RejectionCount, StateCount, StatisticsView, WaitingView
 from ra.states import State
 from ra.workflow import Workflow
 
@@ -100,4 +100,8 @@ def install(app: FastAPI, workflow: Workflow) -> None:
             ages=tuple(AgeView(below=below, cases=cases) for below, cases in found.ages),
             late=found.late,
             next_day=found.next_day,
+            rejections=tuple(
+                RejectionCount.model_validate({"code": code, "class": member_class, "cases": cases})
+                for (code, member_class), cases in sorted(found.rejections.items())
+            ),
         )

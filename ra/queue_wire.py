@@ -30,6 +30,14 @@ class StateCount(Wire):
     cases: int
 
 
+class RejectionCount(Wire):
+    """How many cases of a class officers have rejected for a reason, by its code in the statement."""
+
+    code: str
+    member_class: MemberClass = Field(alias="class")
+    cases: int
+
+
 class WaitingView(Wire):
     """Cases that wait for one step. `oldest`: when the first of them was opened; `late`: how many are overdue."""
 
@@ -57,3 +65,4 @@ class StatisticsView(Wire):
     ages: tuple[AgeView, ...]
     late: int
     next_day: int
+    rejections: tuple[RejectionCount, ...]

@@ -108,10 +108,12 @@ applications: Final = Table(
     Column("organisation", name_type(64), nullable=True),
     Column("revision", Integer, nullable=True),  # number of the current one
     Column("trouble", Text, nullable=True),  # why the CA did not issue, for people
+    Column("rejected_for", String(40), nullable=True),  # the code of the reason for which an officer rejected it
     Column("cell", ForeignKey("queue_cells.id"), nullable=False),
     Column("urgent_at", UtcTime, nullable=False),  # decide_by; due_at of what was never submitted
     Index("applications_by_subject", "member_class", "subject_id"),
     Index("applications_by_next", "next_at"),
+    Index("applications_by_rejection", "rejected_for", "member_class"),
     # The queue, cell by cell. The middle column is what pages are sorted by; what follows saves reading the row.
     Index("queue_by_urgency", "cell", "urgent_at", "id"),
     Index("queue_by_age", "cell", "opened_at", "id", "urgent_at"),

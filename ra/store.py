@@ -66,6 +66,7 @@ class Application:
     missing: int | None = None
     replaces: str | None = None
     pack_digest: str | None = None
+    rejected_for: str | None = None
 
     @property
     def urgent_at(self) -> datetime:

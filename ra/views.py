@@ -129,6 +129,7 @@ def decision_fields(received: ReceivedDecision, statement: Statement) -> dict[st
         "organisation": statement.organisation,
         "roles": statement.roles,
         "reason": decision.reason,
+        "code": decision.code,
         "signed_at": statement.signed_at,
         "expires": decision.expires,
         "revision_digest": decision.revision_digest,

@@ -143,6 +143,7 @@ class DecisionView(Wire):
     organisation: str
     roles: tuple[str, ...]
     reason: str
+    code: str | None = Field(default=None, description="of a rejection: its reason, by the list of the statement")
     signed_at: datetime
     expires: datetime
     revision_digest: Hex32

@@ -150,6 +150,7 @@ def _of_case(case: Row[Any], detail: Mapping[str, str]) -> dict[str, str | None]
         "due": written(case.due_at if ends is None else datetime.fromisoformat(ends)),
         "percent": None if share is None else str(round(float(share) * 100)),
         "clauses": ", ".join(clauses) or None,
+        "reason": _code(detail.get("code")),
     }
 
 

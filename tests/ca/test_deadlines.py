@@ -11,9 +11,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from ca.deadlines import Deadlines
-from ca.errors import StoreUnavailableError
+from ca.errors import ProfileError, StoreUnavailableError
+from cps.model import load_pack
 from statements.published import founding_only
 from tests.ca.test_revocation import Away, merchant
+from tests.cps.test_model import TEXT
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
 from tests.support.software_signing import SoftwareSigning
@@ -110,4 +112,26 @@ def test_that_a_list_is_out_is_kept_later_if_the_database_was_away_then(
 
     (change,) = store.status.history(record.issuer, record.serial)
     assert change.published_at == world.clock.now
+    world.close()
+
+
+def test_every_change_is_due_as_soon_as_the_statement_publishes_any(tmp_path: Path, office: Office) -> None:
+    """A reason that allows five days does not let a list be missing for longer than `revoke_publish`."""
+    world = CaWorld(tmp_path, office)
+    record = merchant(world)
+    order = office.revocation(record.certificate, office.vetter, reason="superseded")
+    world.authority.revocation.apply(order)
+    (change,) = world.authority.store.status.history(record.issuer, record.serial)
+    assert office.pack.revocation["superseded"].deadline > office.pack.clocks.revoke_publish
+    assert change.due_at == change.at + office.pack.clocks.revoke_publish
+    world.close()
+
+
+def test_an_authority_whose_lists_are_too_far_apart_does_not_start(tmp_path: Path, office: Office) -> None:
+    """Its profile signs a list a day; a statement that publishes within twelve hours is not kept by it."""
+    strict = load_pack(TEXT.replace("revoke_publish: PT24H", "revoke_publish: PT12H"))
+    world = CaWorld(tmp_path, Office(office.pki, strict), start=False)
+    with pytest.raises(ProfileError, match="lists of brand are 1 day") as refused:
+        world.authority.start()
+    assert refused.value.clause == "CPS 4.9.8"
     world.close()

@@ -29,7 +29,7 @@ from ca.errors import (
 from ca.status_store import Wanted
 from ca.store import CertificateRecord
 from cps.dossier import Dossier
-from cps.model import Purpose
+from cps.model import Purpose, load_pack
 from cps.verdict import Status, Verdict
 from hsm_service.service import Basis
 from pki.extensions import AccountBinding, MerchantData, OfficerData, SealingSuites
@@ -37,6 +37,7 @@ from pki.names import common_name, identity_uris
 from pki.path import validate_path
 from pki.roles import Role, role_of
 from runtime.problems import Problem
+from tests.cps.test_model import TEXT
 from tests.support.ca_world import CaWorld, Clock
 from tests.support.cps_cases import COMMITMENT, MERCHANT, Office, csr, csr_digest
 from tests.support.judges import attime, certtool, openssl
@@ -256,6 +257,30 @@ def test_nothing_is_half_done_when_no_serial_can_be_drawn(tmp_path: Path, office
     draw[0] = os.urandom
 
     assert len(world.authority.issuance.issue(case)) == 1
+    world.close()
+
+
+def test_a_class_is_issued_by_the_authority_that_the_statement_names_and_by_no_other(
+    tmp_path: Path, office: Office
+) -> None:
+    """A statement and a profile that name different authorities: nothing is signed, and the rule is named."""
+    twin = load_pack(TEXT.replace("{signing: merchant-ca, tls", "{signing: gateway-ca, tls"))
+    world = CaWorld(tmp_path, Office(office.pki, twin))
+    uses = world.keys.describe_key("merchant-ca").uses, world.keys.describe_key("gateway-ca").uses
+    with pytest.raises(NotApprovedError, match="CERT-ISSUER") as refusal:
+        world.authority.issuance.issue(world.approved_merchant())
+    assert "issued by gateway-ca, and not by merchant-ca" in str(refusal.value)
+    assert "CPS 7.1" in str(refusal.value)
+    assert uses == (world.keys.describe_key("merchant-ca").uses, world.keys.describe_key("gateway-ca").uses)
+    world.close()
+
+
+def test_the_common_name_is_the_one_that_the_statement_names(tmp_path: Path, office: Office) -> None:
+    twin = load_pack(TEXT.replace('cn: "{name}"', 'cn: "{merchant_id}"', 1))
+    world = CaWorld(tmp_path, Office(office.pki, twin))
+    case = world.approved_merchant()
+    issued = world.authority.issuance.issue(case)
+    assert common_name(issued["signing"].certificate.subject) == case.revision.subject.merchant_id
     world.close()
 
 

@@ -248,7 +248,16 @@ def test_a_refusal_names_clause_and_next_step(desk: Desk) -> None:
 
 def test_a_rejected_case_says_why(desk: Desk) -> None:
     application = waiting(desk, "M-reject")
-    desk.answer("ra", "reject", application, "--reason", "not the shop it says", "--yes", *desk.acting("vera"))
+    why = ("--reason", "not the shop it says", "--yes", *desk.acting("vera"))
+    told = desk.refused("ra", "reject", application, "--code", "card_in_doubt", *why)
+    assert "'card_in_doubt' is no reason for which a case of this class is rejected" in told
+    assert "misleading_name" in told
+    listed = desk.shown("ra", "reject", "--codes")
+    assert "misleading_name" in listed
+    assert "the name misleads, or belongs to somebody else" in listed
+    desk.answer("ra", "reject", application, "--code", "misleading_name", *why)
+    assert "misleading_name" in desk.shown("ra", "stats")
+    assert "misleading_name: not the shop it says" in desk.shown("ra", "show", application)
     story = desk.shown("explain", application[: ra_desk.SHORT])
     for part in ("REJECTED", "vet: reject by vera", "not the shop it says", "signature verifies", "decide → REJECTED"):
         assert part in story

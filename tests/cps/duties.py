@@ -266,7 +266,11 @@ class DutiesWorld:
             content = parse_signed_data(approved, content_type=CT_DECISION).content
             return by.sign(CT_REVOCATION, content, signing_time=when)
         if event.form == "tampered":
-            said, wanted = (parse_signed_data(der, content_type=CT_DECISION).content for der in (rejected, approved))
+            # A reason as long as the code that an approval has not: nothing but the signature is wrong then.
+            fields["reason"] = "." * (len(_code(event, about.dossier)) + 2)
+            wanted_as = self._office.decision(dossier, event.step, by, **fields)
+            said, wanted = (parse_signed_data(der, content_type=CT_DECISION).content for der in (rejected, wanted_as))
+            assert len(said) == len(wanted)
             return rejected.replace(said, wanted)
         return rejected if event.reject else approved
 

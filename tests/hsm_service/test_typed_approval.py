@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from cps.decision import Choice
 from cps.dossier import Dossier
+from cps.model import load_pack
 from cps.register import PackRegister
 from hsm_service.judging import SigningKey
 from hsm_service.service import Basis
@@ -30,8 +31,9 @@ from pki.keys import spki_der
 from pki.names import name
 from pki.roles import Role
 from runtime.problems import Problem
+from tests.cps.test_model import TEXT
 from tests.support.approved import Desk
-from tests.support.cps_cases import MERCHANT, csr
+from tests.support.cps_cases import MERCHANT, Office, csr
 from tests.support.pki_factory import DAY, NOW, Authority, PkiFactory, p256, role_extensions
 
 PKI = PkiFactory()
@@ -184,6 +186,17 @@ def test_an_approved_merchant_gets_no_officers_certificate_for_the_same_key() ->
     structure = tbs(key=OPERATIONS_CA, other=extensions, without="certificate_type")
 
     assert refused(structure, DESK.basis(CASE), key=OPERATIONS_CA).type == "role-not-approved"
+
+
+def test_the_key_is_of_the_authority_that_the_statement_names() -> None:
+    """A statement that has merchants certified by another authority: the merchants' own signs none of them."""
+    twin = Desk(PKI)
+    twin.office = Office(PKI, load_pack(TEXT.replace("{signing: merchant-ca, tls", "{signing: gateway-ca, tls")))
+    case = twin.merchant()
+    structure = twin.tbs(case, MERCHANT_CA.certificate, MERCHANT_CA.public_key)
+    problem = refused(structure, twin.basis(case), believed=twin.believed())
+    assert (problem.type, problem.clause) == ("issuer-not-approved", "CPS 7.1")
+    assert "CERT-ISSUER" in str(problem)
 
 
 # -- the case is not one that was approved -----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pki.extensions import (
     AccountBinding,
     CertificateType,
     GatewayData,
+    IdentityChecked,
     MerchantData,
     OfficerData,
     RoleGrant,
@@ -41,8 +42,11 @@ STAND_IN = OfficerData(
 BINDING = AccountBinding.of(IBAN, b"\x01" * 16)
 SUITES = SealingSuites(("oaep-sha256", "oaep-sha1"))
 TYPE = CertificateType(frozenset({"mer"}))
-Extension = CertificateType | MerchantData | GatewayData | OfficerData | AccountBinding | SealingSuites
-ALL: list[Extension] = [TYPE, MERCHANT, GATEWAY, OFFICER, STAND_IN, BINDING, SUITES]
+Extension = (
+    CertificateType | MerchantData | GatewayData | OfficerData | AccountBinding | SealingSuites | IdentityChecked
+)
+CHECKED = IdentityChecked(START)
+ALL: list[Extension] = [TYPE, MERCHANT, GATEWAY, OFFICER, STAND_IN, BINDING, SUITES, CHECKED]
 
 
 def with_extension(pki: PkiFactory, oid: x509.ObjectIdentifier, der: bytes) -> x509.Certificate:
@@ -279,3 +283,19 @@ class TestSealingSuites:
         only_gcm = bytes.fromhex("300d300b060960864801650304012e")
         with pytest.raises(CertificateError):
             SealingSuites.from_certificate(with_extension(pki, SealingSuites.OID, only_gcm))
+
+
+class TestIdentityChecked:
+    def test_it_is_a_time_in_whole_seconds(self) -> None:
+        assert CHECKED.to_der() == b"\x18\x0f20260701000000Z"
+        for time in (START.replace(tzinfo=None), START.replace(microsecond=1)):
+            with pytest.raises(ValueError, match="whole seconds"):
+                IdentityChecked(time)
+
+    def test_another_part_of_the_world_says_the_same(self) -> None:
+        tehran = timezone(timedelta(hours=3, minutes=30))
+        assert IdentityChecked(START.astimezone(tehran)).to_der() == CHECKED.to_der()
+
+    def test_without_it_the_certificate_began_with_the_check(self, pki: PkiFactory, merchant: Credential) -> None:
+        assert IdentityChecked.of(merchant.certificate) == merchant.certificate.not_valid_before_utc
+        assert IdentityChecked.of(with_extension(pki, IdentityChecked.OID, CHECKED.to_der())) == START

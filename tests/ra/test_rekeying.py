@@ -10,6 +10,7 @@ from cryptography import x509
 from cps.rekey_statement import build_rekey
 from cps.rules import Rule
 from pki import cms_signed
+from pki.extensions import IdentityChecked
 from pki.keys import spki_sha256
 from pki.oids import CT_REKEY
 from ra.access import Actor
@@ -73,7 +74,11 @@ def test_a_certificate_is_rekeyed_again_and_again(world: RaWorld, old: Applicati
     world.workflow.submit(OPERATOR, draft.id, Submission({}, {"signing": csr(second)}))
     issued = world.decide(draft.id, "approve", world.office.approver)
     third = rekeyed(world, issued, second)
-    assert world.decide(third.id, "approve", world.office.approver).state is State.ISSUED
+    last = world.decide(third.id, "approve", world.office.approver)
+    assert last.state is State.ISSUED
+    certificates = [x509.load_der_x509_certificate(world.store.certificates(each.id)[0].der) for each in (old, last)]
+    assert IdentityChecked.from_certificate(certificates[0]) is None
+    assert IdentityChecked.from_certificate(certificates[1]) == IdentityChecked(certificates[0].not_valid_before_utc)
 
 
 def test_without_proof_the_officer_finds_what_is_missing(world: RaWorld, old: Application) -> None:

@@ -237,7 +237,9 @@ class RaWorld:
         return self.workflow.decide(OPERATOR, application_id, signed)
 
     def reject(self, application_id: str, step: str, by: Credential) -> Application:
-        return self.decide(application_id, step, by, choice=Choice.REJECT, reason="not the shop it says")
+        return self.decide(
+            application_id, step, by, choice=Choice.REJECT, code="misleading_name", reason="not the shop it says"
+        )
 
     def acceptance(self, application_id: str, key: Key) -> bytes:
         """The acceptance of a case's certificates, signed with one of the certified keys."""

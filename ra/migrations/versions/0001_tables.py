@@ -227,6 +227,7 @@ def upgrade() -> None:
         ),
         sa.Column("revision", sa.Integer(), nullable=True),
         sa.Column("trouble", sa.Text(), nullable=True),
+        sa.Column("rejected_for", sa.String(length=40), nullable=True),
         sa.Column("cell", sa.Integer(), nullable=False),
         sa.Column("urgent_at", sa.String(length=27), nullable=False),
         sa.ForeignKeyConstraint(
@@ -236,6 +237,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("applications_by_next", "applications", ["next_at"], unique=False)
+    op.create_index("applications_by_rejection", "applications", ["rejected_for", "member_class"], unique=False)
     op.create_index("applications_by_subject", "applications", ["member_class", "subject_id"], unique=False)
     op.create_index("queue_by_age", "applications", ["cell", "opened_at", "id", "urgent_at"], unique=False)
     op.create_index("queue_by_organisation", "applications", ["cell", "organisation", "id", "subject_id"], unique=False)

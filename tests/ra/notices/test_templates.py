@@ -6,6 +6,7 @@ from importlib.resources import files
 
 import pytest
 
+from cps.packs import published
 from pki.notice import FIELDS
 from ra.notices.rules import rules
 from ra.notices.templates import TemplateError, check, names_in, tell
@@ -118,3 +119,10 @@ def test_templates_that_name_anything_else_are_refused(before: str, after: str) 
     assert before in text
     with pytest.raises(TemplateError):
         check(text.replace(before, after, 1).encode(), rules())
+
+
+@pytest.mark.parametrize("language", list(Language))
+def test_whoever_is_rejected_reads_the_statements_own_reason(language: Language) -> None:
+    for code, reason in published().rejections.items():
+        told = tell("rejected", {"application": "0" * 32, "member_class": "merchant", "reason": code}, language)
+        assert any(reason.told.text(language) in paragraph for paragraph in told.paragraphs), code
