@@ -26,12 +26,15 @@ from runtime.problems import Problem
 from shetab.types import Pin
 from storefront.errors import NoMessage
 from storefront.wallet.registration import RefusedByAuthority, committed_secret
+from tests.support.canaries import traces
 from tests.support.cps_cases import BIN, Office
 from tests.support.ra_world import ANONYMOUS
 from tests.support.registration_site import NewCard, RegistrationSite
 
 PATH = "/v1/registration"
 HEADERS = {"content-type": MEDIA_TYPE}
+
+WRONG_PIN2 = "846192735046"  # as long as one may be: nowhere by chance
 
 
 @pytest.fixture
@@ -242,11 +245,12 @@ def test_the_challenge_secret_is_kept(tmp_path: Path) -> None:
 def test_no_card_in_any_file_or_log_of_the_authorities(
     site: RegistrationSite, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The canary: card number, its tail, CardSecret, PIN2 and CVV2 are in no database, journal, log or answer."""
+    """The canary: card number, its tail, CardSecret and PIN2 are in no database, journal, log or answer; neither are
+    expiry and CVV2, whose few digits are searched for beside each other and under their names."""
     card = site.new_card()
     other = site.new_card()
     answers = [
-        site.http.post(PATH, content=site.request(card, pin2=Pin("00000")).message, headers=HEADERS).content,
+        site.http.post(PATH, content=site.request(card, pin2=Pin(WRONG_PIN2)).message, headers=HEADERS).content,
         site.http.post(PATH, content=site.request(other).message, headers=HEADERS).content,
     ]
     there = set(inspect(site.world.engine).get_table_names())
@@ -262,8 +266,23 @@ def test_no_card_in_any_file_or_log_of_the_authorities(
     for each in (card, other):
         for needle in _needles(each):
             assert not any(needle in haystack for haystack in haystacks)
+        issued = each.issued
+        typed = traces(
+            pan=issued.pan.reveal(),
+            expiry=issued.expiry.reveal(),
+            cvv2=issued.cvv2.reveal(),
+            pin2=WRONG_PIN2 if each is card else issued.pin2.reveal(),
+        )
+        assert not any(typed.search(haystack) for haystack in haystacks)
 
 
 def _needles(card: NewCard) -> list[bytes]:
     pan, secret = card.issued.pan.reveal(), card.held.card_secret
-    return [pan.encode(), pan[len(BIN) :].encode(), secret, secret.hex().encode(), repr(secret).encode()]
+    return [
+        pan.encode(),
+        pan[len(BIN) :].encode(),
+        WRONG_PIN2.encode(),
+        secret,
+        secret.hex().encode(),
+        repr(secret).encode(),
+    ]
