@@ -68,6 +68,33 @@ def test_a_transition_that_was_recorded_but_not_noted_is_not_recorded_again(worl
     assert [each.journal_index for each in transitions] == list(range(len(transitions)))
 
 
+def test_nothing_more_is_done_with_a_case_while_the_journal_cannot_be_written(
+    world: RaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = world.open_merchant()
+    flush = world.record.journal.flush
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world.record.journal, "flush", full)
+    with pytest.raises(OSError, match="No space"):
+        world.workflow.withdraw(OPERATOR, application.id, "no more")
+    with pytest.raises(OSError, match="No space"):  # not even shown: it is withdrawn, and that is not recorded
+        world.workflow.get(OPERATOR, application.id)
+    monkeypatch.setattr(world.record.journal, "flush", flush)
+    assert world.workflow.get(OPERATOR, application.id).state is State.WITHDRAWN
+    assert entries(world)[-1] == (application.id, "WITHDRAWN")
+    assert world.store.unjournaled() == []
+
+
+def test_events_of_one_act_are_recorded_together_and_each_once(world: RaWorld) -> None:
+    for _ in range(2):
+        world.record.note_each_once("ra.check", {"check/1": {"answer": "yes"}, "check/2": {"answer": "no"}}, world.now)
+    found = [entry.entry for entry in read(world.journal) if entry.entry["event"] == "ra.check"]
+    assert [(entry["key"], entry["answer"]) for entry in found] == [("check/1", "yes"), ("check/2", "no")]
+
+
 def test_the_journal_holds_no_account_and_no_national_code(world: RaWorld, office: Office) -> None:
     application = world.certified_merchant()
     dossier: Dossier = world.workflow.dossier(application)
