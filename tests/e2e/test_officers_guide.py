@@ -25,6 +25,8 @@ FILLS: Final = {
     "CASE": "newest merchant",
     "OTHER": "newest merchant",
     "THIRD": "newest merchant",
+    "FOURTH": "newest merchant",
+    "CARD": "card vetting-officer-3",
     "NEXT": "newest merchant",
     "JOINING": "newest officer",
     "SERIAL": "serial_of",
@@ -38,6 +40,7 @@ kwbp() { # as a person who gives their passphrase, and agrees to what they are s
     previous=$each
   done
   case "$1 $2" in
+  "officer key") add="--pin-file $SECRETS/$3" ;;
   "ra vet" | "ra approve" | "ra reject" | "ra revoke" | "ra suspend" | "ra reinstate") add=--yes ;;
   "officer new-key")
     as=$3
@@ -56,6 +59,13 @@ import socket
 with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     print(probe.getsockname()[1])'; }
+card() { # a new token, with a PIN that its holder knows
+  mkdir -p "${SOFTHSM2_CONF%/*}/tokens"
+  printf 'directories.tokendir = %s\n' "${SOFTHSM2_CONF%/*}/tokens" >"$SOFTHSM2_CONF"
+  command kwbp officer new-passphrase "$SECRETS/$1" >/dev/null
+  softhsm2-util --init-token --free --label card --so-pin so-pin-of-the-card --pin "$(cat "$SECRETS/$1")" >/dev/null
+  echo pkcs11:token=card
+}
 must_fail() { if "$@"; then echo "NOT REFUSED: $*"; exit 1; fi; }
 """
 
@@ -86,7 +96,11 @@ def test_both_languages_have_the_same_commands() -> None:
 
 def test_every_command_of_the_guide_works(kwbp: Shell, tmp_path: Path) -> None:
     (tmp_path / "contract.pdf").write_bytes(pdf())
-    environment = kwbp.demo.environment | {"SECRETS": str(kwbp.demo.folder / "secrets"), "LC_ALL": "C.UTF-8"}
+    environment = kwbp.demo.environment | {
+        "SECRETS": str(kwbp.demo.folder / "secrets"),
+        "SOFTHSM2_CONF": str(tmp_path / "card-of-an-officer" / "softhsm2.conf"),
+        "LC_ALL": "C.UTF-8",
+    }
     done = subprocess.run(
         ["bash", "-c", script()],
         cwd=tmp_path,
