@@ -130,6 +130,8 @@ TABLE: Final = (
     Row("GET", "/v1/officers/{person}", REVIEWERS),
     Row("GET", "/v1/reviews", REVIEWERS),
     Row("POST", "/v1/reviews/{order_sha256}", REVIEWERS, {"review": BYTES}),
+    Row("GET", "/v1/left-behind", REVIEWERS),
+    Row("POST", "/v1/left-behind/{replica}", frozenset({"operator"}), {"journal": None}),
     Row("GET", "/v1/notices", REVIEWERS),
     Row("POST", "/v1/notices/retry", REVIEWERS, {}),
     Row("GET", f"{EST}/cacerts", STANDINGS),
@@ -235,6 +237,7 @@ class Town:
             serial="1",
             prefix=case[:8],
             person="nobody",
+            replica="lost",
             label="merchant",
         )
         return self.clients[standing].request(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
 import pytest
 from cryptography import x509
 
 from audit import read
+from cps.model import load_pack
 from cps.rules import Rule
 from pki.errors import PathError
 from pki.path import validate_path
 from pki.roles import Role
 from ra.access import Actor
 from ra.errors import NotAllowedError, RefusedError
+from ra.orders import Orders
 from ra.states import State
 from ra.store import Application
 from runtime.problems import Problem
-from tests.support.pki_factory import Credential, p256
+from tests.cps.test_model import TEXT
+from tests.support.cps_cases import Office
+from tests.support.pki_factory import Credential, PkiFactory, p256
 from tests.support.ra_world import OPERATOR, RaWorld
 
 
@@ -104,3 +112,110 @@ def test_the_holder_suspends_with_the_very_key_through_the_ra(world: RaWorld) ->
     holder = Credential(x509.load_der_x509_certificate(issued.der), key, chain)
     order = world.office.revocation(holder.certificate, holder, reason="certificateHold")
     assert world.workflow.revoke(OPERATOR, order).record.ordered_by == "urn:kwbp:merchant:M-1"
+
+
+class Answering:
+    """A CA that answers as planned instead of taking the next orders; `taken`: it takes them before it does."""
+
+    def __init__(self, world: RaWorld, *problems: Problem, taken: bool = False) -> None:
+        self._revoke = world.workflow.authority.revoke
+        self._problems = list(problems)
+        self._taken = taken
+        world.workflow.authority.revoke = self  # type: ignore[assignment, method-assign]
+
+    def __call__(self, order: bytes) -> Any:
+        if not self._problems:
+            return self._revoke(order)
+        if self._taken:
+            self._revoke(order)
+        raise self._problems.pop(0)
+
+
+AWAY = Problem(503, "ca-unreachable", "the certificate authority does not answer")
+REFUSED = Problem(403, "revocation-refused", "the order does not count")
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_an_order_whose_outcome_is_not_known_is_carried_out_by_the_clock(world: RaWorld, taken: bool) -> None:
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+    Answering(world, AWAY, AWAY, taken=taken)
+    with pytest.raises(Problem, match="does not answer"):
+        world.workflow.revoke(OPERATOR, order)
+    assert world.store.application(application.id).state is State.ISSUED  # unknown, and not told as anything else
+    world.workflow.sweep()
+    assert [each.cms for each in Orders(world.engine).under_way()] == [order]
+    world.workflow.sweep()
+    assert world.store.application(application.id).state is State.REVOKED
+    assert Orders(world.engine).under_way() == []
+    events = [each.entry["event"] for each in read(world.journal)]
+    assert events.count("ra.revoked") == events.count("ra.review-due") == 1
+
+
+def test_an_order_that_the_ca_took_is_finished_though_it_takes_it_no_more(world: RaWorld) -> None:
+    """As when the officer who signed it was revoked since."""
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+    Answering(world, AWAY, REFUSED, taken=True)
+    with pytest.raises(Problem):
+        world.workflow.revoke(OPERATOR, order)
+    world.workflow.sweep()
+    assert world.store.application(application.id).state is State.REVOKED
+    assert Orders(world.engine).under_way() == []
+
+
+def test_an_order_that_the_ca_refuses_is_forgotten(world: RaWorld) -> None:
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+    Answering(world, AWAY, REFUSED, REFUSED)
+    with pytest.raises(Problem, match="does not answer"):
+        world.workflow.revoke(OPERATOR, order)
+    world.workflow.sweep()
+    assert (Orders(world.engine).under_way(), world.workflow.reviews.open()) == ([], [])
+    with pytest.raises(Problem, match="does not count"):
+        world.workflow.revoke(OPERATOR, order)
+    assert Orders(world.engine).under_way() == []
+    assert world.store.application(application.id).state is State.ISSUED
+
+
+def test_an_order_that_is_refused_for_now_is_still_under_way(world: RaWorld) -> None:
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+    Answering(world, Problem(429, "rate-limited", "too many requests: ask again later"))
+    with pytest.raises(Problem):
+        world.workflow.revoke(OPERATOR, order)
+    world.workflow.sweep()
+    assert world.store.application(application.id).state is State.REVOKED
+
+
+def test_while_the_ca_is_away_what_nobody_accepted_waits_with_one_order(tmp_path: Path) -> None:
+    pack = load_pack(TEXT.replace("within: P14D", "within: PT2H"))
+    world = RaWorld(tmp_path, Office(PkiFactory(now=datetime.now(UTC).replace(microsecond=0)), pack))
+    application = world.certified_merchant()
+    Answering(world, *[AWAY] * 3)
+    world.clock.forward(timedelta(hours=2))
+    for _ in range(3):
+        world.workflow.sweep()
+        world.clock.forward(timedelta(seconds=15))
+        assert len(Orders(world.engine).under_way()) == 1
+    world.workflow.sweep()
+    assert world.store.application(application.id).state is State.REVOKED
+    assert Orders(world.engine).under_way() == []
+    world.close()
+
+
+def test_one_that_was_accepted_at_the_same_moment_ends_revoked(world: RaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+    load = world.store.certificates
+
+    def accepted_meanwhile(application_id: str) -> Any:
+        monkeypatch.undo()
+        world.workflow.accept(OPERATOR, application_id)
+        return load(application_id)
+
+    monkeypatch.setattr(world.store, "certificates", accepted_meanwhile)
+    world.workflow.revoke(OPERATOR, order)
+    assert world.store.application(application.id).state is State.ACTIVE
+    world.workflow.sweep()
+    assert world.store.application(application.id).state is State.REVOKED
