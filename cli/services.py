@@ -31,6 +31,8 @@ _STATUS_TIMEOUT: Final = 5.0  # seconds
 _log: Final = logging.get_logger("services")
 MERCHANT: Final = "merchant-"
 """Prefix of the service names of merchant servers."""
+_OF_NO_MEMBER: Final = ("hsm", "ca", "repository", "ra", "witness", "gateway", "switch", "registers")
+"""Sections of the settings with the host of a service of this authority (`ra.own_hosts`)."""
 
 
 def names(found: Installation) -> list[str]:
@@ -298,6 +300,7 @@ def _ra(found: Installation) -> None:
     from ra.evidence_routes import larger
     from ra.issuer_banks import HttpIssuerBanks
     from ra.notices.service import Notices
+    from ra.own_hosts import own_hosts
     from ra.rate_limit import AddressLimits, rate_limits
     from ra.record import Record
     from ra.registration import RegistrationDesk, challenge_secret
@@ -336,6 +339,7 @@ def _ra(found: Installation) -> None:
         clock=_now,
         screener=checks,
         blinding=officer_register.blinding(found.home),
+        own_hosts=own_hosts({name: getattr(found.settings, name).host for name in _OF_NO_MEMBER}),
     )
     checks.attach(workflow)
     workflow.persons.founders(officer_register.founders(found.home, hierarchy), now=_now())

@@ -7,9 +7,10 @@ then the journal. Nothing else changes the state of an application.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from cryptography import x509
@@ -54,10 +55,12 @@ class Desk:
         rng: Callable[[int], bytes],
         clock: Callable[[], datetime],
         blinding: bytes | None = None,
+        own_hosts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """`trust(now)` are roots, CAs and CRLs in force; `sign` is the RA's key; `rng(n)` gives n random bytes.
 
-        `blinding` is the key under which officers' national codes are compared (`ra.persons`).
+        `blinding` is the key under which officers' national codes are compared (`ra.persons`). `own_hosts` are those of
+        services, which are no member's (`ra.own_hosts`).
         """
         self.store: Final = store
         self.persons: Final = Persons(store.engine, key=blinding)
@@ -66,6 +69,7 @@ class Desk:
         self.authority: Final = authority
         self.trust: Final = OneLook(trust)
         self.sign: Final = sign
+        self.own_hosts: Final = own_hosts
         self.rng: Final = rng
         self._clock = clock
 

@@ -16,8 +16,9 @@ journal gets its entries; then the caller is answered. What the clock does (`tic
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from cryptography import x509
@@ -67,6 +68,7 @@ class Workflow:
         rng: Callable[[int], bytes],
         clock: Callable[[], datetime],
         blinding: bytes | None = None,
+        own_hosts: Mapping[str, str] = MappingProxyType({}),
         screener: Screener | None = None,
     ) -> None:
         """As `ra.desk.Desk`; `screener` asks registers of others about what is submitted."""
@@ -80,6 +82,7 @@ class Workflow:
             rng=rng,
             clock=clock,
             blinding=blinding,
+            own_hosts=own_hosts,
         )
         self.store: Final = store
         self.persons: Final = self.desk.persons
