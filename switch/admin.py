@@ -1,13 +1,11 @@
 """The simulator's controls over loopback HTTP: the bank's counter, and faults on demand.
 
 Every route but health needs the bearer token of `secrets/switch-admin-token`, because whoever reaches the counter can
-issue cards. Card data are in two places only: the answer that issues a card and the question that confirms one.
+issue cards. Card data are in one place only: the answer that issues a card.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +20,7 @@ from runtime import health, problems
 from runtime.problems import Problem
 from runtime.secrets import Secret
 from shetab.errors import ValueFormatError
-from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
+from shetab.types import Rial
 from switch.bank import Bank
 from switch.errors import BankError
 from switch.faults import Fault, FaultPlan
@@ -36,9 +34,6 @@ STATUS: Final = {
     "unknown_acquirer": 404,
     "not_a_customer": 409,
     "invalid": 422,
-    "card_refused": 403,
-    "commitment_mismatch": 403,
-    "issuer_identity": 503,
 }
 """HTTP status of each reason of `BankError`."""
 
@@ -75,18 +70,6 @@ class NewAcquirer(_Body):
 
     code: str
     name: str
-
-
-class Confirmation(_Body):
-    """A card to confirm to the registration authority; `pan_secret` and `spki_sha256` in base64."""
-
-    pan: str
-    expiry: str
-    cvv2: str
-    pin2: str
-    pan_secret: str
-    commitment: str
-    spki_sha256: str
 
 
 def create_app(
@@ -169,19 +152,6 @@ def _cards(bank: Bank) -> APIRouter:
     def unblock(card_id: str) -> dict[str, Any]:
         return asdict(bank.unblock_card(card_id))
 
-    @routes.post("/confirmations")
-    def confirm(body: Confirmation) -> dict[str, str]:
-        statement = bank.confirm_card(
-            pan=Pan.parse(body.pan),
-            expiry=Expiry.parse(body.expiry),
-            cvv2=Cvv2.parse(body.cvv2),
-            pin2=Pin.parse(body.pin2),
-            pan_secret=_bytes(body.pan_secret),
-            commitment=body.commitment,
-            spki_sha256=_bytes(body.spki_sha256),
-        )
-        return {"confirmation": base64.b64encode(statement).decode("ascii")}
-
     return routes
 
 
@@ -248,10 +218,3 @@ def _revealed(card: IssuedCard) -> dict[str, str]:
         "cvv2": card.cvv2.reveal(),
         "pin2": card.pin2.reveal(),
     }
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise Problem(422, "invalid", "bytes are sent in base64") from None

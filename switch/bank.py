@@ -1,4 +1,4 @@
-"""The bank's counter: accounts, cards, confirmations, statements.
+"""The bank's counter: accounts, cards, statements.
 
 Works on the database file directly, so that an account can be opened before any service runs, and inside the running
 simulator through its one writer. Card data leaves in the answer of `issue_card` and is nowhere else afterwards.
@@ -6,7 +6,6 @@ simulator through its one writer. Card data leaves in the answer of `issue_card`
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -14,18 +13,12 @@ from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, case, func, insert, select, update
 
-from kwbp.commitment import commitment_cn
-from kwbp.errors import CommitmentError
-from runtime.client import TlsFiles
-from runtime.settings import Home
 from shetab.errors import ValueFormatError
 from shetab.iran import Bank as BankData
 from shetab.iran import Banks, build_iban, pan_from, parse_national_code
-from shetab.jalali import expires_at, expiry_after
-from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
+from shetab.jalali import expiry_after
+from shetab.types import Pan, Pin, Rial
 from switch import ledger
-from switch.card_check import Presented, check_card
-from switch.confirmation import sign_confirmation
 from switch.errors import BankError
 from switch.issuer_keys import IssuerKeys
 from switch.records import Account, CardStatus, IssuedCard, MerchantTotal, TransactionStatus
@@ -52,14 +45,12 @@ class Bank:
         transact: Transact,
         keys: IssuerKeys,
         *,
-        issuer_identity: Callable[[str], TlsFiles],
         rng: Callable[[int], bytes],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         banks: Banks | None = None,
     ) -> None:
         self._transact = transact
         self._keys = keys
-        self._issuer_identity = issuer_identity
         self._rng = rng
         self._clock = clock
         self._banks = banks or Banks.load()
@@ -185,44 +176,6 @@ class Bank:
         :raises BankError: `unknown_card`.
         """
         return self._set_card(card_id, state="active", wrong_tries=0)
-
-    def confirm_card(
-        self,
-        *,
-        pan: Pan,
-        expiry: Expiry,
-        cvv2: Cvv2,
-        pin2: Pin,
-        pan_secret: bytes,
-        commitment: str,
-        spki_sha256: bytes,
-    ) -> bytes:
-        """Confirm to the registration authority that `commitment` stands for this card: a CMS SignedData (DER).
-
-        The customer proves to hold the card by its data, as in a payment, and opens the commitment with `pan_secret`
-        (32 bytes). `spki_sha256` is the hash of the public key that the certificate will carry. Nothing is kept.
-
-        :raises BankError: `card_refused` with the reason of a payment, `commitment_mismatch`, `invalid` for a hash of
-            another length, `issuer_identity` if the bank has no certificate.
-        """
-        if len(spki_sha256) != 32:
-            raise BankError("invalid", "the SHA-256 of the key has 32 bytes")
-        now = self._clock()
-        presented = Presented(pan, expiry, cvv2, lambda: pin2)
-        verdict = self._transact(lambda connection: check_card(connection, self._keys, presented, now))
-        if verdict.rc != "00":
-            raise BankError("card_refused", f"the card data do not hold: response code {verdict.rc}")
-        if not _opens(commitment, pan_secret, pan, expiry):
-            raise BankError("commitment_mismatch", "the commitment does not stand for this card")
-        return sign_confirmation(
-            self._issuer_identity(pan.bin),
-            commitment=commitment,
-            spki_sha256=spki_sha256,
-            bin_=pan.bin,
-            expires_at=expires_at(expiry, now),
-            issuer=self._bank_of(pan.bin).name_en,
-            now=now,
-        )
 
     # --- acquirers and transactions ----------------------------------------------------------------------------------
 
@@ -375,14 +328,6 @@ class Bank:
         return self._transact(job)
 
 
-def _opens(commitment: str, pan_secret: bytes, pan: Pan, expiry: Expiry) -> bool:
-    try:
-        expected = commitment_cn(pan_secret, pan, expiry)
-    except CommitmentError:  # a short or constant secret commits to nothing
-        return False
-    return hmac.compare_digest(expected.encode("ascii"), commitment.encode("utf-8"))
-
-
 def transact_on(engine: Engine) -> Transact:
     """Each job in a transaction of its own on `engine`, for use without a running simulator."""
     metadata.create_all(engine)
@@ -393,8 +338,3 @@ def transact_on(engine: Engine) -> Transact:
             return job(connection)
 
     return transact
-
-
-def issuer_identity_in(home: Home) -> Callable[[str], TlsFiles]:
-    """Where an issuer's key and certificate are: `tls/issuer-<bin>` of the installation."""
-    return lambda bin_: home.tls_files(f"issuer-{bin_}")

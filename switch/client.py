@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
@@ -94,29 +93,6 @@ class SwitchAdmin:
     def unblock_card(self, card_id: str) -> CardStatus:
         """Let the card work again."""
         return _record(CardStatus, self._call("DELETE", f"/v1/cards/{card_id}/block"))
-
-    def confirm_card(
-        self,
-        *,
-        pan: Pan,
-        expiry: Expiry,
-        cvv2: Cvv2,
-        pin2: Pin,
-        pan_secret: bytes,
-        commitment: str,
-        spki_sha256: bytes,
-    ) -> bytes:
-        """The issuing bank's CardConfirmation: SignedData, DER."""
-        body = {
-            "pan": pan.reveal(),
-            "expiry": expiry.reveal(),
-            "cvv2": cvv2.reveal(),
-            "pin2": pin2.reveal(),
-            "pan_secret": base64.b64encode(pan_secret).decode("ascii"),
-            "commitment": commitment,
-            "spki_sha256": base64.b64encode(spki_sha256).decode("ascii"),
-        }
-        return base64.b64decode(self._call("POST", "/v1/confirmations", body)["confirmation"])
 
     def register_acquirer(self, code: str, name: str) -> Account:
         """Make an acquirer known; answers its intermediary account."""

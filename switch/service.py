@@ -35,7 +35,7 @@ from shetab.iran import Banks
 from switch import registration_app
 from switch.admin import create_app
 from switch.authorisation import Rules
-from switch.bank import Bank, Transact, issuer_identity_in, transact_on
+from switch.bank import Bank, Transact, transact_on
 from switch.client import ADMIN_HOST, SwitchAdmin, admin_url
 from switch.faults import FaultPlan
 from switch.issuer_keys import IssuerKeys
@@ -217,4 +217,4 @@ def _parts(
 
 
 def _bank(home: Home, transact: Transact, rng: Rng, clock: Clock) -> Bank:
-    return Bank(transact, issuer_keys(home, rng=rng), issuer_identity=issuer_identity_in(home), rng=rng, clock=clock)
+    return Bank(transact, issuer_keys(home, rng=rng), rng=rng, clock=clock)

@@ -1,32 +1,21 @@
-"""The counter: accounts and cards of network banks only, card data shown once, confirmations that OpenSSL verifies."""
+"""The counter: accounts and cards of network banks only, card data shown once."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from cps.card_confirmation import parse_card_confirmation
-from kwbp.commitment import commitment_cn
-from pki import oids
-from pki.cms_signed import parse_signed_data, verify_signature
 from runtime.problems import Problem
 from runtime.settings import Home
 from shetab.iran import luhn_is_valid, parse_iban
-from shetab.jalali import expires_at, has_expired
-from shetab.types import Pin, Rial
+from shetab.jalali import has_expired
+from shetab.types import Rial
 from switch.bank import Bank
 from switch.errors import BankError, LedgerError
 from switch.ledger import transfer
-from switch.records import IssuedCard
 from switch.service import RunningSwitch, open_bank
 from tests.switch.conftest import OPENING, Customer
 
@@ -152,149 +141,6 @@ class TestCards:
             assert secret.reveal() not in repr(card).replace(card.iban, "").replace(card.card_id, "")
 
 
-class Issuer:
-    """An issuing bank's identity in an installation's tls folder, self-signed."""
-
-    def __init__(self, home: Home, bin_: str, *, names: str | None = None) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Issuer {bin_}")])
-        uri = x509.UniformResourceIdentifier(f"urn:kwbp:service:issuer-{names or bin_}")
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(self.key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - timedelta(days=1))
-            .not_valid_after(NOW + timedelta(days=365))
-            .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-        self.files = home.tls_files(f"issuer-{bin_}")
-        self.files.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-        self.write_key(self.key)
-
-    def write_key(self, key: ec.EllipticCurvePrivateKey) -> None:
-        self.files.key.unlink(missing_ok=True)
-        self.files.key.touch(mode=0o600)
-        self.files.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-class TestConfirmation:
-    SECRET = bytes(range(32))
-    SPKI = bytes(range(1, 33))
-
-    @pytest.fixture
-    def home(self, tmp_path: Path) -> Home:
-        home = Home(tmp_path / "bank")
-        home.create()
-        return home
-
-    @pytest.fixture
-    def card(self, bank: Bank) -> IssuedCard:
-        return bank.issue_card(bank.open_account("603770", holder="Member One").iban)
-
-    def confirm(self, bank: Bank, card: IssuedCard, **changed: object) -> bytes:
-        arguments: dict[str, object] = {
-            "pan": card.pan,
-            "expiry": card.expiry,
-            "cvv2": card.cvv2,
-            "pin2": card.pin2,
-            "pan_secret": self.SECRET,
-            "commitment": commitment_cn(self.SECRET, card.pan, card.expiry),
-            "spki_sha256": self.SPKI,
-        }
-        return bank.confirm_card(**{**arguments, **changed})  # type: ignore[arg-type]  # one argument is wrong on purpose
-
-    def test_it_says_what_the_registration_authority_asks(
-        self, bank: Bank, home: Home, card: IssuedCard, tmp_path: Path
-    ) -> None:
-        issuer = Issuer(home, "603770")
-        statement = self.confirm(bank, card)
-        signed = parse_signed_data(statement, content_type=oids.CT_CARD_CONFIRMATION)
-        verify_signature(signed)
-        confirmation = parse_card_confirmation(signed.content)
-        assert confirmation.commitment == commitment_cn(self.SECRET, card.pan, card.expiry)
-        assert (confirmation.bin, confirmation.issuer) == ("603770", "Keshavarzi")
-        assert confirmation.spki_sha256 == self.SPKI
-        assert confirmation.expires_at.as_datetime() == expires_at(card.expiry, NOW)
-        for secret in (card.pan, card.pin2):
-            assert secret.reveal().encode() not in statement
-        path = tmp_path / "confirmation.p7s"
-        path.write_bytes(statement)
-        done = subprocess.run(
-            [
-                *("openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", path, "-purpose", "any"),
-                *("-CAfile", issuer.files.certificate, "-attime", str(int(NOW.timestamp()))),
-            ],
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr.decode()
-        assert done.stdout == signed.content
-
-    def test_a_wrong_pin_is_a_wrong_try(self, bank: Bank, home: Home, card: IssuedCard) -> None:
-        Issuer(home, "603770")
-        for _ in range(3):
-            with refused("card_refused"):
-                self.confirm(bank, card, pin2=Pin("1234"))
-        with refused("card_refused"):
-            self.confirm(bank, card)
-        assert bank.card(card.card_id).wrong_tries == 3
-
-    def test_a_blocked_card(self, bank: Bank, home: Home, card: IssuedCard) -> None:
-        Issuer(home, "603770")
-        bank.block_card(card.card_id)
-        with refused("card_refused"):
-            self.confirm(bank, card)
-
-    @pytest.mark.parametrize(
-        ("changed", "reason"),
-        [
-            ({"commitment": "A" * 43}, "commitment_mismatch"),
-            ({"commitment": "کارت"}, "commitment_mismatch"),
-            ({"pan_secret": bytes(32)}, "commitment_mismatch"),
-            ({"pan_secret": bytes(range(31))}, "commitment_mismatch"),
-            ({"spki_sha256": bytes(31)}, "invalid"),
-        ],
-    )
-    def test_what_is_not_confirmed(
-        self, bank: Bank, home: Home, card: IssuedCard, changed: dict[str, object], reason: str
-    ) -> None:
-        Issuer(home, "603770")
-        with refused(reason):
-            self.confirm(bank, card, **changed)
-
-    def test_without_an_identity(self, bank: Bank, card: IssuedCard) -> None:
-        with refused("issuer_identity"):
-            self.confirm(bank, card)
-
-    def test_with_another_banks_identity(self, bank: Bank, home: Home, card: IssuedCard) -> None:
-        Issuer(home, "603770", names="621986")
-        with refused("issuer_identity"):
-            self.confirm(bank, card)
-
-    def test_with_another_key(self, bank: Bank, home: Home, card: IssuedCard) -> None:
-        Issuer(home, "603770").write_key(ec.generate_private_key(ec.SECP256R1()))
-        with refused("issuer_identity"):
-            self.confirm(bank, card)
-
-    def test_over_http(self, switch: RunningSwitch, zone: object, customer: Customer) -> None:
-        card = customer.card
-        arguments = {"pan": card.pan, "expiry": card.expiry, "cvv2": card.cvv2, "pin2": card.pin2}
-        with pytest.raises(Problem) as refusal:
-            switch.admin.confirm_card(
-                **arguments,  # type: ignore[arg-type]  # each has its own type
-                pan_secret=self.SECRET,
-                commitment=commitment_cn(self.SECRET, card.pan, card.expiry),
-                spki_sha256=self.SPKI,
-            )
-        assert (refusal.value.status, refusal.value.type) == (503, "issuer-identity")
-        for secret in (card.pan, card.pin2):
-            assert secret.reveal() not in repr(refusal.value.document())
-
-
 class TestOverHttp:
     @pytest.mark.parametrize("header", [b"", b"Bearer 00", "Bearer ٠".encode()])
     def test_without_the_token_nothing_is_told(self, switch: RunningSwitch, customer: Customer, header: bytes) -> None:
@@ -324,20 +170,6 @@ class TestOverHttp:
         with pytest.raises(Problem) as refusal:
             switch.admin._call(method, path, body)
         assert refusal.value.status == status
-
-    def test_wrong_card_data_are_not_echoed(self, switch: RunningSwitch) -> None:
-        body = dict.fromkeys(("expiry", "cvv2", "pin2", "pan_secret", "commitment", "spki_sha256"), "7777")
-        with pytest.raises(Problem) as refusal:
-            switch.admin._call("POST", "/v1/confirmations", {"pan": "6037701000000008", **body})
-        assert refusal.value.status == 422
-        assert "6037701000000008" not in repr(refusal.value.document())
-
-    def test_bytes_are_base64(self, switch: RunningSwitch, customer: Customer) -> None:
-        card = customer.card
-        body = {"pan": card.pan.reveal(), "expiry": card.expiry.reveal(), "cvv2": "1234", "pin2": "1234"}
-        body |= {"pan_secret": "!", "commitment": "", "spki_sha256": ""}
-        with pytest.raises(Problem, match="base64"):
-            switch.admin._call("POST", "/v1/confirmations", body)
 
     def test_the_whole_counter(self, switch: RunningSwitch, customer: Customer) -> None:
         admin = switch.admin
