@@ -266,8 +266,8 @@ inline concluded(answer) { g_answer = answer; g_run = IDLE }
 active proctype gateway() {
   do
   /* --- AuthReq: G1 to G7 --- */
-  :: atomic { n_auth_req && g == G_NONE && AMOUNT_AGREES && !REFUSED_BEFORE -> gateway_moves(G_NONE, G_RECEIVED); g_run = OPENING
-    }
+  :: d_step { n_auth_req && g == G_NONE && AMOUNT_AGREES && !REFUSED_BEFORE ->
+      gateway_moves(G_NONE, G_RECEIVED); g_run = OPENING }
   :: d_step { n_auth_req && MERCHANT_WAITS && g == G_NONE && !n_error -> g_refused = 1; n_error = 1 }
   /* --- a repeat after a crash runs an order anew that was never sent --- */
   :: d_step { n_auth_req && (g == G_RECEIVED || g == G_VERIFIED) && g_run == IDLE -> g_run = OPENING }
