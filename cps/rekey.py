@@ -57,6 +57,14 @@ def chain_ends(dossier: Dossier, pack: Pack) -> datetime | None:
     return checked_at + rule.max_chain_age
 
 
+def too_old(ends: datetime) -> Message:
+    """That a chain of re-keys ended: what applicants are told as early as they can be."""
+    return Message(
+        "certificates of the member are re-keyed until {time} only, so long ago were registers asked: apply anew",
+        time=ends,
+    )
+
+
 def chain_lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
     """The first second after `now` in which the chain of re-keys is too old; None if it never will be, or is."""
     ends = chain_ends(dossier, pack)
@@ -74,11 +82,7 @@ def check_rekey(dossier: Dossier, pack: Pack, now: datetime, found: Findings) ->
         return
     ends = chain_ends(dossier, pack)
     if ends is not None and now > ends:
-        found.add(
-            Rule.REKEY_AGE,
-            "certificates of the member are re-keyed until {time} only, so long ago were registers asked: apply anew",
-            time=ends,
-        )
+        found.object(Rule.REKEY_AGE, too_old(ends))
     if pack.classes[revision.member_class].rekey is None:
         found.add(
             Rule.REKEY_CLASS,

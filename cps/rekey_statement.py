@@ -16,7 +16,7 @@ CA's signature, when its holder was last checked against registers (`pki.extensi
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -142,7 +142,12 @@ def identity_checked_at(dossier: Dossier) -> datetime | None:
 
     The oldest of what they say; None if the case is no re-key, or carries none of them.
     """
-    return min(map(_checked_at, replaced_certificates(dossier).values()), default=None)
+    return oldest_check(replaced_certificates(dossier).values())
+
+
+def oldest_check(certificates: Iterable[x509.Certificate]) -> datetime | None:
+    """The oldest of the times at which the holders of these certificates were last checked; None if there is none."""
+    return min(map(_checked_at, certificates), default=None)
 
 
 def _checked_at(certificate: x509.Certificate) -> datetime:

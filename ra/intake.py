@@ -14,10 +14,14 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Protocol
 
+from cryptography import x509
 from sqlalchemy import Connection
 
 from cps.dossier import Author, CpsPin, Dossier, Evidence, OfficerSubject, Revision, Subject
 from cps.model import MemberClass, Pack, Purpose
+from cps.rekey import too_old
+from cps.rekey_statement import oldest_check
+from cps.rules import Rule
 from cps.verdict import Finding
 from pki.der import sha256
 from ra.access import SYSTEM, Act, Actor, require
@@ -289,8 +293,12 @@ class Intake:
         )
 
     def _check_replaced(self, old: Application, member_class: MemberClass) -> None:
-        """Whether keys of a case can be replaced: it is certified, of this class, and the class knows re-keys."""
-        if old.member_class != member_class or self._desk.pack.classes[member_class].rekey is None:
+        """Whether keys of a case can be replaced: it is certified, of this class, and the class knows re-keys; and
+        registers were asked about its holder not too long ago, as `cps.decide` will find again.
+        """
+        pack = self._desk.pack
+        rule = pack.classes[member_class].rekey
+        if old.member_class != member_class or rule is None:
             raise InvalidSubmissionError(
                 "members of the class {member_class} apply anew for each certificate",
                 clause=_REKEY,
@@ -302,6 +310,11 @@ class Intake:
                 clause=_REKEY,
                 state=Term("state", old.state),
             )
+        issued = self._desk.store.certificates(old.id)
+        checked_at = oldest_check(x509.load_der_x509_certificate(each.der) for each in issued)
+        if checked_at is not None and self._desk.now > checked_at + rule.max_chain_age:
+            told = too_old(checked_at + rule.max_chain_age)
+            raise InvalidSubmissionError(told, clause=pack.clause(Rule.REKEY_AGE))
 
     def _replaced(self, application_id: str) -> _Replaced:
         store = self._desk.store

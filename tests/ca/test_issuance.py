@@ -28,7 +28,7 @@ from ca.errors import (
 )
 from ca.status_store import Wanted
 from ca.store import CertificateRecord
-from cps.dossier import Dossier
+from cps.dossier import Dossier, MerchantSubject
 from cps.model import Purpose, load_pack
 from cps.verdict import Status, Verdict
 from hsm_service.service import Basis
@@ -280,6 +280,7 @@ def test_the_common_name_is_the_one_that_the_statement_names(tmp_path: Path, off
     world = CaWorld(tmp_path, Office(office.pki, twin))
     case = world.approved_merchant()
     issued = world.authority.issuance.issue(case)
+    assert isinstance(case.revision.subject, MerchantSubject)
     assert common_name(issued["signing"].certificate.subject) == case.revision.subject.merchant_id
     world.close()
 

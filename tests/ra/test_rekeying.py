@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
+from cps.model import load_pack
 from cps.rekey_statement import build_rekey
 from cps.rules import Rule
 from pki import cms_signed
@@ -19,7 +22,8 @@ from ra.states import State
 from ra.store import Application
 from ra.submission import Submission
 from ra.workflow import NewEvidence
-from tests.support.cps_cases import csr
+from tests.cps.test_model import TEXT
+from tests.support.cps_cases import Office, csr
 from tests.support.pki_factory import Key, p256
 from tests.support.ra_world import OPERATOR, RaWorld, merchant_subject
 
@@ -153,3 +157,18 @@ def test_a_rejected_rekey_says_so(world: RaWorld, old: Application, key: Key) ->
     assert world.reject(application.id, "approve", world.office.approver).state is State.REJECTED
     with pytest.raises(RefusedError):
         world.decide(rekeyed(world, old, key).id, "vet", world.office.vetter)
+
+
+def test_a_chain_that_grew_too_old_is_refused_before_anybody_works_on_it(tmp_path: Path, office: Office) -> None:
+    """The member is told to apply anew, and no open case is in the way of that."""
+    strict = load_pack(TEXT.replace("max_chain_age: P825D", "max_chain_age: P1D"))
+    world = RaWorld(tmp_path, Office(office.pki, strict))
+    old = world.certified_merchant()
+    world.clock.forward(timedelta(hours=23))
+    world.workflow.withdraw(OPERATOR, world.workflow.open(OPERATOR, "merchant", replaces=old.id).id, "not yet")
+    world.clock.forward(timedelta(hours=2))
+    with pytest.raises(InvalidSubmissionError, match="apply anew") as refused:
+        world.workflow.open(OPERATOR, "merchant", replaces=old.id)
+    assert refused.value.clause == strict.clause(Rule.REKEY_AGE)
+    assert [each.replaces for each in world.store.applications(states=[State.DRAFT], limit=10)] == []
+    world.close()
