@@ -139,11 +139,6 @@ class Wallet:
             chain=tuple(chain),
         )
 
-    def issuer_proof(self, label: str) -> tuple[Pan, Expiry, bytes]:
-        """What the card's own bank is shown to confirm the commitment: card number, expiry, PANSecret."""
-        entry = _entry(self._document, label)
-        return Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]), bytes.fromhex(_begun(entry, label)["pan_secret"])
-
     def application(self, label: str) -> str | None:
         """The application under which the card is being enrolled."""
         begun = _entry(self._document, label).get("enrolment")
