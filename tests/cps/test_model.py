@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from copy import deepcopy
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any
@@ -20,8 +21,11 @@ from cps.rules import Rule
 TEXT = files("cps.packs").joinpath("kwbp-cps-1.0.0.yaml").read_text(encoding="utf-8")
 
 
+_DOCUMENT = yaml.load(TEXT, Loader=yaml.BaseLoader)  # noqa: S506  # a loader that makes nothing but text
+
+
 def document() -> dict[str, Any]:
-    loaded = yaml.load(TEXT, Loader=yaml.BaseLoader)  # noqa: S506  # a loader that makes nothing but text
+    loaded = deepcopy(_DOCUMENT)
     assert isinstance(loaded, dict)
     return loaded
 

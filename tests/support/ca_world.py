@@ -31,11 +31,13 @@ from runtime.client import TlsFiles
 from runtime.database import open_database
 from statements.published import Statements, founding_only
 from tests.support.cps_cases import Office
+from tests.support.founded import Founding
 from tests.support.pki_factory import Credential, PkiFactory, pem
 from tests.support.software_signing import SoftwareSigning
 
 PUBLICATION: Final = Publication("http://repository.example", "urn:kwbp:cps:1.0.0")
 TEMPLATES: Final = {"root": "root-ca", "brand": "brand-ca"}
+_AS_THEY_ARE: Final[Callable[[SoftwareSigning], SigningService]] = lambda keys: keys  # noqa: E731
 _LOOPBACK: Final = ip_address("127.0.0.1")
 
 
@@ -84,7 +86,7 @@ class CaWorld:
         office: Office,
         *,
         clock: Clock | None = None,
-        signer: Callable[[SoftwareSigning], SigningService] = lambda keys: keys,
+        signer: Callable[[SoftwareSigning], SigningService] = _AS_THEY_ARE,
         rng: Callable[[int], bytes] = os.urandom,
         start: bool = True,
         database: str | None = None,
@@ -95,6 +97,9 @@ class CaWorld:
         self.pki = office.pki
         self.clock = clock or Clock(office.now)
         self.folder = folder / "pki"
+        usual = start and signer is _AS_THEY_ARE and rng is os.urandom and (database, statements) == (None, None)
+        founding = Founding(folder, office, self.clock.now) if usual and not self.folder.exists() else None
+        restored = founding is not None and founding.restore()
         if not self.folder.exists():
             write_hierarchy(self.pki, self.folder)
         self.keys = software_keys(self.pki, self.clock)
@@ -112,6 +117,8 @@ class CaWorld:
         )
         if start:
             self.authority.start()
+        if founding is not None and not restored:
+            founding.keep(self.engine)
 
     def close(self) -> None:
         """Let go of the journal and the database, as the end of the process does."""

@@ -13,6 +13,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,13 @@ class InProcessCa(CaClient):
     """The CA's own client on the CA's own application, without a socket between."""
 
     def __init__(self, world: CaWorld) -> None:
-        app = create_ca_app(world.authority)
+        self._world = world
         self._timeout = 60.0
-        self._http = httpx.Client(transport=InProcess(as_caller(app, Caller("service", "ra"))), base_url="http://ca")
+
+    @cached_property
+    def _http(self) -> httpx.Client:  # type: ignore[override]  # made at the first call, which most tests never make
+        app = as_caller(create_ca_app(self._world.authority), Caller("service", "ra"))
+        return httpx.Client(transport=InProcess(app), base_url="http://ca")
 
 
 def officer(credential: Credential) -> Actor:
