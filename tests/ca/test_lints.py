@@ -29,6 +29,7 @@ from pki.extensions import (
     AccountBinding,
     CertificateType,
     GatewayData,
+    IdentityChecked,
     MerchantData,
     OfficerData,
     RoleGrant,
@@ -328,6 +329,17 @@ def granted(begins: datetime, ends: datetime) -> x509.UnrecognizedExtension:
     return OfficerData("officer-1", "RA", (), (RoleGrant("vetting_officer", None, begins, ends),)).to_extension()
 
 
+def checked(at: datetime) -> x509.UnrecognizedExtension:
+    """When registers were last asked about the holder of a re-keyed certificate."""
+    return IdentityChecked(at).to_extension()
+
+
+@pytest.mark.parametrize("profile_name", ["merchant-signing", "gateway-signing", "gateway-encryption", "service-tls"])
+def test_a_rekeyed_certificate_says_when_its_holder_was_checked(pki: PkiFactory, shop: Shop, profile_name: str) -> None:
+    holder = GOLDEN[profile_name](p256().public_key())
+    assert leaf_codes(pki, shop, profile_name, holder, lambda p: p.with_extension(checked(NOW - 99 * DAY))) == set()
+
+
 def test_a_role_may_be_granted_for_a_part_of_the_validity(pki: PkiFactory, shop: Shop) -> None:
     holder = GOLDEN["officer"](p256().public_key())
     extension = granted(NOW + DAY, NOW + 9 * DAY)
@@ -349,6 +361,9 @@ def test_a_role_may_be_granted_for_a_part_of_the_validity(pki: PkiFactory, shop:
         ("officer", "officer-data", lambda p: p.with_extension(granted(NOW + 900 * DAY, NOW + 901 * DAY))),
         ("gateway-encryption", "sealing-suites", lambda p: p.with_extension(garbled(oids.SMIME_CAPABILITIES))),
         ("gateway-encryption", "sealing-suites", lambda p: p.with_extension(one_suite_more(p))),
+        ("merchant-signing", "identity-checked", lambda p: p.with_extension(garbled(oids.EXT_IDENTITY_CHECKED))),
+        ("gateway-signing", "identity-checked", lambda p: p.with_extension(checked(NOW + DAY))),
+        ("service-tls", "identity-checked", lambda p: p.with_extension(checked(NOW + DAY))),
         ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.DNSName("*.example.com"))),
         ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.DNSName("Host.example.com"))),
         ("service-tls", "host-names", lambda p: named(p, SERVICE, x509.IPAddress(ip_address(0)))),
@@ -518,6 +533,7 @@ def test_every_rule_cites_what_it_enforces_and_has_a_twin_that_breaks_it() -> No
         "validity-encoding", "validity-nested", "path-length", "subject-privacy", "basic-constraints",
         "extended-key-usage", "version-3", "role", "tbs-form", "public-key-encoding", "key-usage-fits-key",
         "cardholder-name", "host-names", "gateway-data", "officer-data", "sealing-suites",
+        "identity-checked",
     }  # fmt: skip
     assert {rule.code for rule in LINTS} == {code for code, _, _ in HOSTILE} | by_name
     assert len({rule.code for rule in LINTS}) == len(LINTS) >= 40
