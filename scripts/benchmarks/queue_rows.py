@@ -31,8 +31,11 @@ _FORTNIGHT: Final = timedelta(days=14)
 _Cell = tuple[State, MemberClass, str | None, str | None]
 
 
-def fill(engine: Engine, count: int, now: datetime) -> None:
-    """Store so many cases; rows alone, without what is on file of each."""
+def fill(engine: Engine, count: int, now: datetime) -> Iterator[int]:
+    """Store so many cases beside those that are there, and say from time to time how many they are already.
+
+    Rows alone, without what is on file of each.
+    """
     bring_up_to_date(engine)
     random, counted = Random(1), Counter[int]()  # noqa: S311  # the same rows each time
     cells: dict[_Cell, int] = {}
@@ -46,10 +49,11 @@ def fill(engine: Engine, count: int, now: datetime) -> None:
                 counted[cells[of]] += 1
                 rows.append({**case, "cell": cells[of]})
             db.execute(insert(schema.applications), rows)
+        yield start + len(rows)
     table = schema.queue_cells
     with engine.begin() as db:
         for cell, cases in counted.items():
-            db.execute(update(table).where(table.c.id == cell).values(cases=cases))
+            db.execute(update(table).where(table.c.id == cell).values(cases=table.c.cases + cases))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
         db.exec_driver_sql("ANALYZE")
 

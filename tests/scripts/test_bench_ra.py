@@ -14,16 +14,19 @@ from ra.states import DECIDABLE, State
 from ra.store import Store
 from runtime.database import open_database, reading
 from scripts.benchmarks.queue_rows import fill, prefixes
+from tests.support.lost_replica import draft
 
 CASES = 3000
 
 
 def test_the_long_queue_is_one_that_the_registration_authority_could_have_written(tmp_path: Path) -> None:
     engine, now = open_database(f"sqlite:///{tmp_path / 'ra.db'}"), datetime.now(UTC)
-    fill(engine, CASES, now)
     store = Store(engine)
+    store.open(draft("of the measured run"))
+    *_, filled = fill(engine, CASES, now)
 
-    assert store.queue.total(Wanted()) == CASES
+    assert filled == CASES
+    assert store.queue.total(Wanted()) == CASES + 1
     with reading(engine) as db:
         states = db.execute(select(schema.applications.c.state, func.count()).group_by("state")).all()
     assert {State(row[0]): row[1] for row in states} == {
