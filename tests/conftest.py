@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 
 _TOGETHER: Final = "tests/e2e/"
 """These files share one run of `scripts/demo`, which takes longer than any of them."""
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The workers of a run share the RSA keys that its tests share."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.support import pki_factory  # only where there is something to share
+
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        pki_factory.shared_keys = factory.getbasetemp().parent / "keys"
+        pki_factory.shared_keys.mkdir(mode=0o700, exist_ok=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

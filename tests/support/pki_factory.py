@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -22,7 +24,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
 
 from pki import cms_signed
 from pki.cms_enveloped import oaep, parse_auth_enveloped
@@ -56,10 +63,26 @@ def p256() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
+shared_keys: Path | None = None
+"""A folder that the processes of a run share (`tests/conftest.py`)."""
+
+
 @lru_cache(maxsize=16)
 def rsa_key(number: int = 0, bits: int = 3072) -> rsa.RSAPrivateKey:
-    """The RSA key `number` of this test process: slow to make, therefore made once and shared."""
-    return rsa.generate_private_key(public_exponent=65_537, key_size=bits)
+    """The RSA key `number` of this test run: slow to make, therefore made once and shared."""
+    if shared_keys is None:
+        return rsa.generate_private_key(public_exponent=65_537, key_size=bits)
+    path = shared_keys / f"{number}-{bits}"
+    if not path.exists():
+        made = rsa.generate_private_key(public_exponent=65_537, key_size=bits)
+        mine = path.with_name(f"{path.name}.{os.getpid()}")
+        mine.write_bytes(made.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
+        with suppress(FileExistsError):  # another process was quicker
+            path.hardlink_to(mine)
+        mine.unlink()
+    key = load_der_private_key(path.read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
 
 
 @dataclass(frozen=True)
