@@ -25,7 +25,7 @@ from ca.store import CertificateRecord
 from cps.dossier import Dossier, GatewaySubject, OfficerSubject
 from cps.model import Purpose
 from cps.packs import published
-from cps.rekey import build_rekey
+from cps.rekey_statement import build_rekey
 from hsm_service.service import Basis
 from hsm_service.vault import Vault
 from pki import cms_signed
@@ -200,7 +200,7 @@ def test_founders_appoint_officers_and_officers_enrol_a_merchant(
 def test_the_next_key_is_certified_by_one_officer_while_the_certificate_it_follows_is_in_force(
     installation: Installation, officers: dict[str, Credential], tmp_path: Path
 ) -> None:
-    """The HSM service judges the proof of the old key itself, so it needs the list of whoever issued what is replaced."""
+    """The HSM service judges the proof of the old key itself, by the list of whoever issued what is replaced."""
     office, authority, old_key = installation.office, installation.authority, p256()
     subject = MERCHANT.model_copy(update={"merchant_id": "M-next"})
     case = office.merchant_case({"signing": csr(old_key)}, subject=subject, application_id="case-next-0")
