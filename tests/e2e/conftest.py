@@ -12,11 +12,14 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from tests.support.ready_kwbp import ready_kwbp
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CAPTURE_POSSIBLE: Final = os.geteuid() == 0
@@ -62,6 +65,8 @@ class Demo:
     report: dict[str, Any]
     card: dict[str, str]
     capture: Capture
+    commands: Path = ROOT / ".venv" / "bin"
+    """Where `kwbp` is; the other commands are in the virtual environment."""
 
     @property
     def home(self) -> Path:
@@ -72,7 +77,7 @@ class Demo:
         """What the demo's own commands ran with."""
         return {
             **os.environ,
-            "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
+            "PATH": f"{self.commands}:{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
             "KWBP_HOME": str(self.home),
             "KWBP_WALLET": str(self.folder / "wallet"),
             "KWBP_WALLET_PASSPHRASE_FILE": str(self.folder / "secrets" / "buyer"),
@@ -133,16 +138,37 @@ class Shell:
         return ("--as", person, "--passphrase-file", str(self.demo.folder / "secrets" / person))
 
 
+_RUNNING: Final = ExitStack()
+
+
 @pytest.fixture(scope="session")
-def kwbp(demo: Demo) -> Iterator[Shell]:
+def kwbp(demo: Demo) -> Shell:
     """The demo's installation started once more; it runs until all tests of this folder are done."""
-    shell = Shell(demo)
+    shell = Shell(replace(demo, commands=_RUNNING.enter_context(ready_kwbp(demo.environment))))
+    _RUNNING.enter_context(_serving(demo))
+    shell("status", "--wait", "120")
+    return shell
+
+
+@contextmanager
+def _serving(demo: Demo) -> Iterator[None]:
+    clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "6", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
     with (demo.folder / "serve-again.log").open("w") as log:
-        clocks = {"KWBP_GATEWAY__ANSWER_TIMEOUT": "6", "KWBP_GATEWAY__REVERSAL_INTERVAL": "1"}
         process = subprocess.Popen(["kwbp", "serve"], env=demo.environment | clocks, stdout=log, stderr=log)
         try:
-            shell("status", "--wait", "120")
-            yield shell
+            yield
         finally:
             process.terminate()
             process.wait(60)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Stop it then: this process may have tests of other folders to run for minutes."""
+    if nextitem is None or not nextitem.path.is_relative_to(Path(__file__).parent):
+        _RUNNING.close()
+
+
+def pytest_sessionfinish() -> None:
+    """Stop it after an interrupt, too."""
+    _RUNNING.close()
