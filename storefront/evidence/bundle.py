@@ -4,13 +4,16 @@ root.pem                 the pinned root
 chain/*.pem  crls/*.pem  CA certificates; the status lists in force at the time of the purchase
 timestamp.tsr            RFC 3161: when auth-res.p7s existed; stamp-crls/*.pem: the status lists in force then
 ocsp/*.der               what the responders said of the certificates, each file named after the certificate's
-signers/*.pem            buyer, merchant, gateway, gateway-encryption
+signers/*.pem            buyer, merchant, gateway, gateway-encryption, gateway-status
 *.p7s                    the signed messages, as they were sent
 pi-envelope.p7m          the sealed card data: only the gateway's token opens it
 oi-data.der  order-details.der
+status.txt               when the gateway said what gateway-status.p7s holds; status-crls/*.pem: the lists in force then
 purchase.txt             XID and time; digests.txt: SHA-256 of every file
 verdict.json             what follows from it, in words for programs; on what time and status it rests, and its gaps
-verify.sh                the judge: `sh` and `openssl`, nothing of ours
+verify.sh                a judge: `sh` and `openssl`, nothing of ours; the other one is `storefront.evidence.judgement`
+
+Only the root, the chain, the lists and what was signed by then are always there; what a party does not have is absent.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -26,20 +30,26 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from kwbp.codes import AuthCode
-from kwbp.common import instant, read_signed
+from kwbp.common import Received, instant, read_signed
 from kwbp.errors import ProtocolError
-from kwbp.messages import AuthResTBS, DualSigTBS, InvoiceTBS, ReceiptTBS
+from kwbp.inquiry import InqResTBS
+from kwbp.messages import AuthResTBS, DualSigTBS, InvoiceTBS, OIData, ReceiptTBS
 from kwbp.parties import MerchantIdentity
+from kwbp.structure import decode
 from pki.der import sha256
-from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INVOICE, CT_RECEIPT
+from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INQ_RES, CT_INVOICE, CT_RECEIPT
 from pki.roles import role_of
 from pki.timestamp import grant
 from storefront.errors import EvidenceError
 from storefront.evidence.proof import read_proof
 from storefront.evidence.records import Records
 
-_SIGNED: Final = ("invoice", "dual_signature", "auth_req", "auth_res", "auth_ack", "receipt")
+_SIGNED: Final = ("invoice", "dual_signature", "auth_req", "auth_res", "auth_ack", "receipt", "gateway_status")
+_UNSIGNED: Final = {
+    "pi_envelope": "pi-envelope.p7m",
+    "oi_data": "oi-data.der",
+    "order_details": "order-details.der",
+}
 
 
 def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[str, Any]:
@@ -49,60 +59,96 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
     if out.exists():
         raise EvidenceError(f"{out} is already there")
     try:
-        invoice = read_signed(InvoiceTBS, CT_INVOICE, records.invoice)
-        order = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, records.dual_signature)
-        answer = read_signed(AuthResTBS, CT_AUTH_RES, records.auth_res)
-        receipt = read_signed(ReceiptTBS, CT_RECEIPT, records.receipt)
-    except ProtocolError as error:
+        found = _read(records)
+        gateway_encryption = x509.load_der_x509_certificate(records.gateway_certificate)
+    except (ProtocolError, ValueError) as error:
         raise EvidenceError(f"a record is not what it should be: {error}") from None
-    gateway_encryption = x509.load_der_x509_certificate(records.gateway_certificate)
     signers = {
-        "buyer": order.signer,
-        "merchant": invoice.signer,
-        "gateway": answer.signer,
+        "buyer": found.order.signer,
+        "merchant": found.invoice.signer,
         "gateway-encryption": gateway_encryption,
     }
-    when = instant(answer.body.date)
+    if found.answer is not None:
+        signers["gateway"] = found.answer.signer
     content: dict[str, bytes] = {"root.pem": _pem(root)}
-    known = {
-        certificate
-        for message in (invoice, order, answer, receipt)
-        for certificate in message.signed.certificates
-        if certificate not in signers.values() and certificate != root
-    }
-    proof = read_proof(records, when)
-    known |= {each for each in proof.certificates if each != root and role_of(each).profile.is_ca}
+    proof = read_proof(records, found.when)
+    above = {each for message in found.messages for each in message.signed.certificates} | proof.certificates
+    known = {each for each in above if each != root and role_of(each).profile.is_ca}
     for certificate in known:
         content[f"chain/{_chain_name(certificate)}.pem"] = _pem(certificate)
-    for crl in _in_force(records.crls, when):
-        name = sha256(crl.issuer.public_bytes()).hex()[:8]
-        content[f"crls/{name}.pem"] = crl.public_bytes(Encoding.PEM)
-    for name, certificate in signers.items():
-        content[f"signers/{name}.pem"] = _pem(certificate)
+    content |= _lists("crls", records.crls, found.when)
     for name in _SIGNED:
         der = getattr(records, name)
         if der is not None:
             content[f"{name.replace('_', '-')}.p7s"] = der
+    for name, file in _UNSIGNED.items():
+        der = getattr(records, name)
+        if der is not None:
+            content[file] = der
     if records.time_stamp is not None and proof.stamped_at is not None:
         content["timestamp.tsr"] = grant(records.time_stamp)
-        for crl in _in_force(records.crls, proof.stamped_at):
-            content[f"stamp-crls/{sha256(crl.issuer.public_bytes()).hex()[:8]}.pem"] = crl.public_bytes(Encoding.PEM)
+        content |= _lists("stamp-crls", records.crls, proof.stamped_at)
     names = {each: name for name, each in signers.items()} | {each: _chain_name(each) for each in known}
     for certificate, name in names.items():
         answer_about = proof.answer_about(certificate)
         if answer_about is not None:
             content[f"ocsp/{name}.der"] = answer_about
-    content["pi-envelope.p7m"] = records.pi_envelope
-    content["oi-data.der"] = records.oi_data
-    content["order-details.der"] = records.order_details
-    content["purchase.txt"] = f"{invoice.body.xid.hex()}\n{int(when.timestamp())}\n".encode()
-    verdict = _verdict(invoice.body, answer.body, receipt.body, MerchantIdentity.of(invoice.signer), when)
-    verdict |= proof.statement({name: each for each, name in names.items()}, root)
+    if found.status is not None:
+        signers["gateway-status"] = found.status.signer
+        told_at = instant(found.status.body.date)
+        content["status.txt"] = f"{int(told_at.timestamp())}\n".encode()
+        content |= _lists("status-crls", records.crls, told_at)
+    for name, certificate in signers.items():
+        content[f"signers/{name}.pem"] = _pem(certificate)
+    content["purchase.txt"] = f"{found.invoice.body.xid.hex()}\n{int(found.when.timestamp())}\n".encode()
+    verdict = _verdict(found) | proof.statement({name: each for each, name in names.items()}, root)
     content["verdict.json"] = (json.dumps(verdict, indent=2, ensure_ascii=False) + "\n").encode()
     digests = "".join(f"{sha256(data).hex()} {name}\n" for name, data in sorted(content.items()))
     content["digests.txt"] = digests.encode()
     _write(out, content)
     return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The signed records, read; nothing is verified."""
+
+    invoice: Received[InvoiceTBS]
+    order: Received[DualSigTBS]
+    answer: Received[AuthResTBS] | None
+    receipt: Received[ReceiptTBS] | None
+    status: Received[InqResTBS] | None
+    when: datetime
+
+    @property
+    def messages(self) -> list[Received[Any]]:
+        every: tuple[Received[Any] | None, ...] = (self.invoice, self.order, self.answer, self.receipt, self.status)
+        return [each for each in every if each is not None]
+
+
+def _read(records: Records) -> _Found:
+    answer = None if records.auth_res is None else read_signed(AuthResTBS, CT_AUTH_RES, records.auth_res)
+    if answer is not None:
+        when = instant(answer.body.date)
+    elif records.oi_data is not None:
+        when = instant(decode(OIData, records.oi_data).date)
+    else:
+        raise EvidenceError("neither the gateway's answer nor the order information: nothing says when it was")
+    return _Found(
+        invoice=read_signed(InvoiceTBS, CT_INVOICE, records.invoice),
+        order=read_signed(DualSigTBS, CT_DUAL_SIGNATURE, records.dual_signature),
+        answer=answer,
+        receipt=None if records.receipt is None else read_signed(ReceiptTBS, CT_RECEIPT, records.receipt),
+        status=None if records.gateway_status is None else read_signed(InqResTBS, CT_INQ_RES, records.gateway_status),
+        when=when,
+    )
+
+
+def _lists(folder: str, ders: Iterable[bytes], when: datetime) -> dict[str, bytes]:
+    return {
+        f"{folder}/{sha256(crl.issuer.public_bytes()).hex()[:8]}.pem": crl.public_bytes(Encoding.PEM)
+        for crl in _in_force(ders, when)
+    }
 
 
 def _chain_name(certificate: x509.Certificate) -> str:
@@ -122,27 +168,33 @@ def _in_force(ders: Iterable[bytes], when: datetime) -> list[x509.CertificateRev
     return list(newest.values())
 
 
-def _verdict(
-    invoice: InvoiceTBS, answer: AuthResTBS, receipt: ReceiptTBS, merchant: MerchantIdentity, when: datetime
-) -> dict[str, Any]:
-    approved = answer.auth_code is AuthCode.APPROVED
-    return {
+def _verdict(found: _Found) -> dict[str, Any]:
+    invoice, merchant = found.invoice.body, MerchantIdentity.of(found.invoice.signer)
+    verdict: dict[str, Any] = {
         "xid": invoice.xid.hex(),
-        "at": when.isoformat(),
+        "at": found.when.isoformat(),
         "amount": {"rial": invoice.amount.amount},
         "merchant": {"id": merchant.merchant_id, "name": merchant.name},
-        "gateway": {"id": answer.gw_id, "acquirer": answer.acquirer_id},
-        "outcome": answer.auth_code.protocol_name,
-        "rrn": answer.rrn,
-        "card": answer.masked_pan,
-        "completion": receipt.completion_code.protocol_name,
+        "gateway": {"id": invoice.gw_id, "acquirer": invoice.acquirer_bin},
+        "outcome": "open",
         "bound": {
             "buyer": "ordered exactly this invoice, and this payment through this gateway (dual signature)",
-            "merchant": "offered these goods at this price and promised delivery (invoice), and "
-            + ("confirmed the payment (receipt)" if receipt.particulars_ok else "closed the order without payment"),
-            "gateway": "answered for this very order: " + ("approved" if approved else answer.auth_code.protocol_name),
+            "merchant": "offered these goods at this price and promised delivery (invoice)",
         },
     }
+    if found.answer is not None:
+        answer = found.answer.body
+        outcome = answer.auth_code.protocol_name
+        verdict |= {"outcome": outcome, "rrn": answer.rrn, "card": answer.masked_pan}
+        verdict["bound"]["gateway"] = f"answered for this very order: {outcome}"
+    if found.receipt is not None:
+        receipt = found.receipt.body
+        verdict["completion"] = receipt.completion_code.protocol_name
+        ending = "confirmed the payment (receipt)" if receipt.particulars_ok else "closed the order without payment"
+        verdict["bound"]["merchant"] += f", and {ending}"
+    if found.status is not None:
+        verdict["later"] = found.status.body.status.protocol_name
+    return verdict
 
 
 def _write(out: Path, content: dict[str, bytes]) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kwbp.common import read_signed
 from kwbp.errors import ProtocolError
-from kwbp.messages import InvoiceMessage, PReq
+from kwbp.messages import AuthReqTBS, InvoiceMessage, PReq
 from kwbp.structure import decode, encode
 from kwbp.wrapper import unwrap
-from pki.oids import MT_INVOICE, MT_PREQ
+from pki.oids import CT_AUTH_REQ, MT_INVOICE, MT_PREQ
 from storefront.errors import EvidenceError
 from storefront.merchant.proof import TIMESTAMP
 from storefront.merchant.store import Document
@@ -20,29 +21,34 @@ from storefront.merchant.store import Document
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What a party holds of a purchase; each member DER. The buyer has neither AuthReq nor AuthAck."""
+    """What a party holds of a purchase; each member DER.
+
+    The buyer has neither AuthReq nor AuthAck, the gateway neither order lines nor OIData nor receipt; nobody has what
+    did not happen. What is absent is no proof of anything, and a bundle names it.
+    """
 
     invoice: bytes
-    order_details: bytes
-    oi_data: bytes
     dual_signature: bytes
     pi_envelope: bytes
     gateway_certificate: bytes
-    auth_res: bytes
-    receipt: bytes
     crls: tuple[bytes, ...]
+    order_details: bytes | None = None
+    oi_data: bytes | None = None
     auth_req: bytes | None = None
+    auth_res: bytes | None = None
     auth_ack: bytes | None = None
+    receipt: bytes | None = None
+    gateway_status: bytes | None = None  # the gateway's InqRes, if the purchase was closed later
     time_stamp: bytes | None = None  # TimeStampToken over auth_res
     ocsp: tuple[bytes, ...] = ()  # OCSPResponse of certificates above
 
 
 def from_merchant(evidence: Mapping[str, Any]) -> Records:
-    """From the answer of the merchant server's `/orders/{xid}/evidence`; EvidenceError if there is no receipt yet."""
+    """From the answer of the merchant server's `/orders/{xid}/evidence`; EvidenceError if nothing was ordered yet."""
     try:
         documents = {Document(kind): base64.b64decode(der) for kind, der in evidence["documents"].items()}
-        if Document.RECEIPT not in documents:
-            raise EvidenceError(f"the purchase is in state {evidence['order']['state']}: there is no receipt to prove")
+        if Document.PURCHASE not in documents:
+            raise EvidenceError(f"the purchase is in state {evidence['order']['state']}: there is no order to prove")
         proofs = {name: base64.b64decode(der) for name, der in evidence.get("proofs", {}).items()}
         offer = decode(InvoiceMessage, unwrap(documents[Document.INVOICE_ANSWER], expected=(MT_INVOICE,)).body)
         order = decode(PReq, unwrap(documents[Document.PURCHASE], expected=(MT_PREQ,)).body)
@@ -53,13 +59,14 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             dual_signature=order.dual_sig,
             pi_envelope=order.pi_envelope,
             gateway_certificate=offer.gateway_certificate,
-            auth_res=documents[Document.AUTH_RES],
-            receipt=documents[Document.RECEIPT],
             crls=tuple(base64.b64decode(der) for der in evidence["crls"]),
             auth_req=documents.get(Document.AUTH_REQ),
+            auth_res=documents.get(Document.AUTH_RES),
             auth_ack=documents.get(Document.AUTH_ACK),
+            receipt=documents.get(Document.RECEIPT),
+            gateway_status=documents.get(Document.GATEWAY_STATUS),
             time_stamp=proofs.get(TIMESTAMP),
-            ocsp=tuple(der for name, der in sorted(proofs.items()) if name != TIMESTAMP),
+            ocsp=tuple(der for name, der in sorted(proofs.items()) if der and name != TIMESTAMP),
         )
     except (KeyError, TypeError, ValueError, ProtocolError) as error:
         raise EvidenceError(
@@ -68,7 +75,7 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
 
 
 def from_wallet(folder: Path) -> Records:
-    """From a wallet's folder of one purchase; EvidenceError if there is no receipt in it."""
+    """From a wallet's folder of one purchase; EvidenceError if the order itself is not whole."""
     try:
         return Records(
             invoice=(folder / "invoice.p7s").read_bytes(),
@@ -77,9 +84,45 @@ def from_wallet(folder: Path) -> Records:
             dual_signature=(folder / "dual-signature.p7s").read_bytes(),
             pi_envelope=(folder / "pi-envelope.p7m").read_bytes(),
             gateway_certificate=(folder / "gateway-encryption.cer").read_bytes(),
-            auth_res=(folder / "auth-res.p7s").read_bytes(),
-            receipt=(folder / "receipt.p7s").read_bytes(),
+            auth_res=_if_there(folder / "auth-res.p7s"),
+            receipt=_if_there(folder / "receipt.p7s"),
+            gateway_status=_if_there(folder / "gateway-status.p7s"),
             crls=tuple(path.read_bytes() for path in sorted((folder / "crls").glob("*.crl"))),
         )
     except FileNotFoundError as error:
         raise EvidenceError(f"the wallet has no {Path(error.filename).name} of this purchase") from None
+
+
+def from_gateway(
+    auth_req: bytes,
+    *,
+    gateway_certificate: bytes,
+    crls: Iterable[bytes],
+    auth_res: bytes | None = None,
+    auth_ack: bytes | None = None,
+    gateway_status: bytes | None = None,
+) -> Records:
+    """From what a gateway keeps: AuthReq with the objects inside it, and what was said of it (each SignedData).
+
+    :param gateway_certificate: the encryption certificate that the card data were sealed to, DER.
+    :raises EvidenceError: AuthReq is none.
+    """
+    try:
+        request = read_signed(AuthReqTBS, CT_AUTH_REQ, auth_req).body
+    except ProtocolError as error:
+        raise EvidenceError(f"the gateway's record is not what it should be: {error}") from None
+    return Records(
+        invoice=request.invoice,
+        dual_signature=request.dual_sig,
+        pi_envelope=request.pi_envelope,
+        gateway_certificate=gateway_certificate,
+        crls=tuple(crls),
+        auth_req=auth_req,
+        auth_res=auth_res,
+        auth_ack=auth_ack,
+        gateway_status=gateway_status,
+    )
+
+
+def _if_there(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
