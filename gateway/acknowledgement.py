@@ -12,12 +12,14 @@ from gateway.errors import StateConflictError
 from gateway.order import Order, OrderKey
 from gateway.ports import TrustSource
 from gateway.refusals import Refusals
-from gateway.reversal import NOT_ACCEPTED
+from gateway.reversal import NO_ACKNOWLEDGEMENT, NOT_ACCEPTED
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from kwbp.codes import AuthCode, ErrorCode
+from kwbp.common import read_signed
 from kwbp.errors import ProtocolError
 from kwbp.gateway import SentAuthRes, check_auth_ack
+from kwbp.messages import AuthAckTBS
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.oids import CT_AUTH_ACK, CT_AUTH_RES
 
@@ -65,7 +67,13 @@ class Acknowledgement:
         if order.auth_ack == message.body:
             return  # the same bytes again: taken already, whatever the clock says now
         now = self._clock()
-        ack = check_auth_ack(message, sent=SentAuthRes.load(answer), trust=await self._trust.trust(now), now=now)
+        try:
+            ack = check_auth_ack(message, sent=SentAuthRes.load(answer), trust=await self._trust.trust(now), now=now)
+        except ProtocolError as late:
+            if late.code is ErrorCode.ACK_TIMEOUT and order.auth_code == AuthCode.APPROVED:
+                await self._too_late(late, order.key, message, now)
+                return
+            raise
         if order.auth_code != AuthCode.APPROVED:
             return  # nothing was approved, so there is no clock to switch off
         try:
@@ -82,6 +90,23 @@ class Acknowledgement:
                 raise ProtocolError(ErrorCode.ACK_TIMEOUT, "B3", "the approval is being reversed") from None
             if not ack.accepted and moved is not None and moved.state is OrderState.ACKED:
                 raise ProtocolError(ErrorCode.XID_ALREADY_USED, "B3", "the approval was accepted before") from None
+
+    async def _too_late(self, late: ProtocolError, key: OrderKey, message: KwbpMessage, now: datetime) -> None:
+        """B3 broken: refused, but never by the clock alone.
+
+        Another copy of the acknowledgement may have come in time and be on its way to the disk. Whoever refuses this
+        one must have taken the approval back first, or the merchant would hear "too late" of an order that is ACKED.
+        """
+        try:
+            await self._store.queue_reversal(key, OrderState.APPROVED, NO_ACKNOWLEDGEMENT, now)
+        except StateConflictError:
+            moved = self._store.find(key)
+            accepted = read_signed(AuthAckTBS, CT_AUTH_ACK, message.body).body.accepted
+            if accepted and moved is not None and moved.state is OrderState.ACKED:
+                return
+            raise late from None
+        self._on_reversal()
+        raise late
 
 
 def _auth_res(order: Order | None) -> bytes | None:

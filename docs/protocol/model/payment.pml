@@ -72,9 +72,9 @@ bit g_to_reverse; /* an attempt was counted; its message has not left */
 bit n_preq, n_auth_req, n_auth_ack, n_inq_req;
 bit n_approved, n_declined, n_no_reply, n_error; /* AuthRes by what it says; Error */
 bit n_ack_taken, n_ack_late;
-/* InqRes by what it settles: REVERSED, CONCLUDED with a refusal, CONCLUDED with an acknowledged approval; as long as it
-   settles nothing the merchant asks again */
-bit n_inq_reversed, n_inq_declined, n_inq_acked;
+/* InqRes by what it settles: REVERSED, or CONCLUDED with a refusal; as long as it settles nothing the merchant asks
+   again */
+bit n_inq_reversed, n_inq_declined;
 mtype:told n_told = NOTHING; /* merchant to wallet */
 bit n_0200[STANS], n_0210[STANS], n_0420[REVERSALS], n_0430[REVERSALS];
 
@@ -201,7 +201,7 @@ inline authorised(after) {
 inline acknowledged(after) { merchant_moves(M_AUTHORISED, after); n_ack_taken = 0; n_ack_late = 0 }
 inline inquired(after) {
   merchant_moves(M_UNKNOWN, after);
-  n_inq_req = 0; n_inq_reversed = 0; n_inq_declined = 0; n_inq_acked = 0
+  n_inq_req = 0; n_inq_reversed = 0; n_inq_declined = 0
 }
 
 active proctype merchant() {
@@ -230,9 +230,6 @@ active proctype merchant() {
   :: d_step { m == M_UNKNOWN && !n_inq_req -> n_inq_req = 1 }
   :: d_step { m == M_UNKNOWN && n_inq_reversed -> inquired(M_REVERSED) }
   :: d_step { m == M_UNKNOWN && n_inq_declined -> inquired(M_DECLINED) }
-#ifndef ACKED_IS_A_CONTRADICTION
-  :: d_step { m == M_UNKNOWN && n_inq_acked -> inquired(M_AUTHORISED) } /* the gateway took our AuthAck after all */
-#endif
 #endif
   /* the wallet asks (PReq again, or InqReq) and is answered from the order book */
   :: d_step { n_preq && (m == M_PAID_PENDING || m == M_UNKNOWN) && n_told == NOTHING -> n_told = T_PENDING }
@@ -336,12 +333,11 @@ active proctype gateway() {
 #endif
   :: d_step { n_auth_ack && m == M_AUTHORISED && g == G_ACKED && !n_ack_taken -> n_ack_taken = 1 }
   :: d_step { n_auth_ack && m == M_AUTHORISED && REVERSING && !n_ack_late -> n_ack_late = 1 }
-#ifndef LATE_ACK_QUEUES_REVERSAL /* a cure, no fault: see README.md */
-  /* B3, by the clock: the order may still be APPROVED */
+  /* B3: late only once the reversal is queued */
+#ifdef ACK_REFUSED_BY_THE_CLOCK /* the order may still be APPROVED, and another copy on its way to the disk */
   :: d_step { n_auth_ack && m == M_AUTHORISED && ack_by_passed && g == G_APPROVED && !n_ack_late -> n_ack_late = 1 }
 #endif
   /* --- InqReq: where the order stands --- */
-  :: d_step { n_inq_req && g == G_ACKED && !n_inq_acked -> n_inq_acked = 1 }
   :: d_step { n_inq_req && g == G_DECLINED && !n_inq_declined -> n_inq_declined = 1 }
   :: d_step { n_inq_req && g == G_REVERSED && !n_inq_reversed -> n_inq_reversed = 1 }
   od
@@ -475,8 +471,8 @@ active proctype storms() {
   :: d_step { storm && n_auth_ack && m == M_AUTHORISED -> n_auth_ack = 0 }
   :: d_step { storm && (n_ack_taken || n_ack_late) -> n_ack_taken = 0; n_ack_late = 0 }
   :: d_step { storm && n_inq_req -> n_inq_req = 0 }
-  :: d_step { storm && (n_inq_reversed || n_inq_declined || n_inq_acked) ->
-      n_inq_reversed = 0; n_inq_declined = 0; n_inq_acked = 0 }
+  :: d_step { storm && (n_inq_reversed || n_inq_declined) ->
+      n_inq_reversed = 0; n_inq_declined = 0 }
   :: d_step { storm && g_run == WAITING && n_0200[g_stan] -> n_0200[g_stan] = 0 }
   :: d_step { storm && g_stan != 0 && n_0210[g_stan] -> n_0210[g_stan] = 0 }
   :: d_step { storm && g == G_REV_QUEUED && n_0420[g_rev] -> n_0420[g_rev] = 0 }
