@@ -112,20 +112,81 @@ appoint() { # appoint PERSON ROLE: sponsored by one security officer, approved b
   step "$1 has a certificate" kwbp officer collect "$1" "$(of officer id)"
 }
 
-enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT: vetted by one person, approved by another
+enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT [held]: vetted by one person, approved by another
   local server=$1 merchant=$2 name=$3 terminal=$4 port=$5
   step "$server: server configured" kwbp merchant configure "$server" --merchant-id "$merchant" --shop "$name" \
     --terminal "$terminal" --port "$port" --key "merchant-$server"
-  local apply=(kwbp --json merchant apply "$server" --iban IR820540102680020817909002 --organisation "$name Co")
+  local apply=(kwbp --json merchant apply "$server" --iban IR820540102680020817909002 --organisation "$name Co"
+    --contact "orders@$server.example")
   step "$server: key asked for" keep asked "${apply[@]}"
   approve_keys "$server"
   step "$server: applied" keep "$server" "${apply[@]}"
   step "$server: the company register and its bank confirmed it" registers_confirmed "$(of "$server" id)"
   step "$server: agreement with the acquirer on file" take_evidence "$(of "$server" id)" "$name"
+  if [ "${6:-}" = held ]; then
+    step "$server: held by an officer who wants to know more" \
+      kwbp ra hold "$(of "$server" id)" --reason "who signs for the shop?" $(as vetting-officer-1)
+    step "$server: goes on where it was held" \
+      kwbp ra release "$(of "$server" id)" --reason "the owner signs" $(as vetting-officer-1)
+  fi
   step "$server: vetted" kwbp ra vet --yes "$(of "$server" id)" $(as vetting-officer-1)
   step "$server: approved by another person" kwbp ra approve --yes "$(of "$server" id)" $(as approving-officer-1)
   step "$server: certificates at the key and the server" kwbp merchant collect "$server" "$(of "$server" id)"
   step "$server: the gateway collects for it" kwbp gateway add-merchant "$merchant" --terminal "$terminal" --name "$name"
+}
+
+enrol_by_est() { # enrol_by_est PERSON ROLE: a machine asks with a one-time code (RFC 7030); kwbp is only with the officers
+  step "$1: prepared, with a one-time code for a machine" est_code "$1" "$2"
+  step "$1: openssl makes key and request, curl hands them in: officers are to decide" est_asks "$1" 202
+  step "$1 is sponsored by a security officer" kwbp ra approve --yes "$(of est application)" $(as security-officer-1)
+  step "$1 is approved by another one" kwbp ra approve --yes "$(of est application)" $(as security-officer-2)
+  step "$1: the same request again brings the certificate, which openssl verifies" est_asks "$1" 200
+}
+
+est_code() { # est_code PERSON ROLE: the code goes into a netrc file that curl reads, and is shown to nobody
+  mkdir -p "$DEMO/est"
+  printf '{"person_id": "%s", "name": "%s", "organisation": "RA", "roles": ["%s"]}' "$1" "$1" "$2" >"$DEMO/est/subject.json"
+  kept[est]=$(kwbp --json ra est-code --class officer --subject "$DEMO/est/subject.json")
+  (umask 077 && echo "machine localhost login $(of est application) password $(of est code)" >"$DEMO/secrets/netrc")
+  kept[est]=$(printf '%s' "${kept[est]}" | python -SEc 'import json, sys; print(json.dumps({k: v for k, v in json.load(sys.stdin).items() if k != "code"}))')
+  kwbp officer new-passphrase "$DEMO/secrets/$1"
+  (umask 077 && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes-256-cbc -pass "file:$DEMO/secrets/$1" \
+    -out "$KWBP_HOME/officers/$1.key" 2>/dev/null)
+  openssl req -new -key "$KWBP_HOME/officers/$1.key" -passin "file:$DEMO/secrets/$1" -subj "/CN=$1" -outform DER |
+    openssl base64 -out "$DEMO/est/request.b64"
+  echo "case $(of est application)"
+}
+
+est_asks() { # est_asks PERSON STATUS: what EST answers, and, with the certificate, that it is of this hierarchy
+  local port status=''
+  port=$(python -c 'import os, tomllib; print(tomllib.load(open(os.environ["KWBP_HOME"] + "/kwbp.toml", "rb"))["ra"]["port"])')
+  status=$(curl -sS --cacert "$KWBP_HOME/pki/root.pem" --netrc-file "$DEMO/secrets/netrc" -D "$DEMO/est/head" \
+    -H 'Content-Type: application/pkcs10' --data-binary "@$DEMO/est/request.b64" -o "$DEMO/est/answer" -w '%{http_code}' \
+    "https://localhost:$port/.well-known/est/officer/simpleenroll")
+  if [ "$status" = 200 ]; then
+    openssl base64 -d -in "$DEMO/est/answer" | openssl pkcs7 -inform DER -print_certs -out "$DEMO/est/$1.pem"
+    openssl verify -CAfile "$KWBP_HOME/pki/root.pem" -untrusted "$KWBP_HOME/pki/cas/operations-ca.pem" \
+      -untrusted "$KWBP_HOME/pki/cas/brand.pem" "$DEMO/est/$1.pem"
+  fi
+  echo "HTTP $status $(grep -i '^retry-after' "$DEMO/est/head" | tr -d '\r' || true)"
+  [ "$status" = "$2" ]
+}
+
+told_by_mail() { # told_by_mail ADDRESS: the notice of the certificate is in the Maildir that stands in for a mail server
+  python - "$KWBP_HOME/notices" "$1" <<'PY'
+import pathlib, sys, time
+from email import message_from_bytes, policy
+
+folder, address = sys.argv[1:]
+for _ in range(300):
+    for path in sorted(pathlib.Path(folder).rglob("new/*")):
+        mail = message_from_bytes(path.read_bytes(), policy=policy.default)
+        if mail["to"] == address and "issued" in mail["subject"]:
+            print(mail["subject"], "to", mail["to"])
+            sys.exit()
+    time.sleep(0.1)
+sys.exit(1)
+PY
 }
 
 approve_keys() { # approve_keys TEXT: the keys asked for last are made when two officers have signed
