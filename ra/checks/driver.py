@@ -443,8 +443,10 @@ class Checks:
             return None if phone is None else {"phone": phone}
         if kind == "national_code":
             subject = revision.subject
-            named = isinstance(subject, OfficerSubject) and code is not None
-            return {"national_code": code or "", "name": revision.common_name} if named else None
+            if not isinstance(subject, OfficerSubject) or code is None:
+                return None
+            rule = self._desk.pack_of(revision).classes[subject.member_class].subject
+            return {"national_code": code, "name": rule.common_name(subject)}
         return question_about(revision, kind)
 
 
