@@ -71,7 +71,7 @@ def test_only_a_compromised_key_goes_on_the_denylist(
     verdict = judge(office, trust, order)
     assert verdict.approved
     assert not verdict.denylist_key
-    assert verdict.publish_by == NOW + timedelta(days=5)
+    assert verdict.publish_by == NOW + timedelta(hours=24)  # `revoke_publish`: sooner than the reason's five days
 
 
 def test_an_old_order_still_revokes(office: Office, certificate: x509.Certificate) -> None:
