@@ -7,6 +7,7 @@ StorefrontError            set up wrongly: a key file, a certificate
 │   └── NoSuchCard         the wallet holds no card of that label
 ├── CatalogueError         the shop's catalogue is not as expected
 ├── EvidenceError          a bundle cannot be exported
+│   └── BundleRefused      a folder is not the bundle of a purchase; nothing in it is judged
 ├── OrderBookError         a change that the merchant's order book refuses
 │   ├── XidAlreadyUsed     the order is not in the state that the change starts from
 │   ├── RrpidAlreadyUsed   another message of the same kind came with this RRPID
@@ -23,6 +24,7 @@ StorefrontError            set up wrongly: a key file, a certificate
 from __future__ import annotations
 
 from kwbp.errors import ProtocolError
+from runtime.language import ToldError
 
 
 class StorefrontError(Exception):
@@ -51,6 +53,10 @@ class CatalogueError(StorefrontError):
 
 class EvidenceError(StorefrontError):
     """The records of a purchase do not make a bundle."""
+
+
+class BundleRefused(EvidenceError, ToldError):
+    """A folder is no bundle: a file missing, foreign, altered since the export, or not in its form."""
 
 
 class OrderBookError(StorefrontError):
