@@ -32,12 +32,12 @@ def oid(identifier: ObjectIdentifier) -> Node:
 
 
 class Twin:
-    """An honest object on the operating table."""
+    """An honest object on the operating table: `honest`, or one that is made for it."""
 
-    def __init__(self, pki: PkiFactory, signer: Credential) -> None:
+    def __init__(self, pki: PkiFactory, signer: Credential, honest: bytes | None = None) -> None:
         self.pki = pki
         self.signer = signer
-        self.tree = parse(signer.sign(oids.CT_INVOICE, CONTENT))
+        self.tree = parse(honest or signer.sign(oids.CT_INVOICE, CONTENT))
 
     @property
     def signed(self) -> Node:
