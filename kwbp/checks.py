@@ -4,9 +4,12 @@ A refusal names its check by this id (`ProtocolError.check`, `clause` of the Err
 and the protocol description mean the same thing. The letters: K common prefix of every message, I merchant on
 InvoiceReq (row 9), W wallet on Invoice (row 10), M merchant on PReq (row 12), G gateway on AuthReq (row 13), A merchant
 on AuthRes (row 14), B gateway on AuthAck (row 15), R wallet on Receipt (row 16), Q whoever is asked by InqReq and U
-whoever reads InqRes (row 18), E anyone on Error (row 24), S signing service on a content that it is asked to sign; and
-of registration (rows 1 to 5) C registration authority on requests, D applicant on answers, F issuing bank on a request
-that the registration authority passes on.
+whoever reads InqRes (row 18), H gateway on requests to capture, reverse and credit and J merchant on the answers (rows
+19 to 21), L either side of BatchAdmin (row 22), N merchant on SettleAdvice (row 23), O gateway
+and merchant on PCertReq and PCertRes (row 8), P everybody on OTPReq and OTPRes (row 11), V merchant on ReceiptAck (row
+17), E anyone on Error (row 24), S signing service on a content that it is asked to sign; and of registration (rows 1 to
+6) C registration authority on requests, D applicant on answers, F issuing bank on a request that the registration
+authority passes on, X either side on what a holder asks about its certificate (row 6).
 
 K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6 and F7 need state or a token; they belong to the services,
 which use the same ids.
@@ -84,6 +87,47 @@ CHECKS: Final = MappingProxyType(
         "U1": "RRPID, XID, merchant, challenge and hash are those of the inquiry",
         "U2": "answer is signed by the party that was asked",
         "U3": "status agrees with what is told beside it, and no more is claimed than the gateway says",
+        "H1": "requester is an active merchant here and is the TLS peer",
+        "H2": "XID is of an order of this merchant",
+        "H3": "same request: stored answer; another one under an RRPID that was used is refused",
+        "H4": "request is signed by the merchant that it names, and is for this gateway",
+        "H5": "hAnswer names the answer that the request follows: an approval that was acknowledged and stands",
+        "H6": "capToken is the one that came with the authorisation, absent where none came",
+        "H7": "what is taken back was not settled yet",
+        "H8": "amount is in the order's currency, and leaves 0 ≤ refunded ≤ captured ≤ authorised",
+        "H9": "no other request about the order is open",
+        "J1": "hRequest is the hash of the own request",
+        "J2": "RRPID, XID and merchant are those of the request",
+        "J3": "amount is that of the request",
+        "J4": "an approval carries the network's references",
+        "J5": "signer is the gateway that was asked",
+        "J6": "answer is not older than the request",
+        "L1": "requester is an active merchant here, the TLS peer and the signer",
+        "L2": "same request: stored answer; another one under an RRPID that was used is refused",
+        "L3": "batch is the one in turn: opened after the last was closed, closed when open",
+        "L4": "batch ends after it began, and not in the future",
+        "L5": "totals add up and are the sums of the receiver's own entries",
+        "L6": "answer is about the own request",
+        "L7": "signer is the gateway that was asked",
+        "L8": "status and totals agree with what was asked for",
+        "N1": "advice is signed by the gateway that it names, of the merchant's acquirer",
+        "N2": "advice is for this merchant, paid to the account that its certificate is bound to",
+        "N3": "net is the sum of the lines, fees deducted",
+        "N4": "business day has come, and is not advised in another way already",
+        "O1": "asker is the merchant that it names, and the TLS peer",
+        "O2": "RRPID, merchant, challenge and hash are those of the request",
+        "O3": "answer is signed by a gateway of the merchant's acquirer, which names itself",
+        "O4": "encryption certificate: path, role, and the gateway and acquirer that answer",
+        "P1": "merchant: request is about an invoice of its own in force, and sealed to the gateway of that",
+        "P2": "request is sealed to this gateway",
+        "P3": "request opens, names this gateway, and was passed on by the merchant that it names",
+        "P4": "card is the one that the cardholder's certificate commits to, of a served issuer",
+        "P5": "wallet: RRPID, XID, merchant, amount and hash are those of the request",
+        "P6": "answer is signed by the gateway that the request was sealed to",
+        "P7": "password is good now, and not for long",
+        "P8": "password is used for the XID, merchant and amount that it was given for, while it is good",
+        "V1": "acknowledgement is signed by the card that signed the order",
+        "V2": "hReceipt, XID, RRPID and merchant are those of the receipt that was sent",
         "E1": "error refers to a message that was sent",
         "S1": "content names the key's own certificate",
         "C1": "brand is served here, and the applicant holds a root of ours",
@@ -109,5 +153,11 @@ CHECKS: Final = MappingProxyType(
         "F5": "card data are in form, for this request and key",
         "F6": "no more attempts for this card than allowed",
         "F7": "card is good, and its holder proves it",
+        "X1": "request is about a certificate of its signer",
+        "X2": "PKCS#10 proves possession of a new key",
+        "X3": "RRPID, challenge, hash and certificate are those of the request",
+        "X4": "answer is signed by the registration authority",
+        "X5": "certificate that is to be revoked is not good any more",
+        "X6": "new certificate is for the own key and name, with the right role and path",
     }
 )

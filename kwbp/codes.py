@@ -153,6 +153,82 @@ class PurchaseStatus(IntEnum):
         return _camel_case(self.name)
 
 
+@asn1.value_set(int)
+@unique
+class ReversalReason(IntEnum):
+    """`reason` of AuthRevReq (catalogue row 20): why the merchant takes less, or nothing."""
+
+    CUSTOMER_CANCELLATION = 0
+    NOT_DELIVERABLE = 1
+    WRONG_AMOUNT = 2
+    SUSPECTED_FRAUD = 3
+
+
+@asn1.value_set(int)
+@unique
+class EntryKind(IntEnum):
+    """`kind` of an entry in a batch or a settlement advice (rows 22 and 23): which way money moved, and why."""
+
+    SALE = 0
+    """Authorised and captured in one (AuthRes)."""
+    SALE_REVERSAL = 1
+    """A sale taken back, whole or in part (AuthRevRes)."""
+    CAPTURE = 2
+    CAPTURE_REVERSAL = 3
+    CREDIT = 4
+    CREDIT_REVERSAL = 5
+
+    @property
+    def sign(self) -> int:
+        """+1 where the merchant gets the amount, -1 where it gives it."""
+        return 1 if self in (EntryKind.SALE, EntryKind.CAPTURE, EntryKind.CREDIT_REVERSAL) else -1
+
+
+@asn1.value_set(int)
+@unique
+class BatchOperation(IntEnum):
+    """`operation` of BatchAdminReq (catalogue row 22)."""
+
+    OPEN = 0
+    CLOSE = 1
+    STATUS = 2
+
+
+@asn1.value_set(int)
+@unique
+class BatchStatus(IntEnum):
+    """`status` of BatchAdminRes (catalogue row 22)."""
+
+    OPEN = 0
+    CLOSED = 1
+
+
+@asn1.value_set(int)
+@unique
+class CertificateStatus(IntEnum):
+    """`status` of a certificate in PCertRes and CertInqRes (rows 8 and 6)."""
+
+    GOOD = 0
+    SUSPENDED = 1
+    """On the CRL with certificateHold: it may come back."""
+    REVOKED = 2
+    EXPIRED = 3
+
+
+@asn1.value_set(int)
+@unique
+class RevocationReason(IntEnum):
+    """`reason` of RevReq and CertInqRes (row 6): CRLReason, RFC 5280 5.3.1."""
+
+    UNSPECIFIED = 0
+    KEY_COMPROMISE = 1
+    CA_COMPROMISE = 2
+    AFFILIATION_CHANGED = 3
+    SUPERSEDED = 4
+    CESSATION_OF_OPERATION = 5
+    CERTIFICATE_HOLD = 6
+
+
 def _camel_case(name: str) -> str:
     first, *rest = name.lower().split("_")
     return first + "".join(word.capitalize() for word in rest)

@@ -1,8 +1,9 @@
 """Errors of `kwbp`.
 
-ProtocolError            a message was refused: code of the protocol, id of the check, a sentence without secrets
-└── SealedContentError   refused after the card data were opened: outsiders learn `decodingFailure` and nothing else
-    └── SealedCardError  the same at the card's bank, in registration
+ProtocolError                       a message was refused: code of the protocol, id of the check, a safe sentence
+└── SealedContentError              refused after the card data were opened: outsiders learn `decodingFailure` alone
+    ├── SealedCardError             the same at the card's bank, in registration
+    └── SealedPasswordRequestError  the same of a request for a one-time password
 
 A `CommitmentError` (ValueError) says that secrets handed to `kwbp.commitment` cannot protect a card number.
 """
@@ -69,6 +70,14 @@ class SealedCardError(SealedContentError):
     @property
     def outward_check(self) -> str:
         return "F4"
+
+
+class SealedPasswordRequestError(SealedContentError):
+    """What was sealed is no request for a password, or about another card (P3, P4): looks as if it had not opened."""
+
+    @property
+    def outward_check(self) -> str:
+        return "P3"
 
 
 class CommitmentError(ValueError):

@@ -19,6 +19,9 @@ from kwbp.codes import ErrorCode
 from kwbp.coherence import carries_references, claims_no_more, tells_one_story
 from kwbp.common import instant, read_envelope, read_signed, require
 from kwbp.errors import ProtocolError
+from kwbp.gateway_certificates import PCertReqTBS, PCertResTBS
+from kwbp.holder.messages import CertInqReqTBS, CertInqResTBS, RenewReqTBS, RenewResTBS, RevReqTBS
+from kwbp.holder.request import HOLDERS
 from kwbp.inquiry.answer import GIVEN_BACK
 from kwbp.inquiry.messages import InqReqTBS, InqResTBS
 from kwbp.messages import (
@@ -32,6 +35,8 @@ from kwbp.messages import (
     ReceiptTBS,
 )
 from kwbp.parties import MerchantIdentity, gateway_data
+from kwbp.password.messages import OTPReqTBS, OTPResTBS
+from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.registration.messages import CardConfirmReqTBS, CertResTBS, InitResTBS, RegFormResTBS
 from kwbp.registration.signers import RA
 from kwbp.structure import Structure, decode
@@ -44,6 +49,8 @@ from pki.oids import (
     CT_AUTH_RES,
     CT_CARD_CONFIRM_REQ,
     CT_CARD_INIT_RES,
+    CT_CERT_INQ_REQ,
+    CT_CERT_INQ_RES,
     CT_CERT_RES,
     CT_DUAL_SIGNATURE,
     CT_ERROR,
@@ -54,8 +61,16 @@ from pki.oids import (
     CT_INVOICE_REQ,
     CT_MER_CERT_RES,
     CT_MER_INIT_RES,
+    CT_OTP_REQ,
+    CT_OTP_RES,
+    CT_P_CERT_REQ,
+    CT_P_CERT_RES,
     CT_RECEIPT,
+    CT_RECEIPT_ACK,
     CT_REG_FORM_RES,
+    CT_RENEW_REQ,
+    CT_RENEW_RES,
+    CT_REV_REQ,
 )
 from pki.roles import Role, role_of
 
@@ -176,6 +191,33 @@ def validate_error(content: bytes, signer: x509.Certificate) -> None:
     decode(ErrorTBS, content)
 
 
+def validate_p_cert_req(content: bytes, signer: x509.Certificate) -> None:
+    """PCertReqTBS names the merchant of the key."""
+    merchant = _merchant(signer)
+    _require(decode(PCertReqTBS, content).merchant_id == merchant.merchant_id, "request must name the merchant")
+
+
+def validate_p_cert_res(content: bytes, signer: x509.Certificate) -> None:
+    """PCertResTBS names the gateway and acquirer of the key."""
+    _require_role(signer, Role.GATEWAY_SIGNING)
+    gateway = gateway_data(signer)
+    answer = decode(PCertResTBS, content)
+    _require(
+        (answer.gw_id, answer.acquirer_id) == (gateway.gateway_id, gateway.acquirer_bin),
+        "answer must name the gateway and its acquirer",
+    )
+
+
+def _by(content_type: type[Structure], *roles: Role) -> Validator:
+    """What names no signer, so only form and role are judged."""
+
+    def validate(content: bytes, signer: x509.Certificate) -> None:
+        _require_role(signer, *roles)
+        decode(content_type, content)
+
+    return validate
+
+
 def _of_the_ra(content_type: type[Structure]) -> Validator:
     """What the registration authority says in registration: it names no signer, so form and identity are judged."""
 
@@ -199,6 +241,16 @@ VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
         CT_INQ_REQ: validate_inq_req,
         CT_INQ_RES: validate_inq_res,
         CT_ERROR: validate_error,
+        CT_P_CERT_REQ: validate_p_cert_req,
+        CT_P_CERT_RES: validate_p_cert_res,
+        CT_OTP_REQ: _by(OTPReqTBS, Role.CARDHOLDER),
+        CT_OTP_RES: _by(OTPResTBS, Role.GATEWAY_SIGNING),
+        CT_RECEIPT_ACK: _by(ReceiptAckTBS, Role.CARDHOLDER),
+        CT_CERT_INQ_REQ: _by(CertInqReqTBS, *HOLDERS),
+        CT_REV_REQ: _by(RevReqTBS, *HOLDERS),
+        CT_RENEW_REQ: _by(RenewReqTBS, *HOLDERS),
+        CT_CERT_INQ_RES: _of_the_ra(CertInqResTBS),
+        CT_RENEW_RES: _of_the_ra(RenewResTBS),
         CT_CARD_INIT_RES: _of_the_ra(InitResTBS),
         CT_MER_INIT_RES: _of_the_ra(InitResTBS),
         CT_REG_FORM_RES: _of_the_ra(RegFormResTBS),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Final, cast
+from typing import Final, cast
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki import cms_structures as structures
 from pki import oids
 from pki.algorithms import SHA256_IDENTIFIER, SHA256_IDENTIFIERS, SIGNATURE_IDENTIFIERS, SignatureSuite
 from pki.der import any_value, decode, encode, remembered, sha256, tlv
@@ -37,78 +38,13 @@ _SEQUENCE: Final = 0x30
 _PSS: Final = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
 
 
-@asn1.sequence
-class _Attribute:
-    type: x509.ObjectIdentifier
-    values: asn1.SetOf[asn1.TLV]
-
-
-@asn1.sequence
-class _IssuerAndSerialNumber:
-    issuer: asn1.TLV  # Name, compared as bytes with that of the certificate
-    serial_number: int
-
-
-@asn1.sequence
-class _SignerInfo:
-    version: int
-    sid: _IssuerAndSerialNumber
-    digest_algorithm: asn1.TLV
-    signed_attrs: Annotated[asn1.SetOf[_Attribute], asn1.Implicit(0)]
-    signature_algorithm: asn1.TLV
-    signature: bytes
-    unsigned_attrs: Annotated[asn1.SetOf[_Attribute] | None, asn1.Implicit(1)]
-
-
-@asn1.sequence
-class _EncapsulatedContentInfo:
-    content_type: x509.ObjectIdentifier
-    content: Annotated[bytes, asn1.Explicit(0)]
-
-
-@asn1.sequence
-class _SignedData:
-    version: int
-    digest_algorithms: asn1.SetOf[asn1.TLV]
-    encap_content_info: _EncapsulatedContentInfo
-    certificates: Annotated[asn1.SetOf[asn1.TLV], asn1.Implicit(0)]  # each is a Certificate: `_embedded`
-    signer_infos: asn1.SetOf[_SignerInfo]
-
-
-@asn1.sequence
-class _ContentInfo:
-    content_type: x509.ObjectIdentifier
-    content: Annotated[_SignedData, asn1.Explicit(0)]
-
-
-@asn1.sequence
-class _GeneralNames:
-    directory_name: Annotated[asn1.TLV, asn1.Explicit(4)]
-
-
-@asn1.sequence
-class _IssuerSerial:
-    issuer: _GeneralNames
-    serial_number: int
-
-
-@asn1.sequence
-class _EssCertIdV2:
-    cert_hash: Annotated[bytes, asn1.Size.exact(32)]  # hashAlgorithm is absent: SHA-256 is its default
-    issuer_serial: _IssuerSerial | None
-
-
-@asn1.sequence
-class _SigningCertificateV2:
-    certs: Annotated[list[_EssCertIdV2], asn1.Size(1, 1)]
-
-
 @dataclass(frozen=True)
 class SignedData:
     """One signed object whose structure is in the profile. Its signature is not verified yet: `verify_signature`.
 
     `content` is the DER of the signed content, `signing_time` aware UTC, `der` the whole ContentInfo and `digest` its
-    SHA-256, `signed_attributes` the SET OF Attribute whose bytes are signed, `time_stamp` an RFC 3161 token or None.
+    SHA-256, `signed_attributes` the SET OF Attribute whose bytes are signed, `time_stamp` an RFC 3161 token or None,
+    `further` the DER of the signed attribute that was asked for beside the four.
     """
 
     content_type: x509.ObjectIdentifier
@@ -123,10 +59,15 @@ class SignedData:
     suite: SignatureSuite
     signature: bytes
     time_stamp: bytes | None
+    further: bytes | None = None
 
 
-def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> SignedData:
+def parse_signed_data(
+    der: bytes, *, content_type: x509.ObjectIdentifier, further: x509.ObjectIdentifier | None = None
+) -> SignedData:
     """Read a ContentInfo with SignedData over `content_type`; structure and allow-lists only, no cryptography.
+
+    `further` is a signed attribute that must be there beside the four; without it there are the four.
 
     Raises CmsError with reason `malformed` (not DER, or a member outside the profile is present or missing, among them
     signedAttrs), `too_big`, `not_canonical`, `wrong_content_type`, `bad_version`, `bad_algorithm`, `bad_attributes`
@@ -134,7 +75,7 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
     certificate has the hash of ESSCertIDv2), `signer_mismatch` (sid and ESSCertIDv2 name different certificates).
     """
     try:
-        info = decode(_ContentInfo, der)
+        info = decode(structures.ContentInfo, der)
         embedded = [_embedded(encode(member)) for member in info.content.certificates.as_list()]
     except DerError as error:
         raise CmsError(error.reason, "not a SignedData of the profile", clause=_CLAUSE) from None
@@ -152,7 +93,7 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
         raise _refuse("bad_version", "SignedData is version 3, SignerInfo version 1")
     suite = _suite(signed, signer_info)
     attributes = signer_info.signed_attrs.as_list()
-    values = _single_values(attributes)
+    values = _single_values(attributes, _SIGNED_ATTRIBUTES if further is None else _SIGNED_ATTRIBUTES | {further})
     if len(embedded) > MAX_CERTIFICATES:
         raise _refuse("too_many_certificates", f"more than {MAX_CERTIFICATES} certificates")
     try:
@@ -176,10 +117,11 @@ def parse_signed_data(der: bytes, *, content_type: x509.ObjectIdentifier) -> Sig
         suite=suite,
         signature=signer_info.signature,
         time_stamp=_time_stamp(signer_info),
+        further=None if further is None else values[further],
     )
 
 
-def _suite(signed: _SignedData, signer_info: _SignerInfo) -> SignatureSuite:
+def _suite(signed: structures.SignedData, signer_info: structures.SignerInfo) -> SignatureSuite:
     digests = [encode(algorithm) for algorithm in signed.digest_algorithms.as_list()]
     if len(digests) != 1 or not SHA256_IDENTIFIERS.issuperset((*digests, encode(signer_info.digest_algorithm))):
         raise _refuse("bad_algorithm", "digest algorithm is SHA-256 alone")
@@ -194,9 +136,11 @@ _SIGNED_ATTRIBUTES: Final = frozenset(
 )
 
 
-def _single_values(attributes: list[_Attribute]) -> dict[x509.ObjectIdentifier, bytes]:
+def _single_values(
+    attributes: list[structures.Attribute], expected: frozenset[x509.ObjectIdentifier]
+) -> dict[x509.ObjectIdentifier, bytes]:
     values = {attribute.type: attribute.values.as_list() for attribute in attributes}
-    if len(attributes) != len(_SIGNED_ATTRIBUTES) or values.keys() != _SIGNED_ATTRIBUTES:
+    if len(attributes) != len(expected) or values.keys() != expected:
         raise _refuse(
             "bad_attributes",
             "signed attributes are contentType, messageDigest, signingTime, signingCertificateV2, once",
@@ -213,11 +157,11 @@ def _object_identifier(der: bytes) -> x509.ObjectIdentifier:
 
 
 @remembered(_REMEMBERED)
-def _ess_cert_id(der: bytes) -> _EssCertIdV2:
-    return decode(_SigningCertificateV2, der).certs[0]
+def _ess_cert_id(der: bytes) -> structures.EssCertIdV2:
+    return decode(structures.SigningCertificateV2, der).certs[0]
 
 
-def _time_stamp(signer_info: _SignerInfo) -> bytes | None:
+def _time_stamp(signer_info: structures.SignerInfo) -> bytes | None:
     if signer_info.unsigned_attrs is None:
         return None
     attributes = signer_info.unsigned_attrs.as_list()
@@ -265,7 +209,9 @@ def _embedded(der: bytes) -> _Embedded:
     return _Embedded(der)
 
 
-def _signer(embedded: Sequence[_Embedded], sid: _IssuerAndSerialNumber, ess: _EssCertIdV2) -> x509.Certificate:
+def _signer(
+    embedded: Sequence[_Embedded], sid: structures.IssuerAndSerialNumber, ess: structures.EssCertIdV2
+) -> x509.Certificate:
     found = [
         each
         for each in embedded
@@ -319,9 +265,16 @@ def verify_signature(signed_data: SignedData) -> None:
 
 
 def build_signed_attributes(
-    content_type: x509.ObjectIdentifier, content: bytes, *, signer: x509.Certificate, signing_time: datetime
+    content_type: x509.ObjectIdentifier,
+    content: bytes,
+    *,
+    signer: x509.Certificate,
+    signing_time: datetime,
+    further: tuple[x509.ObjectIdentifier, bytes] | None = None,
 ) -> bytes:
     """Make the four signed attributes as DER `SET OF Attribute` (tag 0x31): exactly the bytes that are signed.
+
+    `further` is one more attribute, its value as DER.
 
     `signing_time` is aware and loses its fraction of a second. ValueError for id-data, which is never signed here.
     """
@@ -329,29 +282,34 @@ def build_signed_attributes(
         raise ValueError("id-data is not a content type that is signed")
     if signing_time.tzinfo is None:
         raise ValueError("signing_time must be an aware datetime")
-    ess = _EssCertIdV2(
+    ess = structures.EssCertIdV2(
         cert_hash=sha256(signer.public_bytes(Encoding.DER)),
-        issuer_serial=_IssuerSerial(
-            issuer=_GeneralNames(directory_name=any_value(signer.issuer.public_bytes())),
+        issuer_serial=structures.IssuerSerial(
+            issuer=structures.GeneralNames(directory_name=any_value(signer.issuer.public_bytes())),
             serial_number=signer.serial_number,
         ),
     )
     attributes = {
-        oids.AA_CONTENT_TYPE: content_type,
-        oids.AA_SIGNING_TIME: _write_time(signing_time),
-        oids.AA_MESSAGE_DIGEST: sha256(content),
-        oids.AA_SIGNING_CERTIFICATE_V2: _SigningCertificateV2(certs=[ess]),
+        oids.AA_CONTENT_TYPE: encode(content_type),
+        oids.AA_SIGNING_TIME: encode(_write_time(signing_time)),
+        oids.AA_MESSAGE_DIGEST: encode(sha256(content)),
+        oids.AA_SIGNING_CERTIFICATE_V2: encode(structures.SigningCertificateV2(certs=[ess])),
     }
+    if further is not None:
+        attributes[further[0]] = further[1]
     return encode(
         asn1.SetOf(
-            [_Attribute(type=kind, values=asn1.SetOf([any_value(encode(value))])) for kind, value in attributes.items()]
+            [
+                structures.Attribute(type=kind, values=asn1.SetOf([any_value(value)]))
+                for kind, value in attributes.items()
+            ]
         )
     )
 
 
 @asn1.sequence
 class _AttributeSet:
-    attributes: asn1.SetOf[_Attribute]
+    attributes: asn1.SetOf[structures.Attribute]
 
 
 def assemble_signed_data(
@@ -370,25 +328,27 @@ def assemble_signed_data(
     suite = SignatureSuite.for_key(signer.public_key())
     digest_algorithm = any_value(SHA256_IDENTIFIER)
     attributes = decode(_AttributeSet, tlv(_SEQUENCE, signed_attributes)).attributes
-    signer_info = _SignerInfo(
+    signer_info = structures.SignerInfo(
         version=1,
-        sid=_IssuerAndSerialNumber(issuer=any_value(signer.issuer.public_bytes()), serial_number=signer.serial_number),
+        sid=structures.IssuerAndSerialNumber(
+            issuer=any_value(signer.issuer.public_bytes()), serial_number=signer.serial_number
+        ),
         digest_algorithm=digest_algorithm,
         signed_attrs=attributes,
         signature_algorithm=any_value(suite.identifier),
         signature=signature,
         unsigned_attrs=None,
     )
-    signed = _SignedData(
+    signed = structures.SignedData(
         version=3,
         digest_algorithms=asn1.SetOf([digest_algorithm]),
-        encap_content_info=_EncapsulatedContentInfo(content_type=content_type, content=content),
+        encap_content_info=structures.EncapsulatedContentInfo(content_type=content_type, content=content),
         certificates=asn1.SetOf(
             [any_value(each.public_bytes(Encoding.DER)) for each in dict.fromkeys((signer, *chain))]
         ),
         signer_infos=asn1.SetOf([signer_info]),
     )
-    return encode(_ContentInfo(content_type=oids.SIGNED_DATA, content=signed))
+    return encode(structures.ContentInfo(content_type=oids.SIGNED_DATA, content=signed))
 
 
 def sign_signed_attributes(signed_attributes: bytes, key: PrivateKeyTypes) -> bytes:

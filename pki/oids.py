@@ -58,6 +58,29 @@ CT_PACK_PUBLICATION: Final = _kwbp("1.36")
 CT_CHECK_ANSWER: Final = _kwbp("1.35")
 CT_INQ_REQ: Final = _kwbp("1.37")
 CT_INQ_RES: Final = _kwbp("1.38")
+CT_P_CERT_REQ: Final = _kwbp("1.60")
+CT_P_CERT_RES: Final = _kwbp("1.61")
+CT_OTP_REQ: Final = _kwbp("1.62")
+CT_OTP_RES: Final = _kwbp("1.63")
+CT_RECEIPT_ACK: Final = _kwbp("1.64")
+CT_CERT_INQ_REQ: Final = _kwbp("1.65")
+CT_REV_REQ: Final = _kwbp("1.66")
+CT_RENEW_REQ: Final = _kwbp("1.67")
+CT_CERT_INQ_RES: Final = _kwbp("1.68")
+CT_RENEW_RES: Final = _kwbp("1.69")
+CT_CAP_REQ: Final = _kwbp("1.46")
+CT_CAP_RES: Final = _kwbp("1.47")
+CT_CAP_REV_REQ: Final = _kwbp("1.48")
+CT_CAP_REV_RES: Final = _kwbp("1.49")
+CT_AUTH_REV_REQ: Final = _kwbp("1.50")
+CT_AUTH_REV_RES: Final = _kwbp("1.51")
+CT_CRED_REQ: Final = _kwbp("1.52")
+CT_CRED_RES: Final = _kwbp("1.53")
+CT_CRED_REV_REQ: Final = _kwbp("1.54")
+CT_CRED_REV_RES: Final = _kwbp("1.55")
+CT_BATCH_ADMIN_REQ: Final = _kwbp("1.56")
+CT_BATCH_ADMIN_RES: Final = _kwbp("1.57")
+CT_SETTLE_ADVICE: Final = _kwbp("1.58")
 # message types of the outer wrapper that are not themselves a signed content
 MT_PREQ: Final = _kwbp("1.40")
 MT_INVOICE: Final = _kwbp("1.41")
@@ -65,6 +88,9 @@ MT_CARD_INIT_REQ: Final = _kwbp("1.42")
 MT_REG_FORM_REQ: Final = _kwbp("1.43")
 MT_MER_INIT_REQ: Final = _kwbp("1.44")
 MT_CERT_RES: Final = _kwbp("1.45")
+
+# .2 signed attributes of our own
+AA_DUAL_LINK: Final = _kwbp("2.1")
 
 # .3 certificate policies, one a role
 POLICY_CARDHOLDER: Final = _kwbp("3.1")
@@ -118,6 +144,19 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_RECEIPT: "id-kwbp-ct-receipt",
     CT_INQ_REQ: "id-kwbp-ct-inqReq",
     CT_INQ_RES: "id-kwbp-ct-inqRes",
+    CT_CAP_REQ: "id-kwbp-ct-capReq",
+    CT_CAP_RES: "id-kwbp-ct-capRes",
+    CT_CAP_REV_REQ: "id-kwbp-ct-capRevReq",
+    CT_CAP_REV_RES: "id-kwbp-ct-capRevRes",
+    CT_AUTH_REV_REQ: "id-kwbp-ct-authRevReq",
+    CT_AUTH_REV_RES: "id-kwbp-ct-authRevRes",
+    CT_CRED_REQ: "id-kwbp-ct-credReq",
+    CT_CRED_RES: "id-kwbp-ct-credRes",
+    CT_CRED_REV_REQ: "id-kwbp-ct-credRevReq",
+    CT_CRED_REV_RES: "id-kwbp-ct-credRevRes",
+    CT_BATCH_ADMIN_REQ: "id-kwbp-ct-batchAdminReq",
+    CT_BATCH_ADMIN_RES: "id-kwbp-ct-batchAdminRes",
+    CT_SETTLE_ADVICE: "id-kwbp-ct-settleAdvice",
     CT_INVOICE_REQ: "id-kwbp-ct-invoiceReq",
     CT_ERROR: "id-kwbp-ct-error",
     CT_CARD_INIT_RES: "id-kwbp-ct-cardCInitRes",
@@ -147,6 +186,17 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_PACK_PUBLICATION: "id-kwbp-ct-packPublication",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     CT_CHECK_ANSWER: "id-kwbp-ct-checkAnswer",
+    CT_P_CERT_REQ: "id-kwbp-ct-pCertReq",
+    CT_P_CERT_RES: "id-kwbp-ct-pCertRes",
+    CT_OTP_REQ: "id-kwbp-ct-otpReq",
+    CT_OTP_RES: "id-kwbp-ct-otpRes",
+    CT_RECEIPT_ACK: "id-kwbp-ct-receiptAck",
+    CT_CERT_INQ_REQ: "id-kwbp-ct-certInqReq",
+    CT_REV_REQ: "id-kwbp-ct-revReq",
+    CT_RENEW_REQ: "id-kwbp-ct-renewReq",
+    CT_CERT_INQ_RES: "id-kwbp-ct-certInqRes",
+    CT_RENEW_RES: "id-kwbp-ct-renewRes",
+    AA_DUAL_LINK: "id-kwbp-aa-dualLink",
     MT_PREQ: "id-kwbp-mt-pReq",
     MT_INVOICE: "id-kwbp-mt-invoice",
     MT_CARD_INIT_REQ: "id-kwbp-mt-cardCInitReq",

@@ -22,7 +22,18 @@ from kwbp.oids_txt import oids_txt
 from pki.oids import ID_KWBP, NAMES
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "protocol"
-MODULES: Final = ("kwbp.money", "kwbp.wrapper", "kwbp.messages", "kwbp.inquiry.messages", "kwbp.registration.messages")
+MODULES: Final = (
+    "kwbp.money",
+    "kwbp.wrapper",
+    "kwbp.messages",
+    "kwbp.inquiry.messages",
+    "kwbp.gateway_certificates",
+    "kwbp.password.messages",
+    "kwbp.receipt_ack",
+    "kwbp.contract",
+    "kwbp.registration.messages",
+    "kwbp.holder.messages",
+)
 _ENUMERATIONS: Final = (
     codes.ErrorCode,
     codes.AuthCode,
@@ -30,6 +41,12 @@ _ENUMERATIONS: Final = (
     codes.SaleKind,
     codes.PurchaseStatus,
     codes.RegistrationStatus,
+    codes.CertificateStatus,
+    codes.RevocationReason,
+    codes.ReversalReason,
+    codes.EntryKind,
+    codes.BatchOperation,
+    codes.BatchStatus,
 )
 _CAPITALS: Final = {
     "id": "ID",
