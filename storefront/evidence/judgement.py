@@ -88,9 +88,7 @@ def judge(
     gaps = [Message("the bundle has no {statement}", statement=name_of(about)) for about in _absent(statements)]
     if root is None:
         digest = _fingerprint(dossier.root)
-        gaps.insert(
-            0, Message("the root is the bundle's own: compare its SHA-256 with the published {digest}", digest=digest)
-        )
+        gaps.insert(0, Message(_OWN_ROOT, digest=digest))
     case = Case(dossier, statements, None if other is None else other.case)
     return Judgement(case, standings, conclusion, root is not None, (*gaps, *standings.gaps))
 

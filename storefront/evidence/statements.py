@@ -393,7 +393,7 @@ def _receipt(dossier: Dossier, standings: Standings, found: Statements) -> State
         statement.fits(receipt.h_oi_data == order.body.h_oi_data, Message("it is for another order"))
     statement.fits(
         answer is not None and receipt.auth_res == answer.der,
-        Message("it carries another answer of a gateway, or none"),
+        Message("it carries another answer, or none"),
     )
     if answer is not None and answer.received is not None:
         statement.fits(claims_no_more(receipt, answer.received.body), Message("it claims more than the gateway said"))
