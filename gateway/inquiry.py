@@ -2,7 +2,7 @@
 
 What is told is the order book as it stands, and the answer that the order got, byte for byte. An approval that nobody
 acknowledged yet may still go either way, therefore nothing is told of it: the merchant gets it by sending its AuthReq
-again.
+again. An order that ended without a debit, though its answer did not say so, is told as REVERSED: nothing was debited.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.refusals import Refusals
 from gateway.signing import AnswerSigner
 from gateway.states import OrderState
 from gateway.store import OrderStore
-from kwbp.codes import ErrorCode, PurchaseStatus
+from kwbp.codes import AuthCode, ErrorCode, PurchaseStatus
 from kwbp.errors import ProtocolError
 from kwbp.inquiry import build_inquiry_answer, check_inquiry, require_merchant
 from kwbp.wrapper import KwbpMessage, unwrap
@@ -84,10 +84,21 @@ class Inquiries:
         order = self._store.find(OrderKey(tls_merchant_id, inquiry.body.xid))
         if order is None:
             raise ProtocolError(ErrorCode.UNKNOWN_XID, "Q2", "no order of this merchant has this XID")
-        status = STATUS[order.state]
+        status = status_of(order)
         return await self._signer.message(
             build_inquiry_answer(inquiry, status=status, result=_told(order, status), now=now)
         )
+
+
+def status_of(order: Order) -> PurchaseStatus:
+    """Where the order stands, in words that agree with the answer that it got.
+
+    Declined orders are of three kinds: the answer says so; it says noReply (response code 91: the issuer was not there,
+    and nothing was debited); or there is none, because the order was given up before anything was sent.
+    """
+    if order.state is OrderState.DECLINED and (order.answer is None or order.auth_code == AuthCode.NO_REPLY):
+        return PurchaseStatus.REVERSED
+    return STATUS[order.state]
 
 
 def _told(order: Order, status: PurchaseStatus) -> bytes | None:

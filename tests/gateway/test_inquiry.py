@@ -10,12 +10,14 @@ import pytest
 from gateway import inquiry as subject
 from gateway.inquiry import STATUS
 from gateway.states import OrderState
+from gateway.store import OrderStore
 from kwbp.codes import AuthCode, ErrorCode, PurchaseStatus
 from kwbp.error_message import read_error
 from kwbp.inquiry import GatewayStatus, SentInquiry, build_inquiry, check_gateway_status
 from kwbp.wrapper import MEDIA_TYPE, unwrap
 from pki.oids import CT_ERROR, CT_INQ_RES
 from pki.roles import Role
+from tests.gateway.conftest import NOW, new_order, run
 from tests.support.payment_parties import Buyer, Purchase, Shop, error_of, now, signed_by
 from tests.support.payment_site import ACQUIRER, OPENING, Site, wait_for
 
@@ -73,15 +75,41 @@ def test_an_outcome_that_nobody_knew_is_told_until_the_money_is_back(
     gateway: str, site: Site, shop: Shop, buyer: Buyer
 ) -> None:
     site.switch.admin.add_fault("0200", "drop")
-    site.switch.admin.add_fault("0420", "drop")
+    site.switch.admin.add_fault("042x", "ignore", count=1000)
     purchase = site.purchase(shop, buyer)
-    shop.collect(gateway, purchase)
-    assert asked(gateway, purchase).status is PurchaseStatus.REVERSING
+    try:
+        shop.collect(gateway, purchase)
+        assert asked(gateway, purchase).status is PurchaseStatus.REVERSING
+    finally:
+        site.switch.admin.clear_faults()
     wait_for(lambda: asked(gateway, purchase).status is PurchaseStatus.REVERSED)
     told = asked(gateway, purchase)
     assert told.auth_res is not None
     assert told.auth_res.auth_code is AuthCode.NO_REPLY
     assert buyer.balance == OPENING
+
+
+def test_a_decline_that_was_told_as_noreply_is_told_as_nothing_debited(
+    gateway: str, site: Site, shop: Shop, buyer: Buyer
+) -> None:
+    """Response code 91: the issuer was not there. "What noReply says stands" would leave the merchant asking for ever."""
+    site.switch.admin.add_fault("0200", "refuse", rc="91")
+    purchase = site.purchase(shop, buyer)
+    shop.collect(gateway, purchase)
+    told = asked(gateway, purchase)
+    assert told.auth_res is not None
+    assert (told.status, told.auth_res.auth_code) == (PurchaseStatus.REVERSED, AuthCode.NO_REPLY)
+    assert buyer.balance == OPENING
+
+
+def test_an_order_that_was_given_up_before_it_was_sent_is_told_as_nothing_debited(book: OrderStore) -> None:
+    """Nobody was answered about it, so there is no answer that could stand."""
+    order = run(book.receive(new_order(), NOW))
+    assert subject.status_of(order) is PurchaseStatus.IN_PROGRESS
+    run(book.abandon(NOW, untouched_since=NOW))
+    given_up = book.find(order.key)
+    assert given_up is not None
+    assert (given_up.state, subject.status_of(given_up)) == (OrderState.DECLINED, PurchaseStatus.REVERSED)
 
 
 def test_a_purchase_that_never_came_is_unknown(gateway: str, site: Site, shop: Shop, buyer: Buyer) -> None:

@@ -29,3 +29,23 @@ def test_what_was_not_taken_does_not_count() -> None:
         assert not budget.take("a")
     at = BEGIN + timedelta(seconds=60)
     assert budget.take("a")
+
+
+def test_a_clock_that_is_put_back_refuses_nobody_for_longer() -> None:
+    at = BEGIN + timedelta(days=1)
+    budget = MinuteBudget(2, clock=lambda: at)
+    assert [budget.take("a") for _ in range(3)] == [True, True, False]
+    at = BEGIN
+    assert [budget.take("a") for _ in range(3)] == [True, True, False]
+
+
+def test_who_stays_away_is_forgotten() -> None:
+    at = BEGIN
+    budget = MinuteBudget(1, clock=lambda: at)
+    assert all(budget.take(str(number)) for number in range(1000))
+    at = BEGIN + timedelta(seconds=30)
+    assert budget.take("late")
+    assert len(budget) == 1001
+    at = BEGIN + timedelta(seconds=60)
+    assert not budget.take("late")
+    assert len(budget) == 1

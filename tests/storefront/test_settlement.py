@@ -76,12 +76,22 @@ def test_a_merchant_that_falls_asks_again_after_its_start(
     assert (customer.balance, front.debits()) == (OPENING, 0)
 
 
-def test_the_wallet_believes_the_gateway_alone(
-    site: Site, front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_issuer_that_was_not_there_debited_nothing(
+    site: Site, front: Front, customer: Customer, purchases: Path
 ) -> None:
+    """Response code 91 is told as noReply, and the gateway knows that no money moved: nothing has to be reversed."""
+    site.switch.admin.add_fault("0200", "refuse", rc="91")
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        outcome = buyer.order(buyer.request_invoice(BASKET), **customer.typed)
+        assert outcome.state is PurchaseState.PENDING
+        wait_for(lambda: state_of(front, outcome.xid) is OrderState.REVERSED, within=20)
+        assert buyer.resume(outcome.xid).state is PurchaseState.REVERSED
+    assert (customer.balance, front.debits()) == (OPENING, 0)
+
+
+def test_the_wallet_believes_the_gateway_alone(site: Site, front: Front, customer: Customer, purchases: Path) -> None:
     """A merchant that says "reversed" without the gateway's word is refused; the purchase stays open."""
     with front.serving():
-        front.line.always = None
         xid = left_open(site, front, customer, purchases)
         wait_for(lambda: state_of(front, xid) is OrderState.REVERSED)
         with front.book() as book, book._engine.begin() as connection:

@@ -338,8 +338,10 @@ active proctype gateway() {
   :: d_step { n_auth_ack && m == M_AUTHORISED && ack_by_passed && g == G_APPROVED && !n_ack_late -> n_ack_late = 1 }
 #endif
   /* --- InqReq: where the order stands --- */
-  :: d_step { n_inq_req && g == G_DECLINED && !n_inq_declined -> n_inq_declined = 1 }
-  :: d_step { n_inq_req && g == G_REVERSED && !n_inq_reversed -> n_inq_reversed = 1 }
+  :: d_step { n_inq_req && g == G_DECLINED && g_answer == A_DECLINED && !n_inq_declined -> n_inq_declined = 1 }
+  /* a decline whose answer did not say so is told as "nothing was debited" */
+  :: d_step { n_inq_req && (g == G_REVERSED || (g == G_DECLINED && g_answer != A_DECLINED)) && !n_inq_reversed ->
+      n_inq_reversed = 1 }
   od
 }
 
