@@ -132,4 +132,4 @@ def _seen(path: Path, keys: set[str]) -> SeenJournal:
             size = entry.index + 1
             if isinstance(key := entry.entry.get("key"), str) and key in keys:
                 recorded[key] = entry.index
-        return SeenJournal(size=size, recorded=recorded)
+        return SeenJournal(size=size, searched=tuple(sorted(keys)), recorded=recorded)

@@ -40,7 +40,7 @@ from runtime.language import Term
 
 _REKEY: Final = "CPS 4.7"
 _NONCE: Final = 32  # bytes
-_ID: Final = 16  # bytes: an anonymous applicant's application is reached by its id alone
+_ID: Final = 16  # bytes
 _REEVALUATED: Final = DECIDABLE | {State.APPROVED, State.ISSUE_FAILED}
 
 

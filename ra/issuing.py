@@ -24,6 +24,7 @@ from cps.model import SYSTEM as SYSTEM_STEP
 from cps.rules import Rule
 from pki.oids import CT_DECISION
 from ra.access import SYSTEM, Act, Actor, require
+from ra.authority import is_refusal
 from ra.desk import Desk, decidable_state, refused_state, told, trouble_of
 from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError, RefusedError
 from ra.holding import holder_of
@@ -40,7 +41,6 @@ from runtime.problems import Problem
 
 _UNDER_WAY: Final = frozenset({State.APPROVED, State.ISSUING})
 _AT_ONCE: Final = 1000  # cases of one round
-_NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
 _ACCEPTANCE: Final = "CPS 4.4.1"
 _log: Final = get_logger("ra.issuing")
 
@@ -197,7 +197,7 @@ class Issuing:
             issued = check_answer(desk.authority.issue(dossier), dossier, trust=desk.trust(desk.now), now=desk.now)
         except (Problem, UnfitAnswerError) as error:
             _log.warning("not-issued", application=application.id, reason=str(error))
-            if isinstance(error, Problem) and error.status >= _NOT_NOW:
+            if isinstance(error, Problem) and not is_refusal(error):
                 return application  # the CA may have done it: `resume` asks again, for the same certificates
             passage = Passage(Action.FAIL, State.ISSUE_FAILED, {"reason": str(error)})
             change = Change(values={"trouble": to_record(_trouble(error))})

@@ -17,7 +17,7 @@ A row goes to another replica under a lock that its own one holds while it write
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -51,9 +51,13 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A lost replica's journal: how many entries it has, and the numbers in it of what waits, by key."""
+    """A lost replica's journal: how many entries it has, the keys it was searched for, and the numbers of those in it.
+
+    What it was not searched for is left for the next time: it may stand in the journal.
+    """
 
     size: int
+    searched: Collection[str]
     recorded: Mapping[str, int]
 
 
@@ -136,6 +140,9 @@ class LeftBehind:
         now = self._now
         with self._engine.begin() as db:
             rows = _rows(db, replica, now - PATIENCE, lock=True)
+            if journal is not None:
+                searched = frozenset(journal.searched)
+                rows = {key: row for key, row in rows.items() if key in searched}
             if not rows:
                 raise UnknownError("that replica left nothing that waits")
             known = {} if journal is None else journal.recorded

@@ -37,6 +37,6 @@ def install(app: FastAPI, workflow: Workflow) -> None:
     @app.post("/v1/left-behind/{replica}")
     def take_over(replica: Replica, body: TakeOver, actor: Acting) -> TakenOverView:
         """Write what a replica left into the journal of this one, but for what stands in its own."""
-        seen = None if body.journal is None else Seen(body.journal.size, body.journal.recorded)
+        seen = None if body.journal is None else Seen(**dict(body.journal))
         done = left_behind.take_over(actor, replica, seen)
         return TakenOverView(noted=done.noted, written=done.written)

@@ -25,9 +25,10 @@ class LeftView(Wire):
 
 
 class SeenJournal(Wire):
-    """A lost replica's journal: how many entries it has, and which of those that wait stand in it, numbers by key."""
+    """A lost replica's journal: how many entries it has, for which keys it was searched, numbers of those found."""
 
     size: Annotated[int, Field(ge=0, lt=2**31)]
+    searched: Annotated[tuple[Key, ...], Field(max_length=_MOST)]
     recorded: Annotated[dict[Key, Number], Field(max_length=_MOST)]
 
 

@@ -8,11 +8,12 @@ row makes the RA find out: the CA is given the same order again, which changes n
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Boolean, Column, Engine, Index, LargeBinary, String, Table, delete, select
+from sqlalchemy import Boolean, Column, Connection, Engine, Index, LargeBinary, String, Table, delete, select
 
 from cps.revocation import RevocationVerdict
 from ra.schema import UtcTime, metadata
@@ -52,9 +53,18 @@ class Orders:
         self._engine = engine
 
     def begin(
-        self, cms: bytes, verdict: RevocationVerdict, received_from: str, now: datetime
+        self,
+        cms: bytes,
+        verdict: RevocationVerdict,
+        received_from: str,
+        now: datetime,
+        *,
+        also: Callable[[Connection], None],
     ) -> tuple[OrderUnderWay, bool]:
-        """Write an approved order down before it goes to the CA; as it is on record, and whether it was before."""
+        """Write an approved order down before it goes to the CA; as it is on record, and whether it was before.
+
+        `also` writes what hangs on it, in the same transaction.
+        """
         assert verdict.order is not None  # it was approved
         digest = hashlib.sha256(cms).hexdigest()
         order = OrderUnderWay(
@@ -68,15 +78,17 @@ class Orders:
         )
         values = {name: getattr(order, name) for name in OrderUnderWay.__slots__}
         with self._engine.begin() as db:
+            also(db)
             if insert_new(db, orders_under_way, **values):
                 return order, False
             query = select(orders_under_way).where(orders_under_way.c.sha256 == digest)
             row = db.execute(query).one_or_none()
         return (order if row is None else OrderUnderWay(**row._mapping)), True
 
-    def end(self, order: OrderUnderWay) -> None:
-        """Forget an order: everything that follows of it is done, or the CA refused it."""
+    def end(self, order: OrderUnderWay, *, also: Callable[[Connection], None] = lambda _db: None) -> None:
+        """Forget an order: everything that follows of it is done, or the CA refused it; `also` as above."""
         with self._engine.begin() as db:
+            also(db)
             db.execute(delete(orders_under_way).where(orders_under_way.c.sha256 == order.sha256))
 
     def waits(self, serial: str, received_from: str) -> bool:

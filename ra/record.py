@@ -16,6 +16,8 @@ acceptance is an entry, and tells which numbers are given out anew.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -34,11 +36,14 @@ _COMPARED: Final = 200
 
 
 class _Replay:
-    """What the journal holds, entry by entry: the number of each key, and what its last entries tell."""
+    """What the journal holds, entry by entry: the number of each key, and what its last entries tell.
 
-    def __init__(self) -> None:
+    `compared`: how many transitions of the end are kept for a comparison; None: all.
+    """
+
+    def __init__(self, compared: int | None = _COMPARED) -> None:
         self.known: dict[str, int] = {}
-        self.transitions: deque[tuple[int, str]] = deque(maxlen=_COMPARED)
+        self.transitions: deque[tuple[int, bytes]] = deque(maxlen=compared)
         self.keys: deque[str] = deque(maxlen=_COMPARED)
 
     def __call__(self, entry: Entry) -> None:
@@ -49,7 +54,7 @@ class _Replay:
             return
         self.known[key] = entry.index
         if key.startswith(_TRANSITION):
-            self.transitions.append((_seq(key), str(entry.entry.get("application"))))
+            self.transitions.append((_seq(key), _what(entry.entry)))
         else:
             self.keys.append(key)
 
@@ -157,14 +162,15 @@ class Record:
 def accept_database(path: Path, store: Store, *, by: str, reason: str) -> int:
     """Have the journal at `path` go on with the database of `store`, which lacks what it records; nobody has it open.
 
-    Returns how many transitions the journal records and the database has not: of the last ones that are compared.
-    Raises what `audit.Journal.open` raises.
+    Returns how many transitions the journal records and the database has not. Raises what `audit.Journal.open` raises.
     """
-    replay = _Replay()
+    replay = _Replay(None)
     with Journal.open(path, replay=replay) as journal:
-        missing = len(_missing(replay, store)[0])
-        journal.append({"event": ACCEPTED, "transitions_up_to": store.last_transition(), "by": by, "reason": reason})
-    return missing
+        missing, _keys = _missing(replay, store)
+        # Another replica may have gone on already, and given the numbers of what is missing to other transitions.
+        last = min([store.last_transition(), *(seq - 1 for seq in missing)])
+        journal.append({"event": ACCEPTED, "transitions_up_to": last, "by": by, "reason": reason})
+    return len(missing)
 
 
 def _compare(replay: _Replay, size: int, store: Store) -> None:
@@ -190,16 +196,23 @@ def _compare(replay: _Replay, size: int, store: Store) -> None:
 
 def _missing(replay: _Replay, store: Store) -> tuple[list[int], list[str]]:
     """Of what the journal told last, the transitions and the events that the database lacks."""
-    there = store.applications_of_transitions([seq for seq, _application in replay.transitions])
+    numbered = store.transitions_numbered([seq for seq, _said in replay.transitions])
+    there = {seq: _what(_told(transition)) for seq, transition in numbered.items()}
     keys = store.entry_keys(list(replay.keys))
     return (
-        [seq for seq, application in replay.transitions if there.get(seq) != application],
+        [seq for seq, said in replay.transitions if there.get(seq) != said],
         [key for key in replay.keys if key not in keys],
     )
 
 
 def _seq(key: str) -> int:
     return int(key.removeprefix(_TRANSITION))
+
+
+def _what(told: Mapping[str, JsonValue]) -> bytes:
+    """What tells a transition from another one of the same number."""
+    names = ("application", "action", "before", "after", "actor")
+    return hashlib.sha256(json.dumps([told.get(name) for name in names]).encode()).digest()
 
 
 def _key(transition: Transition) -> str:

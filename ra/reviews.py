@@ -1,8 +1,8 @@
 """Orders that one officer gave alone, and the review by another within the time that the CPS sets (CPS 4.9.3).
 
-A row is written before the order goes to the CA, so no order slips by without one; the alarm (`ra.review-due` in the
-journal, from which notices are made) follows when the CA has taken it. A review that is late is told once and stays on
-the list until somebody has signed it.
+A row is written with the order itself (`ra.orders`), before the CA gets it, so no order slips by without one; the alarm
+(`ra.review-due` in the journal, from which notices are made) follows when the CA has taken it. A review that is late is
+told once and stays on the list until somebody has signed it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Column, Index, LargeBinary, String, Table, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Column, Connection, Index, LargeBinary, String, Table, delete, select, update
 
 from cps.review import decide_review
 from cps.revocation import RevocationVerdict
@@ -24,6 +23,7 @@ from ra.desk import Desk
 from ra.errors import ConflictError, RefusedError, UnknownError
 from ra.handing_in import borrowed
 from ra.schema import UtcTime, metadata
+from runtime.database import insert_new
 
 reviews: Final = Table(
     "reviews",
@@ -72,8 +72,8 @@ class Reviews:
         self._desk = desk
         self._engine = desk.store.engine
 
-    def begin(self, verdict: RevocationVerdict, statement: bytes) -> None:
-        """Write down that an order needs a review, if it does, before it goes to the CA.
+    def begin_in(self, db: Connection, verdict: RevocationVerdict, statement: bytes) -> None:
+        """Write down that an order needs a review, if it does, in the transaction that writes the order down.
 
         One needs it that a single officer gave: not by right of the holder, of the bank, or of the system.
         """
@@ -91,11 +91,7 @@ class Reviews:
             "order_cms": statement,
             "due_at": desk.now + pack.review.within,
         }
-        try:
-            with self._engine.begin() as db:
-                db.execute(insert(reviews).values(**values))
-        except IntegrityError:
-            pass  # the same order again
+        insert_new(db, reviews, **values)
 
     def taken(self, digest: str, issuer: str) -> None:
         """Raise the alarm if the order needs a review: the CA has taken it, about a certificate of `issuer`."""
@@ -104,10 +100,9 @@ class Reviews:
         if found:
             self._tell(self.get(digest), "ra.review-due")
 
-    def refused(self, digest: str) -> None:
-        """Forget an order that the CA refused, unless it took it before."""
-        with self._engine.begin() as db:
-            db.execute(delete(reviews).where(reviews.c.order_sha256 == digest, reviews.c.issuer.is_(None)))
+    def refused_in(self, db: Connection, digest: str) -> None:
+        """Forget an order that the CA refused, unless it took it before; in the transaction that forgets it."""
+        db.execute(delete(reviews).where(reviews.c.order_sha256 == digest, reviews.c.issuer.is_(None)))
 
     def get(self, digest: str) -> ReviewRecord:
         """An order on the list by its SHA-256 (hexadecimal); raises UnknownError."""

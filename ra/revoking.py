@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, NoReturn
 
 from cryptography import x509
@@ -21,6 +22,7 @@ from pki.extensions import authority_key_id, extensions_of
 from pki.keys import spki_sha256
 from pki.oids import CT_REVOCATION
 from ra.access import SYSTEM, Act, Actor, require
+from ra.authority import is_refusal
 from ra.desk import Desk
 from ra.errors import ConflictError, RefusedError
 from ra.handing_in import borrowed
@@ -32,8 +34,7 @@ from ra.store import Application, Passage, RevocationRecord
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
-_NOT_NOW: Final = 500  # HTTP: from here on the CA did not refuse, it could not
-_LATER: Final = frozenset({408, 425, 429})  # HTTP: refused for now, not for what was ordered
+_AWAY: Final = "ca-unreachable"
 _log: Final = get_logger("ra.revoking")
 _EVENTS: Final = {Kind.REVOKE: "ra.revoked", Kind.SUSPEND: "ra.suspended", Kind.RELEASE: "ra.released"}
 
@@ -86,8 +87,10 @@ class Revoking:
                 self._carry_out(order, again=True)
                 done += 1
             except Problem as problem:
-                log = _log.error if _is_refusal(problem) else _log.warning
+                log = _log.error if is_refusal(problem) else _log.warning
                 log("order-not-carried-out", order=order.sha256, serial=order.serial, problem=problem.type)
+                if problem.type == _AWAY:
+                    break  # nor does it take the others, and each would wait for as long
             except Exception as error:  # one order must not keep the others waiting
                 _log.error("order-not-resumed", order=order.sha256, error=type(error).__name__)
         return done
@@ -106,8 +109,8 @@ class Revoking:
         verdict = decide_revocation([statement], desk.pack, trust=desk.trust(now), now=now, find=self._target)
         if not verdict.approved or verdict.order is None:
             self._refuse(actor, verdict.findings, statement)
-        self.reviews.begin(verdict, statement)
-        order, again = self._orders.begin(statement, verdict, actor.name, now)
+        review = partial(self.reviews.begin_in, verdict=verdict, statement=statement)
+        order, again = self._orders.begin(statement, verdict, actor.name, now, also=review)
         record, answer = self._carry_out(order, again=again)
         return Revoked(verdict, answer.state, record, answer.crl_number)
 
@@ -121,11 +124,11 @@ class Revoking:
         try:
             answer = desk.authority.revoke(order.cms)
         except Problem as problem:
-            taken = self._taken_before(order) if again and _is_refusal(problem) else None
+            taken = self._taken_before(order) if again and is_refusal(problem) else None
             if taken is None:
-                if _is_refusal(problem):
-                    self.reviews.refused(order.sha256)
-                    self._orders.end(order)
+                if is_refusal(problem):
+                    self._note_refused(order, problem)
+                    self._orders.end(order, also=partial(self.reviews.refused_in, digest=order.sha256))
                 raise
             answer = taken
         record = RevocationRecord(
@@ -166,6 +169,20 @@ class Revoking:
             ordered_by=record.ordered_by,
             actor=actor.name,
             statement_sha256=hashlib.sha256(record.cms).hexdigest(),
+        )
+
+    def _note_refused(self, order: OrderUnderWay, problem: Problem) -> None:
+        """Record what the CA said of an order that counted here: nobody may be there to be told."""
+        findings = problem.extra.get("findings", ())
+        self._desk.record.note_once(
+            "ra.refused",
+            f"revocation-refused/{order.sha256}",
+            self._desk.now,
+            action="revoke",
+            actor=order.received_from,
+            rules=[str(each["code"]) for each in findings] or [problem.type],
+            serial=order.serial,
+            statement_sha256=order.sha256,
         )
 
     def _refuse(self, actor: Actor, findings: Sequence[Finding], statement: bytes) -> NoReturn:
@@ -214,8 +231,3 @@ class Revoking:
             ),
             None,
         )
-
-
-def _is_refusal(problem: Problem) -> bool:
-    """Whether the CA refused an order, rather than could not take it now."""
-    return problem.status < _NOT_NOW and problem.status not in _LATER

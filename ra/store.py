@@ -493,12 +493,15 @@ class Store:
         with reading(self._engine) as db:
             return db.execute(select(func.max(last.c.journal_index))).scalar_one_or_none()
 
-    def applications_of_transitions(self, seqs: Collection[int]) -> dict[int, str]:
-        """Of the transitions with these numbers those that there are, and the application of each."""
+    def transitions_numbered(self, seqs: Sequence[int]) -> dict[int, Transition]:
+        """Of the transitions with these numbers those that there are."""
         table = schema.transitions
-        query = select(table.c.seq, table.c.application_id).where(table.c.seq.in_(seqs))
+        found: dict[int, Transition] = {}
         with reading(self._engine) as db:
-            return {row.seq: row.application_id for row in db.execute(query)}
+            for first in range(0, len(seqs), _NUMBERS):
+                query = select(table).where(table.c.seq.in_(seqs[first : first + _NUMBERS]))
+                found |= {row.seq: _row_to_transition(row) for row in db.execute(query)}
+        return found
 
     def entry_keys(self, keys: Collection[str]) -> set[str]:
         """Of these keys those that an event has."""
@@ -557,6 +560,7 @@ class Store:
         )
 
 
+_NUMBERS: Final = 500  # asked for in one statement
 _COLUMNS: Final = tuple(schema.applications.c[each.name] for each in fields(Application))
 # Composing a statement costs more than running it: those of every request are composed once.
 _ONE: Final = select(*_COLUMNS).where(schema.applications.c.id == bindparam("wanted"))

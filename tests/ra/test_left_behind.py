@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -54,7 +55,9 @@ class Site:
         """The lost one's journal, as the command reads it."""
         verify(journal_of(self.one))
         entries = list(read(journal_of(self.one)))
-        return Seen(len(entries), {str(each.entry["key"]): each.index for each in entries if "key" in each.entry})
+        keys = {key for left in self.left.left(keys=True) for key in left.keys}
+        recorded = {str(each.entry["key"]): each.index for each in entries if each.entry.get("key") in keys}
+        return Seen(len(entries), keys, recorded)
 
     def back(self) -> None:
         """The lost replica starts again, and ends."""
@@ -152,8 +155,17 @@ def test_it_is_shown_when_it_has_waited_for_a_while(site: Site) -> None:
 def test_an_older_copy_of_its_journal_is_refused(site: Site) -> None:
     site.lose("order-stored")
     with pytest.raises(ConflictError, match="older copy"):
-        site.left.take_over(ACTOR, "one", Seen(0, {}))
+        site.left.take_over(ACTOR, "one", Seen(0, {}, {}))
     assert site.left.left() != []
+
+
+def test_what_the_journal_was_not_searched_for_is_left_for_the_next_time(site: Site) -> None:
+    """It was not listed yet when somebody read the journal, and may stand in it."""
+    site.lose("order-written")
+    with pytest.raises(UnknownError):
+        site.left.take_over(ACTOR, "one", replace(site.seen(), searched=(), recorded={}))
+    assert site.left.take_over(ACTOR, "one", site.seen()) == TakenOver(1, 0)
+    site.each_stands_in_one_journal()
 
 
 def test_it_is_the_operator_who_does_it_and_not_for_the_replica_itself(site: Site) -> None:
@@ -239,7 +251,7 @@ def test_health_and_the_routes_show_it(world: RaWorld) -> None:
     assert "kwbp_ra_left_behind 1.0" in operator.get("/metrics").text
     [row] = operator.get("/v1/left-behind").json()
     assert (row["replica"], row["count"], len(row["keys"])) == ("lost", 1, 1)
-    body = {"journal": {"size": 4, "recorded": {row["keys"][0]: 3}}}
+    body = {"journal": {"size": 4, "searched": row["keys"], "recorded": {row["keys"][0]: 3}}}
     assert operator.post("/v1/left-behind/lost", json=body).json() == {"noted": 1, "written": 0}
     assert operator.post("/v1/left-behind/lost", json=body).status_code == 404
     assert operator.get("/health/ready").json()["status"] == "ready"

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from audit import read, verify
 from cps.dossier import Dossier
 from ra.errors import ApartError
-from ra.record import ACCEPTED, Record, accept_database
+from ra.record import _COMPARED, ACCEPTED, Record, accept_database
 from ra.states import Action, State
 from ra.store import Passage, Store
 from runtime.database import open_database
@@ -179,6 +179,31 @@ def test_a_database_that_was_accepted_is_gone_on_with_and_every_transition_is_re
     assert [each["reason"] for each in told if each["event"] == ACCEPTED] == ["the disk of the database is lost"]
     Record.open(world.journal, store).close()  # and the next start finds them together
     verify(world.journal)
+
+
+def test_a_second_replica_accepts_though_the_first_has_given_the_numbers_out_anew(
+    world: RaWorld, tmp_path: Path
+) -> None:
+    """What it takes over of the first one later is written, whatever its journal has under the same number."""
+    world.open_merchant()
+    older = backup(world, tmp_path / "older.db")
+    case = world.open_merchant(merchant_id="M-2")
+    lost = world.store.transitions(case.id)
+    for _ in range(_COMPARED):
+        world.workflow.open(OPERATOR, "merchant")
+    world.record.close()
+    first = Store(open_database(f"sqlite:///{older}"), replica="first")
+    for identifier in ("anew-1", "anew-2"):
+        first.open(draft(identifier))
+    store = Store(open_database(f"sqlite:///{older}"))
+    missing = accept_database(world.journal, store, by="service:operator", reason="the database's disk is lost")
+    assert missing == len(lost) + _COMPARED
+    with store.engine.begin() as db:
+        db.execute(text("UPDATE transitions SET replica = 'ra' WHERE replica = 'first'"))  # as who takes over does
+    Record.open(world.journal, store).close()
+    told = [each.entry for each in read(world.journal) if each.entry.get("key") == f"transition/{lost[0].seq}"]
+    assert [each["application"] for each in told] == [case.id, "anew-1"]
+    assert store.unjournaled() == []
 
 
 def test_a_process_that_was_killed_finds_journal_and_database_together(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,12 @@ class Answering:
         self._revoke = world.workflow.authority.revoke
         self._problems = list(problems)
         self._taken = taken
-        world.workflow.authority.revoke = self  # type: ignore[assignment, method-assign]
+        world.workflow.authority.revoke = self  # type: ignore[method-assign]
+
+    @property
+    def left(self) -> int:
+        """How many answers are planned yet."""
+        return len(self._problems)
 
     def __call__(self, order: bytes) -> Any:
         if not self._problems:
@@ -132,7 +138,7 @@ class Answering:
 
 
 AWAY = Problem(503, "ca-unreachable", "the certificate authority does not answer")
-REFUSED = Problem(403, "revocation-refused", "the order does not count")
+REFUSED = Problem(403, "revocation-refused", "the order does not count", findings=[{"code": "REV-STATE"}])
 
 
 @pytest.mark.parametrize("taken", [False, True])
@@ -175,17 +181,61 @@ def test_an_order_that_the_ca_refuses_is_forgotten(world: RaWorld) -> None:
     with pytest.raises(Problem, match="does not count"):
         world.workflow.revoke(OPERATOR, order)
     assert Orders(world.engine).under_way() == []
+    [told] = [each.entry for each in read(world.journal) if each.entry["event"] == "ra.refused"]
+    assert (told["actor"], told["rules"]) == (OPERATOR.name, ["REV-STATE"])
+    assert told["statement_sha256"] == hashlib.sha256(order).hexdigest()
     assert world.store.application(application.id).state is State.ISSUED
 
 
-def test_an_order_that_is_refused_for_now_is_still_under_way(world: RaWorld) -> None:
+@pytest.mark.parametrize(
+    "problem",
+    [
+        Problem(429, "rate-limited", "too many requests: ask again later"),
+        Problem(403, "caller-not-allowed", "service:ra may not do this"),
+        Problem(401, "client-certificate-required", "this needs a client certificate"),
+        Problem(404, "unreadable-answer", "the service answered 404"),
+    ],
+    ids=lambda problem: problem.type,
+)
+def test_an_order_that_the_ca_did_not_judge_is_still_under_way(world: RaWorld, problem: Problem) -> None:
     application = world.certified_merchant()
     order = world.office.revocation(certificate_of(world, application), world.office.vetter)
-    Answering(world, Problem(429, "rate-limited", "too many requests: ask again later"))
+    Answering(world, problem)
     with pytest.raises(Problem):
         world.workflow.revoke(OPERATOR, order)
     world.workflow.sweep()
     assert world.store.application(application.id).state is State.REVOKED
+
+
+def test_while_the_ca_is_away_the_clock_waits_for_one_order_alone(world: RaWorld) -> None:
+    application = world.certified_merchant()
+    certificate = certificate_of(world, application)
+    asked = Answering(world, *[AWAY] * 3)
+    for reason in ("certificateHold", "keyCompromise"):
+        with pytest.raises(Problem):
+            world.workflow.revoke(OPERATOR, world.office.revocation(certificate, world.office.vetter, reason=reason))
+    world.workflow.sweep()
+    assert asked.left == 0
+    assert len(Orders(world.engine).under_way()) == 2
+    world.workflow.sweep()
+    assert Orders(world.engine).under_way() == []
+    assert world.store.application(application.id).state is State.REVOKED
+
+
+def test_an_order_is_written_down_with_its_review_or_not_at_all(
+    world: RaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+
+    def killed(*_given: object, **_named: object) -> bool:
+        raise SystemExit
+
+    monkeypatch.setattr("ra.orders.insert_new", killed)
+    with pytest.raises(SystemExit):
+        world.workflow.revoke(OPERATOR, order)
+    monkeypatch.undo()
+    assert (Orders(world.engine).under_way(), world.workflow.reviews.open()) == ([], [])
 
 
 def test_while_the_ca_is_away_what_nobody_accepted_waits_with_one_order(tmp_path: Path) -> None:
