@@ -49,6 +49,10 @@ APPROVAL: Final = re.compile(r"[0-9A-Za-z]{6}")
 MASKED_PAN: Final = re.compile(r"[0-9]{6}\*{6,9}[0-9]{4}")
 SETTLE_DATE: Final = re.compile(r"(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])")
 """DE 15, MMDD, as the switch sent it."""
+BUSINESS_DATE: Final = re.compile(r"[0-9]{8}")
+"""A day of settlement, YYYYMMDD."""
+IBAN: Final = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}")
+"""Electronic format, ISO 13616: no spaces, capitals."""
 CHECK_ID: Final = re.compile(r"([A-Z][0-9]{1,2})?")
 
 

@@ -25,9 +25,8 @@ from cryptography.hazmat import asn1
 
 from kwbp import fields
 from kwbp.codes import AuthCode, CompletionCode, ErrorCode, SaleKind
-from kwbp.errors import ProtocolError
 from kwbp.fields import Der, Hash32, Id20
-from kwbp.money import Money
+from kwbp.money import Money, check_payable
 from kwbp.structure import Structure
 
 MAX_LINES: Final = 500
@@ -115,7 +114,7 @@ class InvoiceTBS(Structure):
         fields.check_pattern("merchantID", self.merchant_id, fields.NAME)
         fields.check_pattern("acquirerBIN", self.acquirer_bin, fields.ACQUIRER)
         fields.check_pattern("gwID", self.gw_id, fields.NAME)
-        _check_payable(self.amount)
+        check_payable(self.amount)
         fields.check_text("terms", self.terms, longest=4000, multiline=True)
         fields.check_times(("deliverBy", self.deliver_by), ("issuedAt", self.issued_at), ("notAfter", self.not_after))
         if self.bci_number < 0:
@@ -200,7 +199,7 @@ class OIData(Structure):
         fields.check_version(self.version)
         fields.check_size("lidC", self.lid_c, smallest=1, largest=20)
         _check_lid_m(self.lid_m)
-        _check_payable(self.amount)
+        check_payable(self.amount)
         fields.check_pattern("merchantID", self.merchant_id, fields.NAME)
         fields.check_pattern("brandID", self.brand_id, fields.BRAND)
         fields.check_pattern("bin", self.bin, fields.BIN)
@@ -230,7 +229,7 @@ class PIHead(Structure):
         _check_lid_m(self.lid_m)
         fields.check_pattern("merchantID", self.merchant_id, fields.NAME)
         fields.check_pattern("gwID", self.gw_id, fields.NAME)
-        _check_payable(self.amount)
+        check_payable(self.amount)
         fields.check_times(("notAfter", self.not_after))
 
 
@@ -298,7 +297,7 @@ class DualSigTBS(Structure):
         _check_lid_m(self.lid_m)
         fields.check_pattern("merchantID", self.merchant_id, fields.NAME)
         fields.check_pattern("gwID", self.gw_id, fields.NAME)
-        _check_payable(self.amount)
+        check_payable(self.amount)
         fields.check_times(("notAfter", self.not_after))
 
 
@@ -345,7 +344,7 @@ class AuthReqTBS(Structure):
         fields.check_version(self.version)
         fields.check_pattern("merchantID", self.merchant_id, fields.NAME)
         fields.check_pattern("terminalID", self.terminal_id, fields.TERMINAL)
-        _check_payable(self.amount)
+        check_payable(self.amount)
         fields.check_times(("date", self.date))
         if not 1 <= self.attempt <= 99:
             raise fields.refuse("attempt", "must be 1 to 99")
@@ -385,7 +384,7 @@ class AuthResTBS(Structure):
     def validate(self) -> None:
         fields.check_version(self.version)
         fields.check_pattern("merchantID", self.merchant_id, fields.NAME)
-        _check_payable(self.amount)
+        check_payable(self.amount)
         fields.check_optional("rc", self.rc, fields.RESPONSE_CODE)
         fields.check_optional("stan", self.stan, fields.STAN)
         fields.check_optional("rrn", self.rrn, fields.RRN)
@@ -473,10 +472,3 @@ def _check_lid_m(lid_m: str) -> None:
     fields.check_text("lidM", lid_m, longest=20)
     if len(lid_m.encode()) > 20:
         raise fields.refuse("lidM", "must have at most 20 bytes")
-
-
-def _check_payable(amount: Money) -> None:
-    """An amount that somebody is to pay: Money in form, and not zero."""
-    amount.validate()
-    if amount.amount == 0:
-        raise ProtocolError(ErrorCode.AMOUNT_MISMATCH, "K1", "amount must be more than 0 rial")

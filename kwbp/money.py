@@ -54,3 +54,13 @@ class Money:
 
     def __repr__(self) -> str:
         return f"Money(currency={self.currency}, amount={self.amount}, exp={self.exp})"
+
+
+def check_payable(amount: Money) -> None:
+    """An amount that somebody is to pay: Money in form, and not zero.
+
+    :raises ProtocolError: amountMismatch (K1).
+    """
+    amount.validate()
+    if amount.amount == 0:
+        raise ProtocolError(ErrorCode.AMOUNT_MISMATCH, "K1", "amount must be more than 0 rial")

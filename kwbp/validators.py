@@ -15,10 +15,8 @@ from typing import Final
 
 from cryptography import x509
 
-from kwbp.codes import ErrorCode
 from kwbp.coherence import carries_references, claims_no_more, tells_one_story
-from kwbp.common import instant, read_envelope, read_signed, require
-from kwbp.errors import ProtocolError
+from kwbp.common import instant, read_envelope, read_signed
 from kwbp.gateway_certificates import PCertReqTBS, PCertResTBS
 from kwbp.holder.messages import CertInqReqTBS, CertInqResTBS, RenewReqTBS, RenewResTBS, RevReqTBS
 from kwbp.holder.request import HOLDERS
@@ -39,9 +37,12 @@ from kwbp.password.messages import OTPReqTBS, OTPResTBS
 from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.registration.messages import CardConfirmReqTBS, CertResTBS, InitResTBS, RegFormResTBS
 from kwbp.registration.signers import RA
+from kwbp.settling.typed import TYPED
+from kwbp.signing import merchant_of as _merchant
+from kwbp.signing import require_role as _require_role
+from kwbp.signing import require_statement as _require
 from kwbp.structure import Structure, decode
 from kwbp.wrapper import unwrap
-from pki.errors import CertificateError
 from pki.names import identity_uris
 from pki.oids import (
     CT_AUTH_ACK,
@@ -241,6 +242,7 @@ VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
         CT_INQ_REQ: validate_inq_req,
         CT_INQ_RES: validate_inq_res,
         CT_ERROR: validate_error,
+        **TYPED,
         CT_P_CERT_REQ: validate_p_cert_req,
         CT_P_CERT_RES: validate_p_cert_res,
         CT_OTP_REQ: _by(OTPReqTBS, Role.CARDHOLDER),
@@ -261,23 +263,6 @@ VALIDATORS: Final[Mapping[x509.ObjectIdentifier, Validator]] = MappingProxyType(
     }
 )
 """Every content type of the protocol. Each function raises ProtocolError: K1 or K4 for form, S1 for what it says."""
-
-
-def _require(condition: bool, detail: str) -> None:
-    require(condition, ErrorCode.ROLE_NOT_ALLOWED, "S1", detail)
-
-
-def _require_role(signer: x509.Certificate, *roles: Role) -> None:
-    try:
-        role = role_of(signer)
-    except CertificateError as error:
-        raise ProtocolError(ErrorCode.INVALID_CERTIFICATE, "S1", f"key has no role ({error.reason})") from None
-    _require(role in roles, f"{role} may not sign this content")
-
-
-def _merchant(signer: x509.Certificate) -> MerchantIdentity:
-    _require_role(signer, Role.MERCHANT)
-    return MerchantIdentity.of(signer)
 
 
 def _require_invoice_of(merchant: MerchantIdentity, invoice: InvoiceTBS) -> None:

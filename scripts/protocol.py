@@ -31,6 +31,8 @@ MODULES: Final = (
     "kwbp.password.messages",
     "kwbp.receipt_ack",
     "kwbp.contract",
+    "kwbp.settling.messages",
+    "kwbp.settling.statements",
     "kwbp.registration.messages",
     "kwbp.holder.messages",
 )

@@ -1,0 +1,337 @@
+"""CapReq, CapRevReq, AuthRevReq, CredReq and CredRevReq: what the merchant signs, and how the gateway judges it.
+
+The gateway's steps, each with what it needs: `receive_request` (bytes), `check_requester` (the registry, H1),
+`is_repeated` (the order book, H2 and H3: a repeat gets its answer and goes no further), `check_request` (keys and
+clock, H4 to H9). Whoever has the result may move money, once: the book must have taken the request in before
+(`Standing.taken_in`), in the transaction that read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from kwbp import fields
+from kwbp.codes import ErrorCode, ReversalReason
+from kwbp.common import Draft, Received, check_live, instant, read_signed, require, verify_signer
+from kwbp.errors import ProtocolError
+from kwbp.gateway.request import EnrolledMerchant
+from kwbp.messages import AuthResTBS
+from kwbp.money import Money
+from kwbp.parties import GatewayIdentity, MerchantIdentity
+from kwbp.settling.book import Capture, Credit, Standing
+from kwbp.settling.forms import ANSWERS, REQUESTS
+from kwbp.settling.messages import (
+    AuthRevReqTBS,
+    CapReqTBS,
+    CapRevReqTBS,
+    CredReqTBS,
+    CredRevReqTBS,
+    SettlingReq,
+    SettlingResTBS,
+)
+from kwbp.settling.parties import is_repeat, require_gateway, require_requester
+from kwbp.wrapper import KwbpMessage, check_header
+from pki.oids import (
+    CT_AUTH_RES,
+    CT_AUTH_REV_REQ,
+    CT_CAP_REQ,
+    CT_CAP_RES,
+    CT_CAP_REV_REQ,
+    CT_CRED_REQ,
+    CT_CRED_RES,
+    CT_CRED_REV_REQ,
+)
+from pki.path import Trust
+from pki.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """An approval of the gateway's that the merchant holds, and that a request may follow."""
+
+    h_answer: bytes
+    xid: bytes
+    merchant_id: str
+    gw_id: str
+    amount: Money
+    cap_token: bytes | None
+
+    @classmethod
+    def authorisation(cls, signed: bytes) -> Followed:
+        """Of an AuthRes (SignedData) that was checked when it came (`kwbp.merchant.check_auth_res`)."""
+        received = read_signed(AuthResTBS, CT_AUTH_RES, signed)
+        body = received.body
+        return cls(received.digest, body.xid, body.merchant_id, body.gw_id, body.amount, body.cap_token)
+
+    @classmethod
+    def capture(cls, signed: bytes) -> Followed:
+        """Of a CapRes that was checked when it came."""
+        return cls._of(signed, CT_CAP_RES)
+
+    @classmethod
+    def credit(cls, signed: bytes) -> Followed:
+        """Of a CredRes that was checked when it came."""
+        return cls._of(signed, CT_CRED_RES)
+
+    @classmethod
+    def _of(cls, signed: bytes, content_type: x509.ObjectIdentifier) -> Followed:
+        received = read_signed(SettlingResTBS, content_type, signed)
+        body = received.body
+        return cls(received.digest, body.xid, body.merchant_id, body.gw_id, body.amount, None)
+
+
+def build_capture(authorisation: Followed, amount: Money, *, rrpid: bytes, now: datetime) -> Draft[CapReqTBS]:
+    """CapReq (row 19): collect `amount`, of an authorisation that was not a sale. All drafts: to be signed by the
+    merchant. To repeat a request, send the same SignedData again.
+
+    :param rrpid: 20 fresh random bytes.
+    """
+    body = CapReqTBS(
+        version=fields.VERSION,
+        rrpid=rrpid,
+        xid=authorisation.xid,
+        merchant_id=authorisation.merchant_id,
+        gw_id=authorisation.gw_id,
+        h_answer=authorisation.h_answer,
+        amount=amount,
+        cap_token=authorisation.cap_token,
+        date=fields.to_time(now),
+    )
+    return Draft.of(CT_CAP_REQ, body, rrpid=rrpid, xid=body.xid)
+
+
+def build_capture_reversal(capture: Followed, *, rrpid: bytes, now: datetime) -> Draft[CapRevReqTBS]:
+    """CapRevReq (row 19): take the whole capture back, before its batch is closed."""
+    body = CapRevReqTBS(
+        version=fields.VERSION,
+        rrpid=rrpid,
+        xid=capture.xid,
+        merchant_id=capture.merchant_id,
+        gw_id=capture.gw_id,
+        h_answer=capture.h_answer,
+        amount=capture.amount,
+        date=fields.to_time(now),
+    )
+    return Draft.of(CT_CAP_REV_REQ, body, rrpid=rrpid, xid=body.xid)
+
+
+def build_auth_reversal(
+    authorisation: Followed, new_amount: Money, *, reason: ReversalReason, rrpid: bytes, now: datetime
+) -> Draft[AuthRevReqTBS]:
+    """AuthRevReq (row 20): take only `new_amount` of the authorisation, or of the sale; 0 reverses it."""
+    body = AuthRevReqTBS(
+        version=fields.VERSION,
+        rrpid=rrpid,
+        xid=authorisation.xid,
+        merchant_id=authorisation.merchant_id,
+        gw_id=authorisation.gw_id,
+        h_answer=authorisation.h_answer,
+        new_amount=new_amount,
+        reason=reason,
+        date=fields.to_time(now),
+    )
+    return Draft.of(CT_AUTH_REV_REQ, body, rrpid=rrpid, xid=body.xid)
+
+
+def build_credit(captured: Followed, amount: Money, *, rrpid: bytes, now: datetime) -> Draft[CredReqTBS]:
+    """CredReq (row 21): give `amount` back. :param captured: the capture, or the authorisation of a sale."""
+    body = CredReqTBS(
+        version=fields.VERSION,
+        rrpid=rrpid,
+        xid=captured.xid,
+        merchant_id=captured.merchant_id,
+        gw_id=captured.gw_id,
+        h_answer=captured.h_answer,
+        amount=amount,
+        date=fields.to_time(now),
+    )
+    return Draft.of(CT_CRED_REQ, body, rrpid=rrpid, xid=body.xid)
+
+
+def build_credit_reversal(credit: Followed, *, rrpid: bytes, now: datetime) -> Draft[CredRevReqTBS]:
+    """CredRevReq (row 21): take the whole credit back, before its batch is closed."""
+    body = CredRevReqTBS(
+        version=fields.VERSION,
+        rrpid=rrpid,
+        xid=credit.xid,
+        merchant_id=credit.merchant_id,
+        gw_id=credit.gw_id,
+        h_answer=credit.h_answer,
+        amount=credit.amount,
+        date=fields.to_time(now),
+    )
+    return Draft.of(CT_CRED_REV_REQ, body, rrpid=rrpid, xid=body.xid)
+
+
+@dataclass(frozen=True, slots=True)
+class SettlingRequest:
+    """A request of known structure (K1, K2, K4). Not verified. `answer_type` is the content type of its answer."""
+
+    received: Received[SettlingReq]
+    content_type: x509.ObjectIdentifier
+
+    @property
+    def body(self) -> SettlingReq:
+        """What is asked for."""
+        return self.received.body
+
+    @property
+    def digest(self) -> bytes:
+        """hRequest: SHA-256 of the SignedData."""
+        return self.received.digest
+
+    @property
+    def answer_type(self) -> x509.ObjectIdentifier:
+        """Content type of the answer."""
+        return ANSWERS[self.content_type]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSettlingRequest(SettlingRequest):
+    """A request that passed H4 to H9 against `standing`."""
+
+    standing: Standing
+
+    @property
+    def followed(self) -> Standing | Capture | Credit | None:
+        """What it follows: for the network, whose references the answer named."""
+        return self.standing.followed(self.body)
+
+
+def receive_request(message: KwbpMessage) -> SettlingRequest:
+    """K1, K2 and K4 of a request of rows 19 to 21. No signature is looked at.
+
+    :param message: from `unwrap(…, expected=REQUESTS)`; its RRPID must be fresh or a repeat (K3, H3).
+    :raises ProtocolError: see `kwbp.checks`.
+    """
+    request = read_request(message.msg_type, message.body)
+    check_header(message, message.msg_type, rrpid=request.body.rrpid, xid=request.body.xid)
+    return request
+
+
+def read_request(content_type: x509.ObjectIdentifier, signed: bytes) -> SettlingRequest:
+    """As `receive_request`, from the SignedData alone: for a stored request, which has no wrapper any more.
+
+    :raises ProtocolError: also messageNotSupported (K2) for a content type of another row.
+    """
+    structure = REQUESTS.get(content_type)
+    if structure is None:
+        raise ProtocolError(ErrorCode.MESSAGE_NOT_SUPPORTED, "K2", "message must be a request of rows 19 to 21")
+    return SettlingRequest(read_signed(structure, content_type, signed), content_type)
+
+
+def check_requester(request: SettlingRequest, merchant: EnrolledMerchant | None, *, tls_merchant_id: str) -> None:
+    """H1. :param merchant: the registry's record of the merchant that the request names, None if there is none.
+
+    :param tls_merchant_id: merchant id in the client certificate of the connection.
+    :raises ProtocolError: roleNotAllowed.
+    """
+    require_requester(
+        request.body.merchant_id, request.received.signer, merchant, tls_merchant_id=tls_merchant_id, check="H1"
+    )
+
+
+def is_repeated(request: SettlingRequest, standing: Standing | None) -> bool:
+    """H2 and H3: the order is this merchant's; True for the same bytes again, whose answer is the one that they had.
+
+    Somebody else's order looks like none: the answer must not tell which purchases there are.
+
+    :param standing: the order of the XID, None if there is none.
+    :raises ProtocolError: unknownXID (H2), badMessageHeader (H3).
+    """
+    return is_repeat(_own(request, standing).requests, request.body.rrpid, request.digest, check="H3")
+
+
+def check_request(
+    request: SettlingRequest, standing: Standing, *, gateway: GatewayIdentity, trust: Trust, now: datetime
+) -> CheckedSettlingRequest:
+    """K5 to K7, then H4 to H9, of a request that is no repeat (H2 and H3 are asked again).
+
+    :param standing: the order as the book has it in this transaction.
+    :raises ProtocolError: see `kwbp.checks`; unknownOutcome (H9) says: later.
+    """
+    body, received = request.body, request.received
+    require(not is_repeated(request, standing), ErrorCode.BAD_MESSAGE_HEADER, "H3", "a repeat is answered, not judged")
+    verify_signer(received, role=Role.MERCHANT, trust=trust, now=now)
+    check_live(received, body.date, now=now)
+    require(
+        MerchantIdentity.of(received.signer).merchant_id == body.merchant_id,
+        ErrorCode.ROLE_NOT_ALLOWED,
+        "H4",
+        "request must name its signer",
+    )
+    require_gateway(received.signer, body.gw_id, gateway, check="H4")
+    followed = standing.followed(body)
+    require(
+        followed is not None and standing.acknowledged,
+        ErrorCode.HASH_MISMATCH,
+        "H5",
+        "request must follow an approval that was acknowledged and stands",
+    )
+    require(
+        not isinstance(body, CapReqTBS) or body.cap_token == standing.cap_token,
+        ErrorCode.HASH_MISMATCH,
+        "H6",
+        "capToken must be the one that came with the authorisation",
+    )
+    require(
+        isinstance(body, CredReqTBS) or isinstance(followed, Standing) or not (followed and followed.settled),
+        ErrorCode.INVOICE_EXPIRED,
+        "H7",
+        "what is settled is not taken back, but credited",
+    )
+    require(
+        (body.amount.currency, body.amount.exp) == (standing.approved.currency, standing.approved.exp)
+        and body.amount.amount in standing.bounds(body),
+        ErrorCode.AMOUNT_MISMATCH,
+        "H8",
+        "amount must be within what was authorised, captured or credited",
+    )
+    require(
+        standing.open_rrpid is None,
+        ErrorCode.UNKNOWN_OUTCOME,
+        "H9",
+        "outcome of an earlier request must be known first",
+    )
+    return CheckedSettlingRequest(received, request.content_type, standing)
+
+
+def _own(request: SettlingRequest, standing: Standing | None) -> Standing:
+    if standing is None or (standing.xid, standing.merchant_id) != (request.body.xid, request.body.merchant_id):
+        raise ProtocolError(ErrorCode.UNKNOWN_XID, "H2", "XID must be of an order of this merchant")
+    return standing
+
+
+@dataclass(frozen=True, slots=True)
+class SentSettlingRequest:
+    """What the merchant remembers of a request, to judge the answer by."""
+
+    h_request: bytes
+    answer_type: x509.ObjectIdentifier
+    rrpid: bytes
+    xid: bytes
+    merchant_id: str
+    amount: Money
+    gw_id: str
+    acquirer_bin: str
+    sent_at: datetime
+
+    @classmethod
+    def load(cls, content_type: x509.ObjectIdentifier, signed: bytes) -> SentSettlingRequest:
+        """Read it out of the own SignedData as it was sent."""
+        request = read_request(content_type, signed)
+        body = request.body
+        return cls(
+            h_request=request.digest,
+            answer_type=request.answer_type,
+            rrpid=body.rrpid,
+            xid=body.xid,
+            merchant_id=body.merchant_id,
+            amount=body.amount,
+            gw_id=body.gw_id,
+            acquirer_bin=MerchantIdentity.of(request.received.signer).acquirer_bin,
+            sent_at=instant(body.date),
+        )
