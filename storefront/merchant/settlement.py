@@ -3,6 +3,9 @@
 An order ends UNKNOWN when the gateway did not know either, or took the money back for want of an acknowledgement in
 time. Neither is the end of it: the gateway goes on giving back until the network has taken that. One loop asks for all
 such orders, each less and less often; an order that was answered leaves UNKNOWN together with the gateway's words.
+
+There may be thousands of them after a bad day. Who has waited longest is asked about first; a look ends at the first
+sign that the gateway is away or has had enough, for the next order would fare no better.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kwbp import inquiry as protocol
-from kwbp.codes import AuthCode, PurchaseStatus
+from kwbp.codes import AuthCode, ErrorCode, PurchaseStatus
 from kwbp.common import Draft
 from kwbp.errors import ProtocolError
 from kwbp.parties import GatewayIdentity
@@ -21,7 +24,7 @@ from kwbp.wrapper import unwrap
 from pki.oids import CT_ERROR, CT_INQ_RES
 from pki.path import Trust
 from runtime.logging import get_logger
-from storefront.errors import XidAlreadyUsed
+from storefront.errors import GatewayUnreachable, UnsignedRefusal, XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.collection import crls_of
 from storefront.merchant.refusals import gateway_refusal
@@ -31,9 +34,22 @@ from storefront.merchant.store import Document
 
 _FIRST_PAUSE: Final = timedelta(seconds=1)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)
+_PEOPLES_PAUSE: Final = timedelta(hours=1)
+"""Between two inquiries about an order that people have to settle."""
 _PASS: Final = 1.0  # seconds between two looks at the order book while something is open
+_CROWDED: Final = 10.0  # the same, after the gateway said that it was asked too often
+
+_FOR_PEOPLE: Final = {
+    PurchaseStatus.UNSETTLED: "the network took no reversal: the acquirer's people settle this order",
+    PurchaseStatus.CONCLUDED: "the gateway says that this open order was paid: a person has to look",
+}
+"""What the gateway may say of an order that stays open although it will say nothing else any more."""
 
 _log = get_logger("settlement")
+
+
+class _TooManyError(Exception):
+    """The gateway answers no more inquiries for now."""
 
 
 @dataclass(slots=True)
@@ -43,9 +59,16 @@ class _Asked:
     due: datetime
     pause: timedelta = _FIRST_PAUSE
 
+    def is_due(self, now: datetime) -> bool:
+        """Also if it was put off further than anything is: then the clock was put back since."""
+        return not now < self.due <= now + _PEOPLES_PAUSE
+
     def put_off(self, now: datetime) -> None:
         self.due = now + self.pause
         self.pause = min(self.pause * 2, _LONGEST_PAUSE)
+
+    def leave_to_people(self, now: datetime) -> None:
+        self.due = now + _PEOPLES_PAUSE
 
 
 class Settlement:
@@ -82,37 +105,64 @@ class Settlement:
         while True:
             self._wake.clear()
             try:
-                left = await self._pass()
+                pause = await self._pass()
             except Exception as error:  # the order book cannot be read: it may be, a little later
                 _log.warning("open orders cannot be looked up", error=type(error).__name__)
-                left = True
-            waiting = asyncio.wait_for(self._wake.wait(), _PASS if left else None)
+                pause = _PASS
+            waiting = asyncio.wait_for(self._wake.wait(), pause)
             await asyncio.gather(waiting, return_exceptions=True)
 
-    async def _pass(self) -> bool:
-        """Ask about every open order that is due; whether any is left open."""
+    async def _pass(self) -> float | None:
+        """Ask about the open orders that are due; seconds until the next look, None if no order is open."""
         open_orders = self._store.in_state(OrderState.UNKNOWN)
         for gone in self._open.keys() - set(open_orders):
             del self._open[gone]
+        now = self._clock()
         for xid in open_orders:
-            now = self._clock()
-            asked = self._open.setdefault(xid, _Asked(due=now))
-            if asked.due > now:
+            self._open.setdefault(xid, _Asked(due=now))
+        for xid, asked in sorted(self._open.items(), key=lambda item: item[1].due):
+            if not asked.is_due(now):
                 continue
-            asked.put_off(now)
             try:
-                status = await self._ask(xid)
-                _log.info("asked", xid=xid.hex(), status=status.protocol_name)
-            except XidAlreadyUsed:
-                continue  # somebody else closed it
-            except ProtocolError as error:
-                _log.warning("no word yet", xid=xid.hex(), error=error.code.protocol_name, check=error.check)
-            except Exception as error:  # whatever it was, the next order is not to suffer
+                await self._try(xid, asked)
+            except (GatewayUnreachable, UnsignedRefusal) as error:
                 _log.warning("no word yet", xid=xid.hex(), error=type(error).__name__)
-        return bool(open_orders)
+                return _PASS
+            except _TooManyError:
+                _log.warning("the gateway was asked too often", waiting=len(open_orders))
+                return _CROWDED
+        return _PASS if open_orders else None
 
-    async def _ask(self, xid: bytes) -> PurchaseStatus:
-        """One InqReq; what the gateway says, stored if it closes the order."""
+    async def _try(self, xid: bytes, asked: _Asked) -> None:
+        """Ask about one order, and say when it is asked about next.
+
+        :raises GatewayUnreachable: :raises UnsignedRefusal: nobody answers at the moment.
+        :raises _TooManyError: the order keeps its turn.
+        """
+        turn = asked.due, asked.pause
+        asked.put_off(self._clock())
+        try:
+            status, after = await self._ask(xid)
+        except XidAlreadyUsed:
+            return  # somebody else closed it
+        except (GatewayUnreachable, UnsignedRefusal):
+            raise
+        except ProtocolError as error:
+            if error.code is ErrorCode.RATE_LIMITED:
+                asked.due, asked.pause = turn
+                raise _TooManyError from None
+            _log.warning("no word yet", xid=xid.hex(), error=error.code.protocol_name, check=error.check)
+        except Exception as error:  # whatever it was, the next order is not to suffer
+            _log.warning("no word yet", xid=xid.hex(), error=type(error).__name__)
+        else:
+            if after is None and status in _FOR_PEOPLE:
+                asked.leave_to_people(self._clock())
+                _log.error(_FOR_PEOPLE[status], xid=xid.hex(), alarm=True)
+            else:
+                _log.info("asked", xid=xid.hex(), status=status.protocol_name, state=after)
+
+    async def _ask(self, xid: bytes) -> tuple[PurchaseStatus, OrderState | None]:
+        """One InqReq; what the gateway says, and the state in which that closed the order, stored; None if open."""
         gateway = recall.issued(self._store, xid).gateway
         draft = protocol.build_inquiry(
             rrpid=self._rng(20), xid=xid, merchant_id=self._merchant_id, chall=self._rng(32), now=self._clock()
@@ -131,7 +181,7 @@ class Settlement:
                 crls_used=crls_of(trust),
             )
             self._checkpoint(after.lower())
-        return told.status
+        return told.status, after
 
     async def _exchange(
         self, draft: Draft[protocol.InqReqTBS], signed: bytes, gateway: GatewayIdentity

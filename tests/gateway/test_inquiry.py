@@ -92,7 +92,7 @@ def test_an_outcome_that_nobody_knew_is_told_until_the_money_is_back(
 def test_a_decline_that_was_told_as_noreply_is_told_as_nothing_debited(
     gateway: str, site: Site, shop: Shop, buyer: Buyer
 ) -> None:
-    """Response code 91: the issuer was not there. "What noReply says stands" would leave the merchant asking for ever."""
+    """Response code 91: the issuer was not there. "What noReply says stands" would never end the asking."""
     site.switch.admin.add_fault("0200", "refuse", rc="91")
     purchase = site.purchase(shop, buyer)
     shop.collect(gateway, purchase)
