@@ -116,7 +116,7 @@ def require_same_order(contract: Contract, dual: Received[DualSigTBS]) -> None:
     """
     body = dual.body
     require(
-        contract.link == DualLink.of(body)
+        encode(contract.link) == encode(DualLink.of(body))
         and (contract.invoice.xid, contract.invoice.mer_cert_hash) == (body.xid, body.mer_cert_hash),
         ErrorCode.HASH_MISMATCH,
         "M7",

@@ -27,6 +27,7 @@ from kwbp.password.gateway import (
 from kwbp.password.messages import OTPReqTBS, OTPResTBS
 from kwbp.password.wallet import (
     LONGEST_VALIDITY,
+    PasswordRequestDraft,
     SentPasswordRequest,
     build_password_request,
     check_password_answer,
@@ -39,6 +40,7 @@ __all__ = [
     "OTPReqTBS",
     "OTPResTBS",
     "PasswordBinding",
+    "PasswordRequestDraft",
     "SentPasswordRequest",
     "bound_to",
     "build_password_answer",

@@ -18,9 +18,10 @@ _SENT_TO: Final = re.compile(r"[0-9]{2,6}\*{3,8}[0-9]{2,4}")
 
 @asn1.sequence
 class OTPReqTBS(Structure):
-    """id-kwbp-ct-otpReq, signed by the card, sealed to the gateway: a password for this payment. No repr.
+    """id-kwbp-ct-otpReq, signed by the card, sealed to the gateway: a password for this payment.
 
-    `invoice_hash` is SHA-256 of the signed invoice; `pan`, `expiry` and `pan_secret` as in PANData.
+    `invoice_hash` is SHA-256 of the signed invoice; `pan`, `expiry` and `pan_secret` as in PANData, and no
+    field in its repr.
     """
 
     version: int

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from cryptography import x509
+
 from kwbp import fields
 from kwbp.codes import ErrorCode
-from kwbp.common import Draft, check_answer, instant, read_signed, require, verify_signer
+from kwbp.common import check_answer, instant, read_signed, require, verify_signer
 from kwbp.money import Money
 from kwbp.parties import GatewayIdentity, gateway_data
 from kwbp.password.messages import OTPReqTBS, OTPResTBS
+from kwbp.structure import encode
 from kwbp.wallet import Card, CheckedInvoice
 from kwbp.wrapper import KwbpMessage, check_header, wrap
 from pki.cms_enveloped import seal
@@ -25,9 +28,18 @@ LONGEST_VALIDITY: Final = timedelta(minutes=10)
 """How long a password may be good for, by the wallet's judgement; it is meant for the purchase under way."""
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class PasswordRequestDraft:
+    """A content to be signed by the card and then sealed. Has no repr: the card number is in it."""
+
+    content_type: x509.ObjectIdentifier
+    body: OTPReqTBS
+    content: bytes
+
+
 def build_password_request(
     checked: CheckedInvoice, card: Card, *, rrpid: bytes, now: datetime, rng: Callable[[int], bytes]
-) -> Draft[OTPReqTBS]:
+) -> PasswordRequestDraft:
     """OTPReq (row 11), to be signed by the card and then sealed: `seal_password_request`.
 
     :param rrpid: 20 fresh random bytes. :param rng: gives n random bytes.
@@ -50,7 +62,7 @@ def build_password_request(
         ex_nonce=rng(32),
         date=fields.to_time(now),
     )
-    return Draft.of(CT_OTP_REQ, body, rrpid=rrpid, xid=invoice.xid)
+    return PasswordRequestDraft(CT_OTP_REQ, body, encode(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +81,7 @@ class SentPasswordRequest:
 
 
 def seal_password_request(
-    draft: Draft[OTPReqTBS], signed: bytes, gateway: GatewayIdentity, *, rng: Callable[[int], bytes]
+    draft: PasswordRequestDraft, signed: bytes, gateway: GatewayIdentity, *, rng: Callable[[int], bytes]
 ) -> SentPasswordRequest:
     """Seal the card's SignedData to the gateway that the invoice names."""
     body = draft.body
