@@ -21,5 +21,7 @@ class ShopRules:
     """Seconds for which a wallet is kept waiting for its receipt; the order itself goes on."""
     inquiries: int = 300
     """Inquiries of wallets that the token answers in a minute."""
+    inquiries_of_a_card: int = 20
+    """The same, for one card."""
     signed_refusals: int = 120
     """Errors that the token signs in a minute; beyond, they are bare."""

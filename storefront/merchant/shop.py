@@ -13,6 +13,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509 import Certificate
+
 from kwbp import inquiry
 from kwbp import merchant as protocol
 from kwbp.codes import ErrorCode, PurchaseStatus
@@ -72,6 +75,7 @@ class Shop:
         self._settlement = Settlement(self.merchant.merchant_id, resources)
         self._collection = Collection(rules.terminal_id, resources, self._refusals, on_open=self._settlement.wake)
         self._inquiries = MinuteBudget(rules.inquiries, clock=resources.clock)
+        self._inquiries_of_a_card = MinuteBudget(rules.inquiries_of_a_card, clock=resources.clock)
         self._answering: dict[bytes, asyncio.Task[bytes]] = {}
         self._certificates: GatewayCertificates | None = None
         self._certificates_at: datetime | None = None
@@ -264,14 +268,13 @@ class Shop:
     async def _status(self, message: KwbpMessage) -> bytes:
         """Where a purchase stands, for the card that it was made with."""
         now = self._clock()
-        if not self._inquiries.take("wallets"):
-            raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", f"at most {self._rules.inquiries} inquiries a minute")
         asked = inquiry.check_inquiry(message, trust=await self._resources.trust.trust(now), now=now)
         order = self._store.find(asked.body.xid)
         if order is None:
             raise ProtocolError(ErrorCode.UNKNOWN_XID, "Q2", "no invoice has this XID")
         card = recall.card(self._store, order.xid)
         inquiry.require_card(asked, card, merchant_id=self.merchant.merchant_id)
+        self._count(card)
         documents = self._store.documents(order.xid)
         draft = inquiry.build_inquiry_answer(
             asked,
@@ -281,6 +284,13 @@ class Shop:
             now=now,
         )
         return draft.message(await self._resources.signer.sign(draft.content_type, draft.content))
+
+    def _count(self, card: Certificate) -> None:
+        """What the token signs is counted only now: nobody but a buyer can use up what all buyers share."""
+        # The certificate that the invoice was asked for with, so that a renewed one is no new card.
+        mine = self._inquiries_of_a_card.take(card.fingerprint(SHA256()).hex())
+        if not mine or not self._inquiries.take("wallets"):
+            raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", "there were too many inquiries in this minute")
 
     async def _finish(self, xid: bytes) -> bytes:
         """M10. The order itself goes on when the wallet's patience is over."""

@@ -11,6 +11,8 @@ import pytest
 from kwbp.codes import AuthCode, ErrorCode, PurchaseStatus
 from kwbp.inquiry import build_inquiry
 from kwbp.inquiry.answer import GatewayStatus, MerchantStatus
+from kwbp.wrapper import unwrap
+from pki.oids import CT_INQ_RES
 from storefront.merchant import settlement
 from storefront.merchant.states import OrderState
 from storefront.wallet.purchase import PurchaseState, closed_by
@@ -110,17 +112,44 @@ def test_a_strangers_card_learns_nothing(site: Site, front: Front, customer: Cus
         assert refusal(front, customer, os.urandom(20)) == (ErrorCode.UNKNOWN_XID, "Q2")
 
 
-def test_inquiries_of_wallets_are_counted(front: Front, customer: Customer) -> None:
-    front.rules["inquiries"] = 1
+@pytest.mark.parametrize("limit", ["inquiries", "inquiries_of_a_card"])
+def test_answered_inquiries_of_wallets_are_counted(
+    site: Site, front: Front, customer: Customer, purchases: Path, limit: str
+) -> None:
+    """Those that are refused use up nothing of what all wallets share."""
+    front.rules[limit] = 1
     with front.serving():
-        assert refusal(front, customer, os.urandom(20)) == (ErrorCode.UNKNOWN_XID, "Q2")
-        assert refusal(front, customer, os.urandom(20)) == (ErrorCode.RATE_LIMITED, "Q1")
+        with customer.shopping(front, purchases) as buyer:
+            xid = buyer.request_invoice(BASKET).invoice.xid
+        stranger = Customer.of(site)
+        for _ in range(3):
+            assert refusal(front, stranger, xid) == (ErrorCode.ROLE_NOT_ALLOWED, "Q1")
+            assert refusal(front, customer, os.urandom(20)) == (ErrorCode.UNKNOWN_XID, "Q2")
+        answer = front.post("/kwbp/inquiry", asking(front, customer, xid))
+        unwrap(answer.content, expected=(CT_INQ_RES,))
+        assert refusal(front, customer, xid) == (ErrorCode.RATE_LIMITED, "Q1")
+
+
+def test_a_card_does_not_use_up_the_inquiries_of_another(site: Site, front: Front, purchases: Path) -> None:
+    front.rules["inquiries_of_a_card"] = 1
+    with front.serving():
+        for asker in (Customer.of(site), Customer.of(site)):
+            with asker.shopping(front, purchases) as buyer:
+                xid = buyer.request_invoice(BASKET).invoice.xid
+            unwrap(front.post("/kwbp/inquiry", asking(front, asker, xid)).content, expected=(CT_INQ_RES,))
+            assert refusal(front, asker, xid) == (ErrorCode.RATE_LIMITED, "Q1")
+
+
+def asking(front: Front, asker: Customer, xid: bytes) -> bytes:
+    """This card's inquiry, as KwbpMessage."""
+    return asker.signed(
+        build_inquiry(rrpid=os.urandom(20), xid=xid, merchant_id=front.merchant_id, chall=os.urandom(32), now=now())
+    )
 
 
 def refusal(front: Front, asker: Customer, xid: bytes) -> tuple[ErrorCode, str]:
     """With what this card's inquiry is refused."""
-    draft = build_inquiry(rrpid=os.urandom(20), xid=xid, merchant_id=front.merchant_id, chall=os.urandom(32), now=now())
-    body = front.refused("/kwbp/inquiry", asker.signed(draft)).body
+    body = front.refused("/kwbp/inquiry", asking(front, asker, xid)).body
     return body.error_code, body.clause
 
 
