@@ -1,4 +1,4 @@
-"""What the hostile tests share: one world of software keys, and one site of real parts, made where a test asks for it."""
+"""What the hostile tests share: one world of software keys; one site of real parts, made when a test asks for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.hostile.receivers import Receivers
 from tests.kwbp.world import Purchase, World
 from tests.support.payment_parties import Buyer, Shop
 from tests.support.payment_site import Site
@@ -30,6 +31,12 @@ def other(world: World) -> Purchase:
 
 
 @pytest.fixture(scope="session")
+def to(world: World, purchase: Purchase) -> Receivers:
+    """Everybody who receives a message of the honest purchase."""
+    return Receivers(world, purchase)
+
+
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Token, HSM service, repository and switch."""
     with Site.running(tmp_path_factory.mktemp("site")) as site:
@@ -38,7 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def gateway(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A gateway that waits three seconds for an acknowledgement; its URL."""
+    """A gateway; its URL."""
     with site.gateway(site.gateway_home(tmp_path_factory.mktemp("gateway") / "home")) as url:
         yield url
 
