@@ -8,15 +8,24 @@ from typing import Any
 import asn1tools
 import pytest
 
-from kwbp.codes import AuthCode, ErrorCode, PurchaseStatus
+from kwbp.codes import AuthCode, CertificateStatus, ErrorCode, PurchaseStatus, RevocationReason
+from kwbp.common import read_signed
+from kwbp.contract import DualLink
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
+from kwbp.holder import CertInqReqTBS, RenewReqTBS, RevReqTBS, build_status_answer
 from kwbp.inquiry import build_inquiry, build_inquiry_answer, check_inquiry
+from kwbp.password import OTPResTBS
+from kwbp.receipt_ack import SentReceipt, build_receipt_ack
+from kwbp.structure import encode
 from kwbp.wrapper import unwrap
 from pki import der
-from pki.oids import CT_CERT_RES, CT_INQ_REQ, MT_INVOICE, MT_PREQ
+from pki.oids import CT_CERT_RES, CT_INQ_REQ, CT_OTP_RES, MT_INVOICE, MT_PREQ
 from scripts import protocol
 from tests.kwbp.registering import Registering
+from tests.kwbp.test_gateway_certificates import Asked as AskedForCertificates
+from tests.kwbp.test_holder import Holding
+from tests.kwbp.test_password import Asking
 from tests.kwbp.world import Purchase, World
 
 
@@ -64,7 +73,34 @@ def spoken(world: World, purchase: Purchase) -> dict[str, bytes]:
         "ErrorTBS": refusal.content,
         "InqReqTBS": inquiry.content,
         "InqResTBS": told.content,
+        **catalogue(world, purchase),
         **registration(),
+    }
+
+
+def catalogue(world: World, purchase: Purchase) -> dict[str, bytes]:
+    """The rows beside the purchase itself: 6, 8, 11, 17, and the link of the order with two signatures."""
+    holding, certificates = Holding(), AskedForCertificates(world)
+    password = Asking(world, purchase)
+    _, renewal = holding.asked(RenewReqTBS)
+    _, wish = holding.asked(RevReqTBS)
+    revoked = build_status_answer(
+        wish, status=CertificateStatus.REVOKED, since=world.now, reason=RevocationReason.SUPERSEDED, now=world.now
+    )
+    sealed = unwrap(password.answer(password.sealed()), expected=[CT_OTP_RES]).body
+    return {
+        "PCertReqTBS": encode(certificates.request.body),
+        "PCertResTBS": encode(certificates.body()),
+        "OTPReqTBS": password.draft.content,
+        "OTPResTBS": read_signed(OTPResTBS, CT_OTP_RES, sealed).signed.content,
+        "ReceiptAckTBS": build_receipt_ack(SentReceipt.load(purchase.receipt_signed, "M-1"), now=world.now).content,
+        "DualLink": encode(DualLink.of(purchase.order.dual_signature.body)),
+        "CertInqReqTBS": holding.draft(CertInqReqTBS).content,
+        "RevReqTBS": encode(wish.body),
+        "RenewReqTBS": encode(renewal.body),
+        "CertInqResTBS": revoked.content,
+        "CertInqResTBS ": holding.good(wish).content,
+        "RenewResTBS": holding.issued(renewal).content,
     }
 
 

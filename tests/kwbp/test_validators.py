@@ -9,11 +9,24 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus
+from kwbp import fields
+from kwbp.codes import (
+    AuthCode,
+    CertificateStatus,
+    CompletionCode,
+    ErrorCode,
+    PurchaseStatus,
+    RegistrationStatus,
+    RevocationReason,
+)
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
+from kwbp.gateway_certificates import GatewayCertificate, PCertReqTBS, PCertResTBS
+from kwbp.holder import CertInqReqTBS, CertInqResTBS, RenewReqTBS, RenewResTBS, RevReqTBS
 from kwbp.inquiry import CheckedInquiry, build_inquiry, build_inquiry_answer, check_inquiry
 from kwbp.money import Money
+from kwbp.password import OTPReqTBS, OTPResTBS
+from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.validators import VALIDATORS
 from kwbp.wrapper import unwrap
 from pki import der
@@ -24,6 +37,8 @@ from pki.oids import (
     CT_AUTH_RES,
     CT_CARD_CONFIRM_REQ,
     CT_CARD_INIT_RES,
+    CT_CERT_INQ_REQ,
+    CT_CERT_INQ_RES,
     CT_CERT_RES,
     CT_DUAL_SIGNATURE,
     CT_ERROR,
@@ -34,8 +49,16 @@ from pki.oids import (
     CT_INVOICE_REQ,
     CT_MER_CERT_RES,
     CT_MER_INIT_RES,
+    CT_OTP_REQ,
+    CT_OTP_RES,
+    CT_P_CERT_REQ,
+    CT_P_CERT_RES,
     CT_RECEIPT,
+    CT_RECEIPT_ACK,
     CT_REG_FORM_RES,
+    CT_RENEW_REQ,
+    CT_RENEW_RES,
+    CT_REV_REQ,
     NAMES,
 )
 from tests.kwbp.forge import changed, refused, resealed
@@ -57,6 +80,8 @@ def _body(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier)
         CT_ERROR: build_error(error, refused=b"", now=world.now).body,
         CT_INQ_REQ: _inquiry_of(world).body,
         CT_INQ_RES: build_inquiry_answer(_inquiry_of(world), status=PurchaseStatus.IN_PROGRESS, now=world.now).body,
+        **_catalogue(world),
+        **_of_holders(world),
         **_registration(),
     }[content_type]
 
@@ -66,6 +91,46 @@ def _inquiry_of(world: World) -> CheckedInquiry:
     draft = build_inquiry(rrpid=bytes(20), xid=bytes(20), merchant_id="M-1", chall=bytes(32), now=world.now)
     message = unwrap(draft.message(world.shop.sign(draft.content_type, draft.content)), expected=[CT_INQ_REQ])
     return check_inquiry(message, trust=world.trust, now=world.now)
+
+
+@cache
+def _catalogue(world: World) -> dict[x509.ObjectIdentifier, Any]:
+    """What else cards, merchants and gateways sign."""
+    now = fields.to_time(world.now)
+    every: dict[str, Any] = {"version": 2, "rrpid": bytes(20), "date": now}
+    about: dict[str, Any] = {"serial": 7, "cert_hash": bytes(32), "chall": bytes(32)}
+    payment: dict[str, Any] = {"xid": bytes(20), "merchant_id": "M-1", "amount": Money.rial(1)}
+    certificate = GatewayCertificate(certificate=b"0", status=CertificateStatus.GOOD)
+    return {
+        CT_P_CERT_REQ: PCertReqTBS(merchant_id="M-1", chall=bytes(32), **every),
+        CT_P_CERT_RES: PCertResTBS(
+            merchant_id="M-1", chall=bytes(32), h_p_cert_req=bytes(32), gw_id="GW-1",
+            acquirer_id=world.merchant_identity.acquirer_bin, certificates=[certificate], chain=[], **every,
+        ),
+        CT_OTP_REQ: OTPReqTBS(
+            gw_id="GW-1", gw_cert_hash=bytes(32), invoice_hash=bytes(32), pan="x", expiry="x", pan_secret=bytes(32),
+            ex_nonce=bytes(32), **payment, **every,
+        ),
+        CT_OTP_RES: OTPResTBS(h_otp_req=bytes(32), sent_to="0912*****89", valid_until=now, **payment, **every),
+        CT_RECEIPT_ACK: ReceiptAckTBS(xid=bytes(20), merchant_id="M-1", h_receipt=bytes(32), **every),
+        CT_CERT_INQ_REQ: CertInqReqTBS(**about, **every),
+        CT_REV_REQ: RevReqTBS(reason=RevocationReason.SUPERSEDED, **about, **every),
+        CT_RENEW_REQ: RenewReqTBS(request=b"0", **about, **every),
+    }  # fmt: skip
+
+
+def _of_holders(world: World) -> dict[x509.ObjectIdentifier, Any]:
+    """What the registration authority answers holders."""
+    now = fields.to_time(world.now)
+    every: dict[str, Any] = {
+        "version": 2, "rrpid": bytes(20), "chall": bytes(32), "h_request": bytes(32), "date": now,
+    }  # fmt: skip
+    return {
+        CT_CERT_INQ_RES: CertInqResTBS(
+            serial=7, cert_hash=bytes(32), status=CertificateStatus.GOOD, since=None, reason=None, **every
+        ),
+        CT_RENEW_RES: RenewResTBS(application="ab" * 16, status=RegistrationStatus.PENDING, chain=[], **every),
+    }
 
 
 @cache
@@ -98,7 +163,13 @@ def _holders(world: World) -> dict[x509.ObjectIdentifier, tuple[Credential, ...]
         CT_INQ_REQ: (world.shop, world.buyer),
         CT_INQ_RES: (world.gateway_signing, world.shop),
         CT_ERROR: (world.shop, world.gateway_signing, world.buyer, _ra(world)),
-        **dict.fromkeys(_registration(), (_ra(world),)),
+        CT_P_CERT_REQ: (world.shop,),
+        CT_P_CERT_RES: (world.gateway_signing,),
+        CT_OTP_REQ: (world.buyer,),
+        CT_OTP_RES: (world.gateway_signing,),
+        CT_RECEIPT_ACK: (world.buyer,),
+        **dict.fromkeys((CT_CERT_INQ_REQ, CT_REV_REQ, CT_RENEW_REQ), (world.buyer, world.shop, world.gateway_signing)),
+        **dict.fromkeys((*_of_holders(world), *_registration()), (_ra(world),)),
     }
 
 
@@ -116,6 +187,9 @@ def test_every_content_type_of_the_protocol_has_a_validator() -> None:
         "id-kwbp-ct-receipt", "id-kwbp-ct-invoiceReq", "id-kwbp-ct-inqReq", "id-kwbp-ct-inqRes", "id-kwbp-ct-error",
         "id-kwbp-ct-cardCInitRes", "id-kwbp-ct-merInitRes", "id-kwbp-ct-regFormRes", "id-kwbp-ct-cardConfirmReq",
         "id-kwbp-ct-certRes", "id-kwbp-ct-merCertRes", "id-kwbp-ct-gwCertRes",
+        "id-kwbp-ct-pCertReq", "id-kwbp-ct-pCertRes", "id-kwbp-ct-otpReq", "id-kwbp-ct-otpRes",
+        "id-kwbp-ct-receiptAck", "id-kwbp-ct-certInqReq", "id-kwbp-ct-revReq", "id-kwbp-ct-renewReq",
+        "id-kwbp-ct-certInqRes", "id-kwbp-ct-renewRes",
     }  # fmt: skip
 
 
@@ -140,7 +214,7 @@ def test_key_of_another_role(world: World, purchase: Purchase, content_type: x50
         VALIDATORS[content_type](content, world.gateway_encryption.certificate)
 
 
-@pytest.mark.parametrize("content_type", [CT_ERROR, *_registration()], ids=NAMES.get)
+@pytest.mark.parametrize("content_type", [CT_ERROR, CT_CERT_INQ_RES, CT_RENEW_RES, *_registration()], ids=NAMES.get)
 def test_another_service_does_not_speak_for_the_registration_authority(
     world: World, purchase: Purchase, content_type: x509.ObjectIdentifier
 ) -> None:
@@ -156,7 +230,9 @@ def test_key_without_a_role(world: World, purchase: Purchase) -> None:
         VALIDATORS[CT_INVOICE](purchase.invoice.invoice.content, odd.certificate)
 
 
-@pytest.mark.parametrize("content_type", [CT_INVOICE, CT_AUTH_REQ, CT_AUTH_ACK, CT_RECEIPT], ids=NAMES.get)
+@pytest.mark.parametrize(
+    "content_type", [CT_INVOICE, CT_AUTH_REQ, CT_AUTH_ACK, CT_RECEIPT, CT_P_CERT_REQ], ids=NAMES.get
+)
 def test_key_of_another_merchant(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier) -> None:
     content = der.encode(_body(world, purchase, content_type))
     with refused(ErrorCode.ROLE_NOT_ALLOWED, "S1"):
