@@ -9,7 +9,7 @@ import pytest
 
 import kwbp
 from kwbp.checks import CHECKS
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode, SaleKind
+from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus, SaleKind
 from kwbp.errors import ProtocolError, SealedCardError, SealedContentError
 
 
@@ -25,6 +25,9 @@ def test_auth_and_completion_codes_are_sets() -> None:
     assert [kind.value for kind in SaleKind] == [0, 1]
     assert AuthCode.PI_PREVIOUSLY_USED.protocol_name == "piPreviouslyUsed"
     assert CompletionCode(4).protocol_name == "authorizationPerformed"
+    assert [status.protocol_name for status in PurchaseStatus] == [
+        "inProgress", "concluded", "reversing", "reversed", "unsettled",
+    ]  # fmt: skip
 
 
 def test_every_id_in_the_code_is_in_the_table() -> None:
