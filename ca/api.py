@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from ca.self_audit_report import LEAST, SHARE, Seed, SelfAuditReport
-from cps.dossier import Dossier
+from cps.dossier import Dossier, Instant
 
 CertificateStatus = Literal["good", "revoked", "held", "expired"]
 StatusState = Literal["revoked", "held", "released"]
@@ -195,8 +195,8 @@ class SelfAuditRequest(_Model):
     `seed` draws the sample: who audits the CA from outside gives one, so that the CA cannot choose.
     """
 
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Instant | None = None
+    until: Instant | None = None
     share: Annotated[float, Field(ge=0, le=1)] = SHARE
     least: Annotated[int, Field(ge=0, le=1_000_000)] = LEAST
     seed: Seed | None = None

@@ -19,7 +19,6 @@ from typing import Annotated, Final
 from cryptography.hazmat.primitives.serialization import Encoding
 from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from ca.api import (
     CaseAnswer,
@@ -42,6 +41,7 @@ from ca.lean_route import LeanRoute
 from ca.refusals import problem_of
 from ca.status_routes import READERS, change_answer, revocation_answer
 from ca.store import CertificateRecord, Intent
+from cps.dossier import Instant
 from runtime.identity import require
 
 MANY: Final = "/v1/certificates:batch"
@@ -56,7 +56,7 @@ SerialQuery = Annotated[str | None, Query(pattern=r"^[0-9A-Fa-f]{1,40}$", descri
 DigestQuery = Annotated[str | None, Query(pattern=r"^[0-9A-Fa-f]{64}$", description="SHA-256, hexadecimal")]
 NameQuery = Annotated[str | None, Query(pattern=r"^[a-z0-9-]{1,64}$")]
 TextQuery = Annotated[str | None, Query(max_length=128)]
-Moment = Annotated[AwareDatetime | None, Query(description="RFC 3339 with its offset from UTC")]
+Moment = Annotated[Instant | None, Query(description="RFC 3339 with its offset from UTC")]
 After = Annotated[str | None, Query(max_length=160, description="`next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 

@@ -257,7 +257,7 @@ def _in_time(ballot: _Ballot, vote: _Vote, step: Step) -> Objection | None:
     decision, skew = vote.decision, ballot.pack.clocks.skew
     if max(decision.date, vote.signed_at) > ballot.now + skew:
         return Rule.DEC_TIME, Message("the decision is dated in the future")
-    if not decision.date - skew <= vote.signed_at < decision.expires:
+    if vote.signed_at - decision.date < -skew or vote.signed_at >= decision.expires:
         return Rule.DEC_TIME, Message("the decision was signed at another time than it states")
     lapses = _lapses_at(decision, step)
     if ballot.now >= lapses:

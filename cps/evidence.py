@@ -17,6 +17,7 @@ from cps.card_confirmation import parse_card_confirmation
 from cps.check_statement import CheckStatement, question_about, question_digest
 from cps.dossier import CardholderSubject, Dossier, Evidence, rule_of
 from cps.model import EvidenceRule, Pack, Purpose
+from cps.moments import after
 from cps.rekey import check_possession, purposes_to_prove
 from cps.rekey_statement import Rekey
 from cps.rules import Rule
@@ -82,7 +83,7 @@ def lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
     asked = rule_of(dossier.revision, pack).evidence
     rules = {kind: rule for rule in asked for kind in (rule.kind, rule.instead) if kind is not None}
     ends = [
-        min(filter(None, (piece.expires_at, piece.collected_at + rules[piece.kind].max_age + _SECOND)))
+        min(filter(None, (piece.expires_at, after(piece.collected_at, rules[piece.kind].max_age + _SECOND))))
         for piece in dossier.evidence
         if piece.kind in rules
     ]

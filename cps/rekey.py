@@ -22,6 +22,7 @@ from cps.dossier import Dossier
 from cps.entitlement import KINDS, Kind, entitlement
 from cps.errors import EntitlementError, StatementError
 from cps.model import SYSTEM, Pack, Purpose
+from cps.moments import after
 from cps.rekey_statement import Rekey, identity_checked_at, parse_rekey
 from cps.rules import Rule
 from cps.signatory import identify, open_signed
@@ -54,7 +55,7 @@ def chain_ends(dossier: Dossier, pack: Pack) -> datetime | None:
     checked_at = identity_checked_at(dossier)
     if rule is None or checked_at is None:
         return None
-    return checked_at + rule.max_chain_age
+    return after(checked_at, rule.max_chain_age)
 
 
 def too_old(ends: datetime) -> Message:
@@ -68,7 +69,7 @@ def too_old(ends: datetime) -> Message:
 def chain_lasts_until(dossier: Dossier, pack: Pack, now: datetime) -> datetime | None:
     """The first second after `now` in which the chain of re-keys is too old; None if it never will be, or is."""
     ends = chain_ends(dossier, pack)
-    return ends + _SECOND if ends is not None and now <= ends else None
+    return after(ends, _SECOND) if ends is not None and now <= ends else None
 
 
 def check_rekey(dossier: Dossier, pack: Pack, now: datetime, found: Findings) -> None:

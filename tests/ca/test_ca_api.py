@@ -181,3 +181,13 @@ def test_what_is_made_up_from_the_description_is_answered_as_described(
                 continue
             run()
     assert seen
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_is_none_in_utc_is_refused(clients: dict[str, httpx.Client], moment: str) -> None:
+    client = clients["service:operator"]
+    for answer in (
+        client.get("/v1/certificates", params={"expires_before": moment}),
+        client.post("/v1/self-audits", json={"since": moment}),
+    ):
+        assert (answer.status_code, answer.json()["status"]) == (422, 422), answer.text

@@ -265,7 +265,7 @@ class Office:
             "choice": Choice.APPROVE,
             "reason": "",
             "date": date,
-            "expires": date + DAY,
+            "expires": changes.get("expires") or date + DAY,
         }
         if changes.get("choice") is Choice.REJECT:
             fields["code"] = "other"
