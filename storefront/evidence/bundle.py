@@ -61,6 +61,7 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
     try:
         found = _read(records)
         gateway_encryption = x509.load_der_x509_certificate(records.gateway_certificate)
+        authorities = {x509.load_der_x509_certificate(der) for der in records.authorities}
     except (ProtocolError, ValueError) as error:
         raise EvidenceError(f"a record is not what it should be: {error}") from None
     signers = {
@@ -72,7 +73,9 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
         signers["gateway"] = found.answer.signer
     content: dict[str, bytes] = {"root.pem": _pem(root)}
     proof = read_proof(records, found.when)
-    above = {each for message in found.messages for each in message.signed.certificates} | proof.certificates
+    above = (
+        {each for message in found.messages for each in message.signed.certificates} | proof.certificates | authorities
+    )
     known = {each for each in above if each != root and role_of(each).profile.is_ca}
     for certificate in known:
         content[f"chain/{_chain_name(certificate)}.pem"] = _pem(certificate)

@@ -32,6 +32,7 @@ class Records:
     pi_envelope: bytes
     gateway_certificate: bytes
     crls: tuple[bytes, ...]
+    authorities: tuple[bytes, ...] = ()  # CA certificates above those of the gateway, if no answer of it has them
     order_details: bytes | None = None
     oi_data: bytes | None = None
     auth_req: bytes | None = None
@@ -59,6 +60,7 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             dual_signature=order.dual_sig,
             pi_envelope=order.pi_envelope,
             gateway_certificate=offer.gateway_certificate,
+            authorities=tuple(offer.gateway_chain),
             crls=tuple(base64.b64decode(der) for der in evidence["crls"]),
             auth_req=documents.get(Document.AUTH_REQ),
             auth_res=documents.get(Document.AUTH_RES),
@@ -98,6 +100,7 @@ def from_gateway(
     *,
     gateway_certificate: bytes,
     crls: Iterable[bytes],
+    authorities: Iterable[bytes] = (),
     auth_res: bytes | None = None,
     auth_ack: bytes | None = None,
     gateway_status: bytes | None = None,
@@ -105,6 +108,7 @@ def from_gateway(
     """From what a gateway keeps: AuthReq with the objects inside it, and what was said of it (each SignedData).
 
     :param gateway_certificate: the encryption certificate that the card data were sealed to, DER.
+    :param authorities: CA certificates above it, DER; needed where there is no answer yet, which has them.
     :raises EvidenceError: AuthReq is none.
     """
     try:
@@ -117,6 +121,7 @@ def from_gateway(
         pi_envelope=request.pi_envelope,
         gateway_certificate=gateway_certificate,
         crls=tuple(crls),
+        authorities=tuple(authorities),
         auth_req=auth_req,
         auth_res=auth_res,
         auth_ack=auth_ack,

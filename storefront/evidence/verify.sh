@@ -93,10 +93,14 @@ role() { # role FILE NUMBER USAGE: issued for this role by authorities for this 
     openssl x509 -noout -ext keyUsage -in "$1" | grep -qx " *$3"
 }
 SIGNS='Digital Signature, Non Repudiation'
-signed() { # signed FILE SIGNER [TIME] [TRUST]: FILE is signed by the holder of SIGNER; its content goes to FILE.content
+read_content() { # read_content FILE: what it says, whoever signed it, to FILE.content
   : >"$work/$1.content"
+  openssl cms -verify -binary -inform DER -in "$1" -noverify -nosigs -no_attr_verify -no_content_verify \
+    -out "$work/$1.content" 2>"$work/log"
+}
+signed() { # signed FILE SIGNER [TIME] [TRUST]: FILE is signed by the holder of SIGNER
   openssl cms -verify -binary -inform DER -in "$1" -attime "${3:-$WHEN}" -crl_check_all -purpose any \
-    -CAfile "${4:-$work/trust.pem}" -signer "$work/signer.pem" -out "$work/$1.content" &&
+    -CAfile "${4:-$work/trust.pem}" -signer "$work/signer.pem" -out "$work/signed" &&
     same "$work/signer.pem" "$(digest "$2")"
 }
 
@@ -216,6 +220,7 @@ done
 c=$work invoice=$work/invoice.p7s.content order=$work/dual-signature.p7s.content answer=$work/auth-res.p7s.content
 request=$work/auth-req.p7s.content ack=$work/auth-ack.p7s.content receipt=$work/receipt.p7s.content
 status=$work/gateway-status.p7s.content
+for message in *.p7s; do read_content "$message"; done
 of_this_purchase() { is "$(octets "$1" "$2")" "$XID"; }
 
 echo "What the merchant offered"
