@@ -3,6 +3,7 @@
     POST /kwbp/invoice-request   KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/purchase          KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/inquiry           KwbpMessage → KwbpMessage   anyone (the message is signed)
+    POST /kwbp/receipt-ack       KwbpMessage → 204 or Error  anyone (the message is signed)
     GET  /catalogue              JSON                        anyone
     GET  /orders                 JSON, newest first          the operator
     GET  /orders/{xid}           JSON                        the operator
@@ -71,9 +72,10 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
         """A KwbpMessage in, a KwbpMessage out; for the same bytes, the same."""
         if not is_message(request.headers):
             raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
-        return Response(await shop.answer(await request.body()), media_type=MEDIA_TYPE)
+        answer = await shop.answer(await request.body())
+        return Response(status_code=204) if answer is None else Response(answer, media_type=MEDIA_TYPE)
 
-    for path in ("/kwbp/invoice-request", "/kwbp/purchase", "/kwbp/inquiry"):
+    for path in ("/kwbp/invoice-request", "/kwbp/purchase", "/kwbp/inquiry", "/kwbp/receipt-ack"):
         app.post(path, responses=_MESSAGE, response_class=Response, name=path)(message)
 
     @app.get("/catalogue")

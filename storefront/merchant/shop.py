@@ -25,7 +25,7 @@ from kwbp.messages import OrderLine
 from kwbp.parties import MerchantIdentity
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.der import sha256
-from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, MT_PREQ
+from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, CT_RECEIPT_ACK, MT_PREQ
 from pki.path import Trust
 from pki.roles import Role
 from runtime.logging import get_logger
@@ -35,6 +35,7 @@ from storefront.merchant import recall
 from storefront.merchant.catalogue import Catalogue
 from storefront.merchant.collection import Collection, crls_of
 from storefront.merchant.gateway_link import GatewayCertificates
+from storefront.merchant.receipt_acks import ReceiptAcks
 from storefront.merchant.refusals import Refusals
 from storefront.merchant.resources import Resources
 from storefront.merchant.rules import ShopRules
@@ -76,7 +77,8 @@ class Shop:
         self._collection = Collection(rules.terminal_id, resources, self._refusals, on_open=self._settlement.wake)
         self._inquiries = MinuteBudget(rules.inquiries, clock=resources.clock)
         self._inquiries_of_a_card = MinuteBudget(rules.inquiries_of_a_card, clock=resources.clock)
-        self._answering: dict[bytes, asyncio.Task[bytes]] = {}
+        self._receipt_acks = ReceiptAcks(self.merchant.merchant_id, resources)
+        self._answering: dict[bytes, asyncio.Task[bytes | None]] = {}
         self._certificates: GatewayCertificates | None = None
         self._certificates_at: datetime | None = None
 
@@ -102,9 +104,9 @@ class Shop:
         if self._resources.proofs is not None:
             await self._resources.proofs.stop()
 
-    async def answer(self, data: bytes) -> bytes:
+    async def answer(self, data: bytes) -> bytes | None:
         """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, Receipt, InqRes
-        or Error.
+        or Error. None: it was a ReceiptAck, and was taken.
 
         The work belongs to the message, not to the connection that brought it: it goes on if the wallet hangs up.
         """
@@ -116,14 +118,17 @@ class Shop:
             task.add_done_callback(partial(self._answered, digest))
         return await asyncio.shield(task)
 
-    def _answered(self, digest: bytes, task: asyncio.Task[bytes]) -> None:
+    def _answered(self, digest: bytes, task: asyncio.Task[bytes | None]) -> None:
         del self._answering[digest]
         if not task.cancelled():
             task.exception()  # those who waited have it; nobody may be left to
 
-    async def _answer(self, data: bytes) -> bytes:
+    async def _answer(self, data: bytes) -> bytes | None:
         try:
-            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ, CT_INQ_REQ))
+            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ, CT_INQ_REQ, CT_RECEIPT_ACK))
+            if message.msg_type == CT_RECEIPT_ACK:
+                await self._receipt_acks.take(message)
+                return None
             if message.msg_type == CT_INVOICE_REQ:
                 return await self._invoice(message, data)
             if message.msg_type == CT_INQ_REQ:

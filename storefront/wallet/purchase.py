@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +25,10 @@ from kwbp.common import Draft, instant
 from kwbp.error_message import read_error
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
-from kwbp.wrapper import KwbpMessage, unwrap
+from kwbp.receipt_ack import SentReceipt, build_receipt_ack
+from kwbp.wrapper import KwbpMessage, unwrap, wrap
 from pki import cms_signed
-from pki.oids import CT_ERROR, CT_INQ_RES, CT_RECEIPT, MT_INVOICE
+from pki.oids import CT_ERROR, CT_INQ_RES, CT_RECEIPT, CT_RECEIPT_ACK, MT_INVOICE
 from pki.path import Trust
 from pki.roles import Role
 from shetab.types import Cvv2, Pin
@@ -146,8 +148,25 @@ class Buyer:
             raise WalletError(f"this purchase was made at {folder.origin}")
         if folder.closed_by_the_gateway:
             return Outcome(folder.record.xid, folder.state, folder.record.amount.amount)
-        outcome = self._send(folder)
+        try:
+            outcome = self._send(folder)
+        except ProtocolError:
+            # The answer of then may be past judging (a certificate ran out, say); the gateway's word of now is not.
+            closed = self._closed_since(folder)
+            if closed is None:
+                raise
+            return closed
         return outcome if outcome.state is not PurchaseState.PENDING else self._inquire(folder, outcome)
+
+    def _closed_since(self, folder: PurchaseFolder) -> Outcome | None:
+        """How a purchase that was open has ended; None if that is not to be had."""
+        if folder.state is not PurchaseState.PENDING:
+            return None
+        try:
+            outcome = self._inquire(folder, Outcome(folder.record.xid, folder.state, folder.record.amount.amount))
+        except (ProtocolError, ShopUnreachable):
+            return None
+        return outcome if outcome.state is not PurchaseState.PENDING else None
 
     def _inquire(self, folder: PurchaseFolder, outcome: Outcome) -> Outcome:
         """InqReq: an open purchase is closed by the gateway's word alone, which the merchant passes on."""
@@ -201,7 +220,8 @@ class Buyer:
         except RefusedByShop as refusal:
             if folder.state in FINAL:
                 raise
-            folder.refused(refusal.signed, PurchaseState.PENDING if is_open(refusal.error) else PurchaseState.REFUSED)
+            still_open = is_open(refusal.error) or folder.left_open_by_the_gateway
+            folder.refused(refusal.signed, PurchaseState.PENDING if still_open else PurchaseState.REFUSED)
             return Outcome(record.xid, folder.state, record.amount.amount, refusal=refusal.error)
         receipt = protocol.check_receipt(message, purchase=record, trust=trust, now=now)
         state = state_of(receipt)
@@ -209,7 +229,20 @@ class Buyer:
             folder.received(message.body, receipt, state, trust.crls)
         elif folder.state is not state:
             raise ProtocolError(ErrorCode.INVOICE_MISMATCH, "R6", "an earlier receipt of this purchase says otherwise")
+        self._acknowledge(folder, message.body)
         return Outcome(record.xid, state, record.amount.amount, receipt=receipt)
+
+    def _acknowledge(self, folder: PurchaseFolder, receipt: bytes) -> None:
+        """ReceiptAck (row 17), the same bytes each time. Nothing hangs on it: what the merchant says to it changes
+        nothing, and if it does not arrive, the next `resume` sends it again.
+        """
+        sent = SentReceipt.load(receipt, folder.record.merchant_id)
+        signed = folder.acknowledgement(receipt)
+        if signed is None:
+            signed = self._sign(build_receipt_ack(sent, now=self._clock()))
+            folder.acknowledge(signed)
+        with suppress(NoMessage):
+            post(self._shop, "/kwbp/receipt-ack", wrap(CT_RECEIPT_ACK, signed, rrpid=sent.rrpid, xid=sent.xid))
 
     def _is_of_this_site(self, signer: MerchantIdentity) -> bool:
         return self._origin in signer.origins

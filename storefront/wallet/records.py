@@ -7,6 +7,7 @@
       order.kwbp              the message as it is sent, the same bytes each time
       error.p7s               the merchant's signed refusal, if there was one
       receipt.p7s  auth-res.p7s
+      receipt-ack.p7s         the buyer's acknowledgement of that receipt, as it is sent
       status.p7s              what the merchant said last of an open purchase, if that closed it
       gateway-status.p7s      and the gateway's word that it rests on
       crls/                   the lists by which the receipt was judged
@@ -27,15 +28,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from kwbp.codes import ErrorCode
+from kwbp.common import read_signed
 from kwbp.inquiry import GatewayStatus, MerchantStatus
+from kwbp.messages import ErrorTBS
 from kwbp.money import Money
+from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.wallet import CheckedInvoice, CheckedReceipt, PurchaseDraft, PurchaseRecord
 from pki.der import sha256
+from pki.oids import CT_ERROR, CT_RECEIPT_ACK
 from storefront.errors import WalletError
 from storefront.files import make_folder, write_whole
 
 _RECORD: Final = "purchase.json"
 _ORDER: Final = "order.kwbp"
+_RECEIPT: Final = "receipt.p7s"
+_REFUSAL: Final = "error.p7s"
+_ACKNOWLEDGEMENT: Final = "receipt-ack.p7s"
 _WORD: Final = "gateway-status.p7s"
 
 
@@ -161,7 +170,8 @@ class PurchaseFolder:
 
     def refused(self, error: bytes, state: PurchaseState) -> None:
         """Keep the merchant's signed Error (SignedData), and the state that follows from it."""
-        write_whole(self.path / "error.p7s", error)
+        if not self.left_open_by_the_gateway:  # what says so is kept
+            write_whole(self.path / _REFUSAL, error)
         self._move(state)
 
     def received(
@@ -172,10 +182,23 @@ class PurchaseFolder:
         crls: Iterable[x509.CertificateRevocationList],
     ) -> None:
         """Keep the receipt (SignedData) and what it was judged by, and the state that follows from it."""
-        write_whole(self.path / "receipt.p7s", receipt)
+        write_whole(self.path / _RECEIPT, receipt)
         write_whole(self.path / "auth-res.p7s", checked.receipt.auth_res)
         self._keep(crls)
         self._move(state)
+
+    def acknowledgement(self, receipt: bytes) -> bytes | None:
+        """The acknowledgement (SignedData) of this receipt (SignedData), if it was signed already."""
+        path = self.path / _ACKNOWLEDGEMENT
+        if not path.exists():
+            return None
+        signed = path.read_bytes()
+        known = read_signed(ReceiptAckTBS, CT_RECEIPT_ACK, signed).body.h_receipt
+        return signed if known == sha256(receipt) else None
+
+    def acknowledge(self, signed: bytes) -> None:
+        """Keep the acknowledgement (SignedData) that is about to leave."""
+        write_whole(self.path / _ACKNOWLEDGEMENT, signed)
 
     def closed(
         self,
@@ -189,6 +212,21 @@ class PurchaseFolder:
         write_whole(self.path / _WORD, word.signed)
         self._keep(crls)
         self._move(state)
+
+    @property
+    def left_open_by_the_gateway(self) -> bool:
+        """Whether the gateway has answered and the money may have moved: no refusal of the merchant undoes that.
+
+        A receipt carries the gateway's answer; ackTimeout says that there was an approval, and that it came too late.
+        """
+        if self.state is not PurchaseState.PENDING:
+            return False
+        return (self.path / _RECEIPT).exists() or self._refusal() is ErrorCode.ACK_TIMEOUT
+
+    def _refusal(self) -> ErrorCode | None:
+        """What the merchant's stored refusal says."""
+        path = self.path / _REFUSAL
+        return read_signed(ErrorTBS, CT_ERROR, path.read_bytes()).body.error_code if path.exists() else None
 
     @property
     def closed_by_the_gateway(self) -> bool:
