@@ -204,6 +204,13 @@ TWINS: dict[str, tuple[Callable[[World, Stamps, Records], Records], str]] = {
         ),
         "FAILED   merchant was not revoked",
     ),
+    "an authority revoked before the purchase": (
+        lambda world, stamps, records: replace(
+            records,
+            ocsp=(stamps.status(world.pki.merchant_ca.certificate, revoked_at=NOW - timedelta(hours=1)),),
+        ),
+        "FAILED   merchant-ca",
+    ),
     "an answer that had lapsed": (
         lambda world, stamps, records: replace(
             records, ocsp=(stamps.status(world.shop.certificate, this_update=NOW - timedelta(hours=13)),)
