@@ -10,6 +10,7 @@ from typing import Final, Literal, NoReturn
 
 from cryptography import x509
 
+from audit import JsonValue
 from ca.client import RevocationAnswer
 from cps.decide import decide_revocation
 from cps.decision import Kind, build_revocation, parse_revocation
@@ -35,6 +36,8 @@ from runtime.logging import get_logger
 from runtime.problems import Problem
 
 _AWAY: Final = "ca-unreachable"
+_CA: Final = Actor("service:ca")
+_LONGEST_NAME: Final = 64  # characters of `ordered_by`
 _log: Final = get_logger("ra.revoking")
 _EVENTS: Final = {Kind.REVOKE: "ra.revoked", Kind.SUSPEND: "ra.suspended", Kind.RELEASE: "ra.released"}
 
@@ -108,7 +111,7 @@ class Revoking:
         now = desk.now
         verdict = decide_revocation([statement], desk.pack, trust=desk.trust(now), now=now, find=self._target)
         if not verdict.approved or verdict.order is None:
-            self._refuse(actor, verdict.findings, statement)
+            self._refuse(actor, verdict.findings, statement, verdict.order)
         review = partial(self.reviews.begin_in, verdict=verdict, statement=statement)
         order, again = self._orders.begin(statement, verdict, actor.name, now, also=review)
         record, answer = self._carry_out(order, again=again)
@@ -127,8 +130,7 @@ class Revoking:
             taken = self._taken_before(order) if again and is_refusal(problem) else None
             if taken is None:
                 if is_refusal(problem):
-                    self._note_refused(order, problem)
-                    self._orders.end(order, also=partial(self.reviews.refused_in, digest=order.sha256))
+                    self._end_refused(order, problem)
                 raise
             answer = taken
         record = RevocationRecord(
@@ -171,29 +173,53 @@ class Revoking:
             statement_sha256=hashlib.sha256(record.cms).hexdigest(),
         )
 
-    def _note_refused(self, order: OrderUnderWay, problem: Problem) -> None:
-        """Record what the CA said of an order that counted here: nobody may be there to be told."""
-        findings = problem.extra.get("findings", ())
-        self._desk.record.note_once(
-            "ra.refused",
-            f"revocation-refused/{order.sha256}",
-            self._desk.now,
-            action="revoke",
-            actor=order.received_from,
-            rules=[str(each["code"]) for each in findings] or [problem.type],
-            serial=order.serial,
-            statement_sha256=order.sha256,
-        )
+    def _end_refused(self, order: OrderUnderWay, problem: Problem) -> None:
+        """Record what the CA said of an order that counted here, since nobody may be there to be told, and forget it.
 
-    def _refuse(self, actor: Actor, findings: Sequence[Finding], statement: bytes) -> NoReturn:
-        self._desk.record.note(
-            "ra.refused",
-            action="revoke",
-            actor=actor.name,
-            rules=[str(each.code) for each in findings],
-            statement_sha256=hashlib.sha256(statement).hexdigest(),
+        Perhaps the CA refused it because it had revoked the certificate already, by an order that did not come through
+        here: then that is recorded, too, and what follows of it is done.
+        """
+        codes = [str(each["code"]) for each in problem.extra.get("findings", ())]
+        actor = Actor(order.received_from)
+        self._note_refused(actor, codes or [problem.type], order.sha256, order.serial)
+        for issued in self._desk.store.certificates_with_serial(order.serial):
+            found = self._desk.authority.look_up(issued.issuer, issued.serial).revocation
+            if found is not None and found.state == "revoked":
+                self._learn(found)
+        self._orders.end(order, also=partial(self.reviews.refused_in, digest=order.sha256))
+
+    def _learn(self, found: RevocationAnswer) -> None:
+        """Take over a revocation that the CA has on record; one that is on record here stays as it is."""
+        store = self._desk.store
+        learnt = RevocationRecord(
+            issuer=found.issuer,
+            serial=found.serial,
+            reason=found.reason,
+            cms=found.order or b"",
+            ordered_by=found.ordered_by[:_LONGEST_NAME],
+            received_from=_CA.name,
+            at=found.revoked_at,
         )
+        store.add_revocation(learnt, denylisted=None)  # the CA denies the key by itself
+        record = store.revocation(found.issuer, found.serial) or learnt
+        self._note(_EVENTS[Kind.REVOKE], Actor(record.received_from), record)
+        self._end_case(Actor(record.received_from), record)
+
+    def _refuse(
+        self, actor: Actor, findings: Sequence[Finding], statement: bytes, order: RevocationOrder | None = None
+    ) -> NoReturn:
+        serial = "" if order is None else f"{order.serial:x}"
+        self._note_refused(actor, [str(each.code) for each in findings], hashlib.sha256(statement).hexdigest(), serial)
         raise RefusedError(findings)
+
+    def _note_refused(self, actor: Actor, rules: list[str], digest: str, serial: str) -> None:
+        """Record each refusal; of the RA's own orders the first about a certificate, since the clock writes others."""
+        told: dict[str, JsonValue] = {"action": "revoke", "actor": actor.name, "rules": [*rules]}
+        told |= {"serial": serial, "statement_sha256": digest}
+        if actor.name == SYSTEM.name:
+            self._desk.record.note_once("ra.refused", f"revocation-refused/{serial}", self._desk.now, **told)
+        else:
+            self._desk.record.note("ra.refused", **told)
 
     def _end_case(self, actor: Actor, record: RevocationRecord) -> bool:
         """End the case if the last of its certificates is revoked; False: somebody else was faster, look again."""

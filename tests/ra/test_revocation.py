@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -181,9 +182,9 @@ def test_an_order_that_the_ca_refuses_is_forgotten(world: RaWorld) -> None:
     with pytest.raises(Problem, match="does not count"):
         world.workflow.revoke(OPERATOR, order)
     assert Orders(world.engine).under_way() == []
-    [told] = [each.entry for each in read(world.journal) if each.entry["event"] == "ra.refused"]
-    assert (told["actor"], told["rules"]) == (OPERATOR.name, ["REV-STATE"])
-    assert told["statement_sha256"] == hashlib.sha256(order).hexdigest()
+    told = [each.entry for each in read(world.journal) if each.entry["event"] == "ra.refused"]
+    assert [(each["actor"], each["rules"]) for each in told] == [(OPERATOR.name, ["REV-STATE"])] * 2
+    assert {each["statement_sha256"] for each in told} == {hashlib.sha256(order).hexdigest()}
     assert world.store.application(application.id).state is State.ISSUED
 
 
@@ -252,6 +253,43 @@ def test_while_the_ca_is_away_what_nobody_accepted_waits_with_one_order(tmp_path
     assert world.store.application(application.id).state is State.REVOKED
     assert Orders(world.engine).under_way() == []
     world.close()
+
+
+@pytest.fixture
+def hasty(tmp_path: Path) -> Iterator[RaWorld]:
+    """An RA whose certificates are to be accepted within two hours."""
+    pack = load_pack(TEXT.replace("within: P14D", "within: PT2H"))
+    made = RaWorld(tmp_path, Office(PkiFactory(now=datetime.now(UTC).replace(microsecond=0)), pack))
+    yield made
+    made.close()
+
+
+def test_what_the_ca_revoked_by_itself_ends_here_when_nobody_accepts_it(hasty: RaWorld) -> None:
+    application = hasty.certified_merchant()
+    certificate = certificate_of(hasty, application)
+    hasty.workflow.authority.revoke(hasty.office.revocation(certificate, hasty.office.vetter))  # not through the RA
+    hasty.clock.forward(timedelta(hours=2))
+    for _ in range(3):
+        hasty.workflow.sweep()
+    assert hasty.store.application(application.id).state is State.REVOKED
+    [issued] = hasty.store.certificates(application.id)
+    record = hasty.store.revocation(issued.issuer, issued.serial)
+    assert record is not None
+    assert (record.ordered_by, record.received_from) == ("officer-1", "service:ca")
+    events = [each.entry["event"] for each in read(hasty.journal)]
+    assert (events.count("ra.revoked"), events.count("ra.refused")) == (1, 1)
+
+
+def test_the_clock_tells_once_that_its_own_order_is_refused(hasty: RaWorld) -> None:
+    """As when the RA was away for longer than it may order this by itself, and than the lists last."""
+    application = hasty.certified_merchant()
+    hasty.clock.forward(timedelta(hours=2) + hasty.office.pack.acceptance.order_within + timedelta(minutes=1))
+    for _ in range(3):
+        hasty.workflow.sweep()
+        hasty.clock.forward(timedelta(seconds=15))
+    assert hasty.store.application(application.id).state is State.ISSUED
+    [told] = [each.entry for each in read(hasty.journal) if each.entry["event"] == "ra.refused"]
+    assert (told["actor"], told["rules"]) == ("service:ra", ["DEC-CREDENTIAL"])
 
 
 def test_one_that_was_accepted_at_the_same_moment_ends_revoked(world: RaWorld, monkeypatch: pytest.MonkeyPatch) -> None:
