@@ -28,7 +28,7 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in (folder / name).rglob("*") if path.is_file())
 
 
-def _forms(digits: str) -> set[bytes]:
+def forms(digits: str) -> set[bytes]:
     """How digits could look in a file: as text, as hexadecimal of it, packed two to a byte, as a number."""
     text = digits.encode()
     packed = bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
@@ -62,7 +62,7 @@ def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
             yield path.name, json.loads(line)
 
 
-def _leaks(folder: Path, buyer: Buyer) -> list[str]:
+def leaks(folder: Path, buyer: Buyer) -> list[str]:
     card = buyer.card
     assert card.pin2 is not None
     assert card.cvv2 is not None
@@ -70,7 +70,7 @@ def _leaks(folder: Path, buyer: Buyer) -> list[str]:
     for path in _files(folder):
         content = path.read_bytes()
         for name, secret in (("PAN", card.pan.reveal()), ("PIN", card.pin2.reveal())):
-            found += [f"{name} in {path.name}" for form in _forms(secret) if form in content]
+            found += [f"{name} in {path.name}" for form in forms(secret) if form in content]
     cvv2, expiry = card.cvv2.reveal(), card.expiry.reveal()
     alone = re.compile(rf"(?<!\d)({cvv2}|0{cvv2}|{expiry})(?!\d)")
     for where, value in _stored(folder):
@@ -81,7 +81,7 @@ def _leaks(folder: Path, buyer: Buyer) -> list[str]:
     return found
 
 
-def _telling_buyer(site: Site, **changes: Any) -> Buyer:
+def telling_buyer(site: Site, **changes: Any) -> Buyer:
     """A buyer whose CVV2 and expiry are no number that messages carry anyway (currency, category, year, today)."""
     for years in cycle((3, 2, 4)):
         buyer = site.buyer(years=years, **changes)
@@ -94,7 +94,7 @@ def _telling_buyer(site: Site, **changes: Any) -> Buyer:
 
 def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
     home, shop = site.gateway_home(tmp_path / "home"), site.new_shop()
-    rich, poor = _telling_buyer(site), _telling_buyer(site, balance=1)
+    rich, poor = telling_buyer(site), telling_buyer(site, balance=1)
     with site.gateway_process(home) as gateway:
         site.register(gateway.url, shop)
         kept, lost, late = (site.purchase(shop, rich) for _ in range(3))
@@ -110,13 +110,13 @@ def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
         shop.collect(gateway.url, late)
         # Unacknowledged approval, queued reversals, filed late answers: the most that is ever stored at once.
         wait_for(lambda: shop.order(gateway.url, late.xid)["late_rc"] == "00")
-        held = [_leaks(home.path, buyer) for buyer in (rich, poor)]
+        held = [leaks(home.path, buyer) for buyer in (rich, poor)]
         site.switch.admin.clear_faults()
         shop.acknowledge(gateway.url, kept.ack(answer))
         for purchase in (lost, late):
             wait_for(lambda purchase=purchase: shop.order(gateway.url, purchase.xid)["state"] == "REVERSED")
     assert held == [[], []]
-    assert [_leaks(home.path, buyer) for buyer in (rich, poor)] == [[], []]
+    assert [leaks(home.path, buyer) for buyer in (rich, poor)] == [[], []]
     with sqlite3.connect(home.db / "gateway.sqlite") as connection:
         kept_blobs = connection.execute("SELECT count(*) FROM orders WHERE pan_sealed IS NOT NULL").fetchone()
     assert kept_blobs == (0,)  # not even sealed, once nothing can come any more
@@ -124,13 +124,13 @@ def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
 
 def test_the_search_finds_what_it_looks_for(site: Site, tmp_path: Path) -> None:
     """Positive control: each secret, planted where the gateway could have written it, is reported."""
-    home, buyer = site.gateway_home(tmp_path / "home"), _telling_buyer(site)
+    home, buyer = site.gateway_home(tmp_path / "home"), telling_buyer(site)
     with site.gateway(home):
         pass
     card = buyer.card
     assert card.pin2 is not None
     assert card.cvv2 is not None
-    assert _leaks(home.path, buyer) == []
+    assert leaks(home.path, buyer) == []
     planted = {
         "PAN": card.pan.reveal(),
         "PIN": card.pin2.reveal(),
@@ -139,5 +139,5 @@ def test_the_search_finds_what_it_looks_for(site: Site, tmp_path: Path) -> None:
     for name, secret in planted.items():
         log = home.log / "planted.log"
         log.write_text(json.dumps({"event": secret}) + "\n", "utf-8")
-        assert any(leak.startswith(name) for leak in _leaks(home.path, buyer)), name
+        assert any(leak.startswith(name) for leak in leaks(home.path, buyer)), name
         log.unlink()

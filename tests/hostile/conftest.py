@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtime.settings import Home
 from tests.hostile.receivers import Receivers
 from tests.kwbp.world import Purchase, World
 from tests.support.payment_parties import Buyer, Shop
@@ -44,9 +45,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def gateway(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def gateway_home(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Where the gateway keeps its book, journal and log."""
+    return site.gateway_home(tmp_path_factory.mktemp("gateway") / "home")
+
+
+@pytest.fixture(scope="session")
+def gateway(site: Site, gateway_home: Home) -> Iterator[str]:
     """A gateway; its URL."""
-    with site.gateway(site.gateway_home(tmp_path_factory.mktemp("gateway") / "home")) as url:
+    with site.gateway(gateway_home) as url:
         yield url
 
 
