@@ -31,7 +31,6 @@ from storefront.wallet.purchase import (
     PurchaseState,
     RefusedByShop,
     ShopUnreachable,
-    is_open,
     purchases,
 )
 from storefront.wallet.texts import Language
@@ -219,7 +218,7 @@ def _refuse(error: ProtocolError, language: Language) -> None:
 
 
 def _report(outcome: Outcome, language: Language) -> None:
-    if outcome.refusal is not None and not is_open(outcome.refusal):
+    if outcome.refusal is not None and outcome.state is not PurchaseState.PENDING:  # else it is open, not refused
         _refuse(outcome.refusal, language)
     document: dict[str, object] = {
         "xid": outcome.xid.hex(),

@@ -299,6 +299,25 @@ def test_a_refused_order_may_still_be_paid_and_the_wallet_then_says_so(
     assert (purchases / checked.invoice.xid.hex() / "error.p7s").exists()
 
 
+def test_after_an_approval_that_came_too_late_no_refusal_says_that_no_money_moved(
+    site: Site, between: tuple[Buyer, Between], serving: Front, customer: Customer, purchases: Path
+) -> None:
+    """Only the gateway knows whether it was given back; as long as its word is not to be had, the purchase is open."""
+    buyer, meddler = between
+    checked = buyer.request_invoice(BASKET)
+    meddler.meddle = refusal(site, by(serving.credential), ErrorCode.ACK_TIMEOUT)
+    assert buyer.order(checked, **customer.typed).state is PurchaseState.PENDING
+    late = (purchases / checked.invoice.xid.hex() / "error.p7s").read_bytes()
+    meddler.meddle = refusal(site, by(serving.credential), ErrorCode.UNKNOWN_XID)
+    for _ in range(2):
+        outcome = buyer.resume(checked.invoice.xid)
+        assert outcome.refusal is not None
+        assert (outcome.state, outcome.refusal.code) == (PurchaseState.PENDING, ErrorCode.UNKNOWN_XID)
+    assert (purchases / checked.invoice.xid.hex() / "error.p7s").read_bytes() == late
+    meddler.meddle = None
+    assert buyer.resume(checked.invoice.xid).state is PurchaseState.PAID
+
+
 def test_a_check_that_the_wallet_does_not_know_is_no_reason_to_stumble(
     site: Site, between: tuple[Buyer, Between], serving: Front
 ) -> None:

@@ -96,11 +96,44 @@ def test_the_wallet_believes_the_gateway_alone(site: Site, front: Front, custome
     with front.serving():
         xid = left_open(site, front, customer, purchases)
         wait_for(lambda: state_of(front, xid) is OrderState.REVERSED)
-        with front.book() as book, book._engine.begin() as connection:
-            connection.exec_driver_sql("DELETE FROM documents WHERE kind = 'gateway-status'")
+        change(front, "DELETE FROM documents WHERE kind = 'gateway-status'")
         with customer.shopping(front, purchases) as buyer, pytest.raises(Exception, match="U3"):
             buyer.resume(xid)
     assert (purchases / xid.hex() / "gateway-status.p7s").exists() is False
+
+
+def test_no_refusal_of_the_merchant_ends_what_the_gateway_left_open(
+    site: Site, front: Front, customer: Customer, purchases: Path
+) -> None:
+    """A shop that has lost its order book refuses, signed; the gateway's word that nobody knows stays what counts."""
+    with front.serving():
+        xid = left_open(site, front, customer, purchases)
+        before = (purchases / xid.hex() / "receipt.p7s").read_bytes()
+        change(front, "DELETE FROM documents", "DELETE FROM order_crls", "DELETE FROM orders")
+        with customer.shopping(front, purchases) as buyer:
+            outcome = buyer.resume(xid)
+    assert outcome.refusal is not None
+    assert (outcome.state, outcome.refusal.code) == (PurchaseState.PENDING, ErrorCode.UNKNOWN_XID)
+    assert (purchases / xid.hex() / "receipt.p7s").read_bytes() == before
+
+
+def test_an_answer_that_cannot_be_judged_any_more_does_not_keep_a_purchase_open(
+    site: Site, front: Front, customer: Customer, purchases: Path
+) -> None:
+    with front.serving():
+        xid = left_open(site, front, customer, purchases)
+        change(front, "UPDATE documents SET der = x'00' WHERE kind = 'answer'")
+        wait_for(lambda: state_of(front, xid) is OrderState.REVERSED)
+        with customer.shopping(front, purchases) as buyer:
+            assert buyer.resume(xid).state is PurchaseState.REVERSED
+            assert buyer.resume(xid).state is PurchaseState.REVERSED
+
+
+def change(front: Front, *statements: str) -> None:
+    """Damage the shop's order book."""
+    with front.book() as book, book._engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
 
 
 def test_a_strangers_card_learns_nothing(site: Site, front: Front, customer: Customer, purchases: Path) -> None:

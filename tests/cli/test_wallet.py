@@ -1,0 +1,58 @@
+"""`kwbp wallet`: what a person and a script are told of a purchase; what is open is never called refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+
+from cli import output, wallet
+from kwbp.codes import ErrorCode
+from kwbp.errors import ProtocolError
+from storefront.wallet import texts
+from storefront.wallet.purchase import Outcome, PurchaseState
+from storefront.wallet.texts import Language
+
+XID = bytes(20)
+
+
+def reported(
+    outcome: Outcome, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, object]:
+    """The document for scripts; every outcome here ends the command with 1, for nothing was bought."""
+    monkeypatch.setattr(output._mode, "json", True)
+    with pytest.raises(typer.Exit) as ended:
+        wallet._report(outcome, Language.EN)
+    assert ended.value.exit_code == 1
+    document = json.loads(capsys.readouterr().out)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.parametrize("code", [ErrorCode.RATE_LIMITED, ErrorCode.UNKNOWN_XID, ErrorCode.UNKNOWN_OUTCOME])
+def test_a_refused_inquiry_is_no_refused_purchase(
+    code: ErrorCode, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(XID, PurchaseState.PENDING, 150_000, refusal=ProtocolError(code, "Q1", "as told"))
+    document = reported(outcome, capsys, monkeypatch)
+    assert (document["state"], document["name"]) == ("PENDING", code.protocol_name)
+    assert "refused" not in document
+
+
+def test_a_refused_purchase_is_called_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal = ProtocolError(ErrorCode.INVOICE_EXPIRED, "M2", "as told")
+    document = reported(Outcome(XID, PurchaseState.REFUSED, 150_000, refusal=refusal), capsys, monkeypatch)
+    assert (document["refused"], document["check"]) == (True, "M2")
+
+
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("state", [PurchaseState.REVERSED, PurchaseState.DECLINED])
+def test_what_the_gateway_closed_is_said_in_a_sentence(
+    state: PurchaseState, language: Language, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit):
+        wallet._report(Outcome(XID, state, 150_000), language)
+    assert texts.label("closed", language) in capsys.readouterr().out
