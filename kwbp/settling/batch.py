@@ -2,7 +2,7 @@
 
 A batch is an interval of time: it begins where the last one ended and holds every movement of money whose answer is
 dated in it. Both sides have the same signed answers, so both compute the same sums (`coherence.totals_of`), and a batch
-is closed only when they do. What is closed is settled: it can be credited, not taken back (H7).
+is closed only when they do. What is closed is settled: it can be credited, not taken back (H8).
 """
 
 from __future__ import annotations
@@ -252,8 +252,7 @@ def check_batch_answer(
     )
     require(adds_up(body.totals), ErrorCode.AMOUNT_MISMATCH, "L5", "net must be the sum of the totals")
     require(
-        answers_what_was_asked(body, asked.operation, asked.totals)
-        and (asked.operation is not BatchOperation.CLOSE or body.until == asked.until),
+        answers_what_was_asked(body, asked),
         ErrorCode.INVOICE_MISMATCH,
         "L8",
         "batch must stand as it was asked for, with the sums of both books",

@@ -120,7 +120,7 @@ class Standing:
         return sum(credit.amount for credit in self.credits if credit.h_capture == h_capture)
 
     def followed(self, body: SettlingReq) -> Capture | Credit | Standing | None:
-        """What the request follows, if it stands: the authorisation itself, a capture or a credit (H5)."""
+        """What the request follows, if it stands: the authorisation itself, a capture or a credit (H6)."""
         match body:
             case CapReqTBS():
                 return self if body.h_answer == self.h_auth_res else None
@@ -134,7 +134,7 @@ class Standing:
                 return self.credit(body.h_answer)
 
     def bounds(self, body: SettlingReq) -> range:
-        """Every amount that the request may name (H8), rial; empty where it can have none."""
+        """Every amount that the request may name (H9), rial; empty where it can have none."""
         followed = self.followed(body)
         match body, followed:
             case CapReqTBS(), Standing():

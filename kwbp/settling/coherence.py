@@ -69,11 +69,16 @@ def stands_in_time(answer: BatchAdminResTBS) -> bool:
     return (begins is None or begins <= instant(answer.until)) and instant(answer.until) <= instant(answer.date)
 
 
-def answers_what_was_asked(answer: BatchAdminResTBS, operation: BatchOperation, totals: BatchTotals | None) -> bool:
-    """L8: after open the batch is open, after close it is closed with the sums that both have; status may be either."""
-    if operation is BatchOperation.CLOSE:
-        return answer.status is BatchStatus.CLOSED and answer.totals == totals
-    return operation is BatchOperation.STATUS or answer.status is BatchStatus.OPEN
+def answers_what_was_asked(answer: BatchAdminResTBS, request: BatchAdminReqTBS) -> bool:
+    """L8: after open the batch is open; after close it is closed, where it was to end, with the sums that both have.
+
+    Status may be either. A batch that is still open is counted up to when it was asked for.
+    """
+    closed = answer.status is BatchStatus.CLOSED
+    ends_as_asked = request.until is None or instant(answer.until) == instant(request.until)
+    if request.operation is BatchOperation.CLOSE:
+        return closed and ends_as_asked and answer.totals == request.totals
+    return (closed or ends_as_asked) if request.operation is BatchOperation.STATUS else not closed
 
 
 def advised_net(lines: Iterable[AdviceLine]) -> int:

@@ -251,7 +251,7 @@ def check_request(
     """K5 to K7, then H4 to H9, of a request that is no repeat (H2 and H3 are asked again).
 
     :param standing: the order as the book has it in this transaction.
-    :raises ProtocolError: see `kwbp.checks`; unknownOutcome (H9) says: later.
+    :raises ProtocolError: see `kwbp.checks`; unknownOutcome (H5) says: later.
     """
     body, received = request.body, request.received
     require(not is_repeated(request, standing), ErrorCode.BAD_MESSAGE_HEADER, "H3", "a repeat is answered, not judged")
@@ -264,39 +264,47 @@ def check_request(
         "request must name its signer",
     )
     require_gateway(received.signer, body.gw_id, gateway, check="H4")
+    check_against_book(body, standing)
+    return CheckedSettlingRequest(received, request.content_type, standing)
+
+
+def check_against_book(body: SettlingReq, standing: Standing) -> None:
+    """H5 to H9, the part of `check_request` that is about money alone. It knows nothing of who asks.
+
+    :raises ProtocolError: see `kwbp.checks`.
+    """
+    require(
+        standing.open_rrpid is None,
+        ErrorCode.UNKNOWN_OUTCOME,
+        "H5",
+        "outcome of an earlier request must be known first",
+    )
     followed = standing.followed(body)
     require(
         followed is not None and standing.acknowledged,
         ErrorCode.HASH_MISMATCH,
-        "H5",
+        "H6",
         "request must follow an approval that was acknowledged and stands",
     )
     require(
         not isinstance(body, CapReqTBS) or body.cap_token == standing.cap_token,
         ErrorCode.HASH_MISMATCH,
-        "H6",
+        "H7",
         "capToken must be the one that came with the authorisation",
     )
     require(
-        isinstance(body, CredReqTBS) or isinstance(followed, Standing) or not (followed and followed.settled),
+        isinstance(body, CredReqTBS) or not (isinstance(followed, Capture | Credit) and followed.settled),
         ErrorCode.INVOICE_EXPIRED,
-        "H7",
+        "H8",
         "what is settled is not taken back, but credited",
     )
     require(
         (body.amount.currency, body.amount.exp) == (standing.approved.currency, standing.approved.exp)
         and body.amount.amount in standing.bounds(body),
         ErrorCode.AMOUNT_MISMATCH,
-        "H8",
+        "H9",
         "amount must be within what was authorised, captured or credited",
     )
-    require(
-        standing.open_rrpid is None,
-        ErrorCode.UNKNOWN_OUTCOME,
-        "H9",
-        "outcome of an earlier request must be known first",
-    )
-    return CheckedSettlingRequest(received, request.content_type, standing)
 
 
 def _own(request: SettlingRequest, standing: Standing | None) -> Standing:

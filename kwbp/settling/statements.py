@@ -76,6 +76,16 @@ class BatchTotals(Structure):
             raise fields.refuse("totals", "must have each kind once, in ascending order")
         _check_range("net", self.net, -6 * _MOST, 6 * _MOST)
 
+    def _sums(self) -> tuple[object, ...]:
+        return (*((each.kind, each.count, each.amount) for each in self.totals), self.net, self.h_entries)
+
+    def __eq__(self, other: object) -> bool:
+        """Every sum, and the hash of the entries."""
+        return isinstance(other, BatchTotals) and self._sums() == other._sums()
+
+    def __hash__(self) -> int:
+        return hash(self._sums())
+
 
 @asn1.sequence
 class BatchAdminReqTBS(Structure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.kwbp.settling import Settling
 from tests.kwbp.world import Purchase, World
 from tests.support.pki_factory import PkiFactory
 
@@ -23,3 +24,9 @@ def purchase(world: World) -> Purchase:
 def other(world: World) -> Purchase:
     """Another purchase of the same buyer at the same shop for the same goods."""
     return world.purchase()
+
+
+@pytest.fixture(scope="session")
+def settling(world: World) -> Settling:
+    """The same parties after the authorisation."""
+    return Settling(world)
