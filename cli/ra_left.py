@@ -105,11 +105,7 @@ def accept_database(
         engine.dispose()
     output.emit(
         {"missing": missing},
-        [
-            output.said(
-                Message("accepted; of the last entries of the journal {count} are in no database", count=missing)
-            )
-        ],
+        [output.said(Message("accepted; {count} transitions of the journal are in no database", count=missing))],
     )
 
 

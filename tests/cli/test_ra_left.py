@@ -113,6 +113,6 @@ def test_a_database_that_lacks_what_the_journal_has_is_gone_on_with_once_it_is_a
         Record.open(journal, anew)
     accepted = run.invoke(command, ["--reason", "the disk is lost"])
     assert accepted.exit_code == 0, accepted.output
-    assert accepted.output.strip() == "accepted; of the last entries of the journal 2 are in no database"
+    assert accepted.output.strip() == "accepted; 2 transitions of the journal are in no database"
     Record.open(journal, anew).close()
     assert [each.entry["reason"] for each in read(journal) if each.entry["event"] == ACCEPTED] == ["the disk is lost"]

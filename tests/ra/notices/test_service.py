@@ -97,7 +97,7 @@ def test_an_applicant_reads_what_becomes_of_their_case_and_officers_of_orders(wo
     assert notices.work() == 3
     told = mails(spool)
     alarm = text_of(told["emergency_review", "security@kwbp.example"])
-    assert "One person alone revoked" in alarm
+    assert "One person alone ordered" in alarm
     assert f"{certificate.serial_number:x}" in alarm
     assert "keyCompromise" in text_of(told["revoked", "shop@example.ir"])
     assert f"{certificate.serial_number:x}" in text_of(told["revoked", "security@kwbp.example"])
