@@ -27,6 +27,7 @@ from kwbp.inquiry import CheckedInquiry, build_inquiry, build_inquiry_answer, ch
 from kwbp.money import Money
 from kwbp.password import OTPReqTBS, OTPResTBS
 from kwbp.receipt_ack import ReceiptAckTBS
+from kwbp.settling import ANSWERS, REQUESTS
 from kwbp.validators import VALIDATORS
 from kwbp.wrapper import unwrap
 from pki import der
@@ -35,6 +36,8 @@ from pki.oids import (
     CT_AUTH_ACK,
     CT_AUTH_REQ,
     CT_AUTH_RES,
+    CT_BATCH_ADMIN_REQ,
+    CT_BATCH_ADMIN_RES,
     CT_CARD_CONFIRM_REQ,
     CT_CARD_INIT_RES,
     CT_CERT_INQ_REQ,
@@ -59,10 +62,12 @@ from pki.oids import (
     CT_RENEW_REQ,
     CT_RENEW_RES,
     CT_REV_REQ,
+    CT_SETTLE_ADVICE,
     NAMES,
 )
 from tests.kwbp.forge import changed, refused, resealed
 from tests.kwbp.registering import Registering
+from tests.kwbp.settling import Settling
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.pki_factory import Credential
 
@@ -83,6 +88,7 @@ def _body(world: World, purchase: Purchase, content_type: x509.ObjectIdentifier)
         **_catalogue(world),
         **_of_holders(world),
         **_registration(),
+        **_settling(world),
     }[content_type]
 
 
@@ -134,6 +140,12 @@ def _of_holders(world: World) -> dict[x509.ObjectIdentifier, Any]:
 
 
 @cache
+def _settling(world: World) -> dict[x509.ObjectIdentifier, Any]:
+    """Rows 19 to 23; `test_settling_typed.py` has their hostile twins."""
+    return {draft.content_type: draft.body for draft in Settling(world).everything()}
+
+
+@cache
 def _registration() -> dict[x509.ObjectIdentifier, Any]:
     """What the registration authority signs."""
     parties = Registering()
@@ -170,6 +182,8 @@ def _holders(world: World) -> dict[x509.ObjectIdentifier, tuple[Credential, ...]
         CT_RECEIPT_ACK: (world.buyer,),
         **dict.fromkeys((CT_CERT_INQ_REQ, CT_REV_REQ, CT_RENEW_REQ), (world.buyer, world.shop, world.gateway_signing)),
         **dict.fromkeys((*_of_holders(world), *_registration()), (_ra(world),)),
+        **dict.fromkeys((*REQUESTS, CT_BATCH_ADMIN_REQ), (world.shop,)),
+        **dict.fromkeys((*ANSWERS.values(), CT_BATCH_ADMIN_RES, CT_SETTLE_ADVICE), (world.gateway_signing,)),
     }
 
 
@@ -189,7 +203,10 @@ def test_every_content_type_of_the_protocol_has_a_validator() -> None:
         "id-kwbp-ct-certRes", "id-kwbp-ct-merCertRes", "id-kwbp-ct-gwCertRes",
         "id-kwbp-ct-pCertReq", "id-kwbp-ct-pCertRes", "id-kwbp-ct-otpReq", "id-kwbp-ct-otpRes",
         "id-kwbp-ct-receiptAck", "id-kwbp-ct-certInqReq", "id-kwbp-ct-revReq", "id-kwbp-ct-renewReq",
-        "id-kwbp-ct-certInqRes", "id-kwbp-ct-renewRes",
+        "id-kwbp-ct-certInqRes", "id-kwbp-ct-renewRes", "id-kwbp-ct-capReq", "id-kwbp-ct-capRes",
+        "id-kwbp-ct-capRevReq", "id-kwbp-ct-capRevRes", "id-kwbp-ct-authRevReq", "id-kwbp-ct-authRevRes",
+        "id-kwbp-ct-credReq", "id-kwbp-ct-credRes", "id-kwbp-ct-credRevReq", "id-kwbp-ct-credRevRes",
+        "id-kwbp-ct-batchAdminReq", "id-kwbp-ct-batchAdminRes", "id-kwbp-ct-settleAdvice",
     }  # fmt: skip
 
 
