@@ -6,7 +6,7 @@
 | POST /v1/ack               | merchants                       | AuthAck in; 204 if taken, else Error             |
 | POST /v1/inquiry           | merchants                       | InqReq in, InqRes or Error out                   |
 | GET /v1/orders/{xid}       | the order's merchant, operator  | where an order stands, with the signed answer    |
-| GET /v1/certificates       | merchants, services             | what invoices name and wallets seal to           |
+| POST /v1/certificates      | merchants                       | PCertReq in, PCertRes or Error out               |
 | GET, POST /v1/merchants    | operator                        | the merchants this gateway collects for          |
 
 A protocol message is answered with a protocol message and status 200, whatever it says: HTTP status carries no business
@@ -44,7 +44,6 @@ _MESSAGE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {MEDIA_TYPE
 MerchantCaller = Annotated[Caller, Depends(require(_MERCHANT))]
 OperatorCaller = Annotated[Caller, Depends(require(_OPERATOR))]
 OrderReader = Annotated[Caller, Depends(require(_MERCHANT, _OPERATOR))]
-CertificateReader = Annotated[Caller, Depends(require(_MERCHANT, "service:*"))]
 XidHex = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$", description="XID, 20 bytes as lower-case hexadecimal")]
 
 
@@ -85,15 +84,6 @@ class OrderDocument(BaseModel):
     late_rc: str | None = Field(description="DE 39 of an answer that came too late to count")
     answer: str | None = Field(description="KwbpMessage with the AuthRes or Error that was given")
     auth_ack: str | None = Field(description="SignedData of the merchant's AuthAck")
-
-
-class CertificatesDocument(BaseModel):
-    """Both chains of the gateway: DER in base64, leaf first, without the root."""
-
-    gateway_id: str
-    acquirer_bin: str
-    signing: list[str]
-    encryption: list[str]
 
 
 def _gateway(request: Request) -> Gateway:
@@ -140,6 +130,11 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         """Where a purchase stands: KwbpMessage with InqReq in, with InqRes or Error out."""
         return _message(await gateway.inquire(caller.name, await _body(request)))
 
+    @app.post("/v1/certificates", responses=_MESSAGE, response_class=Response)
+    async def certificates(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
+        """What card data are to be sealed to: KwbpMessage with PCertReq in, with PCertRes or Error out."""
+        return _message(await gateway.certificates(caller.name, await _body(request)))
+
     @app.get("/v1/orders/{xid}")
     async def order(
         xid: XidHex, caller: OrderReader, gateway: Served, merchant_id: Annotated[str | None, Query()] = None
@@ -150,17 +145,6 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         if found is None:
             raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
         return _order_document(found)
-
-    @app.get("/v1/certificates")
-    async def certificates(_caller: CertificateReader, gateway: Served) -> CertificatesDocument:
-        """The certificates in force."""
-        found = gateway.certificates()
-        return CertificatesDocument(
-            gateway_id=found.encryption.gateway_id,
-            acquirer_bin=found.encryption.acquirer_bin,
-            signing=[_base64(der) for der in found.signing_chain],
-            encryption=[_base64(der) for der in found.encryption_chain],
-        )
 
     @app.post("/v1/merchants", status_code=201)
     async def register(

@@ -17,6 +17,7 @@ from audit.journal import Journal
 from gateway.acknowledgement import Acknowledgement
 from gateway.authorization import Authorization, AuthorizationSettings
 from gateway.backoff import pause
+from gateway.certificate_requests import CertificateRequests
 from gateway.errors import IdentityError
 from gateway.identity import GatewayCertificates
 from gateway.inquiry import Inquiries
@@ -68,7 +69,7 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    certificates: GatewayCertificates
+    certificates: CertificateRequests
     authorization: Authorization
     acknowledgement: Acknowledgement
     inquiries: Inquiries
@@ -134,12 +135,9 @@ class Gateway:
         """InqReq to InqRes or Error; see `Inquiries.answer`."""
         return await self._begun().inquiries.answer(tls_merchant_id, data)
 
-    def certificates(self) -> GatewayCertificates:
-        """What invoices name and wallets seal to.
-
-        :raises Problem: 503 while they are not known yet.
-        """
-        return self._begun().certificates
+    async def certificates(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """PCertReq to PCertRes or Error; see `CertificateRequests.answer`."""
+        return await self._begun().certificates.answer(tls_merchant_id, data)
 
     def _begun(self) -> _Parts:
         if self._parts is None:
@@ -230,7 +228,10 @@ class Gateway:
         inquiries = Inquiries(
             store=resources.store, signer=signer, refusals=refusals, trust=resources.trust, clock=resources.clock
         )
-        return _Parts(certificates, authorization, acknowledgement, inquiries, link, reversals)
+        told = CertificateRequests(
+            certificates, signer=signer, refusals=refusals, trust=resources.trust, clock=resources.clock
+        )
+        return _Parts(told, authorization, acknowledgement, inquiries, link, reversals)
 
 
 def _note_unclaimed(answer: Message, order: Order | None) -> None:

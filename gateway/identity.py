@@ -18,9 +18,8 @@ from pki.roles import Role, role_of
 
 @dataclass(frozen=True, slots=True)
 class GatewayCertificates:
-    """Both chains, DER, leaf first, without the root; `encryption` is what card data are sealed to."""
+    """What card data are sealed to, and its chain: DER, leaf first, without the root."""
 
-    signing_chain: tuple[bytes, ...]
     encryption_chain: tuple[bytes, ...]
     encryption: GatewayIdentity
 
@@ -40,7 +39,7 @@ class GatewayCertificates:
             raise IdentityError(error.detail) from None
         if (own.gateway_id, own.acquirer_bin) != (identity.gateway_id, identity.acquirer_bin):
             raise IdentityError("the signing and the encryption certificate name different gateways")
-        return cls(signing.certificate_chain, encryption.certificate_chain, identity)
+        return cls(encryption.certificate_chain, identity)
 
 
 def _leaf(key: KeyDescription, name: str, role: Role) -> x509.Certificate:

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpx
-from cryptography import x509
 
-from kwbp.errors import ProtocolError
-from kwbp.parties import GatewayIdentity
-from runtime.client import raise_problem
-from runtime.problems import Problem
 from storefront.errors import GatewayUnreachable, NoMessage
 from storefront.exchange import post_async
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayCertificates:
-    """What invoices name and wallets seal to. `chain`: CA certificates above it, without the root. Not verified."""
-
-    identity: GatewayIdentity
-    chain: tuple[x509.Certificate, ...]
 
 
 class GatewayLink:
@@ -31,23 +16,13 @@ class GatewayLink:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
-    async def certificates(self) -> GatewayCertificates:
-        """The gateway's encryption certificate and the path to it, as it says. Raises GatewayUnreachable."""
-        try:
-            document = raise_problem(await self._client.get("/v1/certificates")).json()
-            leaf, *chain = (
-                x509.load_der_x509_certificate(base64.b64decode(der, validate=True)) for der in document["encryption"]
-            )
-            return GatewayCertificates(GatewayIdentity.of(leaf), tuple(chain))
-        except (httpx.HTTPError, Problem, ProtocolError, ValueError, KeyError, TypeError) as error:
-            raise GatewayUnreachable(type(error).__name__) from None
+    async def certificates(self, p_cert_req: bytes) -> bytes:
+        """Send a PCertReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
+        return await self._answered("/v1/certificates", p_cert_req)
 
     async def authorise(self, auth_req: bytes) -> bytes:
         """Send an AuthReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
-        answer = await self._exchange("/v1/auth", auth_req)
-        if answer is None:
-            raise GatewayUnreachable("no content")
-        return answer
+        return await self._answered("/v1/auth", auth_req)
 
     async def acknowledge(self, auth_ack: bytes) -> bytes | None:
         """Send an AuthAck; None if it was taken, else an Error (DER KwbpMessage). Raises GatewayUnreachable."""
@@ -55,7 +30,10 @@ class GatewayLink:
 
     async def inquire(self, inq_req: bytes) -> bytes:
         """Send an InqReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
-        answer = await self._exchange("/v1/inquiry", inq_req)
+        return await self._answered("/v1/inquiry", inq_req)
+
+    async def _answered(self, path: str, message: bytes) -> bytes:
+        answer = await self._exchange(path, message)
         if answer is None:
             raise GatewayUnreachable("no content")
         return answer

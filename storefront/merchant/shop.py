@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -19,22 +18,20 @@ from cryptography.x509 import Certificate
 from kwbp import inquiry
 from kwbp import merchant as protocol
 from kwbp.codes import ErrorCode, PurchaseStatus
-from kwbp.common import instant, verify_path
+from kwbp.common import instant
 from kwbp.errors import ProtocolError
 from kwbp.messages import OrderLine
 from kwbp.parties import MerchantIdentity
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.der import sha256
 from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, CT_RECEIPT_ACK, MT_PREQ
-from pki.path import Trust
-from pki.roles import Role
 from runtime.logging import get_logger
 from runtime.minute_budget import MinuteBudget
-from storefront.errors import GatewayUnreachable, RrpidAlreadyUsed, XidAlreadyUsed
+from storefront.errors import RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.catalogue import Catalogue
 from storefront.merchant.collection import Collection, crls_of
-from storefront.merchant.gateway_link import GatewayCertificates
+from storefront.merchant.named_gateway import NamedGateway
 from storefront.merchant.receipt_acks import ReceiptAcks
 from storefront.merchant.refusals import Refusals
 from storefront.merchant.resources import Resources
@@ -57,7 +54,6 @@ STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
     }
 )
 """What a wallet that asks is told."""
-_CERTIFICATES_AGE: Final = timedelta(minutes=5)
 
 _log = get_logger("shop")
 
@@ -79,8 +75,7 @@ class Shop:
         self._inquiries_of_a_card = MinuteBudget(rules.inquiries_of_a_card, clock=resources.clock)
         self._receipt_acks = ReceiptAcks(self.merchant.merchant_id, resources)
         self._answering: dict[bytes, asyncio.Task[bytes | None]] = {}
-        self._certificates: GatewayCertificates | None = None
-        self._certificates_at: datetime | None = None
+        self._gateway = NamedGateway(self.merchant, resources)
 
     @property
     def store(self) -> OrderStore:
@@ -150,7 +145,7 @@ class Shop:
             message, brands=self._rules.brands, accepts_bin=self._rules.accepts_bin, trust=trust, now=now
         )
         lines = [self._line(line.sku, line.quantity, request.body.language) for line in request.body.basket]
-        gateway = await self._gateway_certificates(trust, now)
+        gateway = await self._gateway.current(trust, now)
         deliver_within = self.catalogue.deliver_within
         draft = protocol.build_invoice(
             request,
@@ -204,37 +199,6 @@ class Shop:
             unit_price=article.price,
             amount=quantity * article.price,
         )
-
-    async def _gateway_certificates(self, trust: Trust, now: datetime) -> GatewayCertificates:
-        """The gateway that an invoice of now may name: verified by the merchant before it puts its signature to it."""
-        if self._certificates is not None and self._certificates_at is not None:
-            aged = abs(now - self._certificates_at) > _CERTIFICATES_AGE
-            if not aged and self._is_ours(self._certificates, trust, now):
-                return self._certificates
-        found: GatewayCertificates | None
-        try:
-            found = await self._resources.gateway.certificates()
-        except GatewayUnreachable as error:
-            _log.warning("no certificates of the gateway", reason=str(error))
-            found = self._certificates
-        if found is None or not self._is_ours(found, trust, now):
-            raise ProtocolError(ErrorCode.UNSPECIFIED_FAILURE, "I3", "no gateway can be named at the moment")
-        if found is not self._certificates:
-            self._certificates, self._certificates_at = found, now
-        return found
-
-    def _is_ours(self, found: GatewayCertificates, trust: Trust, now: datetime) -> bool:
-        """W6 and W7 as the wallet will ask them: a gateway's valid certificate, of this merchant's acquirer."""
-        certificate = found.identity.certificate
-        try:
-            verify_path(certificate, found.chain, role=Role.GATEWAY_ENCRYPTION, trust=trust, now=now, check="W6")
-        except ProtocolError as error:
-            _log.error("the gateway's certificate is refused", check=error.check, code=error.code.protocol_name)
-            return False
-        if found.identity.acquirer_bin != self.merchant.acquirer_bin:
-            _log.error("the gateway is another acquirer's", check="W7", acquirer=found.identity.acquirer_bin)
-            return False
-        return True
 
     # --- PReq ---------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pki.names import identity_uri
 from pki.oids import CT_AUTH_RES
 from runtime.client import TlsFiles, http_client
 from tests.support.payment_parties import Buyer, Shop
-from tests.support.payment_site import GATEWAY_ID, Site, free_port
+from tests.support.payment_site import Site, free_port
 
 MERCHANT = {"merchant_id": "SHOP-X", "terminal_id": "TX", "name": "Shop", "mcc": "5942"}
 
@@ -38,7 +38,7 @@ ROUTES = [
     ("POST", "/v1/auth", {"merchant"}),
     ("POST", "/v1/ack", {"merchant"}),
     ("GET", f"/v1/orders/{'0' * 40}", {"merchant", "operator"}),
-    ("GET", "/v1/certificates", {"merchant", "operator", "service"}),
+    ("POST", "/v1/certificates", {"merchant"}),
     ("GET", "/v1/merchants", {"operator"}),
     ("POST", "/v1/merchants", {"operator"}),
 ]
@@ -55,7 +55,7 @@ def test_each_route_is_for_these_callers_and_no_others(
 
 def test_without_a_client_certificate_there_is_no_connection(site: Site, gateway: str) -> None:
     with http_client(None, gateway, ca=site.home.trust_anchors) as client, pytest.raises(httpx.TransportError):
-        client.get("/v1/certificates")
+        client.get("/v1/merchants")
 
 
 def test_a_signing_certificate_is_no_login(site: Site, gateway: str, shop: Shop) -> None:
@@ -63,18 +63,10 @@ def test_a_signing_certificate_is_no_login(site: Site, gateway: str, shop: Shop)
     shop.credential.write(site.home.tls, "stolen")
     stolen = site.home.tls_files("stolen")
     try:
-        response = _ask(gateway, stolen, "GET", "/v1/certificates")
+        response = _ask(gateway, stolen, "POST", "/v1/certificates")
     except httpx.TransportError:
         return  # refused in the handshake already
     assert response.status_code in (401, 403)
-
-
-def test_the_certificates_are_those_that_invoices_name(site: Site, gateway: str, shop: Shop) -> None:
-    document = _ask(gateway, shop.tls, "GET", "/v1/certificates").json()
-    assert document["gateway_id"] == GATEWAY_ID
-    assert base64.b64decode(document["encryption"][0]) == site.encryption.der
-    assert base64.b64decode(document["signing"][0]) == site.signing.der
-    assert len(document["encryption"]) == len(document["signing"]) == 3  # leaf, gateway CA, brand CA
 
 
 def test_an_order_is_shown_to_its_merchant_and_the_operator(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
@@ -150,11 +142,11 @@ def test_it_starts_without_its_keys_and_says_so(site: Site, tmp_path: Path, buye
         assert _ask(url, shop.tls, "GET", "/health/ready").status_code == 503
         answer = shop.post(url, "/v1/auth", site.purchase(shop, buyer).message)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:kwbp:problem:starting")
-        assert _ask(url, shop.tls, "GET", "/v1/certificates").status_code == 503
+        assert shop.post(url, "/v1/certificates", b"").status_code == 503
         site.register(url, shop)  # the registry needs no key
 
 
-def test_it_does_not_serve_under_another_gateways_name(site: Site, tmp_path: Path) -> None:
+def test_it_does_not_serve_under_another_gateways_name(site: Site, shop: Shop, tmp_path: Path) -> None:
     home = site.gateway_home(tmp_path / "home", gateway_id="GW-9")
     with site.gateway(home, ready=False) as url:
-        assert _ask(url, site.tls("operator"), "GET", "/v1/certificates").status_code == 503
+        assert shop.post(url, "/v1/certificates", b"").status_code == 503

@@ -5,28 +5,30 @@ The gateway is the real one; a fault on the wire in front of it is what a test i
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from kwbp.codes import AuthCode, ErrorCode
-from kwbp.common import read_signed
+from kwbp.codes import AuthCode, CertificateStatus, ErrorCode
+from kwbp.common import Draft, read_signed
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
+from kwbp.fields import to_time
+from kwbp.gateway_certificates import GatewayCertificate, PCertReqTBS, PCertResTBS
 from kwbp.messages import AuthResTBS
 from kwbp.wrapper import unwrap, wrap
-from pki.oids import CT_AUTH_REQ, CT_AUTH_RES, CT_ERROR
+from pki.oids import CT_AUTH_REQ, CT_AUTH_RES, CT_ERROR, CT_P_CERT_REQ, CT_P_CERT_RES
 from storefront.merchant.states import OrderState
 from storefront.merchant.store import Document
 from storefront.wallet.purchase import PurchaseState
-from tests.support.payment_site import ACQUIRER, OPENING, Site, now, wait_for
+from tests.support.payment_site import ACQUIRER, GATEWAY_ID, OPENING, Site, now, wait_for
 from tests.support.pki_factory import PkiFactory, rsa_key
 from tests.support.shop_front import (
     BASKET,
@@ -233,32 +235,58 @@ def test_an_answer_about_another_order_is_none(front: Front, site: Site, purchas
 # --- certificates that invoices name ---
 
 
-def encryption(*chain: Any, **more: Any) -> Fault:
-    document = {"encryption": [base64.b64encode(each).decode() for each in chain], **more}
-    return replies(json.dumps(document).encode(), media_type="application/json")
+def named(site: Site, encryption: Any, *, sign: Sign | None = None, **changes: Any) -> Fault:
+    """PCertRes that names the certificate of `encryption`; by the real gateway unless told otherwise."""
+
+    def body(request: bytes) -> bytes:
+        asked = read_signed(PCertReqTBS, CT_P_CERT_REQ, unwrap(request, expected=(CT_P_CERT_REQ,)).body)
+        answer = PCertResTBS(
+            version=2,
+            rrpid=asked.body.rrpid,
+            merchant_id=asked.body.merchant_id,
+            chall=asked.body.chall,
+            h_p_cert_req=asked.digest,
+            gw_id=GATEWAY_ID,
+            acquirer_id=ACQUIRER,
+            certificates=[GatewayCertificate(certificate=encryption.der, status=CertificateStatus.GOOD)],
+            chain=[each.public_bytes(Encoding.DER) for each in encryption.chain],
+            date=to_time(now()),
+        )
+        draft = Draft.of(CT_P_CERT_RES, replace(answer, **changes), rrpid=asked.body.rrpid, xid=None)
+        return draft.message((sign or by_gateway(site))(draft))
+
+    return replies(body)
 
 
 def rogue_certificates(site: Site) -> dict[str, Fault]:
     key = rsa_key(1)
-    foreign = PkiFactory(now=site.pki.now).gateway_encryption("GW-1", acquirer_bin=ACQUIRER, key=key)
-    other = site.pki.gateway_encryption("GW-1", acquirer_bin="581672", key=key)
-    revoked = site.pki.gateway_encryption("GW-3", acquirer_bin=ACQUIRER, key=key)
+    stranger = PkiFactory(now=site.pki.now)
+    foreign = stranger.gateway_encryption(GATEWAY_ID, acquirer_bin=ACQUIRER, key=key)
+    other = site.pki.gateway_encryption(GATEWAY_ID, acquirer_bin="581672", key=key)
+    revoked = site.pki.gateway_encryption(GATEWAY_ID, acquirer_bin=ACQUIRER, key=key)
+    second = site.pki.gateway_encryption("GW-3", acquirer_bin=ACQUIRER, key=key)
     site.pki.revoke(revoked)
     site.publish()
-    signing = site.signing
     return {
         "unreachable": unreachable,
         "problem": replies(b"{}", status=503, media_type="application/problem+json"),
-        "no JSON": replies(b"<html>", media_type="application/json"),
-        "no list": encryption(),
-        "no base64": replies(b'{"encryption": ["???"]}', media_type="application/json"),
-        "no certificate": encryption(b"\x30\x00"),
-        "a number": replies(b"17", media_type="application/json"),
-        "of another hierarchy": encryption(foreign.der),
-        "of another acquirer": encryption(other.der),
-        "revoked": encryption(revoked.der),
-        "for signing": encryption(signing.der),
-        "a merchant's": encryption(site.pki.merchant("M-8", acquirer_bin=ACQUIRER).der),
+        "noise": replies(b"\x30\x00"),
+        "nothing": replies(b"", status=204),
+        "bare error": error(lambda draft: bytes(draft.content), ErrorCode.RATE_LIMITED),
+        "no certificate": named(site, replace(site.encryption, certificate=site.signing.certificate)),
+        "of another hierarchy": named(site, foreign),
+        "of another acquirer": named(site, other),
+        "of another gateway": named(site, second),
+        "revoked": named(site, revoked),
+        "for another question": named(site, site.encryption, chall=bytes(32)),
+        "a merchant's": named(site, site.pki.merchant("M-8", acquirer_bin=ACQUIRER)),
+        "signed by another gateway": named(
+            site, site.encryption, sign=by(site.pki.gateway_signing("GW-3", acquirer_bin=ACQUIRER))
+        ),
+        "signed by a gateway of another hierarchy": named(
+            site, site.encryption, sign=by(stranger.gateway_signing(GATEWAY_ID, acquirer_bin=ACQUIRER))
+        ),
+        "signed by a merchant": named(site, site.encryption, sign=by(site.pki.merchant("M-8", acquirer_bin=ACQUIRER))),
     }
 
 
