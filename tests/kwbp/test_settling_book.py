@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +51,7 @@ def opened(*, sale: bool) -> Standing:
 
 
 def asked(kind: type[SettlingReq], h_answer: bytes, amount: int) -> SettlingReq:
-    common = {
+    common: dict[str, Any] = {
         "version": VERSION,
         "rrpid": bytes(20),
         "xid": bytes(20),
@@ -181,6 +182,6 @@ CAPTURE = Capture(sha256(b"capture"), 60)
     ],
     ids=str,
 )
-def test_a_book_that_does_not_add_up_cannot_be_made(wrong: dict[str, object]) -> None:
+def test_a_book_that_does_not_add_up_cannot_be_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="refunded"):
         replace(opened(sale=False), **wrong)

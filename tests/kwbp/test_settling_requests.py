@@ -301,6 +301,11 @@ def test_h8_a_settled_sale_is_not_reversed(settling: Settling) -> None:
         settling.check(settling.message(settling.auth_reversal(settling.sale, 0)), settled)
 
 
+def amount_of(request_name: str, money: Money) -> dict[str, Any]:
+    """The field that holds a request's amount."""
+    return {"new_amount" if request_name == "AuthRevReq" else "amount": money}
+
+
 @pytest.mark.parametrize(
     ("request_name", "amount"),
     [
@@ -318,9 +323,8 @@ def test_h9_amount_that_the_book_has_no_room_for(
     settling: Settling, follows: Follows, request_name: str, amount: int
 ) -> None:
     draft = follows.requests[request_name]
-    field = "new_amount" if request_name == "AuthRevReq" else "amount"
     with refused(AMOUNT, "H9"):
-        settling.check(settling.message(draft, **{field: Money.rial(amount)}), follows.standing)
+        settling.check(settling.message(draft, **amount_of(request_name, Money.rial(amount))), follows.standing)
 
 
 @pytest.mark.parametrize(
@@ -330,8 +334,7 @@ def test_h9_amount_that_the_book_has_no_room_for(
 def test_h9_the_last_rial_that_there_is_room_for(
     settling: Settling, follows: Follows, request_name: str, amount: int
 ) -> None:
-    field = "new_amount" if request_name == "AuthRevReq" else "amount"
-    message = settling.message(follows.requests[request_name], **{field: Money.rial(amount)})
+    message = settling.message(follows.requests[request_name], **amount_of(request_name, Money.rial(amount)))
     assert settling.check(message, follows.standing).body.amount == Money.rial(amount)
 
 
@@ -357,9 +360,8 @@ def test_h9_a_sale_is_not_reversed_below_what_was_given_back(settling: Settling)
 )
 @pytest.mark.parametrize("request_name", ["CapReq", "CapRevReq", "AuthRevReq", "CredReq", "CredRevReq"])
 def test_k1_money_of_another_kind(settling: Settling, follows: Follows, request_name: str, money: Money) -> None:
-    field = "new_amount" if request_name == "AuthRevReq" else "amount"
     with refused(AMOUNT, "K1"):
-        settling.receive(settling.message(follows.requests[request_name], **{field: money}))
+        settling.receive(settling.message(follows.requests[request_name], **amount_of(request_name, money)))
 
 
 @pytest.mark.parametrize("request_name", ["CapReq", "CapRevReq", "CredReq", "CredRevReq"])
