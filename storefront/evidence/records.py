@@ -90,6 +90,7 @@ def from_wallet(folder: Path) -> Records:
             receipt=_if_there(folder / "receipt.p7s"),
             gateway_status=_if_there(folder / "gateway-status.p7s"),
             crls=tuple(path.read_bytes() for path in sorted((folder / "crls").glob("*.crl"))),
+            authorities=tuple(path.read_bytes() for path in sorted((folder / "authorities").glob("*.cer"))),
         )
     except FileNotFoundError as error:
         raise EvidenceError(f"the wallet has no {Path(error.filename).name} of this purchase") from None

@@ -65,13 +65,14 @@ _OPEN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a purchase stands; amount in rial."""
+    """How a purchase stands; amount in rial. `word`: what the gateway says of one that is open."""
 
     xid: bytes
     state: PurchaseState
     amount: int
     receipt: protocol.CheckedReceipt | None = None
     refusal: ProtocolError | None = None
+    word: PurchaseStatus | None = None
 
 
 class Buyer:
@@ -98,6 +99,7 @@ class Buyer:
         self._folder = folder
         self._clock = clock
         self._rng = rng
+        self._judged_by: Trust | None = None  # the newest invoice
 
     def request_invoice(
         self, basket: Sequence[tuple[str, int]], *, ship_to: str | None = None, language: str = "fa"
@@ -122,7 +124,9 @@ class Buyer:
         now = self._clock()
         trust = self._trust(now)
         message = _read(answer, sent, MT_INVOICE, self._is_of_this_site, trust=trust, now=now)
-        return protocol.check_invoice(message, request=draft.body, origin=self._origin, trust=trust, now=now)
+        checked = protocol.check_invoice(message, request=draft.body, origin=self._origin, trust=trust, now=now)
+        self._judged_by = trust
+        return checked
 
     def order(self, checked: protocol.CheckedInvoice, *, pin2: Pin | None, cvv2: Cvv2 | None) -> Outcome:
         """Sign, write down and send the order (scenario E2 to E4): calling this is the buyer's consent.
@@ -134,7 +138,10 @@ class Buyer:
             checked, self._card.in_hand(pin2, cvv2), rrpid=self._rng(20), now=self._clock(), rng=self._rng
         )
         signed = self._sign(draft.dual_signature)
-        return self._send(PurchaseFolder.create(self._folder, checked, draft, signed, self._origin))
+        folder = PurchaseFolder.create(
+            self._folder, checked, draft, signed, self._origin, judged_by=self._judged_by or self._trust(self._clock())
+        )
+        return self._send(folder)
 
     def resume(self, xid: bytes) -> Outcome:
         """Send the stored order again and judge what comes back; if it stays open, ask where it stands (row 18).
@@ -202,7 +209,7 @@ class Buyer:
         )
         after = closed_by(status)
         if after is None or status.gateway is None:
-            return outcome
+            return replace(outcome, word=status.gateway.status if status.gateway is not None else None)
         folder.closed(status, status.gateway, after, trust.crls)
         return Outcome(record.xid, after, record.amount.amount)
 

@@ -10,7 +10,8 @@
       receipt-ack.p7s         the buyer's acknowledgement of that receipt, as it is sent
       status.p7s              what the merchant said last of an open purchase, if that closed it
       gateway-status.p7s      and the gateway's word that it rests on
-      crls/                   the lists by which the receipt was judged
+      crls/                   the lists by which invoice, receipt and status were judged
+      authorities/            the CA certificates that were known when it was ordered
 
 purchase.json is written last, and before the order leaves: a folder without it is an order that was never sent.
 """
@@ -37,6 +38,7 @@ from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.wallet import CheckedInvoice, CheckedReceipt, PurchaseDraft, PurchaseRecord
 from pki.der import sha256
 from pki.oids import CT_ERROR, CT_RECEIPT_ACK
+from pki.path import Trust
 from storefront.errors import WalletError
 from storefront.files import make_folder, write_whole
 
@@ -98,10 +100,20 @@ class PurchaseFolder:
         self._document = self._read()
 
     @classmethod
-    def create(cls, purchases: Path, checked: CheckedInvoice, draft: PurchaseDraft, signed: bytes, origin: str) -> Self:
+    def create(
+        cls,
+        purchases: Path,
+        checked: CheckedInvoice,
+        draft: PurchaseDraft,
+        signed: bytes,
+        origin: str,
+        *,
+        judged_by: Trust,
+    ) -> Self:
         """Write down an order that is about to leave. When this returns it is on the disk.
 
-        :param signed: the dual signature as SignedData. :raises WalletError: there is an order of this XID.
+        :param signed: the dual signature as SignedData. :param judged_by: what the invoice was judged by; it is kept,
+            for an order that is never answered is proven by it. :raises WalletError: there is an order of this XID.
         """
         path = purchases / checked.invoice.xid.hex()
         if (path / _RECORD).exists():
@@ -113,6 +125,10 @@ class PurchaseFolder:
         write_whole(path / "dual-signature.p7s", signed)
         write_whole(path / "pi-envelope.p7m", draft.pi_envelope)
         write_whole(path / "gateway-encryption.cer", checked.gateway.certificate.public_bytes(Encoding.DER))
+        _keep_lists(path, judged_by.crls)
+        for certificate in judged_by.intermediates:
+            der = certificate.public_bytes(Encoding.DER)
+            write_whole(path / "authorities" / f"{sha256(der).hex()}.cer", der)
         write_whole(path / _ORDER, draft.message(signed))
         record = draft.record(signed)
         document = _Document(
@@ -234,9 +250,7 @@ class PurchaseFolder:
         return self.state in FINAL and (self.path / _WORD).exists()
 
     def _keep(self, crls: Iterable[x509.CertificateRevocationList]) -> None:
-        for crl in crls:
-            der = crl.public_bytes(Encoding.DER)
-            write_whole(self.path / "crls" / f"{sha256(der).hex()}.crl", der)
+        _keep_lists(self.path, crls)
 
     def _move(self, state: PurchaseState) -> None:
         if state is not self.state:
@@ -257,6 +271,14 @@ class PurchaseFolder:
 def all_purchases(folder: Path) -> list[PurchaseFolder]:
     """Every purchase of a wallet."""
     return [PurchaseFolder(entry.parent) for entry in sorted(folder.glob(f"*/{_RECORD}"))]
+
+
+def _keep_lists(path: Path, crls: Iterable[x509.CertificateRevocationList]) -> None:
+    for crl in crls:
+        der = crl.public_bytes(Encoding.DER)
+        kept = path / "crls" / f"{sha256(der).hex()}.crl"
+        if not kept.exists():
+            write_whole(kept, der)
 
 
 def _write(path: Path, document: _Document) -> None:
