@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from ra import openers
 from ra.access import Actor, actor_of
-from ra.signed_requests import is_signed, judge
+from ra.signed_requests import is_signed, judge, judge_again
 from runtime.identity import caller_of
 
 if TYPE_CHECKING:
@@ -44,8 +44,17 @@ async def signed(request: Request) -> Actor | None:
 
 def acting(request: Request, officer: Annotated[Actor | None, Depends(signed)]) -> Actor:
     """A dependency of FastAPI; the application's `state.workflow` is the workflow. Raises NotAllowedError."""
-    if officer is not None:
-        return officer
+    return officer or _connected(request)
+
+
+def acting_still(request: Request) -> Actor:
+    """Who acts, judged again: for routes whose bodies come slowly, after they were judged. Raises NotAllowedError."""
+    carrier = _connected(request)
+    return judge_again(request, request.app.state.workflow) if is_signed(request) else carrier
+
+
+def _connected(request: Request) -> Actor:
+    """Whoever holds the certificate of the connection, or the secret that came along."""
     workflow: Workflow = request.app.state.workflow
     now = workflow.now
     actor = actor_of(caller_of(request.scope), trust=workflow.trust(now), now=now)

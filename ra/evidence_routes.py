@@ -25,7 +25,7 @@ from starlette.requests import Request
 from cps.model import Pack
 from cps.rules import Rule
 from ra import text_input, views
-from ra.acting import Acting, compares_content_digest
+from ra.acting import Acting, acting_still, compares_content_digest
 from ra.errors import InvalidSubmissionError
 from ra.evidence_files import check_form, check_size
 from ra.wire import ApplicationView
@@ -80,6 +80,7 @@ def install(app: FastAPI, workflow: Workflow) -> None:
         """Put a document on file, byte for byte; `source` is where it comes from."""
         form = await run_in_threadpool(workflow.expect_evidence, actor, application_id, kind)
         body = await _read(request, workflow.pack, form=form)
+        actor = await run_in_threadpool(acting_still, request)  # it may have come slowly
         new = NewEvidence(kind, body, source, expires_at, _media_type(request))
         return await run_in_threadpool(_add, workflow, actor, application_id, new)
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from cryptography import x509
 from starlette.requests import Request
 
 from ra.access import OPERATOR, Actor, actor_of
@@ -60,7 +61,7 @@ def judge(request: Request, body: bytes | None, workflow: Workflow) -> Actor:
     """
     now = workflow.now
     head = _head(request)
-    signature = parse(head, request.headers.getlist(SIGNATURE_INPUT), request.headers.getlist(SIGNATURE))
+    signature = _signature(request, head)
     trust = workflow.trust(now)
     carrier = actor_of(caller_of(request.scope), trust=trust, now=now)
     if carrier.name != OPERATOR and not carrier.is_officer:
@@ -70,11 +71,7 @@ def judge(request: Request, body: bytes | None, workflow: Workflow) -> Actor:
             clause=_CREDENTIAL_CLAUSE,
         )
     signed_at = _moment(signature, now)
-    credential = workflow.persons.credential(signature.key_id)
-    if credential is None:
-        raise RequestSignatureError(
-            "no officer of the register has the credential that signed", clause=_CREDENTIAL_CLAUSE
-        )
+    credential = _credential(signature, workflow)
     signature.verify(head, credential.public_key())
     officer = actor_of(caller_from_certificate(credential), trust=trust, now=now)
     if not officer.is_officer:
@@ -89,6 +86,26 @@ def judge(request: Request, body: bytes | None, workflow: Workflow) -> Actor:
     require_digest(head, body)
     _use(signature, signed_at, workflow)
     return officer
+
+
+def judge_again(request: Request, workflow: Workflow) -> Actor:
+    """The officer of a request that `judge` let through, by the lists of now. Raises NotAllowedError."""
+    now = workflow.now
+    credential = _credential(_signature(request, _head(request)), workflow)
+    return actor_of(caller_from_certificate(credential), trust=workflow.trust(now), now=now)
+
+
+def _signature(request: Request, head: Head) -> RequestSignature:
+    return parse(head, request.headers.getlist(SIGNATURE_INPUT), request.headers.getlist(SIGNATURE))
+
+
+def _credential(signature: RequestSignature, workflow: Workflow) -> x509.Certificate:
+    credential = workflow.persons.credential(signature.key_id)
+    if credential is None:
+        raise RequestSignatureError(
+            "no officer of the register has the credential that signed", clause=_CREDENTIAL_CLAUSE
+        )
+    return credential
 
 
 def _head(request: Request) -> Head:

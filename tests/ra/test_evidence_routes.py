@@ -6,8 +6,11 @@ import base64
 import hashlib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -241,3 +244,39 @@ def test_reasons_of_officers_are_folded_or_refused(counter: Counter, case: Appli
     assert counter.world.store.application(case.id) == case
     changed = getattr(workflow, act)(vetter, case.id, "مدرك  ۲ ناقص است")
     assert counter.world.store.transitions(changed.id)[-1].detail["reason"] == "مدرک 2 ناقص است"
+
+
+def test_an_officer_who_is_revoked_while_the_document_comes_puts_nothing_on_file(
+    counter: Counter, case: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, pki = counter.world, counter.world.office.pki
+    credential = world.office.officer("officer-9", "vetting_officer", replace={"extended_key_usage": CLIENT})
+    ca = tls_files(pki, "service", "ra", tmp_path).ca
+    source, judged = world.trust_source, threading.Event()
+    expect = world.workflow.expect_evidence
+
+    def expected(*arguments: Any) -> bool:
+        found = expect(*arguments)
+        judged.set()
+        return found
+
+    monkeypatch.setattr(world.workflow, "expect_evidence", expected)
+
+    def pieces() -> Iterator[bytes]:
+        yield TEXT[:1]
+        assert judged.wait(10)
+        pki.operations_ca.revoked[credential.certificate.serial_number] = world.now - timedelta(days=1)
+        world.trust_source = pki.trust
+        world.clock.forward(timedelta(seconds=2))
+        yield TEXT[1:]
+
+    digest = base64.b64encode(hashlib.sha256(TEXT).digest()).decode()
+    context = client_context(TlsFiles(*credential.write(tmp_path, "officer"), ca))
+    try:
+        with httpx.Client(base_url=counter.url, verify=context) as officer:
+            body: Any = pieces()
+            answer = counter.put(case, body, by=officer, headers={"content-digest": f"sha-256=:{digest}:"})
+    finally:
+        world.trust_source = source
+        del pki.operations_ca.revoked[credential.certificate.serial_number]
+    assert "revoked" in counter.refused(case, 403, "CPS 5.2.1", answer)

@@ -330,6 +330,38 @@ def test_an_expired_or_revoked_credential_is_refused(site: Site, case: Applicati
         del pki.operations_ca.revoked[revoked.certificate.serial_number]
 
 
+def test_who_is_revoked_while_a_document_comes_puts_nothing_on_file(
+    site: Site, case: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, pki = site.world, site.world.office.pki
+    credential = officer_who_logs_in(world.office, "token-9", "vetting_officer")
+    put_on_register(world, [credential])
+    path = f"/v1/applications/{case.id}/evidence/acquirer_agreement"
+    request = site.request("POST", path, params={"source": "x"}, content=PDF, headers={"content-type": "text/plain"})
+    signed_by(request, credential, world.now, nonce="z" * 22)
+    source, expect = world.trust_source, world.workflow.expect_evidence
+
+    def revoked_then(*arguments: Any) -> bool:
+        found = expect(*arguments)
+        pki.operations_ca.revoked[credential.certificate.serial_number] = world.now - DAY
+        world.trust_source = pki.trust
+        world.clock.forward(2 * SECOND)
+        return found
+
+    monkeypatch.setattr(world.workflow, "expect_evidence", revoked_then)
+    try:
+        answer = site.console.send(request)
+    finally:
+        world.trust_source = source
+        del pki.operations_ca.revoked[credential.certificate.serial_number]
+    assert (answer.status_code, answer.json()["clause"], "revoked" in answer.json()["detail"]) == (
+        403,
+        "CPS 5.2.1",
+        True,
+    )
+    assert world.store.evidence(case.id) == ()
+
+
 def test_an_officer_without_the_role_is_told_so(site: Site, case: Application) -> None:
     auditor = officer_who_logs_in(site.world.office, "token-6", "auditor")
     put_on_register(site.world, [auditor])
