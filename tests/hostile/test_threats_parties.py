@@ -197,7 +197,10 @@ def test_29_xid_collision_or_guess(world: World, purchase: Purchase, tmp_path: P
 
 
 def test_32_one_time_password_used_elsewhere(world: World, purchase: Purchase, other: Purchase) -> None:
-    """A password that its holder was talked out of, used at M-2, for another purchase, another amount, or later."""
+    """A password that its holder was talked out of, used at M-2, for another purchase, another amount, or later.
+
+    This is the rule by which an order is judged (P8); gateway and bank exchange no passwords yet.
+    """
     dual = purchase.order.dual_signature.body
     given = PasswordBinding(dual.xid, dual.merchant_id, dual.amount, world.now + timedelta(minutes=2))
     require_bound(given, dual, now=world.now)
