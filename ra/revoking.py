@@ -31,7 +31,7 @@ from ra.orders import Orders, OrderUnderWay
 from ra.reviews import Reviews
 from ra.states import CERTIFIED, Action
 from ra.states import State as CaseState
-from ra.store import Application, Passage, RevocationRecord
+from ra.store import Application, Certificate, Passage, RevocationRecord
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
@@ -155,7 +155,7 @@ class Revoking:
     def _taken_before(self, order: OrderUnderWay) -> RevocationAnswer | None:
         """The status that an order brought about, if the CA took it: who signed it may count no longer by now."""
         for issued in self._desk.store.certificates_with_serial(order.serial):
-            found = self._desk.authority.look_up(issued.issuer, issued.serial).revocation
+            found = self._status(issued)
             if found is not None and found.order == order.cms:
                 return found
         return None
@@ -183,10 +183,19 @@ class Revoking:
         actor = Actor(order.received_from)
         self._note_refused(actor, codes or [problem.type], order.sha256, order.serial)
         for issued in self._desk.store.certificates_with_serial(order.serial):
-            found = self._desk.authority.look_up(issued.issuer, issued.serial).revocation
+            found = self._status(issued)
             if found is not None and found.state == "revoked":
                 self._learn(found)
         self._orders.end(order, also=partial(self.reviews.refused_in, digest=order.sha256))
+
+    def _status(self, issued: Certificate) -> RevocationAnswer | None:
+        """The last order that the CA took about a certificate; None if there is none, or it does not know it at all."""
+        try:
+            return self._desk.authority.look_up(issued.issuer, issued.serial).revocation
+        except Problem as problem:
+            if is_refusal(problem):
+                return None
+            raise
 
     def _learn(self, found: RevocationAnswer) -> None:
         """Take over a revocation that the CA has on record; one that is on record here stays as it is."""

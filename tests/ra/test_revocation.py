@@ -188,6 +188,26 @@ def test_an_order_that_the_ca_refuses_is_forgotten(world: RaWorld) -> None:
     assert world.store.application(application.id).state is State.ISSUED
 
 
+def test_an_order_about_a_certificate_that_the_ca_does_not_have_is_forgotten(world: RaWorld) -> None:
+    """As after the CA's database was replaced by an older one; while it cannot be asked, the order is under way."""
+    application = world.certified_merchant()
+    order = world.office.revocation(certificate_of(world, application), world.office.vetter)
+    asked = Answering(world, AWAY, REFUSED, REFUSED)
+    answers = [AWAY]
+
+    def look_up(_issuer: str, _serial: str) -> Any:
+        raise answers.pop()
+
+    world.workflow.authority.look_up = look_up  # type: ignore[assignment, method-assign]
+    with pytest.raises(Problem, match="does not answer"):
+        world.workflow.revoke(OPERATOR, order)
+    world.workflow.sweep()
+    assert len(Orders(world.engine).under_way()) == 1
+    answers[:] = [Problem(404, "not-on-record", "no such certificate")] * 2
+    world.workflow.sweep()
+    assert (Orders(world.engine).under_way(), asked.left) == ([], 0)
+
+
 @pytest.mark.parametrize(
     "problem",
     [
