@@ -18,6 +18,7 @@ from cli import keyfiles, output
 from cli.bank import read_card
 from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
+from kwbp.codes import PurchaseStatus
 from kwbp.errors import ProtocolError
 from kwbp.wallet import CheckedInvoice
 from pki.rollover import next_roots
@@ -238,6 +239,9 @@ def _report(outcome: Outcome, language: Language) -> None:
     elif outcome.refusal is not None:
         document |= {"code": outcome.refusal.code.value, "name": outcome.refusal.code.protocol_name}
         lines.append(texts.refusal(outcome.refusal.code, language))
+    if outcome.word in (PurchaseStatus.REVERSING, PurchaseStatus.UNSETTLED):
+        document["gateway_says"] = outcome.word.protocol_name
+        lines.append(texts.label(outcome.word.protocol_name, language))
     lines.append(f"XID {outcome.xid.hex()}")
     output.emit(document, lines)
     if outcome.state is not PurchaseState.PAID:

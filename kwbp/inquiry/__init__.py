@@ -9,6 +9,7 @@ purchase stands now.
 from __future__ import annotations
 
 from kwbp.inquiry.answer import (
+    GIVEN_BACK,
     GatewayStatus,
     MerchantStatus,
     build_inquiry_answer,
@@ -27,6 +28,7 @@ from kwbp.inquiry.request import (
 )
 
 __all__ = [
+    "GIVEN_BACK",
     "CheckedInquiry",
     "GatewayStatus",
     "InqReqTBS",

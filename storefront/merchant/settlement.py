@@ -54,10 +54,12 @@ class _TooManyError(Exception):
 
 @dataclass(slots=True)
 class _Asked:
-    """When an open order is asked about next."""
+    """When an open order is asked about next, and what came of it so far."""
 
     due: datetime
     pause: timedelta = _FIRST_PAUSE
+    word: protocol.GatewayStatus | None = None
+    """What the gateway said last."""
 
     def is_due(self, now: datetime) -> bool:
         """Also if it was put off further than anything is: then the clock was put back since."""
@@ -101,6 +103,11 @@ class Settlement:
         """An order was left open."""
         self._wake.set()
 
+    def word(self, xid: bytes) -> protocol.GatewayStatus | None:
+        """What the gateway said last of an open order; None if it has said nothing since this merchant started."""
+        asked = self._open.get(xid)
+        return asked.word if asked is not None else None
+
     async def _run(self) -> None:
         while True:
             self._wake.clear()
@@ -142,7 +149,7 @@ class Settlement:
         turn = asked.due, asked.pause
         asked.put_off(self._clock())
         try:
-            status, after = await self._ask(xid)
+            asked.word, after = await self._ask(xid)
         except XidAlreadyUsed:
             return  # somebody else closed it
         except (GatewayUnreachable, UnsignedRefusal):
@@ -155,13 +162,14 @@ class Settlement:
         except Exception as error:  # whatever it was, the next order is not to suffer
             _log.warning("no word yet", xid=xid.hex(), error=type(error).__name__)
         else:
+            status = asked.word.status
             if after is None and status in _FOR_PEOPLE:
                 asked.leave_to_people(self._clock())
                 _log.error(_FOR_PEOPLE[status], xid=xid.hex(), alarm=True)
             else:
                 _log.info("asked", xid=xid.hex(), status=status.protocol_name, state=after)
 
-    async def _ask(self, xid: bytes) -> tuple[PurchaseStatus, OrderState | None]:
+    async def _ask(self, xid: bytes) -> tuple[protocol.GatewayStatus, OrderState | None]:
         """One InqReq; what the gateway says, and the state in which that closed the order, stored; None if open."""
         gateway = recall.issued(self._store, xid).gateway
         draft = protocol.build_inquiry(
@@ -181,7 +189,7 @@ class Settlement:
                 crls_used=crls_of(trust),
             )
             self._checkpoint(after.lower())
-        return told.status, after
+        return told, after
 
     async def _exchange(
         self, draft: Draft[protocol.InqReqTBS], signed: bytes, gateway: GatewayIdentity

@@ -48,7 +48,7 @@ STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
         OrderState.ACKED: PurchaseStatus.IN_PROGRESS,
         OrderState.RECEIPTED: PurchaseStatus.CONCLUDED,
         OrderState.DECLINED: PurchaseStatus.CONCLUDED,
-        # Of an open order the gateway alone can tell more; it is being asked.
+        # Of an open order the gateway alone can tell more; it is being asked, and what it says is passed on.
         OrderState.UNKNOWN: PurchaseStatus.IN_PROGRESS,
         OrderState.REVERSED: PurchaseStatus.REVERSED,
     }
@@ -245,11 +245,15 @@ class Shop:
         inquiry.require_card(asked, card, merchant_id=self.merchant.merchant_id)
         self._count(card)
         documents = self._store.documents(order.xid)
+        status, word = STATUS[order.state], documents.get(Document.GATEWAY_STATUS)
+        said = self._settlement.word(order.xid)
+        if order.state is OrderState.UNKNOWN and said is not None and said.status in inquiry.GIVEN_BACK:
+            status, word = said.status, said.signed
         draft = inquiry.build_inquiry_answer(
             asked,
-            status=STATUS[order.state],
-            result=None if STATUS[order.state] is PurchaseStatus.IN_PROGRESS else documents[Document.ANSWER],
-            gateway_status=documents.get(Document.GATEWAY_STATUS),
+            status=status,
+            result=None if status is PurchaseStatus.IN_PROGRESS else documents[Document.ANSWER],
+            gateway_status=word,
             now=now,
         )
         return draft.message(await self._resources.signer.sign(draft.content_type, draft.content))

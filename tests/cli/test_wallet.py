@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from cli import output, wallet
-from kwbp.codes import ErrorCode
+from kwbp.codes import ErrorCode, PurchaseStatus
 from kwbp.errors import ProtocolError
 from storefront.wallet import texts
 from storefront.wallet.purchase import Outcome, PurchaseState
@@ -56,3 +56,15 @@ def test_what_the_gateway_closed_is_said_in_a_sentence(
     with pytest.raises(typer.Exit):
         wallet._report(Outcome(XID, state, 150_000), language)
     assert texts.label("closed", language) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("word", [PurchaseStatus.REVERSING, PurchaseStatus.UNSETTLED])
+def test_what_the_gateway_says_of_an_open_purchase_is_said_in_a_sentence(
+    word: PurchaseStatus, language: Language, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(XID, PurchaseState.PENDING, 150_000, word=word)
+    with pytest.raises(typer.Exit):
+        wallet._report(outcome, language)
+    assert texts.label(word.protocol_name, language) in capsys.readouterr().out
+    assert reported(outcome, capsys, monkeypatch)["gateway_says"] == word.protocol_name

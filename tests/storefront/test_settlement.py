@@ -102,6 +102,25 @@ def test_the_wallet_believes_the_gateway_alone(site: Site, front: Front, custome
     assert (purchases / xid.hex() / "gateway-status.p7s").exists() is False
 
 
+@pytest.mark.parametrize(
+    ("fault", "word"), [({"kind": "ignore"}, S.REVERSING), ({"kind": "alter", "changed": {39: "13"}}, S.UNSETTLED)]
+)
+def test_what_the_gateway_says_of_an_open_purchase_reaches_the_buyer(
+    site: Site, front: Front, customer: Customer, purchases: Path, fault: Any, word: PurchaseStatus
+) -> None:
+    """That the money is being given back; or, where the network refuses that, that people must settle it."""
+    front.rules["inquiries_of_a_card"] = 300  # this buyer is impatient
+    site.switch.admin.add_fault("042x", count=1000, **fault)
+    try:
+        with front.serving(), customer.shopping(front, purchases) as buyer:
+            xid = left_open(site, front, customer, purchases)
+            wait_for(lambda: buyer.resume(xid).word is word)
+            assert buyer.resume(xid).state is PurchaseState.PENDING
+            assert state_of(front, xid) is OrderState.UNKNOWN
+    finally:
+        site.switch.admin.clear_faults()
+
+
 def test_no_refusal_of_the_merchant_ends_what_the_gateway_left_open(
     site: Site, front: Front, customer: Customer, purchases: Path
 ) -> None:

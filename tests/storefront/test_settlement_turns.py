@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from kwbp.codes import ErrorCode, PurchaseStatus
 from kwbp.errors import ProtocolError
+from kwbp.inquiry import GatewayStatus
 from pki.der import sha256
 from storefront.errors import GatewayUnreachable, UnsignedRefusal
 from storefront.merchant.resources import Resources
@@ -21,7 +22,7 @@ from storefront.merchant.states import OrderState
 from storefront.merchant.store import OrderStore
 
 BEGIN = datetime(2026, 3, 21, 12, 0, 0, tzinfo=UTC)
-STILL = (PurchaseStatus.REVERSING, None)
+STILL = PurchaseStatus.REVERSING
 TOO_MANY = ProtocolError(ErrorCode.RATE_LIMITED, "Q1", "at most 300 inquiries a minute")
 
 
@@ -35,13 +36,12 @@ class Asking(Settlement):
         self.says: dict[int, Any] = {}
         self.asked: list[int] = []
 
-    async def _ask(self, xid: bytes) -> tuple[PurchaseStatus, OrderState | None]:
+    async def _ask(self, xid: bytes) -> tuple[GatewayStatus, OrderState | None]:
         self.asked.append(xid[0])
         said = self.says.get(xid[0], STILL)
         if isinstance(said, Exception):
             raise said
-        status, after = said
-        return status, after
+        return GatewayStatus(said, b"signed", None, None, self.now), None
 
     def look(self, *, after: float = 0) -> list[int]:
         """Who is asked about in one look, `after` seconds later."""
@@ -103,11 +103,14 @@ def test_an_order_that_cannot_be_judged_does_not_hold_up_the_next(asking: Asking
 
 @pytest.mark.parametrize("status", [PurchaseStatus.UNSETTLED, PurchaseStatus.CONCLUDED])
 def test_people_are_told_of_an_order_that_only_they_can_end(asking: Asking, status: PurchaseStatus) -> None:
-    asking.says = {1: (status, None)}
+    asking.says = {1: status}
     with capture_logs() as logs:
         asking.look()
     [alarm] = [entry for entry in logs if entry.get("alarm")]
     assert (alarm["xid"], alarm["log_level"]) == ("01" * 20, "error")
+    word = asking.word(bytes([1]) * 20)
+    assert word is not None
+    assert word.status is status
     assert 1 not in asking.look(after=600)
     assert 1 in asking.look(after=3000)
 
@@ -124,4 +127,4 @@ def test_what_somebody_else_closed_is_forgotten(asking: Asking) -> None:
         xid = bytes([number]) * 20
         asyncio.run(store.move(xid, OrderState.UNKNOWN, OrderState.REVERSED, now=BEGIN))
     assert asking.look(after=60) == []
-    assert (asking.pause, asking._open) == (None, {})
+    assert (asking.pause, asking._open, asking.word(bytes([1]) * 20)) == (None, {}, None)
