@@ -24,6 +24,8 @@ from tests.support.shop_front import BASKET, Customer, Front
 ANYONE: Final = {
     ("POST", "/kwbp/invoice-request"),
     ("POST", "/kwbp/purchase"),
+    ("POST", "/kwbp/inquiry"),
+    ("POST", "/kwbp/receipt-ack"),
     ("GET", "/catalogue"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),

@@ -126,11 +126,19 @@ def test_killed_it_ends_the_order_when_it_is_started_again(
 LONG_AGO = Clock(timedelta(seconds=-200))
 
 
+def ordered_long_ago(front: Front, customer: Customer, purchases: Path) -> bytes:
+    """An order that the merchant took three minutes ago, and asked nobody about. Its gateway it knew from before."""
+    clock = Clock()
+    with front.serving(fall="requested", clock=clock):
+        assert front.post("/kwbp/invoice-request", customer.signed(customer.ask())).status_code == 200
+        clock.offset = LONG_AGO.offset
+        with customer.shopping(front, purchases, clock=LONG_AGO) as buyer:
+            return buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+
+
 def test_a_request_that_grew_too_old_is_signed_anew(front: Front, customer: Customer, purchases: Path) -> None:
     """Three minutes ago it was signed; then the merchant was away."""
-    with front.serving(fall="requested", clock=LONG_AGO):
-        with customer.shopping(front, purchases, clock=LONG_AGO) as buyer:
-            xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+    xid = ordered_long_ago(front, customer, purchases)
     with front.serving():
         wait_for(lambda: state_of(front, xid) is OrderState.RECEIPTED)
         paid_once(front, customer, purchases, xid)
@@ -144,9 +152,7 @@ def test_a_request_that_grew_too_old_for_its_invoice_ends_as_refused(
     front: Front, customer: Customer, purchases: Path
 ) -> None:
     front.rules["invoice_lifetime"] = timedelta(seconds=190)
-    with front.serving(fall="requested", clock=LONG_AGO):
-        with customer.shopping(front, purchases, clock=LONG_AGO) as buyer:
-            xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+    xid = ordered_long_ago(front, customer, purchases)
     with front.serving(), customer.shopping(front, purchases) as buyer:
         outcome = buyer.resume(xid)
         assert outcome.refusal is not None
