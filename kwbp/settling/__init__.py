@@ -4,7 +4,7 @@
 | --- | --- |
 | `messages`, `forms` | the five pairs of rows 19 to 21: structures, content types |
 | `book` | what the gateway's order book knows of a purchase, and what a request may do to it |
-| `request`, `answer` | what merchant and gateway build and check (H, J) |
+| `asking`, `request`, `answer` | what merchant and gateway build and check (H, J) |
 | `statements` | the structures of rows 22 and 23 |
 | `batch`, `advice` | batches (L), the acquirer's settlement advice (N) and its comparison with the merchant's book |
 | `coherence`, `parties`, `typed` | rules of signer and reader alike, who asks whom, what a key may sign |
@@ -25,6 +25,15 @@ from kwbp.settling.advice import (
     differences,
 )
 from kwbp.settling.answer import CheckedSettlingAnswer, build_answer, check_settling_answer
+from kwbp.settling.asking import (
+    Followed,
+    SentSettlingRequest,
+    build_auth_reversal,
+    build_capture,
+    build_capture_reversal,
+    build_credit,
+    build_credit_reversal,
+)
 from kwbp.settling.batch import (
     Batch,
     Batches,
@@ -37,7 +46,7 @@ from kwbp.settling.batch import (
     is_batch_request_repeated,
     receive_batch_request,
 )
-from kwbp.settling.book import Capture, Credit, Standing
+from kwbp.settling.book import Capture, Credit, Standing, sale_entry
 from kwbp.settling.coherence import totals_of, within
 from kwbp.settling.forms import ANSWERS, REQUESTS
 from kwbp.settling.messages import (
@@ -51,14 +60,7 @@ from kwbp.settling.messages import (
 )
 from kwbp.settling.request import (
     CheckedSettlingRequest,
-    Followed,
-    SentSettlingRequest,
     SettlingRequest,
-    build_auth_reversal,
-    build_capture,
-    build_capture_reversal,
-    build_credit,
-    build_credit_reversal,
     check_request,
     check_requester,
     is_repeated,
@@ -129,6 +131,7 @@ __all__ = [
     "read_request",
     "receive_batch_request",
     "receive_request",
+    "sale_entry",
     "totals_of",
     "within",
 ]

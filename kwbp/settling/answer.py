@@ -9,10 +9,11 @@ from kwbp import fields
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.common import Draft, check_answer, read_signed, require, verify_signer
 from kwbp.parties import GatewayIdentity
+from kwbp.settling.asking import SentSettlingRequest
 from kwbp.settling.coherence import is_referenced
 from kwbp.settling.messages import SettlingResTBS
 from kwbp.settling.parties import require_signed_by
-from kwbp.settling.request import CheckedSettlingRequest, SentSettlingRequest
+from kwbp.settling.request import CheckedSettlingRequest
 from kwbp.wrapper import KwbpMessage, check_header
 from pki.path import Trust
 from pki.roles import Role

@@ -1,5 +1,7 @@
 """What the gateway's order book knows of one purchase, as a value, and how an approved request changes it.
 
+A merchant can keep the same value from the same signed answers, to know what it may ask for and what its batch holds.
+
 Rows 19 to 21 are about money that moves after the authorisation. All of it must keep 0 ≤ refunded ≤ captured ≤
 authorised ≤ approved, in the order as a whole and in each capture; a `Standing` that breaks this cannot be made.
 Amounts are in rial, the only money of the protocol (`kwbp.money`).
@@ -14,7 +16,15 @@ from kwbp.codes import AuthCode, EntryKind
 from kwbp.common import read_signed
 from kwbp.messages import AuthResTBS
 from kwbp.money import Money
-from kwbp.settling.messages import AuthRevReqTBS, CapReqTBS, CapRevReqTBS, CredReqTBS, SettlingReq
+from kwbp.settling.messages import (
+    AuthRevReqTBS,
+    CapReqTBS,
+    CapRevReqTBS,
+    CredReqTBS,
+    SettlingReq,
+    SettlingResTBS,
+)
+from kwbp.settling.statements import Entry
 from pki.oids import CT_AUTH_RES
 
 
@@ -183,8 +193,18 @@ class Standing:
                 remaining = tuple(each for each in self.credits if each.h_answer != body.h_answer)
                 return replace(self, credits=remaining)
 
+    def entry(self, body: SettlingReq, answer: SettlingResTBS, h_answer: bytes) -> Entry | None:
+        """What an approval of the request adds to the merchant's batch; None if it moves no money of the merchant's.
+
+        :param answer: the approval. :param h_answer: SHA-256 of its SignedData.
+        """
+        moved = self.moved(body)
+        if moved is None:
+            return None
+        return Entry(kind=moved[0], xid=self.xid, h_answer=h_answer, amount=moved[1], date=answer.date)
+
     def moved(self, body: SettlingReq) -> tuple[EntryKind, int] | None:
-        """What an approval of the request would move, as an entry of a batch: kind and rial; None if nothing.
+        """Kind and rial of `entry`: asked before the request is approved, for the amount that a reversal gives back.
 
         To reverse an authorisation that nothing was captured with moves no money of the merchant's.
         """
@@ -200,3 +220,13 @@ class Standing:
                 return EntryKind.CREDIT, amount
             case _:
                 return EntryKind.CREDIT_REVERSAL, amount
+
+
+def sale_entry(auth_res: bytes) -> Entry:
+    """What the approval of a sale (SignedData of the AuthRes) adds to the merchant's batch, once it is acknowledged.
+
+    :raises ProtocolError: it is no AuthRes.
+    """
+    received = read_signed(AuthResTBS, CT_AUTH_RES, auth_res)
+    body = received.body
+    return Entry(kind=EntryKind.SALE, xid=body.xid, h_answer=received.digest, amount=body.amount.amount, date=body.date)

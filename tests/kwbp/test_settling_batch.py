@@ -25,6 +25,7 @@ from kwbp.settling import (
     SentBatchRequest,
     check_batch_request,
     is_batch_request_repeated,
+    sale_entry,
     totals_of,
     within,
 )
@@ -34,6 +35,7 @@ from pki.der import sha256
 from pki.oids import CT_BATCH_ADMIN_REQ, CT_BATCH_ADMIN_RES
 from tests.kwbp.forge import forged, refused
 from tests.kwbp.settling import DAY, SECOND, Settling
+from tests.kwbp.world import TOTAL
 from tests.support.pki_factory import NOW
 
 Op = BatchOperation
@@ -94,6 +96,31 @@ def test_equal_sums_of_different_entries_are_not_equal(settling: Settling) -> No
     assert replace(other, h_entries=one.h_entries) == one
     assert other != one
     assert hash(replace(other, h_entries=one.h_entries)) == hash(one)
+
+
+def test_both_sides_make_the_same_entries_of_the_same_answers(settling: Settling) -> None:
+    """A sale, a credit and a reversal of it, and the release of what was only authorised, which moves nothing."""
+    sale = settling.authorisation(settling.sale)
+    standing = settling.standing(settling.sale)
+    entries = [sale_entry(settling.sale.auth_res_signed)]
+    for draft in (settling.credit(sale, 1_000_000), settling.auth_reversal(settling.sale, 1_500_000)):
+        checked = settling.check(settling.message(draft), standing)
+        answer = settling.answer(checked)
+        entry = standing.entry(draft.body, answer.body, sha256(answer.content))
+        assert entry is not None
+        entries.append(entry)
+        standing = standing.concluded(draft.body, sha256(answer.content))
+    assert [(entry.kind, entry.amount) for entry in entries] == [
+        (EntryKind.SALE, TOTAL),
+        (EntryKind.CREDIT, 1_000_000),
+        (EntryKind.SALE_REVERSAL, TOTAL - 1_500_000),
+    ]
+    assert {entry.xid for entry in entries} == {sale.xid}
+    assert entries[0].h_answer == sale.h_answer
+    assert totals_of(entries).net == standing.captured - standing.refunded == 500_000
+    released, held = settling.auth_reversal(settling.held, 0), settling.standing(settling.held)
+    reply = settling.answer(settling.check(settling.message(released), held))
+    assert held.entry(released.body, reply.body, bytes(32)) is None
 
 
 # --- a batch from its opening to its end ------------------------------------------------------------------------------
