@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_22_clock_skew(world: World, purchase: Purchase) -> None:
     """Ten minutes off, either way, at each party: refused with the receiver's time as a hint, never adjusted to."""
     to = Receivers(world, purchase)
     for minutes, code in ((-10, E.MESSAGE_TOO_OLD), (10, E.MESSAGE_TOO_NEW)):
-        moment = {"signing_time": world.now + minutes * MINUTE}
+        moment: dict[str, Any] = {"signing_time": world.now + minutes * MINUTE}
         for message, read in (
             (asked(world, purchase, **moment), to.merchant_on_request),
             (offered(world, purchase, **moment), to.wallet_on_invoice),
@@ -84,7 +84,7 @@ def test_27_stripped_signed_attributes_and_type_confusion(world: World, to: Rece
         return table.tree.encode()
 
     invoice = decode(InvoiceMessage, unwrap(purchase.invoice_message, expected=[MT_INVOICE]).body)
-    ids = {"rrpid": purchase.auth_req.rrpid, "xid": purchase.auth_req.xid}
+    ids: dict[str, Any] = {"rrpid": purchase.auth_req.rrpid, "xid": purchase.auth_req.xid}
     for how in CONFUSIONS:
         offer = replace(invoice, invoice=twist(how, world.shop, purchase.invoice_signed))
         answer = twist(how, world.gateway_signing, purchase.auth_res_signed)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_03_splice_of_one_order_with_the_payment_of_another(
     world: World, to: Receivers, purchase: Purchase, other: Purchase
 ) -> None:
     """All 2^k mixes are in tests/kwbp/test_splice.py; here the row's own, wherever it could be tried."""
-    swapped = {"pi_envelope": other.order.pi_envelope}
+    swapped: dict[str, Any] = {"pi_envelope": other.order.pi_envelope}
     with refused(E.ENVELOPE_MISMATCH, "M8"):
         to.merchant_on_order(ordered(world, purchase, preq=swapped))
     with refused(E.ENVELOPE_MISMATCH, "G7"):
@@ -179,7 +179,8 @@ def test_08_reencryption_to_a_second_gateway(world: World, to: Receivers, purcha
     with refused(E.ENVELOPE_MISMATCH, "M8"):
         to.merchant_on_order(ordered(world, purchase, preq={"pi_envelope": again}))
     named = named_gateway(world.other_gateway_encryption)
-    for changes in ({}, {"invoice": named}):
+    ways: tuple[dict[str, Any], ...] = ({}, {"invoice": named})
+    for changes in ways:
         message = requested(world, purchase, **changes, dual_sig=purchase.dual_signed, pi_envelope=again)
         with pytest.raises(ProtocolError) as caught:
             world.check_auth_req(message, gateway=second)

@@ -9,7 +9,6 @@ They protect nothing: whoever has the repository has them.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -106,4 +105,4 @@ def make(folder: Path = FOLDER) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(make())
+    make()
