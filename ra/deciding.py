@@ -90,6 +90,10 @@ class Deciding:
             )
         except ValueError:
             raise InvalidSubmissionError("a field of the evidence is not as it should be", clause="CPS 4.2.1") from None
+        if piece.expires_at is not None and piece.expires_at <= piece.collected_at:  # it would only undo decisions
+            raise InvalidSubmissionError(
+                "the evidence expired at {time}, and would count for nothing", clause="CPS 4.2.1", time=piece.expires_at
+            )
         after, verdict = application.state, None
         if after in DECIDABLE:
             dossier = desk.dossier(application)

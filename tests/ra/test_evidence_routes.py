@@ -246,6 +246,12 @@ def test_reasons_of_officers_are_folded_or_refused(counter: Counter, case: Appli
     assert counter.world.store.transitions(changed.id)[-1].detail["reason"] == "مدرک 2 ناقص است"
 
 
+@pytest.mark.parametrize("expires", ["0001-01-01T00:00:00Z", "۲۰۲۰-01-01T00:00:00Z"])
+def test_a_document_that_has_expired_is_not_taken(counter: Counter, case: Application, expires: str) -> None:
+    answer = counter.put(case, params={"expires_at": expires})
+    assert "would count for nothing" in counter.refused(case, 422, "CPS 4.2.1", answer)
+
+
 def test_an_officer_who_is_revoked_while_the_document_comes_puts_nothing_on_file(
     counter: Counter, case: Application, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
