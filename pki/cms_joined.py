@@ -45,11 +45,11 @@ def parse_joined(der: bytes, *, content_type: x509.ObjectIdentifier, mark: x509.
     marked = [info for info in infos if _has(info, mark)]
     plain = [info for info in infos if not _has(info, mark)]
     if (len(plain), len(marked)) != (1, 1):
-        raise _refuse(f"{len(plain)} signers without the mark and {len(marked)} with it, not one of each")
+        raise _miscounted(f"{len(plain)} signers without the mark and {len(marked)} with it, not one of each")
     first = parse_signed_data(_half(whole, plain), content_type=content_type)
     second = parse_signed_data(_half(whole, marked), content_type=content_type, further=mark)
     if first.signer == second.signer:
-        raise _refuse("one certificate signed twice")
+        raise _miscounted("one certificate signed twice")
     digest = sha256(der)
     return Joined(replace(first, der=der, digest=digest), replace(second, der=der, digest=digest))
 
@@ -98,5 +98,5 @@ def _write(whole: structures.ContentInfo, certificates: list[asn1.TLV], infos: l
     )
 
 
-def _refuse(detail: str) -> CmsError:
+def _miscounted(detail: str) -> CmsError:
     return CmsError("signer_count", detail, clause=_CLAUSE)
