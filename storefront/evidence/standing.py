@@ -114,6 +114,8 @@ def judge_standing(dossier: Dossier) -> Standings:
         if exhibit is not None:
             exhibit.faults += _faults(exhibit, signers.get(signer), authorities)
             exhibit.forged = _is_forged(exhibit, ROLES[signer], dossier.root)
+            if exhibit.forged and not exhibit.faults:
+                exhibit.faults.append(Message("the certificates in it do not lead to the root"))
     return Standings(signers, time, tuple(gaps), tuple(authorities))
 
 

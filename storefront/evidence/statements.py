@@ -125,6 +125,13 @@ def _signed(
     return statement
 
 
+def _must_fit(statement: Statement, *others: Exhibit[Any] | None) -> None:
+    """What cannot be compared does not fit."""
+    for each in others:
+        if each is not None and each.received is None:
+            statement.fits(False, Message("{file}, which it must fit, cannot be read", file=each.file))
+
+
 def _since(statement: Statement, time: asn1.GeneralizedTime) -> None:
     statement.since = instant(time)
 
@@ -202,6 +209,7 @@ def _order(dossier: Dossier, standings: Standings, _found: Statements) -> Statem
     order = received.body
     statement.since = received.signed.signing_time
     statement.fits(order.xid == dossier.xid, _OTHER_PURCHASE)
+    _must_fit(statement, dossier.invoice)
     statement.fits(order.invoice_hash == dossier.invoice.digest, Message("the order names another invoice"))
     if invoice is not None:
         _check_order(statement, order, invoice.body)
@@ -284,6 +292,7 @@ def _request(dossier: Dossier, standings: Standings, _found: Statements) -> Stat
     request = dossier.request.received.body
     _since(statement, request.date)
     statement.fits(request.xid == dossier.xid, _OTHER_PURCHASE)
+    _must_fit(statement, dossier.invoice, dossier.order)
     statement.fits(request.invoice == dossier.invoice.der, Message("it carries another invoice"))
     statement.fits(request.dual_sig == dossier.order.der, Message("it carries another order"))
     statement.fits(request.pi_envelope == dossier.envelope, Message("it carries other sealed card data"))
@@ -318,6 +327,7 @@ def _answer(dossier: Dossier, standings: Standings, _found: Statements) -> State
     answer = received.body
     _since(statement, answer.date)
     statement.fits(answer.xid == dossier.xid, _OTHER_PURCHASE)
+    _must_fit(statement, dossier.invoice, dossier.order)
     statement.fits(instant(answer.date) == dossier.when, Message("it is not of the time that is judged"))
     statement.fits(answer.h_dual_sig == dossier.order.digest, Message("it is an answer to another order"))
     statement.fits(carries_references(answer), Message("an approval carries the bank network's references"))
@@ -384,6 +394,7 @@ def _receipt(dossier: Dossier, standings: Standings, found: Statements) -> State
     receipt = received.body
     _since(statement, receipt.date)
     statement.fits(receipt.xid == dossier.xid, _OTHER_PURCHASE)
+    _must_fit(statement, dossier.invoice, dossier.order, dossier.answer)
     invoice, order, answer = dossier.invoice.received, dossier.order.received, dossier.answer
     if invoice is not None:
         statement.fits(
@@ -413,6 +424,7 @@ def _status(dossier: Dossier, standings: Standings, _found: Statements) -> State
     told = received.body
     _since(statement, told.date)
     statement.fits(told.xid == dossier.xid, _OTHER_PURCHASE)
+    _must_fit(statement, dossier.invoice, dossier.answer)
     statement.fits(instant(told.date) == dossier.told_at, Message("it is not of the time that is judged"))
     invoice = dossier.invoice.received
     if invoice is not None:

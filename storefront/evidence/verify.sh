@@ -342,7 +342,7 @@ fi
 
 coherent() { # given back is only what was approved or left open; concluded, what was not left open
   case $(field "$status" 1 INTEGER 2)/$code in
-    00/*) return 1 ;;
+    00/* | */) return 1 ;;
     01/03 | 01/09) return 1 ;;
     01/* | 0[234]/00 | 0[234]/03 | 0[234]/09) return 0 ;;
     *) return 1 ;;
