@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kwbp.errors import ProtocolError
 from kwbp.gateway import SentAuthRes
 from kwbp.structure import encode
+from tests.kwbp import test_contract, test_receipt_ack
 from tests.kwbp.world import Purchase, World
 from tests.support.pki_factory import PkiFactory
 
@@ -66,6 +67,15 @@ def _read_receipt(message: bytes) -> Statement:
     return encode(checked.receipt), encode(checked.auth_res), checked.paid
 
 
+def _read_receipt_ack(message: bytes) -> Statement:
+    return (encode(test_receipt_ack.check(_WORLD, _PURCHASE, message)),)
+
+
+def _read_contract(contract: bytes) -> Statement:
+    found = test_contract.check(_WORLD, contract)
+    return encode(found.invoice), encode(found.link), found.merchant, found.buyer
+
+
 def _messages(purchase: Purchase) -> dict[str, tuple[bytes, Reader]]:
     return {
         "InvoiceReq": (purchase.request.message(purchase.request_signed), _read_request),
@@ -75,6 +85,8 @@ def _messages(purchase: Purchase) -> dict[str, tuple[bytes, Reader]]:
         "AuthRes": (purchase.auth_res.message(purchase.auth_res_signed), _read_auth_res),
         "AuthAck": (purchase.auth_ack.message(purchase.auth_ack_signed), _read_ack),
         "Receipt": (purchase.receipt.message(purchase.receipt_signed), _read_receipt),
+        "ReceiptAck": (test_receipt_ack.acknowledged(_WORLD, purchase), _read_receipt_ack),
+        "order with two signatures": (test_contract.contract(_WORLD, purchase), _read_contract),
     }
 
 
