@@ -137,7 +137,8 @@ def check_batch_request(
 ) -> CheckedBatchRequest:
     """K5 to K7, then L1 and L3 to L5, of a request that is no repeat.
 
-    :param entries: the merchant's movements of money in the gateway's book, at least those since the batch began.
+    :param entries: the merchant's movements of money in the gateway's book, at least those since the batch began, read
+        in the transaction that closes it: no answer dated before `until` may be signed after that.
     :raises ProtocolError: see `kwbp.checks`; amountMismatch (L5) leaves the batch open.
     """
     body = received.body

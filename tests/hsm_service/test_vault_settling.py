@@ -24,7 +24,6 @@ from pki.oids import CT_CRED_REQ, CT_CRED_RES, CT_SETTLE_ADVICE
 from tests.support.pki_factory import IBAN, NOW
 from tests.support.signing_site import GATEWAY, SHOP, refusal
 
-SHOP, GATEWAY = "merchant:M-1", "service:gateway"
 COMMON: dict[str, Any] = {
     "version": VERSION,
     "rrpid": bytes(20),
