@@ -5,6 +5,7 @@ One test for each row of the threat table, named after it (`threats.yaml`).
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections import defaultdict
@@ -39,7 +40,9 @@ from tests.support.payment_site import OPENING, Site
 from tests.support.pki_factory import pem
 from tests.support.sealed_orders import BuyersCard, OrderMaker, SealedOrder
 
-BLOCKS: Final = 50
+BLOCKS: Final = 30
+REPEATS: Final = 3
+"""An order is sent this often and the fastest answer counts, as an attacker would do against a busy machine's noise."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,6 @@ def sealed_to(site: Site, content: bytes = PLAINTEXT) -> bytes:
 MALFORMED: Final[dict[str, Callable[[KeyService, BuyersCard], SealedOrder]]] = {
     "no OAEP": wrapped_wrong,  # type: ignore[dict-item]  # a key service makes orders as a gateway's fixture does
     "a wrong tag": lambda keys, card: keys.order(card, envelope=partial(flip, position=-1)),
-    "no card inside": lambda keys, card: keys.order(card, plaintext=os.urandom(700)),
     "another amount inside": lambda keys, card: keys.order(card, head={"amount": Money.rial(1)}),
     "well formed, of another card": lambda keys, card: keys.order(card, pan_data={"pan_secret": os.urandom(32)}),
 }
@@ -144,17 +146,20 @@ def test_24_manger_and_timing(keys: KeyService) -> None:
     An attacker needs a registered merchant's key and a valid card to get this far at all. The last kind is well formed
     in every respect but the card's commitment, so the others are compared with what passes all but the last check.
     """
-    kinds = {**MALFORMED, "sealed": still_sealed}
     answers: defaultdict[str, set[tuple[Any, ...]]] = defaultdict(set)
     times: defaultdict[str, list[float]] = defaultdict(list)
     shuffle = random.SystemRandom().shuffle
     for _block in range(BLOCKS):
-        made = [(kind, make(keys, keys.card)) for kind, make in kinds.items()]
-        shuffle(made)
-        for kind, order in made:
-            response, seconds = keys.ask(order)
-            headers = tuple(sorted((name, value) for name, value in response.headers.items() if name != "date"))
-            answers[kind].add((response.status_code, headers, response.content))
+        made = [(kind, make(keys, keys.card)) for kind, make in {**MALFORMED, "sealed": still_sealed}.items()]
+        fastest = dict.fromkeys((kind for kind, _order in made), math.inf)
+        for _repeat in range(REPEATS):
+            shuffle(made)
+            for kind, order in made:
+                response, seconds = keys.ask(order)
+                headers = tuple(sorted((name, value) for name, value in response.headers.items() if name != "date"))
+                answers[kind].add((response.status_code, headers, response.content))
+                fastest[kind] = min(fastest[kind], seconds)
+        for kind, seconds in fastest.items():
             times[kind].append(seconds)
     outside = set().union(*(answers[kind] for kind in MALFORMED))
     assert len(outside) == 1
@@ -171,7 +176,7 @@ def test_the_comparison_of_times_sees_a_difference_and_has_the_false_alarm_rate_
     """Binomial tails computed here by hand; and a kind that is always a fifth slower is named, one of chance is not."""
     assert limit(20, 1) == 20  # 2^-20 is just below 1e-6, 21 · 2^-20 above
     assert limit(19, 1) == 20  # no outcome of 19 coins is that rare: nothing is ever said
-    assert limit(BLOCKS, 20) <= BLOCKS
+    assert limit(BLOCKS, len(MALFORMED) * (len(MALFORMED) - 1)) < BLOCKS
     noise = random.Random(24)
     same = {kind: [noise.expovariate(1) for _ in range(BLOCKS)] for kind in MALFORMED}
     assert slower(same) == []
