@@ -145,6 +145,7 @@ def test_24_manger_and_timing(keys: KeyService) -> None:
 
     An attacker needs a registered merchant's key and a valid card to get this far at all. The last kind is well formed
     in every respect but the card's commitment, so the others are compared with what passes all but the last check.
+    What is seen, on a machine that is busy with other things too, is a difference of about one private-key operation.
     """
     answers: defaultdict[str, set[tuple[Any, ...]]] = defaultdict(set)
     times: defaultdict[str, list[float]] = defaultdict(list)
