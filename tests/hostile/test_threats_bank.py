@@ -105,7 +105,7 @@ def test_37_reordered_answers_and_numbers_that_wrap(tmp_path: Path) -> None:
             filed.append(message)
 
         async with ScriptedSwitch() as switch, line(switch, on_unclaimed=file) as link:
-            switch.plan("0200", Step(delay=0.3, rc="51"), Step())
+            switch.plan("0200", Step(delay=3.0, rc="51"), Step())
             first = asyncio.create_task(ask(link, sale(numbers[0])))
             await until(lambda: [each[11] for each in switch.received if each.mti == "0200"] == numbers[:1])
             second = await ask(link, sale(numbers[1]))

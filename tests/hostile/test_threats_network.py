@@ -120,8 +120,8 @@ def test_15_lost_reversal_answer(site: Site, gateway: str, shop: Shop, buyer: Bu
 
 @pytest.fixture(scope="module")
 def hasty(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A gateway that waits for an acknowledgement for two seconds only."""
-    with site.gateway(site.gateway_home(tmp_path_factory.mktemp("hasty") / "home", ack_timeout=2.0)) as url:
+    """A gateway that waits for an acknowledgement for four seconds only."""
+    with site.gateway(site.gateway_home(tmp_path_factory.mktemp("hasty") / "home", ack_timeout=4.0)) as url:
         yield url
 
 
