@@ -44,7 +44,9 @@ from storefront.errors import EvidenceError
 from storefront.evidence.proof import read_proof
 from storefront.evidence.records import Records
 
-_SIGNED: Final = ("invoice", "dual_signature", "auth_req", "auth_res", "auth_ack", "receipt", "gateway_status")
+_SIGNED: Final = (
+    "invoice", "dual_signature", "auth_req", "auth_res", "auth_ack", "receipt", "receipt_ack", "gateway_status",
+)  # fmt: skip
 _UNSIGNED: Final = {
     "pi_envelope": "pi-envelope.p7m",
     "oi_data": "oi-data.der",
@@ -82,7 +84,7 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
     content |= _lists("crls", records.crls, found.when)
     for name in _SIGNED:
         der = getattr(records, name)
-        if der is not None:
+        if der is not None and (name != "receipt_ack" or records.receipt is not None):
             content[f"{name.replace('_', '-')}.p7s"] = der
     for name, file in _UNSIGNED.items():
         der = getattr(records, name)

@@ -20,6 +20,7 @@ from kwbp.common import Received, read_signed
 from kwbp.errors import ProtocolError
 from kwbp.inquiry import InqResTBS
 from kwbp.messages import AuthAckTBS, AuthReqTBS, AuthResTBS, DualSigTBS, InvoiceTBS, OIData, OrderDetails, ReceiptTBS
+from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.structure import Structure, decode
 from pki.crl import CrlSet
 from pki.der import sha256
@@ -32,6 +33,7 @@ from pki.oids import (
     CT_INQ_RES,
     CT_INVOICE,
     CT_RECEIPT,
+    CT_RECEIPT_ACK,
 )
 from runtime.language import Message
 from storefront.errors import BundleRefused
@@ -91,6 +93,7 @@ class Dossier:
     answer: Exhibit[AuthResTBS] | None
     acknowledgement: Exhibit[AuthAckTBS] | None
     receipt: Exhibit[ReceiptTBS] | None
+    receipt_ack: Exhibit[ReceiptAckTBS] | None
     status: Exhibit[InqResTBS] | None
     inner: Exhibit[AuthResTBS] | None
     """The gateway's answer as the receipt carries it."""
@@ -112,6 +115,8 @@ class Dossier:
         told_at = None
         if ("status.txt" in files) != ("gateway-status.p7s" in files):
             raise BundleRefused(Message("{file} is missing", file="status.txt, gateway-status.p7s"))
+        if "receipt-ack.p7s" in files and "receipt.p7s" not in files:
+            raise BundleRefused(Message("{file} is missing", file="receipt.p7s"))
         if "status.txt" in files:
             told = _STATUS.fullmatch(files["status.txt"])
             if told is None:
@@ -148,6 +153,7 @@ class Dossier:
             answer=_exhibit(AuthResTBS, CT_AUTH_RES, files, "auth-res.p7s"),
             acknowledgement=_exhibit(AuthAckTBS, CT_AUTH_ACK, files, "auth-ack.p7s"),
             receipt=receipt,
+            receipt_ack=_exhibit(ReceiptAckTBS, CT_RECEIPT_ACK, files, "receipt-ack.p7s"),
             status=_exhibit(InqResTBS, CT_INQ_RES, files, "gateway-status.p7s"),
             inner=inner,
             envelope=files["pi-envelope.p7m"],
@@ -167,6 +173,7 @@ class Dossier:
             self.answer,
             self.acknowledgement,
             self.receipt,
+            self.receipt_ack,
             self.status,
         )
         return tuple(each for each in every if each is not None)

@@ -16,7 +16,9 @@ from kwbp.structure import SIZE_LIMIT
 from runtime.language import Message
 from storefront.errors import BundleRefused
 
-MESSAGES: Final = ("invoice", "dual-signature", "auth-req", "auth-res", "auth-ack", "receipt", "gateway-status")
+MESSAGES: Final = (
+    "invoice", "dual-signature", "auth-req", "auth-res", "auth-ack", "receipt", "receipt-ack", "gateway-status",
+)  # fmt: skip
 """Signed messages, each `NAME.p7s`."""
 NEEDED: Final = frozenset(
     {

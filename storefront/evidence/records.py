@@ -39,6 +39,7 @@ class Records:
     auth_res: bytes | None = None
     auth_ack: bytes | None = None
     receipt: bytes | None = None
+    receipt_ack: bytes | None = None
     gateway_status: bytes | None = None  # the gateway's InqRes, if the purchase was closed later
     time_stamp: bytes | None = None  # TimeStampToken over auth_res
     ocsp: tuple[bytes, ...] = ()  # OCSPResponse of certificates above
@@ -66,6 +67,7 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             auth_res=documents.get(Document.AUTH_RES),
             auth_ack=documents.get(Document.AUTH_ACK),
             receipt=documents.get(Document.RECEIPT),
+            receipt_ack=documents.get(Document.RECEIPT_ACK),
             gateway_status=documents.get(Document.GATEWAY_STATUS),
             time_stamp=proofs.get(TIMESTAMP),
             ocsp=tuple(der for name, der in sorted(proofs.items()) if der and name != TIMESTAMP),
@@ -88,6 +90,7 @@ def from_wallet(folder: Path) -> Records:
             gateway_certificate=(folder / "gateway-encryption.cer").read_bytes(),
             auth_res=_if_there(folder / "auth-res.p7s"),
             receipt=_if_there(folder / "receipt.p7s"),
+            receipt_ack=_if_there(folder / "receipt-ack.p7s"),
             gateway_status=_if_there(folder / "gateway-status.p7s"),
             crls=tuple(path.read_bytes() for path in sorted((folder / "crls").glob("*.crl"))),
             authorities=tuple(path.read_bytes() for path in sorted((folder / "authorities").glob("*.cer"))),

@@ -107,6 +107,7 @@ def judge_standing(dossier: Dossier) -> Standings:
         (dossier.answer, "gateway"),
         (dossier.acknowledgement, "merchant"),
         (dossier.receipt, "merchant"),
+        (dossier.receipt_ack, "buyer"),
         (dossier.status, "gateway-status"),
         (dossier.inner, "gateway"),
     )

@@ -408,8 +408,21 @@ def _receipt(dossier: Dossier, standings: Standings, found: Statements) -> State
     )
     if answer is not None and answer.received is not None:
         statement.fits(claims_no_more(receipt, answer.received.body), Message("it claims more than the gateway said"))
+    _receipt_ack(statement, dossier)
     _rests_on(statement, found[About.ANSWER])
     return statement
+
+
+def _receipt_ack(statement: Statement, dossier: Dossier) -> None:
+    """The buyer's acknowledgement of the receipt, where it is here, is no statement of its own: it must fit."""
+    ack, receipt = dossier.receipt_ack, dossier.receipt
+    if ack is None or receipt is None:
+        return
+    genuine = not ack.faults and ack.received is not None and ack.received.body.xid == dossier.xid
+    statement.fits(
+        genuine and ack.received is not None and ack.received.body.h_receipt == receipt.digest,
+        Message("the buyer's acknowledgement of it is of another receipt, or not the buyer's"),
+    )
 
 
 def _status(dossier: Dossier, standings: Standings, _found: Statements) -> Statement:

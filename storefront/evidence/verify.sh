@@ -339,6 +339,13 @@ if have receipt.p7s; then
     holds "the receipt's answer is here" false
   fi
 fi
+if have receipt-ack.p7s; then
+  about=receipt
+  holds "the acknowledged receipt is here" have receipt.p7s
+  holds "the buyer acknowledged the receipt" signed receipt-ack.p7s signers/buyer.pem
+  holds "receipt-ack is about this purchase" of_this_purchase "$work/receipt-ack.p7s.content" 2
+  holds "it names the receipt" is "$(octets "$work/receipt-ack.p7s.content" 3)" "$(digest receipt.p7s)"
+fi
 
 coherent() { # given back is only what was approved or left open; concluded, what was not left open
   case $(field "$status" 1 INTEGER 2)/$code in

@@ -13,11 +13,14 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kwbp.codes import AuthCode
+from kwbp.wrapper import unwrap
+from pki.oids import CT_RECEIPT_ACK
 from storefront.errors import BundleRefused, EvidenceError
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import judge as judge_files
 from storefront.evidence.records import Records
+from tests.kwbp.test_receipt_ack import acknowledged
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.evidence_judges import ask_both
 from tests.support.pki_factory import PkiFactory
@@ -40,6 +43,12 @@ def records_of(world: World, purchase: Purchase) -> Records:
     )
 
 
+def acknowledged_too(world: World, purchase: Purchase) -> Records:
+    """With the buyer's acknowledgement of the receipt."""
+    ack = unwrap(acknowledged(world, purchase), expected=[CT_RECEIPT_ACK]).body
+    return replace(records_of(world, purchase), receipt_ack=ack)
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     return World(PkiFactory())
@@ -52,7 +61,7 @@ def purchase(world: World) -> Purchase:
 
 @pytest.fixture(scope="module")
 def records(world: World, purchase: Purchase) -> Records:
-    return records_of(world, purchase)
+    return acknowledged_too(world, purchase)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +130,7 @@ def test_no_card_data_are_in_the_bundle(honest: Path) -> None:
         "auth-res.p7s",
         "auth-ack.p7s",
         "receipt.p7s",
+        "receipt-ack.p7s",
         "pi-envelope.p7m",
         "oi-data.der",
         "order-details.der",
@@ -153,12 +163,13 @@ def test_one_changed_byte_anywhere_is_found(bundle: Path, name: str) -> None:
         ("order-details.der", "the invoice is for this order's lines"),
         ("auth-ack.p7s", "the acknowledgement names the answer"),
         ("receipt.p7s", "the receipt carries the answer"),
+        ("receipt-ack.p7s", "it names the receipt"),
     ],
 )
 def test_a_part_of_another_purchase_is_found_even_with_new_digests(
     world: World, bundle: Path, tmp_path: Path, name: str, statement: str
 ) -> None:
-    write_bundle(records_of(world, world.purchase()), world.pki.root.certificate, tmp_path / "other")
+    write_bundle(acknowledged_too(world, world.purchase()), world.pki.root.certificate, tmp_path / "other")
     shutil.copyfile(tmp_path / "other" / name, bundle / name)
     reseal(bundle)
     result = judge(bundle)
@@ -195,6 +206,30 @@ def test_a_missing_file_is_found(bundle: Path) -> None:
     result = judge(bundle)
     assert result.returncode == 1
     assert "FAILED   auth-ack.p7s" in result.stdout
+
+
+def test_an_acknowledgement_that_does_not_fit_its_receipt_is_found(
+    world: World, purchase: Purchase, records: Records, tmp_path: Path
+) -> None:
+    stranger = world.pki.cardholder("c2Vjb25kIGNhcmQ")
+    false = unwrap(acknowledged(world, purchase, signer=stranger), expected=[CT_RECEIPT_ACK]).body
+    write_bundle(replace(records, receipt_ack=false), world.pki.root.certificate, tmp_path / "bundle")
+    opinions = ask_both(tmp_path / "bundle")
+    assert "FAILED   the buyer acknowledged the receipt" in opinions.script.stdout
+    assert opinions.script.returncode == 1
+
+
+def test_an_acknowledgement_without_its_receipt_is_not_exported_and_refused(
+    world: World, records: Records, bundle: Path, tmp_path: Path
+) -> None:
+    write_bundle(replace(records, receipt=None), world.pki.root.certificate, tmp_path / "bundle-2")
+    assert not (tmp_path / "bundle-2" / "receipt-ack.p7s").exists()
+    (bundle / "receipt.p7s").unlink()
+    digests = bundle / "digests.txt"
+    digests.write_text("".join(line for line in digests.read_text().splitlines(True) if " receipt.p7s" not in line))
+    opinions = ask_both(bundle)
+    assert opinions.refusal == "receipt.p7s is missing"
+    assert "FAILED   the acknowledged receipt is here" in opinions.script.stdout
 
 
 def test_a_missing_crl_is_found(bundle: Path) -> None:
