@@ -299,7 +299,7 @@ ONE = KindTotal(kind=EntryKind.SALE, count=1, amount=1)
             )
         ),
     ],
-    ids=str,
+    ids=lambda changes: "-".join(changes),
 )  # fmt: skip
 def test_k1_form_of_the_request(settling: Settling, changes: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError) as caught:
