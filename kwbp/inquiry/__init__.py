@@ -1,9 +1,8 @@
 """Row 18: InqReq and InqRes: how does this purchase stand? Asked by a party to it, answered with a signature.
 
 Answers get lost, and a gateway that heard nothing from the switch says so and gives the money back later. Whoever is
-left with an open purchase asks until it is closed: the wallet its merchant, the merchant its gateway, and in a dispute
-the wallet the gateway. What the asked party said before comes back as it was said; nothing is said anew but where the
-purchase stands now.
+left with an open purchase asks until it is closed: the wallet its merchant, the merchant its gateway. What the asked
+party said before comes back as it was said; nothing is said anew but where the purchase stands now.
 """
 
 from __future__ import annotations

@@ -62,6 +62,7 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
         raise EvidenceError(f"{out} is already there")
     try:
         found = _read(records)
+        merchant = MerchantIdentity.of(found.invoice.signer)
         gateway_encryption = x509.load_der_x509_certificate(records.gateway_certificate)
         authorities = {x509.load_der_x509_certificate(der) for der in records.authorities}
     except (ProtocolError, ValueError) as error:
@@ -106,7 +107,7 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
     for name, certificate in signers.items():
         content[f"signers/{name}.pem"] = _pem(certificate)
     content["purchase.txt"] = f"{found.invoice.body.xid.hex()}\n{int(found.when.timestamp())}\n".encode()
-    verdict = _verdict(found) | proof.statement({name: each for each, name in names.items()}, root)
+    verdict = _verdict(found, merchant) | proof.statement({name: each for each, name in names.items()}, root)
     content["verdict.json"] = (json.dumps(verdict, indent=2, ensure_ascii=False) + "\n").encode()
     digests = "".join(f"{sha256(data).hex()} {name}\n" for name, data in sorted(content.items()))
     content["digests.txt"] = digests.encode()
@@ -173,8 +174,8 @@ def _in_force(ders: Iterable[bytes], when: datetime) -> list[x509.CertificateRev
     return list(newest.values())
 
 
-def _verdict(found: _Found) -> dict[str, Any]:
-    invoice, merchant = found.invoice.body, MerchantIdentity.of(found.invoice.signer)
+def _verdict(found: _Found, merchant: MerchantIdentity) -> dict[str, Any]:
+    invoice = found.invoice.body
     verdict: dict[str, Any] = {
         "xid": invoice.xid.hex(),
         "at": found.when.isoformat(),

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from kwbp.codes import AuthCode
 from kwbp.wrapper import unwrap
-from pki.oids import CT_RECEIPT_ACK
+from pki.oids import CT_INVOICE, CT_RECEIPT_ACK
 from storefront.errors import BundleRefused, EvidenceError
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.folder import read_folder
@@ -274,6 +274,15 @@ def test_a_declined_purchase_makes_a_bundle_too(world: World, tmp_path: Path) ->
 def test_a_bundle_is_not_written_over_another(world: World, records: Records, honest: Path) -> None:
     with pytest.raises(EvidenceError, match="already there"):
         write_bundle(records, world.pki.root.certificate, honest)
+
+
+def test_an_invoice_of_nobody_who_sells_is_refused(
+    world: World, purchase: Purchase, records: Records, tmp_path: Path
+) -> None:
+    foreign = world.buyer.sign(CT_INVOICE, purchase.invoice.invoice.content)
+    with pytest.raises(EvidenceError, match="not what it should be"):
+        write_bundle(replace(records, invoice=foreign), world.pki.root.certificate, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_records_that_are_no_messages_are_refused(world: World, records: Records, tmp_path: Path) -> None:
