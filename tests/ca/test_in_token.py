@@ -291,7 +291,7 @@ def test_whoever_took_over_the_cas_process_gets_no_certificate_without_officers(
     case = office.case(subject, {"signing": csr(key)}, application_id="case-mallory")
     case = office.decided(case, "sponsor", installation.founders[0])
     issuer = installation.authority.hierarchy["operations-ca"].issuer
-    (order,) = orders(case, not_after=None)
+    (order,) = orders(case, office.pack, not_after=None)
     tbs = prepare(
         order.profile,
         order.holder,

@@ -90,7 +90,8 @@ def test_a_merchant_that_keeps_its_own_key_joins_and_sells(demo: Demo, kwbp: She
     assert subprocess.run(["sh", str(bundle / "verify.sh")], capture_output=True, check=False).returncode == 0
     buyers = tmp_path / "buyers"
     kwbp("evidence", "export", bought["xid"], "--out", str(buyers), "--wallet", str(demo.folder / "wallet"))
-    assert kwbp("evidence", "judge", str(buyers))["holds"] is True
+    judged = kwbp("evidence", "judge", str(buyers))
+    assert (judged["conclusion"], judged["openssl"]["agrees"], judged["openssl"]["holds"]) == ("holds", True, True)
 
 
 def test_an_officer_may_not_decide_twice_or_out_of_role(kwbp: Shell, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from storefront.evidence.report import report
 from storefront.evidence.second_opinion import SecondOpinion, ask_openssl
 from storefront.evidence.statements import About, State
 from tests.kwbp.world import World
-from tests.storefront.test_evidence import records_of
+from tests.storefront.test_evidence import acknowledged_too
 from tests.support.evidence_judges import ask_both
 from tests.support.pki_factory import PkiFactory
 
@@ -39,7 +39,7 @@ def world() -> World:
 @pytest.fixture(scope="module")
 def honest(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("folder") / "bundle"
-    write_bundle(records_of(world, world.purchase()), world.pki.root.certificate, out)
+    write_bundle(acknowledged_too(world, world.purchase()), world.pki.root.certificate, out)
     return out
 
 
