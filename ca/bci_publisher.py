@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select, tuple_
 
 from ca import tables
 from ca.crl import next_number
-from ca.crl_store import FULL
+from ca.crl_kinds import FULL
 from ca.files import replace_file
 from ca.record import Record
 from ca.signing import sign_bci

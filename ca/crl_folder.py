@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from ca.crl import REMOVE_FROM_CRL, listed
-from ca.crl_store import DELTA, FULL, CrlRecord, partition
+from ca.crl_kinds import DELTA, FULL
+from ca.crl_store import CrlRecord, partition
 from ca.errors import StoreError
 from ca.files import durable, file_sha256, move_file
 from ca.hierarchy import Authority

@@ -36,18 +36,16 @@ from sqlalchemy import (
 
 from ca import tables
 from ca.crl import next_number
+from ca.crl_kinds import DELTA, FULL, KEPT
 from ca.database_faults import unavailable
 from ca.errors import StoreError
 from runtime.database import insert_new, reading
 
-FULL: Final = "full"
-DELTA: Final = "delta"
 _PARTITION: Final = "partition-"
 _ORDER: Final = {FULL: 0, DELTA: 1}
 INLINE: Final = 1024 * 1024
 """Bytes of a list that is one value in the database."""
 PART: Final = 1024 * 1024
-KEPT: Final = timedelta(days=30)
 _UNFINISHED: Final = timedelta(days=1)
 _AT_ONCE: Final = 10_000  # entries read together
 _DIGITS: Final = 16

@@ -28,7 +28,8 @@ from ca.bci_publisher import BciPublisher
 from ca.crl import CrlScope, crl_frame
 from ca.crl_encoder import Asked, write_tbs
 from ca.crl_folder import CrlFolder
-from ca.crl_store import DELTA, FULL, CrlRecord, Listing, partition, partition_number
+from ca.crl_kinds import DELTA, FULL
+from ca.crl_store import CrlRecord, Listing, partition, partition_number
 from ca.database_faults import unavailable
 from ca.errors import CaError, SigningRefusedError, StoreError, StoreUnavailableError
 from ca.hierarchy import Authority, Hierarchy

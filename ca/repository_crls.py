@@ -22,8 +22,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from ca.bci_publisher import FILE as BCI_FILE
+from ca.crl_kinds import FULL
 from ca.crl_outline import CrlOutline, crl_outline
-from ca.crl_store import FULL
 from ca.record import instant
 from runtime.logging import get_logger
 from runtime.problems import Problem

@@ -18,7 +18,8 @@ from cryptography.x509 import ocsp
 from sqlalchemy import exists, select, update
 
 from ca import tables
-from ca.crl_store import FULL, CrlRecord
+from ca.crl_kinds import FULL
+from ca.crl_store import CrlRecord
 from ca.errors import InProgressError, NotOnRecordError, RequestError, SigningError, StoreError
 from ca.hierarchy import Authority, Hierarchy
 from ca.ocsp_answer import CertificateStatus

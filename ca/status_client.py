@@ -25,7 +25,7 @@ import httpx
 import msgspec
 from cryptography import x509
 
-from ca.crl_store import DELTA, FULL
+from ca.crl_kinds import DELTA, FULL
 from ca.errors import StatusError
 from cps.signatory import statement_of_service
 from pki.bci import SIGNER, Bci

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.keeper import pin_witness
 from audit.witness_service import WitnessFolder
 from ca.ceremony import founding_ceremony
-from cli import keyfiles, output
+from cli import output
 from cli.state import installation
+from cli.tls_request import request_tls
 from hsm_service.provision import provision_tokens
-from pki import names
-from runtime.settings import Home
 
 _CONFIG = """\
 # Settings of this KWBP installation. Every value can be overridden by a variable: KWBP_GATEWAY__ACK_TIMEOUT=60.
@@ -101,16 +99,3 @@ def init(
         {"home": str(home.path), "tokens_made": list(made)},
         [f"Installation in {home.path}. Next: officers' keys ('kwbp officer new-key'), then 'kwbp ceremony run'."],
     )
-
-
-def request_tls(home: Home, name: str, hosts: tuple[str, ...] = (), *, uri: str | None = None) -> bytes:
-    """Make the TLS key of a service or member, once, and its PKCS#10 request (DER)."""
-    path = home.tls / f"{name}.key"
-    request_path = path.with_suffix(".csr")
-    if not path.exists():
-        keyfiles.save(path, keyfiles.generate(keyfiles.AlgorithmChoice.EC), None)
-    if not request_path.exists():
-        uris = (uri or f"urn:kwbp:service:{name}",)
-        request = keyfiles.request(keyfiles.load(path, None), names.name(cn=name), uris=uris, hosts=hosts)
-        request_path.write_bytes(request.public_bytes(Encoding.DER))
-    return request_path.read_bytes()

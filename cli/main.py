@@ -5,6 +5,7 @@ A command module is imported only when it is called: a script of many commands s
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -124,7 +125,9 @@ def main() -> None:
     """Run the command; every foreseen error ends it with one sentence instead of a trace."""
     try:
         arguments = _json_first(sys.argv[1:])
-        build(arguments)(arguments, standalone_mode=True)
+        app = build(arguments)
+        _collect_garbage_from_here_on()
+        app(arguments, standalone_mode=True)
     except Problem as problem:
         _end(problem.text(output.language()), problem.document(), hint=_HINTS.get(problem.type))
     except (SecretFileError, SettingsError) as error:
@@ -137,6 +140,13 @@ def main() -> None:
         if not _foreseen(error):
             raise
         _end(output.said(error))
+
+
+def _collect_garbage_from_here_on() -> None:
+    """What was loaded until now stays, and need not be looked at again (see `cli.start`)."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _json_first(arguments: list[str]) -> list[str]:

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.files import replace_file
 from cli import enrolment, keyfiles, member_enrolment, output
-from cli.init import request_tls
 from cli.key_approval import have_made
 from cli.key_service import service
 from cli.member_enrolment import Composed, Registry
 from cli.state import Installation, existing
+from cli.tls_request import request_tls
 from cps.model import Purpose
 from kwbp.registration.members import MerchantToEnrol, build_merchant_request
 from kwbp.registration.signers import self_signed
@@ -29,7 +29,7 @@ from runtime.client import raise_problem
 from runtime.secrets import read_secret, write_secret
 from runtime.settings import MerchantSettings, Settings
 from storefront.merchant.catalogue import load_catalogue
-from storefront.merchant.service import key_files, tls_name
+from storefront.merchant.files import key_files, tls_name
 
 app = typer.Typer(help="Merchant servers: configure one, see its orders.", no_args_is_help=True)
 

@@ -65,7 +65,7 @@ def lacking(found: Installation, name: str) -> str | None:
         return None if found.home.tls_files(name).certificate.exists() else "a TLS certificate: 'kwbp ceremony run'"
     if not name.startswith(MERCHANT):
         return None
-    from storefront.merchant.service import key_files
+    from storefront.merchant.files import key_files
 
     merchant = name.removeprefix(MERCHANT)
     own = found.settings.merchants[merchant].key is None

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from ca.crl_store import KEPT
+from ca.crl_kinds import KEPT
 from ca.ocsp_policy import ocsp_policy
 from ca.profile import POLICIES, profiles
 from ca.self_audit_report import LEAST, SHARE

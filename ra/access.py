@@ -24,7 +24,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cps.dossier import Author
 from cps.model import MemberClass
@@ -34,9 +34,11 @@ from pki.path import Trust, validate_path
 from pki.roles import Role
 from ra.errors import IdentityNeededError, NotAllowedError
 from ra.openers import NOBODY, is_nameless, shown
-from ra.store import Application
 from runtime.identity import Caller
 from runtime.language import Message, Term
+
+if TYPE_CHECKING:
+    from ra.store import Application
 
 OPERATOR: Final = "service:operator"
 _VETTING: Final = "vetting_officer"

@@ -37,7 +37,7 @@ from scripts.benchmarks.operations import Operations
 from scripts.benchmarks.report import BenchmarkFailed, Metric, emit
 from scripts.benchmarks.token_bound import TokenBound
 from shetab.types import Cvv2, Pin
-from storefront.merchant.service import tls_name
+from storefront.merchant.files import tls_name
 from storefront.wallet.wallet import Wallet
 
 _WINDOWS: Final = 2

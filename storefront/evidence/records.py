@@ -15,8 +15,7 @@ from kwbp.structure import decode, encode
 from kwbp.wrapper import unwrap
 from pki.oids import CT_AUTH_REQ, MT_INVOICE, MT_PREQ
 from storefront.errors import EvidenceError
-from storefront.merchant.proof import TIMESTAMP
-from storefront.merchant.store import Document
+from storefront.merchant.documents import TIMESTAMP, Document
 
 
 @dataclass(frozen=True, slots=True)

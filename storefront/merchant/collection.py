@@ -32,10 +32,10 @@ from pki.path import Trust
 from runtime.logging import get_logger
 from storefront.errors import XidAlreadyUsed
 from storefront.merchant import recall
+from storefront.merchant.documents import Document
 from storefront.merchant.refusals import Refusals, gateway_refusal
 from storefront.merchant.resources import Resources
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document
 
 _FIRST_PAUSE: Final = 0.2  # seconds between two tries to reach the gateway; doubled each time, up to the cap
 _LONGEST_PAUSE: Final = 15.0

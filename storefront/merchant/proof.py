@@ -30,11 +30,9 @@ from pki.timestamp import Timestamp
 from runtime.logging import get_logger
 from storefront.errors import StorefrontError
 from storefront.merchant import recall
+from storefront.merchant.documents import TIMESTAMP, Document
 from storefront.merchant.resources import TrustSource
-from storefront.merchant.store import Document, OrderStore
-
-TIMESTAMP: Final = "timestamp"
-"""Name of the stored TimeStampToken; `ocsp-<hex of the certificate's SHA-256>` is that of an OCSPResponse."""
+from storefront.merchant.store import OrderStore
 
 _FIRST_PAUSE: Final = 1.0  # seconds, doubled with each failure up to the cap
 _LONGEST_PAUSE: Final = 300.0

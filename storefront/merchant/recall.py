@@ -15,7 +15,8 @@ from kwbp.parties import GatewayIdentity
 from kwbp.structure import decode
 from kwbp.wrapper import unwrap, wrap
 from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES, CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
-from storefront.merchant.store import Document, OrderStore
+from storefront.merchant.documents import Document
+from storefront.merchant.store import OrderStore
 
 
 def issued(store: OrderStore, xid: bytes) -> IssuedInvoice:

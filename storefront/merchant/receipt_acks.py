@@ -11,8 +11,8 @@ from kwbp.errors import ProtocolError
 from kwbp.receipt_ack import SentReceipt, check_receipt_ack
 from kwbp.wrapper import KwbpMessage
 from storefront.merchant import recall
+from storefront.merchant.documents import Document
 from storefront.merchant.resources import Resources
-from storefront.merchant.store import Document
 
 
 class ReceiptAcks:

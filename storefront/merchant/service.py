@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Final
 
 from ca.errors import StatusError
@@ -38,6 +37,7 @@ from shetab.iran import Banks
 from storefront.errors import StorefrontError
 from storefront.merchant.app import create_app
 from storefront.merchant.catalogue import Catalogue, load_catalogue
+from storefront.merchant.files import key_files, tls_name
 from storefront.merchant.gateway_link import GatewayLink
 from storefront.merchant.proof import Proofs
 from storefront.merchant.resources import Resources
@@ -63,17 +63,6 @@ class RepositoryTrust:
             return await self._cache.trust(now)
         except StatusError:
             raise ProtocolError(ErrorCode.BCI_STALE, "K5", "the status of certificates cannot be had") from None
-
-
-def tls_name(name: str) -> str:
-    """Name of the TLS files of the merchant server `name`."""
-    return f"merchant-{name}"
-
-
-def key_files(home: Home, name: str) -> tuple[Path, Path]:
-    """Signing key and chain of a merchant that keeps its own key."""
-    folder = home.path / "merchants"
-    return folder / f"{name}.key", folder / f"{name}.pem"
 
 
 @asynccontextmanager

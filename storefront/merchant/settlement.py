@@ -27,10 +27,10 @@ from runtime.logging import get_logger
 from storefront.errors import GatewayUnreachable, UnsignedRefusal, XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.collection import crls_of
+from storefront.merchant.documents import Document
 from storefront.merchant.refusals import gateway_refusal
 from storefront.merchant.resources import Resources
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document
 
 _FIRST_PAUSE: Final = timedelta(seconds=1)
 _LONGEST_PAUSE: Final = timedelta(minutes=5)

@@ -31,6 +31,7 @@ from storefront.errors import RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.catalogue import Catalogue
 from storefront.merchant.collection import Collection, crls_of
+from storefront.merchant.documents import Document
 from storefront.merchant.named_gateway import NamedGateway
 from storefront.merchant.receipt_acks import ReceiptAcks
 from storefront.merchant.refusals import Refusals
@@ -38,7 +39,7 @@ from storefront.merchant.resources import Resources
 from storefront.merchant.rules import ShopRules
 from storefront.merchant.settlement import Settlement
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document, Order, OrderStore
+from storefront.merchant.store import Order, OrderStore
 
 STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
     {

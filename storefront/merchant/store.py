@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -39,6 +38,7 @@ from pki.der import sha256
 from runtime.database import open_database
 from runtime.group_writer import GroupWriter
 from storefront.errors import DocumentMissing, RrpidAlreadyUsed, XidAlreadyUsed
+from storefront.merchant.documents import Document
 from storefront.merchant.states import PAID, UNFINISHED, OrderState, may_follow
 
 metadata: Final = MetaData()
@@ -91,24 +91,6 @@ proofs: Final = Table(
     Column("der", LargeBinary, nullable=False),
     Column("stored_at", String(20), nullable=False),
 )
-
-
-class Document(StrEnum):
-    """What is kept of a purchase."""
-
-    INVOICE_REQUEST = "invoice-request"  # SignedData
-    INVOICE = "invoice"  # SignedData
-    ORDER_DETAILS = "order-details"  # DER OrderDetails
-    INVOICE_ANSWER = "invoice-answer"  # KwbpMessage as it went to the wallet
-    PURCHASE = "purchase"  # KwbpMessage with the PReq, as it came
-    AUTH_REQ = "auth-req"  # SignedData
-    AUTH_RES = "auth-res"  # SignedData
-    AUTH_ACK = "auth-ack"  # SignedData
-    GATEWAY_ERROR = "gateway-error"  # SignedData
-    GATEWAY_STATUS = "gateway-status"  # SignedData: the InqRes that closed an open order
-    RECEIPT = "receipt"  # SignedData
-    RECEIPT_ACK = "receipt-ack"  # SignedData of the buyer, if it came
-    ANSWER = "answer"  # KwbpMessage that ended the purchase, as it went to the wallet
 
 
 @dataclass(frozen=True, slots=True)

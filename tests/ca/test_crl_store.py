@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from ca.crl import REMOVE_FROM_CRL, entry_der, shard
-from ca.crl_store import DELTA, FULL, CrlRecord, Listing, partition
+from ca.crl_kinds import DELTA, FULL
+from ca.crl_store import CrlRecord, Listing, partition
 from ca.errors import StoreUnavailableError
 from ca.status_store import StatusOrder, StatusState, write_status
 from ca.store import Store

@@ -15,7 +15,7 @@ from sqlalchemy import delete, insert, select, update
 
 import ca.publisher
 from ca import tables
-from ca.crl_store import DELTA, FULL
+from ca.crl_kinds import DELTA, FULL
 from ca.errors import TokenUnavailableError
 from ca.repository import create_app
 from ca.status_client import StatusCache

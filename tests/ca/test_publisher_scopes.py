@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from ca.crl_store import DELTA, FULL, KEPT, CrlRecord, partition
+from ca.crl_kinds import DELTA, FULL, KEPT
+from ca.crl_store import CrlRecord, partition
 from ca.errors import SigningRefusedError, StoreError
 from ca.repository import create_app
 from ca.status_client import StatusCache

@@ -32,6 +32,27 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Usage" in result.output
 
 
+@pytest.mark.parametrize("command", ["ra", "wallet", "gateway", "evidence", "officer"])
+def test_who_only_asks_loads_no_database_and_no_web_server(command: str) -> None:
+    script = f"import sys; from cli.main import build; build([{command!r}]); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert not {"sqlalchemy", "fastapi", "uvicorn", "pkcs11"} & set(loaded.split())
+
+
+def test_the_installed_command_collects_garbage_when_it_runs() -> None:
+    script = """
+import gc, sys
+sys.argv = ["kwbp", "--help"]
+from cli import start
+try:
+    start.main()
+except SystemExit:
+    pass
+assert gc.isenabled() and gc.get_freeze_count()
+"""
+    subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+
 def test_a_command_loads_no_other() -> None:
     script = "import sys; from cli.main import build; build(['audit']); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout

@@ -40,7 +40,8 @@ from storefront.errors import WalletLocked
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.claims import Claim, Verdict
 from storefront.evidence.records import Records
-from storefront.merchant.store import Document, OrderStore
+from storefront.merchant.documents import Document
+from storefront.merchant.store import OrderStore
 from storefront.wallet import container
 from tests.hostile.receivers import Receivers
 from tests.kwbp.forge import answered, asked, changed, forged, offered, ordered, receipted, refused, requested

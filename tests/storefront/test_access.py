@@ -16,7 +16,7 @@ from runtime.client import TlsFiles
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.records import from_merchant, from_wallet
 from storefront.merchant.app import create_app
-from storefront.merchant.store import Document
+from storefront.merchant.documents import Document
 from tests.support.judges import run
 from tests.support.payment_site import Site
 from tests.support.shop_front import BASKET, Customer, Front

@@ -22,8 +22,9 @@ from kwbp.structure import encode
 from kwbp.wrapper import unwrap
 from pki.oids import CT_AUTH_ACK, CT_ERROR
 from storefront.merchant import recall
+from storefront.merchant.documents import Document
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document, OrderStore
+from storefront.merchant.store import OrderStore
 from storefront.wallet.purchase import PurchaseState, ShopUnreachable
 from storefront.wallet.records import all_purchases
 from tests.support.payment_site import OPENING, Site, now, wait_for

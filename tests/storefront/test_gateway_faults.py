@@ -25,8 +25,8 @@ from kwbp.gateway_certificates import GatewayCertificate, PCertReqTBS, PCertResT
 from kwbp.messages import AuthResTBS
 from kwbp.wrapper import unwrap, wrap
 from pki.oids import CT_AUTH_REQ, CT_AUTH_RES, CT_ERROR, CT_P_CERT_REQ, CT_P_CERT_RES
+from storefront.merchant.documents import Document
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document
 from storefront.wallet.purchase import PurchaseState
 from tests.support.payment_site import ACQUIRER, GATEWAY_ID, OPENING, Site, now, wait_for
 from tests.support.pki_factory import PkiFactory, rsa_key

@@ -12,8 +12,8 @@ from kwbp import wallet as protocol
 from kwbp.codes import ErrorCode
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.oids import CT_ERROR, CT_RECEIPT, MT_INVOICE
+from storefront.merchant.documents import Document
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document
 from tests.support.payment_site import OPENING, now
 from tests.support.shop_front import TOTAL, Customer, Front
 

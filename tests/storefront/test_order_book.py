@@ -14,8 +14,9 @@ import pytest
 from pki.der import sha256
 from runtime.group_writer import DatabaseUnavailableError
 from storefront.errors import DocumentMissing, RrpidAlreadyUsed, XidAlreadyUsed
+from storefront.merchant.documents import Document
 from storefront.merchant.states import MOVES, PAID, UNFINISHED, OrderState, may_follow
-from storefront.merchant.store import Document, OrderStore, metadata
+from storefront.merchant.store import OrderStore, metadata
 
 T = TypeVar("T")
 NOW = datetime(2026, 3, 21, 12, 0, 0, tzinfo=UTC)

@@ -19,9 +19,10 @@ from pki.ocsp import verify_ocsp
 from pki.path import Trust
 from pki.timestamp import Timestamp, verify_token
 from storefront.merchant import proof
-from storefront.merchant.proof import TIMESTAMP, Proofs
+from storefront.merchant.documents import TIMESTAMP, Document
+from storefront.merchant.proof import Proofs
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document, OrderStore
+from storefront.merchant.store import OrderStore
 from tests.kwbp.world import Purchase, World
 from tests.storefront.test_evidence_proofs import STAMPED, Stamps
 from tests.support.pki_factory import NOW, PkiFactory

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from kwbp.codes import AuthCode, CompletionCode
 from pki.csr import parse_csr
+from storefront.merchant.documents import Document
 from storefront.merchant.states import OrderState
-from storefront.merchant.store import Document
 from storefront.wallet.purchase import PurchaseState
 from storefront.wallet.purchase import purchases as listed
 from tests.support.judges import openssl

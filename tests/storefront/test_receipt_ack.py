@@ -14,7 +14,7 @@ from kwbp.wrapper import wrap
 from pki.der import sha256
 from pki.oids import CT_RECEIPT_ACK
 from storefront.errors import NoMessage
-from storefront.merchant.store import Document
+from storefront.merchant.documents import Document
 from storefront.wallet import purchase as wallet
 from storefront.wallet.purchase import Outcome, PurchaseState
 from tests.support.payment_site import Site, now

@@ -34,7 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ca import repository
 from ca.bci_publisher import FILE
-from ca.crl_store import FULL
+from ca.crl_kinds import FULL
 from gateway import service
 from gateway.app import create_app
 from gateway_keys import zone_keys

@@ -40,12 +40,13 @@ from runtime.client import TlsFiles, async_http_client, http_client
 from runtime.settings import Home
 from storefront.merchant.app import create_app
 from storefront.merchant.catalogue import Catalogue, load_catalogue
+from storefront.merchant.documents import Document
 from storefront.merchant.gateway_link import GatewayLink
 from storefront.merchant.resources import Resources
 from storefront.merchant.rules import ShopRules
 from storefront.merchant.service import RepositoryTrust
 from storefront.merchant.shop import Shop
-from storefront.merchant.store import Document, Order, OrderStore
+from storefront.merchant.store import Order, OrderStore
 from storefront.signers import FileSigner, Signer, TokenSigner
 from storefront.wallet.purchase import BRAND, Buyer
 from storefront.wallet.wallet import CardCredential
