@@ -173,10 +173,8 @@ def page(db: Connection, wanted: Wanted, order: Order, after: Place | None, limi
             for cell in (["one.cell"] if lateral else map(str, of))
             for key in _keys(wanted, order)
         ]
-        if lateral:  # planned once and not for each cell, which took longer than to run it
-            each_cell = "SELECT each.* FROM unnest(:cells) AS one(cell) CROSS JOIN LATERAL"
-            ranges = [f"{each_cell} ({each}) AS each" for each in ranges]
-            values["cells"] = of
+        if lateral:
+            ranges, values["cells"] = [_of_each_cell(each) for each in ranges], of
         parts = " UNION ALL ".join(f"SELECT * FROM ({each}) AS of_{place}" for place, each in enumerate(ranges))  # noqa: S608
         rows = f"SELECT place, id FROM ({parts}) AS found {_sorted('place', newest=newest)}"  # noqa: S608
         found += [(row.place, row.id) for row in db.execute(text(rows), values)]
@@ -190,6 +188,13 @@ def total(db: Connection, wanted: Wanted) -> int | None:
     if wanted.overdue is None and not wanted.begins:
         return sum(cell.cases for cell in cells)
     counted, values = 0, _values(wanted, None)
+    if db.dialect.name == "postgresql":
+        values |= {"most": _MOST_COUNTED + 1, "cells": [cell.id for cell in cells]}
+        ranges = [_range("one.cell", key, wanted, beyond=False, newest=False) for key in _keys(wanted, Order.URGENCY)]
+        parts = " UNION ALL ".join(f"({_of_each_cell(each)})" for each in ranges)
+        found = f"SELECT count(*) FROM (SELECT 1 FROM ({parts}) AS parts LIMIT :most) AS found"  # noqa: S608
+        counted = db.execute(text(found), values).scalar_one()
+        return counted if counted <= _MOST_COUNTED else None
     for cell in cells:
         for key in _keys(wanted, Order.URGENCY):
             values["most"] = _MOST_COUNTED + 1 - counted
@@ -259,6 +264,11 @@ def _keys(wanted: Wanted, order: Order) -> tuple[str, ...]:
     if wanted.begins:
         return ("subject_id", "organisation")
     return ("urgent_at" if order is Order.URGENCY else "opened_at",)
+
+
+def _of_each_cell(part: str) -> str:
+    """On PostgreSQL: `part` for every cell of `:cells`, planned once; to plan it for each took longer than to run it."""
+    return f"SELECT each.* FROM unnest(:cells) AS one(cell) CROSS JOIN LATERAL ({part}) AS each"  # noqa: S608
 
 
 def _range(cell: str, key: str, wanted: Wanted, *, beyond: bool, newest: bool) -> str:
