@@ -267,7 +267,7 @@ def _keys(wanted: Wanted, order: Order) -> tuple[str, ...]:
 
 
 def _of_each_cell(part: str) -> str:
-    """On PostgreSQL: `part` for every cell of `:cells`, planned once; to plan it for each took longer than to run it."""
+    """On PostgreSQL: `part` for every cell of `:cells`, planned once: planning it for each took longer than running."""
     return f"SELECT each.* FROM unnest(:cells) AS one(cell) CROSS JOIN LATERAL ({part}) AS each"  # noqa: S608
 
 
