@@ -88,6 +88,7 @@ MT_CARD_INIT_REQ: Final = _kwbp("1.42")
 MT_REG_FORM_REQ: Final = _kwbp("1.43")
 MT_MER_INIT_REQ: Final = _kwbp("1.44")
 MT_CERT_RES: Final = _kwbp("1.45")
+MT_CONTRACT: Final = _kwbp("1.70")
 
 # .2 signed attributes of our own
 AA_DUAL_LINK: Final = _kwbp("2.1")
@@ -203,6 +204,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     MT_REG_FORM_REQ: "id-kwbp-mt-regFormReq",
     MT_MER_INIT_REQ: "id-kwbp-mt-merInitReq",
     MT_CERT_RES: "id-kwbp-mt-certRes",
+    MT_CONTRACT: "id-kwbp-mt-contract",
     POLICY_CARDHOLDER: "id-kwbp-cp-cardholder",
     POLICY_MERCHANT_ONLINE: "id-kwbp-cp-merchantOnline",
     POLICY_GATEWAY: "id-kwbp-cp-gateway",

@@ -10,9 +10,19 @@ import pytest
 
 from kwbp.codes import ErrorCode
 from kwbp.common import read_signed
-from kwbp.contract import Contract, DualLink, build_contract, buyer_attributes, check_contract, require_same_order
+from kwbp.contract import (
+    Contract,
+    DualLink,
+    build_contract,
+    buyer_attributes,
+    check_contract,
+    message_of,
+    require_same_order,
+    take_contract,
+)
 from kwbp.messages import DualSigTBS
 from kwbp.structure import SIZE_LIMIT
+from kwbp.wrapper import unwrap, wrap
 from pki import der
 from pki.cms_joined import parse_joined
 from pki.cms_signed import (
@@ -21,7 +31,7 @@ from pki.cms_signed import (
     parse_signed_data,
     sign_signed_attributes,
 )
-from pki.oids import AA_DUAL_LINK, CT_DUAL_SIGNATURE, CT_INVOICE
+from pki.oids import AA_DUAL_LINK, CT_DUAL_SIGNATURE, CT_INVOICE, MT_CONTRACT
 from pki.path import Trust
 from tests.kwbp.forge import changed, refused, signed
 from tests.kwbp.world import Purchase, World
@@ -88,6 +98,34 @@ def test_m7_it_is_by_one_card(world: World, purchase: Purchase) -> None:
     found = check(world, contract(world, purchase, signer=second))
     with refused(ErrorCode.ROLE_NOT_ALLOWED, "M7"):
         require_same_order(found, dual(purchase))
+
+
+def taken(world: World, message: bytes, of: Purchase) -> Contract:
+    """What the merchant of a purchase says to the message of a wallet."""
+    return take_contract(
+        unwrap(message, expected=[MT_CONTRACT]),
+        invoice=of.invoice.invoice.body,
+        dual=dual(of),
+        trust=world.trust,
+        now=world.now,
+    )
+
+
+def test_the_merchant_takes_the_contract_of_the_order_that_it_accepted(world: World, purchase: Purchase) -> None:
+    data = contract(world, purchase)
+    assert taken(world, message_of(data), purchase).digest == der.sha256(data)
+
+
+def test_k2_m4_m7_the_merchant_takes_no_other(world: World, purchase: Purchase, other: Purchase) -> None:
+    invoice = purchase.invoice.invoice.body
+    data = contract(world, purchase)
+    with refused(ErrorCode.WRAPPER_MSG_MISMATCH, "K2"):
+        taken(world, wrap(MT_CONTRACT, data, rrpid=bytes(20), xid=invoice.xid), purchase)
+    with refused(ErrorCode.INVOICE_MISMATCH, "M4"):
+        taken(world, message_of(data), other)
+    half = by_buyer(world, purchase.invoice.invoice.content, DualLink.of(other.order.dual_signature.body))
+    with refused(ErrorCode.HASH_MISMATCH, "M7"):
+        taken(world, message_of(build_contract(purchase.invoice_signed, half)), purchase)
 
 
 @pytest.mark.parametrize("half", ["first", "second"])
