@@ -27,7 +27,6 @@ from kwbp.parties import MerchantIdentity
 from kwbp.structure import SIZE_LIMIT, Structure, decode, encode
 from kwbp.wrapper import KwbpMessage, check_header, wrap
 from pki.cms_joined import join, parse_joined
-from pki.cms_signed import build_signed_attributes
 from pki.errors import CmsError
 from pki.oids import AA_DUAL_LINK, CT_INVOICE, MT_CONTRACT
 from pki.path import Trust
@@ -55,12 +54,10 @@ class DualLink(Structure):
         """What a dual signature says of its order."""
         return cls(h_pi_data=dual.h_pi_data, h_oi_data=dual.h_oi_data, h_pi_envelope=dual.h_pi_envelope)
 
-
-def buyer_attributes(invoice: bytes, link: DualLink, *, signer: x509.Certificate, signing_time: datetime) -> bytes:
-    """What the buyer signs: DER SET OF Attribute over the content `invoice` (DER InvoiceTBS), the link among them."""
-    return build_signed_attributes(
-        CT_INVOICE, invoice, signer=signer, signing_time=signing_time, further=(AA_DUAL_LINK, encode(link))
-    )
+    @property
+    def attribute(self) -> tuple[x509.ObjectIdentifier, bytes]:
+        """What the buyer signs beside the four attributes of the profile, over the content DER InvoiceTBS."""
+        return AA_DUAL_LINK, encode(self)
 
 
 def build_contract(invoice: bytes, buyer: bytes) -> bytes:

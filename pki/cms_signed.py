@@ -366,13 +366,16 @@ def sign(
     signer: x509.Certificate,
     chain: Sequence[x509.Certificate],
     signing_time: datetime,
+    further: tuple[x509.ObjectIdentifier, bytes] | None = None,
 ) -> bytes:
     """Sign DER `content` as `content_type` with a key held in memory; returns the DER ContentInfo.
 
-    ValueError if `key` is not the key of `signer`.
+    `further` as in `build_signed_attributes`. ValueError if `key` is not the key of `signer`.
     """
     if key.public_key() != signer.public_key():
         raise ValueError("the key is not the signer's")
-    attributes = build_signed_attributes(content_type, content, signer=signer, signing_time=signing_time)
+    attributes = build_signed_attributes(
+        content_type, content, signer=signer, signing_time=signing_time, further=further
+    )
     signature = sign_signed_attributes(attributes, key)
     return assemble_signed_data(content_type, content, attributes, signature, signer=signer, chain=chain)

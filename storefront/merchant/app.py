@@ -4,6 +4,7 @@
     POST /kwbp/purchase          KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/inquiry           KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/receipt-ack       KwbpMessage → 204 or Error  anyone (the message is signed)
+    POST /kwbp/contract          KwbpMessage → 204 or Error  anyone (the message is signed)
     GET  /catalogue              JSON                        anyone
     GET  /orders                 JSON, newest first          the operator
     GET  /orders/{xid}           JSON                        the operator
@@ -75,7 +76,7 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
         answer = await shop.answer(await request.body())
         return Response(status_code=204) if answer is None else Response(answer, media_type=MEDIA_TYPE)
 
-    for path in ("/kwbp/invoice-request", "/kwbp/purchase", "/kwbp/inquiry", "/kwbp/receipt-ack"):
+    for path in ("/kwbp/invoice-request", "/kwbp/purchase", "/kwbp/inquiry", "/kwbp/receipt-ack", "/kwbp/contract"):
         app.post(path, responses=_MESSAGE, response_class=Response, name=path)(message)
 
     @app.get("/catalogue")

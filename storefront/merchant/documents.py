@@ -23,5 +23,6 @@ class Document(StrEnum):
     GATEWAY_ERROR = "gateway-error"  # SignedData
     GATEWAY_STATUS = "gateway-status"  # SignedData: the InqRes that closed an open order
     RECEIPT = "receipt"  # SignedData
+    CONTRACT = "contract"  # the order with two signatures, if the buyer handed it over
     RECEIPT_ACK = "receipt-ack"  # SignedData of the buyer, if it came
     ANSWER = "answer"  # KwbpMessage that ended the purchase, as it went to the wallet

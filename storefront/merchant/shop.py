@@ -24,13 +24,14 @@ from kwbp.messages import OrderLine
 from kwbp.parties import MerchantIdentity
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.der import sha256
-from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, CT_RECEIPT_ACK, MT_PREQ
+from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, CT_RECEIPT_ACK, MT_CONTRACT, MT_PREQ
 from runtime.logging import get_logger
 from runtime.minute_budget import MinuteBudget
 from storefront.errors import RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.catalogue import Catalogue
 from storefront.merchant.collection import Collection, crls_of
+from storefront.merchant.contracts import Contracts
 from storefront.merchant.documents import Document
 from storefront.merchant.named_gateway import NamedGateway
 from storefront.merchant.receipt_acks import ReceiptAcks
@@ -75,6 +76,7 @@ class Shop:
         self._inquiries = MinuteBudget(rules.inquiries, clock=resources.clock)
         self._inquiries_of_a_card = MinuteBudget(rules.inquiries_of_a_card, clock=resources.clock)
         self._receipt_acks = ReceiptAcks(self.merchant.merchant_id, resources)
+        self._contracts = Contracts(resources)
         self._answering: dict[bytes, asyncio.Task[bytes | None]] = {}
         self._gateway = NamedGateway(self.merchant, resources)
 
@@ -102,7 +104,7 @@ class Shop:
 
     async def answer(self, data: bytes) -> bytes | None:
         """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, Receipt, InqRes
-        or Error. None: it was a ReceiptAck, and was taken.
+        or Error. None: it was a ReceiptAck or a contract, and was taken.
 
         The work belongs to the message, not to the connection that brought it: it goes on if the wallet hangs up.
         """
@@ -121,9 +123,12 @@ class Shop:
 
     async def _answer(self, data: bytes) -> bytes | None:
         try:
-            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ, CT_INQ_REQ, CT_RECEIPT_ACK))
+            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ, CT_INQ_REQ, CT_RECEIPT_ACK, MT_CONTRACT))
             if message.msg_type == CT_RECEIPT_ACK:
                 await self._receipt_acks.take(message)
+                return None
+            if message.msg_type == MT_CONTRACT:
+                await self._contracts.take(message)
                 return None
             if message.msg_type == CT_INVOICE_REQ:
                 return await self._invoice(message, data)

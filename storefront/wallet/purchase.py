@@ -22,13 +22,15 @@ from kwbp import wallet as protocol
 from kwbp.checks import CHECKS
 from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus
 from kwbp.common import Draft, instant
+from kwbp.contract import DualLink, build_contract, message_of
 from kwbp.error_message import read_error
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
 from kwbp.receipt_ack import SentReceipt, build_receipt_ack
+from kwbp.structure import encode
 from kwbp.wrapper import KwbpMessage, unwrap, wrap
 from pki import cms_signed
-from pki.oids import CT_ERROR, CT_INQ_RES, CT_RECEIPT, CT_RECEIPT_ACK, MT_INVOICE
+from pki.oids import CT_ERROR, CT_INQ_RES, CT_INVOICE, CT_RECEIPT, CT_RECEIPT_ACK, MT_INVOICE
 from pki.path import Trust
 from pki.roles import Role
 from shetab.types import Cvv2, Pin
@@ -138,8 +140,16 @@ class Buyer:
             checked, self._card.in_hand(pin2, cvv2), rrpid=self._rng(20), now=self._clock(), rng=self._rng
         )
         signed = self._sign(draft.dual_signature)
+        link = DualLink.of(draft.dual_signature.body)
+        half = self._signed(CT_INVOICE, encode(checked.invoice), further=link.attribute)
         folder = PurchaseFolder.create(
-            self._folder, checked, draft, signed, self._origin, judged_by=self._judged_by or self._trust(self._clock())
+            self._folder,
+            checked,
+            draft,
+            signed,
+            build_contract(checked.signed, half),
+            self._origin,
+            judged_by=self._judged_by or self._trust(self._clock()),
         )
         return self._send(folder)
 
@@ -237,6 +247,7 @@ class Buyer:
         elif folder.state is not state:
             raise ProtocolError(ErrorCode.INVOICE_MISMATCH, "R6", "an earlier receipt of this purchase says otherwise")
         self._acknowledge(folder, message.body)
+        self._hand_over(folder)
         return Outcome(record.xid, state, record.amount.amount, receipt=receipt)
 
     def _acknowledge(self, folder: PurchaseFolder, receipt: bytes) -> None:
@@ -251,17 +262,34 @@ class Buyer:
         with suppress(NoMessage):
             post(self._shop, "/kwbp/receipt-ack", wrap(CT_RECEIPT_ACK, signed, rrpid=sent.rrpid, xid=sent.xid))
 
+    def _hand_over(self, folder: PurchaseFolder) -> None:
+        """The order with two signatures, for the merchant to keep. Like the acknowledgement, nothing hangs on it."""
+        contract = folder.contract
+        if contract is not None:
+            with suppress(NoMessage):
+                post(self._shop, "/kwbp/contract", message_of(contract))
+
     def _is_of_this_site(self, signer: MerchantIdentity) -> bool:
         return self._origin in signer.origins
 
     def _sign(self, draft: Draft[Any]) -> bytes:
+        return self._signed(draft.content_type, draft.content)
+
+    def _signed(
+        self,
+        content_type: x509.ObjectIdentifier,
+        content: bytes,
+        *,
+        further: tuple[x509.ObjectIdentifier, bytes] | None = None,
+    ) -> bytes:
         return cms_signed.sign(
-            draft.content_type,
-            draft.content,
+            content_type,
+            content,
             key=self._card.key,
             signer=self._card.certificate,
             chain=self._card.chain,
             signing_time=self._clock(),
+            further=further,
         )
 
     def _exchange(self, path: str, message: bytes) -> bytes:

@@ -7,6 +7,7 @@
       order.kwbp              the message as it is sent, the same bytes each time
       error.p7s               the merchant's signed refusal, if there was one
       receipt.p7s  auth-res.p7s
+      contract.p7s            the order with two signatures, as it is handed to the merchant
       receipt-ack.p7s         the buyer's acknowledgement of that receipt, as it is sent
       status.p7s              what the merchant said last of an open purchase, if that closed it
       gateway-status.p7s      and the gateway's word that it rests on
@@ -47,6 +48,7 @@ _ORDER: Final = "order.kwbp"
 _RECEIPT: Final = "receipt.p7s"
 _REFUSAL: Final = "error.p7s"
 _ACKNOWLEDGEMENT: Final = "receipt-ack.p7s"
+_CONTRACT: Final = "contract.p7s"
 _WORD: Final = "gateway-status.p7s"
 
 
@@ -106,14 +108,16 @@ class PurchaseFolder:
         checked: CheckedInvoice,
         draft: PurchaseDraft,
         signed: bytes,
+        contract: bytes,
         origin: str,
         *,
         judged_by: Trust,
     ) -> Self:
         """Write down an order that is about to leave. When this returns it is on the disk.
 
-        :param signed: the dual signature as SignedData. :param judged_by: what the invoice was judged by; it is kept,
-            for an order that is never answered is proven by it. :raises WalletError: there is an order of this XID.
+        :param signed: the dual signature as SignedData. :param contract: the order with two signatures.
+        :param judged_by: what the invoice was judged by; it is kept, for an order that is never answered is proven by
+            it. :raises WalletError: there is an order of this XID.
         """
         path = purchases / checked.invoice.xid.hex()
         if (path / _RECORD).exists():
@@ -123,6 +127,7 @@ class PurchaseFolder:
         write_whole(path / "order-details.der", checked.order_details)
         write_whole(path / "oi-data.der", draft.oi_data)
         write_whole(path / "dual-signature.p7s", signed)
+        write_whole(path / _CONTRACT, contract)
         write_whole(path / "pi-envelope.p7m", draft.pi_envelope)
         write_whole(path / "gateway-encryption.cer", checked.gateway.certificate.public_bytes(Encoding.DER))
         _keep_lists(path, judged_by.crls)
@@ -202,6 +207,12 @@ class PurchaseFolder:
         write_whole(self.path / "auth-res.p7s", checked.receipt.auth_res)
         self._keep(crls)
         self._move(state)
+
+    @property
+    def contract(self) -> bytes | None:
+        """The order with two signatures; None if it was ordered by a wallet that made none."""
+        path = self.path / _CONTRACT
+        return path.read_bytes() if path.exists() else None
 
     def acknowledgement(self, receipt: bytes) -> bytes | None:
         """The acknowledgement (SignedData) of this receipt (SignedData), if it was signed already."""

@@ -14,7 +14,6 @@ from kwbp.contract import (
     Contract,
     DualLink,
     build_contract,
-    buyer_attributes,
     check_contract,
     message_of,
     require_same_order,
@@ -50,7 +49,13 @@ def by_buyer(
 ) -> bytes:
     """The buyer's half; `key`: somebody else's key under the buyer's name."""
     signer = signer or world.buyer
-    attributes = buyer_attributes(content, link, signer=signer.certificate, signing_time=signing_time or world.now)
+    attributes = build_signed_attributes(
+        CT_INVOICE,
+        content,
+        signer=signer.certificate,
+        signing_time=signing_time or world.now,
+        further=link.attribute,
+    )
     signature = sign_signed_attributes(attributes, (key or signer).key)
     return assemble_signed_data(
         CT_INVOICE, content, attributes, signature, signer=signer.certificate, chain=signer.chain

@@ -26,6 +26,7 @@ ANYONE: Final = {
     ("POST", "/kwbp/purchase"),
     ("POST", "/kwbp/inquiry"),
     ("POST", "/kwbp/receipt-ack"),
+    ("POST", "/kwbp/contract"),
     ("GET", "/catalogue"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),

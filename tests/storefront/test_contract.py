@@ -1,0 +1,113 @@
+"""The order with two signatures: the wallet makes it when it signs, both sides keep it, and nothing hangs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kwbp.codes import ErrorCode
+from kwbp.common import read_signed
+from kwbp.contract import DualLink, build_contract, check_contract, message_of, require_same_order
+from kwbp.messages import DualSigTBS, InvoiceTBS
+from kwbp.structure import encode
+from kwbp.wrapper import wrap
+from pki import cms_signed
+from pki.oids import CT_DUAL_SIGNATURE, CT_INVOICE, MT_CONTRACT
+from storefront.errors import NoMessage
+from storefront.merchant.documents import Document
+from storefront.wallet import purchase as wallet
+from storefront.wallet.purchase import PurchaseState
+from tests.storefront.test_receipt_ack import bought
+from tests.support.payment_site import Site, now
+from tests.support.shop_front import Customer, Front
+
+PATH = "/kwbp/contract"
+
+
+def kept(front: Front, xid: bytes) -> bytes | None:
+    return front.document(xid, Document.CONTRACT)
+
+
+def test_both_sides_keep_one_file_that_both_have_signed(
+    site: Site, front: Front, customer: Customer, purchases: Path
+) -> None:
+    with front.serving():
+        outcome = bought(front, customer, purchases)
+        folder = purchases / outcome.xid.hex()
+        contract = (folder / "contract.p7s").read_bytes()
+        assert kept(front, outcome.xid) == contract
+        assert front.post(PATH, message_of(contract)).status_code == 204  # and again
+    found = check_contract(contract, trust=site.pki.trust(now()), now=now())
+    invoice = read_signed(InvoiceTBS, CT_INVOICE, (folder / "invoice.p7s").read_bytes())
+    assert (encode(found.invoice), found.buyer) == (encode(invoice.body), customer.card.certificate)
+    order = (folder / "dual-signature.p7s").read_bytes()
+    require_same_order(found, read_signed(DualSigTBS, CT_DUAL_SIGNATURE, order))
+
+
+def test_a_contract_that_was_lost_is_handed_over_by_the_next_resume(
+    front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = wallet.post
+
+    def lost(client: httpx.Client, path: str, message: bytes) -> object:
+        if path == PATH:
+            raise NoMessage("ConnectError")
+        return send(client, path, message)
+
+    with front.serving():
+        with monkeypatch.context() as patched:
+            patched.setattr(wallet, "post", lost)
+            outcome = bought(front, customer, purchases)
+        assert (outcome.state, kept(front, outcome.xid)) == (PurchaseState.PAID, None)
+        with customer.shopping(front, purchases) as buyer:
+            assert buyer.resume(outcome.xid).state is PurchaseState.PAID
+        assert kept(front, outcome.xid) == (purchases / outcome.xid.hex() / "contract.p7s").read_bytes()
+
+
+def test_a_wallet_that_made_none_has_its_receipt_all_the_same(
+    front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with front.serving():
+        with monkeypatch.context() as patched:
+            patched.setattr(wallet.Buyer, "_hand_over", lambda *_: None)
+            outcome = bought(front, customer, purchases)
+        (purchases / outcome.xid.hex() / "contract.p7s").unlink()
+        with customer.shopping(front, purchases) as buyer:
+            assert buyer.resume(outcome.xid).state is PurchaseState.PAID
+        assert kept(front, outcome.xid) is None
+
+
+def test_what_is_no_contract_of_this_order_is_refused_and_not_kept(
+    site: Site, front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with front.serving():
+        with monkeypatch.context() as patched:
+            patched.setattr(wallet.Buyer, "_hand_over", lambda *_: None)
+            outcome = bought(front, customer, purchases)
+        folder = purchases / outcome.xid.hex()
+        offer = (folder / "invoice.p7s").read_bytes()
+        invoice = read_signed(InvoiceTBS, CT_INVOICE, offer).body
+        dual = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, (folder / "dual-signature.p7s").read_bytes()).body
+        honest, stranger = DualLink.of(dual), Customer.of(site)
+        other = DualLink(h_pi_data=bytes(32), h_oi_data=dual.h_oi_data, h_pi_envelope=dual.h_pi_envelope)
+        for by, link, code in (
+            (stranger, honest, ErrorCode.ROLE_NOT_ALLOWED),
+            (customer, other, ErrorCode.HASH_MISMATCH),
+        ):
+            half = cms_signed.sign(
+                CT_INVOICE,
+                encode(invoice),
+                key=by.card.key,
+                signer=by.card.certificate,
+                chain=by.card.chain,
+                signing_time=now(),
+                further=link.attribute,
+            )
+            told = front.refused(PATH, message_of(build_contract(offer, half))).body
+            assert (told.error_code, told.clause) == (code, "M7")
+        for xid in (bytes(20), None):
+            told = front.refused(PATH, wrap(MT_CONTRACT, b"\x30\x00", rrpid=bytes(20), xid=xid)).body
+            assert (told.error_code, told.clause) == (ErrorCode.UNKNOWN_XID, "M2")
+        assert kept(front, outcome.xid) is None
