@@ -48,8 +48,17 @@ def post(client: httpx.Client, path: str, message: bytes) -> Reply:
 
 async def post_async(client: httpx.AsyncClient, path: str, message: bytes) -> Reply:
     """As `post`, in an event loop."""
+    return await _asked(client, "POST", path, message)
+
+
+async def get_async(client: httpx.AsyncClient, path: str) -> Reply:
+    """Ask for a message that is there already. Raises NoMessage."""
+    return await _asked(client, "GET", path, None)
+
+
+async def _asked(client: httpx.AsyncClient, method: str, path: str, message: bytes | None) -> Reply:
     try:
-        async with client.stream("POST", path, content=message, headers=_HEADERS) as response:
+        async with client.stream(method, path, content=message, headers=_HEADERS) as response:
             reading = _Reading(response)
             async for part in response.aiter_bytes():
                 reading.take(part)
@@ -65,7 +74,7 @@ class _Reading:
         self._status = response.status_code
         self._content = bytearray()
         if self._status != httpx.codes.NO_CONTENT and not is_message(response.headers):
-            raise NoMessage(f"status {self._status} and no KWBP message")
+            raise NoMessage(f"status {self._status} and no KWBP message", status=self._status)
 
     def take(self, part: bytes) -> None:
         self._content += part

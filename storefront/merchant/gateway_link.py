@@ -7,7 +7,7 @@ from http import HTTPStatus
 import httpx
 
 from storefront.errors import GatewayUnreachable, NoMessage
-from storefront.exchange import post_async
+from storefront.exchange import get_async, post_async
 
 
 class GatewayLink:
@@ -31,6 +31,23 @@ class GatewayLink:
     async def inquire(self, inq_req: bytes) -> bytes:
         """Send an InqReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
         return await self._answered("/v1/inquiry", inq_req)
+
+    async def settle(self, request: bytes) -> bytes:
+        """Send a request of rows 19 to 22 (DER KwbpMessage); the answer, likewise. Raises GatewayUnreachable."""
+        return await self._answered("/v1/settling", request)
+
+    async def advice(self, business_date: str, part: int = 1) -> bytes | None:
+        """The SettleAdvice of a business day in Iran (`YYYY-MM-DD`), one part of it (DER KwbpMessage).
+
+        None: the gateway has none, the day is not over for it. Raises GatewayUnreachable.
+        """
+        query = "" if part == 1 else f"?part={part}"
+        try:
+            return (await get_async(self._client, f"/v1/settlement-advices/{business_date}{query}")).message
+        except NoMessage as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return None
+            raise GatewayUnreachable(str(error)) from None
 
     async def _answered(self, path: str, message: bytes) -> bytes:
         answer = await self._exchange(path, message)

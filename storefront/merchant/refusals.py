@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Protocol
 
 from kwbp.checks import CHECKS
 from kwbp.codes import ErrorCode
 from kwbp.common import instant
 from kwbp.error_message import build_error, read_error
 from kwbp.errors import ProtocolError
-from kwbp.parties import GatewayIdentity, gateway_data
+from kwbp.parties import gateway_data
 from kwbp.wrapper import KwbpMessage
 from pki.path import Trust
 from pki.roles import Role
@@ -44,8 +45,18 @@ class Refusals:
         return draft.message(await self._signer.sign(draft.content_type, draft.content))
 
 
+class AskedGateway(Protocol):
+    """The gateway that something was sent to; `kwbp.parties.GatewayIdentity` is one."""
+
+    @property
+    def gateway_id(self) -> str: ...
+
+    @property
+    def acquirer_bin(self) -> str: ...
+
+
 def gateway_refusal(
-    message: KwbpMessage, sent: bytes, *, gateway: GatewayIdentity, trust: Trust, now: datetime
+    message: KwbpMessage, sent: bytes, *, gateway: AskedGateway, trust: Trust, now: datetime
 ) -> ProtocolError:
     """What the gateway's signed Error about our message `sent` says, as an error that can be passed on.
 

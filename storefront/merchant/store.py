@@ -7,11 +7,12 @@ by the status of that day.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -40,6 +41,8 @@ from runtime.group_writer import GroupWriter
 from storefront.errors import DocumentMissing, RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant.documents import Document
 from storefront.merchant.states import PAID, UNFINISHED, OrderState, may_follow
+
+T = TypeVar("T")
 
 metadata: Final = MetaData()
 
@@ -140,6 +143,19 @@ class OrderStore:
         event.listen(reader, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
         return cls(engine, reader)
 
+    @property
+    def engine(self) -> Engine:
+        """For whoever keeps tables of its own beside these (`storefront.merchant.money`)."""
+        return self._engine
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        """Run `job` in a transaction of the one writer; what it did is durable when this returns."""
+        return await self._writer.run(job)
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection that only reads."""
+        return self._reader.connect()
+
     def close(self) -> None:
         """Finish what is queued, then close. May be called twice."""
         self._writer.close()
@@ -161,7 +177,7 @@ class OrderStore:
         def job(connection: Connection) -> None:
             if connection.execute(select(orders.c.xid).where(orders.c.rrpid == rrpid)).first() is not None:
                 raise RrpidAlreadyUsed
-            time = _text(now)
+            time = as_text(now)
             row = {
                 "xid": xid,
                 "state": OrderState.INVOICED,
@@ -197,7 +213,7 @@ class OrderStore:
         if not may_follow(before, after):
             raise ValueError(f"an order does not go from {before} to {after}")
         used = tuple(crls_used)
-        values: dict[str, Any] = {"state": after, "changed_at": _text(now)}
+        values: dict[str, Any] = {"state": after, "changed_at": as_text(now)}
         if auth_code is not None:
             values |= {"auth_code": auth_code, "rrn": rrn}
 
@@ -208,7 +224,7 @@ class OrderStore:
             if changed.rowcount != 1:
                 raise XidAlreadyUsed
             _put(connection, xid, stored or {}, now)
-            _put_crls(connection, xid, used)
+            put_crls(connection, xid, used)
 
         await self._writer.run(job)
 
@@ -233,13 +249,13 @@ class OrderStore:
                     state=OrderState.PAID_PENDING,
                     h_purchase=sha256(purchase),
                     purchase_rrpid=rrpid,
-                    changed_at=_text(now),
+                    changed_at=as_text(now),
                 )
             )
             if changed.rowcount != 1:
                 raise XidAlreadyUsed
             _put(connection, xid, {Document.PURCHASE: purchase}, now)
-            _put_crls(connection, xid, used)
+            put_crls(connection, xid, used)
 
         await self._writer.run(job)
 
@@ -256,7 +272,7 @@ class OrderStore:
             connection.execute(
                 update(documents)
                 .where(documents.c.xid == xid, documents.c.kind == kind.value)
-                .values(der=der, stored_at=_text(now))
+                .values(der=der, stored_at=as_text(now))
             )
 
         await self._writer.run(job)
@@ -268,11 +284,11 @@ class OrderStore:
     async def prove(self, xid: bytes, name: str, der: bytes, *, now: datetime, crls_used: Iterable[bytes] = ()) -> None:
         """Store a proof of what the order rests on, with the CRLs by which it was judged. The first of a name stays."""
         used = tuple(crls_used)
-        row = {"xid": xid, "name": name, "der": der, "stored_at": _text(now)}
+        row = {"xid": xid, "name": name, "der": der, "stored_at": as_text(now)}
 
         def job(connection: Connection) -> None:
-            _insert_if_absent(connection, proofs, row)
-            _put_crls(connection, xid, used)
+            insert_if_absent(connection, proofs, row)
+            put_crls(connection, xid, used)
 
         await self._writer.run(job)
 
@@ -359,18 +375,20 @@ class OrderStore:
 
 def _put(connection: Connection, xid: bytes, stored: Mapping[Document, bytes], now: datetime) -> None:
     for kind, der in stored.items():
-        row = {"xid": xid, "kind": kind.value, "der": der, "stored_at": _text(now)}
-        _insert_if_absent(connection, documents, row)
+        row = {"xid": xid, "kind": kind.value, "der": der, "stored_at": as_text(now)}
+        insert_if_absent(connection, documents, row)
 
 
-def _put_crls(connection: Connection, xid: bytes, ders: tuple[bytes, ...]) -> None:
+def put_crls(connection: Connection, xid: bytes, ders: Iterable[bytes]) -> None:
+    """Keep the CRLs (DER) by which something about an order was judged."""
     for der in ders:
         fingerprint = sha256(der)
-        _insert_if_absent(connection, crls, {"sha256": fingerprint, "der": der})
-        _insert_if_absent(connection, order_crls, {"xid": xid, "sha256": fingerprint})
+        insert_if_absent(connection, crls, {"sha256": fingerprint, "der": der})
+        insert_if_absent(connection, order_crls, {"xid": xid, "sha256": fingerprint})
 
 
-def _insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert a row; one that is there already stays as it is."""
     dialect_insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     connection.execute(dialect_insert(table).values(row).on_conflict_do_nothing())
 
@@ -385,14 +403,16 @@ def _order(row: Row[Any]) -> Order:
         amount=row.amount,
         rrn=row.rrn,
         auth_code=row.auth_code,
-        created_at=_time(row.created_at),
-        changed_at=_time(row.changed_at),
+        created_at=as_time(row.created_at),
+        changed_at=as_time(row.changed_at),
     )
 
 
-def _text(time: datetime) -> str:
+def as_text(time: datetime) -> str:
+    """A time as the tables hold it: UTC, whole seconds, in the order of time."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _time(text: str) -> datetime:
+def as_time(text: str) -> datetime:
+    """The time that `as_text` wrote."""
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
