@@ -1,4 +1,5 @@
-"""Data elements with an inner layout: DE 48 (CVV2), DE 53 (security control), DE 90 (original data elements).
+"""Data elements with an inner layout: DE 48 (CVV2; one-time password), DE 53 (security control), DE 62 (purchase and
+request), DE 90 (original data elements).
 
 `pyiso8583` sees them as plain text; these functions build and read the text.
 """
@@ -7,11 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from shetab.errors import ValueFormatError
 from shetab.message import Message
-from shetab.types import Cvv2, is_ascii_digits
+from shetab.types import Cvv2, Rial, is_ascii_digits
 
 Language = Literal["fa", "en"]
 
@@ -19,6 +21,7 @@ _LANGUAGES: Final[dict[Language, str]] = {"fa": "00", "en": "01"}
 _LANGUAGE_OF: Final[dict[str, Language]] = {code: language for language, code in _LANGUAGES.items()}
 _RESERVED: Final = "  "
 _NO_CVV2: Final = "    "
+_NO_FEE: Final = "C00000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,65 @@ class AdditionalData:
     def matches(self, expected: Cvv2) -> bool:
         """Constant-time comparison after zero-filling both to 4 digits; False if no CVV2 came."""
         return self.cvv2 is not None and Cvv2(self.cvv2.reveal().zfill(4)) == Cvv2(expected.reveal().zfill(4))
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordNotice:
+    """DE 48 of the answer to a request for a one-time password: until when it is good, and where it was sent.
+
+    14 digits YYYYMMDDhhmmss in UTC, one space, the telephone number with its middle hidden. Never the password.
+    """
+
+    valid_until: datetime
+    sent_to: str
+
+    _LAYOUT = re.compile(r"([0-9]{14}) ([0-9]{2,6}\*{3,8}[0-9]{2,4})")
+
+    def to_de48(self) -> str:
+        """The text of DE 48; `valid_until` (aware) is cut to whole seconds."""
+        return f"{self.valid_until.astimezone(UTC):%Y%m%d%H%M%S} {self.sent_to}"
+
+    @classmethod
+    def from_de48(cls, text: str) -> PasswordNotice:
+        """Read DE 48.
+
+        :raises ValueFormatError: another layout, no date of the calendar, or a number that is not masked.
+        """
+        match = cls._LAYOUT.fullmatch(text)
+        try:
+            if match is None:
+                raise ValueError
+            return cls(datetime.strptime(match[1], "%Y%m%d%H%M%S").replace(tzinfo=UTC), match[2])
+        except ValueError:
+            raise ValueFormatError("DE 48", "must be a time in UTC and a masked telephone number") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseReference:
+    """DE 62: the purchase as buyer and merchant know it (XID, 20 bytes), so that an issuer can ask for the signed order.
+
+    `request` is the SHA-256 of a request about it, where there may be several: one for a one-time password.
+    """
+
+    xid: bytes
+    request: bytes | None = None
+
+    _LAYOUT = re.compile(r"KWBP2 ([0-9a-f]{40})(?: ([0-9a-f]{64}))?")
+
+    def to_de62(self) -> str:
+        """The text of DE 62."""
+        return " ".join(("KWBP2", self.xid.hex(), *(() if self.request is None else (self.request.hex(),))))
+
+    @classmethod
+    def from_de62(cls, text: str) -> PurchaseReference:
+        """Read DE 62.
+
+        :raises ValueFormatError: another layout.
+        """
+        match = cls._LAYOUT.fullmatch(text)
+        if match is None:
+            raise ValueFormatError("DE 62", "must name a purchase of KWBP version 2")
+        return cls(bytes.fromhex(match[1]), bytes.fromhex(match[2]) if match[2] else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +180,55 @@ class OriginalDataElements:
         if len(text) != 42 or not is_ascii_digits(text):
             raise ValueFormatError("DE 90", "must have 42 digits")
         return cls(text[:4], text[4:10], text[10:20], text[20:31].lstrip("0"), text[31:].lstrip("0"))
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacementAmounts:
+    """DE 95 (an42) of a partial reversal: what the original amounts to from now on. No fees: their fields are zero."""
+
+    amount: Rial
+
+    def to_de95(self) -> str:
+        """42 characters of DE 95: amount in the transaction's and in the settlement's currency, two fees."""
+        amount = self.amount.to_de4()
+        return f"{amount}{amount}{_NO_FEE}{_NO_FEE}"
+
+    @classmethod
+    def from_de95(cls, text: str) -> ReplacementAmounts:
+        """Read DE 95.
+
+        :raises ValueFormatError: another form, two different amounts, or a fee.
+        """
+        amount, settled, fees = text[:12], text[12:24], text[24:]
+        if amount != settled or fees != 2 * _NO_FEE:
+            raise ValueFormatError("DE 95", "must be the same amount twice and no fees")
+        return cls(Rial.from_de4(amount))
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """DE 62 of our messages: the purchase as buyer and merchant know it, and what is done to it after its order.
+
+    With the XID an issuer can ask for the signed order. `action` is empty in the order itself and in whatever takes the
+    order as a whole back because its outcome is unknown.
+    """
+
+    xid: bytes
+    action: str = ""
+
+    _LAYOUT = re.compile(r"KWBP2 ([0-9a-f]{40})(?: ([A-Z]{1,12}))?")
+
+    def to_de62(self) -> str:
+        """Text of DE 62."""
+        return f"KWBP2 {self.xid.hex()}" + (f" {self.action}" if self.action else "")
+
+    @classmethod
+    def from_de62(cls, text: str) -> Coding:
+        """Read DE 62.
+
+        :raises ValueFormatError: another form.
+        """
+        match = cls._LAYOUT.fullmatch(text)
+        if match is None:
+            raise ValueFormatError("DE 62", "must be KWBP2, an XID in hexadecimal, and at most one action")
+        return cls(bytes.fromhex(match[1]), match[2] or "")

@@ -10,8 +10,8 @@ from shetab.dialect import Dialect, Direction
 from shetab.errors import ValueFormatError
 from shetab.message import Message
 from shetab.reversal import repeated, reversal_advice
-from shetab.subfields import AdditionalData, OriginalDataElements, SecurityControl
-from shetab.types import Cvv2
+from shetab.subfields import AdditionalData, Coding, OriginalDataElements, ReplacementAmounts, SecurityControl
+from shetab.types import Cvv2, Rial
 from tests.support.iso8583_messages import PAN, request_fields
 
 
@@ -97,3 +97,40 @@ class TestReversal:
         assert again.mti == "0421"
         assert {**again.fields, 7: advice[7]} == dict(advice.fields)
         assert repeated(again, transmission_time="1122103315").mti == "0421"
+
+
+class TestReplacementAmounts:
+    """DE 95."""
+
+    def test_there_and_back(self) -> None:
+        text = ReplacementAmounts(Rial(90_000)).to_de95()
+        assert text == "000000090000" * 2 + "C00000000" * 2
+        assert ReplacementAmounts.from_de95(text) == ReplacementAmounts(Rial(90_000))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "000000090000" + "000000090001" + "C00000000" * 2,
+            "000000090000" * 2 + "C00000001" + "C00000000",
+            "00000009000x" * 2 + "C00000000" * 2,
+        ],
+    )
+    def test_another_form_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueFormatError):
+            ReplacementAmounts.from_de95(text)
+
+
+class TestCoding:
+    """DE 62."""
+
+    @pytest.mark.parametrize("action", ["", "CAPTURE"])
+    def test_there_and_back(self, action: str) -> None:
+        coding = Coding(bytes(range(20)), action)
+        assert coding.to_de62() == f"KWBP2 {bytes(range(20)).hex()} {action}".rstrip()
+        assert Coding.from_de62(coding.to_de62()) == coding
+
+    @pytest.mark.parametrize("text", ["SALE", "KWBP2 " + "0" * 39, "KWBP2 " + "0" * 40 + " ", "KWBP2 " + "A" * 40])
+    def test_another_form_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueFormatError):
+            Coding.from_de62(text)
