@@ -86,8 +86,8 @@ def csr(key: Key) -> bytes:
 class Registering:
     """The parties, their keys, and one clock. Not changed by anything that a test does with it."""
 
-    def __init__(self) -> None:
-        self.pki = PkiFactory()
+    def __init__(self, pki: PkiFactory | None = None) -> None:
+        self.pki = pki or PkiFactory()
         self.now: datetime = self.pki.now
         self.random = random.Random(1404)  # reproducible tests, no secrets
         self.ra = self.pki.service("ra")

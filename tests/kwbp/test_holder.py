@@ -46,8 +46,8 @@ TYPES = {CertInqReqTBS: CT_CERT_INQ_REQ, RevReqTBS: CT_REV_REQ, RenewReqTBS: CT_
 class Holding:
     """A merchant that holds a certificate and wants something of it; a registration authority that answers."""
 
-    def __init__(self) -> None:
-        self.world = World(PkiFactory())
+    def __init__(self, world: World | None = None) -> None:
+        self.world = world or World(PkiFactory())
         self.ra = self.world.pki.service("ra")
         self.shop = self.world.shop
         self.new_key = p256()
