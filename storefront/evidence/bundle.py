@@ -5,7 +5,7 @@ chain/*.pem  crls/*.pem  CA certificates; the status lists in force at the time 
 timestamp.tsr            RFC 3161: when auth-res.p7s existed; stamp-crls/*.pem: the status lists in force then
 ocsp/*.der               what the responders said of the certificates, each file named after the certificate's
 signers/*.pem            buyer, merchant, gateway, gateway-encryption, gateway-status
-*.p7s                    the signed messages, as they were sent
+*.p7s                    the signed messages, as they were sent; contract.p7s: the invoice with both signatures
 pi-envelope.p7m          the sealed card data: only the gateway's token opens it
 oi-data.der  order-details.der
 status.txt               when the gateway said what gateway-status.p7s holds; status-crls/*.pem: the lists in force then
@@ -45,7 +45,8 @@ from storefront.evidence.proof import read_proof
 from storefront.evidence.records import Records
 
 _SIGNED: Final = (
-    "invoice", "dual_signature", "auth_req", "auth_res", "auth_ack", "receipt", "receipt_ack", "gateway_status",
+    "invoice", "dual_signature", "contract", "auth_req", "auth_res", "auth_ack", "receipt", "receipt_ack",
+    "gateway_status",
 )  # fmt: skip
 _UNSIGNED: Final = {
     "pi_envelope": "pi-envelope.p7m",

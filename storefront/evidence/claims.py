@@ -119,6 +119,9 @@ def _buyer_denies_order(claim: Claim, case: Case) -> Decision:
     order = case.statements[About.ORDER]
     if order.proven:
         return _refuted(claim, order, Message("the buyer's signature is over this very invoice"))
+    contract = case.statements[About.CONTRACT]
+    if contract.proven:  # whatever became of the other file
+        return _refuted(claim, contract, Message("the buyer signed this very invoice together with the merchant"))
     acted = _acted_on_order(case.dossier) if case.dossier.order.forged else None
     if acted is not None:
         return _upheld(claim, acted[0], acted[1], case.dossier.order.file)
@@ -160,6 +163,9 @@ def _merchant_denies_price(claim: Claim, case: Case) -> Decision:
         return _upheld(claim, Message("the buyer's order is for another invoice than this one"), *files)
     if offer.proven:
         return _refuted(claim, offer, Message("the merchant's signature is over this price"))
+    contract = case.statements[About.CONTRACT]
+    if contract.proven:
+        return _refuted(claim, contract, Message("the merchant signed this very invoice together with the buyer"))
     if dossier.invoice.forged and same:
         reason = Message("the buyer ordered, signed, on an invoice that the merchant did not sign")
         return _upheld(claim, reason, *files)

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kwbp.common import Received, read_signed
+from kwbp.contract import DualLink, read_contract
 from kwbp.errors import ProtocolError
 from kwbp.inquiry import InqResTBS
 from kwbp.messages import AuthAckTBS, AuthReqTBS, AuthResTBS, DualSigTBS, InvoiceTBS, OIData, OrderDetails, ReceiptTBS
@@ -72,6 +73,18 @@ class Exhibit(Generic[T]):
         return sha256(self.der)
 
 
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The order with two signatures: two exhibits of one file, and what the buyer's half ties it to.
+
+    `link` is None if the file is not in form; then neither half is read.
+    """
+
+    merchant: Exhibit[InvoiceTBS]
+    buyer: Exhibit[InvoiceTBS]
+    link: DualLink | None
+
+
 @dataclass(frozen=True)
 class Dossier:
     """Everything that a bundle holds. `when` is the moment of the purchase, `told_at` that of the gateway's status."""
@@ -89,6 +102,7 @@ class Dossier:
     time_stamp: bytes | None
     invoice: Exhibit[InvoiceTBS]
     order: Exhibit[DualSigTBS]
+    contract: Joint | None
     request: Exhibit[AuthReqTBS] | None
     answer: Exhibit[AuthResTBS] | None
     acknowledgement: Exhibit[AuthAckTBS] | None
@@ -149,6 +163,7 @@ class Dossier:
             time_stamp=files.get("timestamp.tsr"),
             invoice=_needed(InvoiceTBS, CT_INVOICE, files, "invoice.p7s"),
             order=_needed(DualSigTBS, CT_DUAL_SIGNATURE, files, "dual-signature.p7s"),
+            contract=_joint(files, "contract.p7s"),
             request=_exhibit(AuthReqTBS, CT_AUTH_REQ, files, "auth-req.p7s"),
             answer=_exhibit(AuthResTBS, CT_AUTH_RES, files, "auth-res.p7s"),
             acknowledgement=_exhibit(AuthAckTBS, CT_AUTH_ACK, files, "auth-ack.p7s"),
@@ -169,6 +184,7 @@ class Dossier:
         every: tuple[Exhibit[Any] | None, ...] = (
             self.invoice,
             self.order,
+            *(() if self.contract is None else (self.contract.merchant, self.contract.buyer)),
             self.request,
             self.answer,
             self.acknowledgement,
@@ -250,6 +266,18 @@ def _read(cls: type[T], content_type: x509.ObjectIdentifier, der: bytes) -> tupl
         return read_signed(cls, content_type, der), []
     except ProtocolError:
         return None, [Message("it is no message of its kind in DER")]
+
+
+def _joint(files: Mapping[str, bytes], name: str) -> Joint | None:
+    if name not in files:
+        return None
+    der = files[name]
+    try:
+        read = read_contract(der)
+    except ProtocolError:
+        fault = Message("it is no order with two signatures in DER")
+        return Joint(Exhibit(name, der, None, [fault]), Exhibit(name, der, None, [fault]), None)
+    return Joint(Exhibit(name, der, read.merchant), Exhibit(name, der, read.buyer), read.link)
 
 
 def _needed(cls: type[T], content_type: x509.ObjectIdentifier, files: Mapping[str, bytes], name: str) -> Exhibit[T]:

@@ -17,7 +17,8 @@ from runtime.language import Message
 from storefront.errors import BundleRefused
 
 MESSAGES: Final = (
-    "invoice", "dual-signature", "auth-req", "auth-res", "auth-ack", "receipt", "receipt-ack", "gateway-status",
+    "invoice", "dual-signature", "contract", "auth-req", "auth-res", "auth-ack", "receipt", "receipt-ack",
+    "gateway-status",
 )  # fmt: skip
 """Signed messages, each `NAME.p7s`."""
 NEEDED: Final = frozenset(

@@ -103,6 +103,7 @@ _NAMES: Final[Mapping[About, Message]] = {
     About.GOODS: Message("order's lines: the goods are known by their hash alone"),
     About.ORDER: Message("order of the buyer"),
     About.PAYMENT: Message("payment"),
+    About.CONTRACT: Message("order with two signatures: buyer and merchant are bound by one signature each"),
     About.REQUEST: Message("request of the merchant to the gateway: it does not pass through the buyer's hands"),
     About.ANSWER: Message("answer of the gateway"),
     About.ACKNOWLEDGEMENT: Message("acknowledgement by the merchant: it does not pass through the buyer's hands"),

@@ -22,8 +22,8 @@ from storefront.merchant.documents import TIMESTAMP, Document
 class Records:
     """What a party holds of a purchase; each member DER.
 
-    The buyer has neither AuthReq nor AuthAck, the gateway neither order lines nor OIData nor receipt; nobody has what
-    did not happen. What is absent is no proof of anything, and a bundle names it.
+    The buyer has neither AuthReq nor AuthAck, the gateway neither order lines nor OIData nor receipt nor contract;
+    nobody has what did not happen. What is absent is no proof of anything, and a bundle names it.
     """
 
     invoice: bytes
@@ -39,6 +39,7 @@ class Records:
     auth_ack: bytes | None = None
     receipt: bytes | None = None
     receipt_ack: bytes | None = None
+    contract: bytes | None = None  # the order with two signatures
     gateway_status: bytes | None = None  # the gateway's InqRes, if the purchase was closed later
     time_stamp: bytes | None = None  # TimeStampToken over auth_res
     ocsp: tuple[bytes, ...] = ()  # OCSPResponse of certificates above
@@ -67,6 +68,7 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             auth_ack=documents.get(Document.AUTH_ACK),
             receipt=documents.get(Document.RECEIPT),
             receipt_ack=documents.get(Document.RECEIPT_ACK),
+            contract=documents.get(Document.CONTRACT),
             gateway_status=documents.get(Document.GATEWAY_STATUS),
             time_stamp=proofs.get(TIMESTAMP),
             ocsp=tuple(der for name, der in sorted(proofs.items()) if der and name != TIMESTAMP),
@@ -90,6 +92,7 @@ def from_wallet(folder: Path) -> Records:
             auth_res=_if_there(folder / "auth-res.p7s"),
             receipt=_if_there(folder / "receipt.p7s"),
             receipt_ack=_if_there(folder / "receipt-ack.p7s"),
+            contract=_if_there(folder / "contract.p7s"),
             gateway_status=_if_there(folder / "gateway-status.p7s"),
             crls=tuple(path.read_bytes() for path in sorted((folder / "crls").glob("*.crl"))),
             authorities=tuple(path.read_bytes() for path in sorted((folder / "authorities").glob("*.cer"))),

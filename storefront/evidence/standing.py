@@ -103,6 +103,11 @@ def judge_standing(dossier: Dossier) -> Standings:
     every: tuple[tuple[Exhibit[Any] | None, str], ...] = (
         (dossier.invoice, "merchant"),
         (dossier.order, "buyer"),
+        *(
+            ()
+            if dossier.contract is None
+            else ((dossier.contract.merchant, "merchant"), (dossier.contract.buyer, "buyer"))
+        ),
         (dossier.request, "merchant"),
         (dossier.answer, "gateway"),
         (dossier.acknowledgement, "merchant"),

@@ -18,10 +18,12 @@ from cryptography.hazmat import asn1
 from kwbp.codes import AuthCode, PurchaseStatus
 from kwbp.coherence import carries_references, claims_no_more, leaves_open, tells_one_story
 from kwbp.common import instant, read_envelope
+from kwbp.contract import DualLink
 from kwbp.errors import ProtocolError
 from kwbp.messages import AuthResTBS, DualSigTBS, InvoiceTBS
 from kwbp.money import Money
 from kwbp.parties import GatewayIdentity, MerchantIdentity, gateway_data
+from kwbp.structure import encode
 from kwbp.wrapper import unwrap
 from pki.der import sha256
 from pki.errors import UNREADABLE, PkiError
@@ -40,6 +42,7 @@ class About(StrEnum):
     GOODS = "goods"
     ORDER = "order"
     PAYMENT = "payment"
+    CONTRACT = "contract"
     REQUEST = "request"
     ANSWER = "answer"
     ACKNOWLEDGEMENT = "acknowledgement"
@@ -101,6 +104,7 @@ def judge_statements(dossier: Dossier, standings: Standings) -> Statements:
         _goods,
         _order,
         _payment,
+        _contract,
         _request,
         _answer,
         _acknowledgement,
@@ -282,6 +286,39 @@ def _payment(dossier: Dossier, standings: Standings, found: Statements) -> State
 
 
 _OTHER_ENVELOPE = Message("the sealed card data are not those that the buyer signed")
+
+
+def _contract(dossier: Dossier, standings: Standings, _found: Statements) -> Statement:
+    """Both signatures, each by whom it should be, over this invoice and tied to this order."""
+    what = Message("signed the merchant's invoice as well: one file that both have signed")
+    shown = dossier.contract
+    if shown is None:
+        return Statement(About.CONTRACT, what, there=False)
+    statement = Statement(About.CONTRACT, what, there=True, proven_by=(shown.buyer.file, dossier.invoice.file))
+    standing = standings.signers.get("buyer")
+    if standing is not None:
+        statement.party, statement.status = standing.party, standing.status
+    merchant, buyer = shown.merchant.received, shown.buyer.received
+    if merchant is None or buyer is None or shown.link is None:
+        statement.faults = list(shown.buyer.faults)
+        return statement
+    statement.faults = [
+        *(Message("the merchant's part of it: {fault}", fault=fault) for fault in shown.merchant.faults),
+        *(Message("the buyer's part of it: {fault}", fault=fault) for fault in shown.buyer.faults),
+    ]
+    statement.since = buyer.signed.signing_time
+    _must_fit(statement, dossier.invoice, dossier.order)
+    invoice, order = dossier.invoice.received, dossier.order.received
+    if invoice is not None:
+        statement.fits(
+            merchant.signed.content == invoice.signed.content, Message("it is over another invoice than this one")
+        )
+    if order is not None:
+        statement.fits(
+            encode(shown.link) == encode(DualLink.of(order.body)),
+            Message("the buyer's part of it is of another order"),
+        )
+    return statement
 
 
 def _request(dossier: Dossier, standings: Standings, _found: Statements) -> Statement:

@@ -14,7 +14,7 @@ if [ -f status.txt ]; then
   read -r TOLD <status.txt || exit 2
   case $TOLD in '' | *[!0-9]*) exit 2 ;; esac
 fi
-STATEMENTS='time offer goods order payment request answer acknowledgement receipt status'
+STATEMENTS='time offer goods order payment contract request answer acknowledgement receipt status'
 ROLES='2.25.189821692.3' # certificate policies: .1 cardholders, .2 merchants, .3 gateways
 about=''                 # the statement, or statements, that the next checks are about
 
@@ -130,10 +130,10 @@ while read -r expected file; do
 done <digests.txt
 
 echo "The certificates were valid and not revoked at the time of the purchase"
-about='order payment'
+about='order payment contract'
 holds buyer certificate signers/buyer.pem
 holds "the buyer's is a cardholder's" role signers/buyer.pem 1 "$SIGNS"
-about='offer goods request acknowledgement receipt'
+about='offer goods contract request acknowledgement receipt'
 holds merchant certificate signers/merchant.pem
 holds "the merchant's is a merchant's" role signers/merchant.pem 2 "$SIGNS"
 if have signers/gateway.pem; then
@@ -187,8 +187,8 @@ fi
 
 concerned() { # concerned NAME: the statements that rest on a certificate; on an authority's, all
   case $1 in
-    buyer) echo order payment ;;
-    merchant) echo offer goods request acknowledgement receipt ;;
+    buyer) echo order payment contract ;;
+    merchant) echo offer goods contract request acknowledgement receipt ;;
     gateway) echo answer receipt ;;
     gateway-encryption) echo payment ;;
     gateway-status) echo status ;;
@@ -273,6 +273,33 @@ holds "the buyer's order names the sealed card data" is "$(octets "$order" 7)" "
 holds "the card data are sealed to that gateway" sealed_to
 gateway_id=$(fields "$invoice" '$1 == 1 && $2 == "UTF8STRING" { print $3 }' | sed -n 4p)
 holds "that gateway is the one of the invoice" is "$(identity signers/gateway-encryption.pem gateway)" "$gateway_id"
+
+if have contract.p7s; then
+  about=contract
+  echo "What both of them signed: one file"
+  joint=$work/contract.p7s.content
+  both_signed() { # openssl wants every signature good; the signers are these two, and nobody else
+    openssl cms -verify -binary -inform DER -in contract.p7s -attime "$WHEN" -crl_check_all -purpose any \
+      -CAfile "$work/trust.pem" -signer "$work/two.pem" -out "$work/signed" || return 1
+    cat signers/merchant.pem signers/buyer.pem >"$work/one-way.pem"
+    cat signers/buyer.pem signers/merchant.pem >"$work/other-way.pem"
+    cmp -s "$work/two.pem" "$work/one-way.pem" || cmp -s "$work/two.pem" "$work/other-way.pem"
+  }
+  link() { # the signed attribute dualLink: serial number of who signed it, and its three hashes
+    fields contract.p7s '
+      linked && $2 == "OCTET_STRING" { print tolower($3); linked-- }
+      $1 == 6 && $2 == "INTEGER" { serial = $3 }
+      $1 == 7 && $2 == "OBJECT" && $3 == "2.25.189821692.2.1" { print serial; linked = 3 }' | tr '\n' ' '
+  }
+  ties() {
+    serial=$(openssl x509 -noout -serial -in signers/buyer.pem)
+    is "$(link)" "${serial#serial=} $(octets "$order" 1) $(octets "$order" 2) $(octets "$order" 7) "
+  }
+  same_invoice() { [ -s "$joint" ] && cmp -s "$joint" "$invoice"; }
+  holds "merchant and buyer signed it, and nobody else" both_signed
+  holds "they signed the invoice" same_invoice
+  holds "the buyer's part names this order, and no other" ties
+fi
 
 if have auth-req.p7s; then
   about=request
@@ -388,6 +415,7 @@ there() { # there STATEMENT: whether the bundle has what it is about
   case $1 in
     time) have timestamp.tsr ;;
     goods) have order-details.der ;;
+    contract) have contract.p7s ;;
     request) have auth-req.p7s ;;
     answer) have auth-res.p7s ;;
     acknowledgement) have auth-ack.p7s ;;

@@ -20,6 +20,7 @@ from storefront.evidence.bundle import write_bundle
 from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import judge as judge_files
 from storefront.evidence.records import Records
+from tests.kwbp.test_contract import contract
 from tests.kwbp.test_receipt_ack import acknowledged
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.evidence_judges import ask_both
@@ -44,9 +45,9 @@ def records_of(world: World, purchase: Purchase) -> Records:
 
 
 def acknowledged_too(world: World, purchase: Purchase) -> Records:
-    """With the buyer's acknowledgement of the receipt."""
+    """With the buyer's acknowledgement of the receipt, and the order with two signatures."""
     ack = unwrap(acknowledged(world, purchase), expected=[CT_RECEIPT_ACK]).body
-    return replace(records_of(world, purchase), receipt_ack=ack)
+    return replace(records_of(world, purchase), receipt_ack=ack, contract=contract(world, purchase))
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,7 @@ def test_no_card_data_are_in_the_bundle(honest: Path) -> None:
         "auth-ack.p7s",
         "receipt.p7s",
         "receipt-ack.p7s",
+        "contract.p7s",
         "pi-envelope.p7m",
         "oi-data.der",
         "order-details.der",
@@ -164,6 +166,7 @@ def test_one_changed_byte_anywhere_is_found(bundle: Path, name: str) -> None:
         ("auth-ack.p7s", "the acknowledgement names the answer"),
         ("receipt.p7s", "the receipt carries the answer"),
         ("receipt-ack.p7s", "it names the receipt"),
+        ("contract.p7s", "they signed the invoice"),
     ],
 )
 def test_a_part_of_another_purchase_is_found_even_with_new_digests(
