@@ -11,7 +11,7 @@ and merchant on PCertReq and PCertRes (row 8), P everybody on OTPReq and OTPRes 
 6) C registration authority on requests, D applicant on answers, F issuing bank on a request that the registration
 authority passes on, X either side on what a holder asks about its certificate (row 6).
 
-K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6 and F7 need state or a token; they belong to the services,
+K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6, F7 and P9 need state or a token; they belong to the services,
 which use the same ids.
 """
 
@@ -126,6 +126,7 @@ CHECKS: Final = MappingProxyType(
         "P6": "answer is signed by the gateway that the request was sealed to",
         "P7": "password is good now, and not for long",
         "P8": "password is used for the XID, merchant and amount that it was given for, while it is good",
+        "P9": "no more passwords for this card, or for purchases at this merchant, than allowed",
         "V1": "acknowledgement is signed by the card that signed the order",
         "V2": "hReceipt, XID, RRPID and merchant are those of the receipt that was sent",
         "E1": "error refers to a message that was sent",

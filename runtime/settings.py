@@ -185,12 +185,22 @@ class GatewaySettings(Endpoint):
     """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
 
     port: Port = 7140
+    public_port: Port = Field(default=7141, description="where cards ask about their purchases, without a certificate")
     gateway_id: str = "GW-1"
     acquirer_bin: str = "603770"
     answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
     ack_timeout: float = Field(default=900.0, gt=0, description="T_ack: no AuthAck after this long reverses the order")
     reversal_interval: float = Field(default=5.0, gt=0, description="first pause between repeats of a reversal")
     status_max_age: float = Field(default=0.0, ge=0, description="how old a look at the CA's status may be")
+
+
+class PasswordSettings(_Section):
+    """One-time passwords that the banks behind the simulator send (رمز پویا)."""
+
+    digits: int = Field(default=7, ge=5, le=8)
+    lifetime: timedelta = Field(default=timedelta(minutes=2), gt=timedelta(0), le=timedelta(minutes=10))
+    rate: Rate = Field(default=Rate(burst=5, every=timedelta(minutes=1)), description="passwords for one card")
+    static_pin2: bool = Field(default=True, description="whether PIN2 pays with cards that have no rule of their own")
 
 
 class SwitchSettings(_Section):
@@ -203,6 +213,7 @@ class SwitchSettings(_Section):
     registrations: Rate = Field(
         default=Rate(burst=5, every=timedelta(hours=4)), description="attempts to register one card"
     )
+    passwords: PasswordSettings = PasswordSettings()
 
 
 class RegistersSettings(Endpoint):

@@ -88,34 +88,6 @@ class PasswordNotice:
 
 
 @dataclass(frozen=True, slots=True)
-class PurchaseReference:
-    """DE 62: the purchase as buyer and merchant know it (XID, 20 bytes), so that an issuer can ask for the signed order.
-
-    `request` is the SHA-256 of a request about it, where there may be several: one for a one-time password.
-    """
-
-    xid: bytes
-    request: bytes | None = None
-
-    _LAYOUT = re.compile(r"KWBP2 ([0-9a-f]{40})(?: ([0-9a-f]{64}))?")
-
-    def to_de62(self) -> str:
-        """The text of DE 62."""
-        return " ".join(("KWBP2", self.xid.hex(), *(() if self.request is None else (self.request.hex(),))))
-
-    @classmethod
-    def from_de62(cls, text: str) -> PurchaseReference:
-        """Read DE 62.
-
-        :raises ValueFormatError: another layout.
-        """
-        match = cls._LAYOUT.fullmatch(text)
-        if match is None:
-            raise ValueFormatError("DE 62", "must name a purchase of KWBP version 2")
-        return cls(bytes.fromhex(match[1]), bytes.fromhex(match[2]) if match[2] else None)
-
-
-@dataclass(frozen=True, slots=True)
 class SecurityControl:
     """DE 53: PIN block format (2 digits), index of the zone PIN key (2), index of the zone MAC key (2), 10 zeros.
 

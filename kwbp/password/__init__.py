@@ -15,9 +15,9 @@ encryption certificate: what was sealed to one gateway cannot be sealed on to an
 from __future__ import annotations
 
 from kwbp.password.gateway import (
+    AskedPassword,
     CheckedPasswordRequest,
     PasswordBinding,
-    bound_to,
     build_password_answer,
     check_passed_on,
     check_password_request,
@@ -36,13 +36,13 @@ from kwbp.password.wallet import (
 
 __all__ = [
     "LONGEST_VALIDITY",
+    "AskedPassword",
     "CheckedPasswordRequest",
     "OTPReqTBS",
     "OTPResTBS",
     "PasswordBinding",
     "PasswordRequestDraft",
     "SentPasswordRequest",
-    "bound_to",
     "build_password_answer",
     "build_password_request",
     "check_passed_on",

@@ -14,7 +14,7 @@ from kwbp.codes import ErrorCode
 from kwbp.commitment import commitment_cn
 from kwbp.common import Draft, Received, check_live, instant, read_envelope, read_signed, require, verify_signer
 from kwbp.errors import CommitmentError, ProtocolError, SealedPasswordRequestError
-from kwbp.messages import DualSigTBS, InvoiceTBS
+from kwbp.messages import InvoiceTBS
 from kwbp.money import Money
 from kwbp.parties import GatewayIdentity
 from kwbp.password.messages import OTPReqTBS, OTPResTBS
@@ -73,15 +73,26 @@ class PasswordBinding:
     valid_until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class AskedPassword:
+    """What a request asks a password for, without the card. `h_otp_req` is SHA-256 of the envelope."""
+
+    rrpid: bytes
+    xid: bytes
+    merchant_id: str
+    amount: Money
+    h_otp_req: bytes
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class CheckedPasswordRequest:
-    """A request of the card that it names. Has no repr. `h_otp_req` is SHA-256 of the envelope."""
+    """A request of the card that it names. Has no repr. `chain` are the certificates that came with it."""
 
-    body: OTPReqTBS
-    h_otp_req: bytes
+    asked: AskedPassword
     pan: Pan
     expiry: Expiry
     card_certificate: x509.Certificate
+    chain: tuple[x509.Certificate, ...]
 
 
 def check_password_request(
@@ -93,12 +104,14 @@ def check_password_request(
     accepts_bin: Callable[[str], bool],
     trust: Trust,
     now: datetime,
+    check_revocation: bool = True,
 ) -> CheckedPasswordRequest:
     """OTPReq (row 11) as it was opened: K1, K4, K2, K5 to K7, then P3 and P4.
 
     :param plaintext: what the envelope held: the card's SignedData.
     :param tls_merchant_id: the merchant that passed it on.
     :param accepts_bin: whether the issuer of a card, by its first six digits, is served.
+    :param check_revocation: False where CRLs are not at hand; then revocation is the caller's to check.
     :raises SealedPasswordRequestError: it is no SignedData, or about another card: the same to outsiders, as if it had
         not opened. :raises ProtocolError: see `kwbp.checks`.
     """
@@ -108,7 +121,7 @@ def check_password_request(
         raise SealedPasswordRequestError(error.code, "P3", "opened data must be a signed OTPReq") from None
     body = received.body
     check_header(message, CT_OTP_REQ, rrpid=body.rrpid, xid=body.xid)
-    verify_signer(received, role=Role.CARDHOLDER, trust=trust, now=now)
+    verify_signer(received, role=Role.CARDHOLDER, trust=trust, now=now, check_revocation=check_revocation)
     check_live(received, body.date, now=now)
     require(
         (body.gw_id, body.gw_cert_hash) == (gateway.gateway_id, gateway.cert_hash),
@@ -123,7 +136,8 @@ def check_password_request(
         "request must be passed on by the merchant that it names",
     )
     pan, expiry = _card_of(received, accepts_bin)
-    return CheckedPasswordRequest(body, sha256(message.body), pan, expiry, received.signer)
+    asked = AskedPassword(body.rrpid, body.xid, body.merchant_id, body.amount, sha256(message.body))
+    return CheckedPasswordRequest(asked, pan, expiry, received.signer, received.signed.certificates)
 
 
 def _card_of(received: Received[OTPReqTBS], accepts_bin: Callable[[str], bool]) -> tuple[Pan, Expiry]:
@@ -143,44 +157,41 @@ def _card_of(received: Received[OTPReqTBS], accepts_bin: Callable[[str], bool]) 
 
 
 def build_password_answer(
-    request: CheckedPasswordRequest, *, sent_to: str, valid_until: datetime, now: datetime
+    asked: AskedPassword, *, sent_to: str, valid_until: datetime, now: datetime
 ) -> Draft[OTPResTBS]:
     """OTPRes (row 11), to be signed by the gateway once the card's bank has sent the password.
 
     :param sent_to: the masked telephone number, as the bank gave it.
+    :raises ProtocolError: decodingFailure (K1): what the bank gave is in no form that may be passed on.
     """
-    asked = request.body
     body = OTPResTBS(
         version=fields.VERSION,
         rrpid=asked.rrpid,
         xid=asked.xid,
         merchant_id=asked.merchant_id,
         amount=asked.amount,
-        h_otp_req=request.h_otp_req,
+        h_otp_req=asked.h_otp_req,
         sent_to=sent_to,
         valid_until=fields.to_time(valid_until),
         date=fields.to_time(now),
     )
+    body.validate()
     return Draft.of(CT_OTP_RES, body, rrpid=body.rrpid, xid=body.xid)
 
 
-def bound_to(request: CheckedPasswordRequest, valid_until: datetime) -> PasswordBinding:
-    """What a password given for `request` is good for: whoever gives it keeps this, and judges its use by it."""
-    body = request.body
-    return PasswordBinding(body.xid, body.merchant_id, body.amount, valid_until)
+def require_bound(binding: PasswordBinding, *, xid: bytes, merchant_id: str, amount: Money, now: datetime) -> None:
+    """P8: a payment that offers a password in the place of PIN2 is the one that the password was given for.
 
+    Judged by the card's bank, which alone knows the password; XID, merchant and amount are those of the order that the
+    gateway has verified (G7).
 
-def require_bound(binding: PasswordBinding, dual: DualSigTBS, *, now: datetime) -> None:
-    """P8: an order that offers a password in the place of PIN2 is the one that the password was given for.
-
-    :param dual: what the buyer signed, from an order that has passed G7.
     :raises ProtocolError: invoiceMismatch, amountMismatch; invoiceExpired for a password that is no longer good.
     """
     require(
-        (dual.xid, dual.merchant_id) == (binding.xid, binding.merchant_id),
+        (xid, merchant_id) == (binding.xid, binding.merchant_id),
         ErrorCode.INVOICE_MISMATCH,
         "P8",
         "password must be used for the purchase and merchant that it was given for",
     )
-    require(dual.amount == binding.amount, ErrorCode.AMOUNT_MISMATCH, "P8", "password must be used for the amount")
+    require(amount == binding.amount, ErrorCode.AMOUNT_MISMATCH, "P8", "password must be used for the amount")
     require(now < binding.valid_until, ErrorCode.INVOICE_EXPIRED, "P8", "password must still be good")

@@ -18,8 +18,8 @@ from kwbp.password import (
     LONGEST_VALIDITY,
     CheckedPasswordRequest,
     OTPResTBS,
+    PasswordBinding,
     SentPasswordRequest,
-    bound_to,
     build_password_answer,
     build_password_request,
     check_passed_on,
@@ -32,6 +32,7 @@ from kwbp.password import (
 from kwbp.wrapper import unwrap, wrap
 from pki import der
 from pki.oids import CT_OTP_REQ, CT_OTP_RES
+from pki.path import Trust
 from pki.roles import Role
 from tests.kwbp.forge import changed, refused, signed
 from tests.kwbp.world import BIN, PAN, TOTAL, Purchase, World
@@ -83,7 +84,7 @@ class Asking:
         self, sent: SentPasswordRequest, *, signer: Credential | None = None, signing_time: Any = None, **changes: Any
     ) -> bytes:
         draft = build_password_answer(
-            self.opened(sent), sent_to="0912*****89", valid_until=self.world.now + 2 * MINUTE, now=self.world.now
+            self.opened(sent).asked, sent_to="0912*****89", valid_until=self.world.now + 2 * MINUTE, now=self.world.now
         )
         body = changed(draft.body, changes)
         data = signed(signer or self.world.gateway_signing, CT_OTP_RES, body, signing_time=signing_time)
@@ -278,31 +279,55 @@ def test_k1_form_of_the_answer(asking: Asking, sent: SentPasswordRequest, change
 # --- the password is used ---
 
 
+def binding_of(asking: Asking) -> PasswordBinding:
+    dual = asking.purchase.verified.dual
+    return PasswordBinding(dual.xid, dual.merchant_id, dual.amount, asking.world.now + MINUTE)
+
+
+def use(asking: Asking, *, now: timedelta = timedelta(), **changes: Any) -> None:
+    dual = asking.purchase.verified.dual
+    payment = {"xid": dual.xid, "merchant_id": dual.merchant_id, "amount": dual.amount} | changes
+    require_bound(binding_of(asking), now=asking.world.now + now, **payment)
+
+
+def test_p8_a_password_is_good_for_its_payment(asking: Asking) -> None:
+    use(asking)
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({}, None),
         ({"merchant_id": "M-2"}, ErrorCode.INVOICE_MISMATCH),
         ({"xid": bytes(20)}, ErrorCode.INVOICE_MISMATCH),
         ({"amount": Money.rial(TOTAL - 1)}, ErrorCode.AMOUNT_MISMATCH),
     ],
 )
-def test_p8_a_password_is_good_for_one_payment(
-    asking: Asking, sent: SentPasswordRequest, changes: dict[str, Any], code: ErrorCode | None
-) -> None:
-    binding = bound_to(asking.opened(sent), asking.world.now + MINUTE)
-    dual = changed(asking.purchase.verified.dual, changes)
-    if code is None:
-        require_bound(binding, dual, now=asking.world.now)
-        return
+def test_p8_and_for_no_other(asking: Asking, changes: dict[str, Any], code: ErrorCode) -> None:
     with refused(code, "P8"):
-        require_bound(binding, dual, now=asking.world.now)
+        use(asking, **changes)
 
 
-def test_p8_a_password_runs_out(asking: Asking, sent: SentPasswordRequest) -> None:
-    binding = bound_to(asking.opened(sent), asking.world.now + MINUTE)
+def test_p8_a_password_runs_out(asking: Asking) -> None:
     with refused(ErrorCode.INVOICE_EXPIRED, "P8"):
-        require_bound(binding, asking.purchase.verified.dual, now=asking.world.now + MINUTE)
+        use(asking, now=MINUTE)
+
+
+def test_revocation_is_the_callers_where_there_are_no_lists(asking: Asking, sent: SentPasswordRequest) -> None:
+    bare = Trust(asking.world.trust.anchors)
+    with pytest.raises(ProtocolError) as caught:
+        asking.opened(sent, trust=bare)
+    assert caught.value.check == "K5"
+    opened = asking.opened(sent, trust=bare, check_revocation=False)
+    assert opened.card_certificate == asking.world.buyer.certificate
+    assert asking.world.buyer.certificate in opened.chain
+
+
+def test_a_bank_that_shows_the_whole_number_is_not_passed_on(asking: Asking, sent: SentPasswordRequest) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        build_password_answer(
+            asking.opened(sent).asked, sent_to="09121234589", valid_until=asking.world.now, now=asking.world.now
+        )
+    assert caught.value.check == "K1"
 
 
 def test_the_answer_names_the_sealed_request(asking: Asking, sent: SentPasswordRequest) -> None:

@@ -36,6 +36,17 @@ REVERSAL = {
 } | {90: "02000000421122103045" + "00000581672" + "0" * 11}
 REVERSAL_RESPONSE = {field: value for field, value in response_fields().items() if field not in (38, 43)}
 
+PASSWORD_REQUEST = {
+    field: value
+    for field, value in request_fields().items()
+    if field in (2, 4, 7, 11, 12, 13, 14, 18, 19, 25, 32, 37, 41, 42, 43, 49, 62, 100)
+} | {3: "380000", 14: "0712", 48: "ab" * 32}
+PASSWORD_RESPONSE = {
+    field: value
+    for field, value in response_fields().items()
+    if field in (2, 4, 7, 11, 12, 13, 32, 33, 37, 39, 41, 42, 49, 62)
+} | {3: "380000", 48: "20261123091500 0912*****89"}
+
 ALL_MESSAGES = {
     "0200": request_fields(),
     "0201": request_fields(),
@@ -43,6 +54,8 @@ ALL_MESSAGES = {
     "0420": REVERSAL,
     "0421": REVERSAL,
     "0430": REVERSAL_RESPONSE,
+    "0600": PASSWORD_REQUEST,
+    "0610": PASSWORD_RESPONSE,
     "0800": NETWORK_REQUEST,
     "0810": NETWORK_RESPONSE,
 }
@@ -337,7 +350,7 @@ class TestMatching:
         with pytest.raises(MessageFormatError, match="mti_has_no_response"):
             dialect.response_mti("0210")
         with pytest.raises(MessageFormatError, match="mti_not_in_dialect"):
-            dialect.response_mti("0600")
+            dialect.response_mti("0300")
         with pytest.raises(MessageFormatError, match="mti_has_no_response"):
             Dialect.from_yaml(TestDialectFile.MINIMAL).response_mti("0800")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -10,7 +11,14 @@ from shetab.dialect import Dialect, Direction
 from shetab.errors import ValueFormatError
 from shetab.message import Message
 from shetab.reversal import repeated, reversal_advice
-from shetab.subfields import AdditionalData, Coding, OriginalDataElements, ReplacementAmounts, SecurityControl
+from shetab.subfields import (
+    AdditionalData,
+    Coding,
+    OriginalDataElements,
+    PasswordNotice,
+    ReplacementAmounts,
+    SecurityControl,
+)
 from shetab.types import Cvv2, Rial
 from tests.support.iso8583_messages import PAN, request_fields
 
@@ -40,6 +48,21 @@ class TestDe48:
     def test_other_layouts(self, text: str) -> None:
         with pytest.raises(ValueFormatError):
             AdditionalData.from_de48(text)
+
+
+class TestDe48OfAPassword:
+    def test_golden(self) -> None:
+        notice = PasswordNotice(datetime(2026, 11, 23, 9, 15, tzinfo=UTC), "0912*****89")
+        assert notice.to_de48() == "20261123091500 0912*****89"
+        assert PasswordNotice.from_de48(notice.to_de48()) == notice
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "20261123091500", "20261123091500 09121234589", "20261323091500 0912*****89", "2026112309150 0912*****89"],
+    )
+    def test_other_layouts(self, text: str) -> None:
+        with pytest.raises(ValueFormatError):
+            PasswordNotice.from_de48(text)
 
 
 class TestDe53:
