@@ -9,6 +9,8 @@
     GET  /orders                 JSON, newest first          the operator
     GET  /orders/{xid}           JSON                        the operator
     GET  /orders/{xid}/evidence  JSON, objects in base64     the operator
+    …                            JSON                        the operator: the money after the authorisation,
+                                                             `storefront.merchant.money.routes`
 
 HTTP status carries no business meaning for KWBP messages: an Error message comes with 200 like every other answer.
 """
@@ -30,6 +32,7 @@ from runtime.group_writer import DatabaseUnavailableError
 from runtime.identity import Caller, require
 from runtime.problems import Problem
 from storefront.exchange import is_message
+from storefront.merchant.money import routes as money_routes
 from storefront.merchant.shop import Shop
 from storefront.merchant.store import Order
 
@@ -105,6 +108,7 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
             "proofs": {name: _b64(der) for name, der in shop.store.proofs(found.xid).items()},
         }
 
+    money_routes.install(app)
     return app
 
 

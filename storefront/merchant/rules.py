@@ -19,6 +19,8 @@ class ShopRules:
     invoice_lifetime: timedelta = timedelta(minutes=15)
     patience: float = 60.0
     """Seconds for which a wallet is kept waiting for its receipt; the order itself goes on."""
+    money_patience: float = 20.0
+    """Seconds for which the merchant's people are kept waiting for an outcome; the request itself goes on."""
     inquiries: int = 300
     """Inquiries of wallets that the token answers in a minute."""
     inquiries_of_a_card: int = 20

@@ -33,6 +33,7 @@ from storefront.merchant.catalogue import Catalogue
 from storefront.merchant.collection import Collection, crls_of
 from storefront.merchant.contracts import Contracts
 from storefront.merchant.documents import Document
+from storefront.merchant.money.office import MoneyOffice
 from storefront.merchant.named_gateway import NamedGateway
 from storefront.merchant.receipt_acks import ReceiptAcks
 from storefront.merchant.refusals import Refusals
@@ -79,6 +80,7 @@ class Shop:
         self._contracts = Contracts(resources)
         self._answering: dict[bytes, asyncio.Task[bytes | None]] = {}
         self._gateway = NamedGateway(self.merchant, resources)
+        self.money = MoneyOffice(self.merchant, self._gateway, resources, patience=rules.money_patience)
 
     @property
     def store(self) -> OrderStore:
@@ -88,6 +90,7 @@ class Shop:
         """Take up every order that was under way when the merchant stopped."""
         self._collection.start()
         self._settlement.start()
+        self.money.start()
         if self._resources.proofs is not None:
             self._resources.proofs.start()
 
@@ -99,6 +102,7 @@ class Shop:
         await asyncio.gather(*answering, return_exceptions=True)
         await self._collection.stop()
         await self._settlement.stop()
+        await self.money.stop()
         if self._resources.proofs is not None:
             await self._resources.proofs.stop()
 
