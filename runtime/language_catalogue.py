@@ -19,7 +19,7 @@ from typing import Final
 
 import yaml
 
-PACKAGES: Final = ("runtime", "shetab", "pki", "cps", "ca", "ra", "cli", "storefront.evidence")
+PACKAGES: Final = ("runtime", "shetab", "pki", "cps", "ca", "ra", "cli", "storefront.evidence", "storefront.wallet")
 """The packages that have a catalogue."""
 
 _Tree = str | dict[str, "_Tree"]

@@ -162,7 +162,7 @@ class Buyer:
         """
         folder = PurchaseFolder(self._folder / xid.hex())
         if folder.origin != self._origin:
-            raise WalletError(f"this purchase was made at {folder.origin}")
+            raise WalletError("this purchase was made at {origin}", origin=folder.origin)
         if folder.closed_by_the_gateway:
             return Outcome(folder.record.xid, folder.state, folder.record.amount.amount)
         try:

@@ -43,7 +43,7 @@ from pki.path import Trust
 from storefront.errors import WalletError
 from storefront.files import make_folder, write_whole
 
-_RECORD: Final = "purchase.json"
+RECORD: Final = "purchase.json"
 _ORDER: Final = "order.kwbp"
 _RECEIPT: Final = "receipt.p7s"
 _REFUSAL: Final = "error.p7s"
@@ -120,8 +120,8 @@ class PurchaseFolder:
             it. :raises WalletError: there is an order of this XID.
         """
         path = purchases / checked.invoice.xid.hex()
-        if (path / _RECORD).exists():
-            raise WalletError(f"this invoice was ordered before: purchase {path.name}")
+        if (path / RECORD).exists():
+            raise WalletError("this invoice was ordered before: purchase {xid}", xid=path.name)
         make_folder(path)
         write_whole(path / "invoice.p7s", checked.signed)
         write_whole(path / "order-details.der", checked.order_details)
@@ -169,7 +169,7 @@ class PurchaseFolder:
         try:
             return (self.path / _ORDER).read_bytes()
         except OSError:
-            raise WalletError(f"the order of the purchase {self.path.name} cannot be read") from None
+            raise WalletError("the order of the purchase {xid} cannot be read", xid=self.path.name) from None
 
     @property
     def record(self) -> PurchaseRecord:
@@ -270,18 +270,18 @@ class PurchaseFolder:
 
     def _read(self) -> _Document:
         try:
-            content = (self.path / _RECORD).read_bytes()
+            content = (self.path / RECORD).read_bytes()
         except OSError:
-            raise WalletError(f"the wallet knows no purchase {self.path.name}") from None
+            raise WalletError("the wallet knows no purchase {xid}", xid=self.path.name) from None
         try:
             return _Document.model_validate_json(content)
         except ValidationError:
-            raise WalletError(f"the record of the purchase {self.path.name} is damaged") from None
+            raise WalletError("the record of the purchase {xid} is damaged", xid=self.path.name) from None
 
 
 def all_purchases(folder: Path) -> list[PurchaseFolder]:
     """Every purchase of a wallet."""
-    return [PurchaseFolder(entry.parent) for entry in sorted(folder.glob(f"*/{_RECORD}"))]
+    return [PurchaseFolder(entry.parent) for entry in sorted(folder.glob(f"*/{RECORD}"))]
 
 
 def _keep_lists(path: Path, crls: Iterable[x509.CertificateRevocationList]) -> None:
@@ -293,4 +293,4 @@ def _keep_lists(path: Path, crls: Iterable[x509.CertificateRevocationList]) -> N
 
 
 def _write(path: Path, document: _Document) -> None:
-    write_whole(path / _RECORD, json.dumps(document.model_dump(mode="json"), indent=1).encode())
+    write_whole(path / RECORD, json.dumps(document.model_dump(mode="json"), indent=1).encode())

@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from kwbp.error_message import read_error
@@ -25,7 +25,6 @@ from kwbp.registration import card
 from kwbp.registration.answer import (
     CheckedAnswer,
     SentRequest,
-    check_commitment,
     check_response,
     open_cert_response,
 )
@@ -50,12 +49,12 @@ from pki.path import Trust
 from pki.roles import Role
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from storefront import exchange
+from storefront.wallet.keys import PrivateKey, PublicKey
 
 PATH: Final = "/v1/registration"
 BRAND: Final = "Shetab"
 _BITS: Final = 3072
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 Rng = Callable[[int], bytes]
 
 
@@ -135,8 +134,8 @@ def compose(
     }
 
 
-def open_request(kept: dict[str, Any], key: PrivateKey) -> OpenRequest:
-    """The request that `compose` made for this key."""
+def open_request(kept: dict[str, Any], key: PublicKey) -> OpenRequest:
+    """The request that `compose` made for the private half of this key."""
     message = bytes.fromhex(kept["message"])
     inner = unwrap(message, expected=[CT_CERT_REQ])
     one_time = load_der_private_key(bytes.fromhex(kept["one_time_key"]), None)
@@ -146,18 +145,10 @@ def open_request(kept: dict[str, Any], key: PrivateKey) -> OpenRequest:
         rrpid=inner.rrpid,
         chall_ee=bytes.fromhex(kept["chall_ee"]),
         digest=sha256(inner.body),
-        keys={card.SIGNING: spki_sha256(key.public_key())},
+        keys={card.SIGNING: spki_sha256(key)},
         asked=datetime.fromisoformat(kept["asked"]),
     )
     return OpenRequest(message, sent, one_time)
-
-
-def committed_secret(answer: CheckedAnswer, held: CardInWallet) -> bytes:
-    """PANSecret (32 bytes), if the certificate of the answer commits to this card under it (D7).
-
-    :raises ProtocolError: accountBindingFailure.
-    """
-    return check_commitment(answer, pan=held.pan, expiry=held.expiry, card_secret=held.card_secret)
 
 
 class Registrar:

@@ -12,7 +12,7 @@ from sqlalchemy import inspect, select
 
 from kwbp.codes import ErrorCode, RegistrationStatus
 from kwbp.error_message import read_error
-from kwbp.registration.answer import CheckedAnswer
+from kwbp.registration.answer import CheckedAnswer, check_commitment
 from kwbp.wrapper import MEDIA_TYPE, unwrap, wrap
 from pki.der import sha256
 from pki.keys import spki_sha256
@@ -25,7 +25,7 @@ from runtime.identity import Caller
 from runtime.problems import Problem
 from shetab.types import Pin
 from storefront.errors import NoMessage
-from storefront.wallet.registration import RefusedByAuthority, committed_secret
+from storefront.wallet.registration import RefusedByAuthority
 from tests.support.canaries import traces
 from tests.support.cps_cases import BIN, Office
 from tests.support.ra_world import ANONYMOUS
@@ -64,7 +64,8 @@ def test_a_card_gets_its_certificate(site: RegistrationSite) -> None:
     assert answer.body.status is RegistrationStatus.ISSUED
     leaf = answer.chains["signing"][0]
     assert spki_sha256(leaf.public_key()) == spki_sha256(card.held.key.public_key())
-    assert len(committed_secret(answer, card.held)) == 32
+    held = card.held
+    assert len(check_commitment(answer, pan=held.pan, expiry=held.expiry, card_secret=held.card_secret)) == 32
     application = site.world.store.application(answer.body.application)
     assert (application.state, application.opened_by) == (State.ISSUED, "registration")
 

@@ -13,6 +13,7 @@ from runtime.secrets import Secret
 from shetab.types import Expiry, Pan
 from storefront.errors import NoSuchCard, WalletError
 from storefront.wallet import wallet
+from storefront.wallet.lockout import Tries
 from storefront.wallet.wallet import FILE_NAME, Enrolment, Wallet
 from tests.support.pki_factory import Credential, PkiFactory
 
@@ -48,6 +49,7 @@ def made(pki: PkiFactory, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def folder(made: bytes, tmp_path: Path) -> Path:
     (tmp_path / FILE_NAME).write_bytes(made)
+    Tries(tmp_path / FILE_NAME).begin()
     return tmp_path
 
 

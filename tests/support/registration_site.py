@@ -148,7 +148,7 @@ class RegistrationSite:
         kept = compose(
             card.held, form, now=self.world.now, rng=os.urandom, one_time_key=self.next_one_time_key, **typed
         )
-        return open_request(kept, card.held.key)
+        return open_request(kept, card.held.key.public_key())
 
     def next_one_time_key(self) -> rsa.RSAPrivateKey:
         """One that this site has not seen; another site may have, in the same process."""
