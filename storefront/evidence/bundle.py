@@ -31,6 +31,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from kwbp.common import Received, instant, read_signed
+from kwbp.contract import read_contract
 from kwbp.errors import ProtocolError
 from kwbp.inquiry import InqResTBS
 from kwbp.messages import AuthResTBS, DualSigTBS, InvoiceTBS, OIData, ReceiptTBS
@@ -78,7 +79,10 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
     content: dict[str, bytes] = {"root.pem": _pem(root)}
     proof = read_proof(records, found.when)
     above = (
-        {each for message in found.messages for each in message.signed.certificates} | proof.certificates | authorities
+        {each for message in found.messages for each in message.signed.certificates}
+        | _of_contract(records.contract)
+        | proof.certificates
+        | authorities
     )
     known = {each for each in above if each != root and role_of(each).profile.is_ca}
     for certificate in known:
@@ -149,6 +153,14 @@ def _read(records: Records) -> _Found:
         status=None if records.gateway_status is None else read_signed(InqResTBS, CT_INQ_RES, records.gateway_status),
         when=when,
     )
+
+
+def _of_contract(der: bytes | None) -> set[x509.Certificate]:
+    """The certificates in the order with two signatures; none in one that is none, which the judges will say."""
+    try:
+        return set() if der is None else set(read_contract(der).buyer.signed.certificates)
+    except ProtocolError:
+        return set()
 
 
 def _lists(folder: str, ders: Iterable[bytes], when: datetime) -> dict[str, bytes]:
