@@ -1,7 +1,8 @@
 """The simulator's controls over loopback HTTP: the bank's counter, and faults on demand.
 
 Every route but health needs the bearer token of `secrets/switch-admin-token`, because whoever reaches the counter can
-issue cards. Card data are in one place only: the answer that issues a card.
+issue cards. Card data are in one place only: the answer that issues a card; one-time passwords in the messages to
+its holder.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import date
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Header
@@ -24,6 +26,7 @@ from shetab.types import Rial
 from switch.bank import Bank
 from switch.errors import BankError
 from switch.faults import Fault, FaultPlan
+from switch.inbox import Inbox
 from switch.processing import Statistics
 from switch.records import IssuedCard
 
@@ -51,6 +54,7 @@ class NewAccount(_Body):
     holder: str
     national_code: str | None = None
     balance: Amount = 0
+    phone: str | None = None
 
 
 class Deposit(_Body):
@@ -65,6 +69,18 @@ class NewCard(_Body):
     years: int = 3
 
 
+class Policy(_Body):
+    """Whether PIN2 pays with a card, or a one-time password alone."""
+
+    allowed: bool
+
+
+class CutOver(_Body):
+    """The business day from now on; none: the calendar's."""
+
+    day: date | None = None
+
+
 class NewAcquirer(_Body):
     """An acquirer to make known."""
 
@@ -76,6 +92,7 @@ def create_app(
     bank: Bank,
     faults: FaultPlan,
     statistics: Statistics,
+    inbox: Inbox,
     *,
     token: Secret,
     ready: Callable[[], bool],
@@ -93,7 +110,7 @@ def create_app(
     app.add_exception_handler(BankError, _on_bank_error)
     app.add_exception_handler(ValueFormatError, _on_value_error)
     app.include_router(_accounts(bank))
-    app.include_router(_cards(bank))
+    app.include_router(_cards(bank, inbox))
     app.include_router(_network(bank))
     app.include_router(_controls(faults, statistics, break_connections))
     return app
@@ -114,7 +131,11 @@ def _accounts(bank: Bank) -> APIRouter:
     @routes.post("", status_code=201)
     def open_account(body: NewAccount) -> dict[str, Any]:
         opened = bank.open_account(
-            body.bin, holder=body.holder, national_code=body.national_code, balance=Rial(body.balance)
+            body.bin,
+            holder=body.holder,
+            national_code=body.national_code,
+            balance=Rial(body.balance),
+            phone=body.phone,
         )
         return asdict(opened)
 
@@ -137,7 +158,7 @@ def _accounts(bank: Bank) -> APIRouter:
     return routes
 
 
-def _cards(bank: Bank) -> APIRouter:
+def _cards(bank: Bank, inbox: Inbox) -> APIRouter:
     routes = APIRouter(prefix="/v1")
 
     @routes.get("/cards/{card_id}")
@@ -151,6 +172,25 @@ def _cards(bank: Bank) -> APIRouter:
     @routes.delete("/cards/{card_id}/block")
     def unblock(card_id: str) -> dict[str, Any]:
         return asdict(bank.unblock_card(card_id))
+
+    @routes.put("/cards/{card_id}/static-pin2")
+    def set_policy(card_id: str, body: Policy) -> dict[str, Any]:
+        return asdict(bank.set_static_pin2(card_id, body.allowed))
+
+    @routes.get("/cards/{card_id}/messages")
+    def messages(card_id: str) -> list[dict[str, Any]]:
+        bank.card(card_id)
+        return [
+            {
+                "number": each.number,
+                "merchant": each.merchant,
+                "amount": each.amount,
+                "valid_until": each.valid_until.isoformat(),
+                "password": each.password,
+                "text": each.text,
+            }
+            for each in inbox.messages(card_id)
+        ]
 
     return routes
 
@@ -173,6 +213,14 @@ def _network(bank: Bank) -> APIRouter:
     @routes.get("/transactions")
     def transactions(rrn: str | None = None, reference: str | None = None) -> list[dict[str, Any]]:
         return [asdict(found) for found in bank.transactions(rrn=rrn, reference=reference)]
+
+    @routes.get("/business-day")
+    def business_day() -> dict[str, date]:
+        return {"day": bank.business_day()}
+
+    @routes.put("/business-day")
+    def cut_over(body: CutOver) -> dict[str, date]:
+        return {"day": bank.cut_over(body.day)}
 
     @routes.get("/balanced")
     def balanced() -> dict[str, bool]:

@@ -6,29 +6,32 @@ simulator through its one writer. Card data leaves in the answer of `issue_card`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, Row, case, func, insert, select, update
 
+from runtime.database import put
 from shetab.errors import ValueFormatError
 from shetab.iran import Bank as BankData
 from shetab.iran import Banks, build_iban, pan_from, parse_national_code
 from shetab.jalali import expiry_after
 from shetab.types import Pan, Pin, Rial
-from switch import ledger
+from switch import business_day, ledger, movements
 from switch.errors import BankError
 from switch.issuer_keys import IssuerKeys
 from switch.records import Account, CardStatus, IssuedCard, MerchantTotal, TransactionStatus
-from switch.schema import accounts, acquirers, cards, entries, metadata, transactions
+from switch.schema import accounts, acquirers, card_policies, cards, entries, metadata, phones, transactions
 
 T = TypeVar("T")
 
 CASH: Final = "CASH"
 """The account that stands for the world outside: deposits come from it."""
 _PIN2_LENGTH: Final = 8
+_PHONE: Final = re.compile(r"09[0-9]{9}")
 
 
 class Transact(Protocol):
@@ -58,22 +61,34 @@ class Bank:
     # --- accounts ----------------------------------------------------------------------------------------------------
 
     def open_account(
-        self, bin_: str, *, holder: str, national_code: str | None = None, balance: Rial | None = None
+        self,
+        bin_: str,
+        *,
+        holder: str,
+        national_code: str | None = None,
+        balance: Rial | None = None,
+        phone: str | None = None,
     ) -> Account:
         """Open a deposit account at the bank that issues cards under `bin_`, with a first deposit.
 
-        :raises BankError: `unknown_issuer` if no bank of the network has this BIN; `invalid` name or national code.
+        :param phone: where one-time passwords are sent, `09` and nine digits; without it the simulator makes one up.
+        :raises BankError: `unknown_issuer` if no bank of the network has this BIN; `invalid` name, national code or
+            telephone number.
         """
         bank = self._bank_of(bin_)
         if len(bin_) != 6:
             raise BankError("invalid", "a BIN has 6 digits")
         code = self._national_code(national_code)
+        if phone is not None and _PHONE.fullmatch(phone) is None:
+            raise BankError("invalid", "a mobile number is 09 and nine digits")
+        number = phone or f"09{self._digits(9)}"
         if not holder.strip() or len(holder) > 200:
             raise BankError("invalid", "the holder's name has 1 to 200 characters")
         iban = self._new_iban(bank)
 
         def job(connection: Connection) -> Account:
             self._insert_account(connection, iban, "customer", holder, bin_, code)
+            connection.execute(insert(phones).values(iban=iban, number=number))
             self._deposit(connection, iban, int(balance or 0))
             return self._account(connection, iban)
 
@@ -177,6 +192,19 @@ class Bank:
         """
         return self._set_card(card_id, state="active", wrong_tries=0)
 
+    def set_static_pin2(self, card_id: str, allowed: bool) -> CardStatus:
+        """Whether PIN2 pays with the card, or a one-time password alone.
+
+        :raises BankError: `unknown_card`.
+        """
+
+        def job(connection: Connection) -> CardStatus:
+            found = self._card(connection, card_id)
+            put(connection, card_policies, card_id=card_id, static_pin2=allowed)
+            return found
+
+        return self._transact(job)
+
     # --- acquirers and transactions ----------------------------------------------------------------------------------
 
     def register_acquirer(self, code: str, name: str) -> Account:
@@ -222,14 +250,17 @@ class Bank:
                 select(
                     transactions.c.merchant,
                     func.sum(case((stands, 1), else_=0)),
-                    func.sum(case((stands, transactions.c.amount), else_=0)),
                     func.sum(case((transactions.c.state == "reversed", 1), else_=0)),
                 )
-                .where(transactions.c.kind == "sale", transactions.c.acquirer == acquirer)
+                .where(transactions.c.kind.in_(("sale", "capture")), transactions.c.acquirer == acquirer)
                 .group_by(transactions.c.merchant)
                 .order_by(transactions.c.merchant)
             )
-            return [MerchantTotal(*row) for row in connection.execute(query)]
+            net = movements.nets(connection, acquirer)
+            return [
+                MerchantTotal(merchant, sales, net.get(merchant, 0), reversed_)
+                for merchant, sales, reversed_ in connection.execute(query)
+            ]
 
         return self._transact(job)
 
@@ -246,6 +277,19 @@ class Bank:
                 TransactionStatus(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)
             ]
         )
+
+    def business_day(self) -> date:
+        """The day that movements of money are counted in now."""
+        return self._transact(lambda connection: business_day.current(connection, self._clock()))
+
+    def cut_over(self, day: date | None) -> date:
+        """Count in another day from now on; None: in the calendar's. Answers the day that is open now."""
+
+        def job(connection: Connection) -> date:
+            business_day.set_day(connection, day)
+            return business_day.current(connection, self._clock())
+
+        return self._transact(job)
 
     def is_balanced(self) -> bool:
         """True if no rial was made or lost since the first deposit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -14,6 +15,7 @@ from runtime.secrets import Secret
 from runtime.settings import Home, SwitchSettings
 from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
 from switch.faults import Fault, Kind
+from switch.inbox import ShortMessage
 from switch.records import Account, CardStatus, IssuedCard, MerchantTotal, TransactionStatus
 
 ADMIN_HOST: Final = "127.0.0.1"
@@ -50,10 +52,17 @@ class SwitchAdmin:
         self._http.close()
 
     def open_account(
-        self, bin_: str, *, holder: str, national_code: str | None = None, balance: Rial | None = None
+        self,
+        bin_: str,
+        *,
+        holder: str,
+        national_code: str | None = None,
+        balance: Rial | None = None,
+        phone: str | None = None,
     ) -> Account:
         """Open a customer's account at the bank of this BIN."""
         body = {"bin": bin_, "holder": holder, "national_code": national_code, "balance": int(balance or 0)}
+        body["phone"] = phone
         return _record(Account, self._call("POST", "/v1/accounts", body))
 
     def account(self, iban: str) -> Account:
@@ -94,6 +103,24 @@ class SwitchAdmin:
         """Let the card work again."""
         return _record(CardStatus, self._call("DELETE", f"/v1/cards/{card_id}/block"))
 
+    def set_static_pin2(self, card_id: str, allowed: bool) -> CardStatus:
+        """Whether PIN2 pays with the card, or a one-time password alone."""
+        return _record(CardStatus, self._call("PUT", f"/v1/cards/{card_id}/static-pin2", {"allowed": allowed}))
+
+    def messages(self, card_id: str) -> list[ShortMessage]:
+        """What the holder of a card was sent, oldest first."""
+        return [
+            ShortMessage(
+                card_id,
+                row["number"],
+                row["password"],
+                row["merchant"],
+                row["amount"],
+                datetime.fromisoformat(row["valid_until"]),
+            )
+            for row in self._call("GET", f"/v1/cards/{card_id}/messages")
+        ]
+
     def register_acquirer(self, code: str, name: str) -> Account:
         """Make an acquirer known; answers its intermediary account."""
         return _record(Account, self._call("POST", "/v1/acquirers", {"code": code, "name": name}))
@@ -110,6 +137,15 @@ class SwitchAdmin:
         """Sales and reversals, oldest first, all or those with this DE 37 or DE 62."""
         query = {name: value for name, value in (("rrn", rrn), ("reference", reference)) if value is not None}
         return [_record(TransactionStatus, row) for row in self._call("GET", "/v1/transactions", query=query)]
+
+    def business_day(self) -> date:
+        """The day that movements of money are counted in now."""
+        return date.fromisoformat(self._call("GET", "/v1/business-day")["day"])
+
+    def cut_over(self, day: date | None = None) -> date:
+        """Count in another day from now on; None: in the calendar's."""
+        body = {"day": None if day is None else day.isoformat()}
+        return date.fromisoformat(self._call("PUT", "/v1/business-day", body)["day"])
 
     def is_balanced(self) -> bool:
         """True if no rial was made or lost."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal[
     "ignore",  # the request is lost on its way: nothing happens
-    "refuse",  # answered with `rc`, nothing booked (0200 only)
+    "refuse",  # answered with `rc`, nothing booked (what moves money forward only)
     "drop",  # done, but the answer is lost
     "delay",  # done, the answer leaves `seconds` later
     "repeat",  # done, the answer comes twice

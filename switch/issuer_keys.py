@@ -36,6 +36,7 @@ class IssuerKeys:
         self._cvv2_key = derive("cvv2")
         self._expiry_key = derive("expiry")
         self._pin_key = derive("pin")
+        self._password_key = derive("one-time password")
         self._fingerprint_key = derive("fingerprint")
         self._reference_key = derive("card reference")
 
@@ -71,6 +72,10 @@ class IssuerKeys:
     def pin_value(self, pan: Pan, pin: Pin) -> bytes:
         """32 bytes to compare a presented PIN by."""
         return self._mac(self._pin_key, f"{pan.reveal()}={pin.reveal()}")
+
+    def password_value(self, pan: Pan, xid: bytes, password: Pin) -> bytes:
+        """32 bytes to compare a one-time password by that is presented for the purchase `xid`."""
+        return self._mac(self._password_key, f"{pan.reveal()}={xid.hex()}={password.reveal()}")
 
     def fingerprint(self, fields: Mapping[int, str]) -> bytes:
         """32 bytes by which a repeat is told from another request with the same trace number.

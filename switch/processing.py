@@ -22,9 +22,10 @@ from shetab.dialect import Direction
 from shetab.errors import ShetabError
 from shetab.jalali import transmission_time
 from shetab.message import Message
-from switch import authorisation
-from switch.authorisation import Rules
+from switch import administration, authorisation, reconciliation, settling
 from switch.faults import Fault, FaultPlan
+from switch.inbox import Inbox
+from switch.recording import Rules
 from switch.schema import acquirers
 
 _SIGN_ON: Final = "001"
@@ -61,11 +62,19 @@ class Statistics:
 class Processor:
     """Stateless but for the database, the fault plan and the counters."""
 
-    def __init__(self, rules: Rules, writer: GroupWriter, faults: FaultPlan, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        writer: GroupWriter,
+        faults: FaultPlan,
+        clock: Callable[[], datetime],
+        inbox: Inbox,
+    ) -> None:
         self._rules = rules
         self._writer = writer
         self._faults = faults
         self._clock = clock
+        self._inbox = inbox
         self.statistics = Statistics()
 
     async def handle(self, raw: bytes, session: Session) -> Reply:
@@ -109,13 +118,32 @@ class Processor:
             return await self._network_management(request, session, now)
         signed_on = session.institution
         rules = self._rules
-        if request.mti in ("0200", "0201"):
-            forced = fault.rc if fault is not None and fault.kind == "refuse" else None
+        forced = fault.rc if fault is not None and fault.kind == "refuse" else None
+        if request.mti in ("0500", "0501"):
+            return await self._writer.run(
+                lambda connection: reconciliation.reconcile(connection, rules, request, signed_on=signed_on, now=now)
+            )
+        if settling.is_settling(request):
+            return await self._writer.run(
+                lambda connection: settling.settle(
+                    connection, rules, request, signed_on=signed_on, now=now, forced_rc=forced
+                )
+            )
+        if request.mti in ("0100", "0101", "0200", "0201"):
             return await self._writer.run(
                 lambda connection: authorisation.sale(
                     connection, rules, request, signed_on=signed_on, now=now, forced_rc=forced
                 )
             )
+        if request.mti == "0600":
+            reply = await self._writer.run(
+                lambda connection: administration.administrative(
+                    connection, rules, request, signed_on=signed_on, now=now
+                )
+            )
+            if reply.message is not None:
+                self._inbox.deliver(reply.message)
+            return reply.answer
         return await self._writer.run(
             lambda connection: authorisation.reversal(connection, rules, request, signed_on=signed_on, now=now)
         )

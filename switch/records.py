@@ -44,7 +44,11 @@ class CardStatus:
 
 @dataclass(frozen=True, slots=True)
 class MerchantTotal:
-    """Sales of one merchant that stand, in rial: what the acquirer owes it. The settle line."""
+    """What the acquirer owes a merchant, in rial, negative if it is owed: the settle line.
+
+    `sales` are those that stand and captures, `reversed` those that were taken back as a whole; `amount` is the sum of
+    all that moved, credits and partial reversals deducted.
+    """
 
     merchant: str
     sales: int
@@ -54,7 +58,7 @@ class MerchantTotal:
 
 @dataclass(frozen=True, slots=True)
 class TransactionStatus:
-    """One sale or reversal as the switch recorded it."""
+    """One transaction as the switch recorded it: sale, hold, capture, credit or reversal."""
 
     kind: str
     state: str

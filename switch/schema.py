@@ -1,7 +1,8 @@
 """Tables of the bank side: accounts, cards, transactions, ledger. No clear PAN, CVV2, expiry or PIN in any column.
 
 A card is found by a keyed hash of its PAN and shown by its masked PAN. Expiry and PIN are kept as keyed values that
-only a presented expiry or PIN can be compared with; CVV2 is derived when it is presented and not kept at all.
+only a presented expiry or PIN can be compared with; CVV2 is derived when it is presented and not kept at all. A
+one-time password is kept as a keyed value too, with what it is good for.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -64,7 +68,7 @@ transactions = Table(
     "transactions",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("kind", String(8), nullable=False, doc="sale or reversal"),
+    Column("kind", String(8), nullable=False, doc="sale, hold, capture, credit or reversal"),
     Column("acquirer", String(11), nullable=False),
     Column("terminal", String(8), nullable=False),
     Column("stan", String(6), nullable=False),
@@ -83,7 +87,7 @@ transactions = Table(
     ),
     Column("rc", String(2), nullable=False),
     Column("answer", JSON, doc="fields of the answer without DE 2, for a repeat of the request"),
-    Column("original", ForeignKey("transactions.id"), doc="the sale that a reversal took back"),
+    Column("original", ForeignKey("transactions.id"), doc="what this is about: took back, captured, credited"),
     Column("received_at", DateTime, nullable=False),
     UniqueConstraint("kind", "acquirer", "terminal", "stan", "local_time", "local_date", name="one_row_a_transaction"),
 )
@@ -97,6 +101,68 @@ entries = Table(
     Column("amount", BigInteger, nullable=False, doc="rial, negative for a debit"),
     Column("text", String(40), nullable=False),
     Column("booked_at", DateTime, nullable=False),
+)
+
+standing_amounts = Table(
+    "standing_amounts",
+    metadata,
+    Column("transaction_id", ForeignKey("transactions.id"), primary_key=True),
+    Column("amount", BigInteger, nullable=False, doc="rial that are left of it; without a row all of it stands"),
+)
+
+movements = Table(
+    "movements",
+    metadata,
+    Column("transaction_id", ForeignKey("transactions.id"), primary_key=True),
+    Column("acquirer", String(11), nullable=False),
+    Column("merchant", String(15), nullable=False),
+    Column("day", Date, nullable=False, doc="business day of the network, as told in DE 15"),
+    Column("kind", String(15), nullable=False, doc="see `switch.movements.Movement`"),
+    Column("amount", BigInteger, nullable=False, doc="rial"),
+    Column("void", Boolean, nullable=False, doc="taken back because its outcome was unknown: it does not count"),
+    Index("movements_by_day", "acquirer", "merchant", "day"),
+)
+
+business_days = Table(
+    "business_days",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("day", Date, nullable=False, doc="set at the counter; without a row it is the calendar day in Iran"),
+)
+
+phones = Table(
+    "phones",
+    metadata,
+    Column("iban", ForeignKey("accounts.iban"), primary_key=True),
+    Column("number", String(11), nullable=False, doc="where the holder gets one-time passwords"),
+)
+
+card_policies = Table(
+    "card_policies",
+    metadata,
+    Column("card_id", ForeignKey("cards.card_id"), primary_key=True),
+    Column("static_pin2", Boolean, nullable=False, doc="FALSE: pays with a one-time password only"),
+)
+
+passwords = Table(
+    "passwords",
+    metadata,
+    Column("pan_lookup", LargeBinary(32), primary_key=True),
+    Column("xid", LargeBinary(20), primary_key=True),
+    Column("request", LargeBinary(32), nullable=False, doc="SHA-256 of the sealed OTPReq, by which a repeat is known"),
+    Column("merchant", String(15), nullable=False),
+    Column("amount", BigInteger, nullable=False, doc="rial"),
+    Column("value", LargeBinary(32), nullable=False, doc="keyed hash of card, XID and password"),
+    Column("valid_until", DateTime, nullable=False),
+    Column("sent_to", String(18), nullable=False, doc="masked telephone number"),
+    Column("used_at", DateTime),
+)
+
+password_buckets = Table(
+    "password_buckets",
+    metadata,
+    Column("pan_lookup", LargeBinary(32), primary_key=True),
+    Column("full_at", DateTime, nullable=False, doc="when nothing counts against the card any more"),
 )
 
 registration_buckets = Table(

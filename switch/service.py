@@ -34,12 +34,13 @@ from shetab.framing import Framing
 from shetab.iran import Banks
 from switch import registration_app
 from switch.admin import create_app
-from switch.authorisation import Rules
 from switch.bank import Bank, Transact, transact_on
 from switch.client import ADMIN_HOST, SwitchAdmin, admin_url
 from switch.faults import FaultPlan
+from switch.inbox import Inbox
 from switch.issuer_keys import IssuerKeys
 from switch.processing import Processor
+from switch.recording import Rules
 from switch.registration import CardRegistration
 from switch.schema import metadata
 from switch.server import SwitchServer
@@ -178,9 +179,11 @@ def _parts(
     writer = GroupWriter(engine, "switch")
     writer.start()
     try:
-        rules = Rules(Dialect.load(DIALECT), issuer_keys(home, rng=rng), zone, Banks.load(), INSTITUTION, rng)
-        faults = FaultPlan()
-        processor = Processor(rules, writer, faults, clock)
+        rules = Rules(
+            Dialect.load(DIALECT), issuer_keys(home, rng=rng), zone, Banks.load(), INSTITUTION, rng, settings.passwords
+        )
+        faults, inbox = FaultPlan(), Inbox()
+        processor = Processor(rules, writer, faults, clock, inbox)
         line = SwitchServer(processor, Framing(settings.length_prefix), host=settings.host, port=settings.port)
         line.start()
         try:
@@ -189,6 +192,7 @@ def _parts(
                 bank,
                 faults,
                 processor.statistics,
+                inbox,
                 token=admin_token(home, rng=rng),
                 ready=lambda: line.listening,
                 break_connections=line.break_connections,
