@@ -13,15 +13,15 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from sqlalchemy import Connection
 
 from runtime.database import open_database
-from runtime.settings import Home
+from runtime.settings import Home, PasswordSettings
 from shetab.dialect import Dialect
 from shetab.iran import Banks
 from shetab.message import Message
 from shetab.reversal import repeated, reversal_advice
 from shetab.types import Rial
 from switch import authorisation
-from switch.authorisation import Rules
 from switch.bank import transact_on
+from switch.recording import Rules
 from switch.service import DIALECT, INSTITUTION, database_path, issuer_keys, open_bank
 from switch.zone import ZoneKeys
 from tests.support.acquirer import ACQUIRER, Acquirer
@@ -50,7 +50,9 @@ class Network(RuleBasedStateMachine):
         self._transact = transact_on(self._engine)
         zone_keys = ZoneKeys.load(zone.home.secrets)
         dialect = Dialect.load(DIALECT)
-        self._rules = Rules(dialect, issuer_keys(zone.home), zone_keys, Banks.load(), INSTITUTION, os.urandom)
+        self._rules = Rules(
+            dialect, issuer_keys(zone.home), zone_keys, Banks.load(), INSTITUTION, os.urandom, PasswordSettings()
+        )
         self._answers: dict[tuple[str, ...], Message] = {}
         self._standing: dict[str, int] = {}  # amount by STAN of approved sales that were not taken back
         self._taken_back: set[str] = set()
