@@ -9,7 +9,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ca.ceremony.words import words
 from hsm_service.pin_shares import record_file
 from hsm_service.token_layout import pin_file
 from runtime.settings import Home
+from tests.support.ready_python import Python
 
 OFFICERS = ("security-officer-1", "security-officer-2")
 CUSTODIANS = ("Ali", "Maryam", "Reza")
@@ -28,17 +28,18 @@ Answers = Iterable[tuple[bytes, Callable[[], str]]]
 
 
 def kwbp(home: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "cli", "--home", str(home), "--json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command = ["-m", "cli", "--home", home, "--json", *arguments]
+    with Python(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        said, complaint = child.communicate(timeout=120)
+    assert child.returncode == 0, complaint
+    return str(said)
 
 
 def at_terminal(home: Path, *arguments: str, answers: Answers) -> tuple[int, bytes]:
     """Run a command on a terminal and type each answer once its prompt has come; all that the terminal showed."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "cli", "--home", str(home), *arguments]
-    child = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    command = ["-m", "cli", "--home", home, *arguments]
+    child = Python(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     said, seen = b"", 0
     for prompt, answer in answers:

@@ -1,5 +1,8 @@
 """One run of ./scripts/demo for all tests of this folder, watched from outside.
 
+Its first step is the installed command, and so is the `kwbp serve` that starts its services once more; all between is
+forked from a process that has imported what commands import (tests/support/ready_kwbp.py).
+
 Its card data come through an open descriptor, so that the tests know what must be found nowhere; the loopback interface
 is captured while it runs, where the machine lets us.
 """
@@ -94,16 +97,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         watcher.start()
     reading, writing = os.pipe()
     try:
-        process = subprocess.run(
-            [str(ROOT / "scripts" / "demo")],
-            env={**os.environ, "KWBP_DEMO_DIR": str(folder), "KWBP_DEMO_CARD_FD": str(writing)},
-            pass_fds=(writing,),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
+        with ready_kwbp() as commands:
+            said = {"KWBP_DEMO_DIR": folder, "KWBP_DEMO_CARD_FD": writing, "KWBP_DEMO_COMMANDS": commands}
+            process = subprocess.run(
+                [str(ROOT / "scripts" / "demo")],
+                env={**os.environ, **{name: str(value) for name, value in said.items()}},
+                pass_fds=(writing,),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=900,
+                check=False,
+            )
     finally:
         os.close(writing)
     with os.fdopen(reading) as pipe:
@@ -144,7 +149,7 @@ _RUNNING: Final = ExitStack()
 @pytest.fixture(scope="session")
 def kwbp(demo: Demo) -> Shell:
     """The demo's installation started once more; it runs until all tests of this folder are done."""
-    shell = Shell(replace(demo, commands=_RUNNING.enter_context(ready_kwbp(demo.environment))))
+    shell = Shell(replace(demo, commands=_RUNNING.enter_context(ready_kwbp())))
     _RUNNING.enter_context(_serving(demo))
     shell("status", "--wait", "120")
     return shell

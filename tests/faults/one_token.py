@@ -20,6 +20,7 @@ from hsm_service.errors import HsmError
 from hsm_service.pkcs11_module import Pkcs11Module, load_module
 from hsm_service.tokens import Token
 from runtime.secrets import read_secret
+from tests.support.ready_python import Python
 
 KEY = "signer"
 
@@ -28,8 +29,8 @@ class OneToken:
     """The test's end."""
 
     def __init__(self, module: Path, configuration: Path, label: str, pin: Path) -> None:
-        command = [sys.executable, "-m", "tests.faults.one_token", module, configuration, label, pin]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = ["-m", "tests.faults.one_token", module, configuration, label, pin]
+        self._process = Python(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def call(self, name: str, **arguments: str) -> dict[str, Any]:
         """Do one thing there; `ok`, or `error` and `status`."""

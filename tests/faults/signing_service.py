@@ -19,6 +19,7 @@ from runtime.server import serve
 from runtime.settings import Home, Settings
 from tests.faults.faulty_module import wait_until
 from tests.support.pki_factory import NOW
+from tests.support.ready_python import Python
 from tests.support.signing_site import JUDGES
 
 
@@ -30,12 +31,12 @@ class SigningService:
             port = free.getsockname()[1]
         self.url = f"https://localhost:{port}"
         self._port = port
-        self._command = [sys.executable, "-m", "tests.faults.signing_service", home.path, tls.certificate.parent, port]
+        self._command = ["-m", "tests.faults.signing_service", home.path, tls.certificate.parent, port]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        self._process = subprocess.Popen([str(each) for each in self._command])
+        self._process = Python(self._command)
         wait_until(self._listens)
 
     def kill(self) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from base64 import b64decode, b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +39,7 @@ from runtime.server import start
 from tests.support.approved import Desk
 from tests.support.judges import attime, openssl, openssl_accepts
 from tests.support.pki_factory import NOW, pem
+from tests.support.ready_python import Python
 from tests.support.signing_site import ACK, CA, GATEWAY, SHOP, Served, World, acknowledgement, crl
 from tests.support.tls import tls_issuer
 
@@ -389,8 +389,8 @@ def test_a_server_killed_between_intent_and_outcome_leaves_a_readable_journal(fo
     path = world.home.audit / "hsm.jsonl"
 
     def server(mode: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", _SERVER, str(world.home.path), str(tmp_path), mode]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command = ["-c", _SERVER, world.home.path, tmp_path, mode]
+        return Python(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     with server("dies") as process:
         assert process.stdout is not None

@@ -10,7 +10,6 @@ import logging
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ import pytest
 from runtime.beat import Beat
 from runtime.durable import Durable, JsonRows, Schedule
 from tests.support.databases import DATABASES, empty_database
+from tests.support.ready_python import Python
 
 EACH_SECOND = "* * * * * *"
 PATIENCE = 60.0  # seconds that a test waits for what must come
@@ -37,8 +37,8 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def replica(folder: Path, name: str, database: str, *, pause: float = 0.0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.ticking", database, str(folder / "ticks"), name, str(pause)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    command = ["-m", "tests.support.ticking", database, folder / "ticks", name, pause]
+    return Python(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
 
 
 def ticks(folder: Path) -> list[dict[str, str]]:

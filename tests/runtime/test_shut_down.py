@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 
 import pytest
+
+from tests.support.ready_python import Python
 
 SERVER = """
 import contextlib, signal, socket
@@ -29,7 +30,7 @@ print("closed")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_returns_to_whoever_closes_what_is_below(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+    with Python(["-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "up" in process.stdout.readline()
         process.send_signal(number)

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from runtime.settings import Home
 from tests.faults.faulty_module import wait_until
 from tests.support.ca_world import tls_credential, write_hierarchy
 from tests.support.pki_factory import PkiFactory, pem
+from tests.support.ready_python import Python
 from tests.support.signing_site import World, der, merchant_chain, public_key
 
 COMPONENTS: Final = tuple(
@@ -114,8 +114,8 @@ def serving(site: World, settings: str = "", environment: Mapping[str, str] | No
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     site.home.config.write_text(f"[hsm]\nport = {port}\n{settings}\n")
-    command = [sys.executable, "-m", "cli", "--home", str(site.home.path), "serve", "hsm"]
-    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, start_new_session=True)
+    command = ["-m", "cli", "--home", site.home.path, "serve", "hsm"]
+    process = Python(command, env={**os.environ, **(environment or {})}, start_new_session=True)
     service = Serve(site, process, port)
     try:
         wait_until(lambda: _listens(process, port))

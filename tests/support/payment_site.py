@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,6 +55,7 @@ from switch.service import RunningSwitch
 from switch.service import running as running_switch
 from tests.support.payment_parties import Buyer, Purchase, Shop, now, signed_by, with_envelope
 from tests.support.pki_factory import Credential, PkiFactory
+from tests.support.ready_python import Python
 from tests.support.softhsm import provisioned_home
 
 ACQUIRER: Final = "603770"
@@ -310,7 +310,7 @@ class Site:
     @contextmanager
     def gateway_process(self, home: Home, *, fatal: str = "", ready: bool = True) -> Iterator[GatewayProcess]:
         """A gateway as a process; it kills itself right after the step `fatal`."""
-        process = subprocess.Popen([sys.executable, "-c", _GATEWAY_PROGRAM, str(home.path), fatal], env=_environment())
+        process = Python(["-c", _GATEWAY_PROGRAM, home.path, fatal])
         started = GatewayProcess(Settings.load(home).gateway.url, home, process)
         try:
             if ready:
@@ -398,7 +398,7 @@ class _PublicOnly:
 
 @contextmanager
 def _hsm_process(home: Home, pki: PkiFactory, port: int) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", _HSM_PROGRAM, str(home.path)], env=_environment())
+    process = Python(["-c", _HSM_PROGRAM, home.path])
     operator = tls_files(home, pki, "operator", identity_uri("service", "operator"))
 
     def ready() -> bool:
@@ -415,11 +415,6 @@ def _hsm_process(home: Home, pki: PkiFactory, port: int) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _environment() -> dict[str, str]:
-    root = Path(__file__).resolve().parents[2]
-    return {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def tls_files(home: Home, pki: PkiFactory, name: str, uri: str) -> TlsFiles:

@@ -13,7 +13,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -53,6 +52,7 @@ from storefront.wallet.wallet import CardCredential
 from tests.support import payment_site
 from tests.support.payment_site import ACQUIRER, CARD_BIN, Site, free_port, now, wait_for
 from tests.support.pki_factory import Credential
+from tests.support.ready_python import Python
 
 CATALOGUE: Final = Path(__file__).parents[2] / "storefront" / "merchant" / "bookshop.yaml"
 BASKET: Final = (("divan-hafez", 2), ("golestan", 1))
@@ -301,8 +301,7 @@ class Front:
     @contextmanager
     def process(self, *, fatal: str = "") -> Iterator[subprocess.Popen[bytes]]:
         """The merchant's server as a process; it kills itself (SIGKILL) right after the step `fatal`."""
-        command = [sys.executable, "-c", _PROGRAM, str(self.home().path), self.name, fatal]
-        process = subprocess.Popen(command, env=payment_site._environment())
+        process = Python(["-c", _PROGRAM, self.home().path, self.name, fatal])
         try:
             wait_for(lambda: process.poll() is not None or self._is_ready())
             assert process.poll() is None

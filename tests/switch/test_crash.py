@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from shetab.types import Rial
 from switch.records import IssuedCard
 from switch.service import admin_client, open_bank, running
 from tests.support.acquirer import ACQUIRER, Acquirer
+from tests.support.ready_python import Python
 from tests.switch.conftest import OPENING, Zone, new_zone
 
 _RUN = """
@@ -39,11 +39,8 @@ def _free_port() -> int:
 @contextmanager
 def process(zone: Zone, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """The simulator as a process of its own, ready."""
-    started = subprocess.Popen(
-        [sys.executable, "-c", _RUN, str(zone.home.path), settings.model_dump_json()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = ["-c", _RUN, zone.home.path, settings.model_dump_json()]
+    started = Python(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError), admin_client(zone.home, settings.switch) as admin:
