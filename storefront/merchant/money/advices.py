@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date
 
 from kwbp.common import read_signed
 from kwbp.parties import MerchantIdentity
@@ -13,7 +13,6 @@ from kwbp.wrapper import unwrap
 from pki.der import sha256
 from pki.oids import CT_SETTLE_ADVICE
 from runtime.language import Message
-from shetab.jalali import IRAN_STANDARD_TIME
 from storefront.errors import MoneyRefused
 from storefront.merchant.money.book import MoneyBook
 from storefront.merchant.named_gateway import NamedGateway
@@ -95,9 +94,8 @@ class Advices:
         return checked
 
     def _ledger(self, day: date) -> list[LedgerEntry]:
-        """The own movements of a business day, which is a day in Iran."""
-        begins = datetime.combine(day, time(), IRAN_STANDARD_TIME).astimezone(UTC)
-        entries = self._book.entries(begins, begins + timedelta(days=1))
+        """The own movements of a business day, which is the network's."""
+        entries = self._book.entries_of_day(day)
         return [LedgerEntry(each.kind, each.xid, each.h_answer, each.amount) for each in entries]
 
 

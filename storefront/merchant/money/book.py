@@ -7,8 +7,9 @@ request, this one does with the same request and the same answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from cryptography import x509
@@ -17,11 +18,14 @@ from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 from kwbp import fields
 from kwbp.codes import BatchStatus, EntryKind
 from kwbp.common import instant
-from kwbp.settling import Batch, BatchAdminResTBS, Entry, Standing, read_request, sale_entry
+from kwbp.messages import AuthResTBS
+from kwbp.settling import Batch, BatchAdminResTBS, Entry, SettlingResTBS, Standing, read_request, sale_entry
 from kwbp.wrapper import wrap
 from pki.der import sha256
 from pki.oids import CT_BATCH_ADMIN_REQ
 from runtime.language import Message
+from shetab.errors import ValueFormatError
+from shetab.jalali import IRAN_STANDARD_TIME, complete_date
 from storefront.errors import MoneyRefused
 from storefront.merchant import recall
 from storefront.merchant.documents import Document
@@ -123,12 +127,14 @@ class MoneyBook:
         code: str | None,
         clause: str | None = None,
         entry: Entry | None = None,
+        business_day: date | None = None,
         batch: Batch | None = None,
         crls_used: Iterable[bytes] = (),
         now: datetime,
     ) -> None:
         """Keep the gateway's last word about an open request with all that follows from it, once; all or nothing.
 
+        :param entry: what an approval adds to the batch, and :param business_day: where the network counts it.
         :param crls_used: DER of the CRLs by which the answer was judged.
         """
         used = tuple(crls_used)
@@ -146,8 +152,8 @@ class MoneyBook:
             mine = (schema.requests.c.number == request.number, schema.requests.c.state == RequestState.OPEN)
             if connection.execute(update(schema.requests).where(*mine).values(values)).rowcount != 1:
                 return
-            if entry is not None:
-                insert_if_absent(connection, schema.entries, _entry_row(entry))
+            if entry is not None and business_day is not None:
+                insert_if_absent(connection, schema.entries, _entry_row(entry, business_day))
             if batch is not None:
                 _put_batch(connection, batch)
             if request.xid is not None:
@@ -241,12 +247,14 @@ class MoneyBook:
             xids = [bytes(row.xid) for row in connection.execute(unbooked)]
         for xid in xids:
             sale = self._is_sale(xid)
-            entry = sale_entry(self.orders.required(xid, Document.AUTH_RES)) if sale else None
+            auth_res = self.orders.required(xid, Document.AUTH_RES)
+            day = business_day_of(recall.auth_res(auth_res).body)
+            row = _entry_row(sale_entry(auth_res), day) if sale else None
 
-            def job(connection: Connection, xid: bytes = xid, entry: Entry | None = entry) -> None:
-                if entry is not None:
-                    insert_if_absent(connection, schema.entries, _entry_row(entry))
-                insert_if_absent(connection, schema.purchases, {"xid": xid, "sale": entry is not None})
+            def job(connection: Connection, xid: bytes = xid, row: dict[str, Any] | None = row) -> None:
+                if row is not None:
+                    insert_if_absent(connection, schema.entries, row)
+                insert_if_absent(connection, schema.purchases, {"xid": xid, "sale": row is not None})
 
             await self.orders.write(job)
 
@@ -255,6 +263,12 @@ class MoneyBook:
         query = select(schema.entries).where(schema.entries.c.date < as_text(until))
         if begins is not None:
             query = query.where(schema.entries.c.date >= as_text(begins))
+        with self.orders.reading() as connection:
+            return [_entry(row) for row in connection.execute(query.order_by(schema.entries.c.date))]
+
+    def entries_of_day(self, day: date) -> list[Entry]:
+        """The movements that the network counts in a business day."""
+        query = select(schema.entries).where(schema.entries.c.business_day == day.isoformat())
         with self.orders.reading() as connection:
             return [_entry(row) for row in connection.execute(query.order_by(schema.entries.c.date))]
 
@@ -360,13 +374,23 @@ def _request(row: Row[Any]) -> Request:
     )
 
 
-def _entry_row(entry: Entry) -> dict[str, Any]:
+def business_day_of(answer: AuthResTBS | SettlingResTBS) -> date:
+    """The day in which the network counts an approval: its DE 15, else the day in Iran on which it was given."""
+    given = instant(answer.date)
+    if answer.settle_date is not None:
+        with suppress(ValueFormatError):
+            return complete_date(answer.settle_date, given)
+    return given.astimezone(IRAN_STANDARD_TIME).date()
+
+
+def _entry_row(entry: Entry, day: date) -> dict[str, Any]:
     return {
         "h_answer": entry.h_answer,
         "xid": entry.xid,
         "kind": int(entry.kind),
         "amount": entry.amount,
         "date": as_text(instant(entry.date)),
+        "business_day": day.isoformat(),
     }
 
 

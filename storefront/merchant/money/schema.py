@@ -47,8 +47,9 @@ entries: Final = Table(
     Column("kind", Integer, nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("date", String(20), nullable=False, index=True),
+    Column("business_day", String(10), nullable=False, index=True),
 )
-"""Every movement of money by the answer that approved it (`kwbp.settling.Entry`)."""
+"""Every movement of money by the answer that approved it (`kwbp.settling.Entry`), and the day that advises it."""
 
 batches: Final = Table(
     "money_batches",

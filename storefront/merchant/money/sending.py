@@ -35,7 +35,7 @@ from pki.path import Trust
 from runtime.logging import get_logger
 from storefront.errors import GatewayUnreachable, UnsignedRefusal
 from storefront.merchant.collection import crls_of
-from storefront.merchant.money.book import MoneyBook, Request, batch_of
+from storefront.merchant.money.book import MoneyBook, Request, batch_of, business_day_of
 from storefront.merchant.money.states import RequestState
 from storefront.merchant.refusals import gateway_refusal
 from storefront.merchant.resources import Resources
@@ -161,6 +161,7 @@ class Sender:
             answer.signed,
             code=answer.body.auth_code.protocol_name,
             entry=standing.entry(body, answer.body, answer.digest) if answer.approved else None,
+            business_day=business_day_of(answer.body),
             crls_used=crls_of(trust),
             now=now,
         )
