@@ -11,14 +11,17 @@ from typing import TypeVar
 
 import httpx
 import msgspec
+from cryptography import x509
 
 from gateway_keys import wire
-from gateway_keys.opened import OpenedOrder
+from gateway_keys.opened import OpenedOrder, OpenedPasswordRequest
+from kwbp.money import Money
+from kwbp.password import AskedPassword
 from runtime.client import raise_problem
 from runtime.problems import Problem
 from shetab.types import Cvv2, Expiry, Pan
 
-__all__ = ["GatewayKeysClient", "OpenedOrder"]
+__all__ = ["GatewayKeysClient", "OpenedOrder", "OpenedPasswordRequest"]
 
 _T = TypeVar("_T")
 
@@ -44,6 +47,29 @@ class GatewayKeysClient:
             pin_block=answer.pin_block,
             pan_sealed=answer.pan_sealed,
             masked_pan=answer.masked_pan,
+        )
+
+    async def open_password_request(self, message: bytes, merchant_id: str) -> OpenedPasswordRequest:
+        """Have a holder's request for a one-time password opened and judged (KWBP P2 to P4).
+
+        :param message: DER KwbpMessage. :param merchant_id: who passed it on.
+        :raises Problem: `order-refused`, `decoding-failure`, or the service's trouble.
+        """
+        request = wire.OpenPasswordRequest(message=message, merchant_id=merchant_id)
+        answer = await self._ask(wire.OPEN_OTP_REQ, request, wire.OpenPasswordAnswer)
+        card, *chain = (x509.load_der_x509_certificate(der) for der in answer.certificates)
+        return OpenedPasswordRequest(
+            asked=AskedPassword(
+                rrpid=answer.rrpid,
+                xid=answer.xid,
+                merchant_id=answer.merchant_id,
+                amount=Money.rial(answer.amount),
+                h_otp_req=answer.h_otp_req,
+            ),
+            pan=Pan.parse(answer.pan),
+            expiry=Expiry.parse(answer.expiry),
+            card=card,
+            chain=tuple(chain),
         )
 
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:

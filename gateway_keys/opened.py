@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+
+from kwbp.password import AskedPassword
 from shetab.types import Cvv2, Expiry, Pan
 
 
@@ -21,3 +24,18 @@ class OpenedOrder:
     pin_block: bytes | None
     pan_sealed: bytes
     masked_pan: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenedPasswordRequest:
+    """A holder's request for a one-time password, opened and judged in the token boundary. Has no repr.
+
+    `pan` and `expiry` are for one message to the switch. Whether `card` is revoked is still to be asked; `chain` came
+    with it.
+    """
+
+    asked: AskedPassword
+    pan: Pan
+    expiry: Expiry
+    card: x509.Certificate
+    chain: tuple[x509.Certificate, ...]

@@ -18,10 +18,11 @@ from typing import Final, TypeVar
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway_keys import orders, wire
+from gateway_keys import orders, passwords, wire
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.orders import OrderKeys
 from gateway_keys.zone_keys import ZONE_MAC, ZONE_PIN
@@ -32,10 +33,13 @@ from hsm_service.openapi_route import ApiRoute
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
 from hsm_service.wire import read
+from kwbp.errors import ProtocolError
 from kwbp.gateway import VerifiedOrder
-from pki.cms_enveloped import parse_auth_enveloped
+from kwbp.wrapper import KwbpMessage, unwrap
+from pki.cms_enveloped import AuthEnveloped, parse_auth_enveloped
 from pki.der import sha256
 from pki.errors import CmsError
+from pki.oids import CT_OTP_REQ
 from pki.path import Trust
 from runtime.identity import caller_of, check
 from runtime.problems import Problem
@@ -110,6 +114,15 @@ class GatewayKeys:
                 self._opening(),
             ),
             _route(
+                wire.OPEN_OTP_REQ,
+                "open-password-request",
+                "Open a holder's request for a one-time password in the token, and give back what the gateway may see",
+                wire.OpenPasswordRequest,
+                wire.OpenPasswordAnswer,
+                partial(self.open_password_request, vault),
+                {names.encryption: Operation.OPEN},
+            ),
+            _route(
                 wire.UNSEAL_PAN,
                 "unseal-pan",
                 "The card number of an order, for its reversal",
@@ -178,6 +191,62 @@ class GatewayKeys:
             pan_sealed=opened.pan_sealed,
             masked_pan=opened.masked_pan,
         )
+
+    def open_password_request(
+        self, vault: Vault, caller: str, request: wire.OpenPasswordRequest
+    ) -> wire.OpenPasswordAnswer:
+        """KWBP P2 to P4.
+
+        Raises Problem 422 `order-refused` (clause and code of the check) before anything is opened, 422
+        `decoding-failure` (one answer for every cause) from then on.
+        """
+        name, now = self._names.encryption, self._clock()
+        digest = sha256(request.message)
+        with vault.refusals(caller, "open-password-request", [name], input_sha256=digest):
+            key, message, envelope = self._addressed(vault, request.message)
+        gateway, operations = key.pair().certificate, {name: Operation.OPEN}
+        with vault.operation(
+            caller, "open-password-request", operations, input_sha256=digest, versions={name: key.row.version}
+        ) as running:
+            encryption = running.keys[name]
+            try:
+                opened = passwords.open_request(
+                    message,
+                    envelope,
+                    token=encryption.token,
+                    encryption=encryption.ref,
+                    gateway=gateway,
+                    merchant_id=request.merchant_id,
+                    accepts_bin=self._accepts_bin,
+                    trust=Trust(anchors=self._anchors()),
+                    now=now,
+                )
+            except DecodingFailedError as error:
+                running.outcome.cause = error.cause
+                raise _decoding_failure() from None
+        asked, card = opened.asked, opened.card_certificate
+        chain = (card, *(each for each in opened.chain if each != card))
+        return wire.OpenPasswordAnswer(
+            rrpid=asked.rrpid,
+            xid=asked.xid,
+            merchant_id=asked.merchant_id,
+            amount=asked.amount.amount,
+            h_otp_req=asked.h_otp_req,
+            pan=opened.pan.reveal(),
+            expiry=opened.expiry.reveal(),
+            certificates=[each.public_bytes(Encoding.DER) for each in chain],
+        )
+
+    def _addressed(self, vault: Vault, data: bytes) -> tuple[Key, KwbpMessage, AuthEnveloped]:
+        """The version of the encryption key that a sealed request is for, and the request as it came."""
+        try:
+            body = unwrap(data, expected=(CT_OTP_REQ,)).body
+            key = self._recipient(vault, body)
+            return (key, *passwords.receive(data, gateway=key.pair().certificate))
+        except (ProtocolError, OrderRefusedError) as error:
+            raise Problem(
+                422, "order-refused", error.detail, clause=f"KWBP {error.check}", code=int(error.code)
+            ) from None
 
     def _recipient(self, vault: Vault, pi_envelope: bytes) -> Key:
         """The version of the encryption key whose certificate the envelope names; the one in use if it names none.

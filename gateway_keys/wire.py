@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 OPEN_ORDER: Final = "/v1/gateway/orders:open"
+OPEN_OTP_REQ: Final = "/v1/gateway/password-requests:open"
 UNSEAL_PAN: Final = "/v1/gateway/pans:unseal"
 GENERATE_MAC: Final = "/v1/gateway/macs:generate"
 VERIFY_MAC: Final = "/v1/gateway/macs:verify"
@@ -37,6 +38,26 @@ class OpenOrderAnswer(_Message, frozen=True):
     pin_block: bytes | None
     pan_sealed: bytes
     masked_pan: str
+
+
+class OpenPasswordRequest(_Message, frozen=True):
+    """`message` is the DER KwbpMessage with the OTPReq, `merchant_id` who passed it on."""
+
+    message: bytes
+    merchant_id: str
+
+
+class OpenPasswordAnswer(_Message, frozen=True):
+    """What a holder asks for, and of which card: `amount` in rial, `certificates` DER, the card's own first."""
+
+    rrpid: bytes
+    xid: bytes
+    merchant_id: str
+    amount: int
+    h_otp_req: bytes
+    pan: str
+    expiry: str
+    certificates: list[bytes]
 
 
 class UnsealPanRequest(_Message, frozen=True):

@@ -23,8 +23,15 @@ from gateway_keys.plugin import GatewayKeys, KeyNames
 from hsm_service.app import create_app
 from hsm_service.service import KeyInfo
 from hsm_service.vault import Vault
+from kwbp import fields
 from kwbp.codes import ErrorCode
 from kwbp.money import Money
+from kwbp.password import OTPReqTBS
+from kwbp.structure import encode
+from kwbp.wrapper import wrap
+from pki.der import sha256
+from pki.names import common_name
+from pki.oids import CT_OTP_REQ
 from pki.path import Trust
 from runtime.client import TlsFiles, async_http_client, http_client
 from runtime.problems import Problem
@@ -165,6 +172,67 @@ def test_a_refusal_of_the_sealed_order_names_its_check_and_uses_no_key(site: Sit
 
 def tampered(der: bytes) -> bytes:
     return der[:-1] + bytes([der[-1] ^ 1])
+
+
+def asking(site: Site, card: BuyersCard, **changes: Any) -> bytes:
+    body = OTPReqTBS(
+        **{
+            "version": fields.VERSION,
+            "rrpid": os.urandom(20),
+            "xid": os.urandom(20),
+            "merchant_id": "M-1",
+            "gw_id": "GW-1",
+            "gw_cert_hash": sha256(site.orders.gateway.public_bytes(Encoding.DER)),
+            "amount": Money.rial(1_250_000),
+            "invoice_hash": os.urandom(32),
+            "pan": card.pan.reveal(),
+            "expiry": card.expiry.reveal(),
+            "pan_secret": card.pan_secret,
+            "ex_nonce": os.urandom(32),
+            "date": fields.to_time(NOW),
+            **changes,
+        }
+    )
+    signed = site.orders.cardholder(card).sign(CT_OTP_REQ, encode(body), signing_time=NOW)
+    return wrap(CT_OTP_REQ, site.orders.seal(signed, site.orders.gateway), rrpid=body.rrpid, xid=body.xid)
+
+
+def test_a_request_for_a_password_is_opened_over_the_network(site: Site, card: BuyersCard) -> None:
+    message = asking(site, card)
+    opened = site.ask(lambda client: client.open_password_request(message, "M-1"))
+    assert (opened.pan, opened.expiry, opened.asked.amount) == (card.pan, card.expiry, Money.rial(1_250_000))
+    assert common_name(opened.card.subject) == card.commitment
+    assert opened.chain
+    assert opened.card not in opened.chain
+    assert card.pan.reveal() not in repr(opened)
+
+
+def test_a_request_for_a_password_is_refused_with_the_same_bytes_whatever_is_wrong_inside(
+    site: Site, card: BuyersCard
+) -> None:
+    answers, causes = set(), set()
+    for message in (
+        asking(site, card, gw_id="GW-2"),
+        asking(site, card, merchant_id="M-2"),
+        asking(site, card, pan_secret=os.urandom(32)),
+        tampered(asking(site, card)),
+    ):
+        request = msgspec.json.encode(wire.OpenPasswordRequest(message=message, merchant_id="M-1"))
+        response = site.post(wire.OPEN_OTP_REQ, request)
+        answers.add((response.status_code, response.content))
+        causes.add(site.journal()[-1]["cause"])
+    assert len(answers) == 1
+    assert next(iter(answers))[0] == 422
+    assert len(causes) == 4
+
+
+def test_a_request_for_a_password_that_is_none_uses_no_key(site: Site, card: BuyersCard) -> None:
+    before = site.uses()
+    for message in (b"no message", wrap(CT_OTP_REQ, b"\x30\x00", rrpid=bytes(20), xid=bytes(20))):
+        with pytest.raises(Problem) as refusal:
+            site.ask(lambda client, message=message: client.open_password_request(message, "M-1"))
+        assert refusal.value.type == "order-refused"
+    assert site.uses() == before
 
 
 def test_a_wrong_tag_hash_or_commitment_gives_the_same_bytes(site: Site, card: BuyersCard) -> None:
