@@ -15,11 +15,13 @@ from gateway.refusals import Refusals
 from gateway.reversal import NO_ACKNOWLEDGEMENT, NOT_ACCEPTED
 from gateway.states import OrderState
 from gateway.store import OrderStore
+from gateway.translation import SALE
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.common import read_signed
 from kwbp.errors import ProtocolError
 from kwbp.gateway import SentAuthRes, check_auth_ack
 from kwbp.messages import AuthAckTBS
+from kwbp.settling import sale_entry
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.oids import CT_AUTH_ACK, CT_AUTH_RES
 
@@ -78,7 +80,8 @@ class Acknowledgement:
             return  # nothing was approved, so there is no clock to switch off
         try:
             if ack.accepted:
-                await self._store.acknowledge(order.key, message.body, now)
+                entry = sale_entry(answer) if order.mti == SALE else None
+                await self._store.acknowledge(order.key, message.body, now, entry=entry)
             else:
                 reversal = self._store.queue_reversal
                 await reversal(order.key, OrderState.APPROVED, NOT_ACCEPTED, now, auth_ack=message.body)

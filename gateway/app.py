@@ -5,6 +5,9 @@
 | POST /v1/auth              | merchants                       | AuthReq in, AuthRes or Error out                 |
 | POST /v1/ack               | merchants                       | AuthAck in; 204 if taken, else Error             |
 | POST /v1/inquiry           | merchants                       | InqReq in, InqRes or Error out                   |
+| POST /v1/password          | merchants                       | OTPReq in, OTPRes or Error out                   |
+| POST /v1/settling          | merchants                       | CapReq, CapRevReq, AuthRevReq, CredReq,          |
+|                            |                                 | CredRevReq or BatchAdminReq in, Res or Error out |
 | GET /v1/orders/{xid}       | the order's merchant, operator  | where an order stands, with the signed answer    |
 | POST /v1/certificates      | merchants                       | PCertReq in, PCertRes or Error out               |
 | GET, POST /v1/merchants    | operator                        | the merchants this gateway collects for          |
@@ -129,6 +132,16 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
     async def inquire(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """Where a purchase stands: KwbpMessage with InqReq in, with InqRes or Error out."""
         return _message(await gateway.inquire(caller.name, await _body(request)))
+
+    @app.post("/v1/password", responses=_MESSAGE, response_class=Response)
+    async def password(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
+        """A password for one payment: KwbpMessage with OTPReq in, with OTPRes or Error out; for the same, the same."""
+        return _message(await gateway.password(caller.name, await _body(request)))
+
+    @app.post("/v1/settling", responses=_MESSAGE, response_class=Response)
+    async def settle(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
+        """Money after the authorisation: KwbpMessage with a request of rows 19 to 22 in, with its Res or Error out."""
+        return _message(await gateway.settle(caller.name, await _body(request)))
 
     @app.post("/v1/certificates", responses=_MESSAGE, response_class=Response)
     async def certificates(request: Request, caller: MerchantCaller, gateway: Served) -> Response:

@@ -10,7 +10,7 @@
         VERIFIED ── durable: sealed PAN, STAN, RRN
         message built and MACed, so that what can fail has failed
     G12 SENT ── durable: from here on the order counts as sent, whatever happens
-    G13 0200 → 0210
+    G13 0200 → 0210 of a sale, 0100 → 0110 where the buyer agreed that the money is held and captured later
     G14 answer signed
         APPROVED, DECLINED or UNKNOWN ── durable, with the answer
     G15 the card data go out of scope
@@ -44,10 +44,12 @@ from gateway.signing import AnswerSigner
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import (
+    HOLD,
     NO_ANSWER,
+    SALE,
     SwitchAnswer,
-    financial_request,
     not_sent,
+    order_request,
     read_answer,
     reversible_fields,
 )
@@ -211,8 +213,6 @@ class Authorization:
         verified = check_auth_req(  # G4 to G7
             received, gateway=self._identity, trust=await self._trust.trust(now), now=now
         )
-        if not verified.auth_req.capture_now:
-            raise ProtocolError(ErrorCode.MESSAGE_NOT_SUPPORTED, "G11", "only sales are collected here")
         if order is None:
             order = await self._store.receive(_new_order(received), now)
         self._checkpoint("received")
@@ -258,7 +258,8 @@ class Authorization:
             return await self._decline(verified, order, RC_LIMIT)
         if not self._link.signed_on:
             return await self._decline(verified, order, RC_NOT_SENT)
-        request = financial_request(self._dialect, order, merchant, card, now)
+        mti = SALE if verified.auth_req.capture_now else HOLD
+        request = order_request(self._dialect, order, merchant, card, now, mti=mti)
         del card
         raw = await self._link.authenticate(request)
         order = await self._store.sent(order.key, reversible_fields(self._dialect, request), now)  # G12

@@ -24,9 +24,13 @@ from gateway.inquiry import Inquiries
 from gateway.link import LinkSettings, SwitchLink
 from gateway.merchants import MerchantRegistry
 from gateway.order import Order
+from gateway.password_book import PasswordBook
+from gateway.passwords import Passwords
 from gateway.ports import CmsSigner, OrderKeys, TrustSource
 from gateway.refusals import Refusals
 from gateway.reversal import Reversals, ReversalSettings
+from gateway.settling.forwarding import ForwardingSettings
+from gateway.settling.service import Needs, SettlingService
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from gateway.translation import unclaimed
@@ -48,6 +52,7 @@ class GatewayConfig:
     acquirer_bin: str
     authorization: AuthorizationSettings
     reversal: ReversalSettings
+    settling: ForwardingSettings
     link: LinkSettings
     dialect: str = "shetab87_ascii"
     signing_key: str = "gateway-signing"
@@ -73,8 +78,10 @@ class _Parts:
     authorization: Authorization
     acknowledgement: Acknowledgement
     inquiries: Inquiries
+    passwords: Passwords
     link: SwitchLink
     reversals: Reversals
+    settling: SettlingService
 
 
 class Gateway:
@@ -119,6 +126,8 @@ class Gateway:
         """Let the orders under way come to their end, then close the line."""
         if self._parts is not None:
             await self._parts.authorization.drain()
+            await self._parts.settling.drain()
+            await self._parts.passwords.drain()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,6 +144,14 @@ class Gateway:
         """InqReq to InqRes or Error; see `Inquiries.answer`."""
         return await self._begun().inquiries.answer(tls_merchant_id, data)
 
+    async def password(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """OTPReq to OTPRes or Error; see `Passwords.answer`."""
+        return await self._begun().passwords.answer(tls_merchant_id, data)
+
+    async def settle(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """A request of rows 19 to 22 to its Res or Error; see `SettlingService.answer`."""
+        return await self._begun().settling.answer(tls_merchant_id, data)
+
     async def certificates(self, tls_merchant_id: str, data: bytes) -> bytes:
         """PCertReq to PCertRes or Error; see `CertificateRequests.answer`."""
         return await self._begun().certificates.answer(tls_merchant_id, data)
@@ -149,6 +166,7 @@ class Gateway:
         self._parts = self._assemble(certificates)
         self._tasks.append(asyncio.create_task(self._parts.link.run()))
         self._tasks.append(asyncio.create_task(self._parts.reversals.run()))
+        self._tasks.append(asyncio.create_task(self._parts.settling.run()))
 
     async def _load_certificates(self) -> GatewayCertificates:
         config, attempt = self._config, 0
@@ -228,10 +246,42 @@ class Gateway:
         inquiries = Inquiries(
             store=resources.store, signer=signer, refusals=refusals, trust=resources.trust, clock=resources.clock
         )
+        passwords = Passwords(
+            certificates.encryption,
+            answer_timeout=config.authorization.answer_timeout,
+            book=PasswordBook(resources.store),
+            merchants=self.merchants,
+            link=link,
+            keys=resources.keys,
+            signer=signer,
+            refusals=refusals,
+            trust=resources.trust,
+            dialect=dialect,
+            clock=resources.clock,
+            checkpoint=self._checkpoint,
+        )
         told = CertificateRequests(
             certificates, signer=signer, refusals=refusals, trust=resources.trust, clock=resources.clock
         )
-        return _Parts(told, authorization, acknowledgement, inquiries, link, reversals)
+        settling = SettlingService(
+            config.settling,
+            certificates.encryption,
+            Needs(
+                orders=resources.store,
+                merchants=self.merchants,
+                link=link,
+                keys=resources.keys,
+                signer=signer,
+                refusals=refusals,
+                trust=resources.trust,
+                dialect=dialect,
+                codes=codes,
+                clock=resources.clock,
+                rng=resources.rng,
+                checkpoint=self._checkpoint,
+            ),
+        )
+        return _Parts(told, authorization, acknowledgement, inquiries, passwords, link, reversals, settling)
 
 
 def _note_unclaimed(answer: Message, order: Order | None) -> None:

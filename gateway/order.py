@@ -88,6 +88,11 @@ class Order:
         return cls(**{**values, "state": OrderState(values["state"])})
 
     @property
+    def mti(self) -> str:
+        """Of the message that was sent for it: 0200 debits the card, 0100 only holds the money."""
+        return (self.sent_fields or {}).get("0", "0200")
+
+    @property
     def key(self) -> OrderKey:
         return OrderKey(self.merchant_id, self.xid, self.kind)
 

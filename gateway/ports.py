@@ -9,9 +9,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from cryptography import x509
+
 from gateway.translation import OpenedCard
+from kwbp.password import AskedPassword
 from pki.path import Trust
-from shetab.types import Pan
+from shetab.types import Expiry, Pan
 
 
 class OpenedOrder(OpenedCard, Protocol):
@@ -23,11 +26,29 @@ class OpenedOrder(OpenedCard, Protocol):
     def masked_pan(self) -> str: ...
 
 
+class OpenedPasswordRequest(Protocol):
+    """A holder's request for a one-time password, opened and judged in the token."""
+
+    @property
+    def asked(self) -> AskedPassword: ...
+    @property
+    def pan(self) -> Pan: ...
+    @property
+    def expiry(self) -> Expiry: ...
+    @property
+    def card(self) -> x509.Certificate: ...
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]: ...
+
+
 class OrderKeys(Protocol):
     """The gateway's token operations (`gateway_keys`)."""
 
     async def open_order(self, pi_envelope: bytes, dual_signature: bytes, hod: bytes) -> OpenedOrder:
         """G8 to G10 in the token: one uniform `Problem` 422 "decoding-failure" for whatever is wrong inside."""
+
+    async def open_password_request(self, message: bytes, merchant_id: str) -> OpenedPasswordRequest:
+        """P2 to P4 in the token: one uniform `Problem` 422 "decoding-failure" for whatever is wrong inside."""
 
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
         """The PAN that `open_order` sealed for the order `xid`."""

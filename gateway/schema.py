@@ -11,7 +11,7 @@ answer are kept; they prove the order without the card.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -29,6 +29,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.types import BigInteger, TypeDecorator
+
+from kwbp.common import instant
+from kwbp.settling import Entry
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -114,6 +117,135 @@ orders: Final = Table(
 # The two clocks look for few rows among many.
 Index("orders_by_ack", orders.c.state, orders.c.ack_by)
 Index("orders_by_reversal", orders.c.state, orders.c.reversal_next_at)
+
+# What a merchant asks for after the authorisation (rows 19 to 21), one row a request that passed its checks.
+settlings: Final = Table(
+    "settlings",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True, doc="order in which they were taken in"),
+    Column("merchant_id", String, nullable=False),
+    Column("xid", LargeBinary(20), nullable=False),
+    Column("rrpid", LargeBinary(20), nullable=False),
+    Column("content_type", String, nullable=False, doc="of the request, dotted"),
+    Column("request", LargeBinary, nullable=False, doc="signed by the merchant (DER)"),
+    Column("digest", LargeBinary(32), nullable=False, doc="SHA-256 of `request`"),
+    Column("state", String, nullable=False, doc="see `gateway.settling.states`"),
+    Column("received_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    # what was sent, kept unchanged for repeats
+    Column("stan", String(6), nullable=False, doc="DE 11 of the message and of every repeat of it"),
+    Column("rrn", String(12), nullable=False, doc="DE 37"),
+    Column("mti", String(4)),
+    Column("sent_fields", JSON, doc="data elements without the PAN; none of them is secret"),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Instant, nullable=False),
+    # what came back
+    Column("auth_code", Integer, doc="of the final answer"),
+    Column("rc", String(2), doc="DE 39"),
+    Column("approval", String(6), doc="DE 38"),
+    Column("settle_date", String(4), doc="DE 15"),
+    # what was answered
+    Column("date", Instant, doc="of the final answer: which batch it belongs to"),
+    Column(
+        "open_answer", LargeBinary, doc="noReply, given to every repeat while the outcome is open (DER KwbpMessage)"
+    ),
+    Column("answer", LargeBinary, doc="the final answer (DER KwbpMessage)"),
+    Column("h_answer", LargeBinary(32), doc="SHA-256 of the SignedData in `answer`"),
+    UniqueConstraint("merchant_id", "xid", "rrpid"),
+)
+# One request of an order open at a time.
+Index(
+    "one_open_request", settlings.c.merchant_id, settlings.c.xid, unique=True, sqlite_where=settlings.c.answer.is_(None)
+)
+Index("settlings_by_state", settlings.c.state, settlings.c.next_at)
+
+# Every movement of a merchant's money that the gateway approved: sales once acknowledged, and rows 19 to 21.
+entries: Final = Table(
+    "entries",
+    metadata,
+    Column("h_answer", LargeBinary(32), primary_key=True, doc="SHA-256 of the answer (SignedData) that approved it"),
+    Column("merchant_id", String, nullable=False),
+    Column("kind", Integer, nullable=False, doc="EntryKind"),
+    Column("xid", LargeBinary(20), nullable=False),
+    Column("amount", BigInteger, nullable=False, doc="rial"),
+    Column("date", Instant, nullable=False, doc="in that answer: which batch it belongs to"),
+    Column("business_day", String, nullable=False, doc="ISO date that the network counts it in (DE 15)"),
+)
+Index("entries_by_date", entries.c.merchant_id, entries.c.date)
+Index("entries_by_day", entries.c.merchant_id, entries.c.business_day)
+
+batches: Final = Table(
+    "batches",
+    metadata,
+    Column("merchant_id", String, primary_key=True),
+    Column("batch_id", Integer, primary_key=True),
+    Column("begins", Instant),
+    Column("until", Instant, doc="none while it is open"),
+)
+
+batch_requests: Final = Table(
+    "batch_requests",
+    metadata,
+    Column("merchant_id", String, primary_key=True),
+    Column("rrpid", LargeBinary(20), primary_key=True),
+    Column("request", LargeBinary, nullable=False, doc="signed by the merchant (DER)"),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("batch_id", Integer, nullable=False),
+    Column("begins", Instant),
+    Column("until", Instant, doc="as the batch stood after the request"),
+    Column("counted_until", Instant, nullable=False),
+    Column("totals", LargeBinary, nullable=False, doc="BatchTotals (DER)"),
+    Column("answer", LargeBinary, doc="DER KwbpMessage"),
+)
+
+# One row a merchant and business day: totals as the gateway and the switch have them.
+reconciliations: Final = Table(
+    "reconciliations",
+    metadata,
+    Column("merchant_id", String, primary_key=True),
+    Column("business_day", String, primary_key=True),
+    Column("state", String, nullable=False, doc="see `gateway.settling.reconciliation`"),
+    Column("next_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("over_at", Instant, doc="when the gateway learnt that the network counts in a later day"),
+    Column("compared_at", Instant),
+    Column("rc", String(2), doc="DE 39"),
+    Column("settled", String(1), doc="DE 66"),
+    Column("own", JSON, doc="data elements 74 to 77, 86 to 89 and 97 as sent"),
+    Column("theirs", JSON, doc="the same as the switch answered them"),
+)
+
+advices: Final = Table(
+    "advices",
+    metadata,
+    Column("merchant_id", String, primary_key=True),
+    Column("business_day", String, primary_key=True),
+    Column("part", Integer, primary_key=True),
+    Column("parts", Integer, nullable=False),
+    Column("message", LargeBinary, nullable=False, doc="KwbpMessage with the SettleAdvice (DER)"),
+    Column("made_at", Instant, nullable=False),
+)
+
+merchant_accounts: Final = Table(
+    "merchant_accounts",
+    metadata,
+    Column("merchant_id", String, ForeignKey("merchants.merchant_id"), primary_key=True),
+    Column("iban", String(26), nullable=False, doc="where the acquirer pays to"),
+)
+
+
+def entry_values(merchant_id: str, entry: Entry, day: date) -> dict[str, Any]:
+    """The row of an entry that the network counts in business day `day`."""
+    return {
+        "h_answer": entry.h_answer,
+        "merchant_id": merchant_id,
+        "kind": int(entry.kind),
+        "xid": entry.xid,
+        "amount": entry.amount,
+        "date": instant(entry.date),
+        "business_day": day.isoformat(),
+    }
+
 
 trace_numbers: Final = Table(
     "trace_numbers",

@@ -27,6 +27,7 @@ from gateway.authorization import AuthorizationSettings
 from gateway.gateway import Gateway, GatewayConfig, Resources
 from gateway.link import LinkSettings
 from gateway.reversal import ReversalSettings
+from gateway.settling.forwarding import ForwardingSettings
 from gateway.store import OrderStore
 from gateway_keys.client import GatewayKeysClient
 from hsm_service.client import AsyncHsmClient, HsmClient
@@ -65,6 +66,9 @@ def config_of(settings: Settings) -> GatewayConfig:
         acquirer_bin=own.acquirer_bin,
         authorization=AuthorizationSettings(answer_timeout=own.answer_timeout, ack_timeout=own.ack_timeout),
         reversal=ReversalSettings(answer_timeout=own.answer_timeout, first_pause=own.reversal_interval),
+        settling=ForwardingSettings(
+            answer_timeout=own.answer_timeout, first_pause=own.reversal_interval, pan_kept=own.card_kept
+        ),
         link=LinkSettings(switch.host, switch.port, own.acquirer_bin, Framing(switch.length_prefix)),
     )
 

@@ -55,8 +55,10 @@ MOVES: Final[dict[OrderState, frozenset[OrderState]]] = {
     _S.REV_FAILED: frozenset(),
 }
 
-WITHOUT_PAN: Final = frozenset({_S.DECLINED, _S.ACKED})
+WITHOUT_PAN: Final = frozenset({_S.DECLINED})
 """States in which no message about the order will be sent any more, so the sealed PAN is dropped on the way in.
+
+ACKED keeps it while a capture, a credit or their reversal may need it (`gateway.settling`).
 
 REVERSED loses it too once the switch has said that it took the original back; after "original not found" it is kept for
 a while (`OrderStore.forget_pans`), because the original may still come in and need another reversal.

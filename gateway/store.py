@@ -20,13 +20,15 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import StateConflictError, StoreLockedError, UnknownOrderError
 from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
-from gateway.schema import metadata, orders, unclaimed_answers
+from gateway.schema import entries, entry_values, metadata, orders, unclaimed_answers
 from gateway.states import WITHOUT_PAN, OrderState, may_follow
 from gateway.trace_numbers import business_day, next_stan, rrn_for
+from kwbp.settling import Entry
 from runtime.database import open_database
 from runtime.group_writer import GroupWriter
+from shetab.jalali import complete_date
 
-_FINANCIAL_RESPONSE: Final = "0210"
+_ORDER_RESPONSES: Final = frozenset({"0110", "0210"})
 _WITHOUT_ANSWER: Final = frozenset(
     {OrderState.SENT, OrderState.UNKNOWN, OrderState.REV_QUEUED, OrderState.REVERSED, OrderState.REV_FAILED}
 )
@@ -223,9 +225,17 @@ class OrderStore:
 
     # --- after the answer ---------------------------------------------------------------------------------------------
 
-    async def acknowledge(self, key: OrderKey, auth_ack: bytes, now: datetime) -> Order:
-        """ACKED: the merchant holds our approval; nothing reverses it any more."""
-        return await self._step(key, (OrderState.APPROVED,), OrderState.ACKED, now, auth_ack=auth_ack)
+    async def acknowledge(self, key: OrderKey, auth_ack: bytes, now: datetime, *, entry: Entry | None = None) -> Order:
+        """ACKED: the merchant holds our approval; nothing reverses it any more. A sale goes into the entries then."""
+
+        def job(connection: Connection) -> Order:
+            moved = _move(connection, key, (OrderState.APPROVED,), OrderState.ACKED, now, auth_ack=auth_ack)
+            if entry is not None:
+                day = complete_date(moved.settle_date, now) if moved.settle_date else business_day(now)
+                connection.execute(insert(entries).values(entry_values(moved.merchant_id, entry, day)))
+            return moved
+
+        return await self.writer.run(job)
 
     async def queue_reversal(
         self, key: OrderKey, before: OrderState, reason: str, now: datetime, *, auth_ack: bytes | None = None
@@ -316,7 +326,7 @@ class OrderStore:
             if order is not None:
                 filed |= {"merchant_id": order.merchant_id, "xid": order.xid}
             connection.execute(insert(unclaimed_answers).values(filed))
-            if order is None or answer.mti != _FINANCIAL_RESPONSE or order.state not in _WITHOUT_ANSWER:
+            if order is None or answer.mti not in _ORDER_RESPONSES or order.state not in _WITHOUT_ANSWER:
                 return order
             if order.approved or order.late_rc is not None:
                 return order

@@ -21,13 +21,17 @@ from shetab.reversal import repeated, reversal_advice
 from shetab.subfields import AdditionalData, SecurityControl
 from shetab.types import Cvv2, Expiry, Pan, Rial
 
-_SALE: Final = "000000"
-_IRAN: Final = "364"
-_RIAL: Final = "364"
-_KEYED_WITHOUT_CARD: Final = "010"
+SALE: Final = "0200"
+"""MTI of an order that debits the card."""
+HOLD: Final = "0100"
+"""MTI of an order that holds the money, to be captured later (0220)."""
+_PURCHASE: Final = "000000"
+IRAN: Final = "364"
+RIAL: Final = "364"
+KEYED_WITHOUT_CARD: Final = "010"
 """DE 22: PAN entered by hand, nothing said of a PIN pad (ISO 8583:1987 A.5)."""
-_INTERNET: Final = "59"
-_LONGEST_PIN: Final = "12"
+INTERNET: Final = "59"
+LONGEST_PIN: Final = "12"
 _PIN_BLOCK_FORMAT: Final = 3
 """ISO 9564-1 format 3: filled at random, so equal PINs of one card do not give equal blocks."""
 
@@ -72,50 +76,63 @@ def times(now: datetime) -> dict[int, str]:
     return {7: transmission_time(now), 12: local_time, 13: local_date}
 
 
-def financial_request(dialect: Dialect, order: Order, merchant: Merchant, card: OpenedCard, now: datetime) -> Message:
-    """The 0200 of a VERIFIED order."""
+def order_request(
+    dialect: Dialect, order: Order, merchant: Merchant, card: OpenedCard, now: datetime, *, mti: str = SALE
+) -> Message:
+    """The 0200 of a VERIFIED order, or the 0100 if its money is only to be held."""
     if order.acquirer is None or order.stan is None or order.rrn is None:
         raise ValueError("the order has no trace numbers yet")
     fields = times(now)
     fields |= {
         2: card.pan.reveal(),
-        3: _SALE,
+        3: _PURCHASE,
         4: Rial(order.amount).to_de4(),
         11: order.stan,
         14: card.expiry.reveal(),
         17: fields[13],
         18: merchant.mcc,
-        19: _IRAN,
-        22: _KEYED_WITHOUT_CARD,
-        25: _INTERNET,
-        26: _LONGEST_PIN,
+        19: IRAN,
+        22: KEYED_WITHOUT_CARD,
+        25: INTERNET,
+        26: LONGEST_PIN,
         32: order.acquirer,
         37: order.rrn,
         41: dialect.pad(41, merchant.terminal_id),
         42: dialect.pad(42, merchant.merchant_id),
         43: dialect.pad(43, merchant.name),
         48: AdditionalData(card.cvv2).to_de48(),
-        49: _RIAL,
+        49: RIAL,
         # The purchase as buyer and merchant know it: with it an issuer can ask for the signed order.
         62: f"KWBP2 {order.xid.hex()}",
         100: card.pan.bin,
     }
     if card.pin_block is not None:
         fields |= {52: card.pin_block.hex().upper(), 53: SecurityControl(_PIN_BLOCK_FORMAT).to_de53()}
-    return Message("0200", fields)
+    return Message(mti, fields)
 
 
 def reversible_fields(dialect: Dialect, request: Message) -> dict[int, str]:
-    """What of a 0200 must be stored to reverse it: all that its 0420 repeats, but the PAN. Nothing of it is secret."""
+    """What of an order must be stored to reverse it: all that its 0420 repeats, but the PAN. Nothing of it is secret.
+
+    A hold is told from a sale by its MTI, under 0.
+    """
     kept = dialect.messages["0420"].mandatory - {2}
-    return {field: value for field, value in request.fields.items() if field in kept}
+    held = {0: request.mti} if request.mti == HOLD else {}
+    return held | {field: value for field, value in request.fields.items() if field in kept}
+
+
+def sent_order(order: Order) -> Message:
+    """The 0200 or 0100 as it was sent, as far as it was kept: without PAN and secrets."""
+    if order.sent_fields is None:
+        raise ValueError("the order was not sent")
+    return Message(order.mti, {int(field): value for field, value in order.sent_fields.items() if field != "0"})
 
 
 def reversal_request(order: Order, pan: Pan, now: datetime) -> Message:
     """The 0420 of a queued reversal, or the 0421 if one was sent before."""
-    if order.sent_fields is None or order.reversal_stan is None:
-        raise ValueError("the order was not sent or its reversal not queued")
-    original = Message("0200", {int(field): value for field, value in order.sent_fields.items()})
+    if order.reversal_stan is None:
+        raise ValueError("the reversal is not queued")
+    original = sent_order(order)
     sent_at = transmission_time(now)
     advice = reversal_advice(original, stan=order.reversal_stan, transmission_time=sent_at, pan=pan.reveal())
     return advice if order.reversal_attempts == 0 else repeated(advice, transmission_time=sent_at)

@@ -191,6 +191,12 @@ class GatewaySettings(Endpoint):
     answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
     ack_timeout: float = Field(default=900.0, gt=0, description="T_ack: no AuthAck after this long reverses the order")
     reversal_interval: float = Field(default=5.0, gt=0, description="first pause between repeats of a reversal")
+    card_kept: timedelta = Field(
+        default=timedelta(days=90),
+        gt=timedelta(0),
+        description="how long after its acknowledgement an order can be captured, credited or reversed: until then its"
+        " PAN is kept, sealed",
+    )
     status_max_age: float = Field(default=0.0, ge=0, description="how old a look at the CA's status may be")
 
 

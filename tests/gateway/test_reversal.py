@@ -15,7 +15,7 @@ from gateway.order import Order, OrderKey
 from gateway.reversal import Reversals, ReversalSettings
 from gateway.states import OrderState
 from gateway.store import OrderStore
-from gateway.translation import financial_request, reversible_fields, unclaimed
+from gateway.translation import order_request, reversible_fields, unclaimed
 from runtime.problems import Problem
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
@@ -48,7 +48,7 @@ async def sent(book: OrderStore, number: int = 1) -> tuple[Order, Message]:
     order = await book.verify(
         key, acquirer=ACQUIRER, pan_sealed=b"sealed for " + key.xid, masked_pan=Card.pan.masked, now=NOW
     )
-    request = financial_request(DIALECT, order, SHOP, Card(), NOW)
+    request = order_request(DIALECT, order, SHOP, Card(), NOW)
     return await book.sent(key, reversible_fields(DIALECT, request), NOW), request
 
 

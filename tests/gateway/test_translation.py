@@ -10,7 +10,7 @@ import pytest
 from gateway.order import Order
 from gateway.states import OrderState
 from gateway.store import OrderStore
-from gateway.translation import financial_request, read_answer, reversal_request, reversible_fields, unclaimed
+from gateway.translation import order_request, read_answer, reversal_request, reversible_fields, unclaimed
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 from shetab.types import Cvv2, Expiry, Pan
@@ -43,7 +43,7 @@ def order(book: OrderStore) -> Order:
 
 
 def test_a_sale_says_what_the_dialect_asks_for(order: Order) -> None:
-    request = financial_request(DIALECT, order, SHOP, Card(), NOW)
+    request = order_request(DIALECT, order, SHOP, Card(), NOW)
     DIALECT.check(request)
     assert dict(request.fields) == {
         2: PAN,
@@ -75,21 +75,21 @@ def test_a_sale_says_what_the_dialect_asks_for(order: Order) -> None:
 
 
 def test_without_pin_and_cvv2_their_fields_are_absent_or_blank(order: Order) -> None:
-    request = financial_request(DIALECT, order, SHOP, CardWithoutSecrets(), NOW)
+    request = order_request(DIALECT, order, SHOP, CardWithoutSecrets(), NOW)
     DIALECT.check(request)
     assert request[48] == "      00"
     assert not {52, 53} & request.fields.keys()
 
 
 def test_what_is_stored_for_a_reversal_holds_nothing_of_the_card(order: Order) -> None:
-    stored = reversible_fields(DIALECT, financial_request(DIALECT, order, SHOP, Card(), NOW))
+    stored = reversible_fields(DIALECT, order_request(DIALECT, order, SHOP, Card(), NOW))
     assert stored.keys() == {3, 4, 7, 11, 12, 13, 17, 32, 37, 41, 42, 49, 62, 100}
     assert not {PAN, "0712", "  012300", "F92D1CFCC2103E10"} & set(stored.values())
 
 
 @pytest.mark.parametrize(("attempts", "mti"), [(0, "0420"), (1, "0421"), (7, "0421")])
 def test_a_reversal_names_its_original(order: Order, attempts: int, mti: str) -> None:
-    request = financial_request(DIALECT, order, SHOP, Card(), NOW)
+    request = order_request(DIALECT, order, SHOP, Card(), NOW)
     fields = {str(field): value for field, value in reversible_fields(DIALECT, request).items()}
     queued = replace(
         order,
@@ -106,7 +106,7 @@ def test_a_reversal_names_its_original(order: Order, attempts: int, mti: str) ->
 
 def test_an_order_without_numbers_or_without_original_makes_no_message(order: Order) -> None:
     with pytest.raises(ValueError, match="no trace numbers"):
-        financial_request(DIALECT, replace(order, stan=None), SHOP, Card(), NOW)
+        order_request(DIALECT, replace(order, stan=None), SHOP, Card(), NOW)
     with pytest.raises(ValueError, match="not sent"):
         reversal_request(order, Pan(PAN), NOW)
 

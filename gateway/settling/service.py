@@ -1,0 +1,95 @@
+"""The parts of rows 19 to 23, put together: what a gateway starts, asks and stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from gateway.link import SwitchLink
+from gateway.merchants import MerchantRegistry
+from gateway.ports import OrderKeys, TrustSource
+from gateway.refusals import Refusals
+from gateway.settling.forwarding import Forwarding, ForwardingSettings
+from gateway.settling.requests import SettlingRequests
+from gateway.settling.store import SettlingStore
+from gateway.signing import AnswerSigner
+from gateway.store import OrderStore
+from kwbp.errors import ProtocolError
+from kwbp.gateway import GatewayIdentity
+from kwbp.settling import REQUESTS
+from kwbp.wrapper import KwbpMessage, unwrap
+from shetab.dialect import Dialect
+from shetab.response_codes import ResponseCodes
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the gateway gives to these parts."""
+
+    orders: OrderStore
+    merchants: MerchantRegistry
+    link: SwitchLink
+    keys: OrderKeys
+    signer: AnswerSigner
+    refusals: Refusals
+    trust: TrustSource
+    dialect: Dialect
+    codes: ResponseCodes
+    clock: Callable[[], datetime]
+    rng: Callable[[int], bytes]
+    checkpoint: Callable[[str], None]
+
+
+class SettlingService:
+    """Rows 19 to 23 of one gateway."""
+
+    def __init__(self, settings: ForwardingSettings, identity: GatewayIdentity, needs: Needs) -> None:
+        self._refusals = needs.refusals
+        self.store = SettlingStore(needs.orders)
+        self._forwarding = Forwarding(
+            settings,
+            identity,
+            orders=needs.orders,
+            store=self.store,
+            merchants=needs.merchants,
+            link=needs.link,
+            keys=needs.keys,
+            signer=needs.signer,
+            dialect=needs.dialect,
+            codes=needs.codes,
+            clock=needs.clock,
+            rng=needs.rng,
+            checkpoint=needs.checkpoint,
+        )
+        self._requests = SettlingRequests(
+            identity,
+            store=self.store,
+            merchants=needs.merchants,
+            forwarding=self._forwarding,
+            signer=needs.signer,
+            trust=needs.trust,
+            clock=needs.clock,
+            checkpoint=needs.checkpoint,
+        )
+
+    async def run(self) -> None:
+        """Work on what nobody waits for, until cancelled."""
+        await asyncio.gather(self._forwarding.run())
+
+    async def drain(self) -> None:
+        """Let the attempts under way come to their end."""
+        await self._forwarding.drain()
+
+    async def answer(self, tls_merchant_id: str, data: bytes) -> bytes:
+        """A request of rows 19 to 22 (DER KwbpMessage) to its Res or Error, for the merchant of the TLS connection.
+
+        :raises Problem: 503 while something that is needed is away: send the same again.
+        """
+        message: KwbpMessage | None = None
+        try:
+            message = unwrap(data, expected=tuple(REQUESTS))
+            return await self._requests.answer(tls_merchant_id, message)
+        except ProtocolError as error:
+            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
