@@ -14,7 +14,7 @@ from cryptography import x509
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
-from cli import output
+from cli import output, wallet_roots
 from cli.bank import CardData
 from cli.enrolment import now, ra
 from cli.state import Installation
@@ -24,12 +24,12 @@ from kwbp.errors import ProtocolError
 from kwbp.registration.answer import CheckedAnswer
 from pki import cms_signed
 from pki.oids import CT_ACCEPTANCE
-from pki.rollover import next_roots
 from runtime.client import http_client
 from runtime.language import Message, Term
 from runtime.secrets import Secret
 from storefront.errors import NoMessage
 from storefront.wallet import wallet
+from storefront.wallet.keys import Tokens
 from storefront.wallet.registration import RefusedByAuthority, Registrar
 from storefront.wallet.wallet import CardCredential, Wallet
 
@@ -38,21 +38,26 @@ _TIMEOUT: Final = 90.0  # seconds: the authority waits for the bank, the CA and 
 
 
 def enrol_card(
-    found: Installation, folder: Path, passphrase: Secret, label: str, read_card: Callable[[], CardData]
+    found: Installation,
+    folder: Path,
+    passphrase: Secret,
+    label: str,
+    read_card: Callable[[], CardData],
+    tokens: Tokens,
 ) -> tuple[x509.Certificate, ...]:
     """From CardCInitReq to the certificate. A request that is under way already is asked about again.
 
     `read_card` is asked for the card only if there is none under way: its bank wants PIN and CVV2, the wallet keeps
-    neither.
+    neither. `tokens` finds the card's key if it is in one.
     """
-    opened = Wallet.open(folder, passphrase)
+    opened = Wallet.open(folder, passphrase, tokens=tokens)
     try:
-        with _registrar(found, opened) as registrar:
+        with _registrar(found, opened, passphrase, tokens) as registrar:
             request = opened.registration(label)
             if request is None:
                 card = read_card()
                 form = registrar.form(card.pan.bin)
-                with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
+                with wallet.editing(folder, passphrase, tokens=tokens) as editor:
                     request = editor.begin_registration(label, form, pin2=card.pin2, cvv2=card.cvv2, now=now())
             answer = registrar.certificate(request)
     except RefusedByAuthority as refusal:
@@ -69,16 +74,15 @@ def enrol_card(
         editor.finish_registration(label, answer)
     application = answer.body.application
     with ra(found, None) as client:
-        client.accept(application, _acceptance(Wallet.open(folder, passphrase).card(label), application))
+        client.accept(application, _acceptance(Wallet.open(folder, passphrase, tokens=tokens).card(label), application))
     return answer.chains["signing"]
 
 
 @contextmanager
-def _registrar(found: Installation, opened: Wallet) -> Iterator[Registrar]:
+def _registrar(found: Installation, opened: Wallet, passphrase: Secret, tokens: Tokens) -> Iterator[Registrar]:
     hierarchy = load_hierarchy(found.home.pki)
-    # The roots that follow the pinned one are believed for what it says about them, not because they lie there.
-    anchors = (opened.root, *next_roots(opened.root, hierarchy.anchors))
-    status = StatusCache(found.settings.repository.url, anchors, hierarchy.intermediates, with_bci=True)
+    opened = wallet_roots.follow(opened, passphrase, hierarchy.anchors, tokens)
+    status = StatusCache(found.settings.repository.url, opened.roots, hierarchy.intermediates, with_bci=True)
     client = http_client(None, found.settings.ra.url, ca=found.home.trust_anchors, timeout=_TIMEOUT)
     try:
         yield Registrar(client, root=opened.root, trust=status.trust, rng=os.urandom, clock=lambda: datetime.now(UTC))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,17 +15,16 @@ from cryptography import x509
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
-from cli import keyfiles, output
+from cli import keyfiles, output, wallet_care, wallet_roots
 from cli.bank import read_card
 from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
+from cli.wallet_consent import LOCK_AFTER, LockAfter, consent
+from cli.wallet_options import LanguageOption, PassphraseFile, TokenPin, WalletFolder, folder_of, passphrase_of
+from cli.wallet_token import CardTokens, place_of
 from kwbp.codes import PurchaseStatus
 from kwbp.errors import ProtocolError
-from kwbp.wallet import CheckedInvoice
-from pki.rollover import next_roots
 from runtime.client import http_client
-from runtime.secrets import Secret
-from shetab.types import Cvv2, Pin
 from storefront.wallet import texts, wallet
 from storefront.wallet.purchase import (
     Buyer,
@@ -34,26 +34,14 @@ from storefront.wallet.purchase import (
     ShopUnreachable,
     purchases,
 )
+from storefront.wallet.shown import offered
 from storefront.wallet.texts import Language
 from storefront.wallet.wallet import Wallet
 
 app = typer.Typer(help="The buyer's wallet: cards, purchases, receipts.", no_args_is_help=True)
 
-WalletFolder = Annotated[
-    Path | None,
-    typer.Option("--wallet", envvar="KWBP_WALLET", help="Folder of the wallet.", show_default="HOME/wallet"),
-]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="KWBP_WALLET_PASSPHRASE_FILE", help="File of mode 0600 with the passphrase; without it you are asked."
-    ),
-]
 CardLabel = Annotated[str, typer.Option("--card", help="Label of the card in the wallet.")]
 FromStdin = Annotated[bool, typer.Option("--card-from-stdin", help="Read card data as JSON from standard input.")]
-
-
-LanguageOption = Annotated[Language, typer.Option("--language", envvar="KWBP_LANGUAGE", help="Persian or English.")]
 
 
 @app.command()
@@ -61,7 +49,7 @@ def create(folder: WalletFolder = None, passphrase_file: PassphraseFile = None) 
     """Make an empty wallet that trusts this installation's root."""
     found = existing()
     root = x509.load_pem_x509_certificate(found.home.trust_anchors.read_bytes())
-    path = _folder(found, folder)
+    path = folder_of(found, folder)
     Wallet.create(path, keyfiles.passphrase_from(passphrase_file, "New passphrase", confirm=True), root=root)
     output.emit({"wallet": str(path)}, [f"Wallet in {path}."])
 
@@ -74,13 +62,28 @@ def add_card(
     algorithm: Annotated[keyfiles.AlgorithmChoice, typer.Option(help="Kind of signing key.")] = (
         keyfiles.AlgorithmChoice.RSA
     ),
+    token: Annotated[
+        str | None,
+        typer.Option(help="Make the key in this token, where it stays: pkcs11:token=NAME?module-path=/… (RFC 7512)."),
+    ] = None,
+    configuration: Annotated[
+        Path | None, typer.Option(help="SoftHSM2's configuration file, for a token in software.")
+    ] = None,
+    use: Annotated[bool, typer.Option("--use", help="Use the key that the URI names, and make none.")] = False,
+    token_pin: TokenPin = None,
 ) -> None:
     """Put a card (JSON on standard input) into the wallet and make its signing key. PIN and CVV2 are not kept."""
     found = existing()
     card = read_card()
-    with wallet.editing(_folder(found, folder), _passphrase(passphrase_file)) as editor:
-        editor.add_card(label, card.pan, card.expiry, algorithm=algorithm.value)
-    output.emit({"card": label, "pan": card.pan.masked}, [f"Card {label} ({card.pan.masked}) is in the wallet."])
+    tokens = CardTokens(token_pin)
+    in_token = None
+    if token is not None:
+        in_token = partial(tokens.make, place_of(token, configuration), label, algorithm, use=use)
+    with wallet.editing(folder_of(found, folder), passphrase_of(passphrase_file)) as editor:
+        editor.add_card(label, card.pan, card.expiry, algorithm=algorithm.value, in_token=in_token)
+    output.emit(
+        {"card": label, "pan": card.pan.masked}, [f"Card {output.plain(label)} ({card.pan.masked}) is in the wallet."]
+    )
 
 
 @app.command()
@@ -88,6 +91,7 @@ def enrol(
     label: Annotated[str, typer.Argument(help="Label of the card.")],
     folder: WalletFolder = None,
     passphrase_file: PassphraseFile = None,
+    token_pin: TokenPin = None,
 ) -> None:
     """Get the card its certificate (scenario B).
 
@@ -96,8 +100,8 @@ def enrol(
     application waits, this asks how it stands.
     """
     found = existing()
-    path, passphrase = _folder(found, folder), _passphrase(passphrase_file)
-    chain = enrol_card(found, path, passphrase, label, read_card)
+    path, passphrase = folder_of(found, folder), passphrase_of(passphrase_file)
+    chain = enrol_card(found, path, passphrase, label, read_card, CardTokens(token_pin))
     output.emit(
         {"card": label, "serial": f"{chain[0].serial_number:x}", "until": chain[0].not_valid_after_utc.isoformat()},
         [f"Card {label} has certificate {chain[0].serial_number:x}, until {chain[0].not_valid_after_utc:%Y-%m-%d}."],
@@ -107,16 +111,17 @@ def enrol(
 @app.command("list")
 def list_cards(folder: WalletFolder = None, passphrase_file: PassphraseFile = None) -> None:
     """Show the cards, masked."""
-    opened = Wallet.open(_folder(existing(), folder), _passphrase(passphrase_file))
+    opened = Wallet.open(folder_of(existing(), folder), passphrase_of(passphrase_file))
     output.table(
         "Cards",
-        ("Card", "Number", "Certificate", "Until"),
+        ("Card", "Number", "Certificate", "Until", "Token"),
         [
             (
                 card.label,
                 card.masked_pan,
                 None if card.serial is None else f"{card.serial:x}",
                 None if card.not_after is None else card.not_after.date().isoformat(),
+                card.token,
             )
             for card in opened.cards()
         ],
@@ -134,16 +139,16 @@ def buy(
     yes: Annotated[bool, typer.Option("--yes", help="Sign without asking.")] = False,
     ship_to: Annotated[str | None, typer.Option(help="Delivery address.")] = None,
     language: LanguageOption = Language.FA,
+    lock_after: LockAfter = LOCK_AFTER,
+    token_pin: TokenPin = None,
 ) -> None:
     """Buy: ask for the invoice, check it, sign it, pay, check the receipt (scenario C to H)."""
     found = existing()
-    with _buyer(found, folder, passphrase_file, card, shop) as buyer, _told(language):
+    with _buyer(found, folder, passphrase_file, card, shop, token_pin) as buyer, _told(language):
         invoice = buyer.request_invoice([_item(item) for item in items], ship_to=ship_to, language=language.value)
-        _show_invoice(invoice, language)
-        pin2, cvv2 = _secrets(card_from_stdin)
-        if not yes and not typer.confirm(texts.label("consent", language), err=True):
-            output.fail("nothing was signed")
-        _report(buyer.order(invoice, pin2=pin2, cvv2=cvv2), language)
+        shown = offered(invoice.signed, invoice.order_details)
+        pin2, cvv2 = consent(shown, language, from_stdin=card_from_stdin, yes=yes, lock_after=lock_after)
+        _report(buyer.order(invoice, pin2=pin2, cvv2=cvv2, shown=shown), language)
 
 
 @app.command()
@@ -154,17 +159,18 @@ def resume(
     folder: WalletFolder = None,
     passphrase_file: PassphraseFile = None,
     language: LanguageOption = Language.FA,
+    token_pin: TokenPin = None,
 ) -> None:
     """Ask again about a purchase whose outcome is open: the same order is sent, never a second one."""
     found = existing()
-    with _buyer(found, folder, passphrase_file, card, shop) as buyer, _told(language):
+    with _buyer(found, folder, passphrase_file, card, shop, token_pin) as buyer, _told(language):
         _report(buyer.resume(bytes.fromhex(xid)), language)
 
 
 @app.command()
 def history(folder: WalletFolder = None) -> None:
     """Show the purchases of this wallet."""
-    path = _folder(existing(), folder)
+    path = folder_of(existing(), folder)
     output.table(
         "Purchases",
         ("XID", "State", "Amount"),
@@ -172,17 +178,25 @@ def history(folder: WalletFolder = None) -> None:
     )
 
 
+wallet_care.register(app)
+wallet_roots.register(app)
+
+
 @contextmanager
 def _buyer(
-    found: Installation, folder: Path | None, passphrase_file: Path | None, card: str, shop: str
+    found: Installation,
+    folder: Path | None,
+    passphrase_file: Path | None,
+    card: str,
+    shop: str,
+    token_pin: str | None,
 ) -> Iterator[Buyer]:
-    path = _folder(found, folder)
-    opened = Wallet.open(path, _passphrase(passphrase_file))
+    path, passphrase, tokens = folder_of(found, folder), passphrase_of(passphrase_file), CardTokens(token_pin)
+    opened = Wallet.open(path, passphrase, tokens=tokens)
     url = _shop_address(found, shop)
     hierarchy = load_hierarchy(found.home.pki)
-    # The roots that follow the pinned one are believed for what it says about them, not because they lie there.
-    anchors = (opened.root, *next_roots(opened.root, hierarchy.anchors))
-    status = StatusCache(found.settings.repository.url, anchors, hierarchy.intermediates, with_bci=True)
+    opened = wallet_roots.follow(opened, passphrase, hierarchy.anchors, tokens)
+    status = StatusCache(found.settings.repository.url, opened.roots, hierarchy.intermediates, with_bci=True)
     client = http_client(None, url, ca=found.home.trust_anchors, timeout=90)
     try:
         yield Buyer(opened.card(card), client, origin=url, trust=status.trust, folder=opened.purchases)
@@ -248,28 +262,6 @@ def _report(outcome: Outcome, language: Language) -> None:
         raise typer.Exit(1)
 
 
-def _show_invoice(checked: CheckedInvoice, language: Language) -> None:
-    """Exactly what will be signed: the lines under hod, the amount and the promise, all from the checked invoice."""
-    output.note(
-        f"{texts.label('merchant', language)}: {output.plain(checked.merchant.name)} ({checked.merchant.merchant_id})"
-    )
-    for line in checked.order.lines:
-        quantity = texts.digits(str(line.quantity), language)
-        output.note(f"  {quantity} × {output.plain(line.name)}  {texts.amount(line.amount, language)}")
-    total = texts.amount(checked.invoice.amount.amount, language)
-    output.note(f"  {texts.label('total', language)}: {total}")
-    output.note(f"  {texts.label('terms', language)}: {output.plain(checked.invoice.terms)}")
-
-
-def _secrets(from_stdin: bool) -> tuple[Pin, Cvv2]:
-    if from_stdin:
-        card = read_card()
-        return card.pin2, card.cvv2
-    pin2 = typer.prompt("PIN2", hide_input=True, err=True)
-    cvv2 = typer.prompt("CVV2", hide_input=True, err=True)
-    return Pin.parse(pin2), Cvv2.parse(cvv2)
-
-
 def _item(text: str) -> tuple[str, int]:
     sku, _, quantity = text.partition("=")
     if quantity and not quantity.isdigit():
@@ -284,11 +276,3 @@ def _shop_address(found: Installation, shop: str) -> str:
     if shop not in found.settings.merchants:
         output.fail(f"there is no shop {shop!r} here", hint=f"shops: {', '.join(found.settings.merchants) or 'none'}")
     return found.settings.merchants[shop].url
-
-
-def _folder(found: Installation, folder: Path | None) -> Path:
-    return folder or found.home.path / "wallet"
-
-
-def _passphrase(file: Path | None) -> Secret:
-    return keyfiles.passphrase_from(file, "Passphrase of the wallet")

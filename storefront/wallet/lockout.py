@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from storefront.errors import LockedOut
+from storefront.evidence.moments import moment
 from storefront.files import make_folder, write_marked
 
 FREE: Final = 5
@@ -84,8 +85,8 @@ class Tries:
             until = found.at + wait_after(found.failed)
             if now < until:
                 raise LockedOut(
-                    "too many wrong passphrases, or the record of them is gone: none is tried before {time} UTC",
-                    time=until.astimezone(UTC).strftime("%H:%M:%S"),
+                    "too many wrong passphrases, or the record of them is gone: none is tried before {time}",
+                    time=moment(until),
                 )
             self._write(_Record(found.failed + 1, now))
 

@@ -37,6 +37,7 @@ from shetab.types import Cvv2, Pin
 from storefront.errors import NoMessage, RefusedByShop, ShopUnreachable, WalletError
 from storefront.exchange import post
 from storefront.wallet.records import FINAL, PurchaseFolder, PurchaseState, all_purchases
+from storefront.wallet.shown import Contents, offered, require_as_shown, signed_by
 from storefront.wallet.wallet import CardCredential
 
 __all__ = [
@@ -130,18 +131,27 @@ class Buyer:
         self._judged_by = trust
         return checked
 
-    def order(self, checked: protocol.CheckedInvoice, *, pin2: Pin | None, cvv2: Cvv2 | None) -> Outcome:
+    def order(
+        self, checked: protocol.CheckedInvoice, *, pin2: Pin | None, cvv2: Cvv2 | None, shown: Contents | None = None
+    ) -> Outcome:
         """Sign, write down and send the order (scenario E2 to E4): calling this is the buyer's consent.
 
+        :param shown: what the buyer read; without it, what the invoice offers.
+        :raises NotAsShown: what would be signed is something else; nothing was signed.
         :raises ProtocolError: the receipt is not as it must be; the order stays as it was, and `resume` asks again.
         :raises ShopUnreachable: likewise. :raises WalletError: this invoice was ordered before.
         """
         draft = protocol.build_purchase(
             checked, self._card.in_hand(pin2, cvv2), rrpid=self._rng(20), now=self._clock(), rng=self._rng
         )
+        contract = encode(checked.invoice)
+        require_as_shown(
+            shown or offered(checked.signed, checked.order_details),
+            signed_by(draft.dual_signature.content, draft.oi_data, contract, checked.signed, checked.order_details),
+        )
         signed = self._sign(draft.dual_signature)
         link = DualLink.of(draft.dual_signature.body)
-        half = self._signed(CT_INVOICE, encode(checked.invoice), further=link.attribute)
+        half = self._signed(CT_INVOICE, contract, further=link.attribute)
         folder = PurchaseFolder.create(
             self._folder,
             checked,

@@ -20,6 +20,7 @@ purchase.json is written last, and before the order leaves: a folder without it 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
@@ -32,13 +33,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kwbp.codes import ErrorCode
 from kwbp.common import read_signed
+from kwbp.contract import read_contract
 from kwbp.inquiry import GatewayStatus, MerchantStatus
-from kwbp.messages import ErrorTBS
+from kwbp.messages import DualSigTBS, ErrorTBS, InvoiceTBS
 from kwbp.money import Money
 from kwbp.receipt_ack import ReceiptAckTBS
 from kwbp.wallet import CheckedInvoice, CheckedReceipt, PurchaseDraft, PurchaseRecord
 from pki.der import sha256
-from pki.oids import CT_ERROR, CT_RECEIPT_ACK
+from pki.oids import CT_DUAL_SIGNATURE, CT_ERROR, CT_INVOICE, CT_RECEIPT_ACK
 from pki.path import Trust
 from storefront.errors import WalletError
 from storefront.files import make_folder, write_whole
@@ -171,6 +173,23 @@ class PurchaseFolder:
         except OSError:
             raise WalletError("the order of the purchase {xid} cannot be read", xid=self.path.name) from None
 
+    def signed_objects(self) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+        """What the card signed, as `storefront.wallet.shown.signed_by` takes it. Raises WalletError."""
+        try:
+            names = ("dual-signature.p7s", "oi-data.der", "invoice.p7s", "order-details.der")
+            dual, oi_data, invoice, order_details = ((self.path / name).read_bytes() for name in names)
+        except OSError:
+            raise WalletError("the order of the purchase {xid} cannot be read", xid=self.path.name) from None
+        kept = self.contract
+        signed = read_signed(InvoiceTBS, CT_INVOICE, invoice) if kept is None else read_contract(kept).buyer
+        return (
+            read_signed(DualSigTBS, CT_DUAL_SIGNATURE, dual).signed.content,
+            oi_data,
+            signed.signed.content,
+            invoice,
+            order_details,
+        )
+
     @property
     def record(self) -> PurchaseRecord:
         """What the receipt is judged by."""
@@ -277,6 +296,13 @@ class PurchaseFolder:
             return _Document.model_validate_json(content)
         except ValidationError:
             raise WalletError("the record of the purchase {xid} is damaged", xid=self.path.name) from None
+
+
+def purchase(folder: Path, xid: str) -> PurchaseFolder:
+    """One purchase of a wallet, by its XID in hexadecimal. :raises WalletError: there is none."""
+    if not re.fullmatch("[0-9a-f]{40}", xid):  # it becomes the name of a folder
+        raise WalletError("the wallet knows no purchase {xid}", xid=xid[:40])
+    return PurchaseFolder(folder / xid)
 
 
 def all_purchases(folder: Path) -> list[PurchaseFolder]:
