@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.files import replace_file
-from cli import enrolment, keyfiles, member_enrolment, output
+from cli import enrolment, keyfiles, member_enrolment, merchant_money, output
 from cli.key_approval import have_made
 from cli.key_service import service
 from cli.member_enrolment import Composed, Registry
@@ -31,7 +31,7 @@ from runtime.settings import MerchantSettings, Settings
 from storefront.merchant.catalogue import load_catalogue
 from storefront.merchant.files import key_files, tls_name
 
-app = typer.Typer(help="Merchant servers: configure one, see its orders.", no_args_is_help=True)
+app = typer.Typer(help="Merchant servers: configure one, see its orders, move its money.", no_args_is_help=True)
 
 _SECTION = """
 [merchants.{name}]
@@ -253,3 +253,6 @@ def _settings(found: Installation, name: str) -> MerchantSettings:
     if name not in merchants:
         output.fail(f"there is no merchant server {name!r}", hint=f"there are: {', '.join(merchants) or 'none'}")
     return merchants[name]
+
+
+merchant_money.install(app)

@@ -31,7 +31,7 @@ from kwbp.settling import (
     build_credit_reversal,
 )
 from kwbp.settling.request import check_against_book
-from runtime.language import Message
+from runtime.language import Message, Term
 from storefront.errors import MoneyRefused
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,79}")
@@ -141,7 +141,10 @@ def _amount(wish: Wish, left: int) -> Money:
     """
     if left <= 0:
         raise MoneyRefused(
-            Message("nothing is left of this order to {operation}", operation=wish.operation.value), clause="H9"
+            Message(
+                "nothing is left of this order to {operation}", operation=Term("money operation", wish.operation.value)
+            ),
+            clause="H9",
         )
     amount = left if wish.amount is None else wish.amount
     if not 0 < amount <= left:
@@ -159,7 +162,9 @@ def _explain(error: ProtocolError, wish: Wish, body: SettlingReq, standing: Stan
     elif error.code is ErrorCode.AMOUNT_MISMATCH and wish.operation is Operation.UNCAPTURE:
         said = Message("money of this capture was given back: take the refund back first")
     elif error.code is ErrorCode.AMOUNT_MISMATCH:
-        said = Message("nothing is left of this order to {operation}", operation=wish.operation.value)
+        said = Message(
+            "nothing is left of this order to {operation}", operation=Term("money operation", wish.operation.value)
+        )
     elif error.check == "H8":
         said = Message(
             "its batch is closed: what is settled is not taken back but refunded, with {command}",
