@@ -19,7 +19,18 @@ from typing import Final
 
 import yaml
 
-PACKAGES: Final = ("runtime", "shetab", "pki", "cps", "ca", "ra", "cli", "storefront.evidence", "storefront.wallet")
+PACKAGES: Final = (
+    "runtime",
+    "shetab",
+    "pki",
+    "cps",
+    "ca",
+    "ra",
+    "cli",
+    "storefront.evidence",
+    "storefront.wallet",
+    "storefront.merchant.money",
+)
 """The packages that have a catalogue."""
 
 _Tree = str | dict[str, "_Tree"]
