@@ -56,6 +56,8 @@ class InvoiceReqTBS(Structure):
     `bin` is the issuer number of the card that will pay, `language` of terms and names an RFC 5646 tag (`fa`, `en-US`).
     """
 
+    most = MAX_LINES
+
     version: int
     rrpid: Id20
     lid_c: Annotated[bytes | None, asn1.Implicit(0)]
@@ -143,6 +145,8 @@ class OrderLine(Structure):
 @asn1.sequence
 class OrderDetails(Structure):
     """What is bought: between buyer and merchant only. The salt keeps `hod` from being a guess at the basket."""
+
+    most = MAX_LINES
 
     salt: Hash32
     lines: Annotated[list[OrderLine], asn1.Size(1, MAX_LINES)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Final
 
 from cryptography import x509
@@ -21,7 +22,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pki import oids
 from pki.algorithms import SEALING_IDENTIFIERS, SealingSuite
-from pki.der import any_value, decode, encode, sha256
+from pki.crowding import Members
+from pki.der import any_value, decode, encode, remembered, sha256
 from pki.errors import CmsError, DerError
 from pki.keys import screen_public_key
 
@@ -34,12 +36,15 @@ _OAEP_HASH: Final[dict[SealingSuite, type[hashes.HashAlgorithm]]] = {
     SealingSuite.OAEP_SHA1: hashes.SHA1,  # for tokens that know no other; OAEP does not rest on collision resistance
     SealingSuite.OAEP_SHA256: hashes.SHA256,
 }
+_LONGEST_NAME: Final = 8192  # bytes
+_RECIPIENTS: Final = Members(8, {0x30: Members(8, {0x30: Members(8)})})
+_MEMBERS: Final = Members(2, {0xA0: Members(1, {0x30: Members(8, {0x31: _RECIPIENTS, 0x30: Members(8)})})})
 _CLAUSE: Final = "KWBP global rule 3"
 
 
 @asn1.sequence
 class _IssuerAndSerialNumber:
-    issuer: x509.Name
+    issuer: asn1.TLV  # Name
     serial_number: int
 
 
@@ -86,9 +91,12 @@ class _ContentInfo:
 
 @dataclass(frozen=True)
 class AuthEnveloped:
-    """One sealed object in the profile. `nonce` 12 bytes, `tag` 16 bytes, `der` the whole, `digest` its SHA-256."""
+    """One sealed object in the profile. `nonce` 12 bytes, `tag` 16 bytes, `der` the whole, `digest` its SHA-256.
 
-    recipient_issuer: x509.Name
+    `recipient_issuer` is the DER Name of who certified the recipient.
+    """
+
+    recipient_issuer: bytes
     recipient_serial: int
     suite: SealingSuite
     encrypted_key: bytes
@@ -100,10 +108,17 @@ class AuthEnveloped:
 
     def is_for(self, certificate: x509.Certificate) -> bool:
         """Whether the recipient is this very certificate, by issuer name and serial number."""
-        return (self.recipient_issuer.public_bytes(), self.recipient_serial) == (
-            certificate.issuer.public_bytes(),
-            certificate.serial_number,
-        )
+        return (self.recipient_issuer, self.recipient_serial) == _issuer_and_serial(certificate)
+
+
+@lru_cache(maxsize=256)
+def _issuer_and_serial(certificate: x509.Certificate) -> tuple[bytes, int]:
+    return certificate.issuer.public_bytes(), certificate.serial_number
+
+
+@remembered(256)  # the same few authorities come with every message
+def _check_name(der: bytes) -> None:
+    decode(x509.Name, der, limit=_LONGEST_NAME)
 
 
 def parse_auth_enveloped(der: bytes) -> AuthEnveloped:
@@ -114,11 +129,13 @@ def parse_auth_enveloped(der: bytes) -> AuthEnveloped:
     `bad_algorithm` (key transport or content cipher not listed, ICVlen not 16).
     """
     try:
-        info = decode(_ContentInfo, der)
+        info = decode(_ContentInfo, der, members=_MEMBERS)
+        recipient = info.content.recipient_infos.as_list()[0]
+        issuer = encode(recipient.rid.issuer)
+        _check_name(issuer)
     except DerError as error:
         raise CmsError(error.reason, "not an AuthEnvelopedData of the profile", clause=_CLAUSE) from None
     content = info.content.auth_encrypted_content_info
-    recipient = info.content.recipient_infos.as_list()[0]
     if info.content_type != oids.AUTH_ENVELOPED_DATA or content.content_type != oids.DATA:
         raise _refuse("wrong_content_type", "AuthEnvelopedData over id-data is expected")
     if info.content.version != 0 or recipient.version != 0:  # RFC 5083 2.1, RFC 5652 6.2.1
@@ -130,7 +147,7 @@ def parse_auth_enveloped(der: bytes) -> AuthEnveloped:
     if cipher.algorithm != oids.AES_256_GCM or cipher.parameters.icv_len != TAG_SIZE:
         raise _refuse("bad_algorithm", "content cipher is AES-256-GCM with a tag of 16 bytes")
     return AuthEnveloped(
-        recipient_issuer=recipient.rid.issuer,
+        recipient_issuer=issuer,
         recipient_serial=recipient.rid.serial_number,
         suite=suite,
         encrypted_key=recipient.encrypted_key,
@@ -182,7 +199,7 @@ def seal_to(
     sealed = AESGCM(content_key).encrypt(nonce, plaintext, None)
     recipient_info = _KeyTransRecipientInfo(
         version=0,
-        rid=_IssuerAndSerialNumber(issuer=issuer, serial_number=serial),
+        rid=_IssuerAndSerialNumber(issuer=any_value(issuer.public_bytes()), serial_number=serial),
         key_encryption_algorithm=any_value(suite.identifier),
         encrypted_key=key.encrypt(content_key, oaep(suite)),
     )

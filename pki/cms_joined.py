@@ -69,7 +69,7 @@ def join(first: bytes, second: bytes) -> bytes:
 
 def _read(der: bytes) -> structures.ContentInfo:
     try:
-        return decode(structures.ContentInfo, der)
+        return decode(structures.ContentInfo, der, members=structures.MEMBERS)
     except DerError as error:
         raise CmsError(error.reason, "not a SignedData of the profile", clause=_CLAUSE) from None
 

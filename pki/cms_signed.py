@@ -75,7 +75,7 @@ def parse_signed_data(
     certificate has the hash of ESSCertIDv2), `signer_mismatch` (sid and ESSCertIDv2 name different certificates).
     """
     try:
-        info = decode(structures.ContentInfo, der)
+        info = decode(structures.ContentInfo, der, members=structures.MEMBERS)
         embedded = [_embedded(encode(member)) for member in info.content.certificates.as_list()]
     except DerError as error:
         raise CmsError(error.reason, "not a SignedData of the profile", clause=_CLAUSE) from None

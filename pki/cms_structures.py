@@ -5,10 +5,12 @@ What a value of these types must hold besides is said by `pki.cms_signed`, and b
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from cryptography import x509
 from cryptography.hazmat import asn1
+
+from pki.crowding import Members
 
 
 @asn1.sequence
@@ -53,6 +55,13 @@ class SignedData:
 class ContentInfo:
     content_type: x509.ObjectIdentifier
     content: Annotated[SignedData, asn1.Explicit(0)]
+
+
+_ATTRIBUTES: Final = Members(64, {0x30: Members(2, {0x31: Members(64)})})
+_SETS: Final = Members(64, {0x30: Members(8, {0xA0: _ATTRIBUTES, 0xA1: _ATTRIBUTES})})  # of algorithms, of signers
+_SIGNED_DATA: Final = Members(8, {0x31: _SETS, 0xA0: Members(64)})
+MEMBERS: Final = Members(2, {0xA0: Members(1, {0x30: _SIGNED_DATA})})
+"""How many members a ContentInfo may have where. The profile allows far fewer; which rule is broken is said later."""
 
 
 @asn1.sequence

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from cryptography.hazmat import asn1
 
+from pki.crowding import Members, check_members
 from pki.errors import UNREADABLE, DerError
 
 T = TypeVar("T")
@@ -25,14 +26,18 @@ _NUMERIC_STRING: Final = 0x12
 _CLAUSE: Final = "KWBP global rule 1"
 
 
-def decode(cls: type[T], data: bytes, *, limit: int = LIMIT) -> T:
+def decode(cls: type[T], data: bytes, *, limit: int = LIMIT, members: Members | None = None) -> T:
     """Read the DER bytes `data` as `cls` (a type of `cryptography.hazmat.asn1`).
+
+    `members` says how many members its parts have at most, where the type alone lets them be very many.
 
     Raises DerError: `too_big` above `limit` bytes, `malformed` if it is not `cls` in DER, `not_canonical` if encoding
     the value again gives other bytes.
     """
     if len(data) > limit:
         raise DerError("too_big", f"{len(data)} bytes, at most {limit}", clause="KWBP global rule 7")
+    if members is not None:
+        check_members(data, members)
     try:
         value = asn1.decode_der(cls, data)
     except UNREADABLE:

@@ -36,7 +36,7 @@ def key_recipient(key: rsa.RSAPublicKey) -> int:
 
 def is_for_key(envelope: AuthEnveloped, key: rsa.RSAPublicKey) -> bool:
     """Whether the recipient is this very key."""
-    recipient = (envelope.recipient_issuer.public_bytes(), envelope.recipient_serial)
+    recipient = (envelope.recipient_issuer, envelope.recipient_serial)
     return recipient == (ISSUER.public_bytes(), key_recipient(key))
 
 

@@ -172,6 +172,8 @@ class SettleAdviceTBS(Structure):
     merchant owes it; it goes to, or comes from, `iban`.
     """
 
+    most = MAX_ADVICE_LINES
+
     version: int
     rrpid: Id20
     merchant_id: str

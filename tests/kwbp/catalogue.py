@@ -40,6 +40,7 @@ from kwbp.settling import REQUESTS, SentBatchRequest, SentSettlingRequest, Stand
 from kwbp.wrapper import unwrap
 from pki.algorithms import SealingSuite
 from pki.bci import Bci, NamedCrl
+from pki.cms_enveloped import unseal
 from pki.cms_signed import parse_signed_data, verify_signature
 from pki.oids import (
     CT_BATCH_ADMIN_REQ,
@@ -61,7 +62,7 @@ from tests.kwbp.settling import DAY, Settling
 from tests.kwbp.test_holder import Holding
 from tests.kwbp.test_password import Asking
 from tests.kwbp.world import Purchase, World
-from tests.support.pki_factory import Credential, Key, PkiFactory, p256, rsa_key, unseal
+from tests.support.pki_factory import Credential, Key, PkiFactory, p256, rsa_key
 
 Finish = Callable[[Any, bytes], bytes]
 _MINUTE: Final = timedelta(minutes=1)
@@ -357,7 +358,7 @@ class Catalogue:
 
         def check(message: bytes) -> Any:
             envelope = receive_password_request(unwrap(message, expected=[CT_OTP_REQ]), w.gateway_identity)
-            return asking.judged(unseal(envelope.der, rsa_key(0)), message)
+            return asking.judged(unseal(envelope, rsa_key(0), rng=w.rng), message)
 
         return {
             "otp_req": Exchange(11, request, w.buyer, check, finish),

@@ -1,4 +1,4 @@
-"""The table of honest messages is whole: each is believed by its receiver, and no message of the protocol is missing."""
+"""The table of honest messages is whole: each is believed by its receiver, and no message of the protocol is absent."""
 
 from __future__ import annotations
 

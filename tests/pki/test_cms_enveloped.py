@@ -86,7 +86,7 @@ class TestSeal:
         assert renewed.key == gateway.key
         assert not sealed.is_for(renewed.certificate)
         assert sealed.recipient_serial == gateway.certificate.serial_number
-        assert sealed.recipient_issuer == gateway.certificate.issuer
+        assert sealed.recipient_issuer == gateway.certificate.issuer.public_bytes()
 
 
 class TestWhatOpensslSeals:
