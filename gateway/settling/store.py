@@ -166,7 +166,10 @@ class SettlingStore:
             if row.auth_code != AuthCode.APPROVED or before is None:
                 return moved
             body = row.asked.body
-            before.concluded(body, h_answer)  # keeps 0 ≤ refunded ≤ captured ≤ authorised, or raises
+            after = before.concluded(body, h_answer)  # keeps 0 ≤ refunded ≤ captured ≤ authorised, or raises
+            if after.authorised == 0:  # nothing can follow any more
+                gone = and_(orders.c.merchant_id == row.merchant_id, orders.c.xid == row.xid)
+                connection.execute(update(orders).where(gone).values(pan_sealed=None))
             entry = before.entry(body, answer, h_answer)
             if entry is not None:
                 day = complete_date(row.settle_date, now) if row.settle_date else business_day(now)

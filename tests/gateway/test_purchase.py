@@ -9,8 +9,8 @@ import pytest
 from gateway.schema import metadata
 from kwbp.codes import AuthCode, SaleKind
 from shetab.types import Cvv2, Pin
-from tests.support.payment_parties import Buyer, Shop, auth_res_of, error_of
-from tests.support.payment_site import OPENING, Site
+from tests.support.payment_parties import Buyer, Shop, auth_res_of
+from tests.support.payment_site import OPENING, Site, wait_for
 
 
 def test_an_honest_order_is_collected_and_acknowledged(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
@@ -71,10 +71,24 @@ def test_an_order_beyond_the_merchants_limit_never_reaches_the_switch(site: Site
     assert within.checked_answer(shop.collect(gateway, within)).approved
 
 
-def test_authorisation_without_capture_is_not_served(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
+def test_an_authorisation_without_capture_holds_the_money(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
     purchase = site.purchase(shop, buyer, sale_kind=SaleKind.AUTH_ONLY)
-    error = error_of(shop.collect(gateway, purchase), purchase.message, site)
-    assert (error.error_code.protocol_name, error.clause) == ("messageNotSupported", "G11")
+    answer = shop.collect(gateway, purchase)
+    assert purchase.checked_answer(answer).approved
+    assert buyer.balance == OPENING - purchase.amount
+    (held,) = site.switch.admin.transactions(reference=f"KWBP2 {purchase.xid.hex()}")
+    assert (held.kind, held.state, held.amount) == ("hold", "approved", purchase.amount)
+    assert shop.acknowledge(gateway, purchase.ack(answer, accepted=False)) == b""
+    wait_for(lambda: shop.order(gateway, purchase.xid)["state"] == "REVERSED")
+    assert buyer.balance == OPENING
+
+
+def test_a_hold_whose_answer_is_lost_is_given_back(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
+    site.switch.admin.add_fault("0100", "drop")
+    purchase = site.purchase(shop, buyer, sale_kind=SaleKind.AUTH_ONLY)
+    assert auth_res_of(shop.collect(gateway, purchase)).auth_code is AuthCode.NO_REPLY
+    wait_for(lambda: shop.order(gateway, purchase.xid)["state"] == "REVERSED")
+    assert buyer.balance == OPENING
 
 
 def test_an_order_that_cannot_be_sent_is_declined_at_once(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:

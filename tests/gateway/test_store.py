@@ -72,7 +72,7 @@ def test_an_order_goes_the_whole_way(book: OrderStore) -> None:
         order = await book.conclude(key, OrderState.APPROVED, NOW, approved=True, ack_by=NOW, answer=ANSWER)
         assert (order.answer, order.approved) == (b"signed answer", True)
         order = await book.acknowledge(key, b"signed ack", NOW)
-        assert (order.state, order.auth_ack, order.pan_sealed) == (OrderState.ACKED, b"signed ack", None)
+        assert (order.state, order.auth_ack, order.pan_sealed) == (OrderState.ACKED, b"signed ack", b"sealed")
         assert book.find(key) == order
 
     run(scenario())

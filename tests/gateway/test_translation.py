@@ -107,8 +107,10 @@ def test_a_reversal_names_its_original(order: Order, attempts: int, mti: str) ->
 def test_an_order_without_numbers_or_without_original_makes_no_message(order: Order) -> None:
     with pytest.raises(ValueError, match="no trace numbers"):
         order_request(DIALECT, replace(order, stan=None), SHOP, Card(), NOW)
-    with pytest.raises(ValueError, match="not sent"):
+    with pytest.raises(ValueError, match="not queued"):
         reversal_request(order, Pan(PAN), NOW)
+    with pytest.raises(ValueError, match="not sent"):
+        reversal_request(replace(order, reversal_stan="000002"), Pan(PAN), NOW)
 
 
 @pytest.mark.parametrize(
