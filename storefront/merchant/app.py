@@ -1,6 +1,7 @@
 """The merchant server: KWBP messages for wallets, a catalogue for everybody, the order book for the merchant's people.
 
     POST /kwbp/invoice-request   KwbpMessage → KwbpMessage   anyone (the message is signed)
+    POST /kwbp/password          KwbpMessage → KwbpMessage   anyone (the message is sealed to the gateway)
     POST /kwbp/purchase          KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/inquiry           KwbpMessage → KwbpMessage   anyone (the message is signed)
     POST /kwbp/receipt-ack       KwbpMessage → 204 or Error  anyone (the message is signed)
@@ -79,7 +80,8 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
         answer = await shop.answer(await request.body())
         return Response(status_code=204) if answer is None else Response(answer, media_type=MEDIA_TYPE)
 
-    for path in ("/kwbp/invoice-request", "/kwbp/purchase", "/kwbp/inquiry", "/kwbp/receipt-ack", "/kwbp/contract"):
+    for kind in ("invoice-request", "password", "purchase", "inquiry", "receipt-ack", "contract"):
+        path = f"/kwbp/{kind}"
         app.post(path, responses=_MESSAGE, response_class=Response, name=path)(message)
 
     @app.get("/catalogue")

@@ -32,6 +32,10 @@ class GatewayLink:
         """Send an InqReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
         return await self._answered("/v1/inquiry", inq_req)
 
+    async def password(self, otp_req: bytes) -> bytes:
+        """Pass on an OTPReq (DER KwbpMessage); the answer (DER KwbpMessage). Raises GatewayUnreachable."""
+        return await self._answered("/v1/password", otp_req)
+
     async def settle(self, request: bytes) -> bytes:
         """Send a request of rows 19 to 22 (DER KwbpMessage); the answer, likewise. Raises GatewayUnreachable."""
         return await self._answered("/v1/settling", request)

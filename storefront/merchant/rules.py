@@ -25,5 +25,9 @@ class ShopRules:
     """Inquiries of wallets that the token answers in a minute."""
     inquiries_of_a_card: int = 20
     """The same, for one card."""
+    passwords: int = 300
+    """Requests for one-time passwords that are passed on in a minute."""
+    passwords_of_a_purchase: int = 5
+    """The same, about one invoice."""
     signed_refusals: int = 120
     """Errors that the token signs in a minute; beyond, they are bare."""

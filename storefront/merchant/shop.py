@@ -24,7 +24,7 @@ from kwbp.messages import OrderLine
 from kwbp.parties import MerchantIdentity
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.der import sha256
-from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, CT_RECEIPT_ACK, MT_CONTRACT, MT_PREQ
+from pki.oids import CT_INQ_REQ, CT_INVOICE_REQ, CT_OTP_REQ, CT_RECEIPT_ACK, MT_CONTRACT, MT_PREQ
 from runtime.logging import get_logger
 from runtime.minute_budget import MinuteBudget
 from storefront.errors import RrpidAlreadyUsed, XidAlreadyUsed
@@ -35,6 +35,7 @@ from storefront.merchant.contracts import Contracts
 from storefront.merchant.documents import Document
 from storefront.merchant.money.office import MoneyOffice
 from storefront.merchant.named_gateway import NamedGateway
+from storefront.merchant.passwords import PasswordRelay
 from storefront.merchant.receipt_acks import ReceiptAcks
 from storefront.merchant.refusals import Refusals
 from storefront.merchant.resources import Resources
@@ -58,6 +59,7 @@ STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
 )
 """What a wallet that asks is told."""
 
+_TAKEN: Final = (CT_INVOICE_REQ, CT_OTP_REQ, MT_PREQ, CT_INQ_REQ, CT_RECEIPT_ACK, MT_CONTRACT)
 _log = get_logger("shop")
 
 
@@ -78,6 +80,7 @@ class Shop:
         self._inquiries_of_a_card = MinuteBudget(rules.inquiries_of_a_card, clock=resources.clock)
         self._receipt_acks = ReceiptAcks(self.merchant.merchant_id, resources)
         self._contracts = Contracts(resources)
+        self._passwords = PasswordRelay(rules, resources)
         self._answering: dict[bytes, asyncio.Task[bytes | None]] = {}
         self._gateway = NamedGateway(self.merchant, resources)
         self.money = MoneyOffice(self.merchant, self._gateway, resources, patience=rules.money_patience)
@@ -107,7 +110,7 @@ class Shop:
             await self._resources.proofs.stop()
 
     async def answer(self, data: bytes) -> bytes | None:
-        """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, Receipt, InqRes
+        """Any message of a wallet (DER KwbpMessage) → the answer (DER KwbpMessage): Invoice, OTPRes, Receipt, InqRes
         or Error. None: it was a ReceiptAck or a contract, and was taken.
 
         The work belongs to the message, not to the connection that brought it: it goes on if the wallet hangs up.
@@ -127,7 +130,7 @@ class Shop:
 
     async def _answer(self, data: bytes) -> bytes | None:
         try:
-            message = unwrap(data, expected=(CT_INVOICE_REQ, MT_PREQ, CT_INQ_REQ, CT_RECEIPT_ACK, MT_CONTRACT))
+            message = unwrap(data, expected=_TAKEN)
             if message.msg_type == CT_RECEIPT_ACK:
                 await self._receipt_acks.take(message)
                 return None
@@ -136,6 +139,8 @@ class Shop:
                 return None
             if message.msg_type == CT_INVOICE_REQ:
                 return await self._invoice(message, data)
+            if message.msg_type == CT_OTP_REQ:
+                return await self._passwords.pass_on(message, data)
             if message.msg_type == CT_INQ_REQ:
                 return await self._status(message)
             return await self._purchase(message, data)

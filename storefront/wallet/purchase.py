@@ -26,6 +26,7 @@ from kwbp.contract import DualLink, build_contract, message_of
 from kwbp.error_message import read_error
 from kwbp.errors import ProtocolError
 from kwbp.parties import MerchantIdentity
+from kwbp.password import OTPResTBS
 from kwbp.receipt_ack import SentReceipt, build_receipt_ack
 from kwbp.structure import encode
 from kwbp.wrapper import KwbpMessage, unwrap, wrap
@@ -36,6 +37,7 @@ from pki.roles import Role
 from shetab.types import Cvv2, Pin
 from storefront.errors import NoMessage, RefusedByShop, ShopUnreachable, WalletError
 from storefront.exchange import post
+from storefront.wallet.passwords import PasswordRequests
 from storefront.wallet.records import FINAL, PurchaseFolder, PurchaseState, all_purchases
 from storefront.wallet.shown import Contents, offered, require_as_shown, signed_by
 from storefront.wallet.wallet import CardCredential
@@ -103,6 +105,7 @@ class Buyer:
         self._clock = clock
         self._rng = rng
         self._judged_by: Trust | None = None  # the newest invoice
+        self._passwords = PasswordRequests(card, shop, trust=trust, clock=clock, rng=rng)
 
     def request_invoice(
         self, basket: Sequence[tuple[str, int]], *, ship_to: str | None = None, language: str = "fa"
@@ -130,6 +133,10 @@ class Buyer:
         checked = protocol.check_invoice(message, request=draft.body, origin=self._origin, trust=trust, now=now)
         self._judged_by = trust
         return checked
+
+    def request_password(self, checked: protocol.CheckedInvoice) -> OTPResTBS:
+        """Have the card's bank send a one-time password for this invoice; see `PasswordRequests.request`."""
+        return self._passwords.request(checked)
 
     def order(
         self, checked: protocol.CheckedInvoice, *, pin2: Pin | None, cvv2: Cvv2 | None, shown: Contents | None = None
