@@ -15,7 +15,7 @@ import re
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,8 +61,6 @@ _OPERATIONS: Final = {
     CT_CRED_REV_REQ: Operation.UNREFUND,
 }
 
-router = APIRouter()
-
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -104,7 +102,11 @@ Operator = Annotated[Caller, Depends(require("service:operator"))]
 
 def install(app: FastAPI) -> None:
     """Give the merchant server these routes."""
-    app.include_router(router)
+    app.get("/orders/{xid}/money")(money)
+    app.post("/orders/{xid}/money")(ask)
+    app.get("/batches")(all_batches)
+    app.post("/batches")(ask_batch)
+    app.get("/settlement-advices/{day}")(advice)
     app.add_exception_handler(MoneyRefused, _on_refused)
 
 
@@ -113,7 +115,6 @@ async def _on_refused(request: HttpRequest, error: Exception) -> Response:
     return Problem(409, "money-refused", error.told, clause=error.clause).response(reader_of(request.scope))
 
 
-@router.get("/orders/{xid}/money")
 async def money(_caller: Operator, office: Office, xid: str) -> dict[str, Any]:
     """How the money of an order stands; `standing` is null where nothing was approved."""
     key = _order(office, xid)
@@ -125,7 +126,6 @@ async def money(_caller: Operator, office: Office, xid: str) -> dict[str, Any]:
     }
 
 
-@router.post("/orders/{xid}/money")
 async def ask(_caller: Operator, office: Office, xid: str, asked: MoneyAsked) -> Response:
     """Ask for a movement of money."""
     key = _order(office, xid)
@@ -135,7 +135,6 @@ async def ask(_caller: Operator, office: Office, xid: str, asked: MoneyAsked) ->
     return _outcome(request, document | {"standing": None if standing is None else standing_document(standing)})
 
 
-@router.get("/batches")
 async def all_batches(_caller: Operator, office: Office) -> dict[str, Any]:
     """The newest batch, and what was asked about batches."""
     newest = office.book.newest_batch()
@@ -147,7 +146,6 @@ async def all_batches(_caller: Operator, office: Office) -> dict[str, Any]:
     }
 
 
-@router.post("/batches")
 async def ask_batch(_caller: Operator, office: Office, asked: BatchAsked) -> Response:
     """Open, close, or ask how the newest stands."""
     try:
@@ -157,7 +155,6 @@ async def ask_batch(_caller: Operator, office: Office, asked: BatchAsked) -> Res
     return _outcome(request, request_document(request, office.word(request)) | batch_document(office, request))
 
 
-@router.get("/settlement-advices/{day}")
 async def advice(_caller: Operator, office: Office, day: date) -> dict[str, Any]:
     """A day's advice beside the own book."""
     try:
