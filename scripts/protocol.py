@@ -20,6 +20,7 @@ from kwbp import codes
 from kwbp.checks import CHECKS
 from kwbp.oids_txt import oids_txt
 from pki.oids import ID_KWBP, NAMES
+from scripts import visibility
 
 FOLDER: Final = Path(__file__).resolve().parents[1] / "docs" / "protocol"
 MODULES: Final = (
@@ -183,6 +184,9 @@ def tables() -> str:
         oid.dotted_string: name for oid, name in NAMES.items() if oid.dotted_string.startswith(ID_KWBP.dotted_string)
     }
     rows += ["## Object identifiers", _table(("identifier", "name"), sorted(own.items(), key=_arms))]
+    rows.append("## Need to know\n\nThe data are `visibility.yaml`; where nothing else is said, never.")
+    for title, head, body in visibility.tables(visibility.load_matrix()):
+        rows += [f"### {title}", _table(head, body)]
     return "\n\n".join(rows) + "\n"
 
 
