@@ -45,6 +45,7 @@ tls = false
 
 [gateway]
 port = {gateway}
+public_port = {public}         # where cards ask about their purchases: TLS without a client certificate
 gateway_id = "GW-1"
 acquirer_bin = "603770"
 answer_timeout = 25.0       # T1: seconds until a missing 0210 means outcome unknown
@@ -90,6 +91,7 @@ def init(
             "ra": base_port + 20,
             "witness": base_port + 30,
             "gateway": base_port + 40,
+            "public": base_port + 41,
             "switch": base_port + 50,
             "admin": base_port + 51,
             "registers": base_port + 52,

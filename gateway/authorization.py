@@ -34,6 +34,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
+from gateway.disclosures import Disclosures
 from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
 from gateway.link import SwitchLink
 from gateway.merchants import Merchant, MerchantRegistry
@@ -116,6 +117,7 @@ class Authorization:
         identity: GatewayIdentity,
         *,
         store: OrderStore,
+        disclosures: Disclosures,
         merchants: MerchantRegistry,
         link: SwitchLink,
         keys: OrderKeys,
@@ -131,6 +133,7 @@ class Authorization:
         self._settings = settings
         self._identity = identity
         self._store = store
+        self._disclosures = disclosures
         self._merchants = merchants
         self._link = link
         self._keys = keys
@@ -210,9 +213,9 @@ class Authorization:
         if order is not None and order.state not in (OrderState.RECEIVED, OrderState.VERIFIED):
             return await self._answer_from_book(received, order)
         now = self._clock()
-        verified = check_auth_req(  # G4 to G7
-            received, gateway=self._identity, trust=await self._trust.trust(now), now=now
-        )
+        trust = await self._trust.trust(now)
+        verified = check_auth_req(received, gateway=self._identity, trust=trust, now=now)  # G4 to G7
+        await self._disclosures.keep(trust, self._identity.certificate, now)
         if order is None:
             order = await self._store.receive(_new_order(received), now)
         self._checkpoint("received")

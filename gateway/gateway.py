@@ -17,7 +17,9 @@ from audit.journal import Journal
 from gateway.acknowledgement import Acknowledgement
 from gateway.authorization import Authorization, AuthorizationSettings
 from gateway.backoff import pause
+from gateway.card_inquiry import CardInquiries
 from gateway.certificate_requests import CertificateRequests
+from gateway.disclosures import Disclosures
 from gateway.errors import IdentityError
 from gateway.identity import GatewayCertificates
 from gateway.inquiry import Inquiries
@@ -78,6 +80,7 @@ class _Parts:
     authorization: Authorization
     acknowledgement: Acknowledgement
     inquiries: Inquiries
+    card_inquiries: CardInquiries
     passwords: Passwords
     link: SwitchLink
     reversals: Reversals
@@ -98,6 +101,7 @@ class Gateway:
         self._resources = resources
         self._checkpoint = checkpoint
         self.merchants = MerchantRegistry(resources.store)
+        self.disclosures = Disclosures(resources.store)
         self._parts: _Parts | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -143,6 +147,10 @@ class Gateway:
     async def inquire(self, tls_merchant_id: str, data: bytes) -> bytes:
         """InqReq to InqRes or Error; see `Inquiries.answer`."""
         return await self._begun().inquiries.answer(tls_merchant_id, data)
+
+    async def inquire_as_card(self, data: bytes) -> bytes:
+        """InqReq of a card to InqRes or Error; see `CardInquiries.answer`."""
+        return await self._begun().card_inquiries.answer(data)
 
     async def password(self, tls_merchant_id: str, data: bytes) -> bytes:
         """OTPReq to OTPRes or Error; see `Passwords.answer`."""
@@ -223,6 +231,7 @@ class Gateway:
             config.authorization,
             certificates.encryption,
             store=resources.store,
+            disclosures=self.disclosures,
             merchants=self.merchants,
             link=link,
             keys=resources.keys,
@@ -244,7 +253,20 @@ class Gateway:
             on_reversal=reversals.wake,
         )
         inquiries = Inquiries(
-            store=resources.store, signer=signer, refusals=refusals, trust=resources.trust, clock=resources.clock
+            store=resources.store,
+            disclosures=self.disclosures,
+            signer=signer,
+            refusals=refusals,
+            trust=resources.trust,
+            clock=resources.clock,
+        )
+        card_inquiries = CardInquiries(
+            store=resources.store,
+            disclosures=self.disclosures,
+            signer=signer,
+            refusals=refusals,
+            trust=resources.trust,
+            clock=resources.clock,
         )
         passwords = Passwords(
             certificates.encryption,
@@ -281,7 +303,9 @@ class Gateway:
                 checkpoint=self._checkpoint,
             ),
         )
-        return _Parts(told, authorization, acknowledgement, inquiries, passwords, link, reversals, settling)
+        return _Parts(
+            told, authorization, acknowledgement, inquiries, card_inquiries, passwords, link, reversals, settling
+        )
 
 
 def _note_unclaimed(answer: Message, order: Order | None) -> None:

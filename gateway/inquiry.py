@@ -12,6 +12,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from gateway.disclosures import Disclosures
 from gateway.order import Order, OrderKey
 from gateway.ports import TrustSource
 from gateway.refusals import Refusals
@@ -22,7 +23,7 @@ from kwbp.codes import AuthCode, ErrorCode, PurchaseStatus
 from kwbp.errors import ProtocolError
 from kwbp.inquiry import build_inquiry_answer, check_inquiry, require_merchant
 from kwbp.wrapper import KwbpMessage, unwrap
-from pki.oids import CT_INQ_REQ
+from pki.oids import CT_INQ_REQ, CT_INQ_RES
 from runtime.minute_budget import MinuteBudget
 
 INQUIRIES_A_MINUTE: Final = 300
@@ -51,12 +52,14 @@ class Inquiries:
         self,
         *,
         store: OrderStore,
+        disclosures: Disclosures,
         signer: AnswerSigner,
         refusals: Refusals,
         trust: TrustSource,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._disclosures = disclosures
         self._signer = signer
         self._refusals = refusals
         self._trust = trust
@@ -85,9 +88,11 @@ class Inquiries:
         if order is None:
             raise ProtocolError(ErrorCode.UNKNOWN_XID, "Q2", "no order of this merchant has this XID")
         status = status_of(order)
-        return await self._signer.message(
-            build_inquiry_answer(inquiry, status=status, result=_told(order, status), now=now)
+        answer = await self._signer.message(
+            build_inquiry_answer(inquiry, status=status, result=told(order, status), now=now)
         )
+        await self._disclosures.said(order.key, status, unwrap(answer, expected=(CT_INQ_RES,)).body, now)
+        return answer
 
 
 def status_of(order: Order) -> PurchaseStatus:
@@ -101,5 +106,6 @@ def status_of(order: Order) -> PurchaseStatus:
     return STATUS[order.state]
 
 
-def _told(order: Order, status: PurchaseStatus) -> bytes | None:
+def told(order: Order, status: PurchaseStatus) -> bytes | None:
+    """The answer that the order got (DER KwbpMessage), as far as it is told."""
     return None if status is PurchaseStatus.IN_PROGRESS else order.answer

@@ -26,6 +26,7 @@ from gateway.app import create_app
 from gateway.authorization import AuthorizationSettings
 from gateway.gateway import Gateway, GatewayConfig, Resources
 from gateway.link import LinkSettings
+from gateway.public_app import create_public_app
 from gateway.reversal import ReversalSettings
 from gateway.settling.forwarding import ForwardingSettings
 from gateway.store import OrderStore
@@ -118,7 +119,13 @@ async def opened(
             clock=_now,
             rng=os.urandom,
         )
-        yield Gateway(config_of(settings), resources, checkpoint=checkpoint)
+        gateway = Gateway(config_of(settings), resources, checkpoint=checkpoint)
+        own = settings.gateway
+        if own.public_port is not None:
+            tls = home.tls_files("gateway")
+            public = server.beside(create_public_app(gateway), tls=tls, host=own.host, port=own.public_port)
+            await stack.enter_async_context(public)
+        yield gateway
 
 
 def _have_signed(journal: Journal, keeper: LogKeeper, home: Home, settings: Settings, stack: AsyncExitStack) -> None:

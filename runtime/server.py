@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, Literal
 
 import uvicorn
@@ -437,6 +437,58 @@ def start(
     finally:
         server.should_exit = True
         thread.join(ready_timeout)
+        listener.close()
+
+
+class _Beside(uvicorn.Server):
+    """A server in somebody else's event loop: signals are not its business."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listens = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listens.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    app: Application,
+    *,
+    tls: TlsFiles | None,
+    host: str,
+    port: int,
+    client_certificate: ClientCertificate = "none",
+    max_body: int = MAX_BODY,
+    drain: float = DRAIN,
+) -> AsyncIterator[None]:
+    """Serve another application beside the one whose event loop this is, until the block ends; then drain.
+
+    :raises OSError: the address is not to be had.
+    """
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        config = _config(
+            app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=None, drain=drain
+        )
+        server = _Beside(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        listening = asyncio.create_task(server.listens.wait())
+        await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            await serving
+    finally:
         listener.close()
 
 

@@ -185,7 +185,9 @@ class GatewaySettings(Endpoint):
     """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
 
     port: Port = 7140
-    public_port: Port = Field(default=7141, description="where cards ask about their purchases, without a certificate")
+    public_port: Port | None = Field(
+        default=None, description="where cards ask about their purchases, without a certificate; none: they cannot"
+    )
     gateway_id: str = "GW-1"
     acquirer_bin: str = "603770"
     answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
@@ -198,6 +200,11 @@ class GatewaySettings(Endpoint):
         " PAN is kept, sealed",
     )
     status_max_age: float = Field(default=0.0, ge=0, description="how old a look at the CA's status may be")
+
+    @property
+    def public_url(self) -> str | None:
+        """Where cards ask; None if they cannot."""
+        return None if self.public_port is None else f"https://{self.host}:{self.public_port}"
 
 
 class PasswordSettings(_Section):

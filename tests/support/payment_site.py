@@ -293,7 +293,7 @@ class Site:
             home.create()
             self.tls("gateway")
         port = free_port()
-        own = {"gateway": {**self.settings["gateway"], "port": port, **changes}}
+        own = {"gateway": {**self.settings["gateway"], "port": port, "public_port": free_port(), **changes}}
         write_settings(home, {**self.settings, **own, "hsm": hsm or self.settings["hsm"]})
         return home
 
