@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import httpx
 import pytest
@@ -50,7 +50,8 @@ from tests.support.cps_cases import Office
 from tests.support.payment_parties import Buyer, now
 from tests.support.payment_site import CARD_BIN, Site, wait_for, write_settings
 from tests.support.pki_factory import PkiFactory
-from tests.support.registration_site import InProcess, NewCard, RegistrationSite
+from tests.support.ra_world import InProcess
+from tests.support.registration_site import NewCard, RegistrationSite
 from tests.support.shop_front import Customer, Front
 from tests.support.wires import REFUSALS, SwitchTap, TappedTransport, Wires, tapped
 
@@ -421,7 +422,7 @@ def all_logs(stream: StringIO) -> Any:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    stack.callback(service_log._write_to, service_log._StandardError(), "WARNING")
+    stack.callback(service_log._write_to, cast("TextIO", service_log._StandardError()), "WARNING")
     root, handler = logging.getLogger(), logging.StreamHandler(stream)
     level = root.level
     root.addHandler(handler)
