@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Write a file under a temporary name, sync it, and give it its name. Makes the folder if need be."""
-    write_marked(path, lambda _inode: content, mode=mode)
-
-
-def write_marked(path: Path, content: Callable[[int], bytes], *, mode: int = 0o600) -> None:
-    """As `write_whole`, of content that names the very file it stands in: `content(inode)`."""
     make_folder(path.parent)
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(content(os.fstat(descriptor).st_ino))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

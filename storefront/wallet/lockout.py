@@ -1,13 +1,15 @@
 """Wrong passphrases: a few are free, then each makes the next one wait longer.
 
-    wallet.kwbp.tries    {"failed": 6, "at": "2026-01-01T10:00:00+00:00", "inode": 4711}
+    wallet.kwbp.tries         {"failed": 6, "at": "2026-01-01T10:00:00+00:00", "mark": 1767261600000000000}
+    wallet.kwbp.tries.lock    empty; the time at which it was changed last is the mark
 
 A try is counted, on the disk, before it is made, and forgotten once it was right: whoever kills the process after a
 wrong passphrase has not had it for nothing, and a restart changes nothing.
 
-The record names the file that it is (its inode), so an older copy that is put in its place, by copying, renaming or
-linking, is seen to be none; so is a record that was removed, for the wallet's own header says that there is one. Either
-counts as if all the free tries were used, and the waiting begins. A clock that was set back begins it anew.
+Each record holds the time of the last change (ctime) of an empty file beside it, which is changed for each record and
+whose time nobody can set. So an older record that is put back, with or without that file, is seen to be none; so is a
+record that was removed, for the wallet's own header says that there is one. Either counts as if all the free tries were
+used, and the waiting begins. A clock that was set back begins it anew.
 
 What a file cannot do is defend itself: who may write in the folder can write a record of their own, and who takes the
 wallet away guesses at home, without any record. There the cost of each guess is all that stands in the way
@@ -28,13 +30,14 @@ from typing import Final
 
 from storefront.errors import LockedOut
 from storefront.evidence.moments import moment
-from storefront.files import make_folder, write_marked
+from storefront.files import make_folder, write_whole
 
 FREE: Final = 5
 """Wrong passphrases that cost no waiting."""
 
 FIRST_WAIT: Final = timedelta(seconds=30)
 LONGEST_WAIT: Final = timedelta(hours=1)
+_LIMIT: Final = 1024  # bytes of a record
 
 Clock = Callable[[], datetime]
 
@@ -66,62 +69,62 @@ class Tries:
 
     def begin(self) -> None:
         """Start the record of a wallet that was just made here: no try has failed."""
-        with self._alone():
-            self._write(_Record(0, self._clock()))
+        with self._alone() as mark:
+            self._write(_Record(0, self._clock()), mark)
 
     def count(self, *, expected: bool) -> None:
         """Count a try that is about to be made. `expected`: the wallet says that it has a record.
 
         :raises LockedOut: it must not be made yet.
         """
-        with self._alone():
-            now, found = self._clock(), self._read()
+        with self._alone() as mark:
+            now, found = self._clock(), self._read(mark)
             if found is None:
                 found = _Record(FREE if expected else 0, now)
-                self._write(found)
+                self._write(found, mark)
             elif now < found.at:  # the clock was set back: it does not shorten the waiting
                 found = _Record(found.failed, now)
-                self._write(found)
+                self._write(found, mark)
             until = found.at + wait_after(found.failed)
             if now < until:
                 raise LockedOut(
                     "too many wrong passphrases, or the record of them is gone: none is tried before {time}",
                     time=moment(until),
                 )
-            self._write(_Record(found.failed + 1, now))
+            self._write(_Record(found.failed + 1, now), mark)
 
     def forget(self) -> None:
         """The try was right."""
-        with self._alone():
-            self._write(_Record(0, self._clock()))
+        with self._alone() as mark:
+            self._write(_Record(0, self._clock()), mark)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process at a time: tries that are made side by side are counted one after the other."""
+    def _alone(self) -> Iterator[int]:
+        """One process at a time: tries made side by side are counted one after the other. Yields the empty file."""
         make_folder(self._path.parent)
         descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
-    def _read(self) -> _Record | None:
-        """The record; None if there is none, or another file lies in its place."""
+    def _read(self, mark: int) -> _Record | None:
+        """The record; None if there is none, or another lies in its place."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb") as file:
-                status = os.fstat(descriptor)
-                document = json.loads(file.read(1024))
+                document = json.loads(file.read(_LIMIT))
             record = _Record(int(document["failed"]), datetime.fromisoformat(document["at"]).astimezone(UTC))
-            if status.st_nlink == 1 and document["inode"] == status.st_ino and record.failed >= 0:
+            if document["mark"] == os.fstat(mark).st_ctime_ns and record.failed >= 0:
                 return record
         return None
 
-    def _write(self, record: _Record) -> None:
-        write_marked(
-            self._path,
-            lambda inode: json.dumps(
-                {"failed": record.failed, "at": record.at.isoformat(timespec="seconds"), "inode": inode}
-            ).encode(),
-        )
+    def _write(self, record: _Record, mark: int) -> None:
+        os.utime(mark)
+        document = {
+            "failed": record.failed,
+            "at": record.at.isoformat(timespec="seconds"),
+            "mark": os.fstat(mark).st_ctime_ns,
+        }
+        write_whole(self._path, json.dumps(document).encode())
