@@ -25,6 +25,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pki_factory.shared_keys.mkdir(mode=0o700, exist_ok=True)
 
 
+def pytest_collection_finish() -> None:
+    """If any test needs a database: all of them share what SQLAlchemy compiled for one."""
+    if "sqlalchemy" in sys.modules:
+        from tests.support.one_compiler import compile_once  # only where there are databases
+
+        compile_once()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, so that no worker begins one when the others are done; before them the longest."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
