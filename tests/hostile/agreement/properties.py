@@ -102,6 +102,7 @@ def check_always(site: Site, dishonest: Dishonest) -> None:
     """Safety: (i), (ii) and (iii) as they must hold at any time."""
     if dishonest is not Dishonest.SWITCH:  # who has the line's key moves money as it likes
         _one_debit_as_signed(site, dishonest)
+        _given_back_means_given_back(site, dishonest)
     _authorised_means_approved(site, dishonest)
     _receipt_means_both(site, dishonest)
 
@@ -131,6 +132,27 @@ def _signed_by(site: Site, buyer: str, dishonest: Dishonest) -> Iterator[tuple[b
                 yield piece.body.xid, piece.body.merchant_id, piece.body.amount.amount
     for folder in all_purchases(site.purchases(buyer)):
         yield folder.record.xid, folder.record.merchant_id, folder.record.amount.amount
+
+
+def _given_back_means_given_back(site: Site, dishonest: Dishonest) -> None:
+    """(i) Who holds the honest gateway's signature for it that nothing is debited is right at that very moment."""
+    booked = debits(site)
+    told = [
+        (merchant, order.xid, merchant, order.state)
+        for merchant in _honest_merchants(dishonest)
+        for order in _orders(site, merchant)
+        if order.state is AtMerchant.REVERSED and _named_gateway(site, merchant, order.xid) == GATEWAY
+    ]
+    told += [
+        (buyer, folder.record.xid, folder.record.merchant_id, folder.state)
+        for buyer in _honest_buyers(dishonest)
+        for folder in all_purchases(site.purchases(buyer))
+        if folder.state in (PurchaseState.DECLINED, PurchaseState.REVERSED) and folder.record.gw_id == GATEWAY
+    ]
+    for who, xid, merchant, state in told:
+        net = -sum(each.amount for each in booked if (each.xid, each.merchant) == (xid, merchant))
+        if net != 0:
+            raise PropertyBrokenError("i", f"{who} has {state} of {xid.hex()[:8]} while {net} are debited", site)
 
 
 def _authorised_means_approved(site: Site, dishonest: Dishonest) -> None:

@@ -15,16 +15,32 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.hostile.agreement.attack import PAUSES, STEPS, Attack
-from tests.hostile.agreement.forging import Draw
+from tests.hostile.agreement.forging import SIGNS, Draw
 from tests.hostile.agreement.properties import Dishonest, check_always, finish
 from tests.hostile.agreement.site import Site
 
 _EXAMPLES = int(os.environ.get("KWBP_AGREEMENT_EXAMPLES", "0"))
 _choices = st.integers(0, 255)
 _plans = st.integers(0, 7)
+
+
+def _has_open_invoices(machine: Any) -> bool:
+    return any(not each.ordered for each in machine.site.bought)
+
+
+def _has_orders(machine: Any) -> bool:
+    return any(each.ordered for each in machine.site.bought)
+
+
+def _has_calls(machine: Any) -> bool:
+    return bool(machine.site.network.calls)
+
+
+def _has_frames(machine: Any) -> bool:
+    return bool(machine.site.line.requests)
 
 
 class AgreementMachine(RuleBasedStateMachine):
@@ -62,11 +78,13 @@ class AgreementMachine(RuleBasedStateMachine):
         self.moves.buy(buyer, merchant, kind, choice)
         self._done()
 
+    @precondition(_has_open_invoices)
     @rule(number=_choices, kind=_plans, choice=_choices)
     def order(self, number: int, kind: int, choice: int) -> None:
         self.moves.order(number, kind, choice)
         self._done()
 
+    @precondition(_has_orders)
     @rule(number=_choices, kind=_plans, choice=_choices)
     def resume(self, number: int, kind: int, choice: int) -> None:
         self.moves.resume(number, kind, choice)
@@ -74,16 +92,19 @@ class AgreementMachine(RuleBasedStateMachine):
 
     # --- between merchants and gateway
 
+    @precondition(_has_calls)
     @rule(number=_choices, passes=st.booleans())
     def deliver(self, number: int, passes: bool) -> None:
         self.moves.deliver(number, passes=passes)
         self._done()
 
+    @precondition(_has_calls)
     @rule(number=_choices)
     def drop(self, number: int) -> None:
         self.moves.drop(number)
         self._done()
 
+    @precondition(_has_calls)
     @rule(number=_choices, choice=_choices)
     def answer(self, number: int, choice: int) -> None:
         self.moves.answer(number, choice)
@@ -96,6 +117,7 @@ class AgreementMachine(RuleBasedStateMachine):
 
     # --- the line to the switch
 
+    @precondition(_has_frames)
     @rule(number=_choices, keep=st.booleans(), passes=st.booleans())
     def pass_request(self, number: int, keep: bool, passes: bool) -> None:
         self.moves.pass_request(number, keep=keep, passes=passes)
@@ -113,6 +135,7 @@ class AgreementMachine(RuleBasedStateMachine):
             self.moves.cut_the_line()
         self._done()
 
+    @precondition(_has_frames)
     @rule(number=_choices, rc=_choices)
     def forge_on_the_line(self, number: int, rc: int) -> None:
         self.moves.forge_on_the_line(number, rc)
@@ -120,6 +143,7 @@ class AgreementMachine(RuleBasedStateMachine):
 
     # --- forging
 
+    @precondition(lambda self: bool(SIGNS[self.dishonest]))
     @rule(data=st.data(), at=st.integers(0, 3))
     def forge(self, data: Any, at: int) -> None:
         self.moves.forge(_draw(data), at)
@@ -130,6 +154,7 @@ class AgreementMachine(RuleBasedStateMachine):
         self.moves.mix(_draw(data), at)
         self._done()
 
+    @precondition(lambda self: self.dishonest is Dishonest.GATEWAY)
     @rule(data=st.data(), what=st.integers(0, 2))
     def gateway_of_its_own(self, data: Any, what: int) -> None:
         if what == 2:
@@ -160,11 +185,13 @@ class AgreementMachine(RuleBasedStateMachine):
         self.moves.keep_from_repository(party, away=away)
         self._done()
 
+    @precondition(lambda self: _has_calls(self) or _has_frames(self))
     @rule()
     def let_through(self) -> None:
         self.moves.let_through()
         self._done()
 
+    @precondition(_has_open_invoices)
     @rule(number=_choices)
     def order_and_let_through(self, number: int) -> None:
         self.moves.order(number)
