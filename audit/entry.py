@@ -10,6 +10,7 @@ and the leaf of the Merkle tree. So an auditor needs no program of ours: for a l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ JsonValue: TypeAlias = "str | int | bool | list[JsonValue] | dict[str, JsonValue
 
 _MAX_DEPTH: Final = 8
 _MAX_INTEGER: Final = 2**53 - 1  # what every JSON reader (jq, JavaScript) keeps exact
+_AT: Final = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]\.[0-9]{6}Z")
 _PLAIN: Final = frozenset({str, bool, type(None)})
 _AROUND: Final = len(b'{"at":"","entry":,"index":}') + len("2026-05-01T08:30:00.123456Z") + 19
 
@@ -91,6 +93,8 @@ def decode(data: bytes, index: int) -> Entry:
         raise BrokenJournalError(index, "bad-shape", "the line is no entry of a log") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BrokenJournalError(index, "not-json", "the line is no JSON") from error
+    if _AT.fullmatch(found.at) is None:
+        raise BrokenJournalError(index, "bad-shape", "the line has no time of a log")
     if found.index != index:
         raise BrokenJournalError(index, "bad-index", f"found number {found.index}")
     if canonical != data:

@@ -12,6 +12,8 @@ from pki.der import decode, encode
 from pki.errors import DerError
 
 VERSION: Final = 1
+_VERSIONS: Final = range(1 << 31)
+"""Of a key."""
 
 
 @asn1.sequence
@@ -76,7 +78,7 @@ class KeyAttestation:
     def from_der(cls, der: bytes) -> Self:
         """Read the content; DerError if it is malformed or of another version."""
         data = decode(_KeyAttestation, der, limit=4096)
-        if data.version != VERSION:
+        if data.version != VERSION or data.key_version not in _VERSIONS:
             raise DerError("bad_version", f"key attestation is version {VERSION}", clause="KWBP global rule 1")
         return cls(
             key_name=data.key_name,

@@ -21,6 +21,7 @@ SIGNER: Final = "urn:kwbp:service:bci"
 """Identity of the key that signs it."""
 LONGEST_LIFE: Final = timedelta(hours=24)
 MOST_LISTS: Final = 1024
+_NUMBERS: Final = range(1 << 160)  # CRLNumber has at most 20 octets (RFC 5280 5.2.3)
 
 
 @asn1.sequence
@@ -76,10 +77,12 @@ class Bci:
 
     @classmethod
     def from_der(cls, der: bytes) -> Self:
-        """Read the content; DerError if it is malformed, of another version, out of order or too long in force."""
+        """Read the content; DerError if it is malformed, of another version, out of order, too long in force, or with a number that is none."""
         data = decode(_Bci, der)
         if data.version != VERSION:
             raise DerError("bad_version", f"BCI is version {VERSION}", clause="KWBP global rule 1")
+        if any(number not in _NUMBERS for number in (data.number, *(each.number for each in data.lists))):
+            raise DerError("bad_number", "a number has at most 20 octets and no sign", clause="RFC 5280 5.2.3")
         lists = tuple(NamedCrl(each.issuer, each.scope, each.number, each.sha256) for each in data.lists)
         names = [(each.issuer, each.scope) for each in lists]
         if names != sorted(set(names)):

@@ -29,6 +29,7 @@ PARTICIPANTS: Final = 2
 """How many persons seal a transcript at least."""
 MAX_PARTICIPANTS: Final = 32
 _LIMIT: Final = 8192
+_ENTRIES: Final = range(1, 1 << 31)
 
 
 @asn1.sequence
@@ -78,7 +79,7 @@ class CeremonySeal:
     def from_der(cls, der: bytes) -> Self:
         """Read the content; DerError if it is malformed, of another version, or names a person or signature twice."""
         data = decode(_CeremonySeal, der, limit=_LIMIT)
-        if data.version != VERSION or data.entries < 1:
+        if data.version != VERSION or data.entries not in _ENTRIES:
             raise DerError("bad_version", f"a seal is of version {VERSION}, over one entry at least")
         signatures = tuple((each.person, each.digest) for each in data.signatures)
         if any(one[0] >= other[0] for one, other in pairwise(signatures)):

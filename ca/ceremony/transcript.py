@@ -89,7 +89,7 @@ def read_transcript(data: bytes) -> Transcript:
         entries = document["entries"]
         if document["format"] != FORMAT or set(document) != {"format", "entries"} or not isinstance(entries, list):
             raise CeremonyError("this is not a ceremony transcript of the format we write")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CeremonyError("this is not a ceremony transcript") from None
     transcript = Transcript()
     for number, found in enumerate(entries):

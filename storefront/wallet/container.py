@@ -131,7 +131,7 @@ def unseal(content: bytes, passphrase: Secret, format_: str) -> dict[str, Any]:
         nonce = bytes.fromhex(header["nonce"])
         clear = AESGCM(key).decrypt(nonce, ciphertext, header_line)
         document = json.loads(clear)
-    except (InvalidTag, ValueError, KeyError, TypeError, RecursionError):
+    except (InvalidTag, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         # One answer for every cause: the file tells a thief nothing about the passphrase.
         raise WalletLocked("the passphrase is wrong, or the wallet file was changed") from None
     assert isinstance(document, dict)

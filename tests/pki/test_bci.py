@@ -39,8 +39,19 @@ def test_it_is_of_one_version(monkeypatch: pytest.MonkeyPatch) -> None:
         (replace(CONTENT, lists=LISTS[::-1]), "not_canonical"),
         (replace(CONTENT, next_update=NOW + timedelta(hours=24, seconds=1)), "bad_validity"),
         (replace(CONTENT, next_update=NOW), "bad_validity"),
+        (replace(CONTENT, number=1 << 160), "bad_number"),
+        (replace(CONTENT, number=-1), "bad_number"),
+        (replace(CONTENT, lists=(replace(LISTS[0], number=1 << 160),)), "bad_number"),
     ],
-    ids=["named twice", "not in order", "for longer than a day", "for no time"],
+    ids=[
+        "named twice",
+        "not in order",
+        "for longer than a day",
+        "for no time",
+        "number too long",
+        "negative number",
+        "number of a list too long",
+    ],
 )
 def test_one_wrong_thing_and_it_is_refused(hostile: Bci, reason: str) -> None:
     with pytest.raises(DerError) as caught:
