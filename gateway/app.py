@@ -33,6 +33,7 @@ from gateway.errors import MerchantRegistryError, StoreError
 from gateway.gateway import Gateway
 from gateway.merchants import Merchant
 from gateway.order import Order, OrderKey
+from gateway.settling.routes import create_router
 from kwbp.codes import AuthCode
 from kwbp.wrapper import MEDIA_TYPE
 from runtime import health, problems
@@ -61,6 +62,7 @@ class MerchantDocument(BaseModel):
     mcc: str = Field(max_length=4)
     active: bool = True
     order_limit: int | None = Field(default=None, gt=0)
+    iban: str | None = Field(default=None, max_length=26, description="where the acquirer pays to")
 
 
 class OrderDocument(BaseModel):
@@ -176,6 +178,7 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         """All registered merchants."""
         return [MerchantDocument.model_validate(each, from_attributes=True) for each in gateway.merchants.all()]
 
+    app.include_router(create_router())
     return app
 
 

@@ -160,6 +160,11 @@ class Gateway:
         """A request of rows 19 to 22 to its Res or Error; see `SettlingService.answer`."""
         return await self._begun().settling.answer(tls_merchant_id, data)
 
+    @property
+    def settling(self) -> SettlingService:
+        """Rows 19 to 23, once the gateway has its keys."""
+        return self._begun().settling
+
     async def certificates(self, tls_merchant_id: str, data: bytes) -> bytes:
         """PCertReq to PCertRes or Error; see `CertificateRequests.answer`."""
         return await self._begun().certificates.answer(tls_merchant_id, data)

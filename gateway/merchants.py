@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import MerchantRegistryError
-from gateway.schema import merchants
+from gateway.schema import merchant_accounts, merchants
 from gateway.store import OrderStore
+from shetab.errors import ValueFormatError
+from shetab.iran import parse_iban
 
 _FORMS: Final = {
     "merchant_id": (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), "1 to 15 letters, digits, '.', '_', '-' (DE 42)"),
@@ -40,13 +42,29 @@ class Merchant:
     mcc: str
     active: bool = True
     order_limit: int | None = None
+    iban: str | None = None
+    """Where the acquirer pays to; without one there is no settlement advice."""
 
     def __post_init__(self) -> None:
         for field, (form, expected) in _FORMS.items():
             if form.fullmatch(getattr(self, field)) is None:
                 raise MerchantRegistryError(f"{field} must be {expected}")
+        if self.iban is not None:
+            try:
+                iban = parse_iban(self.iban)
+            except ValueFormatError as error:
+                raise MerchantRegistryError(str(error)) from None
+            if iban != self.iban:
+                raise MerchantRegistryError("iban must be in electronic format: IR and 24 digits without spaces")
         if self.order_limit is not None and self.order_limit <= 0:
             raise MerchantRegistryError("order_limit must be more than 0 rial")
+
+
+_WITH_ACCOUNT: Final[Select[Any]] = (
+    select(*merchants.c)
+    .add_columns(merchant_accounts.c.iban)
+    .select_from(merchants.outerjoin(merchant_accounts, merchants.c.merchant_id == merchant_accounts.c.merchant_id))
+)
 
 
 class MerchantRegistry:
@@ -55,7 +73,7 @@ class MerchantRegistry:
     def __init__(self, store: OrderStore) -> None:
         self._store = store
         with store.reading() as connection:
-            self._known = {row.merchant_id: _merchant(row) for row in connection.execute(select(merchants))}
+            self._known = {row.merchant_id: _merchant(row) for row in connection.execute(_WITH_ACCOUNT)}
 
     def find(self, merchant_id: str) -> Merchant | None:
         """The merchant registered under `merchant_id`, active or not."""
@@ -82,13 +100,17 @@ class MerchantRegistry:
         def job(connection: Connection) -> bool:
             this = merchants.c.merchant_id == merchant.merchant_id
             try:
-                if connection.execute(update(merchants).where(this).values(values)).rowcount:
-                    return False
-                values.update(merchant_id=merchant.merchant_id, registered_at=now)
-                connection.execute(insert(merchants).values(values))
+                known = connection.execute(update(merchants).where(this).values(values)).rowcount
+                if not known:
+                    values.update(merchant_id=merchant.merchant_id, registered_at=now)
+                    connection.execute(insert(merchants).values(values))
             except IntegrityError:
                 raise MerchantRegistryError("the terminal is registered for another merchant") from None
-            return True
+            connection.execute(delete(merchant_accounts).where(merchant_accounts.c.merchant_id == merchant.merchant_id))
+            if merchant.iban is not None:
+                account = {"merchant_id": merchant.merchant_id, "iban": merchant.iban}
+                connection.execute(insert(merchant_accounts).values(account))
+            return not known
 
         new = await self._store.writer.run(job)
         self._known[merchant.merchant_id] = merchant
@@ -96,4 +118,4 @@ class MerchantRegistry:
 
 
 def _merchant(row: Row[Any]) -> Merchant:
-    return Merchant(row.merchant_id, row.terminal_id, row.name, row.mcc, row.active, row.order_limit)
+    return Merchant(row.merchant_id, row.terminal_id, row.name, row.mcc, row.active, row.order_limit, row.iban)

@@ -11,7 +11,7 @@ answer are kept; they prove the order without the card.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -29,9 +29,6 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.types import BigInteger, TypeDecorator
-
-from kwbp.common import instant
-from kwbp.settling import Entry
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -232,19 +229,6 @@ merchant_accounts: Final = Table(
     Column("merchant_id", String, ForeignKey("merchants.merchant_id"), primary_key=True),
     Column("iban", String(26), nullable=False, doc="where the acquirer pays to"),
 )
-
-
-def entry_values(merchant_id: str, entry: Entry, day: date) -> dict[str, Any]:
-    """The row of an entry that the network counts in business day `day`."""
-    return {
-        "h_answer": entry.h_answer,
-        "merchant_id": merchant_id,
-        "kind": int(entry.kind),
-        "xid": entry.xid,
-        "amount": entry.amount,
-        "date": instant(entry.date),
-        "business_day": day.isoformat(),
-    }
 
 
 trace_numbers: Final = Table(

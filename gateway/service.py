@@ -68,7 +68,10 @@ def config_of(settings: Settings) -> GatewayConfig:
         authorization=AuthorizationSettings(answer_timeout=own.answer_timeout, ack_timeout=own.ack_timeout),
         reversal=ReversalSettings(answer_timeout=own.answer_timeout, first_pause=own.reversal_interval),
         settling=ForwardingSettings(
-            answer_timeout=own.answer_timeout, first_pause=own.reversal_interval, pan_kept=own.card_kept
+            answer_timeout=own.answer_timeout,
+            first_pause=own.reversal_interval,
+            pan_kept=own.card_kept,
+            fee=own.settlement_fee,
         ),
         link=LinkSettings(switch.host, switch.port, own.acquirer_bin, Framing(switch.length_prefix)),
     )

@@ -20,7 +20,8 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import StateConflictError, StoreLockedError, UnknownOrderError
 from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
-from gateway.schema import entries, entry_values, metadata, orders, unclaimed_answers
+from gateway.schema import metadata, orders, unclaimed_answers
+from gateway.settling.entries import enter
 from gateway.states import WITHOUT_PAN, OrderState, may_follow
 from gateway.trace_numbers import business_day, next_stan, rrn_for
 from kwbp.settling import Entry
@@ -232,7 +233,7 @@ class OrderStore:
             moved = _move(connection, key, (OrderState.APPROVED,), OrderState.ACKED, now, auth_ack=auth_ack)
             if entry is not None:
                 day = complete_date(moved.settle_date, now) if moved.settle_date else business_day(now)
-                connection.execute(insert(entries).values(entry_values(moved.merchant_id, entry, day)))
+                enter(connection, moved.merchant_id, entry, day)
             return moved
 
         return await self.writer.run(job)

@@ -193,6 +193,9 @@ class GatewaySettings(Endpoint):
     answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
     ack_timeout: float = Field(default=900.0, gt=0, description="T_ack: no AuthAck after this long reverses the order")
     reversal_interval: float = Field(default=5.0, gt=0, description="first pause between repeats of a reversal")
+    settlement_fee: int = Field(
+        default=0, ge=0, description="rial that the acquirer keeps of each sale and capture (settlement advice)"
+    )
     card_kept: timedelta = Field(
         default=timedelta(days=90),
         gt=timedelta(0),

@@ -62,12 +62,14 @@ Key = tuple[str, bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class ForwardingSettings:
-    """The clocks, in seconds, and how long sealed PANs are kept."""
+    """The clocks, in seconds, how long sealed PANs are kept, what is charged."""
 
     answer_timeout: float
     first_pause: float
     pan_kept: timedelta
     """After the acknowledgement of an order: as long as a capture, credit or reversal can be asked for."""
+    fee: int = 0
+    """Rial that the acquirer keeps of each sale and capture, as told in the settlement advice."""
     longest_pause: float = 300.0
     tick: float = 1.0
 

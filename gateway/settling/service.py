@@ -11,7 +11,10 @@ from gateway.link import SwitchLink
 from gateway.merchants import MerchantRegistry
 from gateway.ports import OrderKeys, TrustSource
 from gateway.refusals import Refusals
+from gateway.settling.advices import Advices
+from gateway.settling.batches import BatchRequests
 from gateway.settling.forwarding import Forwarding, ForwardingSettings
+from gateway.settling.reconciliation import Reconciliation
 from gateway.settling.requests import SettlingRequests
 from gateway.settling.store import SettlingStore
 from gateway.signing import AnswerSigner
@@ -20,6 +23,7 @@ from kwbp.errors import ProtocolError
 from kwbp.gateway import GatewayIdentity
 from kwbp.settling import REQUESTS
 from kwbp.wrapper import KwbpMessage, unwrap
+from pki.oids import CT_BATCH_ADMIN_REQ
 from shetab.dialect import Dialect
 from shetab.response_codes import ResponseCodes
 
@@ -74,9 +78,42 @@ class SettlingService:
             checkpoint=needs.checkpoint,
         )
 
+        self.reconciliation = Reconciliation(
+            needs.orders,
+            needs.link,
+            needs.dialect,
+            acquirer=identity.acquirer_bin,
+            answer_timeout=settings.answer_timeout,
+            first_pause=settings.first_pause,
+            clock=needs.clock,
+            rng=needs.rng,
+            checkpoint=needs.checkpoint,
+        )
+        self._batches = BatchRequests(
+            identity,
+            orders=needs.orders,
+            merchants=needs.merchants,
+            signer=needs.signer,
+            trust=needs.trust,
+            clock=needs.clock,
+            checkpoint=needs.checkpoint,
+            on_close=self.reconciliation.wake,
+        )
+
+        self.advices = Advices(
+            identity,
+            orders=needs.orders,
+            reconciliation=self.reconciliation,
+            signer=needs.signer,
+            fee=settings.fee,
+            clock=needs.clock,
+            rng=needs.rng,
+            checkpoint=needs.checkpoint,
+        )
+
     async def run(self) -> None:
         """Work on what nobody waits for, until cancelled."""
-        await asyncio.gather(self._forwarding.run())
+        await asyncio.gather(self._forwarding.run(), self.reconciliation.run())
 
     async def drain(self) -> None:
         """Let the attempts under way come to their end."""
@@ -89,7 +126,9 @@ class SettlingService:
         """
         message: KwbpMessage | None = None
         try:
-            message = unwrap(data, expected=tuple(REQUESTS))
+            message = unwrap(data, expected=(*REQUESTS, CT_BATCH_ADMIN_REQ))
+            if message.msg_type == CT_BATCH_ADMIN_REQ:
+                return await self._batches.answer(tls_merchant_id, message)
             return await self._requests.answer(tls_merchant_id, message)
         except ProtocolError as error:
             return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)

@@ -14,8 +14,9 @@ from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
 from gateway.errors import StateConflictError, UnknownOrderError
 from gateway.order import Order, OrderKey
-from gateway.schema import entries, entry_values, orders, settlings
+from gateway.schema import orders, settlings
 from gateway.settling.book import closed_until, of_order, standing_of
+from gateway.settling.entries import enter
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState, may_follow
 from gateway.states import OrderState
@@ -41,6 +42,11 @@ class SettlingStore:
         """The request as last committed, or None."""
         with self._store.reading() as connection:
             return _find(connection, key, rrpid)
+
+    def of_key(self, key: OrderKey) -> list[Settling]:
+        """The requests about the order of this key, oldest first; none if there is no such order."""
+        order = self._store.find(key)
+        return [] if order is None else self.of_order(order)
 
     def of_order(self, order: Order) -> list[Settling]:
         """The requests about an order, oldest first."""
@@ -173,7 +179,7 @@ class SettlingStore:
             entry = before.entry(body, answer, h_answer)
             if entry is not None:
                 day = complete_date(row.settle_date, now) if row.settle_date else business_day(now)
-                connection.execute(insert(entries).values(entry_values(row.merchant_id, entry, day)))
+                enter(connection, row.merchant_id, entry, day)
             return moved
 
         return await self._store.writer.run(job)

@@ -1,0 +1,144 @@
+"""SettleAdvice (row 23): what the acquirer pays a merchant for a business day, signed once the day is closed.
+
+A day is closed when gateway and switch agree about it (`reconciliation`); then its entries do not change any more, and
+neither does what is advised of them. An advice is made when it is asked for first, and kept: whoever asks again gets
+the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Final
+
+from sqlalchemy import Connection, and_, select
+from sqlalchemy.dialects.sqlite import insert as insert_or_leave
+
+from gateway.schema import advices, merchant_accounts
+from gateway.settling.book import entries_of_day
+from gateway.settling.days import DayState
+from gateway.settling.reconciliation import Reconciliation
+from gateway.signing import AnswerSigner
+from gateway.store import OrderStore
+from kwbp.codes import EntryKind
+from kwbp.gateway import GatewayIdentity
+from kwbp.settling import AdviceLine, Entry, build_settle_advice
+from kwbp.settling.statements import MAX_ADVICE_LINES
+from runtime.problems import Problem
+from shetab.jalali import IRAN_STANDARD_TIME
+
+_CHARGED: Final = frozenset({EntryKind.SALE, EntryKind.CAPTURE})
+RNG_SIZE: Final = 20
+
+
+class Advices:
+    """Gives merchants the advices of their business days."""
+
+    def __init__(
+        self,
+        identity: GatewayIdentity,
+        *,
+        orders: OrderStore,
+        reconciliation: Reconciliation,
+        signer: AnswerSigner,
+        fee: int,
+        clock: Callable[[], datetime],
+        rng: Callable[[int], bytes],
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        """:param fee: rial that the acquirer keeps of each sale and capture."""
+        self._identity = identity
+        self._orders = orders
+        self._reconciliation = reconciliation
+        self._signer = signer
+        self._fee = fee
+        self._clock = clock
+        self._rng = rng
+        self._checkpoint = checkpoint
+
+    async def of(self, merchant_id: str, day: date, part: int) -> bytes:
+        """One part of the advice of a day (DER KwbpMessage).
+
+        :raises Problem: 404 while the day is open, or if it has no such part; 409 if nobody knows where to pay to; 503
+            if it cannot be signed now.
+        """
+        kept = self._kept(merchant_id, day)
+        if not kept:
+            await self._require_closed(merchant_id, day)
+            kept = await self._made(merchant_id, day)
+        if part > len(kept):
+            raise Problem(404, "no-such-part", f"the advice of this day has {len(kept)} parts")
+        return kept[part - 1]
+
+    async def _require_closed(self, merchant_id: str, day: date) -> None:
+        row = self._reconciliation.day(merchant_id, day)
+        if row is not None and row.state == DayState.CLOSED:
+            return
+        if day <= self._clock().astimezone(IRAN_STANDARD_TIME).date():
+            await self._reconciliation.want(merchant_id, day)
+        raise Problem(404, "day-open", "the business day is not closed yet", headers={"retry-after": "2"})
+
+    async def _made(self, merchant_id: str, day: date) -> list[bytes]:
+        with self._orders.reading() as connection:
+            lines = [self._line(entry) for entry in entries_of_day(connection, merchant_id, day.isoformat())]
+            iban = _iban(connection, merchant_id)
+        if iban is None:
+            raise Problem(409, "no-account", "the acquirer has no account registered for this merchant")
+        groups = [lines[at : at + MAX_ADVICE_LINES] for at in range(0, len(lines), MAX_ADVICE_LINES)] or [[]]
+        now = self._clock()
+        messages = [
+            await self._signer.message(
+                build_settle_advice(
+                    group,
+                    merchant_id=merchant_id,
+                    business_date=f"{day:%Y%m%d}",
+                    iban=iban,
+                    gateway=self._identity,
+                    rrpid=self._rng(RNG_SIZE),
+                    now=now,
+                    part=part,
+                    parts=len(groups),
+                )
+            )
+            for part, group in enumerate(groups, start=1)
+        ]
+        self._checkpoint("advice-signed")
+
+        def job(connection: Connection) -> None:
+            if _rows(connection, merchant_id, day):
+                return  # somebody else's were first: all parts of a day are of one making
+            connection.execute(
+                insert_or_leave(advices),
+                [
+                    {
+                        "merchant_id": merchant_id,
+                        "business_day": day.isoformat(),
+                        "part": part,
+                        "parts": len(messages),
+                        "message": message,
+                        "made_at": now,
+                    }
+                    for part, message in enumerate(messages, start=1)
+                ],
+            )
+
+        await self._orders.writer.run(job)
+        return self._kept(merchant_id, day)
+
+    def _line(self, entry: Entry) -> AdviceLine:
+        fee = min(self._fee, entry.amount) if entry.kind in _CHARGED else 0
+        return AdviceLine(kind=entry.kind, xid=entry.xid, h_answer=entry.h_answer, amount=entry.amount, fee=fee)
+
+    def _kept(self, merchant_id: str, day: date) -> list[bytes]:
+        with self._orders.reading() as connection:
+            return _rows(connection, merchant_id, day)
+
+
+def _rows(connection: Connection, merchant_id: str, day: date) -> list[bytes]:
+    mine = and_(advices.c.merchant_id == merchant_id, advices.c.business_day == day.isoformat())
+    return list(connection.execute(select(advices.c.message).where(mine).order_by(advices.c.part)).scalars())
+
+
+def _iban(connection: Connection, merchant_id: str) -> str | None:
+    query = select(merchant_accounts.c.iban).where(merchant_accounts.c.merchant_id == merchant_id)
+    return connection.execute(query).scalar_one_or_none()
