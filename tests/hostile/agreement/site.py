@@ -32,6 +32,7 @@ from gateway.gateway import Resources as GatewayResources
 from gateway.link import LinkSettings
 from gateway.merchants import Merchant
 from gateway.reversal import ReversalSettings
+from gateway.settling.forwarding import ForwardingSettings
 from gateway.store import OrderStore as GatewayStore
 from gateway_keys import orders as token_side
 from gateway_keys.errors import DecodingFailedError, OrderRefusedError
@@ -53,9 +54,10 @@ from storefront.merchant.shop import Shop
 from storefront.merchant.store import OrderStore as ShopStore
 from storefront.signers import FileSigner
 from storefront.wallet.purchase import BRAND, Buyer
-from switch.authorisation import Rules
 from switch.faults import FaultPlan
+from switch.inbox import Inbox
 from switch.processing import Processor
+from switch.recording import Rules
 from switch.zone import ZoneKeys
 from tests.hostile.agreement.cast import (
     ACQUIRER,
@@ -209,7 +211,7 @@ class Site:
         rules = Rules(
             DIALECT, cast().issuer_keys, ZoneKeys(PIN_KEY, MAC_KEY), Banks.load(), "581672000", self.rng.randbytes
         )
-        self.processor = Processor(rules, writer, FaultPlan(), self.now)  # type: ignore[arg-type]
+        self.processor = Processor(rules, writer, FaultPlan(), self.now, Inbox())  # type: ignore[arg-type]
         self.line = SwitchLine(self.loop, self.processor.handle)
         self.network = Network(self._to_gateway)
         self._start_gateway(first=True)
@@ -272,6 +274,9 @@ class Site:
             acquirer_bin=ACQUIRER,
             authorization=AuthorizationSettings(answer_timeout=ANSWER_TIMEOUT, ack_timeout=ACK_TIMEOUT),
             reversal=ReversalSettings(answer_timeout=ANSWER_TIMEOUT, first_pause=2.0, longest_pause=60.0, tick=5.0),
+            settling=ForwardingSettings(
+                answer_timeout=ANSWER_TIMEOUT, first_pause=2.0, pan_kept=timedelta(days=1), longest_pause=60.0, tick=60.0
+            ),
             link=LinkSettings("switch", 1, ACQUIRER, Framing(), echo_interval=3600.0),
         )
         gateway = self._gateway = Gateway(config, resources, checkpoint=self._checkpoint(GATEWAY))
