@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ca.hierarchy import load_hierarchy
 from cli import keyfiles, output
 from cli.state import existing
 from cli.wallet_consent import show
@@ -129,13 +130,14 @@ def import_(
     export_passphrase_file: ExportPassphraseFile = None,
 ) -> None:
     """Take an exported wallet into this one, or make it anew where there is none. Nothing that is here is replaced."""
-    path = folder_of(existing(), folder)
+    found = existing()
+    path = folder_of(found, folder)
     sealed_under = keyfiles.passphrase_from(export_passphrase_file, "Passphrase of the exported wallet")
     if (path / FILE_NAME).exists():
         passphrase = passphrase_of(passphrase_file)
     else:
         passphrase = keyfiles.passphrase_from(passphrase_file, "New passphrase of the wallet", confirm=True)
-    done = transfer.import_(path, passphrase, source, sealed_under)
+    done = transfer.import_(path, passphrase, source, sealed_under, anchors=load_hierarchy(found.home.pki).anchors)
     output.emit(
         {
             "cards": done.cards,

@@ -19,7 +19,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,13 +28,16 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from pki.rollover import next_roots
 from runtime.secrets import Secret
-from storefront.errors import TransferRefused
+from shetab.errors import ValueFormatError
+from shetab.types import Expiry, Pan
+from storefront.errors import TransferRefused, WalletError
 from storefront.files import write_whole
 from storefront.wallet import container, keys, roots
 from storefront.wallet.lockout import Clock, utc_now
 from storefront.wallet.records import RECORD
-from storefront.wallet.wallet import FILE_NAME, PURCHASES
+from storefront.wallet.wallet import FILE_NAME, PURCHASES, check_label
 
 _XID: Final = re.compile(r"[0-9a-f]{40}")
 _FILE: Final = re.compile(r"(?:[a-z]{1,20}/)?[a-z0-9][a-z0-9-]{0,80}\.[a-z0-9]{1,8}")
@@ -102,24 +105,25 @@ def import_(
     source: Path,
     sealed_under: Secret,
     *,
+    anchors: Sequence[x509.Certificate],
     rng: Random = os.urandom,
     clock: Clock = utc_now,
 ) -> Imported:
     """Take an exported wallet into the one in `folder`; if there is none, make it, under `passphrase`.
 
+    :param anchors: roots of this installation; a wallet that is made must believe one of them.
     :raises WalletLocked: the passphrase of the file is wrong, or the file was changed.
     :raises TransferRefused: the file is not in its form, or a card or root of it contradicts what is here; nothing was
         changed. Otherwise as opening.
     """
-    with source.open("rb") as file:
-        raw = file.read(_LIMIT + 1)
-    if len(raw) > _LIMIT:
+    if source.stat().st_size > _LIMIT:
         raise TransferRefused("{file} is larger than a wallet can be", file=source)
-    found = _checked(container.unseal(raw, sealed_under, container.EXPORT))
+    found = _checked(container.unseal(source.read_bytes(), sealed_under, container.EXPORT))
     for entry in found["cards"].values():
         keys.forget_module(entry)
     path = folder / FILE_NAME
     if not path.exists():
+        _require_same_trust({_pem(anchor) for anchor in anchors}, found)
         _keep_purchases(folder, found["purchases"])
         oldest, *after = found["roots"]
         document = {"root": oldest, "roots": after, "cards": found["cards"]}
@@ -128,7 +132,8 @@ def import_(
         written = len(found["purchases"])
     else:
         with container.editing(path, passphrase, rng=rng, clock=clock) as document:
-            _require_same_trust(document, found)
+            here = {_pem(root) for root in roots.pinned(document)} | set(document.get("dropped", ()))
+            _require_same_trust(here, found)
             new, known = _compare(document["cards"], found["cards"])
             written = _keep_purchases(folder, found["purchases"])
             document["cards"].update({label: found["cards"][label] for label in new})
@@ -140,13 +145,14 @@ def _checked(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """The document, if it has the form of an export; nothing of it may be in the error."""
     try:
         datetime.fromisoformat(document["exported"])
-        if not document["roots"]:
-            raise ValueError("no root")
-        for pem in document["roots"]:
-            x509.load_pem_x509_certificate(pem.encode())
-        for entry in document["cards"].values():
-            if not entry.keys() >= _ENTRY:
-                raise ValueError("a card without its data")
+        oldest, *after = (x509.load_pem_x509_certificate(pem.encode()) for pem in document["roots"])
+        if list(next_roots(oldest, after)) != after:
+            raise ValueError("roots that do not follow each other")
+        for label, entry in document["cards"].items():
+            check_label(label)
+            Pan.parse(entry["pan"])
+            Expiry.parse(entry["expiry"])
+            bytes.fromhex(entry["card_secret"])
             keys.public_key(entry)
             keys.place_of(entry)
         for xid, files in document["purchases"].items():
@@ -156,14 +162,15 @@ def _checked(document: Mapping[str, Any]) -> Mapping[str, Any]:
                 if not _FILE.fullmatch(name):
                     raise ValueError("no name of evidence")
                 base64.b64decode(content, validate=True)
-    except (KeyError, ValueError, TypeError, AttributeError):
+        if len({entry["pan"] for entry in document["cards"].values()}) != len(document["cards"]):
+            raise ValueError("a card twice")
+    except (KeyError, ValueError, TypeError, AttributeError, ValueFormatError, WalletError):
         raise TransferRefused("what the file holds is no exported wallet of this version") from None
     return document
 
 
-def _require_same_trust(document: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def _require_same_trust(here: set[str], found: Mapping[str, Any]) -> None:
     """One of the roots of both is the same; then the chain of roots that leads from it is the same too (RFC 8649)."""
-    here = {_pem(root) for root in roots.pinned(document)} | set(document.get("dropped", ()))
     if here.isdisjoint(found["roots"]):
         raise TransferRefused("the exported wallet believes another root than this one")
 

@@ -195,7 +195,7 @@ class WalletEditor:
         :param in_token: makes the key in a token; it is called once nothing else stands in the way.
         """
         cards = self._document["cards"]
-        _check_label(label)
+        check_label(label)
         if label in cards:
             raise WalletError("there is already a card {label}", label=label)
         if any(Pan.parse(entry["pan"]) == pan for entry in cards.values()):
@@ -210,7 +210,7 @@ class WalletEditor:
     def rename_card(self, label: str, new: str) -> None:
         """Call a card otherwise. Raises NoSuchCard, or WalletError if there is a card of the new name."""
         entry = _entry(self._document, label)
-        _check_label(new)
+        check_label(new)
         if new in self._document["cards"]:
             raise WalletError("there is already a card {label}", label=new)
         self._document["cards"][new] = entry
@@ -355,7 +355,7 @@ def _registration(entry: Mapping[str, Any]) -> OpenRequest | None:
     return None if kept is None else open_request(kept, keys.public_key(entry))
 
 
-def _check_label(label: str) -> None:
+def check_label(label: str) -> None:
     """A name that a person types and reads: short, on one line, nothing hidden in it."""
     if not 1 <= len(label) <= _LONGEST_LABEL or text_fault(label) is not None:
         raise WalletError("a card's name has 1 to 40 letters, digits and other signs that are seen")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from storefront.wallet import container
 from tests.support.payment_site import Site
 from tests.support.shop_front import Customer, Front
 
@@ -60,3 +61,12 @@ def no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "site" in request.fixturenames:
         request.getfixturevalue("site").switch.admin.clear_faults()
+
+
+@pytest.fixture(scope="module")
+def cheap_guesses() -> Iterator[None]:
+    """Wallets that are sealed in milliseconds, for tests of what is in them; what a guess costs others look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(container, "_MEMORY_KIB", 8 * 1024)
+        patch.setattr(container, "_PASSES", 1)
+        yield

@@ -18,6 +18,8 @@ from storefront.errors import LockedOut, WalletLocked
 from storefront.wallet import container
 from storefront.wallet.lockout import FIRST_WAIT, FREE, LONGEST_WAIT, Tries, wait_after
 
+pytestmark = pytest.mark.usefixtures("cheap_guesses")
+
 RIGHT, WRONG = Secret(b"correct horse"), Secret(b"correct horsf")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

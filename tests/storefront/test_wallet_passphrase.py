@@ -14,6 +14,8 @@ from runtime.secrets import Secret
 from storefront.errors import WalletBusy, WalletLocked
 from storefront.wallet import container
 
+pytestmark = pytest.mark.usefixtures("cheap_guesses")
+
 OLD, NEW = Secret(b"correct horse"), Secret(b"battery staple")
 DOCUMENT = {"cards": {"mehr": {"pan": "6037701000000007"}}}
 

@@ -26,6 +26,8 @@ from tests.kwbp.world import World
 from tests.pki.test_rollover import FIRST, FOURTH, KEYS, SECOND, THIRD, root
 from tests.support.pki_factory import DAY, NOW, Authority, Credential, PkiFactory, role_extensions
 
+pytestmark = pytest.mark.usefixtures("cheap_guesses")
+
 PASSPHRASE = Secret(b"correct horse")
 PAN, EXPIRY = Pan("6037701000000007"), Expiry("0912")
 
