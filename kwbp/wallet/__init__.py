@@ -9,7 +9,7 @@ from __future__ import annotations
 from kwbp.parties import GatewayIdentity, MerchantIdentity
 from kwbp.wallet.invoice import CheckedInvoice, build_invoice_request, check_invoice
 from kwbp.wallet.purchase import Card, PurchaseDraft, PurchaseRecord, build_purchase
-from kwbp.wallet.receipt import CheckedReceipt, check_receipt
+from kwbp.wallet.receipt import CheckedReceipt, check_gateway_answer, check_receipt
 
 __all__ = [
     "Card",
@@ -21,6 +21,7 @@ __all__ = [
     "PurchaseRecord",
     "build_invoice_request",
     "build_purchase",
+    "check_gateway_answer",
     "check_invoice",
     "check_receipt",
 ]

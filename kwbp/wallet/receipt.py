@@ -79,6 +79,16 @@ def check_receipt(message: KwbpMessage, *, purchase: PurchaseRecord, trust: Trus
     return CheckedReceipt(receipt=receipt, auth_res=answer.body, paid=is_performed(receipt))
 
 
+def check_gateway_answer(signed: bytes, *, purchase: PurchaseRecord, trust: Trust, now: datetime) -> AuthResTBS:
+    """R4 and R5 on an AuthRes (SignedData) that came without a receipt: the gateway told the buyer itself (row 18).
+
+    :raises ProtocolError: see `kwbp.checks`.
+    """
+    answer = read_signed(AuthResTBS, CT_AUTH_RES, signed)
+    _check_gateway_answer(answer, purchase, trust=trust, now=now)
+    return answer.body
+
+
 def _check_gateway_answer(
     answer: Received[AuthResTBS], purchase: PurchaseRecord, *, trust: Trust, now: datetime
 ) -> None:

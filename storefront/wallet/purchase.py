@@ -259,7 +259,7 @@ class Buyer:
             return Outcome(record.xid, folder.state, record.amount.amount, refusal=refusal.error)
         receipt = protocol.check_receipt(message, purchase=record, trust=trust, now=now)
         state = state_of(receipt)
-        if folder.state not in FINAL:
+        if folder.state not in FINAL or (folder.state is state and not folder.has_receipt):
             folder.received(message.body, receipt, state, trust.crls)
         elif folder.state is not state:
             raise ProtocolError(ErrorCode.INVOICE_MISMATCH, "R6", "an earlier receipt of this purchase says otherwise")

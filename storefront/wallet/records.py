@@ -51,6 +51,7 @@ _RECEIPT: Final = "receipt.p7s"
 _REFUSAL: Final = "error.p7s"
 _ACKNOWLEDGEMENT: Final = "receipt-ack.p7s"
 _CONTRACT: Final = "contract.p7s"
+_ANSWER: Final = "auth-res.p7s"
 _WORD: Final = "gateway-status.p7s"
 
 
@@ -223,7 +224,7 @@ class PurchaseFolder:
     ) -> None:
         """Keep the receipt (SignedData) and what it was judged by, and the state that follows from it."""
         write_whole(self.path / _RECEIPT, receipt)
-        write_whole(self.path / "auth-res.p7s", checked.receipt.auth_res)
+        write_whole(self.path / _ANSWER, checked.receipt.auth_res)
         self._keep(crls)
         self._move(state)
 
@@ -259,6 +260,20 @@ class PurchaseFolder:
         self._keep(crls)
         self._move(state)
 
+    def told(self, word: GatewayStatus, state: PurchaseState, crls: Iterable[x509.CertificateRevocationList]) -> None:
+        """Keep what the gateway itself said, the answer in it, and what they were judged by; move to `state`."""
+        answer = self.path / _ANSWER
+        if word.auth_res is not None and word.result is not None and not answer.exists():
+            write_whole(answer, word.result.body)
+        write_whole(self.path / _WORD, word.signed)
+        self._keep(crls)
+        self._move(state)
+
+    @property
+    def has_receipt(self) -> bool:
+        """Whether the merchant's receipt is here."""
+        return (self.path / _RECEIPT).exists()
+
     @property
     def left_open_by_the_gateway(self) -> bool:
         """Whether the gateway has answered and the money may have moved: no refusal of the merchant undoes that.
@@ -276,8 +291,8 @@ class PurchaseFolder:
 
     @property
     def closed_by_the_gateway(self) -> bool:
-        """Whether the purchase was left open and the gateway has closed it since."""
-        return self.state in FINAL and (self.path / _WORD).exists()
+        """Whether the purchase was left open and the gateway has closed it since, so that no receipt will come."""
+        return self.state in FINAL - {PurchaseState.PAID} and (self.path / _WORD).exists()
 
     def _keep(self, crls: Iterable[x509.CertificateRevocationList]) -> None:
         _keep_lists(self.path, crls)

@@ -103,7 +103,8 @@ def test_an_order_that_nobody_acknowledged_is_told_to_be_given_back(site: Site, 
         purchase = site.purchase(shop, buyer)
         shop.collect(url, purchase)
         own = Desk(site, home, url)
-        wait_for(lambda: own.asked(purchase).status is PurchaseStatus.REVERSED)
+        wait_for(lambda: shop.order(url, purchase.xid)["state"] == "REVERSED")
+        assert own.asked(purchase).status is PurchaseStatus.REVERSED
     assert buyer.balance == OPENING
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from kwbp.codes import AuthCode, CompletionCode, ErrorCode, SaleKind
 from kwbp.money import Money
+from kwbp.wallet import check_gateway_answer
 from pki.oids import CT_AUTH_RES
 from tests.kwbp.forge import forged, receipted, refused
 from tests.kwbp.world import TOTAL, Purchase, World, site
@@ -52,6 +53,16 @@ def test_approved_and_given_back(world: World) -> None:
 
 def test_stored_receipt_is_good_later(world: World, purchase: Purchase) -> None:
     assert world.check_receipt(receipted(world, purchase), purchase.record, now=world.now + HOUR).paid
+
+
+def test_r4_r5_the_gateways_answer_without_a_receipt(world: World, purchase: Purchase) -> None:
+    """As the gateway tells it to the buyer itself."""
+    signed = purchase.receipt.body.auth_res
+    told = check_gateway_answer(signed, purchase=purchase.record, trust=world.trust, now=world.now)
+    assert told.auth_code is AuthCode.APPROVED
+    other = world.purchase().receipt.body.auth_res
+    with refused(ErrorCode.INVOICE_MISMATCH, "R5"):
+        check_gateway_answer(other, purchase=purchase.record, trust=world.trust, now=world.now)
 
 
 def test_r1_signed_by_another_merchant(world: World, purchase: Purchase) -> None:
