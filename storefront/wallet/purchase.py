@@ -64,6 +64,10 @@ _OPEN: Final = frozenset(
         ErrorCode.UNKNOWN_OUTCOME,
         ErrorCode.ACK_TIMEOUT,
         ErrorCode.XID_ALREADY_USED,
+        # The cause passes, and then another copy of the order, late on its way, is taken.
+        ErrorCode.BCI_STALE,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.MESSAGE_TOO_NEW,
     }
 )
 

@@ -71,6 +71,12 @@ def unchecked(module: str, *, checks: tuple[str, ...] = (), codes: tuple[ErrorCo
     return lambda: mock.patch(f"{module}.require", lenient)
 
 
+def refusals_that_pass_are_final() -> AbstractContextManager[Any]:
+    """The wallet takes any signed refusal for the end."""
+    end = frozenset({ErrorCode.UNSPECIFIED_FAILURE, ErrorCode.UNKNOWN_OUTCOME, ErrorCode.ACK_TIMEOUT})
+    return mock.patch("storefront.wallet.purchase._OPEN", end)
+
+
 @contextmanager
 def orders_not_looked_up() -> Iterator[None]:
     """The gateway takes every AuthReq for the first one of its XID (G3)."""
@@ -353,6 +359,16 @@ def two_acknowledgements_at_the_deadline(attack: Attack) -> None:
     LoopWriter.latency = 0.0
 
 
+def refused_then_taken(attack: Attack) -> None:
+    """The merchant refuses an order while it cannot judge certificates; a copy of the order comes when it can."""
+    bought = attack.buy(0, 0)
+    assert bought is not None
+    attack.keep_from_repository(1, away=True)
+    attack.site.order(bought)
+    attack.keep_from_repository(1, away=False)
+    attack.put(attack.network.pieces.of_types(frozenset({oids.MT_PREQ}))[-1], 0)
+
+
 GUARDS = (
     Guard(
         "G5 and G7: the amount is what invoice and buyer say",
@@ -399,25 +415,29 @@ GUARDS = (
         "late by the clock only after the reversal is queued", refused_by_the_clock, Dishonest.NOBODY,
         two_acknowledgements_at_the_deadline, "v",
     ),
+    Guard(
+        "a refusal for a cause that passes leaves an order open", refusals_that_pass_are_final, Dishonest.NOBODY,
+        refused_then_taken, "i",
+    ),
 )  # fmt: skip
 
 
-def played(guard: Guard) -> None:
+def played(guard: Guard, rounds: int) -> None:
     """The attack, then the end of the run, with all properties asked for."""
     with Site() as site:
         guard.attack(Attack(site, guard.dishonest))
         check_always(site, guard.dishonest)
-        finish(site, guard.dishonest, rounds=14)
+        finish(site, guard.dishonest, rounds=rounds)
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_attack_comes_to_nothing(guard: Guard) -> None:
-    played(guard)
+    played(guard, rounds=14)
 
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_attack_succeeds_without_its_guard_and_is_seen(guard: Guard) -> None:
     with guard.off(), pytest.raises(PropertyBrokenError) as broken:
-        played(guard)
+        played(guard, rounds=8)
     assert broken.value.name == guard.breaks, str(broken.value)
     assert "orders" in str(broken.value)  # the story is told
