@@ -110,7 +110,7 @@ def _fresh() -> dict[str, Any]:
 def changed(draft: Draft[Any], **changes: Any) -> Draft[Any]:
     """The draft with other fields."""
     body = replace(draft.body, **changes)
-    return replace(draft, body=body, content=encode(body), rrpid=body.rrpid)
+    return replace(draft, body=body, content=encode(body), rrpid=body.rrpid, xid=body.xid)
 
 
 def request_message(shop: Shop, draft: Draft[Any], **changes: Any) -> bytes:
