@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,9 @@ from cps.model import Purpose
 from kwbp.registration.members import GatewayToEnrol, build_gateway_request
 from pki import cms_signed, names
 from runtime.client import raise_problem
+from storefront.errors import EvidenceError
+from storefront.evidence.bundle import write_bundle
+from storefront.evidence.records import from_gateway_book
 
 app = typer.Typer(help="The payment gateway: merchants, orders.", no_args_is_help=True)
 
@@ -176,6 +180,30 @@ def merchants() -> None:
         ("Merchant", "Terminal", "Name", "MCC", "Active"),
         [(row["merchant_id"], row["terminal_id"], row["name"], row["mcc"], row["active"]) for row in rows],
         document=rows,
+    )
+
+
+@app.command()
+def evidence(
+    xid: Annotated[str, typer.Argument(help="XID of the purchase, 40 hexadecimal digits.")],
+    merchant_id: Annotated[str, typer.Option("--merchant", help="Merchant id.")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+) -> None:
+    """Write the gateway's own evidence of a purchase: what it received, answered and said; the script that judges."""
+    found = existing()
+    root = x509.load_pem_x509_certificate(found.home.trust_anchors.read_bytes())
+    with found.client(found.settings.gateway.url) as client:
+        held = raise_problem(client.get(f"/v1/orders/{xid}/evidence", params={"merchant_id": merchant_id})).json()
+    try:
+        verdict = write_bundle(from_gateway_book(held), root, out)
+    except EvidenceError as error:
+        output.fail(str(error))
+    output.emit(
+        {**verdict, "bundle": str(out)},
+        [
+            f"Bundle in {out}: {verdict['outcome']}, {output.rial(verdict['amount']['rial'])}.",
+            f"Judge it: {out}/verify.sh",
+        ],
     )
 
 

@@ -10,6 +10,8 @@
 |                            |                                 | CredRevReq or BatchAdminReq in, Res or Error out |
 | GET /v1/orders/{xid}       | the order's merchant, operator  | where an order stands, with the signed answer    |
 | POST /v1/certificates      | merchants                       | PCertReq in, PCertRes or Error out               |
+| GET /v1/orders/{xid}/      | operator                        | the objects that prove the gateway's part        |
+|     evidence               |                                 |                                                  |
 | GET, POST /v1/merchants    | operator                        | the merchants this gateway collects for          |
 
 A protocol message is answered with a protocol message and status 200, whatever it says: HTTP status carries no business
@@ -30,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from gateway.errors import MerchantRegistryError, StoreError
+from gateway.evidence import evidence_of
 from gateway.gateway import Gateway
 from gateway.merchants import Merchant
 from gateway.order import Order, OrderKey
@@ -89,6 +92,15 @@ class OrderDocument(BaseModel):
     late_rc: str | None = Field(description="DE 39 of an answer that came too late to count")
     answer: str | None = Field(description="KwbpMessage with the AuthRes or Error that was given")
     auth_ack: str | None = Field(description="SignedData of the merchant's AuthAck")
+
+
+class EvidenceDocument(BaseModel):
+    """The gateway's part of a purchase: DER in base64, signed objects by their names in a bundle."""
+
+    state: str
+    documents: dict[str, str]
+    authorities: list[str] = Field(description="certificates of authorities above the signers")
+    crls: list[str] = Field(description="every status list that the gateway has judged by")
 
 
 def _gateway(request: Request) -> Gateway:
@@ -160,6 +172,22 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         if found is None:
             raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
         return _order_document(found)
+
+    @app.get("/v1/orders/{xid}/evidence")
+    async def evidence(
+        xid: XidHex, _caller: OperatorCaller, gateway: Served, merchant_id: Annotated[str, Query()]
+    ) -> EvidenceDocument:
+        """What the gateway holds that proves its part of an order."""
+        found = gateway.store.find(OrderKey(merchant_id, bytes.fromhex(xid)))
+        if found is None:
+            raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
+        held = evidence_of(found, gateway.disclosures)
+        return EvidenceDocument(
+            state=found.state,
+            documents={name: _base64(der) for name, der in held.documents.items()},
+            authorities=[_base64(der) for der in held.authorities],
+            crls=[_base64(der) for der in held.crls],
+        )
 
     @app.post("/v1/merchants", status_code=201)
     async def register(

@@ -67,7 +67,12 @@ class Disclosures:
         self._kept = trust
 
     async def said(self, key: OrderKey, status: PurchaseStatus, inq_res: bytes, now: datetime) -> None:
-        """Keep an InqRes (SignedData) before it is given; another one of the same kind changes nothing."""
+        """Keep an InqRes (SignedData) before it is given; another one of the same kind changes nothing.
+
+        One that says that the order is still under way binds nobody to anything, and is not kept.
+        """
+        if status is PurchaseStatus.IN_PROGRESS:
+            return
         values = {"merchant_id": key.merchant_id, "xid": key.xid, "status": int(status)}
         values |= {"said_at": now, "inq_res": inq_res}
         if not self._has_said(key, status):

@@ -1,0 +1,73 @@
+"""The gateway's part of a purchase as evidence, out of its own records: what was signed, and what it was judged by.
+
+Merchant's invoice, buyer's dual signature, the gateway's own AuthRes, the merchant's AuthAck, the last InqRes that
+somebody was given; the certificate that the card data were sealed to, the authorities, and the status lists that the
+gateway has ever judged by. Sealed card data are not here: nobody keeps them after the authorisation, and the order's
+hash of them is what binds. No card number, not even masked, is added to what the signed objects say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from gateway.disclosures import CERTIFICATE, CRL, Disclosures
+from gateway.order import Order
+from kwbp.common import instant, read_signed
+from kwbp.inquiry import InqResTBS
+from kwbp.messages import AuthResTBS, DualSigTBS
+from kwbp.wrapper import unwrap
+from pki.der import sha256
+from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INQ_RES
+from pki.roles import role_of
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`documents` by their names in a bundle; all DER."""
+
+    documents: Mapping[str, bytes]
+    authorities: tuple[bytes, ...]
+    crls: tuple[bytes, ...]
+
+
+def evidence_of(order: Order, disclosures: Disclosures) -> Evidence:
+    """What the gateway holds of an order; what did not happen is not there, nor AuthRes where an Error was given."""
+    documents = {"invoice": order.invoice, "dual_signature": order.dual_signature}
+    chosen = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, order.dual_signature).body.gw_cert_hash
+    certificates = disclosures.of_kind(CERTIFICATE)
+    for der in certificates:
+        if sha256(der) == chosen:
+            documents["gateway_certificate"] = der
+    moments = []
+    if order.answer is not None and order.auth_code is not None:
+        answer = unwrap(order.answer, expected=(CT_AUTH_RES,)).body
+        documents["auth_res"] = answer
+        moments.append(instant(read_signed(AuthResTBS, CT_AUTH_RES, answer).body.date))
+    if order.auth_ack is not None:
+        documents["auth_ack"] = order.auth_ack
+    said = disclosures.statements(order.key)
+    if said:
+        documents["gateway_status"] = said[-1]
+        moments.append(instant(read_signed(InqResTBS, CT_INQ_RES, said[-1]).body.date))
+    authorities = tuple(der for der in certificates if _is_authority(der))
+    return Evidence(documents, authorities, _in_force(disclosures.of_kind(CRL), moments))
+
+
+def _in_force(ders: Iterable[bytes], moments: Sequence[datetime]) -> tuple[bytes, ...]:
+    """Of each issuer the newest list that was out at each of these moments."""
+    lists = sorted(((x509.load_der_x509_crl(der), der) for der in ders), key=lambda each: each[0].last_update_utc)
+    newest = {
+        (moment, crl.issuer.public_bytes()): der
+        for moment in moments
+        for crl, der in lists
+        if crl.last_update_utc <= moment
+    }
+    return tuple(dict.fromkeys(newest.values()))
+
+
+def _is_authority(der: bytes) -> bool:
+    return role_of(x509.load_der_x509_certificate(der)).profile.is_ca

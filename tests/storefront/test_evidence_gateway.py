@@ -1,0 +1,140 @@
+"""A bundle out of the gateway's own records: two judges accept it as one party's, and no card is in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kwbp.inquiry import build_inquiry
+from runtime.client import http_client, raise_problem
+from runtime.language import Language
+from runtime.problems import Problem
+from storefront.errors import BundleRefused, EvidenceError
+from storefront.evidence.bundle import write_bundle
+from storefront.evidence.claims import Claim, Verdict
+from storefront.evidence.folder import read_folder
+from storefront.evidence.judgement import judge
+from storefront.evidence.records import from_gateway_book
+from storefront.evidence.statements import About, State
+from tests.support.evidence_judges import ask_both
+from tests.support.payment_parties import Buyer, Purchase, Shop, now, signed_by
+from tests.support.payment_site import Site
+
+
+@pytest.fixture
+def shop(site: Site, gateway: str) -> Shop:
+    shop = site.new_shop()
+    site.register(gateway, shop)
+    return shop
+
+
+@pytest.fixture
+def buyer(site: Site) -> Buyer:
+    return site.buyer()
+
+
+def held(site: Site, gateway: str, purchase: Purchase) -> dict[str, Any]:
+    query = {"merchant_id": purchase.shop.merchant_id}
+    with http_client(site.tls("operator"), gateway) as client:
+        path = f"/v1/orders/{purchase.xid.hex()}/evidence"
+        answer: dict[str, Any] = raise_problem(client.get(path, params=query)).json()
+    return answer
+
+
+def inquire(gateway: str, purchase: Purchase) -> None:
+    shop = purchase.shop
+    draft = build_inquiry(
+        rrpid=os.urandom(20), xid=purchase.xid, merchant_id=shop.merchant_id, chall=os.urandom(32), now=now()
+    )
+    assert shop.post(gateway, "/v1/inquiry", draft.message(signed_by(shop.credential, draft))).status_code == 200
+
+
+def paid(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> Purchase:
+    purchase = site.purchase(shop, buyer)
+    answer = shop.collect(gateway, purchase)
+    inquire(gateway, purchase)  # still under way: not kept
+    shop.acknowledge(gateway, purchase.ack(answer))
+    inquire(gateway, purchase)
+    return purchase
+
+
+def test_both_judges_accept_it(site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path) -> None:
+    purchase = paid(site, gateway, shop, buyer)
+    out = tmp_path / "bundle"
+    verdict = write_bundle(from_gateway_book(held(site, gateway, purchase)), site.pki.root.certificate, out)
+    assert (verdict["outcome"], verdict["later"], verdict["xid"]) == ("approved", "concluded", purchase.xid.hex())
+    opinions = ask_both(out)
+    assert opinions.ours is not None, opinions.refusal
+    said = {about: each.state for about, each in opinions.ours.statements.items()}
+    proven = (About.OFFER, About.ORDER, About.PAYMENT, About.ANSWER, About.ACKNOWLEDGEMENT, About.STATUS)
+    assert {said[about] for about in proven} == {State.PROVEN}
+    assert {said[about] for about in (About.REQUEST, About.RECEIPT, About.CONTRACT)} == {State.ABSENT}
+    assert State.BROKEN not in said.values()
+    for claim in (Claim.BUYER_DENIES_ORDER, Claim.BUYER_DENIES_PAYMENT, Claim.MERCHANT_DENIES_RESULT):
+        assert opinions.decide(claim).verdict is Verdict.REFUTED
+    gaps = [each.text(Language.EN) for each in opinions.ours.gaps]
+    assert "no sealed card data: the order names them by their hash alone" in gaps
+
+
+def test_a_declined_order(site: Site, gateway: str, shop: Shop, tmp_path: Path) -> None:
+    purchase = site.purchase(shop, site.buyer(balance=1))
+    shop.collect(gateway, purchase)
+    verdict = write_bundle(from_gateway_book(held(site, gateway, purchase)), site.pki.root.certificate, tmp_path / "b")
+    assert verdict["outcome"] == "declined"
+    assert ask_both(tmp_path / "b").ours is not None
+
+
+def test_no_card_is_in_it(site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path) -> None:
+    purchase = paid(site, gateway, shop, buyer)
+    out = tmp_path / "bundle"
+    write_bundle(from_gateway_book(held(site, gateway, purchase)), site.pki.root.certificate, out)
+    card = buyer.card
+    assert card.pin2 is not None
+    content = b"\n".join(path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file())
+    assert card.pan.reveal().encode() not in content
+    assert card.pin2.reveal().encode() not in content
+    assert not (out / "pi-envelope.p7m").exists()
+    assert purchase.checked.pi_envelope not in content
+
+
+def test_a_bundle_of_others_needs_the_sealed_card_data_as_before(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path
+) -> None:
+    """Only a bundle that has nothing of buyer's and merchant's own may do without."""
+    purchase = paid(site, gateway, shop, buyer)
+    out = tmp_path / "bundle"
+    write_bundle(from_gateway_book(held(site, gateway, purchase)), site.pki.root.certificate, out)
+    (out / "auth-req.p7s").write_bytes(purchase.signed)
+    digests = out / "digests.txt"
+    digests.write_text(f"{digests.read_text()}{sha256(purchase.signed).hexdigest()} auth-req.p7s\n")
+    with pytest.raises(BundleRefused):
+        judge(read_folder(out))
+    assert ask_both(out).ours is None
+
+
+def test_an_order_that_was_refused_with_an_error_proves_nothing(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer
+) -> None:
+    purchase = site.purchase(shop, buyer, card=replace(buyer.card, pan_secret=os.urandom(32)))
+    shop.collect(gateway, purchase)
+    with pytest.raises(EvidenceError):
+        from_gateway_book(held(site, gateway, purchase))
+    with pytest.raises(EvidenceError):
+        from_gateway_book({"documents": {"auth_res": ""}})
+
+
+def test_the_operator_alone_gets_it(site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
+    purchase = paid(site, gateway, shop, buyer)
+    query = {"merchant_id": shop.merchant_id}
+    with http_client(shop.tls, gateway) as client:
+        assert client.get(f"/v1/orders/{purchase.xid.hex()}/evidence", params=query).status_code == 403
+    with http_client(site.tls("operator"), gateway) as client:
+        missing = client.get(f"/v1/orders/{os.urandom(20).hex()}/evidence", params=query)
+        assert missing.status_code == 404
+    with pytest.raises(Problem):
+        raise_problem(missing)
