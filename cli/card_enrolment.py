@@ -15,7 +15,6 @@ from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
 from cli import output, wallet_roots
-from cli.bank import CardData
 from cli.enrolment import now, ra
 from cli.state import Installation
 from cps.acceptance import build_acceptance
@@ -27,6 +26,7 @@ from pki.oids import CT_ACCEPTANCE
 from runtime.client import http_client
 from runtime.language import Message, Term
 from runtime.secrets import Secret
+from shetab.types import Cvv2, Pin
 from storefront.errors import NoMessage
 from storefront.wallet import wallet
 from storefront.wallet.keys import Tokens
@@ -42,12 +42,12 @@ def enrol_card(
     folder: Path,
     passphrase: Secret,
     label: str,
-    read_card: Callable[[], CardData],
+    secrets: Callable[[], tuple[Pin, Cvv2]],
     tokens: Tokens,
 ) -> tuple[x509.Certificate, ...]:
     """From CardCInitReq to the certificate. A request that is under way already is asked about again.
 
-    `read_card` is asked for the card only if there is none under way: its bank wants PIN and CVV2, the wallet keeps
+    `secrets` is asked for PIN2 and CVV2 only if there is none under way: the card's bank wants them, the wallet keeps
     neither. `tokens` finds the card's key if it is in one.
     """
     opened = Wallet.open(folder, passphrase, tokens=tokens)
@@ -55,10 +55,10 @@ def enrol_card(
         with _registrar(found, opened, passphrase, tokens) as registrar:
             request = opened.registration(label)
             if request is None:
-                card = read_card()
-                form = registrar.form(card.pan.bin)
+                pin2, cvv2 = secrets()
+                form = registrar.form(opened.bin(label))
                 with wallet.editing(folder, passphrase, tokens=tokens) as editor:
-                    request = editor.begin_registration(label, form, pin2=card.pin2, cvv2=card.cvv2, now=now())
+                    request = editor.begin_registration(label, form, pin2=pin2, cvv2=cvv2, now=now())
             answer = registrar.certificate(request)
     except RefusedByAuthority as refusal:
         _refused(folder, passphrase, label, refusal.error)

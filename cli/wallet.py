@@ -16,9 +16,9 @@ from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
 from cli import keyfiles, output, wallet_care, wallet_roots
-from cli.bank import read_card
 from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
+from cli.wallet_card import card_secrets, card_to_keep
 from cli.wallet_consent import LOCK_AFTER, LockAfter, consent
 from cli.wallet_options import LanguageOption, PassphraseFile, TokenPin, WalletFolder, folder_of, passphrase_of
 from cli.wallet_token import CardTokens, place_of
@@ -72,18 +72,19 @@ def add_card(
     use: Annotated[bool, typer.Option("--use", help="Use the key that the URI names, and make none.")] = False,
     token_pin: TokenPin = None,
 ) -> None:
-    """Put a card (JSON on standard input) into the wallet and make its signing key. PIN and CVV2 are not kept."""
+    """Put a card into the wallet and make its signing key. You are asked for the card, or it is JSON on standard input.
+
+    Number and expiry are kept inside the encrypted file; PIN2 and CVV2 are not kept at all.
+    """
     found = existing()
-    card = read_card()
+    pan, expiry = card_to_keep()
     tokens = CardTokens(token_pin)
     in_token = None
     if token is not None:
         in_token = partial(tokens.make, place_of(token, configuration), label, algorithm, use=use)
     with wallet.editing(folder_of(found, folder), passphrase_of(passphrase_file)) as editor:
-        editor.add_card(label, card.pan, card.expiry, algorithm=algorithm.value, in_token=in_token)
-    output.emit(
-        {"card": label, "pan": card.pan.masked}, [f"Card {output.plain(label)} ({card.pan.masked}) is in the wallet."]
-    )
+        editor.add_card(label, pan, expiry, algorithm=algorithm.value, in_token=in_token)
+    output.emit({"card": label, "pan": pan.masked}, [f"Card {output.plain(label)} ({pan.masked}) is in the wallet."])
 
 
 @app.command()
@@ -95,13 +96,13 @@ def enrol(
 ) -> None:
     """Get the card its certificate (scenario B).
 
-    Card data (JSON on standard input) are sealed to the card's bank, which asks for PIN and CVV2; the registration
-    authority passes them on unopened, the bank confirms, the authority decides, the CA issues. Again, while an
-    application waits, this asks how it stands.
+    Card data are sealed to the card's bank, which asks for PIN2 and CVV2 (typed, or in the JSON on standard input). The
+    registration authority passes them on unopened, the bank confirms, the authority decides, the CA issues. Again,
+    while an application waits, this asks how it stands.
     """
     found = existing()
     path, passphrase = folder_of(found, folder), passphrase_of(passphrase_file)
-    chain = enrol_card(found, path, passphrase, label, read_card, CardTokens(token_pin))
+    chain = enrol_card(found, path, passphrase, label, card_secrets, CardTokens(token_pin))
     output.emit(
         {"card": label, "serial": f"{chain[0].serial_number:x}", "until": chain[0].not_valid_after_utc.isoformat()},
         [f"Card {label} has certificate {chain[0].serial_number:x}, until {chain[0].not_valid_after_utc:%Y-%m-%d}."],

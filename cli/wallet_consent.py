@@ -17,6 +17,7 @@ import typer
 
 from cli import output
 from cli.bank import read_card
+from cli.wallet_card import ASCII_DIGITS
 from shetab.errors import ValueFormatError
 from shetab.types import Cvv2, Pin
 from storefront.wallet import texts
@@ -29,7 +30,6 @@ LockAfter = Annotated[
 LOCK_AFTER: Final = 180.0
 
 _ATTEMPTS: Final = 3
-_ASCII_DIGITS: Final = str.maketrans("۰۱۲۳۴۵۶۷۸۹٠١٢٣٤٥٦٧٨٩", "01234567890123456789")
 
 
 def show(contents: Contents, heading: str, language: Language) -> None:
@@ -73,7 +73,7 @@ def _secrets(language: Language) -> tuple[Pin, Cvv2] | None:
 
 
 def _typed(label: str, language: Language) -> list[str]:
-    return getpass.getpass(f"{texts.label(label, language)}: ").translate(_ASCII_DIGITS).split()
+    return getpass.getpass(f"{texts.label(label, language)}: ").translate(ASCII_DIGITS).split()
 
 
 class _NobodyAnswered(Exception):

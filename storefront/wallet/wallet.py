@@ -149,6 +149,10 @@ class Wallet:
             chain=tuple(chain),
         )
 
+    def bin(self, label: str) -> str:
+        """First six digits of a card: its issuer. Raises NoSuchCard."""
+        return Pan.parse(_entry(self._document, label)["pan"]).bin
+
     def application(self, label: str) -> str | None:
         """The application under which the card is being enrolled."""
         begun = _entry(self._document, label).get("enrolment")

@@ -36,17 +36,17 @@ from pki.oids import CT_DUAL_SIGNATURE, CT_INVOICE
 from pki.rollover import check_next_root
 from runtime.secrets import Secret
 from shetab.types import Expiry, Pan, luhn_check_digit
-from storefront.errors import WalletLocked
+from storefront.errors import LockedOut, RootRefused, WalletError, WalletLocked
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.claims import Claim, Verdict
 from storefront.evidence.records import Records
 from storefront.merchant.documents import Document
 from storefront.merchant.store import OrderStore
-from storefront.wallet import container
+from storefront.wallet import container, keys, lockout, roots
 from tests.hostile.receivers import Receivers
 from tests.kwbp.forge import answered, asked, changed, forged, offered, ordered, receipted, refused, requested
 from tests.kwbp.world import BIN, EXPIRY, PAN, TOTAL, Purchase, World
-from tests.pki.test_rollover import FIRST, SECOND, THIRD, root
+from tests.pki.test_rollover import FIRST, FOURTH, SECOND, THIRD, root
 from tests.storefront.test_evidence import records_of
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
@@ -230,7 +230,9 @@ _LEAST_MEMORY_KIB: Final = 19 * 1024
 def test_34_wallet_key_theft(tmp_path: Path) -> None:
     """Stand-in for the thief's hardware: what one guess costs is read from the file, and cannot be lowered in it.
 
-    A key in a PKCS#11 token does not leave it at all (tests/storefront/test_signers.py).
+    On the owner's machine guesses wait longer and longer, and a record of them that is put back or removed does not
+    shorten that; a thief who takes the file away has no such record, and pays the cost of each guess. A key in a
+    PKCS#11 token is not in the file at all (tests/cli/test_wallet_token.py).
     """
     path = tmp_path / "wallet.kwbp"
     container.create(path, Secret(b"correct horse"), {"cards": [{"label": "mehr", "pan": PAN}]})
@@ -254,6 +256,21 @@ def test_34_wallet_key_theft(tmp_path: Path) -> None:
     other = tmp_path / "other.kwbp"
     container.create(other, Secret(b"correct horse"), {})
     assert json.loads(other.read_bytes().partition(b"\n")[0])["salt"] != header["salt"]  # no table serves two wallets
+
+    tries = tmp_path / "other.kwbp.tries"
+    fresh = tries.read_bytes()
+    for _ in range(lockout.FREE):
+        with pytest.raises(WalletLocked):
+            container.read(other, Secret(b"guess"))
+    for meddle in (lambda: None, lambda: tries.write_bytes(fresh), tries.unlink):
+        meddle()
+        for passphrase in (b"guess", b"correct horse"):
+            with pytest.raises(LockedOut):
+                container.read(other, Secret(passphrase))
+
+    entry = keys.key_in_token(keys.TokenKey(keys.TokenPlace("pkcs11:token=Card;object=kwbp"), p256().public_key()))
+    with pytest.raises(WalletError, match="not at hand"):
+        keys.private_key(entry, keys.no_tokens)
 
 
 def test_35_insider_issues_a_certificate_for_anothers_card(tmp_path: Path) -> None:
@@ -317,3 +334,14 @@ def test_42_root_substitution_or_rollover_abuse(world: World, to: Receivers, pur
         with pytest.raises(RolloverError) as refusal:
             check_next_root(pinned, candidate, now=NOW, known=known)
         assert refusal.value.reason == reason
+
+    kept = roots.first(FIRST)  # and what a wallet keeps goes the same way only
+    roots.accept(kept, SECOND, now=NOW)
+    for candidate in (FIRST, FOURTH, root(2, signed_by=p256())):
+        with pytest.raises(RootRefused):
+            roots.accept(kept, candidate, now=NOW)
+    assert roots.drop_older(kept) == (FIRST,)
+    assert roots.following(kept, [FIRST, FOURTH], NOW) == []
+    with pytest.raises(RootRefused):
+        roots.accept(kept, FIRST, now=NOW)
+    assert roots.pinned(kept) == (SECOND,)
