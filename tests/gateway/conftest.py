@@ -17,6 +17,7 @@ from gateway.order import NewOrder, OrderKey
 from gateway.store import OrderStore
 from shetab.framing import Framing
 from shetab.message import Message
+from switch.service import RunningSwitch
 from tests.support.payment_parties import Buyer, Shop
 from tests.support.payment_site import Site
 from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, SoftwareMac
@@ -98,13 +99,15 @@ def link_settings(port: int, **changes: Any) -> LinkSettings:
         "echo_interval": 60.0,
         "first_pause": 0.01,
         "longest_pause": 0.05,
+        "institution": ACQUIRER,
+        "framing": Framing(),
     }
-    return LinkSettings("127.0.0.1", port, ACQUIRER, Framing(), **{**quick, **changes})
+    return LinkSettings("127.0.0.1", port, **{**quick, **changes})
 
 
 @asynccontextmanager
 async def line(
-    switch: ScriptedSwitch,
+    switch: ScriptedSwitch | RunningSwitch,
     *,
     on_unclaimed: Callable[[Message], Awaitable[None]] | None = None,
     clock: Callable[[], datetime] = lambda: NOW,
