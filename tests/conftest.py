@@ -26,11 +26,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """If any test needs a database: all of them share what SQLAlchemy compiled for one."""
-    if "sqlalchemy" in sys.modules:
-        from tests.support.one_compiler import compile_once  # only where there are databases
+    """What the libraries that tests have loaded compile, they compile once (not loaded before there is a test)."""
+    from tests.support.one_compiler import compile_once
 
-        compile_once()
+    compile_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
