@@ -154,6 +154,9 @@ def add_merchant(
     order_limit: Annotated[
         int | None, typer.Option(help="Largest order in rial; without it there is no limit.")
     ] = None,
+    iban: Annotated[
+        str | None, typer.Option(help="Account that the acquirer pays to; without it there is no settlement advice.")
+    ] = None,
 ) -> None:
     """Register a merchant, so that the gateway collects for it."""
     found = existing()
@@ -163,6 +166,7 @@ def add_merchant(
         "name": name,
         "mcc": mcc,
         "order_limit": order_limit,
+        "iban": iban,
     }
     with found.client(found.settings.gateway.url) as client:
         document: dict[str, Any] = raise_problem(client.post("/v1/merchants", json=body)).json()
@@ -216,7 +220,31 @@ def order(
     found = existing()
     with found.client(found.settings.gateway.url) as client:
         row = raise_problem(client.get(f"/v1/orders/{xid}", params={"merchant_id": merchant_id})).json()
+        asked = raise_problem(client.get(f"/v1/orders/{xid}/settlings", params={"merchant_id": merchant_id})).json()
     shown = ("state", "amount", "auth_code", "rc", "stan", "rrn", "masked_pan", "reversal_reason", "changed_at")
-    output.emit(
-        row, [f"  {name.replace('_', ' '):<16} {output.plain(row[name])}" for name in shown if row[name] is not None]
+    lines = [f"  {name.replace('_', ' '):<16} {output.plain(row[name])}" for name in shown if row[name] is not None]
+    # What was asked for after the authorisation: captures, credits, their reversals, with what became of them.
+    lines += [
+        f"  {each['request']:<16} {output.plain(each['amount'])} {each['auth_code'] or each['state']}" for each in asked
+    ]
+    output.emit({**row, "settlings": asked}, lines)
+
+
+@app.command()
+def days(merchant_id: Annotated[str, typer.Argument(help="Merchant id.")]) -> None:
+    """Show a merchant's business days: whether gateway and switch count the same, and what is closed."""
+    found = existing()
+    with found.client(found.settings.gateway.url) as client:
+        rows = raise_problem(client.get("/v1/business-days", params={"merchant_id": merchant_id})).json()
+    output.table(
+        "Business days",
+        ("Day", "State", "In balance", "Net"),
+        [(row["business_day"], row["state"], row["in_balance"], _net(row)) for row in rows],
+        document=rows,
     )
+
+
+def _net(row: dict[str, Any]) -> int | None:
+    """DE 97 as the switch told it, in rial: C is the merchant's, D the acquirer's."""
+    net = (row["theirs"] or {}).get("97")
+    return None if net is None else int(net[1:]) * (1 if net[0] == "C" else -1)

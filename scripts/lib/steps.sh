@@ -132,7 +132,8 @@ enrol_merchant() { # enrol_merchant SERVER MERCHANT_ID NAME TERMINAL PORT [held]
   step "$server: vetted" kwbp ra vet --yes "$(of "$server" id)" $(as vetting-officer-1)
   step "$server: approved by another person" kwbp ra approve --yes "$(of "$server" id)" $(as approving-officer-1)
   step "$server: certificates at the key and the server" kwbp merchant collect "$server" "$(of "$server" id)"
-  step "$server: the gateway collects for it" kwbp gateway add-merchant "$merchant" --terminal "$terminal" --name "$name"
+  step "$server: the gateway collects for it" kwbp gateway add-merchant "$merchant" --terminal "$terminal" --name "$name" \
+    --iban IR820540102680020817909002
 }
 
 enrol_by_est() { # enrol_by_est PERSON ROLE: a machine asks with a one-time code (RFC 7030); kwbp is only with the officers
