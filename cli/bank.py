@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The banks behind the switch simulator: accounts, cards, faults.", no_args_is_help=True)
 
 DEFAULT_BIN = "603770"
+_LOOK_AGAIN = 0.1
 
 
 class FaultKind(Enum):
@@ -59,10 +61,15 @@ def open_account(
     balance: Annotated[int, typer.Option(min=0, help="First deposit in rial.")] = 0,
     bank_bin: Annotated[str, typer.Option("--bin", help="BIN of the bank, a member of the network.")] = DEFAULT_BIN,
     national_code: Annotated[str | None, typer.Option(help="The holder's national code, 10 digits.")] = None,
+    phone: Annotated[
+        str | None, typer.Option(help="Where one-time passwords go, 09 and nine digits; made up without it.")
+    ] = None,
 ) -> None:
     """Open a deposit account (scenario A)."""
     with counter(existing()) as bank:
-        account = bank.open_account(bank_bin, holder=holder, national_code=national_code, balance=Rial(balance))
+        account = bank.open_account(
+            bank_bin, holder=holder, national_code=national_code, balance=Rial(balance), phone=phone
+        )
     output.emit(
         {"iban": account.iban, "bank": account.bank, "balance": account.balance},
         [f"Account {account.iban} at {account.bank}, balance {output.rial(account.balance)}."],
@@ -91,6 +98,53 @@ def issue_card(
             f"Card {shown['pan']}  expiry {month}/{year}  CVV2 {shown['cvv2']}  PIN2 {shown['pin2']}",
             "Keep them: nobody can show them again.",
         ],
+    )
+
+
+@app.command("static-pin2")
+def static_pin2(
+    card_id: Annotated[str, typer.Argument(help="The card, as issue-card named it.")],
+    allowed: Annotated[bool, typer.Option("--allow/--forbid", help="Whether PIN2 pays with this card.")],
+) -> None:
+    """Say whether PIN2 pays with a card, or a one-time password alone."""
+    with counter(existing()) as bank:
+        bank.set_static_pin2(card_id, allowed)
+    output.emit(
+        {"card_id": card_id, "static_pin2": allowed}, [f"{card_id}: PIN2 {'pays' if allowed else 'does not pay'}."]
+    )
+
+
+@app.command()
+def messages(
+    card_id: Annotated[str, typer.Argument(help="The card, as issue-card named it.")],
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for one that is not there yet.")] = 0.0,
+) -> None:
+    """Show what the running simulator's banks have sent to the telephone of a card's holder: one-time passwords."""
+    admin = _controls(existing())
+    if admin is None:
+        output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
+    deadline = time.monotonic() + wait
+    try:
+        found = admin.messages(card_id)
+        while not found and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN)
+            found = admin.messages(card_id)
+    finally:
+        admin.close()
+    output.emit(
+        {
+            "messages": [
+                {
+                    "number": each.number,
+                    "password": each.password,
+                    "amount": each.amount,
+                    "merchant": each.merchant,
+                    "valid_until": each.valid_until.isoformat(),
+                }
+                for each in found
+            ]
+        },
+        [line for each in found for line in (f"{each.number}:", *each.text.splitlines())],
     )
 
 

@@ -15,11 +15,12 @@ from cryptography import x509
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
-from cli import keyfiles, output, wallet_care, wallet_roots
+from cli import keyfiles, output, wallet_care, wallet_gateway, wallet_roots
 from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
 from cli.wallet_card import card_secrets, card_to_keep
 from cli.wallet_consent import LOCK_AFTER, LockAfter, consent
+from cli.wallet_gateway import OneTimePassword, password_sent
 from cli.wallet_options import LanguageOption, PassphraseFile, TokenPin, WalletFolder, folder_of, passphrase_of
 from cli.wallet_token import CardTokens, place_of
 from kwbp.codes import PurchaseStatus
@@ -142,12 +143,15 @@ def buy(
     language: LanguageOption = Language.FA,
     lock_after: LockAfter = LOCK_AFTER,
     token_pin: TokenPin = None,
+    one_time_password: OneTimePassword = False,
 ) -> None:
     """Buy: ask for the invoice, check it, sign it, pay, check the receipt (scenario C to H)."""
     found = existing()
     with _buyer(found, folder, passphrase_file, card, shop, token_pin) as buyer, _told(language):
         invoice = buyer.request_invoice([_item(item) for item in items], ship_to=ship_to, language=language.value)
         shown = offered(invoice.signed, invoice.order_details)
+        if one_time_password:
+            password_sent(buyer.request_password(invoice), language)
         pin2, cvv2 = consent(shown, language, from_stdin=card_from_stdin, yes=yes, lock_after=lock_after)
         _report(buyer.order(invoice, pin2=pin2, cvv2=cvv2, shown=shown), language)
 
@@ -180,6 +184,7 @@ def history(folder: WalletFolder = None) -> None:
 
 
 wallet_care.register(app)
+wallet_gateway.register(app)
 wallet_roots.register(app)
 
 
