@@ -9,6 +9,7 @@ signers/*.pem            buyer, merchant, gateway, gateway-encryption, gateway-s
 pi-envelope.p7m          the sealed card data: only the gateway's token opens it
 oi-data.der  order-details.der
 status.txt               when the gateway said what gateway-status.p7s holds; status-crls/*.pem: the lists in force then
+money-01/ …              what moved the money later, a pair each: request, answer, its time, the lists in force then
 purchase.txt             XID and time; digests.txt: SHA-256 of every file
 verdict.json             what follows from it, in words for programs; on what time and status it rests, and its gaps
 verify.sh                a judge: `sh` and `openssl`, nothing of ours; the other one is `storefront.evidence.judgement`
@@ -36,12 +37,14 @@ from kwbp.errors import ProtocolError
 from kwbp.inquiry import InqResTBS
 from kwbp.messages import AuthResTBS, DualSigTBS, InvoiceTBS, OIData, ReceiptTBS
 from kwbp.parties import MerchantIdentity
+from kwbp.settling import SettlingResTBS
 from kwbp.structure import decode
 from pki.der import sha256
 from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INQ_RES, CT_INVOICE, CT_RECEIPT
 from pki.roles import role_of
 from pki.timestamp import grant
 from storefront.errors import EvidenceError
+from storefront.evidence.movements import MOST, read_pair
 from storefront.evidence.proof import read_proof
 from storefront.evidence.records import Records
 
@@ -109,6 +112,7 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
         told_at = instant(found.status.body.date)
         content["status.txt"] = f"{int(told_at.timestamp())}\n".encode()
         content |= _lists("status-crls", records.crls, told_at)
+    content |= _money(records, found)
     for name, certificate in signers.items():
         content[f"signers/{name}.pem"] = _pem(certificate)
     content["purchase.txt"] = f"{found.invoice.body.xid.hex()}\n{int(found.when.timestamp())}\n".encode()
@@ -129,12 +133,13 @@ class _Found:
     answer: Received[AuthResTBS] | None
     receipt: Received[ReceiptTBS] | None
     status: Received[InqResTBS] | None
+    movements: tuple[tuple[Received[Any], Received[SettlingResTBS]], ...]
     when: datetime
 
     @property
     def messages(self) -> list[Received[Any]]:
         every: tuple[Received[Any] | None, ...] = (self.invoice, self.order, self.answer, self.receipt, self.status)
-        return [each for each in every if each is not None]
+        return [*(each for each in every if each is not None), *(each for pair in self.movements for each in pair)]
 
 
 def _read(records: Records) -> _Found:
@@ -151,8 +156,16 @@ def _read(records: Records) -> _Found:
         answer=answer,
         receipt=None if records.receipt is None else read_signed(ReceiptTBS, CT_RECEIPT, records.receipt),
         status=None if records.gateway_status is None else read_signed(InqResTBS, CT_INQ_RES, records.gateway_status),
+        movements=_movements(records),
         when=when,
     )
+
+
+def _movements(records: Records) -> tuple[tuple[Received[Any], Received[SettlingResTBS]], ...]:
+    pairs = [read_pair(request, answer) for request, answer in records.movements]
+    if None in pairs or len(pairs) > MOST:
+        raise EvidenceError(f"what moved the money is not in form, or there are more than {MOST} of it")
+    return tuple(pair for pair in pairs if pair is not None)
 
 
 def _of_contract(der: bytes | None) -> set[x509.Certificate]:
@@ -161,6 +174,16 @@ def _of_contract(der: bytes | None) -> set[x509.Certificate]:
         return set() if der is None else set(read_contract(der).buyer.signed.certificates)
     except ProtocolError:
         return set()
+
+
+def _money(records: Records, found: _Found) -> dict[str, bytes]:
+    content: dict[str, bytes] = {}
+    for number, ((request, answer), (_, read)) in enumerate(zip(records.movements, found.movements, strict=True), 1):
+        folder, at = f"money-{number:02}", instant(read.body.date)
+        content[f"{folder}/request.p7s"], content[f"{folder}/answer.p7s"] = request, answer
+        content[f"{folder}/time.txt"] = f"{int(at.timestamp())}\n".encode()
+        content |= _lists(folder, records.crls, at)
+    return content
 
 
 def _lists(folder: str, ders: Iterable[bytes], when: datetime) -> dict[str, bytes]:

@@ -38,7 +38,8 @@ from pki.oids import (
 )
 from runtime.language import Message
 from storefront.errors import BundleRefused
-from storefront.evidence.folder import NEEDED, SCRIPT
+from storefront.evidence.folder import ENVELOPE, NEEDED, SCRIPT, WITH_ENVELOPE
+from storefront.evidence.movements import Movement
 
 T = TypeVar("T", bound=Structure)
 
@@ -109,9 +110,11 @@ class Dossier:
     receipt: Exhibit[ReceiptTBS] | None
     receipt_ack: Exhibit[ReceiptAckTBS] | None
     status: Exhibit[InqResTBS] | None
+    movements: tuple[Movement, ...]
+    """What moved the money later, in its order."""
     inner: Exhibit[AuthResTBS] | None
     """The gateway's answer as the receipt carries it."""
-    envelope: bytes
+    envelope: bytes | None
     oi_data: bytes | None
     oi: OIData | None
     order_details: bytes | None
@@ -122,6 +125,8 @@ class Dossier:
         """Read the files of a bundle; raises BundleRefused if they are not the ones of one export, each in its form."""
         for name in sorted(NEEDED - files.keys()):
             raise BundleRefused(Message("{file} is missing", file=name))
+        if ENVELOPE not in files and WITH_ENVELOPE & files.keys():
+            raise BundleRefused(Message("{file} is missing", file=ENVELOPE))
         _check_digests(files)
         purchase = _PURCHASE.fullmatch(files["purchase.txt"])
         if purchase is None:
@@ -170,8 +175,9 @@ class Dossier:
             receipt=receipt,
             receipt_ack=_exhibit(ReceiptAckTBS, CT_RECEIPT_ACK, files, "receipt-ack.p7s"),
             status=_exhibit(InqResTBS, CT_INQ_RES, files, "gateway-status.p7s"),
+            movements=_movements(files),
             inner=inner,
-            envelope=files["pi-envelope.p7m"],
+            envelope=files.get(ENVELOPE),
             oi_data=oi_data,
             oi=None if oi_data is None else _structure(OIData, oi_data),
             order_details=order_details,
@@ -239,9 +245,9 @@ def _certificate(files: Mapping[str, bytes], name: str) -> x509.Certificate:
     return found
 
 
-def _lists(files: Mapping[str, bytes], folder: str) -> CrlSet:
+def _lists(files: Mapping[str, bytes], folder: str, *, ending: str = "") -> CrlSet:
     found = []
-    for name in _inside(files, folder):
+    for name in (each for each in _inside(files, folder) if each.endswith(ending)):
         try:
             crl = x509.load_pem_x509_crl(files[name])
             same = crl.public_bytes(Encoding.PEM) == files[name]
@@ -266,6 +272,23 @@ def _read(cls: type[T], content_type: x509.ObjectIdentifier, der: bytes) -> tupl
         return read_signed(cls, content_type, der), []
     except ProtocolError:
         return None, [Message("it is no message of its kind in DER")]
+
+
+def _movements(files: Mapping[str, bytes]) -> tuple[Movement, ...]:
+    folders = sorted({name.partition("/")[0] for name in files if name.startswith("money-")})
+    if folders != [f"money-{number:02}" for number in range(1, len(folders) + 1)]:
+        raise BundleRefused(Message("{file} is missing", file=f"money-{len(folders):02}"))
+    found = []
+    for folder in folders:
+        for name in ("request.p7s", "answer.p7s", "time.txt"):
+            if f"{folder}/{name}" not in files:
+                raise BundleRefused(Message("{file} is missing", file=f"{folder}/{name}"))
+        request, answer, time = (files[f"{folder}/{name}"] for name in ("request.p7s", "answer.p7s", "time.txt"))
+        movement = Movement.of(folder, request, answer, time, _lists(files, f"{folder}/", ending=".pem"))
+        if movement is None:
+            raise _not_in_form(f"{folder}/time.txt")
+        found.append(movement)
+    return tuple(found)
 
 
 def _joint(files: Mapping[str, bytes], name: str) -> Joint | None:

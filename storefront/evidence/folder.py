@@ -15,6 +15,7 @@ from typing import Final
 from kwbp.structure import SIZE_LIMIT
 from runtime.language import Message
 from storefront.errors import BundleRefused
+from storefront.evidence.movements import FOLDER
 
 MESSAGES: Final = (
     "invoice", "dual-signature", "contract", "auth-req", "auth-res", "auth-ack", "receipt", "receipt-ack",
@@ -32,10 +33,14 @@ NEEDED: Final = frozenset(
         "signers/gateway-encryption.pem",
         "invoice.p7s",
         "dual-signature.p7s",
-        "pi-envelope.p7m",
     }
 )
 """What every bundle has."""
+ENVELOPE: Final = "pi-envelope.p7m"
+"""Not in a gateway's own bundle: it may not keep sealed card data once the order is answered. The order's hash of them
+is what the gateway is bound by."""
+WITH_ENVELOPE: Final = frozenset({"oi-data.der", "order-details.der", "auth-req.p7s", "receipt.p7s", "contract.p7s"})
+"""What only those have who have the sealed card data too: buyer and merchant."""
 SCRIPT: Final = "verify.sh"
 """The only file that digests.txt does not name; it is read, and never run from the folder."""
 
@@ -44,12 +49,13 @@ _PLACES: Final = re.compile(
     r"|oi-data\.der|order-details\.der|timestamp\.tsr"
     rf"|(?:{'|'.join(MESSAGES)})\.p7s"
     r"|signers/(?:buyer|merchant|gateway|gateway-encryption|gateway-status)\.pem"
+    r"|money-[0-9]{2}/(?:(?:request|answer)\.p7s|time\.txt|[0-9a-f]{8}\.pem)"
     r"|chain/[A-Za-z0-9-]{1,64}\.pem|(?:crls|stamp-crls|status-crls)/[0-9a-f]{8}\.pem|ocsp/[A-Za-z0-9-]{1,64}\.der"
 )
 _FOLDERS: Final = frozenset({"chain", "crls", "stamp-crls", "status-crls", "ocsp", "signers"})
-_MANY: Final = 200  # files
+_MANY: Final = 500  # files
 _LIST_LIMIT: Final = 64 * 1024 * 1024  # bytes of a status list: a million entries
-_LISTS: Final = ("crls/", "stamp-crls/", "status-crls/")
+_LISTS: Final = ("crls/", "stamp-crls/", "status-crls/", "money-")
 
 
 def read_folder(path: Path) -> Mapping[str, bytes]:
@@ -75,7 +81,7 @@ def _walk(path: Path) -> Iterator[tuple[str, Path]]:
     for entry in sorted(os.scandir(path), key=lambda each: each.name):
         if not entry.is_dir(follow_symlinks=False):
             yield _known(entry.name), Path(entry.path)
-        elif entry.name in _FOLDERS:
+        elif entry.name in _FOLDERS or FOLDER.fullmatch(entry.name):
             for inner in sorted(os.scandir(entry.path), key=lambda each: each.name):
                 yield _known(f"{entry.name}/{inner.name}"), Path(inner.path)
         else:

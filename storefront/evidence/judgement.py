@@ -108,6 +108,7 @@ _NAMES: Final[Mapping[About, Message]] = {
     About.ANSWER: Message("answer of the gateway"),
     About.ACKNOWLEDGEMENT: Message("acknowledgement by the merchant: it does not pass through the buyer's hands"),
     About.RECEIPT: Message("receipt"),
+    About.MONEY: Message("movement of money after the answer: none was asked for, or only the merchant has it"),
     About.STATUS: Message("later word of the gateway: none is needed where its answer left nothing open"),
 }
 

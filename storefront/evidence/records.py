@@ -22,13 +22,14 @@ from storefront.merchant.documents import TIMESTAMP, Document
 class Records:
     """What a party holds of a purchase; each member DER.
 
-    The buyer has neither AuthReq nor AuthAck, the gateway neither order lines nor OIData nor receipt nor contract;
-    nobody has what did not happen. What is absent is no proof of anything, and a bundle names it.
+    The buyer has neither AuthReq nor AuthAck, the gateway neither order lines nor OIData nor receipt nor contract, and
+    no sealed card data once it has answered; nobody has what did not happen. What is absent is no proof of anything,
+    and a bundle names it.
     """
 
     invoice: bytes
     dual_signature: bytes
-    pi_envelope: bytes
+    pi_envelope: bytes | None
     gateway_certificate: bytes
     crls: tuple[bytes, ...]
     authorities: tuple[bytes, ...] = ()  # CA certificates above those of the gateway, if no answer of it has them
@@ -42,6 +43,7 @@ class Records:
     contract: bytes | None = None  # the order with two signatures
     gateway_status: bytes | None = None  # the gateway's InqRes, if the purchase was closed later
     time_stamp: bytes | None = None  # TimeStampToken over auth_res
+    movements: tuple[tuple[bytes, bytes], ...] = ()  # requests and answers of rows 19 to 21 in their order
     ocsp: tuple[bytes, ...] = ()  # OCSPResponse of certificates above
 
 
@@ -71,6 +73,10 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             contract=documents.get(Document.CONTRACT),
             gateway_status=documents.get(Document.GATEWAY_STATUS),
             time_stamp=proofs.get(TIMESTAMP),
+            movements=tuple(
+                (base64.b64decode(each["request"]), base64.b64decode(each["answer"]))
+                for each in evidence.get("money", ())
+            ),
             ocsp=tuple(der for name, der in sorted(proofs.items()) if der and name != TIMESTAMP),
         )
     except (KeyError, TypeError, ValueError, ProtocolError) as error:
@@ -133,6 +139,27 @@ def from_gateway(
         auth_ack=auth_ack,
         gateway_status=gateway_status,
     )
+
+
+def from_gateway_book(evidence: Mapping[str, Any]) -> Records:
+    """From the answer of the gateway's `/v1/orders/{xid}/evidence`; EvidenceError if it gave the order no AuthRes."""
+    try:
+        documents = {name: base64.b64decode(der) for name, der in evidence["documents"].items()}
+        if "auth_res" not in documents:
+            raise EvidenceError("the gateway gave no answer to this order: there is nothing of it to prove")
+        return Records(
+            invoice=documents["invoice"],
+            dual_signature=documents["dual_signature"],
+            pi_envelope=None,
+            gateway_certificate=documents["gateway_certificate"],
+            auth_res=documents["auth_res"],
+            auth_ack=documents.get("auth_ack"),
+            gateway_status=documents.get("gateway_status"),
+            crls=tuple(base64.b64decode(der) for der in evidence["crls"]),
+            authorities=tuple(base64.b64decode(der) for der in evidence["authorities"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(f"the gateway's records of this order are incomplete ({type(error).__name__})") from None
 
 
 def _if_there(path: Path) -> bytes | None:

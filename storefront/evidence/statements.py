@@ -30,7 +30,9 @@ from pki.errors import UNREADABLE, PkiError
 from pki.oids import CT_AUTH_RES, CT_ERROR
 from runtime.language import Message, Term
 from storefront.evidence.dossier import Dossier, Exhibit
+from storefront.evidence.folder import ENVELOPE
 from storefront.evidence.moments import moment, rial
+from storefront.evidence.movements import Movement, faults_of, standing_after
 from storefront.evidence.standing import Party, Standing, Standings
 
 
@@ -48,6 +50,7 @@ class About(StrEnum):
     ACKNOWLEDGEMENT = "acknowledgement"
     RECEIPT = "receipt"
     STATUS = "status"
+    MONEY = "money"
 
 
 class State(StrEnum):
@@ -110,6 +113,7 @@ def judge_statements(dossier: Dossier, standings: Standings) -> Statements:
         _acknowledgement,
         _receipt,
         _status,
+        _money,
     )
     for judge in judges:
         statement = judge(dossier, standings, found)
@@ -252,7 +256,7 @@ def _payment(dossier: Dossier, standings: Standings, found: Statements) -> State
         card="?" if card is None else card.id,
         gateway=gateway,
     )
-    files = ("pi-envelope.p7m", "signers/gateway-encryption.pem")
+    files = (*(() if dossier.envelope is None else (ENVELOPE,)), "signers/gateway-encryption.pem")
     statement = _signed(About.PAYMENT, what, dossier.order, standings.signers.get("buyer"), *files)
     statement.since = found[About.ORDER].since
     statement.faults = list(found[About.ORDER].faults) + list(standings.signers["gateway-encryption"].faults)
@@ -267,12 +271,14 @@ def _payment(dossier: Dossier, standings: Standings, found: Statements) -> State
         statement.faults.append(Message("the certificate does not say whose it is"))
         return statement
     statement.fits(order.gw_cert_hash == identity.cert_hash, Message("the buyer chose another gateway's certificate"))
-    statement.fits(order.h_pi_envelope == sha256(dossier.envelope), _OTHER_ENVELOPE)
     if invoice is not None:
         statement.fits(
             (invoice.body.gw_id, invoice.body.gw_cert_hash) == (identity.gateway_id, identity.cert_hash),
             Message("the invoice names another gateway"),
         )
+    if dossier.envelope is None:
+        return statement
+    statement.fits(order.h_pi_envelope == sha256(dossier.envelope), _OTHER_ENVELOPE)
     try:
         envelope = read_envelope(dossier.envelope)
     except ProtocolError:
@@ -496,3 +502,41 @@ def _repeats(result: bytes | None, answer: bytes) -> bool:
         return result is not None and unwrap(result, expected=(CT_AUTH_RES, CT_ERROR)).body == answer
     except ProtocolError:
         return False
+
+
+def _money(dossier: Dossier, standings: Standings, found: Statements) -> Statement:
+    """Captured, taken back, given back: each pair by itself, and all of them one after the other."""
+    if not dossier.movements:
+        return Statement(About.MONEY, Message("moved the money as it was asked to"), there=False)
+    answer, order = dossier.answer, dossier.order.received
+    standing = None
+    if answer is not None and order is not None:
+        standing = standing_after(answer.der, order.body.sale_kind, dossier.movements)
+    what = Message("moved the money as it was asked to")
+    if standing is not None:
+        what = Message(
+            "moved the money as it was asked to: {captured} captured, {refunded} given back",
+            captured=rial(standing.captured),
+            refunded=rial(standing.refunded),
+        )
+    files = tuple(f"{each.name}/{file}" for each in dossier.movements for file in ("request.p7s", "answer.p7s"))
+    statement = Statement(About.MONEY, what, there=True, proven_by=files)
+    gateway = standings.signers.get("gateway")
+    statement.party = None if gateway is None else gateway.party
+    statement.since = dossier.movements[-1].at
+    invoice = dossier.invoice.received
+    earlier: dict[bytes, Movement] = {}
+    for each in dossier.movements:
+        statement.faults += faults_of(
+            each,
+            earlier,
+            xid=dossier.xid,
+            h_answer=None if answer is None else answer.digest,
+            invoice=None if invoice is None else invoice.body,
+            root=dossier.root,
+            chain=tuple(dossier.chain.values()),
+        )
+        earlier[sha256(each.answer_der)] = each
+    if found[About.ANSWER].state is not State.PROVEN:
+        statement.fits(False, Message("the gateway's answer, on which it rests, does not hold"))
+    return statement

@@ -14,7 +14,7 @@ if [ -f status.txt ]; then
   read -r TOLD <status.txt || exit 2
   case $TOLD in '' | *[!0-9]*) exit 2 ;; esac
 fi
-STATEMENTS='time offer goods order payment contract request answer acknowledgement receipt status'
+STATEMENTS='time offer goods order payment contract request answer acknowledgement receipt status money'
 ROLES='2.25.189821692.3' # certificate policies: .1 cardholders, .2 merchants, .3 gateways
 about=''                 # the statement, or statements, that the next checks are about
 
@@ -269,8 +269,13 @@ sealed_to() { # the envelope's recipient is the certificate with this serial num
 ours=$(digest "$c/gateway-encryption.der")
 holds "the invoice names the gateway's certificate" is "$(octets "$invoice" 6)" "$ours"
 holds "the buyer's order names the gateway it is sealed to" is "$(octets "$order" 5)" "$ours"
-holds "the buyer's order names the sealed card data" is "$(octets "$order" 7)" "$(digest pi-envelope.p7m)"
-holds "the card data are sealed to that gateway" sealed_to
+gateways_own() { # only a gateway has no sealed card data, and a gateway has nothing of these
+  for one in oi-data.der order-details.der auth-req.p7s receipt.p7s contract.p7s; do ! have "$one" || return 1; done
+}
+if have pi-envelope.p7m || ! gateways_own; then
+  holds "the buyer's order names the sealed card data" is "$(octets "$order" 7)" "$(digest pi-envelope.p7m)"
+  holds "the card data are sealed to that gateway" sealed_to
+else gap "the sealed card data: the buyer's order names them by their hash alone"; fi
 gateway_id=$(fields "$invoice" '$1 == 1 && $2 == "UTF8STRING" { print $3 }' | sed -n 4p)
 holds "that gateway is the one of the invoice" is "$(identity signers/gateway-encryption.pem gateway)" "$gateway_id"
 
@@ -405,8 +410,54 @@ if have gateway-status.p7s; then
   say said "status 0x$(field "$status" 1 INTEGER 2) (1 concluded, 2 being given back, 3 given back, 4 unsettled)"
 fi
 
+moved() { # moved FOLDER TRUST TIME FILE SIGNER-ROLE KIND ID: signed at TIME by that merchant or gateway
+  openssl cms -verify -binary -inform DER -in "$1/$4" -attime "$3" -crl_check_all -purpose any -CAfile "$2" \
+    -signer "$work/mover.pem" -out "$work/signed" &&
+    openssl verify -attime "$3" -crl_check_all -purpose any -CAfile "$2" -untrusted "$work/chain.pem" \
+      -policy "$ROLES.$5" -policy_check -explicit_policy "$work/mover.pem" &&
+    openssl x509 -noout -ext keyUsage -in "$work/mover.pem" | grep -qx " *$SIGNS" &&
+    is "$(identity "$work/mover.pem" "$6")" "$7"
+}
+kind() { field "$1" 4 OBJECT 1; } # what the message says that it is
+answers_to() { # each request has the answer of its own kind
+  case "$(kind "$1/request.p7s") $(kind "$1/answer.p7s")" in
+    *.1.46\ *.1.47 | *.1.48\ *.1.49 | *.1.50\ *.1.51 | *.1.52\ *.1.53 | *.1.54\ *.1.55) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+known() { case " $follows " in *" $1 "*) [ -n "$1" ] ;; *) return 1 ;; esac; }
+if [ -d money-01 ]; then
+  about=money
+  echo "What moved the money later"
+  follows=$(have auth-res.p7s && digest auth-res.p7s)
+  merchant_id=$(identity signers/merchant.pem merchant)
+  for pair in money-*; do
+    read -r AT <"$pair/time.txt" || exit 2
+    case $AT in '' | *[!0-9]*) exit 2 ;; esac
+    cat root.pem "$pair"/*.pem >"$work/money-trust.pem"
+    asked=$work/asked told=$work/told
+    for message in request:$asked answer:$told; do
+      : >"${message#*:}"
+      openssl cms -verify -binary -inform DER -in "$pair/${message%:*}.p7s" -noverify -nosigs -no_attr_verify \
+        -no_content_verify -out "${message#*:}" 2>"$work/log"
+      rm -f "$work/${message%:*}.p7s.fields" "${message#*:}.fields"
+    done
+    holds "$pair: the merchant asked" moved "$pair" "$work/money-trust.pem" "$AT" request.p7s 2 merchant "$merchant_id"
+    holds "$pair: the gateway answered" moved "$pair" "$work/money-trust.pem" "$AT" answer.p7s 3 gateway "$gateway_id"
+    holds "$pair: the answer is of the request's kind" answers_to "$pair"
+    holds "$pair: the request is about this purchase" of_this_purchase "$asked" 2
+    holds "$pair: the answer is about this purchase" of_this_purchase "$told" 2
+    holds "$pair: the answer names the request" is "$(octets "$told" 3)" "$(digest "$pair/request.p7s")"
+    holds "$pair: the answer is about the amount that was asked for" is "$(money "$told")" "$(money "$asked")"
+    holds "$pair: it is of the time that was judged" names_time "$told" "$AT"
+    holds "$pair: the request names an answer before it" known "$(octets "$asked" 3)"
+    follows="$follows $(digest "$pair/answer.p7s")"
+    say said "$(kind "$pair/request.p7s") of 0x$(field "$asked" 2 INTEGER 2) rial: authCode 0x$(field "$told" 1 INTEGER 2)"
+  done
+fi
+
 # One thing rests on another: without the order no payment, without the offer no goods.
-for pair in offer:goods order:payment answer:receipt answer:acknowledgement; do
+for pair in offer:goods order:payment answer:receipt answer:acknowledgement answer:money; do
   if [ -e "$work/broken.${pair%:*}" ]; then broken "${pair#*:}"; fi
 done
 echo "Statements"
@@ -421,6 +472,7 @@ there() { # there STATEMENT: whether the bundle has what it is about
     acknowledgement) have auth-ack.p7s ;;
     receipt) have receipt.p7s ;;
     status) have gateway-status.p7s ;;
+    money) [ -d money-01 ] ;;
   esac
 }
 for statement in $STATEMENTS; do

@@ -107,6 +107,11 @@ def create_app(open_shop: Callable[[], AbstractAsyncContextManager[Shop]], merch
             "order": _document(found),
             "documents": {kind.value: _b64(der) for kind, der in shop.store.documents(found.xid).items()},
             "crls": [_b64(der) for der in shop.store.crls(found.xid)],
+            "money": [
+                {"request": _b64(each.der), "answer": _b64(each.answer)}
+                for each in shop.money.book.answered(found.xid)
+                if each.answer is not None
+            ],
             "proofs": {name: _b64(der) for name, der in shop.store.proofs(found.xid).items()},
         }
 

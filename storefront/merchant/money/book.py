@@ -187,6 +187,10 @@ class MoneyBook:
         """Every request about an order, in the order in which they were made."""
         return self._requests(schema.requests.c.xid == xid)
 
+    def answered(self, xid: bytes) -> list[Request]:
+        """The requests about an order whose final answer is here, in the order in which they were made."""
+        return [each for each in self.of_order(xid) if each.state in (RequestState.APPROVED, RequestState.DECLINED)]
+
     def of_batches(self) -> list[Request]:
         """Every request about batches, in the order in which they were made."""
         return self._requests(schema.requests.c.xid.is_(None))
