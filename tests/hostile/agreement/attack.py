@@ -11,7 +11,7 @@ from typing import Final
 from cryptography import x509
 
 from pki import oids
-from tests.hostile.agreement.cast import BUYERS, MERCHANTS
+from tests.hostile.agreement.cast import BUYERS, MAC_KEY, MERCHANTS
 from tests.hostile.agreement.forging import Draw, Forger
 from tests.hostile.agreement.network import (
     ACK,
@@ -126,7 +126,9 @@ class Attack:
             return  # HTTP's 204 is no signed word: what TLS does for it, nothing else can
         if known:
             given = nth(known, choice)
-            self.note(f"answers {call.path} of {call.merchant} with message {self.network.pieces.messages.index(given)}")
+            self.note(
+                f"answers {call.path} of {call.merchant} with message {self.network.pieces.messages.index(given)}"
+            )
             call.give(given)
             self.site.settle()
 
@@ -155,7 +157,11 @@ class Attack:
             frame = nth(self.line.requests, number)
             if not keep:
                 self.line.requests.remove(frame)
-            self.note(f"passes {frame[:4].decode()}" + (", keeps a copy" if keep else "") + ("" if passes else ", holds the answer"))
+            self.note(
+                f"passes {frame[:4].decode()}"
+                + (", keeps a copy" if keep else "")
+                + ("" if passes else ", holds the answer")
+            )
             self.line.to_switch(frame, passes=passes)
             self.site.settle()
 
@@ -187,11 +193,11 @@ class Attack:
         """Answer a frame in the issuer's name: under a good MAC if the switch is dishonest, else under a bad one."""
         if self.line.requests:
             frame = nth(self.line.requests, number)
-            key = {} if self.dishonest is Dishonest.SWITCH else {"key": bytes(16)}
+            key = MAC_KEY if self.dishonest is Dishonest.SWITCH else bytes(16)
             code = nth(_RESPONSE_CODES, rc)
             self.note(f"answers {frame[:4].decode()} itself with {code}")
-            change = {"de38": "A12345"} if code == "00" and frame.startswith(b"020") else {}
-            self.line.to_gateway(forged_answer(frame, rc=code, **key, **change))
+            approval = "A12345" if code == "00" and frame.startswith(b"020") else None
+            self.line.to_gateway(forged_answer(frame, rc=code, key=key, approval=approval))
             self.site.settle()
 
     def cut_the_line(self) -> None:
@@ -270,6 +276,3 @@ class Attack:
 def _name(kind: x509.ObjectIdentifier | None) -> str:
     names = {value: name for name, value in vars(oids).items() if isinstance(value, x509.ObjectIdentifier)}
     return names.get(kind, "?").removeprefix("CT_").removeprefix("MT_") if kind is not None else "?"
-
-
-

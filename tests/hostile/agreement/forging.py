@@ -124,7 +124,8 @@ class Forger:
 
     def _changed(self, body: Any, draw: Draw) -> tuple[Any, str]:
         names = [name for name in body.__dataclass_fields__ if name not in ("version", "date")]
-        own, changes = self.own(), {}
+        own = self.own()
+        changes: dict[str, Any] = {}
         if draw(2):  # a dishonest merchant's own name in every place
             for name in ("merchant_id", "mer_cert_hash"):
                 if name in names and name in own:

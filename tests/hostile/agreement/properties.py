@@ -137,7 +137,7 @@ def _signed_by(site: Site, buyer: str, dishonest: Dishonest) -> Iterator[tuple[b
 def _given_back_means_given_back(site: Site, dishonest: Dishonest) -> None:
     """(i) Who holds the honest gateway's signature for it that nothing is debited is right at that very moment."""
     booked = debits(site)
-    told = [
+    told: list[tuple[str, bytes, str, str]] = [
         (merchant, order.xid, merchant, order.state)
         for merchant in _honest_merchants(dishonest)
         for order in _orders(site, merchant)
@@ -191,9 +191,7 @@ def _require_approved(site: Site, name: str, xid: bytes, merchant: str, amount: 
     found = site.gateway_store.find(OrderKey(merchant, xid))
     if found is None or found.auth_code != AuthCode.APPROVED or found.amount != amount:
         told = "nothing" if found is None else f"{found.state} of {found.amount}"
-        raise PropertyBrokenError(
-            name, f"{merchant} has {amount} approved ({xid.hex()[:8]}), the gateway {told}", site
-        )
+        raise PropertyBrokenError(name, f"{merchant} has {amount} approved ({xid.hex()[:8]}), the gateway {told}", site)
 
 
 # --- (iv) -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -106,7 +106,10 @@ class _Keys:
         return _Description(self._credential(name))
 
     async def sign_cms(self, name: str, content_type: str, content: bytes) -> bytes:
-        return self._credential(name).sign(ObjectIdentifier(content_type), content, signing_time=self._site.now())
+        signed: bytes = self._credential(name).sign(
+            ObjectIdentifier(content_type), content, signing_time=self._site.now()
+        )
+        return signed
 
     @staticmethod
     def _credential(name: str) -> Any:
@@ -264,7 +267,7 @@ class Site:
             store=store,
             journal=self.journal,  # type: ignore[arg-type]
             signer=keys,
-            keys=keys,
+            keys=keys,  # type: ignore[arg-type]  # row 11 is not played
             trust=_Repository(self, GATEWAY),
             clock=self.now,
             rng=self.rng.randbytes,
@@ -275,7 +278,11 @@ class Site:
             authorization=AuthorizationSettings(answer_timeout=ANSWER_TIMEOUT, ack_timeout=ACK_TIMEOUT),
             reversal=ReversalSettings(answer_timeout=ANSWER_TIMEOUT, first_pause=2.0, longest_pause=60.0, tick=5.0),
             settling=ForwardingSettings(
-                answer_timeout=ANSWER_TIMEOUT, first_pause=2.0, pan_kept=timedelta(days=1), longest_pause=60.0, tick=60.0
+                answer_timeout=ANSWER_TIMEOUT,
+                first_pause=2.0,
+                pan_kept=timedelta(days=1),
+                longest_pause=60.0,
+                tick=60.0,
             ),
             link=LinkSettings("switch", 1, ACQUIRER, Framing(), echo_interval=3600.0),
         )
@@ -404,14 +411,13 @@ class Site:
 
     def buy(self, buyer: str, merchant: str, plan: Plan | None = None) -> Bought | None:
         """Ask for an invoice; None if there is none that holds."""
+        bought: Bought | None = None
         with self._spoken(f"{buyer} asks {merchant} for an invoice") as story:
-            wallet = self.wallet(buyer, merchant, plan)
-            checked = wallet.request_invoice([(SKU, 1)], ship_to=ADDRESS)
+            checked = self.wallet(buyer, merchant, plan).request_invoice([(SKU, 1)], ship_to=ADDRESS)
             bought = Bought(buyer, merchant, checked)
             self.bought.append(bought)
             story.append(f"purchase {checked.invoice.xid.hex()[:8]} of {checked.invoice.amount.amount}")
-            return bought
-        return None
+        return bought
 
     def order(self, bought: Bought, plan: Plan | None = None) -> None:
         """Sign and send the order."""
@@ -427,7 +433,7 @@ class Site:
             story.append(str(self.wallet(bought.buyer, bought.merchant, plan).resume(bought.xid).state))
 
     @contextmanager
-    def _spoken(self, what: str) -> Any:
+    def _spoken(self, what: str) -> Iterator[list[str]]:
         story: list[str] = []
         try:
             yield story

@@ -15,7 +15,6 @@ from shetab.framing import Framing
 from shetab.mac import message_mac
 from shetab.message import Message
 from switch.processing import Reply, Session
-from tests.hostile.agreement.cast import MAC_KEY
 from tests.hostile.agreement.virtual_time import VirtualLoop, as_party
 from tests.support.scripted_switch import Step, answer_to
 
@@ -114,8 +113,8 @@ def read_request(frame: bytes) -> Message:
     return DIALECT.decode(frame, Direction.TO_SWITCH)
 
 
-def forged_answer(frame: bytes, *, rc: str, key: bytes = MAC_KEY, **fields: str) -> bytes:
+def forged_answer(frame: bytes, *, rc: str, key: bytes, approval: str | None = None) -> bytes:
     """An answer to a frame of the gateway that no issuer gave; under a good MAC if the key is the line's."""
-    change = {int(name.removeprefix("de")): value for name, value in fields.items()}
+    change = {} if approval is None else {38: approval}
     raw = DIALECT.encode(answer_to(read_request(frame), Step(rc=rc, change=change)))
     return DIALECT.with_mac(raw, message_mac(key, DIALECT.mac_input(raw)))

@@ -15,8 +15,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import delete
 
 from gateway.acknowledgement import Acknowledgement
@@ -31,7 +29,6 @@ from kwbp.gateway import GatewayIdentity, build_auth_res, receive_auth_req
 from kwbp.inquiry.messages import InqReqTBS, InqResTBS
 from kwbp.messages import AuthAckTBS, ReceiptTBS
 from kwbp.money import Money
-from kwbp.structure import Structure
 from kwbp.wrapper import unwrap, wrap
 from pki import oids
 from pki.der import sha256
@@ -40,9 +37,8 @@ from tests.hostile.agreement.attack import Attack
 from tests.hostile.agreement.cast import cast
 from tests.hostile.agreement.disk import LoopWriter
 from tests.hostile.agreement.network import ACK, AUTH, INQUIRY, Call
-from tests.hostile.agreement.properties import Dishonest, PropertyBrokenError, check_always, check_secrecy, finish
+from tests.hostile.agreement.properties import Dishonest, PropertyBrokenError, check_always, finish
 from tests.hostile.agreement.site import ACK_TIMEOUT, ANSWER_TIMEOUT, Bought, Site
-from tests.hostile.agreement.test_agreement import AgreementMachine
 
 Switched = Callable[[], AbstractContextManager[Any]]
 
@@ -86,7 +82,9 @@ def orders_not_looked_up() -> Iterator[None]:
         return await self._run(received, merchant, None)
 
     async def replaced(self: OrderStore, order: Any, now: datetime) -> Any:
-        await self.writer.run(lambda connection: connection.execute(delete(orders).where(orders.c.xid == order.key.xid)))
+        await self.writer.run(
+            lambda connection: connection.execute(delete(orders).where(orders.c.xid == order.key.xid))
+        )
         return await receive(self, order, now)
 
     with mock.patch.object(Authorization, "_once", once_more), mock.patch.object(OrderStore, "receive", replaced):
@@ -98,7 +96,7 @@ def answers_not_matched() -> Iterator[None]:
     """Any answer of the switch is taken for that to the request in flight."""
     with (
         mock.patch.object(Dialect, "match_key", lambda self, message: (self.original_mti(message.mti),)),
-        mock.patch.object(Dialect, "check_echo", lambda self, request, response: None),
+        mock.patch.object(Dialect, "check_echo", return_value=None),
     ):
         yield
 
@@ -114,7 +112,7 @@ def mac_not_verified() -> AbstractContextManager[Any]:
 
 def no_ack_clock() -> AbstractContextManager[Any]:
     """An approval that nobody acknowledges stays."""
-    return mock.patch.object(OrderStore, "unacknowledged", lambda self, now: [])
+    return mock.patch.object(OrderStore, "unacknowledged", return_value=[])
 
 
 def nothing_recovered() -> AbstractContextManager[Any]:
