@@ -172,16 +172,21 @@ def gateway_behind(site: Site, folder: Path, port: int) -> Home:
 
 
 def shop(walk: Walk, site: Site, gateway: str, front: Front, customer: Customer) -> None:
-    """Four purchases, and messages that are refused."""
+    """Five purchases, one of them with a one-time password, and messages that are refused."""
     purchases = walk.folder / "wallet" / "purchases"
 
-    def buy(*, quantity: int = 1, **typed: Any) -> Outcome:
+    def buy(*, quantity: int = 1, by_password: bool = False, **typed: Any) -> Outcome:
         with customer.shopping(front, purchases) as buyer:
             checked = buyer.request_invoice([("almanac", quantity)], ship_to=ADDRESS, language="en")
+            if by_password:
+                buyer.request_password(checked)
+                typed["pin2"] = Pin(site.switch.admin.messages(customer.bank.issued.card_id)[-1].password)
             return buyer.order(checked, **{**customer.typed, **typed})
 
-    paid = buy()
+    assert buy().state is PurchaseState.PAID
+    paid = buy(by_password=True)
     assert paid.state is PurchaseState.PAID
+    note_password(walk, site, customer, paid.xid, (purchases / paid.xid.hex() / "pi-envelope.p7m").read_bytes())
     assert buy(quantity=60).state is PurchaseState.DECLINED
     assert buy(pin2=Pin(WRONG_PIN2)).state is PurchaseState.DECLINED
     site.switch.admin.add_fault("0200", "drop")
@@ -203,6 +208,25 @@ def shop(walk: Walk, site: Site, gateway: str, front: Front, customer: Customer)
             walk.is_hidden_in(field, "hashed", Canary.octets(sha256((path / "order-details.der").read_bytes())))
     provoke(walk, site, gateway, front, customer, (purchases / paid.xid.hex() / "order.kwbp").read_bytes())
     evidence(walk, site, front, paid.xid, purchases / paid.xid.hex())
+
+
+def note_password(walk: Walk, site: Site, customer: Customer, xid: bytes, envelope: bytes) -> None:
+    """The password of one purchase: on the holder's telephone in clear, and nowhere else."""
+    told = site.switch.admin.messages(customer.bank.issued.card_id)[-1].password
+    keys = issuer_keys(site.home)
+    walk.is_hidden_in("oneTimePassword", "clear", Canary.short(told, tag=0x80, names=("password", "pin2", "pin")))
+    walk.is_hidden_in("oneTimePassword", "sealed", Canary.octets(envelope[-200:-136]))
+    walk.is_hidden_in("oneTimePassword", "sealed", Canary.octets(pin_block(walk, xid)))
+    value = keys.password_value(customer.bank.card.pan, xid, Pin(told))
+    walk.is_hidden_in("oneTimePassword", "hashed", Canary.octets(value))
+
+
+def pin_block(walk: Walk, xid: bytes) -> bytes:
+    """DE 52 of the request to the switch for a purchase."""
+    for part in walk.wires.seen["gateway-switch"]:
+        if part.startswith(b"{") and xid.hex().encode() in part and (block := json.loads(part).get("52")) is not None:
+            return bytes.fromhex(block)
+    raise AssertionError("no PIN block was sent for it")
 
 
 def while_it_is_open(walk: Walk) -> None:
@@ -323,10 +347,11 @@ def note_customer(walk: Walk, customer: Customer) -> None:
     walk.is_hidden_in("amount", "clear", Canary.digits(str(PRICE)))
     walk.is_hidden_in("amount", "clear", Canary(frozenset({bytes([2, size]) + PRICE.to_bytes(size, "big")})))
     walk.is_hidden_in("holder", "clear", Canary.text(HOLDER))
-    for digits in (NATIONAL_CODE, PHONE):
-        walk.is_hidden_in("holder", "clear", Canary.digits(digits))
+    walk.is_hidden_in("holder", "clear", Canary.digits(NATIONAL_CODE))
+    walk.is_hidden_in("phone", "clear", Canary.digits(PHONE))
+    walk.is_hidden_in("phone", "masked", Canary.text(f"{PHONE[:4]}*****{PHONE[-2:]}"))
     walk.is_hidden_in("iban", "clear", Canary.text(bank.account.iban))
-    for balance in (BALANCE, BALANCE - PRICE):
+    for balance in (BALANCE, BALANCE - PRICE, BALANCE - 2 * PRICE):
         walk.is_hidden_in("balance", "clear", Canary.digits(str(balance)))
     walk.is_hidden_in("serviceSecrets", "clear", Canary.text(PASSPHRASE))
 

@@ -77,12 +77,14 @@ class Canary:
 
     @classmethod
     def short(cls, value: str, *, tag: int, names: tuple[str, ...] = ()) -> Self:
-        """A few digits: as DER under `tag`, and as the JSON value of one of `names`."""
+        """A few digits: as DER under `tag`, and as the JSON value of one of `names`; of six or more, in any quotes."""
         digits = value.encode()
-        quoted = {b'"%s": "%s"' % (name.encode(), digits) for name in names}
-        return cls(
-            frozenset({bytes([tag, len(digits)]) + digits, *quoted, *(each.replace(b": ", b":") for each in quoted)})
-        )
+        forms = {bytes([tag, len(digits)]) + digits}
+        for name in names:
+            forms |= {b'"%s":%s"%s"' % (name.encode(), space, digits) for space in (b"", b" ")}
+        if len(digits) >= 6:
+            forms |= {b'"%s"' % digits, b"'%s'" % digits, b"=%s" % digits, b": %s" % digits}
+        return cls(frozenset(forms))
 
     @classmethod
     def text(cls, value: str) -> Self:
