@@ -12,7 +12,7 @@ import hmac
 import json
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,14 +28,17 @@ from kwbp.commitment import commitment_cn, pan_secret, trans_stain
 from kwbp.errors import CommitmentError, ProtocolError
 from kwbp.messages import DualSigTBS, PANData, PIData, PISealed
 from kwbp.money import Money
-from kwbp.password import PasswordBinding, require_bound
+from kwbp.password import PasswordBinding, build_password_request, require_bound, seal_password_request
 from kwbp.structure import decode, encode
+from kwbp.wallet import Card, CheckedInvoice
+from kwbp.wrapper import unwrap
 from pki.der import sha256
 from pki.errors import RolloverError
-from pki.oids import CT_DUAL_SIGNATURE, CT_INVOICE
+from pki.oids import CT_DUAL_SIGNATURE, CT_INVOICE, CT_OTP_RES
 from pki.rollover import check_next_root
 from runtime.secrets import Secret
-from shetab.types import Expiry, Pan, luhn_check_digit
+from runtime.settings import PasswordSettings
+from shetab.types import Expiry, Pan, Pin, luhn_check_digit
 from storefront.errors import LockedOut, RootRefused, WalletError, WalletLocked
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.claims import Claim, Verdict
@@ -51,6 +54,8 @@ from tests.storefront.test_evidence import records_of
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office
 from tests.support.evidence_judges import ask_both
+from tests.support.payment_parties import Buyer, Shop, auth_res_of, now
+from tests.support.payment_site import OPENING, Site
 from tests.support.pki_factory import NOW, PkiFactory, p256
 
 # --- card numbers -----------------------------------------------------------------------------------------------------
@@ -197,11 +202,74 @@ def test_29_xid_collision_or_guess(world: World, purchase: Purchase, tmp_path: P
         book.close()
 
 
-def test_32_one_time_password_used_elsewhere(world: World, purchase: Purchase, other: Purchase) -> None:
-    """A password that its holder was talked out of, used at M-2, for another purchase, another amount, or later.
+class Told:
+    """A buyer who asks for a one-time password for an invoice and types what comes."""
 
-    This is the rule by which an order is judged (P8); gateway and bank exchange no passwords yet.
-    """
+    def __init__(self, site: Site, gateway: str, shop: Shop, buyer: Buyer) -> None:
+        self.site, self.gateway, self.shop, self.buyer = site, gateway, shop, buyer
+
+    def ask(self, invoice: CheckedInvoice) -> Pin:
+        draft = build_password_request(invoice, self.buyer.card, rrpid=os.urandom(20), now=now(), rng=os.urandom)
+        signed = self.buyer.credential.sign(draft.content_type, draft.content, signing_time=now())
+        sent = seal_password_request(draft, signed, invoice.gateway, rng=os.urandom)
+        answer = self.shop.post(self.gateway, "/v1/password", sent.message).content
+        assert unwrap(answer, expected=(CT_OTP_RES,)).xid == invoice.invoice.xid
+        return Pin.parse(self.site.switch.admin.messages(self.buyer.issued.card_id)[-1].password)
+
+    def types(self, password: Pin) -> Card:
+        return replace(self.buyer.card, pin2=password)
+
+    def pay(self, shop: Shop, card: Card | Callable[[CheckedInvoice], Card], amount: int = 150_000) -> AuthCode:
+        """What the gateway says of an order that offers this card."""
+        purchase = self.site.purchase(shop, self.buyer, amount, card=card)
+        return auth_res_of(shop.collect(self.gateway, purchase)).auth_code
+
+
+def test_32_one_time_password_used_elsewhere(
+    site: Site, gateway: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password that its holder was talked out of: at another shop, for another amount, a second time, too late."""
+    buyer, other = site.buyer(), site.new_shop()
+    site.register(gateway, other)
+    site.switch.admin.set_static_pin2(buyer.issued.card_id, False)
+    told, spent = Told(site, gateway, shop, buyer), []
+
+    def honest(invoice: CheckedInvoice) -> Card:
+        spent.append(told.ask(invoice))
+        return told.types(spent[-1])
+
+    def fresh() -> Pin:
+        """A password for an invoice of the first shop that is not ordered."""
+        asked: list[Pin] = []
+
+        def ask(invoice: CheckedInvoice) -> Card:
+            asked.append(told.ask(invoice))
+            return buyer.card
+
+        site.purchase(shop, buyer, card=ask)
+        return asked[0]
+
+    assert told.pay(shop, honest) is AuthCode.APPROVED
+    paid = buyer.balance
+    assert paid == OPENING - 150_000
+    assert told.pay(shop, told.types(spent[0])) is AuthCode.DECLINED  # a second time
+    assert told.pay(other, told.types(fresh())) is AuthCode.DECLINED  # at M2
+    site.switch.admin.unblock_card(buyer.issued.card_id)  # two wrong tries; a third would block it
+
+    def cheap(invoice: CheckedInvoice) -> Card:
+        """The buyer was made to ask for one rial, and the code is used for the whole amount."""
+        less = replace(invoice, invoice=replace(invoice.invoice, amount=Money.rial(1)))
+        return told.types(told.ask(less))
+
+    assert told.pay(shop, cheap) is AuthCode.DECLINED
+    rules = site.switch.processor._rules
+    at_once = PasswordSettings(lifetime=timedelta(microseconds=1))
+    monkeypatch.setattr(site.switch.processor, "_rules", replace(rules, passwords=at_once))
+    assert told.pay(shop, honest) is AuthCode.DECLINED  # too late
+    assert buyer.balance == paid
+
+
+def test_the_rule_by_which_a_password_is_judged(world: World, purchase: Purchase, other: Purchase) -> None:
     dual = purchase.order.dual_signature.body
     given = PasswordBinding(dual.xid, dual.merchant_id, dual.amount, world.now + timedelta(minutes=2))
 

@@ -252,9 +252,10 @@ class Site:
             trust=trust,
             now=moment,
         )
+        card = changes.pop("card", buyer.card)
         order = wallet.build_purchase(
             checked_invoice,
-            changes.pop("card", buyer.card),
+            card(checked_invoice) if callable(card) else card,  # what is typed may depend on the invoice
             rrpid=os.urandom(20),
             now=moment,
             rng=os.urandom,
