@@ -100,6 +100,8 @@ def judge_standing(dossier: Dossier) -> Standings:
             gaps.insert(0, Message("no time-stamp: the time is the one that the gateway signed"))
         else:
             gaps.insert(0, Message("no time-stamp: the time is the one that the buyer signed"))
+    if dossier.envelope is None:
+        gaps.append(Message("no sealed card data: the order names them by their hash alone"))
     every: tuple[tuple[Exhibit[Any] | None, str], ...] = (
         (dossier.invoice, "merchant"),
         (dossier.order, "buyer"),
