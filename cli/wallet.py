@@ -144,16 +144,19 @@ def buy(
     lock_after: LockAfter = LOCK_AFTER,
     token_pin: TokenPin = None,
     one_time_password: OneTimePassword = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="Only have the money held: the shop collects it when it delivers.")
+    ] = False,
 ) -> None:
     """Buy: ask for the invoice, check it, sign it, pay, check the receipt (scenario C to H)."""
     found = existing()
     with _buyer(found, folder, passphrase_file, card, shop, token_pin) as buyer, _told(language):
         invoice = buyer.request_invoice([_item(item) for item in items], ship_to=ship_to, language=language.value)
-        shown = offered(invoice.signed, invoice.order_details)
+        shown = offered(invoice.signed, invoice.order_details, hold=hold)
         if one_time_password:
             password_sent(buyer.request_password(invoice), language)
         pin2, cvv2 = consent(shown, language, from_stdin=card_from_stdin, yes=yes, lock_after=lock_after)
-        _report(buyer.order(invoice, pin2=pin2, cvv2=cvv2, shown=shown), language)
+        _report(buyer.order(invoice, pin2=pin2, cvv2=cvv2, shown=shown, hold=hold), language)
 
 
 @app.command()

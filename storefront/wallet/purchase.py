@@ -20,7 +20,7 @@ from cryptography import x509
 from kwbp import inquiry
 from kwbp import wallet as protocol
 from kwbp.checks import CHECKS
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus
+from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus, SaleKind
 from kwbp.common import Draft, instant
 from kwbp.contract import DualLink, build_contract, message_of
 from kwbp.error_message import read_error
@@ -143,21 +143,33 @@ class Buyer:
         return self._passwords.request(checked)
 
     def order(
-        self, checked: protocol.CheckedInvoice, *, pin2: Pin | None, cvv2: Cvv2 | None, shown: Contents | None = None
+        self,
+        checked: protocol.CheckedInvoice,
+        *,
+        pin2: Pin | None,
+        cvv2: Cvv2 | None,
+        shown: Contents | None = None,
+        hold: bool = False,
     ) -> Outcome:
         """Sign, write down and send the order (scenario E2 to E4): calling this is the buyer's consent.
 
         :param shown: what the buyer read; without it, what the invoice offers.
+        :param hold: the money is only to be held: the shop collects it when it delivers.
         :raises NotAsShown: what would be signed is something else; nothing was signed.
         :raises ProtocolError: the receipt is not as it must be; the order stays as it was, and `resume` asks again.
         :raises ShopUnreachable: likewise. :raises WalletError: this invoice was ordered before.
         """
         draft = protocol.build_purchase(
-            checked, self._card.in_hand(pin2, cvv2), rrpid=self._rng(20), now=self._clock(), rng=self._rng
+            checked,
+            self._card.in_hand(pin2, cvv2),
+            rrpid=self._rng(20),
+            now=self._clock(),
+            rng=self._rng,
+            sale_kind=SaleKind.AUTH_ONLY if hold else SaleKind.SALE,
         )
         contract = encode(checked.invoice)
         require_as_shown(
-            shown or offered(checked.signed, checked.order_details),
+            shown or offered(checked.signed, checked.order_details, hold=hold),
             signed_by(draft.dual_signature.content, draft.oi_data, contract, checked.signed, checked.order_details),
         )
         signed = self._sign(draft.dual_signature)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from kwbp.codes import SaleKind
 from kwbp.common import instant, read_signed
 from kwbp.messages import DualSigTBS, InvoiceTBS, OIData, OrderDetails
 from kwbp.parties import MerchantIdentity
@@ -55,6 +56,8 @@ class Contents:
     terms: str
     deliver_by: datetime | None
     not_after: datetime
+    hold: bool = False
+    """The money is only held; the shop collects it later, or lets it go."""
 
     def told(self, language: Language) -> Iterator[str]:
         """The lines that the buyer reads, all of it, in this language."""
@@ -73,6 +76,8 @@ class Contents:
             price = f"{number(each.quantity)} × {amount(each.unit_price, language)} = {amount(each.amount, language)}"
             yield f"  {_apart(each.name)}: {price}"
         yield named("total", amount(self.total, language))
+        if self.hold:
+            yield label("hold", language)
         if self.ship_to is not None:
             yield from (named("ship_to", _apart(line)) for line in self.ship_to.split("\n"))
         yield from (named("terms", _apart(line)) for line in self.terms.split("\n"))
@@ -83,9 +88,10 @@ class Contents:
         yield named("order", _apart(self.xid.hex()))
 
 
-def offered(invoice: bytes, order_details: bytes) -> Contents:
+def offered(invoice: bytes, order_details: bytes, *, hold: bool = False) -> Contents:
     """What a signed invoice (SignedData) and its OrderDetails (DER) offer. Whether to believe them others say.
 
+    :param hold: what the buyer wants; an invoice does not say it.
     :raises ProtocolError: not in form. :raises NotAsShown: the invoice is not about these details.
     """
     received = read_signed(InvoiceTBS, CT_INVOICE, invoice)
@@ -105,6 +111,7 @@ def offered(invoice: bytes, order_details: bytes) -> Contents:
         terms=body.terms,
         deliver_by=None if body.deliver_by is None else instant(body.deliver_by),
         not_after=instant(body.not_after),
+        hold=hold,
     )
 
 
@@ -130,7 +137,7 @@ def signed_by(dual_signature: bytes, oi_data: bytes, contract: bytes, invoice: b
     _same((dual.mer_cert_hash, body.mer_cert_hash), (merchant.cert_hash, merchant.cert_hash))
     _same((dual.gw_id, dual.gw_cert_hash), (body.gw_id, body.gw_cert_hash))
     _same(dual.not_after, body.not_after)
-    return offered(invoice, order_details)
+    return offered(invoice, order_details, hold=dual.sale_kind is not SaleKind.SALE)
 
 
 def require_as_shown(shown: Contents, about_to_sign: Contents) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from kwbp import wallet as protocol
-from kwbp.codes import SaleKind
-from tests.support.payment_site import OPENING, Site, now, wait_for
+from storefront.errors import NotAsShown
+from storefront.wallet.purchase import PurchaseState
+from storefront.wallet.shown import offered
+from storefront.wallet.texts import Language, label
+from tests.support.payment_site import OPENING, Site, wait_for
 from tests.support.shop_front import BASKET, TOTAL, Customer, Front, answer_lost, unreachable
 
 
@@ -20,21 +22,12 @@ def buy(front: Front, customer: Customer, purchases: Path) -> str:
         return buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid.hex()
 
 
-def hold(front: Front, customer: Customer) -> str:
-    """An authorisation that only holds the money; its XID."""
-    request = customer.ask()
-    answer = front.post("/kwbp/invoice-request", customer.signed(request)).content
-    checked = customer.accept(request, answer, front).checked
-    order = protocol.build_purchase(
-        checked,
-        customer.bank.card,
-        rrpid=bytes(20),
-        now=now(),
-        rng=lambda size: bytes(size),
-        sale_kind=SaleKind.AUTH_ONLY,
-    )
-    front.post("/kwbp/purchase", customer.dual_signed(order))
-    return order.oi.xid.hex()
+def hold(front: Front, customer: Customer, purchases: Path) -> str:
+    """An authorisation that only holds the money, as the buyer signed it; its XID."""
+    with customer.shopping(front, purchases) as buyer:
+        outcome = buyer.order(buyer.request_invoice(BASKET), **customer.typed, hold=True)
+    assert outcome.state is PurchaseState.PAID
+    return outcome.xid.hex()
 
 
 class Till:
@@ -82,10 +75,11 @@ def test_a_sale_is_refunded_in_part_and_the_refund_taken_back(
         assert [each["state"] for each in till.get(f"/orders/{xid}/money")["requests"]] == ["approved"] * 2
 
 
-def test_what_was_only_held_is_captured_in_part_and_the_rest_let_go(front: Front, customer: Customer) -> None:
+def test_what_was_only_held_is_captured_in_part_and_the_rest_let_go(
+    front: Front, customer: Customer, purchases: Path
+) -> None:
     with front.serving():
-        till, xid = Till(front), hold(front, customer)
-        wait_for(lambda: till.get(f"/orders/{xid}/money")["standing"] is not None)
+        till, xid = Till(front), hold(front, customer, purchases)
         assert till.get(f"/orders/{xid}/money")["standing"]["state"] == "held"
         assert till.ask(xid, "ship-1", "capture", amount=2_000_000)["standing"]["captured"] == 2_000_000
         done = till.ask(xid, "rest", "cancel", amount=2_000_000)
@@ -94,6 +88,20 @@ def test_what_was_only_held_is_captured_in_part_and_the_rest_let_go(front: Front
         assert till.ask(xid, "not-shipped", "uncapture")["standing"]["state"] == "held"
         assert till.ask(xid, "nothing", "cancel")["standing"]["state"] == "cancelled"
         assert customer.balance == OPENING
+
+
+def test_who_was_not_shown_that_money_is_held_signs_no_such_order(
+    front: Front, customer: Customer, purchases: Path
+) -> None:
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        checked = buyer.request_invoice(BASKET)
+        for shown, hold in ((False, True), (True, False)):
+            contents = offered(checked.signed, checked.order_details, hold=shown)
+            assert (label("hold", Language.EN) in contents.told(Language.EN)) is shown
+            with pytest.raises(NotAsShown):
+                buyer.order(checked, **customer.typed, shown=contents, hold=hold)
+    assert not purchases.exists()
+    assert front.line.count("/v1/auth") == 0
 
 
 @pytest.mark.parametrize("fault", [unreachable, answer_lost])
