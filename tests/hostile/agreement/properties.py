@@ -353,7 +353,7 @@ def _named_gateway(site: Site, merchant: str, xid: bytes) -> str:
     return recall.issued(site.shop_store(merchant), xid).gateway.gateway_id
 
 
-def finish(site: Site, dishonest: Dishonest, *, rounds: int = 40) -> None:
+def finish(site: Site, dishonest: Dishonest, *, rounds: int = 20) -> None:
     """The attacker gives up, time goes on past every timer, buyers ask again; then everything is asked for.
 
     :raises PropertyBrokenError: a property does not hold.

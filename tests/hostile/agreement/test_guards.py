@@ -15,6 +15,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import delete
 
 from gateway.acknowledgement import Acknowledgement
@@ -34,11 +36,12 @@ from pki import oids
 from pki.der import sha256
 from shetab.dialect import Dialect
 from tests.hostile.agreement.attack import Attack
-from tests.hostile.agreement.cast import cast
+from tests.hostile.agreement.cast import ADDRESS, ARTICLE, SKU, cast
 from tests.hostile.agreement.disk import LoopWriter
 from tests.hostile.agreement.network import ACK, AUTH, INQUIRY, Call
-from tests.hostile.agreement.properties import Dishonest, PropertyBrokenError, check_always, finish
+from tests.hostile.agreement.properties import Dishonest, PropertyBrokenError, check_always, check_secrecy, finish
 from tests.hostile.agreement.site import ACK_TIMEOUT, ANSWER_TIMEOUT, Bought, Site
+from tests.hostile.agreement.test_agreement import AgreementMachine
 
 Switched = Callable[[], AbstractContextManager[Any]]
 
@@ -439,3 +442,54 @@ def test_attack_succeeds_without_its_guard_and_is_seen(guard: Guard) -> None:
         played(guard, rounds=8)
     assert broken.value.name == guard.breaks, str(broken.value)
     assert "orders" in str(broken.value)  # the story is told
+
+
+@pytest.mark.parametrize("off", [orders_not_looked_up, mac_not_verified], ids=["G3", "MAC"])
+def test_the_machine_finds_by_itself_what_a_missing_guard_lets_happen(off: Switched) -> None:
+    """No script: the moves that break the property are found by drawing them."""
+
+    class Machine(AgreementMachine):
+        pass
+
+    profile = settings(
+        max_examples=40,
+        stateful_step_count=25,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,),
+    )
+    with off(), pytest.raises(PropertyBrokenError):
+        run_state_machine_as_test(Machine, settings=profile)
+
+
+def test_what_must_stay_secret_is_found_wherever_it_is() -> None:
+    """(iv) has no guard to switch off, so its search is given something to find in each place that it looks at."""
+    issued = cast().buyers["B-1"].issued
+    pan, pin2 = issued.pan.reveal().encode(), issued.pin2.reveal().encode()
+    beside = b"x" + issued.expiry.reveal().encode() + b";" + issued.cvv2.reveal().encode() + b"x"
+    with Site() as site:
+        attack = Attack(site, Dishonest.NOBODY)
+        ordered(attack)
+        attack.let_through()
+        check_secrecy(site, Dishonest.NOBODY)
+        wires, frames = site.network.pieces.messages, site.line.seen
+        planted = [(wires, pan), (wires, pin2), (wires, beside), (frames, pin2), (frames, ARTICLE.encode())]
+        for place, secret in planted:
+            place.append(secret)
+            with pytest.raises(PropertyBrokenError, match=r"(are|is) in"):
+                check_secrecy(site, Dishonest.NOBODY)
+            place.remove(secret)
+        site.journal.entries.append({"detail": ADDRESS})
+        with pytest.raises(PropertyBrokenError, match="order lines are in the gateway's journal"):
+            check_secrecy(site, Dishonest.NOBODY)
+        site.journal.entries.pop()
+        for name, secret in (("M-1", pan), ("gateway", pan), ("bank", SKU.encode())):
+            file = site.folder / f"{name}.sqlite-planted"
+            file.write_bytes(b"row" + secret)
+            with pytest.raises(PropertyBrokenError, match="are in"):
+                check_secrecy(site, Dishonest.NOBODY)
+            file.unlink()
+        check_secrecy(site, Dishonest.NOBODY)
