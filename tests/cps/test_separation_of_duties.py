@@ -47,7 +47,7 @@ from tests.cps.guards import Guard, guards_of, remember_what_is_verified
 
 EXAMPLES: Final = int(os.environ.get("DUTIES_EXAMPLES", "30"))
 SEARCHED: Final = 100
-"""Histories of each kind, among which the lack of a guard shows; rarely, it takes some of `MORE`."""
+"""Histories of each kind, among which, and the `TELLING` ones, the lack of a guard shows; or else among some `MORE`."""
 MORE: Final = 5000
 
 RIGHT: Final[dict[str, tuple[Kind, History]]] = {
@@ -94,6 +94,17 @@ RIGHT: Final[dict[str, tuple[Kind, History]]] = {
     ),
     "officer": ("officer", (Sign("security", "sponsor"), Wait(), Sign("security 2", "approve"))),
 }
+
+TELLING: Final[tuple[tuple[Kind, History], ...]] = (
+    # dated in the future; signed long before
+    ("merchant", (Sign("vetter", "vet"), Wait(), Sign("approver", "approve", dated=2 * DAY, signed=2 * DAY))),
+    ("merchant", (Wait(DAY), Sign("vetter", "vet", signed=-2 * DAY), Wait(), Sign("approver", "approve"))),
+    # a delegation that has ended since
+    ("merchant", (Sign("vetter for a while", "vet"), Wait(6 * HOUR), Sign("approver", "approve"))),
+    # an author of the application is of the same organisation as those who decide
+    ("merchant", (Edit("p-99", "RA"), Sign("vetter", "vet"), Wait(), Sign("approver", "approve"))),
+)
+"""What chance finds only once in some hundred histories."""
 
 TIMES: Final = (MINUTE, HOUR, 6 * HOUR, DAY, 2 * DAY, 5 * DAY, 8 * DAY, 31 * DAY)
 AWAY: Final = (-3 * MINUTE, -MINUTE, MINUTE, 3 * MINUTE, 2 * DAY, -2 * DAY)
@@ -377,7 +388,10 @@ def searched(world: DutiesWorld) -> list[Played]:
     """Histories of all kinds, the same in each run, about which `decide` says what it should."""
     with pytest.MonkeyPatch.context() as patched:
         remember_what_is_verified(patched)
-        return [played for kind, right in RIGHT.values() for played in _histories_of(world, kind, right)]
+        telling = [world.play(kind, history) for kind, history in TELLING]
+        for played in telling:
+            check(played)
+        return telling + [played for kind, right in RIGHT.values() for played in _histories_of(world, kind, right)]
 
 
 def _histories_of(world: DutiesWorld, kind: Kind, right: History) -> list[Played]:
