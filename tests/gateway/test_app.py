@@ -15,6 +15,7 @@ from pki.oids import CT_AUTH_RES
 from runtime.client import TlsFiles, http_client
 from tests.support.payment_parties import Buyer, Shop
 from tests.support.payment_site import Site, free_port
+from tests.support.pki_factory import IBAN
 
 MERCHANT = {"merchant_id": "SHOP-X", "terminal_id": "TX", "name": "Shop", "mcc": "5942"}
 
@@ -37,6 +38,10 @@ def _callers(site: Site) -> dict[str, TlsFiles]:
 ROUTES = [
     ("POST", "/v1/auth", {"merchant"}),
     ("POST", "/v1/ack", {"merchant"}),
+    ("POST", "/v1/settling", {"merchant"}),
+    ("GET", "/v1/settlement-advices/2026-03-21", {"merchant"}),
+    ("GET", "/v1/business-days", {"merchant", "operator"}),
+    ("GET", f"/v1/orders/{'0' * 40}/settlings", {"merchant", "operator"}),
     ("GET", f"/v1/orders/{'0' * 40}", {"merchant", "operator"}),
     ("POST", "/v1/certificates", {"merchant"}),
     ("GET", "/v1/merchants", {"operator"}),
@@ -93,7 +98,7 @@ def test_a_registration_is_made_changed_and_listed(site: Site, gateway: str) -> 
     operator = site.tls("operator")
     document = {**MERCHANT, "merchant_id": "SHOP-R", "terminal_id": "TR"}
     assert _ask(gateway, operator, "POST", "/v1/merchants", json=document).status_code == 201
-    changed = {**document, "active": False, "order_limit": 5_000_000}
+    changed = {**document, "active": False, "order_limit": 5_000_000, "iban": IBAN}
     assert _ask(gateway, operator, "POST", "/v1/merchants", json=changed).status_code == 200
     assert changed in _ask(gateway, operator, "GET", "/v1/merchants").json()
 
@@ -108,6 +113,8 @@ def test_a_registration_is_made_changed_and_listed(site: Site, gateway: str) -> 
         ({"name": ""}, 422),
         ({"mcc": "59"}, 422),
         ({"order_limit": 0}, 422),
+        ({"iban": IBAN[:-1] + "1"}, 422),
+        ({"iban": IBAN.lower()}, 422),
         ({"surprise": 1}, 422),
         ({"merchant_id": "SHOP-Z", "terminal_id": "TAKEN"}, 409),
     ],
@@ -131,7 +138,7 @@ def test_it_says_how_it_is(site: Site, gateway: str, shop: Shop, buyer: Buyer) -
     assert "kwbp_gateway_link_up 1.0" in metrics
     assert 'kwbp_gateway_orders_total{state="APPROVED"}' in metrics
     paths = _ask(gateway, shop.tls, "GET", "/openapi.json").json()["paths"]
-    assert {path for _, path, _ in ROUTES if "0" * 40 not in path} <= paths.keys()
+    assert {path for _, path, _ in ROUTES if "0" * 40 not in path and "advices" not in path} <= paths.keys()
     assert MEDIA_TYPE in str(paths["/v1/auth"])
 
 

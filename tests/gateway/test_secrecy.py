@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shetab.jalali import local_time_and_date
+from tests.gateway.settling_shop import collected
 from tests.support.payment_parties import Buyer, now
 from tests.support.payment_site import ANSWER_TIMEOUT, Site, wait_for
 
@@ -120,6 +121,21 @@ def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
     with sqlite3.connect(home.db / "gateway.sqlite") as connection:
         kept_blobs = connection.execute("SELECT count(*) FROM orders WHERE pan_sealed IS NOT NULL").fetchone()
     assert kept_blobs == (1,)  # sealed, of the one that can still be credited; of the others nothing can come
+
+
+def test_no_card_data_in_any_file_after_captures_and_credits(site: Site, tmp_path: Path) -> None:
+    home, shop, buyer = site.gateway_home(tmp_path / "home"), site.new_shop(), telling_buyer(site)
+    with site.gateway_process(home) as gateway:
+        site.register(gateway.url, shop)
+        held = collected(site, gateway.url, shop, buyer, 150_000, hold=True)
+        capture = held.done(held.capture(100_000))
+        site.switch.admin.add_fault("0200", "drop")
+        site.switch.admin.add_fault("0201", "ignore", count=1000)
+        assert held.ask(held.credit(30_000, capture)).open  # kept to be repeated
+        assert leaks(home.path, buyer) == []
+        site.switch.admin.clear_faults()
+    with sqlite3.connect(home.db / "gateway.sqlite") as connection:
+        assert connection.execute("SELECT count(*) FROM settlings WHERE sent_fields IS NOT NULL").fetchone() == (2,)
 
 
 def test_the_search_finds_what_it_looks_for(site: Site, tmp_path: Path) -> None:
