@@ -5,7 +5,7 @@ invoice: the merchant as it did, the buyer with one more signed attribute, the d
 very order and the very sealed payment instruction. `openssl cms -verify` accepts it if both signatures are good. It
 takes no part in a purchase: whoever has the dual signature has all that is said here.
 
-The wallet makes it when it signs the order, keeps it, and hands it to the merchant when the purchase has ended
+The wallet makes it when it signs the order, keeps it, and hands it to the merchant once it has the receipt
 (`message_of`, `take_contract`), as it does with ReceiptAck: nothing hangs on it.
 """
 

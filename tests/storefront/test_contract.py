@@ -16,11 +16,17 @@ from kwbp.wrapper import wrap
 from pki import cms_signed
 from pki.oids import CT_DUAL_SIGNATURE, CT_INVOICE, MT_CONTRACT
 from storefront.errors import NoMessage
+from storefront.evidence.bundle import write_bundle
+from storefront.evidence.records import from_merchant, from_wallet
+from storefront.evidence.statements import About
+from storefront.exchange import post
 from storefront.merchant.documents import Document
 from storefront.wallet import purchase as wallet
 from storefront.wallet.purchase import PurchaseState
 from tests.storefront.test_receipt_ack import bought
-from tests.support.payment_site import Site, now
+from tests.support.evidence_judges import ask_both
+from tests.support.payment_parties import now
+from tests.support.payment_site import Site
 from tests.support.shop_front import Customer, Front
 
 PATH = "/kwbp/contract"
@@ -30,8 +36,8 @@ def kept(front: Front, xid: bytes) -> bytes | None:
     return front.document(xid, Document.CONTRACT)
 
 
-def test_both_sides_keep_one_file_that_both_have_signed(
-    site: Site, front: Front, customer: Customer, purchases: Path
+def test_both_sides_keep_one_file_that_both_have_signed_and_prove_by_it(
+    site: Site, front: Front, customer: Customer, purchases: Path, tmp_path: Path
 ) -> None:
     with front.serving():
         outcome = bought(front, customer, purchases)
@@ -39,6 +45,13 @@ def test_both_sides_keep_one_file_that_both_have_signed(
         contract = (folder / "contract.p7s").read_bytes()
         assert kept(front, outcome.xid) == contract
         assert front.post(PATH, message_of(contract)).status_code == 204  # and again
+        with front.http(site.tls("operator")) as client:
+            records = from_merchant(client.get(f"/orders/{outcome.xid.hex()}/evidence").json())
+    for whose, kept_by in (("merchant", records), ("buyer", from_wallet(folder))):
+        write_bundle(kept_by, site.pki.root.certificate, tmp_path / f"bundle-{whose}")
+        judged = ask_both(tmp_path / f"bundle-{whose}").ours
+        assert judged is not None
+        assert judged.statements[About.CONTRACT].proven
     found = check_contract(contract, trust=site.pki.trust(now()), now=now())
     invoice = read_signed(InvoiceTBS, CT_INVOICE, (folder / "invoice.p7s").read_bytes())
     assert (encode(found.invoice), found.buyer) == (encode(invoice.body), customer.card.certificate)
@@ -49,12 +62,10 @@ def test_both_sides_keep_one_file_that_both_have_signed(
 def test_a_contract_that_was_lost_is_handed_over_by_the_next_resume(
     front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = wallet.post
-
     def lost(client: httpx.Client, path: str, message: bytes) -> object:
         if path == PATH:
             raise NoMessage("ConnectError")
-        return send(client, path, message)
+        return post(client, path, message)
 
     with front.serving():
         with monkeypatch.context() as patched:
