@@ -22,6 +22,7 @@ from storefront.merchant.money.states import MoneyState, RequestState, money_sta
 from storefront.merchant.money.wishes import Operation, Wish
 from storefront.merchant.states import OrderState
 from tests.kwbp.world import TOTAL, World
+from tests.support.databases import DATABASES, cluster
 from tests.support.money_office import Step, Till, answer_lost, says
 from tests.support.pki_factory import PkiFactory
 
@@ -49,9 +50,10 @@ def today(till: Till) -> date:
     return (till.clock() + timedelta(hours=3, minutes=30)).date()
 
 
-def test_a_day_of_batches(world: World, book: Path) -> None:
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_day_of_batches(world: World, book: Path, database: str) -> None:
     async def test() -> None:
-        async with Till.open(world, book) as till:
+        async with Till.open(world, book if database == "sqlite" else cluster().database()) as till:
             assert answer_of(await till.office.batch(B.OPEN, "open-1")).status is BatchStatus.OPEN
             xid = await till.sold()
             held = await till.sold(held=True)
