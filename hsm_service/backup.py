@@ -32,9 +32,10 @@ from hsm_service.key_states import KeyState
 from hsm_service.operation_docket import Grant
 from hsm_service.operation_request import KeyOperation
 from hsm_service.operations import Executor, Operations
+from hsm_service.purposes import Purpose
 from hsm_service.record import Recorder
 from hsm_service.service import KeyInfo
-from hsm_service.templates import Operation, Purpose
+from hsm_service.templates import Operation
 from hsm_service.token_layout import so_pin_file
 from hsm_service.token_source import token_source
 from pki import oids

@@ -15,7 +15,7 @@ from cryptography import x509
 from hsm_service.custody import Custody
 from hsm_service.judging import SigningKey, authority_key_identifier, extension_value, subject_key_identifier
 from hsm_service.ledger import Ledger
-from hsm_service.templates import Purpose
+from hsm_service.purposes import Purpose
 from hsm_service.typed_approval import Believed
 from pki.crl import CrlSet
 from pki.path import Trust

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from hsm_service.keys import Usage
-from hsm_service.templates import ALGORITHMS, USAGES, Purpose
+from hsm_service.purposes import ALGORITHMS, USAGES, Purpose
 
 
 class Ability(StrEnum):
@@ -68,7 +68,7 @@ class Service:
     """Whether a token can serve a purpose."""
 
     purpose: str
-    """A value of `templates.Purpose`."""
+    """A value of `purposes.Purpose`."""
     algorithms: tuple[str, ...]
     """Key algorithms of `templates` that it can serve the purpose with; empty if it cannot serve it at all."""
     suites: tuple[str, ...]

@@ -27,8 +27,9 @@ from hsm_service.key_states import Change, KeyState
 from hsm_service.key_versions import RegisteredKey, standing
 from hsm_service.keys import KeyKind, KeyRef
 from hsm_service.limits import Limits
+from hsm_service.purposes import USAGES, Purpose
 from hsm_service.registry import Registry
-from hsm_service.templates import USAGES, Purpose, Template, Templates, TemplatesError
+from hsm_service.templates import Template, Templates, TemplatesError
 from hsm_service.token_operations import TokenOperations
 from pki.keys import spki_der
 from runtime.logging import get_logger

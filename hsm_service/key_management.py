@@ -23,9 +23,10 @@ from hsm_service.limits import Meter
 from hsm_service.operation_docket import Grant
 from hsm_service.operation_request import KeyOperation
 from hsm_service.operations import Executor, Operations
+from hsm_service.purposes import Purpose
 from hsm_service.record import Recorder
 from hsm_service.service import KeyInfo
-from hsm_service.templates import Operation, Purpose, Template
+from hsm_service.templates import Operation, Template
 from pki.keys import spki_der
 from runtime.problems import Problem
 from runtime.secrets import Secret

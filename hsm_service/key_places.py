@@ -15,7 +15,8 @@ from hsm_service.errors import HsmError, TokenTrouble, WeakKey
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import RegisteredKey
 from hsm_service.keys import KeyRef, Protection
-from hsm_service.templates import USAGES, Template
+from hsm_service.purposes import USAGES
+from hsm_service.templates import Template
 from hsm_service.token_operations import TokenOperations
 from pki.keys import spki_der
 

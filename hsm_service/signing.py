@@ -36,11 +36,12 @@ from hsm_service.ledger import Claim, Ledger
 from hsm_service.limits import Meter
 from hsm_service.operation_docket import FREE
 from hsm_service.operations import Operations
+from hsm_service.purposes import Purpose
 from hsm_service.record import Recorder, problem_of
 from hsm_service.schemes import Scheme
 from hsm_service.service import Checked, SignCommand, Signed, SignedCrl
 from hsm_service.steps import Call, Pause, Record, Steps, Turn
-from hsm_service.templates import Operation, Purpose
+from hsm_service.templates import Operation
 from hsm_service.token_operations import TokenOperations
 from hsm_service.typed_approval import Believed
 from hsm_service.typed_cms import ContentValidator

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hsm_service.keys import Usage
 from hsm_service.limits import Limits
+from hsm_service.purposes import ALGORITHMS, USAGES, Purpose
 from pki import oids
 from pki.roles import Role
 
@@ -34,24 +35,6 @@ _CONTENT_TYPES: Final = {name: oid for oid, name in oids.NAMES.items() if name.s
 
 class TemplatesError(Exception):
     """The templates file is not as expected; raised at start-up, before any token is opened."""
-
-
-class Purpose(StrEnum):
-    """The one thing a key is for."""
-
-    CA = "ca"
-    CMS = "cms"
-    OCSP = "ocsp"
-    TIMESTAMP = "timestamp"
-    CHECKPOINT = "checkpoint"
-    RAW = "raw"
-    OPEN_ORDER = "open-order"
-    SEAL_PAN = "seal-pan"
-    PIN_BLOCK = "pin-block"
-    MAC = "mac"
-    RESTORE = "restore"
-    PROBE = "probe"
-    """Signs what the service's own self-test makes up (`hsm_service.self_test`), and nothing that anybody sends."""
 
 
 class Operation(StrEnum):
@@ -87,36 +70,6 @@ class Operation(StrEnum):
 Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2"]
 KEY_PAIRS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384"})
 
-USAGES: Final[Mapping[Purpose, Usage]] = {
-    Purpose.CA: Usage.SIGN,
-    Purpose.CMS: Usage.SIGN,
-    Purpose.OCSP: Usage.SIGN,
-    Purpose.TIMESTAMP: Usage.SIGN,
-    Purpose.CHECKPOINT: Usage.SIGN,
-    Purpose.RAW: Usage.SIGN,
-    Purpose.OPEN_ORDER: Usage.OPEN,
-    Purpose.SEAL_PAN: Usage.SEAL,
-    Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
-    Purpose.MAC: Usage.MAC,
-    Purpose.RESTORE: Usage.RESTORE,
-    Purpose.PROBE: Usage.SIGN,
-}
-"""How the token is told to restrict a key of each purpose."""
-
-ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
-    Purpose.CA: frozenset({"rsa-3072", "rsa-4096", "ec-p256", "ec-p384"}),
-    Purpose.CMS: frozenset({"rsa-3072", "rsa-4096", "ec-p256"}),  # pki.algorithms.SignatureSuite
-    Purpose.OCSP: frozenset({"rsa-3072", "ec-p256"}),
-    Purpose.TIMESTAMP: frozenset({"ec-p256"}),  # `openssl ts` reads no RSASSA-PSS
-    Purpose.CHECKPOINT: frozenset({"ec-p256"}),  # audit.note
-    Purpose.RAW: frozenset({"rsa-2048", "rsa-3072", "ec-p256"}),  # foreign systems may still want RSA-2048
-    Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
-    Purpose.SEAL_PAN: frozenset({"aes-256"}),
-    Purpose.PIN_BLOCK: frozenset({"des2"}),
-    Purpose.MAC: frozenset({"aes-128"}),
-    Purpose.RESTORE: frozenset({"rsa-3072", "rsa-4096"}),
-    Purpose.PROBE: frozenset({"ec-p256", "rsa-3072"}),
-}
 _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.CA: frozenset({Operation.CERTIFICATE, Operation.CRL}),
     Purpose.CMS: frozenset({Operation.CMS}),

@@ -13,8 +13,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hsm_service.judging import SigningKey, refuse
+from hsm_service.purposes import Purpose
 from hsm_service.service import RawAlgorithm
-from hsm_service.templates import Purpose
 from runtime.problems import Problem
 
 DIGEST: Final = 32

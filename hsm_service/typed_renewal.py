@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from hsm_service.judging import CLOCK_SKEW, SigningKey, extension_value, reading, refuse
-from hsm_service.templates import Purpose
+from hsm_service.purposes import Purpose
 from hsm_service.typed_certificate import CertificateOrder
 from pki.extensions import extensions_of
 from pki.keys import spki_der

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsm_service.templates import Purpose
+from hsm_service.purposes import Purpose
 from tests.conformance.client import Worker
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hsm_service.capabilities import Ability, Capabilities, Finding
-from hsm_service.templates import ALGORITHMS, Purpose, built_in
+from hsm_service.purposes import ALGORITHMS, Purpose
+from hsm_service.templates import built_in
 
 
 def token_without(*lacking: Ability) -> Capabilities:

@@ -279,6 +279,15 @@ print(before, libc.prctl(3, 0, 0, 0, 0), death.value == signal.SIGKILL)
     assert run_python(program).stdout.split() == ["1", "0", "True"]
 
 
+def test_the_process_loads_nothing_but_what_a_token_needs() -> None:
+    """There is one for each token: templates, settings and services are not its business."""
+    loaded = (
+        "import sys, hsm_service.token_process; print(*{'pydantic', 'yaml', 'sqlalchemy', 'fastapi'} & {*sys.modules})"
+    )
+    run = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
 def test_nothing_is_left_open_and_nobody_unburied(home: Home) -> None:
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
