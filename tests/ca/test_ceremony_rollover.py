@@ -16,14 +16,19 @@ from ca.authority import _ceremony_certificates, _profile_of
 from ca.errors import StoreError
 from ca.hierarchy import load_hierarchy
 from ca.published_trust import published_trust
+from cli import wallet_roots
 from hsm_service.vault import _read_anchors
-from pki.path import validate_path
+from pki.path import Trust, validate_path
 from pki.roles import Role
+from runtime.secrets import Secret
+from storefront.wallet.keys import no_tokens
+from storefront.wallet.wallet import Wallet
 from tests.ca.test_ceremony_acts import World
 from tests.ca.test_ceremony_acts import founded as founded
 from tests.ca.test_ceremony_acts import world as world
 from tests.support.ceremonies import found
 
+PASSPHRASE = Secret(b"correct horse")
 ROOT_3 = {"name": "root-3", "profile": "root", "template": "root-ca", "common_name": "KWBP Root CA 3"}
 BRAND_2 = {
     "name": "brand-2",
@@ -42,7 +47,7 @@ def certificate(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificates(path.read_bytes())[0]
 
 
-def test_whoever_pins_the_root_believes_what_the_next_one_certified(world: World) -> None:
+def test_whoever_pins_the_root_believes_what_the_next_one_certified(world: World, tmp_path: Path) -> None:
     world.run("rollover")
     world.run("sub-ca-merchant", authorities=[BRAND_2])
 
@@ -51,7 +56,15 @@ def test_whoever_pins_the_root_believes_what_the_next_one_certified(world: World
     brand = certificate(world.folder / "cas" / "brand-2.pem")
     path = validate_path(brand, trust=published_trust(world.folder), now=world.now(), roles=[Role.BRAND])
     assert path.root == load_hierarchy(world.folder)["root-2"].certificate
-    assert _read_anchors(world.folder / "root.pem") == list(load_hierarchy(world.folder).anchors)
+    anchors = load_hierarchy(world.folder).anchors
+    assert _read_anchors(world.folder / "root.pem") == list(anchors)
+
+    Wallet.create(tmp_path / "wallet", PASSPHRASE, root=anchors[0])
+    opened = Wallet.open(tmp_path / "wallet", PASSPHRASE)
+    assert wallet_roots.follow(opened, PASSPHRASE, anchors, no_tokens).roots == anchors
+    believed = Wallet.open(tmp_path / "wallet", PASSPHRASE).roots  # for good, not because the folder shows it
+    trust = Trust(believed, published_trust(world.folder).intermediates, published_trust(world.folder).crls)
+    assert validate_path(brand, trust=trust, now=world.now(), roles=[Role.BRAND]).root == anchors[1]
     world.verify()
 
 

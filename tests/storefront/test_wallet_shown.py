@@ -183,6 +183,7 @@ def test_each_value_changes_what_is_read(purchase: Purchase) -> None:
         replace(contents, terms="No promise"),
         replace(contents, deliver_by=None),
         replace(contents, not_after=contents.not_after + timedelta(seconds=1)),
+        replace(contents, hold=not contents.hold),
         replace(contents, lines=tuple(rest)),
         *(
             replace(contents, lines=(replace(first, **changed), *rest))

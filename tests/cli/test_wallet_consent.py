@@ -1,0 +1,144 @@
+"""The moment of consent: what is typed after the contents were shown signs them; anything else signs nothing."""
+
+from __future__ import annotations
+
+import io
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+import typer
+
+from cli import wallet_card
+from cli.wallet_consent import consent
+from storefront.wallet import texts
+from storefront.wallet.shown import Contents, Line
+from storefront.wallet.texts import Language
+
+CONTENTS = Contents(
+    xid=bytes(20),
+    merchant="Bookshop [bold]",
+    merchant_id="M-1",
+    gateway_id="GW-1",
+    lines=(Line("کتاب", 2, 1_500_000, 3_000_000),),
+    total=3_000_000,
+    ship_to=None,
+    terms="Within three days.",
+    deliver_by=None,
+    not_after=datetime(2026, 3, 21, 12, tzinfo=UTC),
+)
+
+Typing = Callable[..., list[str]]
+
+
+@pytest.fixture
+def typing(monkeypatch: pytest.MonkeyPatch) -> Typing:
+    """Somebody at the terminal who types these lines; returns the prompts."""
+
+    def prepare(*lines: str) -> list[str]:
+        left, asked = list(lines), []
+
+        def answer(prompt: str) -> str:
+            asked.append(prompt)
+            return left.pop(0)
+
+        monkeypatch.setattr("getpass.getpass", answer)
+        return asked
+
+    return prepare
+
+
+def given(language: Language = Language.EN) -> tuple[str, str]:
+    pin2, cvv2 = consent(CONTENTS, language, from_stdin=False, yes=False, lock_after=60)
+    return pin2.reveal(), cvv2.reveal()
+
+
+@pytest.mark.parametrize("language", Language)
+def test_one_line_below_what_is_signed_is_the_consent(
+    typing: Typing, language: Language, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = typing("12345 321")
+    assert given(language) == ("12345", "321")
+    assert len(asked) == 1
+    shown = capsys.readouterr().err
+    assert texts.label("will_be_signed", language) in shown
+    assert texts.amount(3_000_000, language) in shown
+    assert "Bookshop [bold]" in shown  # as it is written: no value is markup
+
+
+def test_persian_digits_are_digits(typing: Typing) -> None:
+    typing("  ۱۲۳۴۵  ٣٢١ ")
+    assert given() == ("12345", "321")
+
+
+def test_whoever_types_pin2_alone_is_asked_for_cvv2(typing: Typing) -> None:
+    asked = typing("12345", "321")
+    assert given() == ("12345", "321")
+    assert texts.label("cvv2", Language.EN) in asked[1]
+
+
+def test_a_slip_of_the_finger_may_be_made_good(typing: Typing) -> None:
+    typing("12 345 321", "x y", "12345 321")
+    assert given() == ("12345", "321")
+
+
+@pytest.mark.parametrize("lines", [("",), ("x", "y", "x", "y", "x", "y"), ("1 2", "1 2", "1 2")], ids=str)
+def test_anything_else_signs_nothing_and_is_not_repeated(
+    typing: Typing, lines: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typing(*lines)
+    with pytest.raises(typer.Exit):
+        given()
+    said = capsys.readouterr()
+    assert texts.label("not_signed", Language.EN) in said.err
+    assert "1 2" not in said.out + said.err
+
+
+def test_who_waits_too_long_finds_the_wallet_locked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: time.sleep(30))
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(typer.Exit):
+        consent(CONTENTS, Language.FA, from_stdin=False, yes=False, lock_after=0.1)
+    assert texts.label("locked", Language.FA) in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+# What is typed of a card
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("sys.stdin", Terminal())
+    yield
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_a_card_is_typed_and_what_is_wrong_is_asked_for_again(
+    typing: Typing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = iter(["6037 7010 0000 0008", "۶۰۳۷ ۷۰۱۰ ۰۰۰۰ ۰۰۰۷", "0912"])
+    monkeypatch.setattr(typer, "prompt", lambda *_arguments, **_options: next(lines))
+    pan, expiry = wallet_card.card_to_keep()
+    assert (pan.reveal(), expiry.reveal()) == ("6037701000000007", "0912")
+    typing("abc", "12345", "321")
+    pin2, cvv2 = wallet_card.card_secrets()
+    assert (pin2.reveal(), cvv2.reveal()) == ("12345", "321")
+    assert "0008" not in "".join(capsys.readouterr())
+
+
+def test_a_program_gives_the_card_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"pan": "6037701000000007", "expiry": "0912", "cvv2": "321", "pin2": "12345"}'
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert wallet_card.card_to_keep()[0].reveal() == "6037701000000007"
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert wallet_card.card_secrets()[1].reveal() == "321"
