@@ -98,6 +98,16 @@ of() { printf '%s' "${kept[$1]}" | field "$2"; } # of NAME FIELD
 
 with_card() { "$@" < <(printf "%s" "$CARD"); } # card data go to the standard input of a command, through a pipe
 
+with_password() { # the same, with the one-time password from the holder's telephone in the place of PIN2
+  "$@" < <({ printf '%s\n' "$CARD" && kwbp --json bank messages "$(printf '%s' "$CARD" | field card_id)" --wait 60; } |
+    python -c '
+import json, sys
+text, read = sys.stdin.read(), json.JSONDecoder().raw_decode
+card, end = read(text)
+told, _ = read(text[end:].lstrip())
+print(json.dumps(card | {"pin2": told["messages"][-1]["password"]}))')
+}
+
 as() { echo "--as $1 --passphrase-file $DEMO/secrets/$1"; } # as OFFICER: the options that say who acts
 
 new_officer_key() {
