@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -117,9 +117,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Terminal())
-    yield
 
 
 @pytest.mark.usefixtures("at_a_terminal")
