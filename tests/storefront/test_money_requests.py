@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.wrapper import unwrap
@@ -234,6 +235,23 @@ def test_an_unknown_outcome_is_shown_as_unknown_and_holds_the_order(world: World
             await until(lambda: till.office.book.request(request.number).state is S.APPROVED)
             assert till.office.word(till.office.book.request(request.number)) is None
             assert till.books_agree(xid)
+
+    run(test())
+
+
+def test_people_are_told_once_of_what_stays_open_for_too_long(world: World, book: Path) -> None:
+    async def test() -> None:
+        with capture_logs() as logs:
+            async with Till.open(world, book, patience=0.05) as till:
+                xid = await till.sold()
+                till.gateway.script += [unreachable] * 100
+                request = await till.office.ask(xid, Wish(R.REFUND, 90_000), "lost")
+                till.clock.advance(31 * 60)
+                sent = len(till.gateway.sent)
+                await until(lambda: len(till.gateway.sent) >= sent + 3)
+                assert till.office.book.request(request.number).state is S.OPEN
+        alarms = [each for each in logs if each.get("alarm")]
+        assert [each["wish"] for each in alarms] == ["lost"]
 
     run(test())
 

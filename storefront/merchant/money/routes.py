@@ -159,10 +159,9 @@ async def advice(_caller: Operator, office: Office, day: date) -> dict[str, Any]
     """A day's advice beside the own book."""
     try:
         return advice_document(await office.advice(day))
-    except GatewayUnreachable:
-        raise Problem(
-            503, "gateway-unreachable", Message("the gateway does not answer; ask again a little later")
-        ) from None
+    except GatewayUnreachable as error:
+        said = Message("the gateway gives no advice at the moment ({reason}); ask again a little later", reason=error)
+        raise Problem(503, "gateway-unreachable", said) from None
     except ProtocolError as error:
         raise _cannot_judge(error) from None
 

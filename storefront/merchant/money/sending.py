@@ -12,6 +12,7 @@ the gateway's clock any more.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -42,6 +43,8 @@ from storefront.merchant.resources import Resources
 
 _FIRST_PAUSE: Final = 0.2  # seconds between two tries; doubled each time, up to the cap
 _LONGEST_PAUSE: Final = 15.0
+_TOO_LONG: Final = timedelta(minutes=30)
+"""A request that is open for longer is told to people, once: they ask the acquirer what is the matter."""
 _PASSED: Final = 2 * WINDOW + timedelta(minutes=1)
 """A request that is older passes no gateway's clock any more, and what passed one has long been worked on."""
 _NOT_NOW: Final = frozenset(
@@ -76,6 +79,7 @@ class Sender:
         self._driving: dict[int, asyncio.Task[None]] = {}
         self._words: dict[int, str] = {}
         self._unsent: set[int] = set()
+        self._told: set[int] = set()
 
     def start(self) -> None:
         """Take up every request that was left open."""
@@ -124,9 +128,18 @@ class Sender:
                 await self._try(request)
             except Exception as error:  # a request is never given up because one try failed, whatever the cause
                 word = self._words[number] = _word(error)
-                _log.warning("outcome not known, sent again", wish=request.wish, word=word, pause=round(pause, 1))
+                _log.warning("outcome not known, sent again", number=number, word=word, pause=round(pause, 1))
+                self._tell_people(number)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _tell_people(self, number: int) -> None:
+        """An alarm about a request that is open for too long, once."""
+        with suppress(Exception):  # the book may be what fails
+            request = self._book.request(number)
+            if number not in self._told and self._clock() - request.created_at > _TOO_LONG:
+                self._told.add(number)
+                _log.error("open for too long: ask the acquirer", wish=request.wish, alarm=True)
 
     async def _try(self, request: Request) -> None:
         """Send it once, and keep what that comes to."""
