@@ -17,6 +17,7 @@ Rules for every UTF8String of the protocol that is shown to people:
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 _ZERO_WIDTH_NON_JOINER: Final = "\u200c"
@@ -32,6 +33,7 @@ _REFUSED_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"
 _MAX_COMBINING: Final = 4
 
 
+@lru_cache(maxsize=128)  # the terms of a shop come with every invoice; a field bounds its text before it is judged
 def text_fault(text: str, *, multiline: bool = False) -> str | None:
     """What is wrong with `text` as text for people, in a few English words without the text itself; None if nothing.
 

@@ -77,7 +77,7 @@ class Bci:
 
     @classmethod
     def from_der(cls, der: bytes) -> Self:
-        """Read the content; DerError if it is malformed, of another version, out of order, too long in force, or with a number that is none."""
+        """Read the content; DerError if malformed, of another version, out of order, too long in force, misnumbered."""
         data = decode(_Bci, der)
         if data.version != VERSION:
             raise DerError("bad_version", f"BCI is version {VERSION}", clause="KWBP global rule 1")

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, cast
 
 from cryptography import x509
@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pki import cms_structures as structures
@@ -176,11 +176,16 @@ def _time_stamp(signer_info: structures.SignerInfo) -> bytes | None:
 def _read_time(der: bytes) -> datetime:
     """UTCTime up to 2049, GeneralizedTime without fraction from 2050 on (RFC 5652 11.3)."""
     if der[:1] == b"\x17":
-        return decode(asn1.UTCTime, der).as_datetime().replace(tzinfo=UTC)
+        return _read_utc_time(der)
     time = decode(asn1.GeneralizedTime, der).as_datetime().replace(tzinfo=UTC)
     if time.year < 2050 or time.microsecond:
         raise DerError("not_canonical", "time before 2050 is UTCTime, and has no fraction", clause="RFC 5652 11.3")
     return time
+
+
+@remembered(_REMEMBERED)  # a request and the objects in it are of few different seconds
+def _read_utc_time(der: bytes) -> datetime:
+    return decode(asn1.UTCTime, der).as_datetime().replace(tzinfo=UTC)
 
 
 def _write_time(time: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
@@ -234,6 +239,19 @@ def _refuse(reason: str, detail: str) -> CmsError:
     return CmsError(reason, detail, clause=_CLAUSE)
 
 
+@lru_cache(maxsize=_REMEMBERED)
+def _verifying_key(signer: x509.Certificate) -> tuple[PublicKeyTypes, SignatureSuite]:
+    """The key of a certificate and what it signs with: they depend on its bytes alone. What raises is not kept."""
+    try:
+        key = signer.public_key()
+        screen_public_key(key)
+        return key, SignatureSuite.for_key(key)
+    except CertificateError as error:
+        raise CmsError(error.reason, error.detail, clause=error.clause) from None
+    except UNREADABLE:
+        raise _refuse("bad_algorithm", "unknown kind of signer key") from None
+
+
 def verify_signature(signed_data: SignedData) -> None:
     """Check messageDigest and the signature under the signer's key (RFC 5652 5.6); the path is the caller's next step.
 
@@ -241,14 +259,7 @@ def verify_signature(signed_data: SignedData) -> None:
     """
     if not hmac.compare_digest(sha256(signed_data.content), signed_data.message_digest):
         raise _refuse("bad_digest", "content does not have the digest that was signed")
-    try:
-        key = signed_data.signer.public_key()
-        screen_public_key(key)
-        suite = SignatureSuite.for_key(key)
-    except CertificateError as error:
-        raise CmsError(error.reason, error.detail, clause=error.clause) from None
-    except UNREADABLE:
-        raise _refuse("bad_algorithm", "unknown kind of signer key") from None
+    key, suite = _verifying_key(signed_data.signer)
     if suite is not signed_data.suite:
         raise _refuse("bad_algorithm", "signature algorithm does not fit the signer's key")
     try:

@@ -13,7 +13,7 @@ from typing import Final
 
 from pki.errors import DerError
 
-UNCOUNTED: Final = 8192
+UNCOUNTED: Final = 16_384
 """Bytes of what is never counted."""
 
 _LONG_FORM: Final = 0x80

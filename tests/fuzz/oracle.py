@@ -19,9 +19,9 @@ from tests.fuzz.decoder import Decoder
 
 MEMORY_FACTOR: Final = 16
 """Bytes of memory for each byte of input."""
-MEMORY_CONSTANT: Final = 384 * 1024
+MEMORY_CONSTANT: Final = 512 * 1024
 """Bytes that a reader may take whatever the size of the input: what is remembered of it in bounded caches (8 KiB an
-object), texts of refusals, and what eight KiB of the smallest elements there are become as objects (42 times as much),
+object), texts of refusals, and what sixteen KiB of the smallest elements become as objects (42 times as much),
 because below that no reader counts them beforehand."""
 CALLS_CONSTANT: Final = 20_000
 CALLS_PER_BYTE: Final = 8
