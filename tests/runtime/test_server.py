@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ from runtime import health, problems
 from runtime.client import TlsFiles, async_http_client, client_context, http_client, raise_problem
 from runtime.identity import Caller, caller_of, require
 from runtime.problems import Problem
-from runtime.server import start
+from runtime.server import beside, start
 
 
 class Amount(BaseModel):
@@ -334,3 +334,41 @@ def test_what_libraries_log_has_the_form_of_all_logs_and_quotes_no_exception(tmp
         "error": "ValueError",
     }
     assert entry["event"] == "failed with [masked]"
+
+
+# --- one application beside another -----------------------------------------------------------------------------------
+
+
+def test_an_application_beside_another_has_its_own_routes_and_ends_with_it() -> None:
+    other = FastAPI()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+
+    @other.get("/public")
+    async def public(request: Request) -> dict[str, str]:
+        return {"caller": str(caller_of(request.scope))}
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with beside(other, tls=None, host="127.0.0.1", port=port):
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    with start(app, tls=None, client_certificate="none") as url:
+        assert httpx.get(f"http://127.0.0.1:{port}/public").json() == {"caller": "anonymous"}
+        assert httpx.get(f"{url}/public").status_code == 404
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://127.0.0.1:{port}/public")
+
+
+def test_an_address_that_is_taken_is_an_error_of_whoever_serves_beside() -> None:
+    async def serve(port: int) -> None:
+        async with beside(FastAPI(), tls=None, host="127.0.0.1", port=port):
+            raise AssertionError("the address is somebody else's")
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError, match="in use"):
+            asyncio.run(serve(taken.getsockname()[1]))
