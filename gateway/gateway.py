@@ -210,6 +210,8 @@ class Gateway:
 
         async def file(answer: Message) -> None:
             order = await resources.store.file_unclaimed(unclaimed(codes, answer), resources.clock())
+            if order is None and settling.claims(answer):
+                return
             _note_unclaimed(answer, order)
             reversals.wake()
 

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or_leave
 from gateway.schema import advices, merchant_accounts
 from gateway.settling.book import entries_of_day
 from gateway.settling.days import DayState
-from gateway.settling.reconciliation import Reconciliation
+from gateway.settling.reconciliation import OLDEST, Reconciliation
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from kwbp.codes import EntryKind
@@ -74,7 +74,8 @@ class Advices:
         row = self._reconciliation.day(merchant_id, day)
         if row is not None and row.state == DayState.CLOSED:
             return
-        if day <= self._clock().astimezone(IRAN_STANDARD_TIME).date():
+        today = self._clock().astimezone(IRAN_STANDARD_TIME).date()
+        if today - OLDEST < day <= today:
             await self._reconciliation.want(merchant_id, day)
         raise Problem(404, "day-open", "the business day is not closed yet", headers={"retry-after": "2"})
 

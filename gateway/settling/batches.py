@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
@@ -41,6 +41,10 @@ from kwbp.structure import decode, encode
 from kwbp.wrapper import KwbpMessage
 from pki.oids import CT_BATCH_ADMIN_REQ
 from pki.path import Trust
+from runtime.minute_budget import MinuteBudget
+
+BATCH_REQUESTS_A_MINUTE: Final = 120
+"""Of one merchant; each costs the token a signature, and is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class BatchRequests:
         self._clock = clock
         self._checkpoint = checkpoint
         self._on_close = on_close
+        self._budget = MinuteBudget(BATCH_REQUESTS_A_MINUTE, clock=clock)
 
     async def answer(self, tls_merchant_id: str, message: KwbpMessage) -> bytes:
         """BatchAdminRes (DER KwbpMessage) to a request from the merchant at the other end of the TLS connection.
@@ -81,6 +86,8 @@ class BatchRequests:
         :raises ProtocolError: see `kwbp.checks`. :raises Problem: 503, send the same again.
         """
         received = receive_batch_request(message)
+        if not self._budget.take(tls_merchant_id):
+            raise ProtocolError(ErrorCode.RATE_LIMITED, "L1", f"at most {BATCH_REQUESTS_A_MINUTE} requests a minute")
         merchant = enrolled(self._merchants.find(received.body.merchant_id))
         now = self._clock()
         trust = await self._trust.trust(now)

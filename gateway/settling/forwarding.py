@@ -11,6 +11,7 @@ From the second attempt on an earlier one may have arrived, and nothing but the 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -108,6 +109,8 @@ class Forwarding:
         self._rng = rng
         self._checkpoint = checkpoint
         self._under_way: dict[Key, asyncio.Task[None]] = {}
+        self._postponed: Counter[int] = Counter()
+        """How often in a row a request could not be worked on."""
         self._tidy_at = clock()
 
     def lease(self) -> datetime:
@@ -173,9 +176,19 @@ class Forwarding:
             return  # somebody else did the step: the row says what came of it
         except Problem as problem:
             _log.warning("request postponed", request=str(row), reason=problem.type)
-            current = self._store.find(row.order, row.rrpid)
-            if current is not None and current.answer is None:
-                await self._store.postpone(current, self._clock() + timedelta(seconds=self._wait(1)))
+            await self._postpone(row)
+        except Exception as error:  # whatever it is, the request must not be tried again without a pause
+            _log.error("request postponed", request=str(row), error=type(error).__name__, alarm=True)
+            await self._postpone(row)
+        else:
+            self._postponed.pop(row.number, None)
+
+    async def _postpone(self, row: Settling) -> None:
+        self._postponed[row.number] += 1
+        current = self._store.find(row.order, row.rrpid)
+        if current is not None and current.answer is None:
+            next_at = self._clock() + timedelta(seconds=self._wait(self._postponed[row.number]))
+            await self._store.postpone(current, next_at)
 
     async def _exchange(self, row: Settling) -> Settling | None:
         """Ask the switch; the row as concluded, None if the outcome stays open."""

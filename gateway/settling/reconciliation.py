@@ -33,6 +33,7 @@ from gateway.trace_numbers import next_stan
 from gateway.translation import RIAL, times
 from kwbp.codes import EntryKind
 from runtime.logging import get_logger
+from runtime.minute_budget import MinuteBudget
 from runtime.problems import Problem
 from shetab.dialect import Dialect
 from shetab.jalali import complete_date
@@ -42,6 +43,10 @@ _APPROVED: Final = "00"
 _IN_BALANCE: Final = "1"
 _TOGETHER: Final = 4
 _UNDER_WAY: Final = (OrderState.SENT, OrderState.UNKNOWN, OrderState.REV_QUEUED, OrderState.APPROVED)
+COMPARED_A_MINUTE: Final = 60
+"""Of one merchant's days, on its own asking."""
+OLDEST: Final = timedelta(days=150)
+"""Days of longer ago are not compared any more: DE 15 has no year."""
 _RARELY: Final = timedelta(minutes=10)
 """How often totals that do not agree are compared again."""
 
@@ -128,13 +133,16 @@ class Reconciliation:
         self._checkpoint = checkpoint
         self._tick = tick
         self._woken = asyncio.Event()
+        self._budget = MinuteBudget(COMPARED_A_MINUTE, clock=clock)
 
     def wake(self) -> None:
         """Look for wanted days now."""
         self._woken.set()
 
     async def want(self, merchant_id: str, day: date) -> None:
-        """Have the day compared now."""
+        """Have the day compared now, if the merchant has not had that too often in this minute."""
+        if not self._budget.take(merchant_id):
+            return
         now = self._clock()
         await self._store.writer.run(lambda connection: want(connection, merchant_id, day, now))
         self.wake()
@@ -167,7 +175,12 @@ class Reconciliation:
             return list(connection.execute(query))
 
     def _due(self) -> list[tuple[str, date]]:
-        due = and_(reconciliations.c.state == DayState.OPEN, reconciliations.c.next_at <= self._clock())
+        now = self._clock()
+        due = and_(
+            reconciliations.c.state == DayState.OPEN,
+            reconciliations.c.next_at <= now,
+            reconciliations.c.business_day >= (now - OLDEST).date().isoformat(),
+        )
         query = select(reconciliations).where(due).order_by(reconciliations.c.next_at).limit(_TOGETHER)
         with self._store.reading() as connection:
             return [(row.merchant_id, date.fromisoformat(row.business_day)) for row in connection.execute(query)]

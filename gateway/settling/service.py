@@ -25,6 +25,7 @@ from kwbp.settling import REQUESTS
 from kwbp.wrapper import KwbpMessage, unwrap
 from pki.oids import CT_BATCH_ADMIN_REQ
 from shetab.dialect import Dialect
+from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 
 
@@ -114,6 +115,13 @@ class SettlingService:
     async def run(self) -> None:
         """Work on what nobody waits for, until cancelled."""
         await asyncio.gather(self._forwarding.run(), self.reconciliation.run())
+
+    def claims(self, answer: Message) -> bool:
+        """Whether an answer that nobody waited for is of an open request; the switch is asked for it again at once."""
+        row = self.store.of_trace(answer.get(11), answer.get(37))
+        if row is not None:
+            self._forwarding.begin(row)
+        return row is not None
 
     async def drain(self) -> None:
         """Let the attempts under way come to their end."""

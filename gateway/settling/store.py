@@ -66,6 +66,13 @@ class SettlingStore:
         with self._store.reading() as connection:
             return [Settling.of(row) for row in connection.execute(query)]
 
+    def of_trace(self, stan: str | None, rrn: str | None) -> Settling | None:
+        """The request that is open under this STAN and RRN."""
+        this = and_(settlings.c.stan == stan, settlings.c.rrn == rrn, settlings.c.answer.is_(None))
+        with self._store.reading() as connection:
+            row = connection.execute(select(settlings).where(this)).first()
+        return None if row is None else Settling.of(row)
+
     # --- steps --------------------------------------------------------------------------------------------------------
 
     async def take(

@@ -196,6 +196,8 @@ def test_what_the_gateway_counts_is_what_the_switch_counts(site: Site, gateway: 
     net = sum(int(day["theirs"]["97"][1:]) for day in compared)
     (line,) = [each for each in site.switch.admin.merchant_totals(ACQUIRER) if each.merchant == shop.merchant_id]
     assert net == line.amount == book.totals(until).net == 140_000
+    owed = sum(each.amount for each in site.switch.admin.merchant_totals(ACQUIRER))
+    assert owed == site.switch.admin.intermediary(ACQUIRER).balance
 
 
 def test_a_day_that_is_over_is_advised_line_by_line(
