@@ -9,7 +9,8 @@ wrong passphrase has not had it for nothing, and a restart changes nothing.
 Each record holds the time of the last change (ctime) of an empty file beside it, which is changed for each record and
 whose time nobody can set. So an older record that is put back, with or without that file, is seen to be none; so is a
 record that was removed, for the wallet's own header says that there is one. Either counts as if all the free tries were
-used, and the waiting begins. A clock that was set back begins it anew.
+used, and the waiting begins; so does a process that is killed between the two writes. A clock that was set back begins
+it anew.
 
 What a file cannot do is defend itself: who may write in the folder can write a record of their own, and who takes the
 wallet away guesses at home, without any record. There the cost of each guess is all that stands in the way

@@ -35,9 +35,10 @@ from shetab.types import Expiry, Pan
 from storefront.errors import TransferRefused, WalletError
 from storefront.files import write_whole
 from storefront.wallet import container, keys, roots
+from storefront.wallet.editor import check_label
 from storefront.wallet.lockout import Clock, utc_now
 from storefront.wallet.records import RECORD
-from storefront.wallet.wallet import FILE_NAME, PURCHASES, check_label
+from storefront.wallet.wallet import FILE_NAME, PURCHASES
 
 _XID: Final = re.compile(r"[0-9a-f]{40}")
 _FILE: Final = re.compile(r"(?:[a-z]{1,20}/)?[a-z0-9][a-z0-9-]{0,80}\.[a-z0-9]{1,8}")

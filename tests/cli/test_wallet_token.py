@@ -25,6 +25,7 @@ from runtime.secrets import Secret, read_secret
 from runtime.settings import Home
 from storefront.errors import WalletError
 from storefront.wallet import container, keys, wallet
+from storefront.wallet.editor import WalletEditor
 from storefront.wallet.keys import TokenKey, TokenPlace
 from storefront.wallet.wallet import FILE_NAME, Wallet
 from tests.kwbp.world import World
@@ -134,7 +135,7 @@ def test_a_card_without_its_token_says_so_and_another_key_is_not_taken(
         editor.add_card("lost", card.pan, card.expiry, in_token=lambda: made)
         entry = editor._document["cards"]["lost"]
         with pytest.raises(WalletError, match="not at hand"):
-            wallet.WalletEditor(editor._document, os.urandom).begin_enrolment(
+            WalletEditor(editor._document, os.urandom).begin_enrolment(
                 "lost", application="A-1", nonce_cca=bytes(range(32)), ca_key_id=b"key"
             )
         entry["token"]["public"] = keys.key_in_token(TokenKey(place, p256().public_key()))["token"]["public"]

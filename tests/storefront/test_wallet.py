@@ -13,9 +13,12 @@ from runtime.secrets import Secret
 from shetab.types import Expiry, Pan
 from storefront.errors import NoSuchCard, WalletError
 from storefront.wallet import wallet
+from storefront.wallet.editor import Enrolment
 from storefront.wallet.lockout import Tries
-from storefront.wallet.wallet import FILE_NAME, Enrolment, Wallet
+from storefront.wallet.wallet import FILE_NAME, Wallet
 from tests.support.pki_factory import Credential, PkiFactory
+
+pytestmark = pytest.mark.usefixtures("cheap_guesses")
 
 PASSPHRASE = Secret(b"correct horse")
 PAN, OTHER = Pan("6037701000000007"), Pan("6219861000000009")

@@ -24,6 +24,8 @@ from tests.support.cps_cases import BIN, Office
 from tests.support.pki_factory import PkiFactory
 from tests.support.registration_site import RegistrationSite
 
+pytestmark = pytest.mark.usefixtures("cheap_guesses")
+
 PASSPHRASE = Secret(b"a long passphrase of a test")
 LABEL = "mehr"
 
