@@ -214,6 +214,9 @@ class Attack:
             message, what = made
             self.note(f"makes {what}")
             self.network.saw(message)
+            named = self.forger.merchant_of(message)
+            if named is not None and draw(4):  # in the name of another, it gets no further than the door
+                target = (target & 2) | MERCHANTS.index(named)
             self.put(message, target)
 
     def mix(self, draw: Draw, target: int) -> None:

@@ -156,6 +156,15 @@ class Forger:
         envelopes = [each for each in pieces.envelopes if sha256(each) == body.h_pi_envelope] or pieces.envelopes
         return preq(nth(orders, draw(1 << 16)), dual, body.h_pi_data, nth(envelopes, draw(1 << 16)))
 
+    def merchant_of(self, message: bytes) -> str | None:
+        """The merchant that a message for the gateway names."""
+        outer = decode(KwbpMessage, message)
+        for piece in self._pieces.signed.get(outer.msg_type, ()):
+            if piece.der == outer.body:
+                named: str | None = getattr(piece.body, "merchant_id", None)
+                return named if named in TERMINALS else None
+        return None
+
     # --- without any key ----------------------------------------------------------------------------------------------
 
     def mix(self, draw: Draw) -> tuple[bytes, str] | None:

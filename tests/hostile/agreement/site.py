@@ -276,7 +276,7 @@ class Site:
             gateway_id=GATEWAY,
             acquirer_bin=ACQUIRER,
             authorization=AuthorizationSettings(answer_timeout=ANSWER_TIMEOUT, ack_timeout=ACK_TIMEOUT),
-            reversal=ReversalSettings(answer_timeout=ANSWER_TIMEOUT, first_pause=2.0, longest_pause=60.0, tick=5.0),
+            reversal=ReversalSettings(answer_timeout=ANSWER_TIMEOUT, first_pause=2.0, longest_pause=60.0, tick=10.0),
             settling=ForwardingSettings(
                 answer_timeout=ANSWER_TIMEOUT,
                 first_pause=2.0,

@@ -22,6 +22,8 @@ from tests.hostile.agreement.forging import SIGNS, Draw
 from tests.hostile.agreement.properties import Dishonest, check_always, finish
 from tests.hostile.agreement.site import Site
 
+pytestmark = pytest.mark.slow
+
 _EXAMPLES = int(os.environ.get("KWBP_AGREEMENT_EXAMPLES", "0"))
 _choices = st.integers(0, 255)
 _plans = st.integers(0, 7)
@@ -149,7 +151,8 @@ class AgreementMachine(RuleBasedStateMachine):
     @precondition(lambda self: bool(SIGNS[self.dishonest]))
     @rule(data=st.data(), at=st.integers(0, 3))
     def forge(self, data: Any, at: int) -> None:
-        self.moves.forge(_draw(data), at)
+        for _ in range(3):
+            self.moves.forge(_draw(data), at)
         self._done()
 
     @rule(data=st.data(), at=st.integers(0, 3))
@@ -208,7 +211,7 @@ def test_agreement_with_one_dishonest_party(dishonest: Dishonest) -> None:
 
     Machine.dishonest = dishonest
     profile = settings(
-        max_examples=_EXAMPLES or 6,
+        max_examples=_EXAMPLES or 5,
         stateful_step_count=40 if _EXAMPLES else 25,
         derandomize=not _EXAMPLES,
         database=None,
