@@ -34,15 +34,21 @@ gap() { say missing "$1"; } # what the bundle does not prove; everything else is
 have() { [ -f "$1" ]; }     # a buyer's own records have no auth-req, a gateway's no order lines, and so on
 
 openssl dgst -sha256 -r $(find . -type f | grep '^\./[A-Za-z0-9./_-]*$' | sed 's/^..//') >"$work/digests" 2>"$work/log"
+line_end='
+'
+DIGESTS=$line_end$(cat "$work/digests")$line_end # "digest *file", one a line
 digest() { # of a file of the bundle, or of one made here
   case $1 in
     /*) openssl dgst -sha256 -r "$1" | cut -d' ' -f1 ;;
-    *) sed -n "s:^\([0-9a-f]*\) \*$1\$:\1:p" "$work/digests" ;;
+    *)
+      before=${DIGESTS%%" *$1$line_end"*}
+      if [ "$before" != "$DIGESTS" ]; then echo "${before##*"$line_end"}"; fi
+      ;;
   esac
 }
 hex() { od -An -v -tx1 "$1" | tr -d ' \n'; }
 same() { [ -n "$2" ] && [ "$(digest "$1")" = "$2" ]; }
-exported() { grep -qxF "$2 *$1" "$work/digests"; }
+exported() { case $DIGESTS in *"$line_end$2 *$1$line_end"*) return 0 ;; *) return 1 ;; esac; }
 at_time() { date -u -d "@$1" +%Y%m%d%H%M%SZ; }
 
 # The fields of a DER structure, one a line: depth, type, value. Each must begin where the one before it ended, so that
@@ -75,9 +81,18 @@ field() { # field FILE DEPTH TYPE NUMBER: the value of the so-manieth field of a
     $2 == "BROKEN" { print "BROKEN"; exit }
     $1 == d && $2 == t && ++seen == n { sub(/^[^ ]+ [^ ]+ ?/, ""); print; exit }'
 }
-octets() { field "$1" 1 OCTET_STRING "$2" | tr A-F a-f; } # in hexadecimal
+octets() { # octets FILE NUMBER: in hexadecimal
+  fields "$1" -v n="$2" '
+    $2 == "BROKEN" { print "BROKEN"; exit }
+    $1 == 1 && $2 == "OCTET_STRING" && ++seen == n { sub(/^[^ ]+ [^ ]+ ?/, ""); print tolower($0); exit }'
+}
 is() { [ -n "$1" ] && [ "$1" = "$2" ]; }
-money() { echo "$(field "$1" 2 INTEGER 1) $(field "$1" 2 INTEGER 2) $(field "$1" 2 INTEGER 3)"; } # of all but order lines
+money() { # of all but order lines
+  fields "$1" '
+    $2 == "BROKEN" { while (seen < 3) part[++seen] = "BROKEN"; exit }
+    $1 == 2 && $2 == "INTEGER" { sub(/^[^ ]+ [^ ]+ ?/, ""); part[++seen] = $0; if (seen == 3) exit }
+    END { print part[1], part[2], part[3] }'
+}
 identity() { # identity CERTIFICATE KIND: the id after urn:kwbp:KIND: in it
   openssl x509 -noout -ext subjectAltName -in "$1" | tr ', ' '\n\n' | sed -n "s/^URI:urn:kwbp:$2://p"
 }
@@ -117,7 +132,8 @@ listed() { # nothing but plain files, each in digests.txt once, and none missing
   find . -type f ! -path ./digests.txt ! -path ./verify.sh | sed 's/^..//' | LC_ALL=C sort >"$work/found"
   cut -d' ' -f2- digests.txt | LC_ALL=C sort | cmp -s - "$work/found" || return 1
   for one in chain/*.pem ocsp/*.der; do # each name is of one certificate
-    name=$(basename "${one%.*}")
+    name=${one##*/}
+    name=${name%.*}
     case $one in
       chain/*) [ ! -e "signers/$name.pem" ] || return 1 ;;
       *) [ ! -e "$one" ] || [ -e "signers/$name.pem" ] || [ -e "chain/$name.pem" ] || return 1 ;;
@@ -201,7 +217,8 @@ if [ -d ocsp ]; then
     cp "$above" "$work/above-$(openssl x509 -noout -subject_hash -in "$above")"
   done
   for certificate in signers/*.pem chain/*.pem; do
-    name=$(basename "$certificate" .pem)
+    name=${certificate##*/}
+    name=${name%.pem}
     above=$work/above-$(openssl x509 -noout -issuer_hash -in "$certificate")
     about=$(concerned "$name")
     if have "ocsp/$name.der"; then
