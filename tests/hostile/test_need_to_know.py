@@ -370,8 +370,10 @@ def note_secrets(walk: Walk, home: Home) -> None:
         if path.is_file():
             value = path.read_bytes()
             line = value.splitlines()[len(value.splitlines()) // 2] if value.startswith(b"-----") else value.strip()
-            if len(line) >= 16:
+            if len(line) >= 8:
                 walk.is_hidden_in("serviceSecrets", "clear", Canary.octets(line))
+                if len(line) >= 32 and set(line) <= set(b"0123456789abcdefABCDEF"):  # the key that it writes down
+                    walk.is_hidden_in("serviceSecrets", "clear", Canary.octets(bytes.fromhex(line.decode())))
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kwbp.contract import DualLink, build_contract
 from pki.oids import CT_INVOICE
+from storefront.evidence.bundle import write_bundle
 from storefront.evidence.claims import Claim, Verdict
-from storefront.evidence.judgement import Conclusion
+from storefront.evidence.folder import read_folder
+from storefront.evidence.judgement import Conclusion, judge
 from storefront.evidence.statements import About, State
 from tests.kwbp import forge
 from tests.kwbp.test_contract import broken, by_buyer, contract
@@ -60,8 +63,9 @@ def test_both_parties_prove_it(scene: Scene, court: Court, whose: str) -> None:
     assert (found.party and found.party.role, found.proven_by) == ("buyer", ("contract.p7s", "invoice.p7s"))
 
 
-def test_what_is_not_there_is_a_gap(scene: Scene, court: Court) -> None:
-    judged = court.judge(scene.records)
+def test_what_is_not_there_is_a_gap(scene: Scene, tmp_path: Path) -> None:
+    write_bundle(scene.records, scene.world.pki.root.certificate, tmp_path / "bundle")
+    judged = judge(read_folder(tmp_path / "bundle"))
     assert judged.statements[About.CONTRACT].state is State.ABSENT
     assert "the bundle has no order with two signatures" in " ".join(map(str, judged.gaps))
 
