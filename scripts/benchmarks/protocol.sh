@@ -4,8 +4,6 @@
 # and software keys are made in memory. Of building, the signature is left out; of checking, it is shown apart.
 
 scripts/setup --for-benchmarks --system-only
-command -v valgrind >/dev/null || scripts/setup --with-counter --system-only ||
-  echo "valgrind cannot be installed: instructions will not be counted" >&2
 mkdir -p "$DEMO/protocol"
 
 chapter "Messages of the protocol"

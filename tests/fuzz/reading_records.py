@@ -37,6 +37,8 @@ from cps.model import load_pack
 from cps.packs import published, published_file
 from hsm_service.key_approval import KeyApproval, build_approval, parse_approval
 from hsm_service.operation_request import RequestError, parse_request
+from kwbp.structure import decode
+from kwbp.wrapper import KwbpMessage
 from ra.checks.connector import NoAnswerError, Question
 from ra.checks.wire import read_accepted, read_facts
 from ra.errors import InvalidSubmissionError, RequestSignatureError
@@ -60,6 +62,7 @@ from storefront.errors import BundleRefused, WalletLocked
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import judge
+from storefront.evidence.movements import read_pair
 from storefront.wallet import container
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.reading_protocol import catalogue
@@ -417,6 +420,21 @@ def _shop() -> Iterator[Decoder]:
             calls=400_000,  # the whole bundle is judged, whichever file is changed
             memory=4 * 1024 * 1024,
         )
+
+    pair = [_signed_inside(f"cap_{each}") for each in ("req", "res")]
+    yield Decoder(
+        "bundle.movement",
+        lambda data: read_pair(data, pair[1]),
+        (),
+        ("storefront.evidence.movements:read_pair",),
+        statement=lambda found: found is None,
+        live=lambda: [pair[0]],
+    )
+
+
+def _signed_inside(name: str) -> bytes:
+    """The SignedData in a message of the catalogue."""
+    return decode(KwbpMessage, catalogue().exchanges[name].message).body
 
 
 def _nothing(_value: Any) -> None:

@@ -68,12 +68,13 @@ def test_a_key_with_one_attribute_otherwise_is_not(attribute: str) -> None:
     ("change", "reason"),
     [
         ((0, b"\x02"), "bad_version"),
+        ((2, b"\x01" + bytes(200)), "bad_version"),
         ((3, bytes(31)), "malformed"),
         ((1, b""), "malformed"),
         ((5, b"\x01"), "malformed"),
         ((10, b"20260321120000"), "malformed"),
     ],
-    ids=["version", "hash", "name", "boolean", "time"],
+    ids=["version", "version of the key", "hash", "name", "boolean", "time"],
 )
 def test_malformed_contents_are_refused(change: tuple[int, bytes], reason: str) -> None:
     tree = parse(HONEST.to_der())

@@ -42,6 +42,7 @@ def test_the_countersigned_seal_lists_persons_in_the_order_of_their_names() -> N
     [
         (raw(version=2), "bad_version"),
         (raw(entries=0), "bad_version"),
+        (raw(entries=1 << 31), "bad_version"),
         (raw(signatures=(("b", ONE), ("a", TWO))), "not_canonical"),
         (raw(signatures=(("a", ONE), ("a", TWO))), "not_canonical"),
         (raw(signatures=(("a", ONE), ("b", ONE))), "not_canonical"),
