@@ -19,6 +19,8 @@ from kwbp.codes import AuthCode, PurchaseStatus
 from pki.der import sha256
 from runtime.language import Message
 from storefront.evidence.dossier import Dossier
+from storefront.evidence.moments import rial
+from storefront.evidence.movements import standing_after
 from storefront.evidence.statements import About, State, Statement, Statements
 
 
@@ -37,6 +39,7 @@ class Claim(StrEnum):
     PARTS_OF_ANOTHER_PURCHASE = "parts-of-another-purchase"
     TWO_RECEIPTS = "two-receipts"
     APPROVAL_WAS_REVERSED = "approval-was-reversed"
+    NOTHING_WAS_REFUNDED = "nothing-was-refunded"
 
 
 MEANINGS: Final[Mapping[Claim, Message]] = {
@@ -52,6 +55,7 @@ MEANINGS: Final[Mapping[Claim, Message]] = {
     Claim.PARTS_OF_ANOTHER_PURCHASE: Message("anybody: these are parts of different purchases"),
     Claim.TWO_RECEIPTS: Message("the buyer: the merchant signed two receipts that disagree (needs the other bundle)"),
     Claim.APPROVAL_WAS_REVERSED: Message("the buyer or the merchant: what was approved was given back"),
+    Claim.NOTHING_WAS_REFUNDED: Message("the buyer: the merchant has refunded nothing of this purchase"),
 }
 
 
@@ -319,6 +323,23 @@ def _approval_was_reversed(claim: Claim, case: Case) -> Decision:
     return Decision(claim, Verdict.UNDECIDED, (reason,), (exhibit.file,))
 
 
+def _nothing_was_refunded(claim: Claim, case: Case) -> Decision:
+    """A refund that is here refutes it. That none is here shows nothing: there may be more than is here."""
+    statement, dossier = case.statements[About.MONEY], case.dossier
+    standing = None
+    if statement.proven and dossier.answer is not None and dossier.order.received is not None:
+        standing = standing_after(dossier.answer.der, dossier.order.received.body.sale_kind, dossier.movements)
+    if standing is None:
+        return _undecided(claim, statement)
+    if standing.refunded:
+        amount = rial(standing.refunded)
+        return _refuted(
+            claim, statement, Message("the gateway said, signed, that {amount} was refunded", amount=amount)
+        )
+    reason = Message("of what is here nothing was refunded; there may be more than is here")
+    return Decision(claim, Verdict.UNDECIDED, (reason,), statement.proven_by)
+
+
 _RULES: Final[Mapping[Claim, Callable[[Claim, Case], Decision]]] = {
     Claim.BUYER_DENIES_ORDER: _buyer_denies_order,
     Claim.BUYER_DENIES_PAYMENT: _buyer_denies_payment,
@@ -332,4 +353,5 @@ _RULES: Final[Mapping[Claim, Callable[[Claim, Case], Decision]]] = {
     Claim.PARTS_OF_ANOTHER_PURCHASE: _parts_of_another_purchase,
     Claim.TWO_RECEIPTS: _two_receipts,
     Claim.APPROVAL_WAS_REVERSED: _approval_was_reversed,
+    Claim.NOTHING_WAS_REFUNDED: _nothing_was_refunded,
 }

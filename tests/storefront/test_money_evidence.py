@@ -11,6 +11,7 @@ import pytest
 
 from pki.der import sha256
 from storefront.evidence.bundle import write_bundle
+from storefront.evidence.claims import Claim, Verdict, decide
 from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import Conclusion, judge
 from storefront.evidence.records import from_merchant
@@ -57,6 +58,19 @@ def test_captures_and_refunds_are_proven_by_both_judges(evidence: dict[str, Any]
     assert str(statement.what).endswith("4,950,000 rial captured, 1,000,000 rial given back")
     assert statement.party is not None
     assert statement.party.role == "gateway"
+
+
+def decided(files: Files) -> Verdict:
+    return decide(Claim.NOTHING_WAS_REFUNDED, judge(files).case).verdict
+
+
+def test_a_refund_that_is_here_refutes_that_nothing_was_refunded(files: Files) -> None:
+    assert decided(files) is Verdict.REFUTED
+    without = {name: content for name, content in files.items() if not name.startswith("money-")}
+    assert decided(listed(without)) is Verdict.UNDECIDED
+    undone = {name: content for name, content in files.items() if not name.startswith("money-01")}
+    renamed = {name.replace("money-02", "money-01").replace("money-03", "money-02"): undone[name] for name in undone}
+    assert decided(listed(renamed)) is Verdict.UNDECIDED  # the only one that is here was taken back
 
 
 def test_a_purchase_without_them_holds_too(files: Files) -> None:
