@@ -6,8 +6,10 @@ import json
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from cli import output, wallet
+from cli.main import build
 from kwbp.codes import ErrorCode, PurchaseStatus
 from kwbp.errors import ProtocolError
 from storefront.wallet import texts
@@ -68,3 +70,9 @@ def test_what_the_gateway_says_of_an_open_purchase_is_said_in_a_sentence(
         wallet._report(outcome, language)
     assert texts.label(word.protocol_name, language) in capsys.readouterr().out
     assert reported(outcome, capsys, monkeypatch)["gateway_says"] == word.protocol_name
+
+
+def test_the_gateway_is_asked_about_a_purchase_by_its_number() -> None:
+    result = CliRunner().invoke(build(["wallet"]), ["wallet", "ask-gateway", "../elsewhere", "--card", "everyday"])
+    assert result.exit_code == 1
+    assert "40 hexadecimal digits" in result.output
