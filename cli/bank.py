@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,6 +147,19 @@ def messages(
         },
         [line for each in found for line in (f"{each.number}:", *each.text.splitlines())],
     )
+
+
+@app.command("cut-over")
+def cut_over(
+    day: Annotated[
+        datetime | None,
+        typer.Argument(formats=["%Y-%m-%d"], help="The business day from now on; without it, the calendar's."),
+    ] = None,
+) -> None:
+    """Have the network count in another business day from now on (DE 15)."""
+    with counter(existing()) as bank:
+        open_day = bank.cut_over(None if day is None else day.date())
+    output.emit({"day": open_day.isoformat()}, [f"The network counts in {open_day.isoformat()}."])
 
 
 @app.command()
