@@ -266,6 +266,31 @@ print("settle line:", line["merchant"].strip(), line["amount"], "rial for", line
 sys.exit(line["amount"] != amount)' "$1" "$2"
 }
 
+given_back_once() { # given_back_once RIAL: the same wish once more; one request, one movement
+  [ "$(kwbp --json merchant refund bookshop "$(of purchase xid)" "$1" --wish return-1)" = "${kept[refund]}" ] || return
+  kwbp --json merchant money bookshop "$(of purchase xid)" | python -SEc '
+import json, sys
+document = json.load(sys.stdin)
+print("asked for", len(document["requests"]), "time, given back", document["standing"]["refunded"], "rial")
+sys.exit((len(document["requests"]), document["standing"]["refunded"]) != (1, int(sys.argv[1])))' "$1"
+}
+
+more_than_was_paid() { # the own book refuses it, and says what is possible
+  local said
+  if said=$(kwbp --json merchant refund bookshop "$(of purchase xid)" "$(of purchase amount)"); then return 1; fi
+  field detail <<<"$said"
+  [ "$(field clause <<<"$said")" = H9 ]
+}
+
+batch_closed() { # batch_closed RIAL: what the batch comes to, in both books
+  sleep 1 # what happened in this very second is in the next batch
+  kwbp --json merchant batch close bookshop | python -SEc '
+import json, sys
+batch = json.load(sys.stdin)
+print("batch", batch["batch"], batch["status"], "net", batch["net"], "rial, by the gateway", batch["gateway_net"])
+sys.exit((batch["status"], batch["net"], batch["gateway_net"]) != ("closed", int(sys.argv[1]), int(sys.argv[1])))' "$1"
+}
+
 not_collected_twice() { # not_collected_twice TEXT: the stored order is sent once more; same answer, one debit
   local again sales
   again=$(kwbp --json wallet resume "$(of purchase xid)" --shop bookshop --card mehr)

@@ -46,6 +46,7 @@ def test_the_report_tells_the_purchase(demo: Demo) -> None:
     report = demo.report
     assert re.fullmatch(r"[0-9a-f]{40}", report["xid"])
     assert report["balance_before"] - report["balance_after"] == report["amount"] > 0
+    assert report["amount"] > report["refunded"] > 0  # after that, and said twice: given back once
 
 
 def test_three_frauds_are_refused(demo: Demo) -> None:
