@@ -37,6 +37,7 @@ from gateway.gateway import Gateway
 from gateway.merchants import Merchant
 from gateway.order import Order, OrderKey
 from gateway.settling.routes import create_router
+from gateway.settling.store import SettlingStore
 from kwbp.codes import AuthCode
 from kwbp.wrapper import MEDIA_TYPE
 from runtime import health, problems
@@ -99,6 +100,7 @@ class EvidenceDocument(BaseModel):
 
     state: str
     documents: dict[str, str]
+    money: list[dict[str, str]] = Field(description="requests and answers of rows 19 to 21, in their order")
     authorities: list[str] = Field(description="certificates of authorities above the signers")
     crls: list[str] = Field(description="every status list that the gateway has judged by")
 
@@ -181,10 +183,11 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         found = gateway.store.find(OrderKey(merchant_id, bytes.fromhex(xid)))
         if found is None:
             raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
-        held = evidence_of(found, gateway.disclosures)
+        held = evidence_of(found, gateway.disclosures, SettlingStore(gateway.store).of_order(found))
         return EvidenceDocument(
             state=found.state,
             documents={name: _base64(der) for name, der in held.documents.items()},
+            money=[{"request": _base64(asked), "answer": _base64(said)} for asked, said in held.movements],
             authorities=[_base64(der) for der in held.authorities],
             crls=[_base64(der) for der in held.crls],
         )

@@ -1,9 +1,10 @@
 """The gateway's part of a purchase as evidence, out of its own records: what was signed, and what it was judged by.
 
 Merchant's invoice, buyer's dual signature, the gateway's own AuthRes, the merchant's AuthAck, the last InqRes that
-somebody was given; the certificate that the card data were sealed to, the authorities, and the status lists that the
-gateway has ever judged by. Sealed card data are not here: nobody keeps them after the authorisation, and the order's
-hash of them is what binds. No card number, not even masked, is added to what the signed objects say.
+somebody was given, what moved the money later; the certificate that the card data were sealed to, the authorities, and
+the status lists in force at each of these moments. Sealed card data are not here: nobody keeps them after the
+authorisation, and the order's hash of them is what binds. No card number, not even masked, is added to what the signed
+objects say.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from cryptography import x509
 
 from gateway.disclosures import CERTIFICATE, CRL, Disclosures
 from gateway.order import Order
+from gateway.settling.row import Settling
 from kwbp.common import instant, read_signed
 from kwbp.inquiry import InqResTBS
 from kwbp.messages import AuthResTBS, DualSigTBS
+from kwbp.settling import ANSWERS
 from kwbp.wrapper import unwrap
 from pki.der import sha256
 from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INQ_RES
@@ -30,12 +33,17 @@ class Evidence:
     """`documents` by their names in a bundle; all DER."""
 
     documents: Mapping[str, bytes]
+    movements: tuple[tuple[bytes, bytes], ...]
+    """Requests and final answers of rows 19 to 21, in their order."""
     authorities: tuple[bytes, ...]
     crls: tuple[bytes, ...]
 
 
-def evidence_of(order: Order, disclosures: Disclosures) -> Evidence:
-    """What the gateway holds of an order; what did not happen is not there, nor AuthRes where an Error was given."""
+def evidence_of(order: Order, disclosures: Disclosures, settled: Sequence[Settling]) -> Evidence:
+    """What the gateway holds of an order; what did not happen is not there, nor AuthRes where an Error was given.
+
+    :param settled: what was asked for about it since, oldest first.
+    """
     documents = {"invoice": order.invoice, "dual_signature": order.dual_signature}
     chosen = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, order.dual_signature).body.gw_cert_hash
     certificates = disclosures.of_kind(CERTIFICATE)
@@ -53,8 +61,13 @@ def evidence_of(order: Order, disclosures: Disclosures) -> Evidence:
     if said:
         documents["gateway_status"] = said[-1]
         moments.append(instant(read_signed(InqResTBS, CT_INQ_RES, said[-1]).body.date))
+    movements = []
+    for each in settled:
+        if each.answer is not None and each.date is not None:
+            movements.append((each.request, unwrap(each.answer, expected=tuple(ANSWERS.values())).body))
+            moments.append(each.date.replace(microsecond=0))
     authorities = tuple(der for der in certificates if _is_authority(der))
-    return Evidence(documents, authorities, _in_force(disclosures.of_kind(CRL), moments))
+    return Evidence(documents, tuple(movements), authorities, _in_force(disclosures.of_kind(CRL), moments))
 
 
 def _in_force(ders: Iterable[bytes], moments: Sequence[datetime]) -> tuple[bytes, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from gateway.disclosures import Disclosures
 from gateway.errors import UnknownOrderError
 from gateway.merchants import Merchant, MerchantRegistry
 from gateway.order import OrderKey
@@ -53,6 +54,7 @@ class SettlingRequests:
         identity: GatewayIdentity,
         *,
         store: SettlingStore,
+        disclosures: Disclosures,
         merchants: MerchantRegistry,
         forwarding: Forwarding,
         signer: AnswerSigner,
@@ -62,6 +64,7 @@ class SettlingRequests:
     ) -> None:
         self._identity = identity
         self._store = store
+        self._disclosures = disclosures
         self._merchants = merchants
         self._forwarding = forwarding
         self._signer = signer
@@ -89,9 +92,9 @@ class SettlingRequests:
             return await self._worked_on(row)
         assert standing is not None
         now = self._clock()
-        check_request(  # H4 to H9
-            request, standing, gateway=self._identity, trust=await self._trust.trust(now), now=now
-        )
+        trust = await self._trust.trust(now)
+        check_request(request, standing, gateway=self._identity, trust=trust, now=now)  # H4 to H9
+        await self._disclosures.keep(trust, self._identity.certificate, now)
         return await self._worked_on(await self._taken(request))
 
     async def _taken(self, request: SettlingRequest) -> Settling:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from gateway.disclosures import Disclosures
 from gateway.link import SwitchLink
 from gateway.merchants import MerchantRegistry
 from gateway.ports import OrderKeys, TrustSource
@@ -71,6 +72,7 @@ class SettlingService:
         self._requests = SettlingRequests(
             identity,
             store=self.store,
+            disclosures=Disclosures(needs.orders),
             merchants=needs.merchants,
             forwarding=self._forwarding,
             signer=needs.signer,

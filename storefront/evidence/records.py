@@ -155,6 +155,9 @@ def from_gateway_book(evidence: Mapping[str, Any]) -> Records:
             auth_res=documents["auth_res"],
             auth_ack=documents.get("auth_ack"),
             gateway_status=documents.get("gateway_status"),
+            movements=tuple(
+                (base64.b64decode(each["request"]), base64.b64decode(each["answer"])) for each in evidence["money"]
+            ),
             crls=tuple(base64.b64decode(der) for der in evidence["crls"]),
             authorities=tuple(base64.b64decode(der) for der in evidence["authorities"]),
         )

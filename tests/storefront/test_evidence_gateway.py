@@ -21,9 +21,11 @@ from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import judge
 from storefront.evidence.records import from_gateway_book
 from storefront.evidence.statements import About, State
+from tests.storefront.test_money_shop import Till, buy
 from tests.support.evidence_judges import ask_both
 from tests.support.payment_parties import Buyer, Purchase, Shop, now, signed_by
 from tests.support.payment_site import Site
+from tests.support.shop_front import Customer, Front
 
 
 @pytest.fixture
@@ -138,3 +140,18 @@ def test_the_operator_alone_gets_it(site: Site, gateway: str, shop: Shop, buyer:
         assert missing.status_code == 404
     with pytest.raises(Problem):
         raise_problem(missing)
+
+
+def test_what_moved_the_money_later_is_in_it(site: Site, gateway: str, tmp_path: Path) -> None:
+    front, customer = Front.of(site, gateway, tmp_path / "merchant"), Customer.of(site)
+    with front.serving():
+        till, xid = Till(front), buy(front, customer, tmp_path / "purchases")
+        till.ask(xid, "one", "refund", amount=1_000_000)
+    with http_client(site.tls("operator"), gateway) as client:
+        path = f"/v1/orders/{xid}/evidence"
+        found = raise_problem(client.get(path, params={"merchant_id": front.merchant_id})).json()
+    assert len(found["money"]) == 1
+    write_bundle(from_gateway_book(found), site.pki.root.certificate, tmp_path / "bundle")
+    opinions = ask_both(tmp_path / "bundle")
+    assert opinions.ours is not None, opinions.refusal
+    assert opinions.ours.statements[About.MONEY].state is State.PROVEN
