@@ -6,6 +6,7 @@ one has good certificates. Every article and address is a canary that the gatewa
 
 from __future__ import annotations
 
+import atexit
 import random
 import shutil
 import tempfile
@@ -129,6 +130,7 @@ def cast() -> Cast:
     pki = PkiFactory()
     rng = random.Random(1404)
     folder = Path(tempfile.mkdtemp(prefix="agreement-cast-", dir=memory()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     issuer_keys = IssuerKeys(_ISSUER_KEY)
     engine = open_database(folder / "bank.sqlite")
     bank = Bank(transact_on(engine), issuer_keys, rng=rng.randbytes, clock=lambda: NOW)
