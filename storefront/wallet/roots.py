@@ -51,7 +51,8 @@ def accept(
     try:
         check_next_root(believed[-1], candidate, now=now, known=[*before, *believed, *known])
     except (RolloverError, CertificateError) as error:
-        raise RootRefused("this root is not believed: {reason}", reason=Term("root", error.reason)) from None
+        why = Term("root", error.reason, f"{error.detail} ({error.reason})")
+        raise RootRefused("this root is not believed: {reason}", reason=why) from None
     document["roots"] = [*document.get("roots", ()), _pem(candidate)]
 
 
