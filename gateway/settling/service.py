@@ -91,6 +91,7 @@ class SettlingService:
             clock=needs.clock,
             rng=needs.rng,
             checkpoint=needs.checkpoint,
+            tick=settings.tick,
         )
         self._batches = BatchRequests(
             identity,
