@@ -378,6 +378,10 @@ def test_open_refusals_are_those_after_which_money_may_move() -> None:
         ErrorCode.UNKNOWN_OUTCOME,
         ErrorCode.ACK_TIMEOUT,
         ErrorCode.XID_ALREADY_USED,
+        # the cause passes, and another copy of the order may be taken then
+        ErrorCode.BCI_STALE,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.MESSAGE_TOO_NEW,
     }
 
 
