@@ -14,7 +14,7 @@ from cryptography import x509
 
 from cps import rekey, rekey_statement
 from cps.check_statement import CheckStatement
-from cps.decision import parse_decision
+from cps.decision import Kind, parse_decision, parse_revocation
 from cps.errors import CpsError
 from hsm_service.backup_file import KeyBackup
 from hsm_service.judging import CLOCK_SKEW, SigningKey, refuse
@@ -24,8 +24,10 @@ from pki import notice, oids, self_audit
 from pki.attestation import KeyAttestation
 from pki.bci import SIGNER, Bci
 from pki.ceremony_seal import PARTICIPANTS, CeremonySeal
+from pki.extensions import authority_key_id, extensions_of
 from pki.names import identity_uris
 from pki.notice import Notice
+from pki.roles import Role, role_of
 from pki.self_audit import SelfAudit
 from runtime.problems import Problem
 
@@ -54,6 +56,7 @@ def built_in_content_types() -> dict[str, ContentValidator]:
         oids.CT_KEY_BACKUP.dotted_string: _judge_backup,
         oids.CT_CEREMONY_SEAL.dotted_string: _judge_seal,
         oids.CT_DECISION.dotted_string: _judge_decision,
+        oids.CT_REVOCATION.dotted_string: _judge_revocation,
         oids.CT_CHECK_ANSWER.dotted_string: _judge_check_answer,
         oids.CT_REKEY.dotted_string: _judge_rekey,
         oids.CT_BCI.dotted_string: _judge_bci,
@@ -155,6 +158,19 @@ def _judge_decision(content: bytes, _signer: x509.Certificate) -> None:
         parse_decision(content)
     except CpsError as error:
         raise refuse("content-refused", str(error), None) from error
+
+
+def _judge_revocation(content: bytes, signer: x509.Certificate) -> None:
+    """An order about a certificate: a service orders what the statement lets it, a member only about its own."""
+    try:
+        order = parse_revocation(content)
+    except CpsError as error:
+        raise refuse("content-refused", str(error), None) from error
+    if role_of(signer) is Role.SERVICE:
+        return
+    own = (authority_key_id(extensions_of(signer)), signer.serial_number)
+    if (order.issuer_key_id, order.serial) != own or order.kind is Kind.RELEASE:
+        raise refuse("content-refused", "a member orders its own certificate to be revoked or suspended", "CPS 4.9.2")
 
 
 def check_cms(

@@ -11,7 +11,7 @@ and merchant on PCertReq and PCertRes (row 8), P everybody on OTPReq and OTPRes 
 6) C registration authority on requests, D applicant on answers, F issuing bank on a request that the registration
 authority passes on, X either side on what a holder asks about its certificate (row 6).
 
-K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6, F7 and P9 need state or a token; they belong to the
+K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6, F7, P9, X8 and X9 need state or a token; they belong to the
 services, which use the same ids.
 """
 
@@ -160,5 +160,8 @@ CHECKS: Final = MappingProxyType(
         "X4": "answer is signed by the registration authority",
         "X5": "certificate that is to be revoked is not good any more",
         "X6": "new certificate is for the own key and name, with the right role and path",
+        "X7": "order to revoke is signed with the key of its certificate, and says what the request says",
+        "X8": "statement in force lets the holder have this done",
+        "X9": "no more requests of a holder than allowed",
     }
 )

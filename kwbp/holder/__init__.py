@@ -23,6 +23,7 @@ from kwbp.holder.request import (
     build_revocation_request,
     build_status_request,
     check_holder_request,
+    own_order,
     renewed_key,
     require_holder,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "check_holder_request",
     "check_renewal_answer",
     "check_status_answer",
+    "own_order",
     "renewed_key",
     "require_holder",
 ]

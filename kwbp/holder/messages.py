@@ -35,7 +35,11 @@ class CertInqReqTBS(Structure):
 
 @asn1.sequence
 class RevReqTBS(Structure):
-    """id-kwbp-ct-revReq, signed by the holder: "revoke this certificate", or suspend it: certificateHold."""
+    """id-kwbp-ct-revReq, signed by the holder: "revoke this certificate", or suspend it: certificateHold.
+
+    `order` is the order of the Certification Practice Statement (SignedData over RevocationTBS, DER) with the key of
+    that certificate: it goes on to the certification authority, which judges and keeps it.
+    """
 
     version: int
     rrpid: Id20
@@ -43,6 +47,7 @@ class RevReqTBS(Structure):
     serial: int
     cert_hash: Hash32
     reason: RevocationReason
+    order: Der
     date: asn1.GeneralizedTime
 
     def validate(self) -> None:

@@ -16,9 +16,10 @@ from kwbp.errors import ProtocolError
 from kwbp.holder.messages import CertInqReqTBS, RenewReqTBS, RevReqTBS
 from kwbp.registration.signers import requested_keys
 from kwbp.wrapper import KwbpMessage, check_header
-from pki.errors import CertificateError
+from pki.cms_signed import parse_signed_data, verify_signature
+from pki.errors import CertificateError, CmsError
 from pki.keys import spki_sha256
-from pki.oids import CT_CERT_INQ_REQ, CT_RENEW_REQ, CT_REV_REQ
+from pki.oids import CT_CERT_INQ_REQ, CT_RENEW_REQ, CT_REV_REQ, CT_REVOCATION
 from pki.path import Trust
 from pki.roles import Role, role_of
 
@@ -49,9 +50,18 @@ def build_status_request(
 
 
 def build_revocation_request(
-    certificate: x509.Certificate, reason: RevocationReason, *, rrpid: bytes, chall: bytes, now: datetime
+    certificate: x509.Certificate,
+    reason: RevocationReason,
+    *,
+    order: bytes,
+    rrpid: bytes,
+    chall: bytes,
+    now: datetime,
 ) -> Draft[RevReqTBS]:
-    """RevReq (row 6), to be signed by the holder of `certificate`. 20 and 32 fresh random bytes."""
+    """RevReq (row 6), to be signed by the holder of `certificate`. 20 and 32 fresh random bytes.
+
+    :param order: the order about it for this reason, signed with its key (CT_REVOCATION, DER).
+    """
     body = RevReqTBS(
         version=fields.VERSION,
         rrpid=rrpid,
@@ -59,6 +69,7 @@ def build_revocation_request(
         serial=certificate.serial_number,
         cert_hash=certificate_hash(certificate),
         reason=reason,
+        order=order,
         date=fields.to_time(now),
     )
     return Draft.of(CT_REV_REQ, body, rrpid=rrpid, xid=None)
@@ -167,6 +178,26 @@ def renewed_key(request: CheckedHolderRequest[RenewReqTBS], certificate: x509.Ce
     old = {spki_sha256(each.public_key()) for each in (certificate, request.received.signer)}
     require(key not in old, ErrorCode.INVALID_CERTIFICATE, "X2", "key must be a new one")
     return key
+
+
+def own_order(request: CheckedHolderRequest[RevReqTBS], certificate: x509.Certificate) -> bytes:
+    """X7: the order in a RevReq is signed with the key of `certificate`, the one that it is about.
+
+    :returns: the content of the order (RevocationTBS, DER); whether it says what the request says is for its reader.
+    :raises ProtocolError: signatureFailure.
+    """
+    try:
+        order = parse_signed_data(request.body.order, content_type=CT_REVOCATION)
+        verify_signature(order)
+    except CmsError as error:
+        raise ProtocolError(ErrorCode.SIGNATURE_FAILURE, "X7", f"order must be signed ({error.reason})") from None
+    require(
+        order.signer == certificate,
+        ErrorCode.SIGNATURE_FAILURE,
+        "X7",
+        "order must be signed with the key of the certificate that it is about",
+    )
+    return order.content
 
 
 def certificate_hash(certificate: x509.Certificate) -> bytes:

@@ -112,7 +112,7 @@ def test_no_content_is_signed_by_two_kinds_of_party() -> None:
     """But those that either kind says of itself: a refusal, how a purchase stands, wishes for the own certificate."""
     merchants = set(TEMPLATES["merchant-signing"].content_types)
     assert merchants == set(TEMPLATES["merchant-signing-ec"].content_types)
-    own = {"error", "inqRes", "certInqReq", "revReq", "renewReq"}
+    own = {"error", "inqRes", "certInqReq", "revReq", "revocation", "renewReq"}
     assert merchants & set(TEMPLATES["gateway-signing"].content_types) == {f"id-kwbp-ct-{name}" for name in own}
     assert oids.CT_DUAL_SIGNATURE.dotted_string not in {
         oid for template in TEMPLATES.values() for oid in template.content_type_oids

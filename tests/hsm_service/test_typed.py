@@ -15,7 +15,8 @@ from cryptography.x509.oid import CRLEntryExtensionOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cps.decision import Choice, Decision, build_decision
+from cps.decision import Choice, Decision, Revocation, build_decision, build_revocation
+from cps.model import OrderReason
 from hsm_service.judging import SigningKey
 from hsm_service.request import request_info
 from hsm_service.templates import built_in
@@ -26,6 +27,7 @@ from hsm_service.typed_request import check_request
 from pki import oids
 from pki.attestation import KeyAttestation
 from pki.cms_signed import build_signed_attributes
+from pki.extensions import authority_key_id, extensions_of
 from pki.keys import spki_der
 from pki.names import name
 from pki.roles import Role
@@ -542,6 +544,34 @@ def test_attestations_and_decisions_are_judged_without_help() -> None:
             lambda t=content_type, k=key: check_cms(  # type: ignore[misc]  # defaults bind
                 t.dotted_string, b"\x05\x00", k, content_types=judges, now=NOW
             )
+        )
+        assert refused.type == "content-refused"
+
+
+def test_a_member_orders_its_own_certificate_to_be_revoked_and_no_other() -> None:
+    own = authority_key_id(extensions_of(SHOP.certificate))
+    assert own is not None
+    judges, serial = built_in_content_types(), SHOP.certificate.serial_number
+
+    def order(key: SigningKey, reason: OrderReason, key_id: bytes = own, number: int = serial) -> None:
+        content = build_revocation(Revocation(key_id, number, reason, NOW))
+        check_cms(oids.CT_REVOCATION.dotted_string, content, key, content_types=judges, now=NOW)
+
+    order(SHOP_KEY, "keyCompromise")
+    order(SHOP_KEY, "certificateHold")
+    wrong: tuple[Callable[[], None], ...] = (
+        lambda: order(SHOP_KEY, "keyCompromise", number=serial + 1),
+        lambda: order(SHOP_KEY, "keyCompromise", key_id=b"\x01" * 20),
+        lambda: order(SHOP_KEY, "removeFromCRL"),
+    )
+    assert [_refusal(each).clause for each in wrong] == ["CPS 4.9.2"] * 3
+    service = PKI.service("ra")
+    registrar = SigningKey("k", 1, TEMPLATES["ra-system"], _public(service), (service.certificate, *service.chain))
+    order(registrar, "cessationOfOperation")
+    for key in (SHOP_KEY, registrar):
+        oid = oids.CT_REVOCATION.dotted_string
+        refused = _refusal(
+            lambda k=key: check_cms(oid, b"\x05\x00", k, content_types=judges, now=NOW)  # type: ignore[misc]  # default
         )
         assert refused.type == "content-refused"
 

@@ -25,13 +25,14 @@ from kwbp.holder import (
     check_holder_request,
     check_renewal_answer,
     check_status_answer,
+    own_order,
     renewed_key,
     require_holder,
 )
 from kwbp.wrapper import unwrap, wrap
 from pki.extensions import CertificateType
 from pki.keys import spki_sha256
-from pki.oids import CT_CERT_INQ_REQ, CT_CERT_INQ_RES, CT_RENEW_REQ, CT_RENEW_RES, CT_REV_REQ
+from pki.oids import CT_CERT_INQ_REQ, CT_CERT_INQ_RES, CT_RENEW_REQ, CT_RENEW_RES, CT_REV_REQ, CT_REVOCATION
 from tests.kwbp.forge import changed, refused, signed
 from tests.kwbp.registering import csr
 from tests.kwbp.world import World, site
@@ -40,6 +41,7 @@ from tests.support.pki_factory import Credential, PkiFactory, p256
 SECOND = timedelta(seconds=1)
 STATUS, REASON = CertificateStatus, RevocationReason
 APPLICATION = "ab" * 16
+ORDER = b"\x30\x00"  # what it says is for the registration authority
 TYPES = {CertInqReqTBS: CT_CERT_INQ_REQ, RevReqTBS: CT_REV_REQ, RenewReqTBS: CT_RENEW_REQ}
 
 
@@ -59,7 +61,7 @@ class Holding:
         if kind is CertInqReqTBS:
             return build_status_request(certificate, **fresh)
         if kind is RevReqTBS:
-            return build_revocation_request(certificate, reason, **fresh)
+            return build_revocation_request(certificate, reason, order=self.shop.sign(CT_REVOCATION, ORDER), **fresh)
         return build_renewal_request(certificate, csr(self.new_key), **fresh)
 
     def ask(self, kind: type[Any], *, signer: Credential | None = None, **changes: Any) -> tuple[bytes, bytes]:
@@ -146,7 +148,7 @@ def test_x1_a_certificate_of_another_role_or_of_none(holding: Holding) -> None:
     odd = holding.world.pki.merchant("M-1", replace={"certificate_type": (two, False), **site("M-1")})
     for certificate in (holding.world.gateway_signing.certificate, odd.certificate):
         draft = build_revocation_request(
-            certificate, REASON.SUPERSEDED, rrpid=bytes(20), chall=bytes(32), now=holding.world.now
+            certificate, REASON.SUPERSEDED, order=ORDER, rrpid=bytes(20), chall=bytes(32), now=holding.world.now
         )
         message = draft.message(signed(holding.shop, CT_REV_REQ, draft.body))
         with refused(ErrorCode.ROLE_NOT_ALLOWED, "X1"):
@@ -210,6 +212,22 @@ def test_x2_the_new_key_is_new_and_its_holder_has_it(holding: Holding) -> None:
     _, message = holding.ask(RenewReqTBS, request=honest[:-1] + bytes([honest[-1] ^ 1]))
     with refused(ErrorCode.SIGNATURE_FAILURE, "X2"):
         renewed_key(holding.check(RenewReqTBS, message), holding.shop.certificate)
+
+
+def test_x7_the_order_is_signed_with_the_key_of_its_certificate(holding: Holding) -> None:
+    certificate = holding.shop.certificate
+    _, request = holding.asked(RevReqTBS)
+    assert own_order(request, certificate) == ORDER
+    honest = request.body.order
+    for hostile in (
+        b"junk",
+        holding.shop.sign(CT_CERT_INQ_REQ, ORDER),
+        honest[:-1] + bytes([honest[-1] ^ 1]),
+        holding.new.sign(CT_REVOCATION, ORDER),
+    ):
+        _, message = holding.ask(RevReqTBS, order=hostile)
+        with refused(ErrorCode.SIGNATURE_FAILURE, "X7"):
+            own_order(holding.check(RevReqTBS, message), certificate)
 
 
 # --- how a certificate stands ---
