@@ -11,8 +11,8 @@ and merchant on PCertReq and PCertRes (row 8), P everybody on OTPReq and OTPRes 
 6) C registration authority on requests, D applicant on answers, F issuing bank on a request that the registration
 authority passes on, X either side on what a holder asks about its certificate (row 6).
 
-K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6, F7, P9, X8 and X9 need state or a token; they belong to the
-services, which use the same ids.
+K3, I3, M2, M9, M10, Q2, G3, G8, G11 to G15, C2, C6 to C9, F6, F7, P9, X8 and X9 need state or a token; they belong to
+the services, which use the same ids.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def _catalogue(world: World) -> dict[x509.ObjectIdentifier, Any]:
         CT_OTP_RES: OTPResTBS(h_otp_req=bytes(32), sent_to="0912*****89", valid_until=now, **payment, **every),
         CT_RECEIPT_ACK: ReceiptAckTBS(xid=bytes(20), merchant_id="M-1", h_receipt=bytes(32), **every),
         CT_CERT_INQ_REQ: CertInqReqTBS(**about, **every),
-        CT_REV_REQ: RevReqTBS(reason=RevocationReason.SUPERSEDED, **about, **every),
+        CT_REV_REQ: RevReqTBS(reason=RevocationReason.SUPERSEDED, order=b"0", **about, **every),
         CT_RENEW_REQ: RenewReqTBS(request=b"0", **about, **every),
     }  # fmt: skip
 
