@@ -36,6 +36,8 @@ from storefront.wallet.wallet import CardCredential
 
 _FRESH: Final = timedelta(seconds=100)
 """How long an unanswered request is sent again as it is: gateways take none that is older than 120 s (K7)."""
+_RAN_OUT: Final = "P7"
+"""The answer is the gateway's, but its password is no longer good: the same request would get the same answer."""
 
 
 class PasswordRequests:
@@ -60,8 +62,8 @@ class PasswordRequests:
     def request(self, checked: CheckedInvoice) -> OTPResTBS:
         """Have the card's bank send its holder a password for the purchase of this invoice.
 
-        A request that got no answer is sent again as it was, so that the holder is told once; after an answer, another
-        call asks for another password.
+        A request that the gateway did not answer is sent again as it was, whatever the shop says of it, so that the
+        holder is told once; after the gateway's answer, another call asks for another password.
 
         :raises ShopUnreachable: nobody answered, or nothing that can be believed. :raises RefusedByShop: the shop or
             its gateway refuses, signed. :raises ProtocolError: the answer is not as it must be.
@@ -79,7 +81,12 @@ class PasswordRequests:
         message = unwrap(answer, expected=(CT_OTP_RES, CT_ERROR))
         if message.msg_type == CT_ERROR:
             raise self._refusal(message, sent, checked, trust, now)
-        told = check_password_answer(message, sent=sent, trust=trust, now=now)
+        try:
+            told = check_password_answer(message, sent=sent, trust=trust, now=now)
+        except ProtocolError as error:
+            if error.check == _RAN_OUT:
+                self._unanswered = None
+            raise
         self._unanswered = None
         return told
 
@@ -104,7 +111,8 @@ class PasswordRequests:
         received = _read(message, sent, trust, now)
         if received.signer is None or not _is_party(received, checked):
             return ShopUnreachable("the shop answered with an error that neither it nor its gateway signed")
-        self._unanswered = None
+        if role_of(received.signer) is Role.GATEWAY_SIGNING:
+            self._unanswered = None
         body = received.body
         error = ProtocolError(
             body.error_code,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
+from kwbp.password import wallet as answers
 from pki.oids import CT_ERROR
 from shetab.types import Pin
 from storefront.errors import RefusedByShop, ShopUnreachable
@@ -62,7 +64,9 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_the_holder_is_told_once(
             buyer.request_password(invoice)
         assert (lost.value.error.code, lost.value.error.check) == (ErrorCode.UNSPECIFIED_FAILURE, "P1")
         buyer.request_password(invoice)
-    assert [path for path, _ in front.line.sent] == ["/v1/password", "/v1/password"]
+    (path, first), (_, second) = front.line.sent
+    assert (path, first) == ("/v1/password", second)
+    assert len(messages(customer)) == 1
 
 
 def test_the_same_bytes_are_sent_until_they_are_answered(front: Front, customer: Customer, purchases: Path) -> None:
@@ -137,6 +141,35 @@ def test_only_shop_and_gateway_refuse(front: Front, customer: Customer, purchase
         with pytest.raises(RefusedByShop) as refused:
             buyer.request_password(invoice)
         assert refused.value.error.code is ErrorCode.RATE_LIMITED
+
+
+def test_after_the_gateways_own_refusal_the_next_request_is_another_one(
+    front: Front, customer: Customer, purchases: Path, site: Site
+) -> None:
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        invoice = buyer.request_invoice(BASKET)
+        front.line.faults.append(erring(site.pki.gateway_signing("GW-1", acquirer_bin="603770")))
+        with pytest.raises(RefusedByShop):
+            buyer.request_password(invoice)
+        buyer.request_password(invoice)
+    (_, first), (_, second) = front.line.sent
+    assert first != second
+
+
+def test_p7_a_password_that_ran_out_on_the_way_is_not_asked_for_again(
+    front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the same bytes would say the same for ever."""
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        invoice = buyer.request_invoice(BASKET)
+        with monkeypatch.context() as shorter:
+            shorter.setattr(answers, "LONGEST_VALIDITY", timedelta())
+            with pytest.raises(ProtocolError) as late:
+                buyer.request_password(invoice)
+            assert late.value.check == "P7"
+        buyer.request_password(invoice)
+    (_, first), (_, second) = front.line.sent
+    assert first != second
 
 
 def test_an_answer_of_another_gateway_is_not_believed(
