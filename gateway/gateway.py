@@ -283,7 +283,8 @@ class Gateway:
             link=link,
             keys=resources.keys,
             signer=signer,
-            refusals=refusals,
+            # Of a budget of its own: any wallet has a merchant pass on junk, and its orders need signed refusals.
+            refusals=Refusals(signer, resources.journal, clock=resources.clock),
             trust=resources.trust,
             dialect=dialect,
             clock=resources.clock,

@@ -28,7 +28,7 @@ REQUESTS_OF_AN_ADDRESS: Final = 60
 
 def create_public_app(gateway: Gateway) -> FastAPI:
     """The application; the gateway is opened and closed by whoever made it."""
-    app = FastAPI(title="KWBP payment gateway, for cards", version="1")
+    app = FastAPI(title="KWBP payment gateway, for cards", version="1", openapi_url=None)  # nor pages about itself
     problems.install(app)
     app.add_exception_handler(DatabaseUnavailableError, _on_store_failure)
     budget = MinuteBudget(REQUESTS_OF_AN_ADDRESS, clock=gateway.clock)

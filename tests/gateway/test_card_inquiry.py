@@ -171,7 +171,8 @@ def test_no_other_route_is_there(desk: Desk, site: Site, shop: Shop, buyer: Buye
     for path in ("/v1/auth", "/v1/ack", "/v1/password", "/v1/certificates", "/v1/settling"):
         assert desk.post(purchase.message, path).status_code == 404
     with desk.client() as client:
-        for path in (f"/v1/orders/{purchase.xid.hex()}", "/v1/merchants", "/metrics", "/health/ready"):
+        documents = "/docs", "/redoc", "/openapi.json"
+        for path in (f"/v1/orders/{purchase.xid.hex()}", "/v1/merchants", "/metrics", "/health/ready", *documents):
             assert client.get(path).status_code == 404
     with http_client(site.tls("operator"), desk.public) as client:
         assert client.get("/v1/merchants").status_code == 404

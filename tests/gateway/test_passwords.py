@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from gateway import passwords as subject
+from gateway import refusals
 from kwbp import fields
 from kwbp.codes import ErrorCode
+from kwbp.error_message import read_error
 from kwbp.money import Money
 from kwbp.parties import GatewayIdentity
 from kwbp.password import OTPReqTBS, OTPResTBS, PasswordRequestDraft, SentPasswordRequest, check_password_answer
@@ -22,6 +24,7 @@ from kwbp.structure import encode
 from kwbp.wrapper import unwrap, wrap
 from pki.cms_enveloped import seal
 from pki.oids import CT_ERROR, CT_OTP_REQ, CT_OTP_RES
+from pki.roles import Role
 from shetab.types import Pin
 from switch.inbox import ShortMessage
 from tests.gateway.test_secrecy import leaks, telling_buyer
@@ -230,6 +233,25 @@ def test_what_the_bank_refuses_is_not_explained(gateway: str, site: Site, holder
 def test_an_inactive_merchant_passes_nothing_on(gateway: str, site: Site, holder: Holder) -> None:
     site.register(gateway, holder.shop, active=False)
     assert refusal(holder, gateway, holder.request()) == (ErrorCode.ROLE_NOT_ALLOWED, "P3")
+
+
+def test_junk_of_wallets_takes_no_signed_refusal_from_the_merchants_orders(
+    site: Site, tmp_path: Path, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody who has an invoice can make a shop pass on junk; a shop believes no bare refusal of an order."""
+    monkeypatch.setattr(refusals, "_BUDGET", 1)
+    shop, identity = site.new_shop(), GatewayIdentity.of(site.encryption.certificate)
+    with site.gateway(site.gateway_home(tmp_path / "home")) as url:
+        site.register(url, shop)
+        for _ in range(2):
+            junk = wrap(CT_OTP_REQ, holder_seal(b"junk", identity), rrpid=os.urandom(20), xid=os.urandom(20))
+            shop.post(url, "/v1/password", junk)
+        purchase = site.purchase(shop, buyer)
+        site.register(url, shop, active=False)
+        answer = unwrap(shop.post(url, "/v1/auth", purchase.message).content, expected=(CT_ERROR,))
+    trust = site.pki.trust(now())
+    error = read_error(answer, sent=purchase.message, role=Role.GATEWAY_SIGNING, trust=trust, now=now())
+    assert error.signer is not None
 
 
 def test_bytes_that_are_no_message(gateway: str, holder: Holder) -> None:

@@ -25,7 +25,8 @@ from tests.support.shop_front import BASKET, TOTAL, Customer, Fault, Front, answ
 
 def messages(customer: Customer) -> list[ShortMessage]:
     bank = customer.bank
-    return bank.site.switch.admin.messages(bank.issued.card_id)
+    told: list[ShortMessage] = bank.site.switch.admin.messages(bank.issued.card_id)
+    return told
 
 
 def password(customer: Customer) -> Pin:
