@@ -121,7 +121,8 @@ def reversal(
     """Answer a 0420 or 0421 of a whole sale or hold, whatever became of it: give it back once.
 
     00 taken back, or there was nothing to take back; 25 original not found (and refused if it comes later); 94 taken
-    back by another reversal; 13 or 14 another amount or card than the original; 12 partial reversal, or DE 90 no sale.
+    back by another reversal; 13 or 14 another amount or card than the original; 12 partial reversal, DE 90 no sale, or
+    something of it was captured or credited.
     """
     fingerprint = fingerprint_of(rules, request)
     row = find(connection, "reversal", *trace_of(request))
@@ -235,7 +236,7 @@ def _original(connection: Connection, rules: Rules, request: Message) -> Row[Any
         raise Refused("13")
     if original.pan_lookup != pan_lookup(rules, request):
         raise Refused("14")
-    if original.kind == HOLD and made_of(connection, original, "capture"):
+    if made_of(connection, original, "capture" if original.kind == HOLD else "credit"):
         raise Refused("12")
     return original
 

@@ -141,6 +141,20 @@ def test_what_was_captured_is_not_released_and_not_voided(desk: Desk) -> None:
     assert desk.accounts() == (OPENING - 60_000, 60_000)
 
 
+def test_a_sale_that_money_was_given_back_of_is_not_voided_too(desk: Desk) -> None:
+    """Whatever the acquirer believes of its outcome: the card would get more than it paid."""
+    sale = desk.order()
+    credit = desk.credit(sale, 40_000)
+    assert desk.rc(credit) == "00"
+    void = reversal_advice(sale, stan=desk.acquirer.next_stan(), transmission_time="0101000000")
+    assert desk.rc(void) == "12"
+    assert desk.accounts() == (OPENING - AMOUNT + 40_000, AMOUNT - 40_000)
+    assert desk.rc(desk.reversal(credit, "CREDREV")) == "00"
+    void = reversal_advice(sale, stan=desk.acquirer.next_stan(), transmission_time="0101000000")
+    assert desk.rc(void) == "00"  # nothing was given back of it any more
+    assert desk.accounts() == (OPENING, 0)
+
+
 @pytest.mark.parametrize(
     ("changed", "rc"),
     [
