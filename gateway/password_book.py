@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import (
@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     and_,
+    delete,
     insert,
     select,
     update,
@@ -37,11 +38,17 @@ table: Final = Table(
     Column("rrpid", LargeBinary(20), nullable=False),
     Column("xid", LargeBinary(20), nullable=False),
     Column("amount", BigInteger, nullable=False, doc="rial"),
-    Column("asked_at", Instant, nullable=False),
+    Column("asked_at", Instant, nullable=False, index=True),
     Column("answer", LargeBinary, doc="the KwbpMessage with the OTPRes, for every repeat (DER)"),
     UniqueConstraint("merchant_id", "rrpid"),
 )
 """Neither card nor password is in it."""
+
+_KEPT: Final = timedelta(days=1)
+"""How long a request is known: far longer than it is judged to be fresh (K7), so that no repeat passes for a new one.
+
+A card may ask every minute, day and night; the book does not grow by what nobody can send any more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,7 @@ class PasswordBook:
         """
 
         def job(connection: Connection) -> TraceNumbers:
+            connection.execute(delete(table).where(table.c.asked_at < now - _KEPT))
             known = connection.execute(select(table.c.rrpid).where(_is(asked))).one_or_none()
             if known is None:
                 values = {

@@ -51,6 +51,8 @@ REQUESTS_A_MINUTE: Final = 300
 REQUESTS_OF_A_CARD: Final = 5
 """In a minute; the bank has a count of its own, which outlives a restart."""
 
+_SEALED_FAILURE: Final = "decoding-failure"
+
 _log = get_logger("gateway.passwords")
 
 
@@ -130,9 +132,10 @@ class Passwords:
     async def _run(self, merchant: Merchant, data: bytes) -> bytes:
         if not self._of_a_merchant.take(merchant.merchant_id):
             raise ProtocolError(ErrorCode.RATE_LIMITED, "P9", f"at most {REQUESTS_A_MINUTE} requests a minute")
+        trust = await self._trust.trust(self._clock())  # first: while it cannot be had, no key is used
         opened = await self._open(merchant, data)
         now, asked = self._clock(), opened.asked
-        verify_path(opened.card, opened.chain, role=Role.CARDHOLDER, trust=await self._trust.trust(now), now=now)
+        verify_path(opened.card, opened.chain, role=Role.CARDHOLDER, trust=trust, now=now)
         if not self._of_a_card.take(common_name(opened.card.subject)):
             raise ProtocolError(ErrorCode.RATE_LIMITED, "P9", f"at most {REQUESTS_OF_A_CARD} a minute for one card")
         try:
@@ -166,6 +169,8 @@ class Passwords:
             if problem.status >= 500 or problem.status == 429:
                 _log.error("key service away", problem=problem.type)
                 raise Problem(503, "key-service-away", "the gateway cannot open requests at the moment") from None
+            if problem.type != _SEALED_FAILURE:
+                _log.error("the key service does not share our judgement", problem=problem.type, clause=problem.clause)
             # Which of the reasons it was is in the key service's journal, and nowhere else.
             raise SealedPasswordRequestError(
                 ErrorCode.DECODING_FAILURE, "P3", "the sealed request was refused"

@@ -13,12 +13,22 @@ import pytest
 
 from gateway import passwords as subject
 from gateway import refusals
+from gateway.merchants import Merchant, MerchantRegistry
+from gateway.password_book import PasswordBook
+from gateway.store import OrderStore
 from kwbp import fields
 from kwbp.codes import ErrorCode
 from kwbp.error_message import read_error
 from kwbp.money import Money
 from kwbp.parties import GatewayIdentity
-from kwbp.password import OTPReqTBS, OTPResTBS, PasswordRequestDraft, SentPasswordRequest, check_password_answer
+from kwbp.password import (
+    AskedPassword,
+    OTPReqTBS,
+    OTPResTBS,
+    PasswordRequestDraft,
+    SentPasswordRequest,
+    check_password_answer,
+)
 from kwbp.password import seal_password_request as sealed
 from kwbp.structure import encode
 from kwbp.wrapper import unwrap, wrap
@@ -27,6 +37,7 @@ from pki.oids import CT_ERROR, CT_OTP_REQ, CT_OTP_RES
 from pki.roles import Role
 from shetab.types import Pin
 from switch.inbox import ShortMessage
+from tests.gateway.conftest import run
 from tests.gateway.test_secrecy import leaks, telling_buyer
 from tests.support.payment_parties import Buyer, Shop, error_of, now
 from tests.support.payment_site import Site, wait_for
@@ -193,6 +204,44 @@ def test_a_revoked_card_gets_no_password(site: Site, tmp_path: Path) -> None:
         site.register(url, holder.shop)
         assert refusal(holder, url, holder.request()) == (ErrorCode.REVOKED_CERTIFICATE, "K5")
     assert holder.messages == []
+
+
+def test_while_the_status_of_certificates_cannot_be_had_no_key_is_used(
+    gateway: str, site: Site, holder: Holder
+) -> None:
+    crls, sent, before = site.home.pki / "crls", holder.request(), site.key_uses("gateway-encryption")
+    crls.rename(crls.with_name("crls-away"))
+    try:
+        assert holder.shop.post(gateway, "/v1/password", sent.message).status_code == 503
+    finally:
+        crls.with_name("crls-away").rename(crls)
+    assert site.key_uses("gateway-encryption") == before
+    holder.told(holder.ask(gateway, sent), sent)
+
+
+def test_what_can_be_sent_no_more_is_forgotten(tmp_path: Path) -> None:
+    """A card that asks every minute would fill the book otherwise."""
+    first, start = asked(), now()
+
+    async def days(book: PasswordBook) -> list[bytes | None]:
+        kept = []
+        for later in (timedelta(), timedelta(hours=23), timedelta(days=2)):
+            each = asked() if later else first
+            await book.ask(each, "603770", start + later)
+            await book.answered(each, b"answer")
+            kept.append(book.answer("M1", first.h_otp_req))
+        return kept
+
+    async def opened() -> list[bytes | None]:
+        with OrderStore.open(tmp_path / "gateway.sqlite") as store:
+            await MerchantRegistry(store).register(Merchant("M1", "T1", "Shop", "5999"), start)
+            return await days(PasswordBook(store))
+
+    assert run(opened()) == [b"answer", b"answer", None]
+
+
+def asked() -> AskedPassword:
+    return AskedPassword(os.urandom(20), os.urandom(20), "M1", Money.rial(1), os.urandom(32))
 
 
 def test_k3_an_rrpid_is_used_once(gateway: str, holder: Holder) -> None:
