@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import MerchantRegistryError
 from gateway.schema import merchant_accounts, merchants
+from gateway.settling.accounts import is_bound
 from gateway.store import OrderStore
 from shetab.errors import ValueFormatError
 from shetab.iran import parse_iban
@@ -86,7 +87,8 @@ class MerchantRegistry:
     async def register(self, merchant: Merchant, now: datetime) -> bool:
         """Register `merchant`, or change its registration; True if it is new.
 
-        :raises MerchantRegistryError: the terminal belongs to another merchant.
+        :raises MerchantRegistryError: the terminal belongs to another merchant, or the account is not the one that the
+            merchant's certificate is bound to, as far as its certificate is known.
         """
         values: dict[str, Any] = {
             "terminal_id": merchant.terminal_id,
@@ -98,6 +100,8 @@ class MerchantRegistry:
         }
 
         def job(connection: Connection) -> bool:
+            if merchant.iban is not None and not is_bound(connection, merchant.merchant_id, merchant.iban):
+                raise MerchantRegistryError("the account is not the one that the merchant's certificate is bound to")
             this = merchants.c.merchant_id == merchant.merchant_id
             try:
                 known = connection.execute(update(merchants).where(this).values(values)).rowcount

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, and_, select
 from sqlalchemy.dialects.sqlite import insert as insert_or_leave
 
 from gateway.schema import advices, merchant_accounts
+from gateway.settling.accounts import is_bound
 from gateway.settling.book import entries_of_day
 from gateway.settling.days import DayState
 from gateway.settling.reconciliation import OLDEST, Reconciliation
@@ -24,11 +25,13 @@ from kwbp.codes import EntryKind
 from kwbp.gateway import GatewayIdentity
 from kwbp.settling import AdviceLine, Entry, build_settle_advice
 from kwbp.settling.statements import MAX_ADVICE_LINES
+from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.jalali import IRAN_STANDARD_TIME
 
 _CHARGED: Final = frozenset({EntryKind.SALE, EntryKind.CAPTURE})
 RNG_SIZE: Final = 20
+_log = get_logger("gateway.advices")
 
 
 class Advices:
@@ -59,8 +62,8 @@ class Advices:
     async def of(self, merchant_id: str, day: date, part: int) -> bytes:
         """One part of the advice of a day (DER KwbpMessage).
 
-        :raises Problem: 404 while the day is open, or if it has no such part; 409 if nobody knows where to pay to; 503
-            if it cannot be signed now.
+        :raises Problem: 404 while the day is open, or if it has no such part; 409 if nobody knows where to pay to, or
+            the merchant's certificate is not bound to that account; 503 if it cannot be signed now.
         """
         kept = self._kept(merchant_id, day)
         if not kept:
@@ -83,8 +86,12 @@ class Advices:
         with self._orders.reading() as connection:
             lines = [self._line(entry) for entry in entries_of_day(connection, merchant_id, day.isoformat())]
             iban = _iban(connection, merchant_id)
+            bound = iban is not None and is_bound(connection, merchant_id, iban)
         if iban is None:
             raise Problem(409, "no-account", "the acquirer has no account registered for this merchant")
+        if not bound:  # once signed it could not be put right any more
+            _log.error("the account is not the one of the merchant's certificate", merchant=merchant_id, alarm=True)
+            raise Problem(409, "account-not-bound", "the registered account is not that of the merchant's certificate")
         groups = [lines[at : at + MAX_ADVICE_LINES] for at in range(0, len(lines), MAX_ADVICE_LINES)] or [[]]
         now = self._clock()
         messages = [

@@ -42,6 +42,8 @@ from tests.support.payment_site import ACQUIRER, GATEWAY_ID, Site, wait_for
 from tests.support.pki_factory import IBAN
 
 AMOUNT = 150_000
+OTHER_IBAN = "IR820540102680020817909002"
+"""A right number of somebody else's account."""
 OPEN, CLOSE, STATUS = BatchOperation.OPEN, BatchOperation.CLOSE, BatchOperation.STATUS
 
 
@@ -243,9 +245,11 @@ def test_a_day_is_not_closed_while_something_of_it_is_undecided(
     wait_for(lambda: _is_advised(gateway, shop, yesterday))
 
 
-def test_nobody_is_paid_whose_account_is_not_known(
+def test_nobody_is_paid_to_an_account_that_is_not_known_or_not_the_merchants(
     site: Site, gateway: str, shop: Shop, buyer: Buyer, yesterday: date
 ) -> None:
+    """What is signed stays as it is, so the operator's mistake must be found before."""
+    site.register(gateway, shop, iban=OTHER_IBAN)  # no certificate of the merchant's is known yet
     collected(site, gateway, shop, buyer, AMOUNT)
     site.switch.admin.cut_over(None)
 
@@ -256,7 +260,13 @@ def test_nobody_is_paid_whose_account_is_not_known(
             return refused.type
         return ""
 
-    wait_for(lambda: problem() == "no-account")
+    wait_for(lambda: problem() == "account-not-bound")
+    with pytest.raises(Problem, match="certificate is bound to"):
+        site.register(gateway, shop, iban=OTHER_IBAN)
+    site.register(gateway, shop)
+    assert problem() == "no-account"
+    site.register(gateway, shop, iban=IBAN)
+    assert problem() == ""
 
 
 def test_a_day_that_has_not_come_is_not_advised(gateway: str, shop: Shop) -> None:
