@@ -5,7 +5,8 @@ left is repeated as a repeat (0221, 0421, 0201), with the same STAN and RRN, whi
 by whoever comes first: the merchant that asks, or asks again, or the clock. The queue is the order book.
 
 A message that certainly did not leave (there was no line) is declined on its first attempt: the merchant may ask anew.
-From the second attempt on an earlier one may have arrived, and nothing but the switch's answer ends it.
+From the second attempt on an earlier one may have been booked, and nothing but the switch's answer about the request
+ends it: that a repeat could not be worked on (no route, cut-over, malfunction) says nothing of what came before.
 """
 
 from __future__ import annotations
@@ -206,20 +207,23 @@ class Forwarding:
                 return None
             return await self._concluded(row, auth_code=self._codes.auth_code(RC_NOT_SENT), rc=RC_NOT_SENT)
         except NoAnswerError as error:
-            _log.warning("outcome open", request=str(row), mti=message.mti, error=str(error))
-            if row.attempts % _MANY_ATTEMPTS == 0:
-                _log.error("a request stays open", request=str(row), attempts=row.attempts, alarm=True)
-            return None
+            return self._open(row, message, str(error))
         self._checkpoint("settling-answered")
         told = read_answer(self._codes, answer)
         if told.alarm:
             _log.error("response code needs attention", request=str(row), rc=told.rc, alarm=True)
-        if told.outcome == "unknown":
-            _log.warning("outcome open", request=str(row), rc=told.rc)
-            return None
+        not_worked_on = row.attempts > 1 and told.rc is not None and self._codes.of(told.rc).reversal == "repeat"
+        if told.outcome == "unknown" or not_worked_on:
+            return self._open(row, message, f"response code {told.rc}")
         return await self._concluded(
             row, auth_code=_final(told.auth_code), rc=told.told_rc, approval=told.approval, settle_date=told.settle_date
         )
+
+    @staticmethod
+    def _open(row: Settling, message: Message, reason: str) -> None:
+        _log.warning("outcome open", request=str(row), mti=message.mti, reason=reason)
+        if row.attempts % _MANY_ATTEMPTS == 0:
+            _log.error("a request stays open", request=str(row), attempts=row.attempts, alarm=True)
 
     async def _prepare(self, row: Settling) -> tuple[Message, bytes] | AuthCode:
         """The message and its authenticated bytes; or what the merchant is told, because there is no card any more."""

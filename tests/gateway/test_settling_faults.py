@@ -86,6 +86,28 @@ def test_an_answer_that_comes_too_late_changes_nothing_and_the_repeat_gets_it(
     assert recorded(site, sale) == ["approved"]
 
 
+@pytest.mark.parametrize("rc", ["91", "96"])
+def test_a_switch_that_could_not_work_on_a_repeat_has_said_nothing_of_the_first(
+    site: Site, sale: Collected, shop: Shop, buyer: Buyer, rc: str
+) -> None:
+    """The first one was booked and its answer lost: "malfunction" to its repeat is no decline of it."""
+    site.switch.admin.add_fault("0200", "drop")
+    site.switch.admin.add_fault("0201", "alter", changed={39: rc})
+    draft = sale.credit(CREDIT)
+    message = request_message(shop, draft)
+    assert sale.judged(draft, message, sale.sent(message)).open
+    assert buyer.balance == OPENING - AMOUNT + CREDIT
+    told: list[CheckedSettlingAnswer] = []
+
+    def final() -> bool:
+        told.append(sale.judged(draft, message, sale.sent(message)))
+        return not told[-1].open
+
+    wait_for(final)
+    assert told[-1].approved
+    assert recorded(site, sale) == ["approved"]
+
+
 def test_the_same_request_twenty_times_at_once_is_done_once(
     site: Site, sale: Collected, shop: Shop, buyer: Buyer
 ) -> None:
