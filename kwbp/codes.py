@@ -227,6 +227,17 @@ class RevocationReason(IntEnum):
     SUPERSEDED = 4
     CESSATION_OF_OPERATION = 5
     CERTIFICATE_HOLD = 6
+    PRIVILEGE_WITHDRAWN = 9
+
+    @property
+    def protocol_name(self) -> str:
+        """The name as RFC 5280 spells it, for instance `keyCompromise`."""
+        return "cACompromise" if self is RevocationReason.CA_COMPROMISE else _camel_case(self.name)
+
+    @classmethod
+    def named(cls, name: str) -> RevocationReason:
+        """The reason of this name in RFC 5280; unspecified for one that the protocol does not know."""
+        return next((each for each in cls if each.protocol_name == name), cls.UNSPECIFIED)
 
 
 def _camel_case(name: str) -> str:

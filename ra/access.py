@@ -13,6 +13,8 @@
 | accept    | as edit; of cases opened without an identity, whoever has none: with the certified key     |
 | review    | lists, documents, decisions to hand in, revocations, stories: every officer, the operator  |
 
+A holder's own order about a certificate needs none of them: the very key has signed it (`Workflow.revoke_own`).
+
 Who opened an application without a client certificate is known again by the secret that came with it (`ra.openers`),
 not by its id; who sent a registration message, by what is signed in it (`ra.registration`). Handing in a decision gives
 no right by itself: what counts is the signature in it (`cps.decide`).

@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from ra import est_tables, orders, person_tables, registration_store, request_nonces, reviews, schema
+from ra import est_tables, holder_store, orders, person_tables, registration_store, request_nonces, reviews, schema
 from ra.checks import tables as check_tables
 from ra.notices import tables as notice_tables
 from runtime.schema import Schema
@@ -20,6 +20,7 @@ _WITH_TABLES: Final = (
     schema,
     person_tables,
     registration_store,
+    holder_store,
     reviews,
     orders,
     est_tables,

@@ -1,7 +1,9 @@
 """simplereenroll (RFC 7030 4.2.2): who has a certificate in force proves its key in TLS and asks for the next one.
 
 It is a re-key of the CPS (4.7). The old key's proof is in the TLS connection, which nobody can look at later, so the
-registration authority says with its own key that it saw it (`cps.rekey`), and puts that on file.
+registration authority says with its own key that it saw it (`cps.rekey`), and puts that on file. A RenewReq of the
+protocol (`ra.holder`) is proof of the same kind, and goes the same way: a certificate is replaced once, whichever way
+is taken.
 """
 
 from __future__ import annotations
@@ -38,9 +40,11 @@ OLD_KEY: Final = "old_key"
 class Renewals:
     """Re-keys by EST. Whoever calls holds a lock for the certificate; the database decides between processes."""
 
-    def __init__(self, workflow: Workflow, store: EstStore) -> None:
+    def __init__(self, workflow: Workflow, store: EstStore, *, proven_in: str = "TLS") -> None:
+        """`proven_in`: where the registration authority saw the old key's proof, as its file says."""
         self.workflow: Final = workflow
         self._store = store
+        self._proven_in = proven_in
 
     def hand_in(self, holder: Holder, csr: x509.CertificateSigningRequest) -> Application:
         """The case of this request, as it stands once it is handed in; the same request again changes nothing.
@@ -60,6 +64,10 @@ class Renewals:
         application = self._prove(holder, application, csr)
         submission = Submission({}, {"signing": der})
         return hand_in(self.workflow, self._store, holder.actor, application, submission, after_revision=after)
+
+    def of(self, certificate: x509.Certificate) -> Renewal | None:
+        """What was last asked for with a certificate."""
+        return self._store.renewal(certificate.fingerprint(hashes.SHA256()).hex())
 
     def _renewal(self, holder: Holder, csr: str) -> Renewal:
         """The re-key that this request is in, opened now if need be: one case at a time for a certificate."""
@@ -104,7 +112,7 @@ class Renewals:
         if any(_keys_in(piece.body) == new for piece in on_file if piece.kind == OLD_KEY):
             return application
         content = build_rekey(application.id, holder.certificate, new, desk.now)
-        evidence = NewEvidence(OLD_KEY, desk.sign(CT_REKEY, content), source="TLS")
+        evidence = NewEvidence(OLD_KEY, desk.sign(CT_REKEY, content), source=self._proven_in)
         try:
             return self.workflow.add_evidence(holder.actor, application.id, evidence, version=application.version)
         except (ConflictError, WrongStateError):  # another process did it at the same time

@@ -47,6 +47,7 @@ class RateLimits(BaseModel):
     addresses: tuple[Line, ...] = Field(min_length=1)
     remembered: int = Field(ge=1)
     cards: Rate
+    holders: Rate
 
 
 @cache
@@ -56,15 +57,16 @@ def rate_limits() -> RateLimits:
 
 
 class TooManyRequests(Problem):
-    """Asked too often from one address, or for one card; `retry_after` in seconds."""
+    """Asked too often from one address, for one card or by one holder; `retry_after` in seconds, `check` of KWBP."""
 
-    def __init__(self, wait: timedelta) -> None:
+    def __init__(self, wait: timedelta, check: str = "C7") -> None:
         self.retry_after = whole_seconds(wait)
+        self.check = check
         super().__init__(
             429,
             "rate-limited",
             "too many requests: ask again later",
-            clause="KWBP C7",
+            clause=f"KWBP {check}",
             headers={"Retry-After": str(self.retry_after)},
         )
 

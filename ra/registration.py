@@ -1,4 +1,4 @@
-"""Registration messages (`kwbp.registration`, rows 1 to 5) as a way into the workflow.
+"""Registration messages (`kwbp.registration`, rows 1 to 5) as a way into the workflow; row 6 goes on to `ra.holder`.
 
     message ─ K1, K2, K4 ─ known RRPID? ──────────── yes ─┐
                               │ no                         │
@@ -54,10 +54,13 @@ from pki.oids import (
 from pki.roles import role_of
 from ra.access import REGISTRATION, Actor
 from ra.errors import ConflictError, InvalidSubmissionError, WrongStateError
+from ra.holder import KINDS as HOLDER_KINDS
+from ra.holder import HolderDesk
 from ra.issuer_banks import IssuerBanks
 from ra.openers import is_nameless
 from ra.rate_limit import RateLimits
 from ra.registration_cases import CardCase, Case, FinalRefusal, GatewayCase, MerchantCase, Passed
+from ra.registration_status import CERTIFIED, status_of
 from ra.registration_store import Registration, RegistrationStore
 from ra.states import ENDED_WITHOUT, State
 from ra.store import Application
@@ -68,14 +71,6 @@ from runtime.secrets import read_secret, write_secret
 BRAND: Final = "Shetab"
 """The brand that this authority serves."""
 _REQUESTS: Final = (MT_CARD_INIT_REQ, MT_MER_INIT_REQ, MT_REG_FORM_REQ, CT_CERT_REQ, CT_MER_CERT_REQ, CT_GW_CERT_REQ)
-_CERTIFIED: Final = frozenset({State.ISSUED, State.ACTIVE, State.REVOKED})
-_STATUS: Final = {
-    State.RETURNED: RegistrationStatus.RETURNED,
-    State.REJECTED: RegistrationStatus.REJECTED,
-    State.WITHDRAWN: RegistrationStatus.WITHDRAWN,
-    State.EXPIRED: RegistrationStatus.EXPIRED,
-}
-"""What an applicant is told; every other state that is not certified is pending."""
 _ASK_AGAIN: Final[dict[MemberClass, int]] = {"cardholder": 60, "merchant": 900, "gateway": 900}
 """Seconds until a pending applicant may ask again: a card waits for a machine, the others for people."""
 
@@ -113,12 +108,14 @@ class RegistrationDesk:
         secret: bytes,
         brands: frozenset[str] = frozenset({BRAND}),
     ) -> None:
-        """`secret` (32 bytes) is what challenges are made with; `limits.cards` how often a card may be certified."""
+        """`secret` (32 bytes) is what challenges are made with; `limits.cards` how often a card may be certified,
+        `limits.holders` how often a holder may ask."""
         self.workflow: Final = workflow
         self.store: Final = store
         self.banks: Final = banks
         self.limits: Final = limits
         self.secret: Final = secret
+        self.holders: Final = HolderDesk(workflow, rate=limits.holders)
         self._brands = brands
         self._locks = tuple(threading.Lock() for _ in range(_STRIPES))
 
@@ -128,7 +125,9 @@ class RegistrationDesk:
         Raises ProtocolError for what is refused before it is on record (`refusal` makes the answer), TooManyRequests,
         Problem if the bank, the CA or the token is away: then the same bytes may be sent again.
         """
-        found = unwrap(message, expected=_REQUESTS)
+        found = unwrap(message, expected=(*_REQUESTS, *HOLDER_KINDS))
+        if found.msg_type in HOLDER_KINDS:
+            return self.holders.answer(found, message)
         if is_nameless(actor.name):
             actor = REGISTRATION  # known by what is signed in the message, whatever the connection
         if found.msg_type in KINDS:
@@ -256,8 +255,8 @@ class RegistrationDesk:
         return answer
 
     def _tell(self, kind: Kind, row: Registration, application: Application, case: Case) -> bytes:
-        certified = application.state in _CERTIFIED
-        status = RegistrationStatus.ISSUED if certified else _STATUS.get(application.state, RegistrationStatus.PENDING)
+        certified = application.state in CERTIFIED
+        status = status_of(application.state)
         pending = status is RegistrationStatus.PENDING
         issued = self.workflow.store.certificates(application.id) if certified else []
         draft = build_answer(

@@ -43,7 +43,7 @@ def install(app: FastAPI, desk: RegistrationDesk) -> None:
 
     @app.post(PATH, responses=_MESSAGE, response_class=Response)
     async def register(request: Request, actor: Acting) -> Response:
-        """KwbpMessage with a registration request in, with the answer or an Error out; for the same bytes, the same."""
+        """KwbpMessage with a request of rows 1 to 6 in, the answer or an Error out; for the same bytes, the same."""
         body = await request.body()
         if not _is_message(request) or len(body) > SIZE_LIMIT:
             raise Problem(415, "no-message", f"expected {MEDIA_TYPE} of at most {SIZE_LIMIT} bytes")
@@ -57,7 +57,7 @@ def install(app: FastAPI, desk: RegistrationDesk) -> None:
     def show(application_id: ApplicationId, actor: Acting) -> Response:
         """The signed request by which an application came in: SignedData, DER."""
         require(actor, Act.REVIEW)
-        found = desk.store.of_application(application_id)
+        found = desk.store.of_application(application_id) or desk.holders.store.of_application(application_id)
         if found is None:
             raise UnknownError("the application did not come by a registration message")
         return Response(found.signed, media_type="application/cms")
@@ -72,7 +72,7 @@ def _too_many(desk: RegistrationDesk) -> Callable[[Request, Exception], Any]:
         assert isinstance(error, TooManyRequests)
         if not _is_message(request):
             return error.response()
-        refused = ProtocolError(ErrorCode.RATE_LIMITED, "C7", "too many requests: ask again later")
+        refused = ProtocolError(ErrorCode.RATE_LIMITED, error.check, "too many requests: ask again later")
         body = await request.body()
         return Response(desk.refusal(refused, body), 429, error.headers, MEDIA_TYPE)
 

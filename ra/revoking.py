@@ -16,7 +16,8 @@ from cps.decide import decide_revocation
 from cps.decision import Kind, build_revocation, parse_revocation
 from cps.decision import Revocation as RevocationOrder
 from cps.dossier import CardholderSubject
-from cps.revocation import RevocationVerdict, Target
+from cps.revocation import BY_HOLDER, RevocationVerdict, Target
+from cps.rules import Rule
 from cps.signatory import open_signed
 from cps.verdict import Finding
 from pki.extensions import authority_key_id, extensions_of
@@ -32,6 +33,7 @@ from ra.reviews import Reviews
 from ra.states import CERTIFIED, Action
 from ra.states import State as CaseState
 from ra.store import Application, Certificate, Passage, RevocationRecord
+from runtime.language import Message
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
@@ -67,6 +69,13 @@ class Revoking:
         if foreign is not None:
             self._refuse(actor, [foreign], statement)
         return self._order(actor, statement)
+
+    def revoke_own(self, holder: Actor, statement: bytes) -> Revoked:
+        """Pass on what a holder orders by the statement's right of holders; whoever brings it, the key has signed it.
+
+        Raises as `revoke`; RefusedError also for an order that counts by another right.
+        """
+        return self._order(holder, statement, by=BY_HOLDER)
 
     def lapse(self, application: Application) -> Application:
         """Revoke the certificates of a case that nobody accepted in time, by the RA's own order (CPS 4.4.1)."""
@@ -105,13 +114,17 @@ class Revoking:
         order = RevocationOrder(key_id, certificate.serial_number, reason, self._desk.now)
         return self._desk.sign(CT_REVOCATION, build_revocation(order))
 
-    def _order(self, actor: Actor, statement: bytes) -> Revoked:
+    def _order(self, actor: Actor, statement: bytes, *, by: str | None = None) -> Revoked:
         desk = self._desk
         desk.record.catch_up()
         now = desk.now
         verdict = decide_revocation([statement], desk.pack, trust=desk.trust(now), now=now, find=self._target)
         if not verdict.approved or verdict.order is None:
             self._refuse(actor, verdict.findings, statement, verdict.order)
+        if by is not None and [each.step for each in verdict.approvals] != [by]:
+            told = Message("here a holder orders by the key of the certificate alone")
+            found = Finding(Rule.REV_ROLE, desk.pack.clause(Rule.REV_ROLE), told)
+            self._refuse(actor, [found], statement, verdict.order)
         review = partial(self.reviews.begin_in, verdict=verdict, statement=statement)
         order, again = self._orders.begin(statement, verdict, actor.name, now, also=review)
         record, answer = self._carry_out(order, again=again)

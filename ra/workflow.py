@@ -187,6 +187,10 @@ class Workflow:
         """Pass an order about a certificate on to the CA (`ra.revoking`)."""
         return self._revoking.revoke(actor, statement)
 
+    def revoke_own(self, holder: Actor, statement: bytes) -> Revoked:
+        """Pass an order on to the CA that the certificate's own key signed (`ra.revoking`)."""
+        return self._revoking.revoke_own(holder, statement)
+
     @property
     def reviews(self) -> Reviews:
         """Orders that one officer gave alone, to be looked at by another (`ra.reviews`)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
@@ -106,11 +106,15 @@ def _identifiers() -> Iterator[str]:
 
 def _enumeration(enumeration: type[IntEnum]) -> str:
     names = ", ".join(f"{_camel(member.name)} ({member.value})" for member in enumeration)
-    values = sorted(enumeration)
-    if values != list(range(values[0], values[-1] + 1)):
-        raise ValueError(f"{enumeration.__name__} has gaps: its constraint would have to be a list")
-    text = f"{enumeration.__name__} ::= INTEGER {{ {names} }} ({values[0].value}..{values[-1].value})"
+    text = f"{enumeration.__name__} ::= INTEGER {{ {names} }} ({_constraint([each.value for each in enumeration])})"
     return "\n".join(textwrap.wrap(text, 116, subsequent_indent="  ", break_long_words=False))
+
+
+def _constraint(values: Collection[int]) -> str:
+    """These values and no others, as ranges: 0..6 | 9."""
+    first = [each for each in sorted(values) if each - 1 not in values]
+    last = [each for each in sorted(values) if each + 1 not in values]
+    return " | ".join(str(low) if low == high else f"{low}..{high}" for low, high in zip(first, last, strict=True))
 
 
 def _structures() -> Iterator[tuple[ast.ClassDef, Mapping[str, Any]]]:

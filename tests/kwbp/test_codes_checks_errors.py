@@ -9,7 +9,7 @@ import pytest
 
 import kwbp
 from kwbp.checks import CHECKS
-from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus, SaleKind
+from kwbp.codes import AuthCode, CompletionCode, ErrorCode, PurchaseStatus, RevocationReason, SaleKind
 from kwbp.errors import ProtocolError, SealedCardError, SealedContentError
 
 
@@ -28,6 +28,16 @@ def test_auth_and_completion_codes_are_sets() -> None:
     assert [status.protocol_name for status in PurchaseStatus] == [
         "inProgress", "concluded", "reversing", "reversed", "unsettled",
     ]  # fmt: skip
+
+
+def test_reasons_have_the_names_of_rfc_5280() -> None:
+    names = {each.protocol_name: each.value for each in RevocationReason}
+    assert names == {
+        "unspecified": 0, "keyCompromise": 1, "cACompromise": 2, "affiliationChanged": 3, "superseded": 4,
+        "cessationOfOperation": 5, "certificateHold": 6, "privilegeWithdrawn": 9,
+    }  # fmt: skip
+    assert [RevocationReason.named(name).value for name in names] == list(names.values())
+    assert RevocationReason.named("removeFromCRL") is RevocationReason.UNSPECIFIED
 
 
 def test_every_id_in_the_code_is_in_the_table() -> None:

@@ -170,6 +170,7 @@ class Town:
                 "addresses": [{"prefix": "/", "burst": 100_000, "every": "PT1S"}],
                 "remembered": 1,
                 "cards": {"burst": 1, "every": "PT1S"},
+                "holders": {"burst": 1, "every": "PT1S"},
             }
         )
         self.app = create_app(

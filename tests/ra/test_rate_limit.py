@@ -35,6 +35,7 @@ LIMITS = RateLimits.model_validate(
         ],
         "remembered": 3,
         "cards": {"burst": 1, "every": "PT1H"},
+        "holders": {"burst": 1, "every": "PT1H"},
     }
 )
 
@@ -151,6 +152,7 @@ WATCHED = RateLimits.model_validate(
         ],
         "remembered": 3,
         "cards": {"burst": 1, "every": "PT1H"},
+        "holders": {"burst": 1, "every": "PT1H"},
     }
 )
 
@@ -227,6 +229,7 @@ class TestOverHttp:
                 ],
                 "remembered": 8,
                 "cards": {"burst": 1, "every": "PT1H"},
+                "holders": {"burst": 1, "every": "PT1H"},
             }
         )
         site = RegistrationSite(tmp_path, office, limits=watched)

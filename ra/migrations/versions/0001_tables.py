@@ -27,6 +27,12 @@ def upgrade() -> None:
         info={"append_only": True},
     )
     op.create_table(
+        "holder_budgets",
+        sa.Column("holder", sa.String(length=64), nullable=False),
+        sa.Column("full_at", sa.String(length=27), nullable=False),
+        sa.PrimaryKeyConstraint("holder"),
+    )
+    op.create_table(
         "journal_entries",
         sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("key", sa.String(length=200), nullable=False),
@@ -422,6 +428,23 @@ def upgrade() -> None:
         info={"append_only": True},
     )
     op.create_index(op.f("ix_evidence_application_id"), "evidence", ["application_id"], unique=False)
+    op.create_table(
+        "holder_requests",
+        sa.Column("rrpid", sa.String(length=40), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=64), nullable=False),
+        sa.Column("signed", sa.LargeBinary(), nullable=False),
+        sa.Column("application_id", sa.String(length=64), nullable=True),
+        sa.Column("received_at", sa.String(length=27), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["application_id"],
+            ["applications.id"],
+        ),
+        sa.PrimaryKeyConstraint("rrpid"),
+    )
+    op.create_index("holder_requests_by_age", "holder_requests", ["kind", "received_at"], unique=False)
+    op.create_index("holder_requests_by_application", "holder_requests", ["application_id"], unique=False)
     op.create_table(
         "key_claims",
         sa.Column("spki_sha256", sa.String(length=64), nullable=False),
