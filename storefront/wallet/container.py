@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from runtime.secrets import Secret
 from storefront.errors import WalletBusy, WalletError, WalletLocked
-from storefront.files import write_whole
+from storefront.files import make_folder, write_whole
 from storefront.wallet.lockout import Clock, Tries, utc_now
 
 WALLET: Final = "kwbp-wallet"
@@ -38,7 +38,7 @@ _VERSION: Final = 1
 _MEMORY_KIB: Final = 64 * 1024  # RFC 9106 4, second recommended option: 64 MiB, 3 passes
 _PASSES: Final = 3
 _LANES: Final = 4
-_LIMITS: Final = {"memory_kib": (8 * 1024, 1024 * 1024), "passes": (1, 16), "lanes": (1, 16)}
+_LIMITS: Final = {"memory_kib": (8 * 1024, 256 * 1024), "passes": (1, 16), "lanes": (1, 16)}
 _HEADER_LIMIT: Final = 1024  # bytes
 
 Random = Callable[[int], bytes]
@@ -48,10 +48,12 @@ def create(
     path: Path, passphrase: Secret, document: dict[str, Any], *, rng: Random = os.urandom, clock: Clock = utc_now
 ) -> None:
     """Make a new wallet file; refuses to replace one that is there."""
-    if path.exists():
-        raise WalletError("{file} is already a wallet", file=path)
-    Tries(path, clock).begin()
-    _write(path, passphrase, document, rng)
+    make_folder(path.parent)
+    with _alone(path):
+        if path.exists():
+            raise WalletError("{file} is already a wallet", file=path)
+        Tries(path, clock).begin()
+        _write(path, passphrase, document, rng)
 
 
 def read(path: Path, passphrase: Secret, *, clock: Clock = utc_now) -> dict[str, Any]:
@@ -64,11 +66,8 @@ def read(path: Path, passphrase: Secret, *, clock: Clock = utc_now) -> dict[str,
         content = path.read_bytes()
     except FileNotFoundError:
         raise WalletError("there is no wallet at {file}", file=path) from None
-    tries = Tries(path, clock)
-    tries.count(expected=_counts_tries(content))
-    document = unseal(content, passphrase, WALLET)
-    tries.forget()
-    return document
+    with Tries(path, clock).attempt(expected=_counts_tries(content)):
+        return unseal(content, passphrase, WALLET)
 
 
 @contextmanager
@@ -76,6 +75,7 @@ def editing(
     path: Path, passphrase: Secret, *, rng: Random = os.urandom, clock: Clock = utc_now
 ) -> Iterator[dict[str, Any]]:
     """Open the wallet, let the caller change the document, and write it back if the block ends without an error."""
+    _require_wallet(path)
     with _alone(path):
         document = read(path, passphrase, clock=clock)
         yield document
@@ -90,6 +90,7 @@ def change_passphrase(
     No copy under the old one stays behind, as far as names of files go; whether the disk forgets the blocks of a file
     that was replaced is the disk's affair.
     """
+    _require_wallet(path)
     with _alone(path):
         _write(path, new, read(path, old, clock=clock), rng)
 
@@ -131,7 +132,7 @@ def unseal(content: bytes, passphrase: Secret, format_: str) -> dict[str, Any]:
         nonce = bytes.fromhex(header["nonce"])
         clear = AESGCM(key).decrypt(nonce, ciphertext, header_line)
         document = json.loads(clear)
-    except (InvalidTag, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (InvalidTag, ValueError, KeyError, TypeError, OverflowError, RecursionError, MemoryError):
         # One answer for every cause: the file tells a thief nothing about the passphrase.
         raise WalletLocked("the passphrase is wrong, or the wallet file was changed") from None
     assert isinstance(document, dict)
@@ -146,11 +147,14 @@ def _counts_tries(content: bytes) -> bool:
         return False
 
 
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Nobody else changes the wallet meanwhile."""
+def _require_wallet(path: Path) -> None:
     if not path.exists():
         raise WalletError("there is no wallet at {file}", file=path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else makes or changes the wallet meanwhile."""
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

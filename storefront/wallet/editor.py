@@ -31,6 +31,10 @@ from storefront.wallet.keys import Algorithm, TokenKey, Tokens, no_tokens
 from storefront.wallet.registration import CardInWallet, OpenRequest, compose, new_one_time_key, open_request
 
 _LONGEST_LABEL: Final = 40
+_KEPT: Final = frozenset(
+    {"pan", "expiry", "card_secret", "key", "token", "certificate", "pan_secret", "enrolment", "registration"}
+)
+"""What the document keeps of a card; see `storefront.wallet.wallet`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +129,7 @@ class WalletEditor:
         secret = _begun(entry, label)["pan_secret"]
         leaf, *above = chain
         commitment = commitment_cn(bytes.fromhex(secret), Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]))
-        common_names = [attribute.value for attribute in leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
-        if leaf.public_key() != keys.public_key(entry) or common_names != [commitment]:
-            raise WalletError("the certificate is not for this card")
+        _require_for_card(leaf, entry, commitment)
         trust = Trust(roots.pinned(self._document), (), CrlSet(()))
         try:
             validate_path(
@@ -201,6 +203,37 @@ def _begun(entry: Mapping[str, Any], label: str) -> Mapping[str, Any]:
         raise WalletError("the enrolment of the card {label} has not begun", label=label)
     assert isinstance(begun, dict)
     return begun
+
+
+def check_entry(entry: Mapping[str, Any]) -> None:
+    """That this can be what the document keeps of a card, and that its parts belong together.
+
+    :raises WalletError, PkiError, ProtocolError, ValueFormatError, KeyError, ValueError, TypeError: it cannot.
+    """
+    if not entry.keys() <= _KEPT or len(_card_secret(entry)) != 32:
+        raise WalletError("this is not what a wallet keeps of a card")
+    pan, expiry = Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
+    if (entry["pan"], entry["expiry"]) != (pan.reveal(), expiry.reveal()):  # one card is written in one way
+        raise WalletError("this is not what a wallet keeps of a card")
+    keys.check_key(entry)
+    if ("certificate" in entry) != ("pan_secret" in entry):
+        raise WalletError("the certificate is not for this card")
+    if "certificate" in entry:
+        leaf, *_above = x509.load_pem_x509_certificates(entry["certificate"].encode())
+        _require_for_card(leaf, entry, commitment_cn(bytes.fromhex(entry["pan_secret"]), pan, expiry))
+    if "enrolment" in entry:
+        begun = entry["enrolment"]
+        commitment_cn(bytes.fromhex(begun["pan_secret"]), pan, expiry)
+        if not isinstance(begun["application"], str):
+            raise TypeError("an application has a name")
+    if "registration" in entry:
+        open_request(entry["registration"], keys.public_key(entry))
+
+
+def _require_for_card(leaf: x509.Certificate, entry: Mapping[str, Any], commitment: str) -> None:
+    common_names = [attribute.value for attribute in leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
+    if leaf.public_key() != keys.public_key(entry) or common_names != [commitment]:
+        raise WalletError("the certificate is not for this card")
 
 
 def _card_secret(entry: Mapping[str, Any]) -> bytes:

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsm_service.token_uri import TokenUri
+from pki.algorithms import SignatureSuite
+from pki.keys import screen_public_key
 from storefront.errors import WalletError
 
 Algorithm = Literal["rsa-3072", "ec-p256"]
@@ -91,6 +93,22 @@ def public_key(entry: Mapping[str, Any]) -> PublicKey:
     key = load_der_public_key(bytes.fromhex(entry["token"]["public"]))
     assert isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey)
     return key
+
+
+def check_key(entry: Mapping[str, Any]) -> None:
+    """That the entry has one key, of a kind that signs messages, and not a weak one (KWBP global rule 2).
+
+    :raises ValueError, TypeError, KeyError, UnsupportedAlgorithm, CertificateError: it has not.
+    """
+    place = place_of(entry)
+    if place is None:
+        public: Any = load_der_private_key(bytes.fromhex(entry["key"]), None).public_key()
+    elif "key" in entry:
+        raise ValueError("a key in the file and one in a token")
+    else:
+        public = load_der_public_key(bytes.fromhex(entry["token"]["public"]))
+    SignatureSuite.for_key(public)
+    screen_public_key(public)
 
 
 def private_key(entry: Mapping[str, Any], tokens: Tokens) -> PrivateKey:

@@ -39,6 +39,7 @@ FREE: Final = 5
 FIRST_WAIT: Final = timedelta(seconds=30)
 LONGEST_WAIT: Final = timedelta(hours=1)
 _LIMIT: Final = 1024  # bytes of a record
+_MARK: Final = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 Clock = Callable[[], datetime]
 
@@ -73,37 +74,40 @@ class Tries:
         with self._alone() as mark:
             self._write(_Record(0, self._clock()), mark)
 
-    def count(self, *, expected: bool) -> None:
-        """Count a try that is about to be made. `expected`: the wallet says that it has a record.
+    @contextmanager
+    def attempt(self, *, expected: bool) -> Iterator[None]:
+        """One try: counted before the block, forgotten with those before it if the block ends well.
 
-        :raises LockedOut: it must not be made yet.
+        Tries are made one after the other: made side by side, so many right ones would be taken for wrong ones.
+
+        :param expected: the wallet says that it has a record. :raises LockedOut: it must not be made yet.
         """
         with self._alone() as mark:
-            now, found = self._clock(), self._read(mark)
-            if found is None:
-                found = _Record(FREE if expected else 0, now)
-                self._write(found, mark)
-            elif now < found.at:  # the clock was set back: it does not shorten the waiting
-                found = _Record(found.failed, now)
-                self._write(found, mark)
-            until = found.at + wait_after(found.failed)
-            if now < until:
-                raise LockedOut(
-                    "too many wrong passphrases, or the record of them is gone: none is tried before {time}",
-                    time=moment(until),
-                )
-            self._write(_Record(found.failed + 1, now), mark)
-
-    def forget(self) -> None:
-        """The try was right."""
-        with self._alone() as mark:
+            self._count(mark, expected=expected)
+            yield
             self._write(_Record(0, self._clock()), mark)
+
+    def _count(self, mark: int, *, expected: bool) -> None:
+        now, found = self._clock(), self._read(mark)
+        if found is None:
+            found = _Record(FREE if expected else 0, now)
+            self._write(found, mark)
+        elif now < found.at:  # the clock was set back: it does not shorten the waiting
+            found = _Record(found.failed, now)
+            self._write(found, mark)
+        until = found.at + wait_after(found.failed)
+        if now < until:
+            raise LockedOut(
+                "too many wrong passphrases, or the record of them is gone: none is tried before {time}",
+                time=moment(until),
+            )
+        self._write(_Record(found.failed + 1, now), mark)
 
     @contextmanager
     def _alone(self) -> Iterator[int]:
-        """One process at a time: tries made side by side are counted one after the other. Yields the empty file."""
+        """One process at a time, for as long as the block lasts; a killed one is out. Yields the empty file."""
         make_folder(self._path.parent)
-        descriptor = os.open(self._path.with_name(self._path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(self._path.with_name(self._path.name + ".lock"), _MARK, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
@@ -112,7 +116,7 @@ class Tries:
 
     def _read(self, mark: int) -> _Record | None:
         """The record; None if there is none, or another lies in its place."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
             with os.fdopen(descriptor, "rb") as file:
                 document = json.loads(file.read(_LIMIT))

@@ -320,6 +320,12 @@ def purchase(folder: Path, xid: str) -> PurchaseFolder:
     return PurchaseFolder(folder / xid)
 
 
+def check_record(content: bytes, xid: str) -> None:
+    """That this can be the purchase.json of a purchase. :raises ValueError: it cannot."""
+    if _Document.model_validate_json(content).xid != xid:
+        raise ValueError("the record of another purchase")
+
+
 def all_purchases(folder: Path) -> list[PurchaseFolder]:
     """Every purchase of a wallet."""
     return [PurchaseFolder(entry.parent) for entry in sorted(folder.glob(f"*/{RECORD}"))]

@@ -139,7 +139,8 @@ def open_request(kept: dict[str, Any], key: PublicKey) -> OpenRequest:
     message = bytes.fromhex(kept["message"])
     inner = unwrap(message, expected=[CT_CERT_REQ])
     one_time = load_der_private_key(bytes.fromhex(kept["one_time_key"]), None)
-    assert isinstance(one_time, rsa.RSAPrivateKey)
+    if not isinstance(one_time, rsa.RSAPrivateKey):
+        raise TypeError("answers are sealed to an RSA key")
     sent = SentRequest(
         answered_by=CT_CERT_RES,
         rrpid=inner.rrpid,

@@ -28,16 +28,17 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from kwbp.errors import ProtocolError
+from pki.errors import UNREADABLE, PkiError
 from pki.rollover import next_roots
 from runtime.secrets import Secret
 from shetab.errors import ValueFormatError
-from shetab.types import Expiry, Pan
 from storefront.errors import TransferRefused, WalletError
 from storefront.files import write_whole
 from storefront.wallet import container, keys, roots
-from storefront.wallet.editor import check_label
+from storefront.wallet.editor import check_entry, check_label
 from storefront.wallet.lockout import Clock, utc_now
-from storefront.wallet.records import RECORD
+from storefront.wallet.records import RECORD, check_record
 from storefront.wallet.wallet import FILE_NAME, PURCHASES
 
 _XID: Final = re.compile(r"[0-9a-f]{40}")
@@ -117,16 +118,13 @@ def import_(
     :raises TransferRefused: the file is not in its form, or a card or root of it contradicts what is here; nothing was
         changed. Otherwise as opening.
     """
-    if source.stat().st_size > _LIMIT:
-        raise TransferRefused("{file} is larger than a wallet can be", file=source)
-    found = _checked(container.unseal(source.read_bytes(), sealed_under, container.EXPORT))
+    found = _checked(container.unseal(_read(source), sealed_under, container.EXPORT))
     for entry in found["cards"].values():
         keys.forget_module(entry)
     path = folder / FILE_NAME
     if not path.exists():
-        _require_same_trust({_pem(anchor) for anchor in anchors}, found)
+        oldest, *after = _from_here_on({_pem(anchor) for anchor in anchors}, found["roots"])
         _keep_purchases(folder, found["purchases"])
-        oldest, *after = found["roots"]
         document = {"root": oldest, "roots": after, "cards": found["cards"]}
         container.create(path, passphrase, document, rng=rng, clock=clock)
         new, known = sorted(found["cards"]), list[str]()
@@ -134,7 +132,7 @@ def import_(
     else:
         with container.editing(path, passphrase, rng=rng, clock=clock) as document:
             here = {_pem(root) for root in roots.pinned(document)} | set(document.get("dropped", ()))
-            _require_same_trust(here, found)
+            _from_here_on(here, found["roots"])
             new, known = _compare(document["cards"], found["cards"])
             written = _keep_purchases(folder, found["purchases"])
             document["cards"].update({label: found["cards"][label] for label in new})
@@ -151,29 +149,39 @@ def _checked(document: Mapping[str, Any]) -> Mapping[str, Any]:
             raise ValueError("roots that do not follow each other")
         for label, entry in document["cards"].items():
             check_label(label)
-            Pan.parse(entry["pan"])
-            Expiry.parse(entry["expiry"])
-            bytes.fromhex(entry["card_secret"])
-            keys.public_key(entry)
-            keys.place_of(entry)
+            check_entry(entry)
         for xid, files in document["purchases"].items():
-            if not _XID.fullmatch(xid) or RECORD not in files:
+            if not _XID.fullmatch(xid):
                 raise ValueError("no purchase")
+            check_record(base64.b64decode(files[RECORD], validate=True), xid)
             for name, content in files.items():
                 if not _FILE.fullmatch(name):
                     raise ValueError("no name of evidence")
                 base64.b64decode(content, validate=True)
         if len({entry["pan"] for entry in document["cards"].values()}) != len(document["cards"]):
             raise ValueError("a card twice")
-    except (KeyError, ValueError, TypeError, AttributeError, ValueFormatError, WalletError):
+    except (KeyError, AttributeError, ValueFormatError, WalletError, ProtocolError, PkiError, *UNREADABLE):
         raise TransferRefused("what the file holds is no exported wallet of this version") from None
     return document
 
 
-def _require_same_trust(here: set[str], found: Mapping[str, Any]) -> None:
-    """One of the roots of both is the same; then the chain of roots that leads from it is the same too (RFC 8649)."""
-    if here.isdisjoint(found["roots"]):
-        raise TransferRefused("the exported wallet believes another root than this one")
+def _from_here_on(here: set[str], found: Sequence[str]) -> Sequence[str]:
+    """The roots found, the oldest first, from the first one that is believed here on: that one vouches for those after
+    it (RFC 8649), and nobody for those before it, for anybody can make a root that names the key of ours.
+    """
+    for number, root in enumerate(found):
+        if root in here:
+            return found[number:]
+    raise TransferRefused("the exported wallet believes another root than this one")
+
+
+def _read(source: Path) -> bytes:
+    with source.open("rb") as file:
+        if os.fstat(file.fileno()).st_size <= _LIMIT:
+            content = file.read(_LIMIT + 1)  # a pipe or a device has no size
+            if len(content) <= _LIMIT:
+                return content
+    raise TransferRefused("{file} is larger than a wallet can be", file=source)
 
 
 def _compare(here: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[list[str], list[str]]:

@@ -63,6 +63,7 @@ def test_every_changed_byte_of_the_ciphertext_locks_the_wallet(wallet: Path) -> 
         {"passes": 1},
         {"memory_kib": 8 * 1024},
         {"memory_kib": 64 * 1024 * 1024},
+        {"memory_kib": 256 * 1024 + 1},
         {"lanes": 0},
         {"salt": "00"},
         {"nonce": "00" * 12},

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from runtime.language import Language
 from runtime.secrets import Secret
-from storefront.errors import LockedOut, WalletLocked
+from storefront.errors import LockedOut, WalletBusy, WalletError, WalletLocked
 from storefront.wallet import container
 from storefront.wallet.lockout import FIRST_WAIT, FREE, LONGEST_WAIT, Tries, wait_after
 
@@ -53,7 +54,14 @@ def record(path: Path) -> Path:
 def guess(path: Path, clock: Clock, times: int = 1) -> None:
     """Wrong passphrases, each counted before it is tried. The counter outlives nothing but its file."""
     for _ in range(times):
-        Tries(path, clock).count(expected=True)
+        attempt(path, clock, right=False)
+
+
+def attempt(path: Path, clock: Clock, *, right: bool, expected: bool = True) -> None:
+    """One try. A wrong one ends with an error, as a wallet that stays closed does."""
+    with suppress(WalletLocked), Tries(path, clock).attempt(expected=expected):
+        if not right:
+            raise WalletLocked("wrong")
 
 
 def test_the_free_tries_cost_nothing_then_each_waits_longer_up_to_an_hour() -> None:
@@ -78,8 +86,7 @@ def test_nothing_is_tried_before_its_time_and_a_restart_changes_nothing(path: Pa
 def test_a_try_that_was_right_is_forgotten_with_those_before(path: Path, clock: Clock) -> None:
     guess(path, clock, FREE)
     clock.now += FIRST_WAIT
-    Tries(path, clock).count(expected=True)
-    Tries(path, clock).forget()
+    attempt(path, clock, right=True)
     guess(path, clock, FREE)
     with pytest.raises(LockedOut):
         guess(path, clock)
@@ -112,6 +119,15 @@ def negative(record: Path, early: bytes) -> None:
     record.write_bytes(json.dumps(document).encode())
 
 
+def out_of_time(record: Path, early: bytes) -> None:
+    document = json.loads(record.read_bytes()) | {"at": "0001-01-01T00:00:00+14:00"}
+    record.write_bytes(json.dumps(document).encode())
+
+
+def without_end(record: Path, early: bytes) -> None:
+    record.write_bytes(record.read_bytes().replace(b'"failed": 4', b'"failed": 1e999'))
+
+
 def a_link(record: Path, early: bytes) -> None:
     other = record.with_name("other")
     record.rename(other)
@@ -129,7 +145,18 @@ def put_back_with_its_mark(record: Path, early: bytes) -> None:
 
 @pytest.mark.parametrize(
     "meddle",
-    [put_back_by_copying, put_back_by_renaming, removed, emptied, nonsense, negative, a_link, put_back_with_its_mark],
+    [
+        put_back_by_copying,
+        put_back_by_renaming,
+        removed,
+        emptied,
+        nonsense,
+        negative,
+        out_of_time,
+        without_end,
+        a_link,
+        put_back_with_its_mark,
+    ],
 )
 def test_a_record_that_is_not_the_newest_one_counts_as_all_free_tries(
     path: Path, record: Path, clock: Clock, meddle: object
@@ -166,9 +193,9 @@ def test_a_clock_that_is_set_back_begins_the_waiting_anew(path: Path, clock: Clo
 def test_a_wallet_of_before_there_were_records_gets_one(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "old.kwbp"
     for _ in range(FREE):
-        Tries(path, clock).count(expected=False)
+        attempt(path, clock, right=False, expected=False)
     with pytest.raises(LockedOut):
-        Tries(path, clock).count(expected=False)
+        attempt(path, clock, right=False, expected=False)
 
 
 def test_locked_out_even_the_right_passphrase_waits(tmp_path: Path, clock: Clock) -> None:
@@ -204,3 +231,48 @@ container.read(Path(sys.argv[1]), Secret(b"guess"))
     assert json.loads(path.with_name("wallet.kwbp.tries").read_bytes())["failed"] == 1
     container.read(path, RIGHT)
     assert json.loads(path.with_name("wallet.kwbp.tries").read_bytes())["failed"] == 0
+
+
+TWENTY = """
+import os, sys
+from pathlib import Path
+from runtime.secrets import Secret
+from storefront.errors import LockedOut, WalletLocked
+from storefront.wallet import container
+children = []
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        try:
+            container.read(Path(sys.argv[1]), Secret(sys.argv[2].encode()))
+            os._exit(0)
+        except LockedOut:
+            os._exit(2)
+        except WalletLocked:
+            os._exit(1)
+    children.append(child)
+print(*sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "ends"), [(RIGHT, [0] * 20), (WRONG, [1] * FREE + [2] * (20 - FREE))], ids=["right", "wrong"]
+)
+def test_of_many_processes_at_once_none_is_locked_out_by_right_ones_and_no_guess_is_free(
+    tmp_path: Path, passphrase: Secret, ends: list[int]
+) -> None:
+    path = tmp_path / "wallet.kwbp"
+    container.create(path, RIGHT, {})
+    arguments = [sys.executable, "-c", TWENTY, str(path), passphrase.reveal().decode()]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert [int(code) for code in done.stdout.split()] == ends
+
+
+def test_a_wallet_is_made_once(tmp_path: Path, clock: Clock) -> None:
+    """Somebody else who makes one at the same moment is not overwritten."""
+    path = tmp_path / "wallet.kwbp"
+    with container._alone(path), pytest.raises(WalletBusy):
+        container.create(path, RIGHT, {}, clock=clock)
+    container.create(path, RIGHT, {}, clock=clock)
+    with pytest.raises(WalletError, match="already a wallet"):
+        container.create(path, WRONG, {}, clock=clock)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from runtime.secrets import Secret
 from shetab.types import Expiry, Pan
@@ -17,15 +18,26 @@ from storefront.errors import TransferRefused, WalletError, WalletLocked
 from storefront.wallet import container, roots, transfer, wallet
 from storefront.wallet.keys import TokenKey, TokenPlace
 from storefront.wallet.wallet import FILE_NAME, Wallet
-from tests.pki.test_rollover import FIRST, FOURTH, SECOND
+from tests.pki.test_rollover import FIRST, FOURTH, KEYS, SECOND, root
 
 pytestmark = pytest.mark.usefixtures("cheap_guesses")
 
+PKCS8 = PrivateFormat.PKCS8
 OWN, CARRIED = Secret(b"correct horse"), Secret(b"battery staple")
 PANS = (Pan("6037701000000007"), Pan("6219861000000009"), Pan("6037701000000015"))
 EXPIRY = Expiry("0912")
 XID, OTHER = "ab" * 20, "cd" * 20
-EVIDENCE = {"purchase.json": b'{"state": "PAID"}', "order.kwbp": b"order", f"crls/{'0' * 64}.crl": b"crl"}
+
+
+def record(xid: str, state: str) -> bytes:
+    """purchase.json of an order."""
+    document = {"state": state, "origin": "https://shop.example", "rrpid": "01" * 20, "xid": xid, "amount": 1}
+    document |= dict.fromkeys(("chall_c", "h_oi_data", "h_dual_sig", "mer_cert_hash"), "02" * 32)
+    document |= {"merchant_id": "M-1", "gw_id": "GW-1", "acquirer_bin": "603770", "ordered_at": "2026-01-01T12:00:00Z"}
+    return json.dumps(document).encode()
+
+
+EVIDENCE = {"purchase.json": record(XID, "PAID"), "order.kwbp": b"order", f"crls/{'0' * 64}.crl": b"crl"}
 
 
 def in_token() -> TokenKey:
@@ -182,10 +194,10 @@ def test_a_card_that_contradicts_one_that_is_here_stops_it_all(
 
 
 def test_a_purchase_that_is_here_stays_as_it_is_here(settled: Path, exported: Path) -> None:
-    bought(settled, XID, {"purchase.json": b'{"state": "REVERSED"}'})
+    bought(settled, XID, {"purchase.json": record(XID, "REVERSED")})
     done = transfer.import_(settled, OWN, exported, CARRIED, anchors=[FIRST])
     assert (done.purchases, done.kept) == (0, 1)
-    assert [each.read_bytes() for each in _files(settled)] == [b'{"state": "REVERSED"}']
+    assert [each.read_bytes() for each in _files(settled)] == [record(XID, "REVERSED")]
 
 
 def test_what_a_crash_cut_short_is_completed(settled: Path, exported: Path) -> None:
@@ -213,6 +225,25 @@ def _entry(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _weak() -> str:
+    return rsa.generate_private_key(65537, 2048).private_bytes(Encoding.DER, PKCS8, NoEncryption()).hex()
+
+
+def _other_kind() -> str:
+    return ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.DER, PKCS8, NoEncryption()).hex()
+
+
+def _of_no_curve() -> str:
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex()
+
+
+def _certified(document: dict[str, Any], **changes: str) -> None:
+    """A certificate for the card that is another key's."""
+    pem = FIRST.public_bytes(Encoding.PEM).decode()
+    _entry(document).update({"certificate": pem, "pan_secret": "00" * 32} | changes)
+
+
 HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no time": lambda document: document.pop("exported"),
     "no root": lambda document: document.update(roots=[]),
@@ -220,9 +251,24 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "cards that are a list": lambda document: document.update(cards=[]),
     "a card without its number": lambda document: _entry(document).pop("pan"),
     "a number that is none": lambda document: _entry(document).update(pan="6037701000000008"),
+    "a number in another spelling": lambda document: _entry(document).update(pan="6037 7010 0000 0007"),
+    "a short secret": lambda document: _entry(document).update(card_secret="00"),
     "a secret that is none": lambda document: _entry(document).update(card_secret="x"),
     "one card twice": lambda document: document["cards"].update({"again": _entry(document)}),
     "roots that do not follow each other": lambda document: document["roots"].append(document["roots"][0]),
+    "a certificate that is none": lambda document: _certified(document, certificate="-----BEGIN"),
+    "a certificate of another key": _certified,
+    "a certificate without its secret": lambda document: _entry(document).update(certificate="x"),
+    "a secret of no certificate": lambda document: _entry(document).update(pan_secret="00"),
+    "an enrolment that is none": lambda document: _entry(document).update(enrolment={"application": 1}),
+    "a request that is none": lambda document: _entry(document).update(registration={"message": "00"}),
+    "something that nobody knows": lambda document: _entry(document).update(pin2="12345"),
+    "a weak key": lambda document: _entry(document).update(key=_weak()),
+    "a key that signs no message": lambda document: _entry(document).update(key=_other_kind()),
+    "such a key in a token": lambda document: document["cards"]["safe"]["token"].update(public=_of_no_curve()),
+    "two keys": lambda document: _entry(document).update(token=document["cards"]["safe"]["token"]),
+    "a record that is none": lambda document: document["purchases"][XID].update({"purchase.json": "e30="}),
+    "a record of another purchase": lambda document: document["purchases"].update({OTHER: document["purchases"][XID]}),
     "a card without a key": lambda document: _entry(document).pop("key"),
     "a name that turns the line": lambda document: document["cards"].update({"x\u202e": _entry(document)}),
     "a place that is no URI": lambda document: document["cards"]["safe"]["token"].update(uri="/opt/evil.so"),
@@ -276,3 +322,19 @@ def test_the_roots_of_the_exported_wallet_are_those_of_a_new_one(document: dict[
     pems = [kept["root"], *kept["roots"]]
     transfer.import_(tmp_path / "to", OWN, sealed(tmp_path, document | {"roots": pems}), CARRIED, anchors=[FIRST])
     assert Wallet.open(tmp_path / "to", OWN).roots == (FIRST, SECOND)
+
+
+def test_a_root_that_merely_names_one_of_ours_is_not_believed_with_it(document: dict[str, Any], tmp_path: Path) -> None:
+    """Anybody can make a root that names the key of ours as the next one: it is followed by ours, and is a stranger."""
+    stranger = root(3, names=KEYS[0])
+    pems = [each.public_bytes(Encoding.PEM).decode() for each in (stranger, FIRST, SECOND)]
+    transfer.import_(tmp_path / "to", OWN, sealed(tmp_path, document | {"roots": pems}), CARRIED, anchors=[FIRST])
+    assert Wallet.open(tmp_path / "to", OWN).roots == (FIRST, SECOND)
+
+
+def test_a_file_without_an_end_is_read_no_further_than_a_wallet_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_LIMIT", 1000)
+    with pytest.raises(TransferRefused, match="larger"):
+        transfer.import_(tmp_path / "to", OWN, Path("/dev/zero"), CARRIED, anchors=[FIRST])
