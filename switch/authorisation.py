@@ -33,7 +33,9 @@ from switch.recording import (
     fingerprint_of,
     insert_row,
     intermediary_of,
+    is_decided,
     pan_lookup,
+    record,
     repeated_answer,
     require_member,
     row_values,
@@ -126,7 +128,7 @@ def reversal(
     """
     fingerprint = fingerprint_of(rules, request)
     row = find(connection, "reversal", *trace_of(request))
-    if row is not None:
+    if row is not None and is_decided(row, request, fingerprint):
         return repeated_answer(connection, rules, request, row, fingerprint, now)
     original, rc = None, "00"
     try:
@@ -142,8 +144,9 @@ def reversal(
     except Refused as refused:
         rc = refused.rc
     answer = answer_to(connection, rules, request, rc, now, None)
-    transaction_id = insert_row(
+    transaction_id = record(
         connection,
+        row,
         row_values(rules, request, now)
         | {
             "kind": "reversal",

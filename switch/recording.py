@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, insert, select
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from runtime.settings import PasswordSettings
 from shetab.dialect import Dialect
@@ -23,6 +23,8 @@ from switch.zone import ZoneKeys
 _RIAL: Final = "364"
 _RATE_ONE: Final = "00000001"  # DE 10: no decimals, rate 1
 _OF_NOBODY: Final = bytes(32)
+_NOT_WORKED_ON: Final = frozenset({"90", "91", "92", "96"})
+"""DE 39 that decides nothing: no route, an issuer that is away, a malfunction."""
 
 _TRACE: Final = ("kind", "acquirer", "terminal", "stan", "local_time", "local_date")
 _FIND: Final = select(transactions).where(*(transactions.c[name] == bindparam(name) for name in _TRACE))
@@ -75,6 +77,20 @@ def find(connection: Connection, kind: str, *trace: str) -> Row[Any] | None:
 def insert_row(connection: Connection, values: Mapping[str, object]) -> int:
     key = connection.execute(insert(transactions), dict(values)).inserted_primary_key
     return int(key[0]) if key is not None else 0
+
+
+def is_decided(row: Row[Any], request: Message, fingerprint: bytes) -> bool:
+    """Whether `row` has the answer to `request`: a repeat is worked on if its first copy could not be."""
+    is_repeat = request.mti.endswith("1") and row.fingerprint == fingerprint
+    return not (is_repeat and row.state == "declined" and row.rc in _NOT_WORKED_ON)
+
+
+def record(connection: Connection, row: Row[Any] | None, values: Mapping[str, object]) -> int:
+    """Keep a transaction: in the row of its first copy, if there is one. Its number."""
+    if row is None:
+        return insert_row(connection, values)
+    connection.execute(update(transactions).where(transactions.c.id == row.id).values(**values))
+    return int(row.id)
 
 
 def row_values(rules: Rules, request: Message, now: datetime) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """What follows an approved sale or hold: captured, credited, taken back in whole or in part.
 
 Each message names what it follows by DE 90, and the purchase by DE 62; card, terminal and acquirer must be the same. A
-message is booked once: its repeat meets its own row and gets the stored answer (`switch.recording`).
+message is booked once: its repeat meets its own row and gets the stored answer, or is worked on now if it could not be
+then (`switch.recording`).
 
 | message               | DE 62   | follows          | debit        | credit       |
 | --------------------- | ------- | ---------------- | ------------ | ------------ |
@@ -34,8 +35,9 @@ from switch.recording import (
     answer_to,
     find,
     fingerprint_of,
-    insert_row,
+    is_decided,
     pan_lookup,
+    record,
     repeated_answer,
     require_member,
     row_values,
@@ -119,7 +121,7 @@ def settle(
     kind = kind_of(request)
     fingerprint = fingerprint_of(rules, request)
     row = find(connection, kind, *trace_of(request))
-    if row is not None:
+    if row is not None and is_decided(row, request, fingerprint):
         return repeated_answer(connection, rules, request, row, fingerprint, now)
     booking, rc = None, forced_rc or "00"
     if forced_rc is None:
@@ -130,8 +132,9 @@ def settle(
     answer = answer_to(
         connection, rules, request, rc, now, rules.rng(3).hex().upper() if _approves(request, rc) else None
     )
-    transaction_id = insert_row(
+    transaction_id = record(
         connection,
+        row,
         row_values(rules, request, now)
         | {
             "kind": kind,

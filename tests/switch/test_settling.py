@@ -94,6 +94,24 @@ def test_a_repeat_whose_first_was_lost_is_the_first(desk: Desk) -> None:
     assert desk.accounts() == (OPENING - AMOUNT + 1000, AMOUNT - 1000)
 
 
+@pytest.mark.parametrize("rc", ["91", "96"])
+def test_what_could_not_be_worked_on_is_worked_on_when_it_is_repeated(
+    switch: RunningSwitch, desk: Desk, rc: str
+) -> None:
+    """Only the repeat: a copy of the first message, which its sender may have given up, gets the answer that it had."""
+    sale = desk.order()
+    credit = desk.credit(sale, 1000)
+    switch.admin.add_fault("0200", "refuse", rc=rc)
+    assert [desk.rc(credit), desk.rc(credit)] == [rc, rc]
+    assert desk.accounts() == (OPENING - AMOUNT, AMOUNT)
+    again = repeated(credit, transmission_time="0101000000")
+    assert [desk.rc(again), desk.rc(again), desk.rc(credit)] == ["00", "00", "00"]
+    assert desk.accounts() == (OPENING - AMOUNT + 1000, AMOUNT - 1000)
+    other = desk.credit(sale, 2000)
+    switch.admin.add_fault("0200", "refuse", rc="05")
+    assert [desk.rc(other), desk.rc(repeated(other, transmission_time="0101000000"))] == ["05", "05"]
+
+
 def test_the_same_trace_for_something_else_is_refused(desk: Desk) -> None:
     sale = desk.order()
     credit = desk.credit(sale, 1000)
