@@ -79,17 +79,19 @@ def faults_of(
     """Why a pair proves nothing; empty if merchant and gateway signed it, and it follows what it names.
 
     :param earlier: the pairs before it, by the hash of their answers. :param h_answer: hash of the gateway's answer.
+    :param chain: the bundle's authorities; the ones inside a message lead to the root as well, as in every message.
     """
     request, answer = movement.request, movement.answer
     if request is None or answer is None:
         return [Message("{pair}: it is no request with its answer, in DER", pair=movement.name)]
     told = []
-    trust = Trust((root,), chain, movement.crls)
+    inside, beside = Trust((root,), (), movement.crls), Trust((root,), chain, movement.crls)
     signed: tuple[tuple[Received[Any], Role], ...] = ((request, Role.MERCHANT), (answer, Role.GATEWAY_SIGNING))
     for one, role in signed:
         try:
             verify_signature(one)
-            validate_path(one.signer, one.signed.certificates, trust=trust, now=movement.at, roles=(role,))
+            validate_path(one.signer, one.signed.certificates, trust=inside, now=movement.at, roles=(role,))
+            validate_path(one.signer, trust=beside, now=movement.at, roles=(role,))
         except (ProtocolError, PkiError):
             told.append(Message("{pair}: it is not signed by whom it should be", pair=movement.name))
     asked, said = request.body, answer.body

@@ -222,6 +222,7 @@ def _order(dossier: Dossier, standings: Standings, _found: Statements) -> Statem
     if invoice is not None:
         _check_order(statement, order, invoice.body)
     if dossier.oi_data is None:
+        statement.fits(dossier.answer is not None, Message("nothing that is signed says when it was"))
         statement.proven_by = tuple(name for name in statement.proven_by if name != "oi-data.der")
         return statement
     statement.fits(order.h_oi_data == sha256(dossier.oi_data), Message("the order names other order information"))

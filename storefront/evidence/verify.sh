@@ -10,6 +10,7 @@ trap 'rm -rf "$work"' EXIT
 { read -r XID && read -r WHEN; } <purchase.txt || exit 2
 case $XID$WHEN in *[!0-9a-f]*) exit 2 ;; esac
 case $WHEN in *[!0-9]*) exit 2 ;; esac
+[ -f verdict.json ] || exit 2
 if [ -f status.txt ]; then
   read -r TOLD <status.txt || exit 2
   case $TOLD in '' | *[!0-9]*) exit 2 ;; esac

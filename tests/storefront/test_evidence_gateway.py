@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -72,11 +73,11 @@ def test_both_judges_accept_it(site: Site, gateway: str, shop: Shop, buyer: Buye
     assert (verdict["outcome"], verdict["later"], verdict["xid"]) == ("approved", "concluded", purchase.xid.hex())
     opinions = ask_both(out)
     assert opinions.ours is not None, opinions.refusal
-    said = {about: each.state for about, each in opinions.ours.statements.items()}
+    states = {about: each.state for about, each in opinions.ours.statements.items()}
     proven = (About.OFFER, About.ORDER, About.PAYMENT, About.ANSWER, About.ACKNOWLEDGEMENT, About.STATUS)
-    assert {said[about] for about in proven} == {State.PROVEN}
-    assert {said[about] for about in (About.REQUEST, About.RECEIPT, About.CONTRACT)} == {State.ABSENT}
-    assert State.BROKEN not in said.values()
+    assert {states[about] for about in proven} == {State.PROVEN}
+    assert {states[about] for about in (About.REQUEST, About.RECEIPT, About.CONTRACT)} == {State.ABSENT}
+    assert State.BROKEN not in states.values()
     for claim in (Claim.BUYER_DENIES_ORDER, Claim.BUYER_DENIES_PAYMENT, Claim.MERCHANT_DENIES_RESULT):
         assert opinions.decide(claim).verdict is Verdict.REFUTED
     gaps = [each.text(Language.EN) for each in opinions.ours.gaps]
@@ -151,7 +152,47 @@ def test_what_moved_the_money_later_is_in_it(site: Site, gateway: str, tmp_path:
         path = f"/v1/orders/{xid}/evidence"
         found = raise_problem(client.get(path, params={"merchant_id": front.merchant_id})).json()
     assert len(found["money"]) == 1
-    write_bundle(from_gateway_book(found), site.pki.root.certificate, tmp_path / "bundle")
-    opinions = ask_both(tmp_path / "bundle")
+    out = tmp_path / "bundle"
+    write_bundle(from_gateway_book(found), site.pki.root.certificate, out)
+    opinions = ask_both(out)
     assert opinions.ours is not None, opinions.refusal
     assert opinions.ours.statements[About.MONEY].state is State.PROVEN
+    # And the certificates are judged by the bundle's own chain, as those of the purchase are.
+    (authority,) = (out / "chain").glob("merchant-ca-*.pem")
+    states = said(without(out, authority, tmp_path / "no-authority"))
+    assert (states[About.OFFER], states[About.MONEY]) == (State.BROKEN, State.BROKEN)
+
+
+def test_nothing_is_proven_at_a_time_of_the_exporters_choice(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path
+) -> None:
+    """The answer says when it was; a gateway has no order information, which would say it otherwise."""
+    purchase, out = paid(site, gateway, shop, buyer), tmp_path / "bundle"
+    write_bundle(from_gateway_book(held(site, gateway, purchase)), site.pki.root.certificate, out)
+    found = said(without(out, out / "auth-res.p7s", tmp_path / "no-answer"))
+    assert {found[About.ORDER], found[About.PAYMENT]} == {State.BROKEN}
+
+
+def test_a_file_that_every_bundle_has_is_missed_by_both(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path
+) -> None:
+    purchase, out = paid(site, gateway, shop, buyer), tmp_path / "bundle"
+    write_bundle(from_gateway_book(held(site, gateway, purchase)), site.pki.root.certificate, out)
+    opinions = ask_both(without(out, out / "verdict.json", tmp_path / "no-verdict"))
+    assert (opinions.ours, opinions.script.returncode) == (None, 2)
+
+
+def said(folder: Path) -> dict[About, State]:
+    opinions = ask_both(folder)
+    assert opinions.ours is not None, opinions.refusal
+    return {about: each.state for about, each in opinions.ours.statements.items()}
+
+
+def without(bundle: Path, file: Path, made: Path) -> Path:
+    """The bundle as somebody makes it who leaves a file out and says nothing of it."""
+    shutil.copytree(bundle, made)
+    name = str(file.relative_to(bundle))
+    (made / name).unlink()
+    digests = made / "digests.txt"
+    digests.write_text("".join(f"{line}\n" for line in digests.read_text().splitlines() if line[65:] != name))
+    return made
