@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kwbp.common import read_signed
 from kwbp.errors import ProtocolError
-from kwbp.messages import AuthReqTBS, InvoiceMessage, PReq
+from kwbp.messages import InvoiceMessage, PReq
 from kwbp.structure import decode, encode
 from kwbp.wrapper import unwrap
-from pki.oids import CT_AUTH_REQ, MT_INVOICE, MT_PREQ
+from pki.oids import MT_INVOICE, MT_PREQ
 from storefront.errors import EvidenceError
 from storefront.merchant.documents import TIMESTAMP, Document
 
@@ -105,40 +104,6 @@ def from_wallet(folder: Path) -> Records:
         )
     except FileNotFoundError as error:
         raise EvidenceError(f"the wallet has no {Path(error.filename).name} of this purchase") from None
-
-
-def from_gateway(
-    auth_req: bytes,
-    *,
-    gateway_certificate: bytes,
-    crls: Iterable[bytes],
-    authorities: Iterable[bytes] = (),
-    auth_res: bytes | None = None,
-    auth_ack: bytes | None = None,
-    gateway_status: bytes | None = None,
-) -> Records:
-    """From what a gateway keeps: AuthReq with the objects inside it, and what was said of it (each SignedData).
-
-    :param gateway_certificate: the encryption certificate that the card data were sealed to, DER.
-    :param authorities: CA certificates above it, DER; needed where there is no answer yet, which has them.
-    :raises EvidenceError: AuthReq is none.
-    """
-    try:
-        request = read_signed(AuthReqTBS, CT_AUTH_REQ, auth_req).body
-    except ProtocolError as error:
-        raise EvidenceError(f"the gateway's record is not what it should be: {error}") from None
-    return Records(
-        invoice=request.invoice,
-        dual_signature=request.dual_sig,
-        pi_envelope=request.pi_envelope,
-        gateway_certificate=gateway_certificate,
-        crls=tuple(crls),
-        authorities=tuple(authorities),
-        auth_req=auth_req,
-        auth_res=auth_res,
-        auth_ack=auth_ack,
-        gateway_status=gateway_status,
-    )
 
 
 def from_gateway_book(evidence: Mapping[str, Any]) -> Records:

@@ -7,6 +7,7 @@ keys: what decides a case is the one thing that somebody did wrong.
 from __future__ import annotations
 
 import shutil
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -34,7 +35,7 @@ from storefront.evidence.bundle import write_bundle
 from storefront.evidence.claims import Claim, Decision, Verdict, decide
 from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import Conclusion, Judgement, judge
-from storefront.evidence.records import Records, from_gateway
+from storefront.evidence.records import Records, from_gateway_book
 from tests.kwbp import forge
 from tests.kwbp.world import Purchase, World
 from tests.storefront.test_evidence import records_of, reseal
@@ -72,14 +73,21 @@ class Scene:
 
     def of_gateway(self, records: Records | None = None) -> Records:
         kept = records or self.records
-        assert kept.auth_req is not None
-        return from_gateway(
-            kept.auth_req,
-            gateway_certificate=kept.gateway_certificate,
-            crls=kept.crls,
-            auth_res=kept.auth_res,
-            auth_ack=kept.auth_ack,
-            gateway_status=kept.gateway_status,
+        documents = {
+            "invoice": kept.invoice,
+            "dual_signature": kept.dual_signature,
+            "gateway_certificate": kept.gateway_certificate,
+            "auth_res": kept.auth_res,
+            "auth_ack": kept.auth_ack,
+            "gateway_status": kept.gateway_status,
+        }
+        return from_gateway_book(
+            {
+                "documents": {name: b64encode(der) for name, der in documents.items() if der is not None},
+                "money": [],
+                "authorities": [b64encode(der) for der in kept.authorities],
+                "crls": [b64encode(der) for der in kept.crls],
+            }
         )
 
     # Records as they come out when somebody does one thing wrong, and the honest software around it goes on
