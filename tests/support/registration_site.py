@@ -78,10 +78,12 @@ class NewCard:
 class RegistrationSite:
     """The parts, over `folder`; another one over the same folder and office is the site after a restart."""
 
-    def __init__(self, folder: Path, office: Office, *, limits: RateLimits = GENEROUS) -> None:
+    def __init__(
+        self, folder: Path, office: Office, *, limits: RateLimits = GENEROUS, database: str | None = None
+    ) -> None:
         self.folder = folder
         self.office = office
-        self.world = RaWorld(folder, office)
+        self.world = RaWorld(folder, office, database=database)
         self.home = Home(folder / "bank")
         self.home.create()
         if not (self.home.tls / f"issuer-{BIN}.pem").exists():
