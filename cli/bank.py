@@ -200,6 +200,22 @@ def register_acquirer(
     output.emit({"intermediary": account.iban}, [f"Intermediary account {account.iban}."])
 
 
+@app.command("change-keys")
+def change_keys(
+    code: Annotated[str | None, typer.Option(help="Code of the acquirer; that of the gateway by default.")] = None,
+) -> None:
+    """Send an acquirer that has signed on its next zone keys, without being asked."""
+    found = existing()
+    admin = _controls(found)
+    if admin is None:
+        output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
+    try:
+        sent = admin.change_keys(code or found.settings.gateway.acquirer_bin)
+    finally:
+        admin.close()
+    output.emit({"sent": sent}, [f"Sent: {', '.join(sent)}."])
+
+
 @app.command()
 def fault(
     kind: Annotated[FaultKind, typer.Argument(help="What happens to the answers.")],

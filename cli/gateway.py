@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -240,6 +241,33 @@ def days(merchant_id: Annotated[str, typer.Argument(help="Merchant id.")]) -> No
         "Business days",
         ("Day", "State", "In balance", "Net"),
         [(row["business_day"], row["state"], row["in_balance"], _net(row)) for row in rows],
+        document=rows,
+    )
+
+
+@app.command()
+def keys(
+    change: Annotated[bool, typer.Option("--change", help="Have the switch send new ones first.")] = False,
+) -> None:
+    """Show the zone keys in use: index, check value, age, when they are changed by themselves."""
+    found = existing()
+    with found.client(found.settings.gateway.url) as client:
+        asked = client.post("/v1/zone-keys:change") if change else client.get("/v1/zone-keys")
+        rows = raise_problem(asked).json()
+    now = enrolment.now()
+    output.table(
+        "Zone keys",
+        ("Key", "Index", "Check value", "Age", "Next change"),
+        [
+            (
+                row["key"],
+                row["index"],
+                row["check_value"],
+                str(timedelta(seconds=int((now - datetime.fromisoformat(row["since"])).total_seconds()))),
+                row["changes_at"],
+            )
+            for row in rows
+        ],
         document=rows,
     )
 

@@ -133,7 +133,7 @@ def _hsm(found: Installation) -> None:
 
         keeper.keep(vault.journal, sign, own=ENTRIES_OF_A_SIGNATURE)
         try:
-            app = create_app(vault, plugins=[GatewayKeys.of(found.home)])
+            app = create_app(vault, plugins=[GatewayKeys.of(found.home, overlap=found.settings.gateway.key_overlap)])
             server.serve(
                 app,
                 host=endpoint.host,

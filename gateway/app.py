@@ -95,6 +95,17 @@ class OrderDocument(BaseModel):
     auth_ack: str | None = Field(description="SignedData of the merchant's AuthAck")
 
 
+class ZoneKeyDocument(BaseModel):
+    """A zone key in use: what the two ends compare, and when it is changed by itself."""
+
+    key: str
+    index: int
+    check_value: str
+    since: datetime
+    changes_at: datetime | None
+    replaced_still_valid: int
+
+
 class EvidenceDocument(BaseModel):
     """The gateway's part of a purchase: DER in base64, signed objects by their names in a bundle."""
 
@@ -208,6 +219,17 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
     async def merchants(_caller: OperatorCaller, gateway: Served) -> list[MerchantDocument]:
         """All registered merchants."""
         return [MerchantDocument.model_validate(each, from_attributes=True) for each in gateway.merchants.all()]
+
+    @app.get("/v1/zone-keys")
+    async def zone_keys(_caller: OperatorCaller, gateway: Served) -> list[ZoneKeyDocument]:
+        """The zone keys in use."""
+        return [ZoneKeyDocument.model_validate(each, from_attributes=True) for each in await gateway.zone_keys()]
+
+    @app.post("/v1/zone-keys:change")
+    async def change_zone_keys(_caller: OperatorCaller, gateway: Served) -> list[ZoneKeyDocument]:
+        """Have the switch send new zone keys, and wait until they are in use."""
+        changed = await gateway.change_zone_keys()
+        return [ZoneKeyDocument.model_validate(each, from_attributes=True) for each in changed]
 
     app.include_router(create_router())
     return app

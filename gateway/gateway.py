@@ -23,12 +23,13 @@ from gateway.disclosures import Disclosures
 from gateway.errors import IdentityError
 from gateway.identity import GatewayCertificates
 from gateway.inquiry import Inquiries
+from gateway.key_exchange import KeyExchange, KeyExchangeSettings, KeyState
 from gateway.link import LinkSettings, SwitchLink
 from gateway.merchants import MerchantRegistry
 from gateway.order import Order
 from gateway.password_book import PasswordBook
 from gateway.passwords import Passwords
-from gateway.ports import CmsSigner, OrderKeys, TrustSource
+from gateway.ports import CmsSigner, GatewayKeys, TrustSource
 from gateway.refusals import Refusals
 from gateway.reversal import Reversals, ReversalSettings
 from gateway.settling.forwarding import ForwardingSettings
@@ -56,6 +57,8 @@ class GatewayConfig:
     reversal: ReversalSettings
     settling: ForwardingSettings
     link: LinkSettings
+    key_exchange: KeyExchangeSettings | None = None
+    """Without it the zone keys of the ceremony stay."""
     dialect: str = "shetab87_ascii"
     signing_key: str = "gateway-signing"
     encryption_key: str = "gateway-encryption"
@@ -68,7 +71,7 @@ class Resources:
     store: OrderStore
     journal: Journal
     signer: CmsSigner
-    keys: OrderKeys
+    keys: GatewayKeys
     trust: TrustSource
     clock: Callable[[], datetime]
     rng: Callable[[int], bytes]
@@ -83,6 +86,7 @@ class _Parts:
     card_inquiries: CardInquiries
     passwords: Passwords
     link: SwitchLink
+    key_exchange: KeyExchange | None
     reversals: Reversals
     settling: SettlingService
 
@@ -165,6 +169,15 @@ class Gateway:
         """Rows 19 to 23, once the gateway has its keys."""
         return self._begun().settling
 
+    async def zone_keys(self) -> list[KeyState]:
+        """The zone keys in use; Problem for the key service's trouble."""
+        return await _exchange_of(self._begun()).state()
+
+    async def change_zone_keys(self) -> list[KeyState]:
+        """Have the switch send new zone keys; see `KeyExchange.change`."""
+        parts = self._begun()
+        return await _exchange_of(parts).change(parts.link)
+
     async def certificates(self, tls_merchant_id: str, data: bytes) -> bytes:
         """PCertReq to PCertRes or Error; see `CertificateRequests.answer`."""
         return await self._begun().certificates.answer(tls_merchant_id, data)
@@ -178,6 +191,8 @@ class Gateway:
         certificates = await self._load_certificates()
         self._parts = self._assemble(certificates)
         self._tasks.append(asyncio.create_task(self._parts.link.run()))
+        if self._parts.key_exchange is not None:
+            self._tasks.append(asyncio.create_task(self._parts.key_exchange.run(self._parts.link)))
         self._tasks.append(asyncio.create_task(self._parts.reversals.run()))
         self._tasks.append(asyncio.create_task(self._parts.settling.run()))
 
@@ -215,6 +230,11 @@ class Gateway:
             _note_unclaimed(answer, order)
             reversals.wake()
 
+        key_exchange = None
+        if config.key_exchange is not None:
+            key_exchange = KeyExchange(
+                config.key_exchange, resources.keys, clock=resources.clock, checkpoint=self._checkpoint
+            )
         link = SwitchLink(
             config.link,
             dialect,
@@ -223,6 +243,7 @@ class Gateway:
             on_unclaimed=file,
             clock=resources.clock,
             rng=resources.rng,
+            on_key=None if key_exchange is None else key_exchange.serve,
         )
         reversals = Reversals(
             config.reversal,
@@ -312,8 +333,23 @@ class Gateway:
             ),
         )
         return _Parts(
-            told, authorization, acknowledgement, inquiries, card_inquiries, passwords, link, reversals, settling
+            told,
+            authorization,
+            acknowledgement,
+            inquiries,
+            card_inquiries,
+            passwords,
+            link,
+            key_exchange,
+            reversals,
+            settling,
         )
+
+
+def _exchange_of(parts: _Parts) -> KeyExchange:
+    if parts.key_exchange is None:
+        raise Problem(409, "no-key-exchange", "this gateway exchanges no zone keys")
+    return parts.key_exchange
 
 
 def _note_unclaimed(answer: Message, order: Order | None) -> None:

@@ -11,6 +11,7 @@ Whatever fails at 1 or 2 is dropped and counted, as if it had never come: the re
 into its deadline, and an outcome that nobody can vouch for is reversed. Whatever passes 1 and 2 but answers nothing
 (late, repeated, foreign) is filed (`on_unclaimed`).
 
+Zone keys that the switch sends (0800/101) are handed on and answered once they are in use (`gateway.key_exchange`).
 The line signs on before it carries payments and sends an echo every so often; when the switch does not answer either,
 it closes and comes back, with growing pauses. When it breaks, requests in flight are told at once that no answer will
 come.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -38,6 +39,7 @@ from shetab.message import Message
 
 _SIGN_ON: Final = "001"
 _SIGN_OFF: Final = "002"
+_KEY_CHANGE: Final = "101"
 _ECHO: Final = "301"
 _APPROVED: Final = "00"
 _NOT_SUPPORTED: Final = "40"  # ISO 8583:1987 table A.8: requested function not supported
@@ -90,7 +92,9 @@ class SwitchLink:
         on_unclaimed: Callable[[Message], Awaitable[None]],
         clock: Callable[[], datetime],
         rng: Callable[[int], bytes],
+        on_key: Callable[[Message], Awaitable[str]] | None = None,
     ) -> None:
+        """`on_key` takes in the zone key of a 0800/101 and says what to answer; without it keys are not exchanged."""
         self._settings = settings
         self._dialect = dialect
         self._keys = keys
@@ -98,6 +102,8 @@ class SwitchLink:
         self._on_unclaimed = on_unclaimed
         self._clock = clock
         self._rng = rng
+        self._on_key = on_key
+        self._keys_taken = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
         self._signed_on = False
         self._failures = 0
@@ -176,15 +182,28 @@ class SwitchLink:
             await asyncio.gather(reading, return_exceptions=True)
             writer.close()
 
+    async def manage(self, code: str, more: Mapping[int, str]) -> str:
+        """One network management exchange with the fields of `more`; the response code.
+
+        :raises LinkDownError: not signed on. :raises NoAnswerError: no believable answer.
+        """
+        if not self._signed_on:
+            raise LinkDownError("not signed on to the switch")
+        return await self._managed(code, more)
+
     async def _manage(self, code: str) -> None:
         """One network management exchange; raises NoAnswerError or ConnectionError unless the switch agrees."""
+        rc = await self._managed(code, {})
+        if rc != _APPROVED:
+            raise ConnectionError(f"the switch refused network management {code} with response code {rc}")
+
+    async def _managed(self, code: str, more: Mapping[int, str]) -> str:
         stan = await self._next_stan()
         now = self._clock()
-        fields = {**times(now), 11: stan, 33: self._settings.institution, 70: code}
+        fields = {**times(now), 11: stan, 33: self._settings.institution, 70: code, **more}
         message = Message("0800", fields)
         answer = await self._ask(message, await self.authenticate(message), self._settings.management_timeout)
-        if answer[39] != _APPROVED:
-            raise ConnectionError(f"the switch refused network management {code} with response code {answer[39]}")
+        return answer[39]
 
     async def _ask(self, message: Message, raw: bytes, seconds: float) -> Message:
         writer = self._writer
@@ -281,9 +300,12 @@ class SwitchLink:
         return len(mac) == MAC_SIZE and await self._keys.verify_mac(data, mac)
 
     async def _serve(self, request: Message) -> None:
-        """Answer the switch's own network management: an echo is approved, anything else is not served here."""
+        """Answer the switch's own network management: an echo, and zone keys; anything else is not served here."""
         fields = self._dialect.echoed_fields(request)
         code = _APPROVED if request[70] == _ECHO else _NOT_SUPPORTED
+        if request[70] == _KEY_CHANGE and self._on_key is not None:
+            async with self._keys_taken:  # in the order in which they come
+                code = await self._on_key(request)
         fields |= {7: times(self._clock())[7], 39: code, 100: request[33]}
         raw = await self.authenticate(Message(self._dialect.response_mti(request.mti), fields))
         if self._writer is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from cryptography import x509
 
+from gateway.key_exchange import ZoneKeyStore
 from gateway.translation import OpenedCard
 from kwbp.password import AskedPassword
 from pki.path import Trust
@@ -58,6 +59,10 @@ class OrderKeys(Protocol):
 
     async def verify_mac(self, data: bytes, mac: bytes) -> bool:
         """Whether `mac` is the MAC of `data`."""
+
+
+class GatewayKeys(OrderKeys, ZoneKeyStore, Protocol):
+    """All of the gateway's token operations."""
 
 
 class KeyDescription(Protocol):

@@ -25,6 +25,7 @@ from ca.status_client import AsyncStatusCache
 from gateway.app import create_app
 from gateway.authorization import AuthorizationSettings
 from gateway.gateway import Gateway, GatewayConfig, Resources
+from gateway.key_exchange import KeyExchangeSettings
 from gateway.link import LinkSettings
 from gateway.public_app import create_public_app
 from gateway.reversal import ReversalSettings
@@ -72,6 +73,9 @@ def config_of(settings: Settings) -> GatewayConfig:
             first_pause=own.reversal_interval,
             pan_kept=own.card_kept,
             fee=own.settlement_fee,
+        ),
+        key_exchange=KeyExchangeSettings(
+            at_sign_on=own.key_change_at_sign_on, lifetime=own.key_lifetime, tick=own.key_tick
         ),
         link=LinkSettings(switch.host, switch.port, own.acquirer_bin, Framing(switch.length_prefix)),
     )

@@ -47,6 +47,10 @@ class OpenedCard(Protocol):
     def cvv2(self) -> Cvv2 | None: ...
     @property
     def pin_block(self) -> bytes | None: ...
+    @property
+    def pin_key_index(self) -> int: ...
+    @property
+    def mac_key_index(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,8 @@ def order_request(
         100: card.pan.bin,
     }
     if card.pin_block is not None:
-        fields |= {52: card.pin_block.hex().upper(), 53: SecurityControl(_PIN_BLOCK_FORMAT).to_de53()}
+        security = SecurityControl(_PIN_BLOCK_FORMAT, card.pin_key_index, card.mac_key_index)
+        fields |= {52: card.pin_block.hex().upper(), 53: security.to_de53()}
     return Message(mti, fields)
 
 

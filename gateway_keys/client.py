@@ -47,6 +47,8 @@ class GatewayKeysClient:
             pin_block=answer.pin_block,
             pan_sealed=answer.pan_sealed,
             masked_pan=answer.masked_pan,
+            pin_key_index=answer.pin_key_index,
+            mac_key_index=answer.mac_key_index,
         )
 
     async def open_password_request(self, message: bytes, merchant_id: str) -> OpenedPasswordRequest:
@@ -88,6 +90,20 @@ class GatewayKeysClient:
         """Whether `mac` is the MAC of `data`."""
         request = wire.VerifyMacRequest(data=data, mac=mac)
         return (await self._ask(wire.VERIFY_MAC, request, wire.VerifyMacAnswer)).valid
+
+    async def receive_zone_key(self, key: str, index: int, wrapped: bytes, check_value: bytes) -> wire.ZoneKeyAnswer:
+        """Have a zone key taken in that the switch sent; it is in use when this returns.
+
+        :param key: zone-pin or zone-mac. :param wrapped: 24 bytes under the zone master key (RFC 3394).
+        :param check_value: 3 bytes.
+        :raises Problem: 422 `wrong-check-value` or 409 `wrong-key-index`: the key in use stays; the service's trouble.
+        """
+        request = wire.ReceiveZoneKeyRequest(key=key, index=index, wrapped=wrapped, check_value=check_value)
+        return await self._ask(wire.RECEIVE_ZONE_KEY, request, wire.ZoneKeyAnswer)
+
+    async def tend_zone_keys(self) -> list[wire.ZoneKeyAnswer]:
+        """The zone keys in use; those that were replaced long enough ago are destroyed."""
+        return (await self._ask(wire.TEND_ZONE_KEYS, wire.TendZoneKeysRequest(), wire.ZoneKeysAnswer)).keys
 
     async def _ask(self, path: str, request: msgspec.Struct, answer: type[_T]) -> _T:
         try:

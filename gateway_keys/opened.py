@@ -24,6 +24,9 @@ class OpenedOrder:
     pin_block: bytes | None
     pan_sealed: bytes
     masked_pan: str
+    pin_key_index: int = 1
+    """Of the zone PIN key of the block, for DE 53; and the next, of the zone MAC key in use."""
+    mac_key_index: int = 1
 
 
 @dataclass(frozen=True, slots=True, repr=False)

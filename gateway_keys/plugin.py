@@ -12,7 +12,7 @@ import contextlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
@@ -25,7 +25,8 @@ from starlette.responses import Response
 from gateway_keys import orders, passwords, wire
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.orders import OrderKeys
-from gateway_keys.zone_keys import ZONE_MAC, ZONE_PIN
+from gateway_keys.zone_exchange import ZoneExchange, index_of
+from gateway_keys.zone_keys import ZONE_MAC, ZONE_MASTER, ZONE_PIN
 from hsm_service.kept_key import Key
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
@@ -47,10 +48,13 @@ from runtime.settings import Home
 from shetab.iran import Banks
 
 CALLER: Final = "service:gateway"
+OVERLAP: Final = timedelta(seconds=60)
 
 _XID_BYTES: Final = 20
 _NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
 _HASH_BYTES: Final = 32
+_MAC_RECORDS: Final = {Operation.MAC: "generate-mac", Operation.VERIFY_MAC: "verify-mac"}
+"""What the journal calls them."""
 
 _In = TypeVar("_In", bound=msgspec.Struct)
 
@@ -63,6 +67,7 @@ class KeyNames:
     vault: str = "gateway-vault"
     zone_pin: str = ZONE_PIN.name
     zone_mac: str = ZONE_MAC.name
+    zone_master: str = ZONE_MASTER.name
 
 
 def _utc_now() -> datetime:
@@ -82,23 +87,38 @@ class GatewayKeys:
         *,
         names: KeyNames | None = None,
         accepts_bin: Callable[[str], bool] = _is_known_issuer,
+        overlap: timedelta = OVERLAP,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
-        """`anchors` gives the pinned roots, `accepts_bin` tells which issuers are served (G10), by six digits."""
+        """`anchors` gives the pinned roots, `accepts_bin` tells which issuers are served (G10), by six digits.
+
+        `overlap` is how long a zone MAC key verifies after it was replaced.
+        """
         self._anchors = anchors
         self._names = names or KeyNames()
         self._accepts_bin = accepts_bin
         self._clock = clock
+        found = self._names
+        self._zone = ZoneExchange(
+            pin=found.zone_pin, mac=found.zone_mac, master=found.zone_master, overlap=overlap, clock=clock
+        )
 
     @classmethod
-    def of(cls, home: Home, *, names: KeyNames | None = None, clock: Callable[[], datetime] = _utc_now) -> GatewayKeys:
+    def of(
+        cls,
+        home: Home,
+        *,
+        names: KeyNames | None = None,
+        overlap: timedelta = OVERLAP,
+        clock: Callable[[], datetime] = _utc_now,
+    ) -> GatewayKeys:
         """For an installation: its pinned root is read for every order, because a ceremony may write it meanwhile."""
 
         def anchors() -> tuple[x509.Certificate, ...]:
             path = home.trust_anchors
             return tuple(x509.load_pem_x509_certificates(path.read_bytes())) if path.exists() else ()
 
-        return cls(anchors, names=names, clock=clock)
+        return cls(anchors, names=names, overlap=overlap, clock=clock)
 
     def routes(self, vault: Vault) -> list[ApiRoute]:
         """POST routes, all for the gateway service alone; see `gateway_keys.wire` for the bodies."""
@@ -147,7 +167,25 @@ class GatewayKeys:
                 wire.VerifyMacRequest,
                 wire.VerifyMacAnswer,
                 partial(self.verify_mac, vault),
-                {names.zone_mac: Operation.MAC},
+                {names.zone_mac: Operation.VERIFY_MAC},
+            ),
+            _route(
+                wire.RECEIVE_ZONE_KEY,
+                "receive-zone-key",
+                "Take in the zone key that the switch sent, wrapped under the zone master key; it is in use at once",
+                wire.ReceiveZoneKeyRequest,
+                wire.ZoneKeyAnswer,
+                partial(self._zone.receive, vault),
+                {names.zone_master: Operation.RECEIVE},
+            ),
+            _route(
+                wire.TEND_ZONE_KEYS,
+                "tend-zone-keys",
+                "Destroy zone keys that were replaced long enough ago, and tell of those in use",
+                wire.TendZoneKeysRequest,
+                wire.ZoneKeysAnswer,
+                partial(self._zone.tend, vault),
+                {names.zone_mac: Operation.DESCRIBE, names.zone_pin: Operation.DESCRIBE},
             ),
         ]
 
@@ -190,6 +228,8 @@ class GatewayKeys:
             pin_block=opened.pin_block,
             pan_sealed=opened.pan_sealed,
             masked_pan=opened.masked_pan,
+            pin_key_index=index_of(running.keys[names.zone_pin].key.row.version),
+            mac_key_index=index_of(vault.key(names.zone_mac).row.version),
         )
 
     def open_password_request(
@@ -305,17 +345,24 @@ class GatewayKeys:
         return wire.UnsealPanAnswer(pan=pan.reveal())
 
     def generate_mac(self, vault: Vault, caller: str, request: wire.GenerateMacRequest) -> wire.GenerateMacAnswer:
-        """The MAC of an ISO 8583 message under the zone MAC key."""
-        return wire.GenerateMacAnswer(mac=self._mac(vault, caller, "generate-mac", request.data))
+        """The MAC of an ISO 8583 message under the zone MAC key in use."""
+        return wire.GenerateMacAnswer(mac=self._mac(vault, caller, Operation.MAC, request.data))
 
     def verify_mac(self, vault: Vault, caller: str, request: wire.VerifyMacRequest) -> wire.VerifyMacAnswer:
-        """Whether the MAC is right; compared in constant time, here, so that the right one is not told."""
-        mac = self._mac(vault, caller, "verify-mac", request.data)
-        return wire.VerifyMacAnswer(valid=hmac.compare_digest(mac, request.mac))
+        """Whether the MAC is right under the key in use, or under one that was replaced just now.
 
-    def _mac(self, vault: Vault, caller: str, what: str, data: bytes) -> bytes:
-        name = self._names.zone_mac
-        with vault.operation(caller, what, {name: Operation.MAC}, input_sha256=None) as running:
+        Compared in constant time, here, so that the right one is not told.
+        """
+        for version in self._zone.verifying(vault):
+            mac = self._mac(vault, caller, Operation.VERIFY_MAC, request.data, version)
+            if hmac.compare_digest(mac, request.mac):
+                return wire.VerifyMacAnswer(valid=True)
+        return wire.VerifyMacAnswer(valid=False)
+
+    def _mac(self, vault: Vault, caller: str, operation: Operation, data: bytes, version: int | None = None) -> bytes:
+        name, what = self._names.zone_mac, _MAC_RECORDS[operation]
+        versions = {} if version is None else {name: version}
+        with vault.operation(caller, what, {name: operation}, input_sha256=None, versions=versions) as running:
             key = running.keys[name]
             return orders.message_mac(key.token, key.ref, data)
 

@@ -14,6 +14,8 @@ OPEN_OTP_REQ: Final = "/v1/gateway/password-requests:open"
 UNSEAL_PAN: Final = "/v1/gateway/pans:unseal"
 GENERATE_MAC: Final = "/v1/gateway/macs:generate"
 VERIFY_MAC: Final = "/v1/gateway/macs:verify"
+RECEIVE_ZONE_KEY: Final = "/v1/gateway/zone-keys:receive"
+TEND_ZONE_KEYS: Final = "/v1/gateway/zone-keys:tend"
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +32,10 @@ class OpenOrderRequest(_Message, frozen=True):
 
 
 class OpenOrderAnswer(_Message, frozen=True):
-    """`pan`, `expiry` (YYMM, Jalali) and `cvv2` in clear; `pin_block` 8 bytes; `pan_sealed` for `pans:unseal`."""
+    """`pan`, `expiry` (YYMM, Jalali) and `cvv2` in clear; `pin_block` 8 bytes; `pan_sealed` for `pans:unseal`.
+
+    `pin_key_index` is that of the zone PIN key of the block, `mac_key_index` that of the MAC key in use.
+    """
 
     pan: str
     expiry: str
@@ -38,6 +43,8 @@ class OpenOrderAnswer(_Message, frozen=True):
     pin_block: bytes | None
     pan_sealed: bytes
     masked_pan: str
+    pin_key_index: int
+    mac_key_index: int
 
 
 class OpenPasswordRequest(_Message, frozen=True):
@@ -96,3 +103,35 @@ class VerifyMacAnswer(_Message, frozen=True):
     """Whether the MAC is right."""
 
     valid: bool
+
+
+class ReceiveZoneKeyRequest(_Message, frozen=True):
+    """`key` is zone-pin or zone-mac; `wrapped` 24 bytes under the zone master key (RFC 3394), `check_value` 3 bytes."""
+
+    key: str
+    index: int
+    wrapped: bytes
+    check_value: bytes
+
+
+class TendZoneKeysRequest(_Message, frozen=True):
+    """Nothing is asked but that it be done."""
+
+
+class ZoneKeyAnswer(_Message, frozen=True):
+    """The zone key in use: `check_value` 6 hexadecimal digits, `since` ISO 8601.
+
+    `replaced_still_valid` counts those before it that are not destroyed yet.
+    """
+
+    key: str
+    index: int
+    check_value: str
+    since: str
+    replaced_still_valid: int
+
+
+class ZoneKeysAnswer(_Message, frozen=True):
+    """Both zone keys in use."""
+
+    keys: list[ZoneKeyAnswer]

@@ -43,6 +43,8 @@ class Ability(StrEnum):
     """A key that may be backed up is wrapped out by keys that the security officer marked as trusted, by no other."""
     RESTORE = "restore"
     """A private key that comes in wrapped by AES-KWP is afterwards sensitive and not extractable."""
+    ZONE_UNWRAP = "zone-unwrap"
+    """Zone keys that come in wrapped by AES key wrap (RFC 3394) keep in, and do what the same keys do outside."""
     RANDOM = "random"
 
 
@@ -103,6 +105,7 @@ _WORK: Final[Mapping[tuple[Usage, str], tuple[Ability, ...]]] = {
     (Usage.RESTORE, "rsa"): (Ability.RESTORE,),
     (Usage.SEAL, "aes"): (Ability.AES_GCM,),
     (Usage.MAC, "aes"): (Ability.IMPORT, Ability.AES_CMAC),
+    (Usage.RECEIVE, "aes"): (Ability.IMPORT, Ability.AES_CMAC, Ability.DES2_BLOCK, Ability.ZONE_UNWRAP),
     (Usage.PIN_BLOCK, "des2"): (Ability.IMPORT, Ability.DES2_BLOCK),
 }
 """What using it needs, by usage and family."""

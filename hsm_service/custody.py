@@ -39,7 +39,7 @@ from runtime.secrets import Secret
 __all__ = ["Custody", "Key"]
 
 _ID_BYTES: Final = 16
-_IMPORTED: Final = {Purpose.PIN_BLOCK: KeyKind.DES2, Purpose.MAC: KeyKind.AES}
+_IMPORTED: Final = {Purpose.PIN_BLOCK: KeyKind.DES2, Purpose.MAC: KeyKind.AES, Purpose.ZONE_MASTER: KeyKind.AES}
 _log = get_logger("custody")
 
 _TAKING_BACK: Final = {
@@ -159,6 +159,38 @@ class Custody:
             )
             return self._finish_making(row, template, token, make)
 
+    def receive(self, master: Key, key: Key, version: int, wrapped: bytes, check_value: bytes, now: datetime) -> Key:
+        """Takes in version `version` of a zone key, wrapped under `master`; it is in use at once.
+
+        Raises WrongCheckValue (the row that is left is taken up by the next try), Problem 409 if it is not the
+        next version.
+        """
+        name, template = key.row.name, key.template
+        kind, usage = _IMPORTED[template.purpose], USAGES[template.purpose]
+        _, under = master.use()
+
+        def unwrap(token: TokenOperations, cka_id: bytes) -> None:
+            token.unwrap_zone_key(under, name, kind, wrapped, check_value, usage=usage, cka_id=cka_id)
+
+        with self._lock:
+            newest = self._registry.versions(name)[0]
+            if newest.version + (newest.state is not KeyState.PENDING) != version:
+                raise Problem(409, "wrong-key-index", f"version {version} of {name} is not the next one")
+            token = self.token(template.token)
+            fresh = token.random(_ID_BYTES)
+            row = self._registry.reserve_next(name, token=template.token, cka_id=fresh, now=now, activates_at=now)
+            # A killed process may have left the object, of another key that was sent before this one.
+            left = token.find(cka_id=row.cka_id)
+            if left is not None and token.check_value(left) != check_value:
+                token.destroy(left)
+            return self._finish_making(row, template, token, unwrap)
+
+    def end(self, key: Key) -> Key:
+        """Destroys a version at once; nobody may need it any more."""
+        while key.row.state is not KeyState.DESTROYED:
+            key = self.change(key, _TAKING_BACK[key.row.state], at=self._clock())
+        return key
+
     def _make_first(self, name: str, template: Template, owner: str | None, now: datetime, make: Make) -> Key:
         with self._lock:
             token = self.check_free(name, template)
@@ -231,8 +263,7 @@ class Custody:
 
         Raises TokenTrouble if its token does not do it: then it is destroyed at the next check, and its name is kept.
         """
-        while key.row.state is not KeyState.DESTROYED:
-            key = self.change(key, _TAKING_BACK[key.row.state], at=self._clock())
+        key = self.end(key)
         with self._lock:
             for label in (key.row.token, *key.row.replicas):
                 if self.token(label).find(cka_id=key.row.cka_id) is not None:

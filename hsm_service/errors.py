@@ -4,6 +4,7 @@
     ├── CallerError                 the caller's mistake: 4xx
     │   ├── BadInput                400  bytes or parameters that the operation cannot take
     │   ├── DecodingFailure         422  a sealed order did not open; deliberately says nothing more
+    │   ├── WrongCheckValue         422  a zone key that came over the line does not unwrap, or is another one
     │   ├── KeyNotFound             404  no such key in the token
     │   ├── KeyExists               409  a key with this CKA_ID is already there
     │   └── KeyMisused              409  the key is of another kind or serves another usage
@@ -57,6 +58,13 @@ class DecodingFailure(CallerError):
 
     def __init__(self) -> None:
         super().__init__("the sealed data could not be opened")
+
+
+class WrongCheckValue(CallerError):
+    """A zone key that came wrapped does not unwrap, or its check value is not the one that came with it."""
+
+    status = 422
+    slug = "wrong-check-value"
 
 
 class KeyNotFound(CallerError):

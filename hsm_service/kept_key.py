@@ -38,8 +38,9 @@ SERVES_STILL: Final[Mapping[Standing, frozenset[Operation]]] = {
     # Its certificate is what it waits for.
     Standing.COMING: _ABOUT | _MANAGING | {Operation.REQUEST},
     # Until the version is disabled, what was sealed to it before the rotation is opened, and the certificates that it
-    # signed can be revoked: a CRL is signed by the key that signed them (RFC 5280 6.3.3).
-    Standing.RETIRED: _ABOUT | _MANAGING | {Operation.OPEN, Operation.UNSEAL, Operation.CRL},
+    # signed can be revoked: a CRL is signed by the key that signed them (RFC 5280 6.3.3). The MAC of
+    # what was under way when a zone key was changed is verified.
+    Standing.RETIRED: _ABOUT | _MANAGING | {Operation.OPEN, Operation.UNSEAL, Operation.CRL, Operation.VERIFY_MAC},
 }
 """What a version does that is not, or not any more, the one in use: a retired key makes nothing new."""
 

@@ -17,6 +17,7 @@ from hsm_service.errors import BadInput, KeyExists, KeyMisused, KeyNotFound, Tok
 from hsm_service.keys import (
     KIND_OF_TYPE,
     PKCS11_TYPE,
+    ZONE_WORKING_KEYS,
     KeyAttributes,
     KeyKind,
     KeyRef,
@@ -95,13 +96,14 @@ class KeyStore(LoggedInToken):
     ) -> KeyRef:
         """Load a zone key from its components: the key is their XOR, all of the key's length (16 bytes).
 
-        `kind` DES2 with `usage` PIN_BLOCK (2-key TDES, parity set as ANSI X3.92 wants), or AES with MAC. The key is
+        `kind` DES2 with `usage` PIN_BLOCK (2-key TDES, parity set as ANSI X3.92 wants), or AES with MAC or RECEIVE. The
+        key is
         marked by the token as not LOCAL, that is imported. Raises BadInput for fewer than two components, another
         length, or (DES2) halves that are equal, which would be single DES.
         """
         value = encodings.combine_components(kind, components)
-        if (kind, usage) not in {(KeyKind.DES2, Usage.PIN_BLOCK), (KeyKind.AES, Usage.MAC)}:
-            raise BadInput(f"a zone key is des2 for pin-block or aes for mac, not {kind} for {usage}")
+        if (kind, usage) not in {*ZONE_WORKING_KEYS, (KeyKind.AES, Usage.RECEIVE)}:
+            raise BadInput(f"a zone key is des2 for pin-block or aes for mac or receive, not {kind} for {usage}")
         ref = self._new_ref(label, kind, cka_id)
 
         def create(session: Session) -> None:

@@ -42,6 +42,8 @@ class Usage(StrEnum):
     """AES zone key: AES-CMAC."""
     RESTORE = "restore"
     """RSA private key: unwrapping the keys of backups into the token (RSAES-OAEP)."""
+    RECEIVE = "receive"
+    """AES zone master key: unwrapping zone keys that come over the line into the token."""
 
 
 class Protection(StrEnum):
@@ -75,8 +77,11 @@ _REQUIRED: Final[dict[Protection, dict[str, bool]]] = {
 }
 """What the token must say of a key of each kind of protection."""
 
-IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC})
+IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC, Usage.RECEIVE})
 """Usages of zone keys, whose components come from outside the token."""
+
+ZONE_WORKING_KEYS: Final = frozenset({(KeyKind.DES2, Usage.PIN_BLOCK), (KeyKind.AES, Usage.MAC)})
+"""Kinds and usages of the zone keys that do the work, and come over the line too."""
 
 _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.SIGN: frozenset({Attribute.SIGN}),
@@ -87,6 +92,7 @@ _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.PIN_BLOCK: frozenset({Attribute.ENCRYPT}),
     Usage.MAC: frozenset({Attribute.SIGN}),
     Usage.RESTORE: frozenset({Attribute.UNWRAP}),
+    Usage.RECEIVE: frozenset({Attribute.UNWRAP}),
 }
 _PRIVATE_USAGES: Final = (
     Attribute.SIGN,

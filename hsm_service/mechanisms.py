@@ -217,6 +217,20 @@ DES2_BLOCK: Final[Ways[Callable[[Any, bytes], bytes]]] = (
     Way("CKM_DES3_CBC with a zero vector", _des3_cbc),
 )
 
+# -- taking in a zone key from AES key wrap (RFC 3394): (master key, type, wrapped key, template) -> key ---------------
+
+
+def _unwrap_secret_by(
+    mechanism: Mechanism, key: Any, key_type: KeyType, wrapped: bytes, template: dict[Attribute, Any]
+) -> Any:
+    ordered = sorted(template.items(), key=lambda each: each[0] is Attribute.MODIFIABLE)  # as in `_unwrap_by`
+    return key.unwrap_key(ObjectClass.SECRET_KEY, key_type, wrapped, mechanism=mechanism, template=dict(ordered))
+
+
+ZoneUnwrap = Callable[[Any, KeyType, bytes, dict[Attribute, Any]], Any]
+
+ZONE_KEY_WRAP: Final[Ways[ZoneUnwrap]] = (Way("CKM_AES_KEY_WRAP", partial(_unwrap_secret_by, Mechanism.AES_KEY_WRAP)),)
+
 # -- restoring a private key from AES-KWP (RFC 5649): (wrapping key, type, wrapped PKCS#8, template) -> key ------------
 
 

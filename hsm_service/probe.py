@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
-from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.exceptions import PKCS11Error
@@ -34,7 +34,7 @@ from hsm_service import encodings, mechanisms
 from hsm_service.capabilities import Ability, Capabilities, Finding
 from hsm_service.errors import HsmError
 from hsm_service.keys import Protection, Usage, attributes_to_read, parse_attributes, protected_template
-from hsm_service.mechanisms import GcmParameters, Opening, Ways
+from hsm_service.mechanisms import GcmParameters, Opening, Ways, ZoneUnwrap
 
 _LABEL: Final = "capability probe"
 _MESSAGE: Final = b"capability probe"
@@ -76,6 +76,7 @@ def probe(session: pkcs11.Session) -> Capabilities:
             Ability.DES2_BLOCK: prober.des2_block,
             Ability.COPIES_TRUSTED: prober.copies_trusted,
             Ability.RESTORE: prober.restored,
+            Ability.ZONE_UNWRAP: prober.zone_unwrap,
             Ability.RANDOM: prober.random,
         }
         return Capabilities(tuple(_finding(ability, trials[ability]) for ability in Ability))
@@ -290,6 +291,34 @@ class _Prober:
         key = self._known(KeyType.DES2, bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"), Usage.PIN_BLOCK)
         block, expected = bytes.fromhex("05124DCEDCBA9876"), bytes.fromhex("F92D1CFCC2103E10")
         return _first(mechanisms.DES2_BLOCK, lambda encrypt: _same(encrypt(key, block), expected))
+
+    def zone_unwrap(self) -> str:
+        """Both kinds of zone key, wrapped by independent software, come in and keep in; a spoilt one does not."""
+        value, inner = os.urandom(16), bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
+        master, wrapped = self._known(KeyType.AES, value, Usage.RECEIVE), aes_key_wrap(value, inner)
+        reference = CMAC(algorithms.AES(inner))
+        reference.update(_MESSAGE)
+        mac, block, expected = (
+            reference.finalize(),
+            bytes.fromhex("05124DCEDCBA9876"),
+            bytes.fromhex("F92D1CFCC2103E10"),
+        )
+
+        def attempt(unwrap: ZoneUnwrap) -> None:
+            def come_in(key_type: KeyType, usage: Usage, sent: bytes) -> Any:
+                template = protected_template(ObjectClass.SECRET_KEY, usage, store=bool(self._store))
+                return self._kept(unwrap(master, key_type, sent, {**template, Attribute.LABEL: _LABEL}))
+
+            mac_key = come_in(KeyType.AES, Usage.MAC, wrapped)
+            self._sound(mac_key, ObjectClass.SECRET_KEY, Usage.MAC, Protection.BROUGHT_IN)
+            _first(mechanisms.CMAC, lambda cmac: _same(cmac(mac_key, _MESSAGE), mac))
+            pin_key = come_in(KeyType.DES2, Usage.PIN_BLOCK, wrapped)
+            self._sound(pin_key, ObjectClass.SECRET_KEY, Usage.PIN_BLOCK, Protection.BROUGHT_IN)
+            _first(mechanisms.DES2_BLOCK, lambda encrypt: _same(encrypt(pin_key, block), expected))
+            if _accepted(come_in, KeyType.AES, Usage.MAC, _spoilt(wrapped)):
+                raise Wrong("a key that was spoilt on its way comes in")
+
+        return _first(mechanisms.ZONE_KEY_WRAP, attempt)
 
     def random(self) -> None:
         if self._session.generate_random(256) == self._session.generate_random(256):

@@ -26,6 +26,7 @@ class Purpose(StrEnum):
     SEAL_PAN = "seal-pan"
     PIN_BLOCK = "pin-block"
     MAC = "mac"
+    ZONE_MASTER = "zone-master"
     RESTORE = "restore"
     PROBE = "probe"
     """Signs what the service's own self-test makes up (`hsm_service.self_test`), and nothing that anybody sends."""
@@ -42,6 +43,7 @@ USAGES: Final[Mapping[Purpose, Usage]] = {
     Purpose.SEAL_PAN: Usage.SEAL,
     Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
     Purpose.MAC: Usage.MAC,
+    Purpose.ZONE_MASTER: Usage.RECEIVE,
     Purpose.RESTORE: Usage.RESTORE,
     Purpose.PROBE: Usage.SIGN,
 }
@@ -58,6 +60,7 @@ ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
     Purpose.SEAL_PAN: frozenset({"aes-256"}),
     Purpose.PIN_BLOCK: frozenset({"des2"}),
     Purpose.MAC: frozenset({"aes-128"}),
+    Purpose.ZONE_MASTER: frozenset({"aes-128"}),
     Purpose.RESTORE: frozenset({"rsa-3072", "rsa-4096"}),
     Purpose.PROBE: frozenset({"ec-p256", "rsa-3072"}),
 }

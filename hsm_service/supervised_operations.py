@@ -140,6 +140,25 @@ class SupervisedOperations(ABC):
         """See `Token.import_zone_key`."""
         return cast(KeyRef, self._call("import_zone_key", label, kind, list(components), usage, cka_id))
 
+    def try_zone_key(self, master: KeyRef, kind: KeyKind, wrapped: bytes, check_value: bytes) -> None:
+        """See `Token.try_zone_key`."""
+        self._call("try_zone_key", master, kind, wrapped, check_value)
+
+    def unwrap_zone_key(
+        self,
+        master: KeyRef,
+        label: str,
+        kind: KeyKind,
+        wrapped: bytes,
+        check_value: bytes,
+        *,
+        usage: Usage,
+        cka_id: bytes,
+    ) -> KeyRef:
+        """See `Token.unwrap_zone_key`."""
+        made = self._call("unwrap_zone_key", master, label, kind, wrapped, check_value, usage, cka_id)
+        return cast(KeyRef, made)
+
     def restore_pair(
         self,
         recipient: KeyRef,

@@ -65,6 +65,8 @@ class Operation(StrEnum):
     UNSEAL = "unseal"
     PIN_BLOCK = "pin-block"
     MAC = "mac"
+    VERIFY_MAC = "verify-mac"
+    RECEIVE = "receive-zone-key"
 
 
 Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2"]
@@ -80,7 +82,8 @@ _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.OPEN_ORDER: frozenset({Operation.OPEN}),
     Purpose.SEAL_PAN: frozenset({Operation.SEAL, Operation.UNSEAL}),
     Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
-    Purpose.MAC: frozenset({Operation.MAC}),
+    Purpose.MAC: frozenset({Operation.MAC, Operation.VERIFY_MAC}),
+    Purpose.ZONE_MASTER: frozenset({Operation.RECEIVE}),
     Purpose.RESTORE: frozenset(),
     Purpose.PROBE: frozenset(),
 }
@@ -159,7 +162,7 @@ class Template(BaseModel):
     @property
     def imported(self) -> bool:
         """Whether its value comes from components instead of being made in the token."""
-        return self.purpose in {Purpose.PIN_BLOCK, Purpose.MAC}
+        return self.purpose in {Purpose.PIN_BLOCK, Purpose.MAC, Purpose.ZONE_MASTER}
 
     def limits_of(self, own: Limits) -> Limits:
         """The limits of a key that has `own` ones."""

@@ -91,6 +91,20 @@ class TokenOperations(Protocol):
         self, label: str, kind: KeyKind, components: Sequence[Secret], *, usage: Usage, cka_id: bytes | None = None
     ) -> KeyRef: ...
 
+    def try_zone_key(self, master: KeyRef, kind: KeyKind, wrapped: bytes, check_value: bytes) -> None: ...
+
+    def unwrap_zone_key(
+        self,
+        master: KeyRef,
+        label: str,
+        kind: KeyKind,
+        wrapped: bytes,
+        check_value: bytes,
+        *,
+        usage: Usage,
+        cka_id: bytes,
+    ) -> KeyRef: ...
+
     def restore_pair(
         self,
         recipient: KeyRef,

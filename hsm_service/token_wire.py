@@ -149,6 +149,13 @@ def _table() -> tuple[Method, ...]:
             KeyRef,
             {"keywords": ("usage", "cka_id"), "slow": True},
         ),
+        ("try_zone_key", (KeyRef, KeyKind, bytes, bytes), None, {"counted": "receive"}),
+        (
+            "unwrap_zone_key",
+            (KeyRef, str, KeyKind, bytes, bytes, Usage, bytes),
+            KeyRef,
+            {"keywords": ("usage", "cka_id"), "counted": "receive", "slow": True},
+        ),
         ("find", (some_id, str | None), KeyRef | None, {"keywords": ("cka_id", "label")}),
         ("keys", (), list[KeyRef], {}),
         ("attributes", (KeyRef,), KeyAttributes, {}),

@@ -8,28 +8,49 @@ the cause.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
-from pkcs11 import Attribute
+from pkcs11 import Attribute, ObjectClass
 from pkcs11.exceptions import FunctionFailed, GeneralError, PKCS11Error
 
 from hsm_service import encodings, mechanisms, probe, restored_keys
 from hsm_service.batches import batch
 from hsm_service.capabilities import Ability, Capabilities
-from hsm_service.errors import BadInput, DecodingFailure, KeyExists, MechanismMissing
+from hsm_service.errors import BadInput, DecodingFailure, KeyExists, MechanismMissing, WrongCheckValue
 from hsm_service.key_store import KeyStore
-from hsm_service.keys import KeyAttributes, KeyKind, KeyRef, Usage
+from hsm_service.keys import (
+    PKCS11_TYPE,
+    ZONE_WORKING_KEYS,
+    KeyAttributes,
+    KeyKind,
+    KeyRef,
+    Protection,
+    Usage,
+    protected_template,
+)
 from hsm_service.logged_in import translate
-from hsm_service.mechanisms import BLOCK_BYTES, GCM_NONCE_BYTES, GCM_TAG_BYTES, OAEP_HASHES, GcmParameters, Opening
+from hsm_service.mechanisms import (
+    BLOCK_BYTES,
+    GCM_NONCE_BYTES,
+    GCM_TAG_BYTES,
+    OAEP_HASHES,
+    GcmParameters,
+    Opening,
+    ZoneUnwrap,
+)
 from hsm_service.return_codes import Kind, kind_of
 from hsm_service.sessions import Session
 
 __all__ = ["KeyAttributes", "KeyKind", "KeyRef", "Token", "Usage"]
 
 _CONTENT_KEY_BYTES: Final = 32
+_WRAPPED_BYTES: Final = 24
+"""A key of 16 bytes under AES key wrap."""
+_CHECK_BYTES: Final = 3
 
 # What a token may answer when a key or a ciphertext is wrong. To bad OAEP padding SoftHSM2 says GeneralError and
 # openCryptoki FunctionFailed, SoftHSM2 also to a bad GCM tag. A real failure of the token can hide behind the same
@@ -228,6 +249,69 @@ class Token(KeyStore):
 
         return self._run(mac, ref)
 
+    def try_zone_key(self, master: KeyRef, kind: KeyKind, wrapped: bytes, check_value: bytes) -> None:
+        """Unwrap a zone key as a session object, compare its check value (3 bytes, see `check_value`), destroy it.
+
+        `wrapped` is 24 bytes, made under the RECEIVE key `master` by AES key wrap (RFC 3394). Raises WrongCheckValue if
+        it does not unwrap or is another key, BadInput, MechanismMissing.
+        """
+        usage = next((usage for each, usage in ZONE_WORKING_KEYS if each is kind), None)
+        if usage is None or len(wrapped) != _WRAPPED_BYTES:
+            raise BadInput(f"a zone key that comes over the line is des2 or aes, {_WRAPPED_BYTES} bytes wrapped")
+        self._require_kind(master, KeyKind.AES, Usage.RECEIVE)
+        unwrap, compute = self._zone_unwrap(), self._check_value_of(kind)
+        template = protected_template(ObjectClass.SECRET_KEY, usage, store=False)
+
+        def attempt(session: Session) -> bytes:
+            key = session.key(master)
+            self._count("receive", master)
+            made = _unwrapped_zone_key(unwrap, key, kind, wrapped, template)
+            try:
+                return compute(made)
+            finally:
+                made.destroy()
+
+        if not hmac.compare_digest(self._run(attempt, master), check_value):
+            raise WrongCheckValue("the zone key that came has another check value than was said")
+
+    def unwrap_zone_key(
+        self,
+        master: KeyRef,
+        label: str,
+        kind: KeyKind,
+        wrapped: bytes,
+        check_value: bytes,
+        *,
+        usage: Usage,
+        cka_id: bytes,
+    ) -> KeyRef:
+        """Take in a zone key if it is the one that `check_value` says (`try_zone_key`); nothing is stored before.
+
+        `kind` and `usage` as in `import_zone_key`. Raises also KeyExists.
+        """
+        if (kind, usage) not in ZONE_WORKING_KEYS:
+            raise BadInput(f"a zone key that comes over the line is not {kind} for {usage}")
+        ref = self._new_ref(label, kind, cka_id, Protection.BROUGHT_IN)
+        self.try_zone_key(master, kind, wrapped, check_value)
+        unwrap = self._zone_unwrap()
+        template = protected_template(ObjectClass.SECRET_KEY, usage, store=True)
+        named = {**template, Attribute.ID: ref.cka_id, Attribute.LABEL: label}
+        self._count("receive", master)
+        self._administer(lambda session: _unwrapped_zone_key(unwrap, session.key(master), kind, wrapped, named))
+        self._check_new(ref, usage)
+        return ref
+
+    def _zone_unwrap(self) -> ZoneUnwrap:
+        return mechanisms.named(mechanisms.ZONE_KEY_WRAP, self._variant(Ability.ZONE_UNWRAP))
+
+    def _check_value_of(self, kind: KeyKind) -> Callable[[Any], bytes]:
+        """What computes the check value of a key object of `kind`."""
+        if kind is KeyKind.DES2:
+            cipher = mechanisms.named(mechanisms.DES2_BLOCK, self._variant(Ability.DES2_BLOCK))
+            return lambda key: cipher(key, bytes(BLOCK_BYTES))[:_CHECK_BYTES]
+        cmac = mechanisms.named(mechanisms.CMAC, self._variant(Ability.AES_CMAC))
+        return lambda key: cmac(key, bytes(16))[:_CHECK_BYTES]
+
     def des3_ecb_encrypt(self, ref: KeyRef, block: bytes) -> bytes:
         """Encrypt one clear PIN block of 8 bytes under the zone PIN key: 2-key TDES, one block (ISO 9564-1 9.3)."""
         self._require_kind(ref, KeyKind.DES2, Usage.PIN_BLOCK)
@@ -295,6 +379,17 @@ def _unwrapped(opening: Opening, private: Any, suite: str, encrypted_key: bytes)
         key.destroy()
         return None
     return key
+
+
+def _unwrapped_zone_key(
+    unwrap: ZoneUnwrap, master: Any, kind: KeyKind, wrapped: bytes, template: dict[Attribute, Any]
+) -> Any:
+    try:
+        return unwrap(master, PKCS11_TYPE[kind], wrapped, template)
+    except PKCS11Error as error:
+        if not _says_does_not_open(error):
+            raise
+        raise WrongCheckValue("the zone key that came does not unwrap") from None
 
 
 def _says_does_not_open(error: PKCS11Error) -> bool:

@@ -55,6 +55,7 @@ from hsm_service.token_operations import TokenOperations
 from hsm_service.token_source import token_source
 from hsm_service.typed_cms import ContentValidator, built_in_content_types
 from hsm_service.upkeep import Upkeep
+from hsm_service.zone_working_keys import ZoneWorkingKeys
 from pki import oids
 from pki.der import sha256
 from pki.rollover import next_roots
@@ -157,6 +158,7 @@ class Vault:
             sign=self._sign_backup,
             clock=clock,
         )
+        self.zone_keys: Final = ZoneWorkingKeys(self._custody, self._recorder, clock=clock)
         self.life: Final = KeyLife(self._custody, self._recorder, self.operations, info=self.keys.info, clock=clock)
 
     @classmethod

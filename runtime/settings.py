@@ -203,6 +203,18 @@ class GatewaySettings(Endpoint):
         " PAN is kept, sealed",
     )
     status_max_age: float = Field(default=0.0, ge=0, description="how old a look at the CA's status may be")
+    key_change_at_sign_on: bool = Field(
+        default=True, description="whether the first sign-on of a run asks the switch for new zone keys"
+    )
+    key_lifetime: timedelta | None = Field(
+        default=timedelta(days=1), gt=timedelta(0), description="age at which a zone key is changed; null: never"
+    )
+    key_overlap: timedelta = Field(
+        default=timedelta(seconds=60),
+        gt=timedelta(0),
+        description="how long the zone MAC key before is believed; then the old keys are destroyed (key service)",
+    )
+    key_tick: float = Field(default=15.0, gt=0, description="how often the age of the zone keys is looked at")
 
     @property
     def public_url(self) -> str | None:
@@ -230,6 +242,9 @@ class SwitchSettings(_Section):
         default=Rate(burst=5, every=timedelta(hours=4)), description="attempts to register one card"
     )
     passwords: PasswordSettings = PasswordSettings()
+    key_overlap: timedelta = Field(
+        default=timedelta(seconds=60), gt=timedelta(0), description="how long a zone key is good after it was replaced"
+    )
 
 
 class RegistersSettings(Endpoint):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
+
+OUT_OF_STEP: Final[dict[str, str]] = {"zone-pin": "89", "zone-mac": "87"}
+"""What is said of a zone key that is not the one that the other end holds (1993: 919 and 917), by its kind."""
+REFUSED_KEY: Final = frozenset({"30", "86", *OUT_OF_STEP.values()})
+"""Answers to a key that was sent which say that it was not taken; after any other it may have been."""
 
 
 class ResponseCode(BaseModel):

@@ -16,6 +16,9 @@ from shetab.message import Message
 from shetab.types import Cvv2, Rial, is_ascii_digits
 
 Language = Literal["fa", "en"]
+ZoneKeyKind = Literal["zone-pin", "zone-mac"]
+ZONE_KEY_KINDS: Final[tuple[ZoneKeyKind, ...]] = ("zone-mac", "zone-pin")
+"""The zone keys that come over the line, by the names that the ceremony gives them."""
 
 _LANGUAGES: Final[dict[Language, str]] = {"fa": "00", "en": "01"}
 _LANGUAGE_OF: Final[dict[str, Language]] = {code: language for language, code in _LANGUAGES.items()}
@@ -91,7 +94,10 @@ class PasswordNotice:
 class SecurityControl:
     """DE 53: PIN block format (2 digits), index of the zone PIN key (2), index of the zone MAC key (2), 10 zeros.
 
-    Indexes run from 1 to 99. The layout is this dialect's reading of the sub-fields that the public tables name.
+    Indexes run from 1 to 99. The layout is this dialect's reading of the sub-fields that the public tables name. What a
+    MAC is made with is seen by verifying it: the index tells which key the sender held when it wrote the message.
+
+    A key change has PIN block format 0 and exactly one index (`of_change`, `changed`).
     """
 
     pin_block_format: int
@@ -103,6 +109,20 @@ class SecurityControl:
     def to_de53(self) -> str:
         """16 digits of DE 53."""
         return f"{self.pin_block_format:02d}{self.pin_key_index:02d}{self.mac_key_index:02d}{'0' * 10}"
+
+    @classmethod
+    def of_change(cls, kind: ZoneKeyKind, index: int) -> SecurityControl:
+        """DE 53 of a key change: the key of `kind` that has this index."""
+        return cls(0, index if kind == "zone-pin" else 0, index if kind == "zone-mac" else 0)
+
+    def changed(self) -> tuple[ZoneKeyKind, int]:
+        """Kind and index of the key that a key change is about.
+
+        :raises ValueFormatError: a PIN block format, no index, or both.
+        """
+        if self.pin_block_format == 0 and (self.pin_key_index == 0) is not (self.mac_key_index == 0):
+            return ("zone-pin", self.pin_key_index) if self.pin_key_index else ("zone-mac", self.mac_key_index)
+        raise ValueFormatError("DE 53", "a key change has exactly one key index and no PIN block format")
 
     @classmethod
     def from_de53(cls, text: str) -> SecurityControl:

@@ -1,5 +1,7 @@
 """Zone keys from components: each custodian holds one, the key is their XOR (ISO 11568-2 4.4).
 
+New working keys travel under the zone master key (ZMK), another AES-128 key of components, by AES key wrap (RFC 3394).
+
 A component file is one line of hexadecimal text, upper or lower case. The zone PIN key (ZPK) is a double-length TDES
 key, the zone MAC key (ZAK) an AES-128 key: 16 bytes either way.
 """
@@ -12,6 +14,7 @@ from typing import Final
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from shetab.errors import ValueFormatError
 from shetab.mac import aes_cmac
@@ -62,3 +65,27 @@ def tdes_kcv(key: bytes) -> str:
 def aes_kcv(key: bytes) -> str:
     """Key check value of a ZAK: first 3 bytes of the CMAC of sixteen zero bytes (ANSI X9.24-1 annex A), hexadecimal."""
     return aes_cmac(key, bytes(16))[:3].hex().upper()
+
+
+HIGHEST_INDEX: Final = 99
+
+
+def next_index(index: int) -> int:
+    """The index of the key that follows the one of `index`: 1 after 99."""
+    return index % HIGHEST_INDEX + 1
+
+
+def wrap(master: bytes, key: bytes) -> bytes:
+    """A working key (16 bytes) under the zone master key (16 bytes): 24 bytes (RFC 3394)."""
+    return aes_key_wrap(master, key)
+
+
+def unwrap(master: bytes, wrapped: bytes) -> bytes:
+    """The working key in `wrapped`.
+
+    :raises ValueFormatError: it is not one under this master key.
+    """
+    try:
+        return aes_key_unwrap(master, wrapped)
+    except (InvalidUnwrap, ValueError):
+        raise ValueFormatError("wrapped zone key", "must be 24 bytes under the zone master key") from None

@@ -8,7 +8,7 @@ its holder.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any, Final
@@ -22,9 +22,10 @@ from runtime import health, problems
 from runtime.problems import Problem
 from runtime.secrets import Secret
 from shetab.errors import ValueFormatError
+from shetab.subfields import ZONE_KEY_KINDS, ZoneKeyKind
 from shetab.types import Rial
 from switch.bank import Bank
-from switch.errors import BankError
+from switch.errors import BankError, KeyFileError
 from switch.faults import Fault, FaultPlan
 from switch.inbox import Inbox
 from switch.processing import Statistics
@@ -97,6 +98,7 @@ def create_app(
     token: Secret,
     ready: Callable[[], bool],
     break_connections: Callable[[], None],
+    change_keys: Callable[[str, Sequence[ZoneKeyKind]], bool],
 ) -> FastAPI:
     """The controls as an ASGI application."""
 
@@ -113,6 +115,7 @@ def create_app(
     app.include_router(_cards(bank, inbox))
     app.include_router(_network(bank))
     app.include_router(_controls(faults, statistics, break_connections))
+    app.include_router(_zone_keys(change_keys))
     return app
 
 
@@ -252,6 +255,21 @@ def _controls(faults: FaultPlan, statistics: Statistics, break_connections: Call
     @routes.get("/statistics")
     def counters() -> dict[str, dict[str, int]]:
         return {"received": dict(statistics.received), "dropped": dict(statistics.dropped)}
+
+    return routes
+
+
+def _zone_keys(change_keys: Callable[[str, Sequence[ZoneKeyKind]], bool]) -> APIRouter:
+    routes = APIRouter(prefix="/v1")
+
+    @routes.post("/acquirers/{code}/zone-keys", status_code=202)
+    def change(code: str) -> dict[str, list[str]]:
+        try:
+            if not change_keys(code, ZONE_KEY_KINDS):
+                raise Problem(409, "not-signed-on", f"acquirer {code} has not signed on")
+        except KeyFileError as error:
+            raise Problem(409, "no-master-key", str(error)) from None
+        return {"sent": list(ZONE_KEY_KINDS)}
 
     return routes
 

@@ -23,6 +23,8 @@ from shetab.subfields import AdditionalData, OriginalDataElements, SecurityContr
 from shetab.types import Expiry, Pan, Pin
 from switch import ledger
 from switch.card_check import Presented, check_card
+from switch.errors import KeyIndexError
+from switch.key_ring import KeyRing
 from switch.movements import HELD, Movement, held_account, made_of, move, standing_of, void
 from switch.passwords import payment_of
 from switch.recording import (
@@ -43,7 +45,6 @@ from switch.recording import (
     trace_of,
 )
 from switch.schema import accounts, transactions
-from switch.zone import ZoneKeys
 
 SALE: Final = "sale"
 HOLD: Final = "hold"
@@ -206,19 +207,22 @@ def _presented(rules: Rules, request: Message) -> Presented:
         pan,
         None if expiry is None else Expiry(expiry),
         cvv2,
-        lambda: _pin(rules.zone, request, pan),
+        lambda: _pin(rules.ring, request, pan),
         payment_of(request),
         rules.passwords.static_pin2,
     )
 
 
-def _pin(zone: ZoneKeys, request: Message, pan: Pan) -> Pin | None:
+def _pin(ring: KeyRing, request: Message, pan: Pan) -> Pin | None:
     block = request.get(52)
     if block is None:
         return None
     try:
-        block_format = PinBlockFormat(SecurityControl.from_de53(request[53]).pin_block_format)
-        return zone.open_pin_block(bytes.fromhex(block), pan, block_format)
+        security = SecurityControl.from_de53(request[53])
+        block_format = PinBlockFormat(security.pin_block_format)
+        return ring.open_pin_block(request[32], security.pin_key_index, bytes.fromhex(block), pan, block_format)
+    except KeyIndexError:
+        raise Refused("89") from None
     except (ShetabError, ValueError):
         # The MAC was right, so this is no try at a PIN: the two ends use different keys or formats.
         raise Refused("63") from None

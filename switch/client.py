@@ -177,6 +177,11 @@ class SwitchAdmin:
         """Abort every connection of the line."""
         self._call("DELETE", "/v1/connections")
 
+    def change_keys(self, code: str) -> list[str]:
+        """Send an acquirer that has signed on its next zone keys; which kinds."""
+        answer: dict[str, list[str]] = self._call("POST", f"/v1/acquirers/{code}/zone-keys")
+        return answer["sent"]
+
     def statistics(self) -> dict[str, dict[str, int]]:
         """Messages `received` by MTI and `dropped` by cause (mac, dialect, failed)."""
         answer: dict[str, dict[str, int]] = self._call("GET", "/v1/statistics")

@@ -3,6 +3,7 @@
     SwitchError
     ├── BankError          a request at the bank's counter that cannot be met; `reason` is a stable slug
     ├── LedgerError        money would appear, vanish or go below zero; a fault of this program
+    ├── KeyIndexError      the two ends of the zone do not hold the same key: named by its index
     └── KeyFileError       zone-key components or the issuer key file are missing or malformed
 
 A payment that is refused is no error: it is answered with a response code.
@@ -26,6 +27,10 @@ class BankError(SwitchError):
 
 class LedgerError(SwitchError):
     """A booking that would break the ledger."""
+
+
+class KeyIndexError(SwitchError):
+    """A zone key that this end does not hold, or no more."""
 
 
 class KeyFileError(SwitchError):

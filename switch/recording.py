@@ -17,8 +17,8 @@ from shetab.jalali import transmission_time
 from shetab.message import Message
 from switch import business_day, ledger
 from switch.issuer_keys import IssuerKeys
+from switch.key_ring import KeyRing
 from switch.schema import acquirers, transactions
-from switch.zone import ZoneKeys
 
 _RIAL: Final = "364"
 _RATE_ONE: Final = "00000001"  # DE 10: no decimals, rate 1
@@ -37,7 +37,7 @@ class Rules:
 
     dialect: Dialect
     keys: IssuerKeys
-    zone: ZoneKeys
+    ring: KeyRing
     banks: Banks
     institution: str
     """DE 33 of the switch's messages."""

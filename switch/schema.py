@@ -130,6 +130,19 @@ business_days = Table(
     Column("day", Date, nullable=False, doc="set at the counter; without a row it is the calendar day in Iran"),
 )
 
+zone_working_keys = Table(
+    "zone_working_keys",
+    metadata,
+    Column("institution", String(11), primary_key=True, doc="the acquirer"),
+    Column("kind", String(8), primary_key=True, doc="zone-pin or zone-mac"),
+    Column("key_index", Integer, primary_key=True, doc="1 to 99, round again"),
+    Column("state", String(8), nullable=False, doc="pending: sent, not seen in use; current; previous"),
+    Column("wrapped", LargeBinary(24), nullable=False, doc="under the zone master key (RFC 3394)"),
+    Column("check_value", String(6), nullable=False),
+    Column("made_at", DateTime, nullable=False),
+    Column("ends", DateTime, doc="until when a previous one is good"),
+)
+
 phones = Table(
     "phones",
     metadata,

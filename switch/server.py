@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from runtime.logging import get_logger
 from shetab.errors import FramingError
 from shetab.framing import Framing
+from shetab.subfields import ZoneKeyKind
 from switch.processing import Processor, Session
 
 _AT_ONCE: Final = 256
@@ -31,7 +33,7 @@ class SwitchServer:
         self._started = threading.Event()
         self._failure: OSError | None = None
         self._stop: asyncio.Event | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, Session] = {}
         self.port = 0
 
     def start(self) -> None:
@@ -59,6 +61,22 @@ class SwitchServer:
     def break_connections(self) -> None:
         """Abort every connection, as a network that fails."""
         self._loop.call_soon_threadsafe(self._abort_all)
+
+    def change_keys(self, institution: str, kinds: Sequence[ZoneKeyKind]) -> bool:
+        """Send an acquirer its next zone keys over its newest connection; False if it has not signed on.
+
+        :raises KeyFileError: there is no master key.
+        """
+        return asyncio.run_coroutine_threadsafe(self._change_keys(institution, kinds), self._loop).result()
+
+    async def _change_keys(self, institution: str, kinds: Sequence[ZoneKeyKind]) -> bool:
+        signed_on = [each for each, session in self._connections.items() if session.institution == institution]
+        if not signed_on:
+            return False
+        writer = signed_on[-1]
+        for kind in kinds:
+            writer.write(self._framing.frame(await self._processor.offer(self._connections[writer], kind)))
+        return True
 
     def _abort_all(self) -> None:
         for writer in self._connections:
@@ -95,7 +113,7 @@ class SwitchServer:
         session = Session()
         slots = asyncio.Semaphore(_AT_ONCE)
         under_way: set[asyncio.Task[None]] = set()
-        self._connections.add(writer)
+        self._connections[writer] = session
         try:
             while True:
                 prefix = await reader.readexactly(self._framing.prefix_size)
@@ -110,7 +128,7 @@ class SwitchServer:
         except FramingError as error:
             _log.warning("connection closed", error=str(error))
         finally:
-            self._connections.discard(writer)
+            del self._connections[writer]
             writer.close()
 
     async def _message(self, raw: bytes, session: Session, writer: asyncio.StreamWriter) -> None:

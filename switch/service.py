@@ -39,6 +39,7 @@ from switch.client import ADMIN_HOST, SwitchAdmin, admin_url
 from switch.faults import FaultPlan
 from switch.inbox import Inbox
 from switch.issuer_keys import IssuerKeys
+from switch.key_ring import KeyRing
 from switch.processing import Processor
 from switch.recording import Rules
 from switch.registration import CardRegistration
@@ -173,14 +174,16 @@ def _parts(
     home: Home, settings: SwitchSettings, *, rng: Rng, clock: Clock, trust: TrustSource | None
 ) -> Iterator[_Parts]:
     """Open the database and listen for the gateway; on leaving, close the line first, then the database."""
-    zone = ZoneKeys.load(home.secrets)
+    ring = KeyRing(ZoneKeys.load(home.secrets), overlap=settings.key_overlap, clock=clock)
     engine = open_database(database_path(home))
     metadata.create_all(engine)
+    with engine.connect() as connection:
+        ring.load(connection)
     writer = GroupWriter(engine, "switch")
     writer.start()
     try:
         rules = Rules(
-            Dialect.load(DIALECT), issuer_keys(home, rng=rng), zone, Banks.load(), INSTITUTION, rng, settings.passwords
+            Dialect.load(DIALECT), issuer_keys(home, rng=rng), ring, Banks.load(), INSTITUTION, rng, settings.passwords
         )
         faults, inbox = FaultPlan(), Inbox()
         processor = Processor(rules, writer, faults, clock, inbox)
@@ -196,6 +199,7 @@ def _parts(
                 token=admin_token(home, rng=rng),
                 ready=lambda: line.listening,
                 break_connections=line.break_connections,
+                change_keys=line.change_keys,
             )
             if trust is not None:
                 app.mount(

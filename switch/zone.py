@@ -1,4 +1,4 @@
-"""The zone keys shared with the acquirer, in software: MAC of the line, PIN blocks.
+"""The zone keys shared with the acquirer, in software, as the ceremony made them; `switch.key_ring` has those in use.
 
 Each key comes from two component files (32 hexadecimal digits each, mode 0600), the same that the acquirer's custodians
 load into its token.
@@ -11,25 +11,28 @@ from pathlib import Path
 from typing import Final
 
 from runtime.secrets import read_secret
-from shetab import mac, pin_block, zone_keys
+from shetab import zone_keys
 from shetab.errors import ValueFormatError
-from shetab.pin_block import PinBlockFormat
-from shetab.types import Pan, Pin
 from switch.errors import KeyFileError
 
 PIN_KEY_COMPONENTS: Final = ("zone-pin-component-1", "zone-pin-component-2")
 MAC_KEY_COMPONENTS: Final = ("zone-mac-component-1", "zone-mac-component-2")
+MASTER_KEY_COMPONENTS: Final = ("zone-master-component-1", "zone-master-component-2")
 """File names in the installation's `secrets` folder."""
 
 
 class ZoneKeys:
-    """Zone PIN key (double-length TDES) and zone MAC key (AES-128)."""
+    """Zone PIN key (double-length TDES), zone MAC key and zone master key (AES-128), as the ceremony made them.
 
-    __slots__ = ("_mac_key", "_pin_key")
+    Without a master key no keys are exchanged.
+    """
 
-    def __init__(self, pin_key: bytes, mac_key: bytes) -> None:
-        self._pin_key = pin_key
-        self._mac_key = mac_key
+    __slots__ = ("_master", "mac_key", "pin_key")
+
+    def __init__(self, pin_key: bytes, mac_key: bytes, master: bytes | None = None) -> None:
+        self.pin_key = pin_key
+        self.mac_key = mac_key
+        self._master = master
 
     @classmethod
     def load(cls, secrets: Path) -> ZoneKeys:
@@ -37,27 +40,42 @@ class ZoneKeys:
 
         :raises KeyFileError: a file is missing or malformed. :raises SecretFileError: others may read it.
         """
-        return cls(_combine(secrets, PIN_KEY_COMPONENTS), _combine(secrets, MAC_KEY_COMPONENTS))
+        master = None
+        if any((secrets / name).exists() for name in MASTER_KEY_COMPONENTS):  # zones of before have none
+            master = _combine(secrets, MASTER_KEY_COMPONENTS)
+        return cls(_combine(secrets, PIN_KEY_COMPONENTS), _combine(secrets, MAC_KEY_COMPONENTS), master)
 
     @property
     def check_values(self) -> tuple[str, str]:
         """Key check values of PIN key and MAC key, to compare with the acquirer's."""
-        return zone_keys.tdes_kcv(self._pin_key), zone_keys.aes_kcv(self._mac_key)
+        return zone_keys.tdes_kcv(self.pin_key), zone_keys.aes_kcv(self.mac_key)
 
-    def mac(self, data: bytes) -> bytes:
-        """MAC of a message, 8 bytes."""
-        return mac.message_mac(self._mac_key, data)
+    @property
+    def can_exchange(self) -> bool:
+        """Whether there is a master key."""
+        return self._master is not None
 
-    def verify_mac(self, data: bytes, received: bytes) -> bool:
-        """True if `received` is the MAC of `data`; constant time."""
-        return mac.verify_message_mac(self._mac_key, data, received)
+    def wrap(self, key: bytes) -> bytes:
+        """A working key (16 bytes) under the master key, 24 bytes.
 
-    def open_pin_block(self, block: bytes, pan: Pan, block_format: PinBlockFormat) -> Pin:
-        """The PIN of an 8-byte block under the zone PIN key.
-
-        :raises PinBlockError: it is not a block of this format for this PAN.
+        :raises KeyFileError: there is none.
         """
-        return pin_block.parse(pin_block.decrypt(block, self._pin_key), pan, allowed=frozenset({block_format}))
+        return zone_keys.wrap(self._needed(), key)
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        """The working key again.
+
+        :raises KeyFileError: there is no master key, or it is another one.
+        """
+        try:
+            return zone_keys.unwrap(self._needed(), wrapped)
+        except ValueFormatError:
+            raise KeyFileError("the zone master key is not the one that zone keys were exchanged under") from None
+
+    def _needed(self) -> bytes:
+        if self._master is None:
+            raise KeyFileError("there is no zone master key; the zone-key ceremony makes it")
+        return self._master
 
 
 def _combine(secrets: Path, names: Sequence[str]) -> bytes:

@@ -26,6 +26,8 @@ class Card:
     expiry = Expiry("0712")
     cvv2: Cvv2 | None = Cvv2("123")
     pin_block: bytes | None = bytes.fromhex("F92D1CFCC2103E10")
+    pin_key_index: int = 1
+    mac_key_index: int = 1
 
 
 class CardWithoutSecrets(Card):

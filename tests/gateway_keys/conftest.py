@@ -55,7 +55,7 @@ class Gateway:
 @pytest.fixture(scope="module")
 def gateway(token: Token, home: Home) -> Gateway:
     encryption, _public = token.generate_rsa("gateway-encryption", 3072, usage=Usage.OPEN)
-    pin, mac = (zone_keys.read_components(home.secrets, each) for each in zone_keys.ZONE_KEYS)
+    pin, mac = (zone_keys.read_components(home.secrets, each) for each in zone_keys.WORKING_KEYS)
     zone_pin = token.import_zone_key("zone-pin", KeyKind.DES2, pin, usage=Usage.PIN_BLOCK)
     zone_mac = token.import_zone_key("zone-mac", KeyKind.AES, mac, usage=Usage.MAC)
     pki = PkiFactory()

@@ -345,7 +345,14 @@ def test_every_operation_is_on_the_record_and_no_card_data_is(site: Site, card: 
 
 def test_wire_messages_do_not_print_their_fields() -> None:
     answer = wire.OpenOrderAnswer(
-        pan="6037991234567893", expiry="0712", cvv2="4321", pin_block=None, pan_sealed=b"", masked_pan=""
+        pan="6037991234567893",
+        expiry="0712",
+        cvv2="4321",
+        pin_block=None,
+        pan_sealed=b"",
+        masked_pan="",
+        pin_key_index=1,
+        mac_key_index=1,
     )
     assert repr(answer) == str(answer) == "<OpenOrderAnswer>"
 

@@ -12,6 +12,7 @@ from gateway_keys.zone_keys import (
     ZONE_KEYS,
     ZONE_MAC,
     ZONE_PIN,
+    ZoneKey,
     load,
     make_components,
     read_components,
@@ -30,6 +31,8 @@ def test_each_custodian_gets_a_file_of_his_own(tmp_path: Path) -> None:
         "zone-pin-component-2",
         "zone-mac-component-1",
         "zone-mac-component-2",
+        "zone-master-component-1",
+        "zone-master-component-2",
     ]
     assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
     assert len({path.read_bytes() for path in written}) == len(written)
@@ -57,9 +60,10 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_the_token_holds_the_keys_of_the_components(home: Home) -> None:
-    pin, mac = (combine([part.reveal() for part in read_components(home.secrets, each)]) for each in ZONE_KEYS)
+    pin, mac, master = (combine([part.reveal() for part in read_components(home.secrets, each)]) for each in ZONE_KEYS)
+    values = {"zone-pin": tdes_kcv(pin), "zone-mac": aes_kcv(mac), "zone-master": aes_kcv(master)}
     with Vault.open(home, ["gateway"]) as vault:
-        assert load(vault, home.secrets) == {"zone-pin": tdes_kcv(pin), "zone-mac": aes_kcv(mac)}
+        assert load(vault, home.secrets) == values
         token, ref = vault.key("zone-pin").use()
         attributes = token.attributes(ref)
         assert attributes.imported
@@ -70,16 +74,19 @@ def test_loading_twice_changes_nothing(home: Home) -> None:
     with Vault.open(home, ["gateway"]) as vault:
         first = load(vault, home.secrets)
         assert load(vault, home.secrets) == first
-        assert [key.version for key in vault.list_keys("ceremony")] == [1, 1]
+        assert [key.version for key in vault.list_keys("ceremony")] == [1, 1, 1]
 
 
-def test_components_of_another_key_are_found_out(home: Home) -> None:
+@pytest.mark.parametrize("which", ZONE_KEYS, ids=lambda which: which.name)
+def test_components_of_another_key_are_found_out(home: Home, which: ZoneKey) -> None:
     with Vault.open(home, ["gateway"]) as vault:
         load(vault, home.secrets)
-        component = ZONE_PIN.files(home.secrets)[0]
+        component = which.files(home.secrets)[0]
         component.unlink()
         make_components(home.secrets)
-        with pytest.raises(ZoneKeyError, match="zone-pin key with check value"):
+        with pytest.raises(
+            ZoneKeyError, match=f"{which.name} key with another check value|{which.name} key with check"
+        ):
             load(vault, home.secrets)
 
 

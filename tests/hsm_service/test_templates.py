@@ -72,6 +72,7 @@ def test_the_templates_of_the_product_are_these() -> None:
         "gateway-vault",
         "zone-pin",
         "zone-mac",
+        "zone-master",
     }
 
 
@@ -169,7 +170,8 @@ def test_a_key_offers_what_its_purpose_is_and_nothing_else(template: Template) -
         Purpose.OPEN_ORDER: {Operation.OPEN},
         Purpose.SEAL_PAN: {Operation.SEAL, Operation.UNSEAL},
         Purpose.PIN_BLOCK: {Operation.PIN_BLOCK},
-        Purpose.MAC: {Operation.MAC},
+        Purpose.MAC: {Operation.MAC, Operation.VERIFY_MAC},
+        Purpose.ZONE_MASTER: {Operation.RECEIVE},
         Purpose.OCSP: {Operation.OCSP},
         Purpose.TIMESTAMP: {Operation.TIMESTAMP},
         Purpose.CHECKPOINT: {Operation.CHECKPOINT},

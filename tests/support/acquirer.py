@@ -20,19 +20,19 @@ from shetab.jalali import local_time_and_date, transmission_time
 from shetab.mac import message_mac, verify_message_mac
 from shetab.message import Message
 from shetab.pin_block import PinBlockFormat
-from shetab.subfields import AdditionalData, SecurityControl
+from shetab.subfields import AdditionalData, SecurityControl, ZoneKeyKind
 from shetab.types import Rial
 from switch.records import IssuedCard
-from switch.zone import MAC_KEY_COMPONENTS, PIN_KEY_COMPONENTS
+from switch.zone import MAC_KEY_COMPONENTS, MASTER_KEY_COMPONENTS, PIN_KEY_COMPONENTS
 
 ACQUIRER: Final = "603770"
 MERCHANT: Final = "M1"
 
 
 def write_zone_keys(secrets: Path) -> tuple[bytes, bytes]:
-    """Make the component files of both zone keys; returns (zone PIN key, zone MAC key)."""
+    """Make the component files of the zone keys; returns (zone PIN key, zone MAC key)."""
     keys = []
-    for names in (PIN_KEY_COMPONENTS, MAC_KEY_COMPONENTS):
+    for names in (PIN_KEY_COMPONENTS, MAC_KEY_COMPONENTS, MASTER_KEY_COMPONENTS):
         components = [os.urandom(16) for _ in names]
         for name, component in zip(names, components, strict=True):
             path = secrets / name
@@ -110,6 +110,16 @@ class Acquirer:
         }
         fields |= changed or {}
         return Message("0200", {number: value for number, value in fields.items() if value is not None})
+
+    def key_request(self, kind: ZoneKeyKind, held: int) -> Message:
+        """A 0800 that asks for the key after the one of index `held`."""
+        request = self.network("101")
+        return Message("0800", {**request.fields, 53: SecurityControl.of_change(kind, held).to_de53()})
+
+    def key_answer(self, sent: Message, rc: str = "00") -> Message:
+        """The 0810 to a 0800 with a key."""
+        fields = self.dialect.echoed_fields(sent)
+        return Message("0810", {**fields, 7: transmission_time(self.clock), 39: rc, 100: sent[33]})
 
     def next_stan(self) -> str:
         """DE 11 of the next message."""

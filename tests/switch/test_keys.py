@@ -12,7 +12,7 @@ from runtime.settings import Home
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from switch.errors import KeyFileError
 from switch.issuer_keys import IssuerKeys
-from switch.zone import MAC_KEY_COMPONENTS, PIN_KEY_COMPONENTS, ZoneKeys
+from switch.zone import MAC_KEY_COMPONENTS, MASTER_KEY_COMPONENTS, PIN_KEY_COMPONENTS, ZoneKeys
 from tests.support.acquirer import write_zone_keys
 
 PAN, OTHER = Pan("6037701000000007"), Pan("6219861000000009")
@@ -80,9 +80,23 @@ class TestZoneKeys:
         pin_key, mac_key = write_zone_keys(secrets)
         loaded = ZoneKeys.load(secrets)
         assert loaded.check_values == ZoneKeys(pin_key, mac_key).check_values
-        assert loaded.verify_mac(b"0800", ZoneKeys(pin_key, mac_key).mac(b"0800"))
+        assert loaded.unwrap(loaded.wrap(pin_key)) == pin_key
 
-    @pytest.mark.parametrize("name", [*PIN_KEY_COMPONENTS, *MAC_KEY_COMPONENTS])
+    def test_a_zone_of_before_has_no_master_key(self, secrets: Path) -> None:
+        write_zone_keys(secrets)
+        for name in MASTER_KEY_COMPONENTS:
+            (secrets / name).unlink()
+        loaded = ZoneKeys.load(secrets)
+        assert not loaded.can_exchange
+        with pytest.raises(KeyFileError, match="no zone master key"):
+            loaded.wrap(bytes(16))
+
+    def test_keys_under_another_master_key_do_not_open(self, secrets: Path) -> None:
+        wrapped = ZoneKeys(bytes(16), bytes(16), bytes(range(16))).wrap(bytes(16))
+        with pytest.raises(KeyFileError, match="not the one"):
+            ZoneKeys(bytes(16), bytes(16), bytes(range(1, 17))).unwrap(wrapped)
+
+    @pytest.mark.parametrize("name", [*PIN_KEY_COMPONENTS, *MAC_KEY_COMPONENTS, *MASTER_KEY_COMPONENTS])
     def test_a_missing_component_is_named(self, secrets: Path, name: str) -> None:
         write_zone_keys(secrets)
         (secrets / name).unlink()

@@ -35,7 +35,7 @@ class TestNetworkManagement:
         with line:
             assert line.ask(line.network("001", institution="621986"))[39] == "58"
 
-    @pytest.mark.parametrize("code", ["101", "201"])
+    @pytest.mark.parametrize("code", ["201"])
     def test_what_the_simulator_does_not_do_is_refused(self, line: Acquirer, code: str) -> None:
         with line:
             assert line.ask(line.network(code))[39] == "40"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
@@ -21,6 +21,7 @@ from shetab.reversal import repeated, reversal_advice
 from shetab.types import Rial
 from switch import authorisation
 from switch.bank import transact_on
+from switch.key_ring import KeyRing
 from switch.recording import Rules
 from switch.service import DIALECT, INSTITUTION, database_path, issuer_keys, open_bank
 from switch.zone import ZoneKeys
@@ -48,10 +49,10 @@ class Network(RuleBasedStateMachine):
         self._acquirer = Acquirer("", 0, zone.pin_key, zone.mac_key, clock=_NOW)
         self._engine = open_database(database_path(zone.home))
         self._transact = transact_on(self._engine)
-        zone_keys = ZoneKeys.load(zone.home.secrets)
+        ring = KeyRing(ZoneKeys.load(zone.home.secrets), overlap=timedelta(minutes=1), clock=lambda: datetime.now(UTC))
         dialect = Dialect.load(DIALECT)
         self._rules = Rules(
-            dialect, issuer_keys(zone.home), zone_keys, Banks.load(), INSTITUTION, os.urandom, PasswordSettings()
+            dialect, issuer_keys(zone.home), ring, Banks.load(), INSTITUTION, os.urandom, PasswordSettings()
         )
         self._answers: dict[tuple[str, ...], Message] = {}
         self._standing: dict[str, int] = {}  # amount by STAN of approved sales that were not taken back

@@ -56,6 +56,7 @@ from storefront.signers import FileSigner
 from storefront.wallet.purchase import BRAND, Buyer
 from switch.faults import FaultPlan
 from switch.inbox import Inbox
+from switch.key_ring import KeyRing
 from switch.processing import Processor
 from switch.recording import Rules
 from switch.zone import ZoneKeys
@@ -211,9 +212,8 @@ class Site:
         self._down: set[str] = set()
         self.bank = open_database(self._bank_file())
         writer = LoopWriter(self.bank, "switch")
-        rules = Rules(
-            DIALECT, cast().issuer_keys, ZoneKeys(PIN_KEY, MAC_KEY), Banks.load(), "581672000", self.rng.randbytes
-        )
+        ring = KeyRing(ZoneKeys(PIN_KEY, MAC_KEY), overlap=timedelta(minutes=1), clock=self.now)
+        rules = Rules(DIALECT, cast().issuer_keys, ring, Banks.load(), "581672000", self.rng.randbytes)
         self.processor = Processor(rules, writer, FaultPlan(), self.now, Inbox())  # type: ignore[arg-type]
         self.line = SwitchLine(self.loop, self.processor.handle)
         self.network = Network(self._to_gateway)
