@@ -6,7 +6,6 @@ PEM in a file of mode 0600, since the service must start without a person.
 
 from __future__ import annotations
 
-import getpass
 import ipaddress
 from collections.abc import Sequence
 from enum import StrEnum
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cli import output
+from cli.typed import hidden
 from runtime.secrets import Secret, SecretFileError, read_secret, write_secret
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -89,8 +89,8 @@ def passphrase_from(file: Path | None, prompt: str, *, confirm: bool = False) ->
             return read_secret(file)
         except SecretFileError as error:
             output.fail(str(error))
-    typed = getpass.getpass(f"{prompt}: ")
-    if confirm and getpass.getpass("Once more: ") != typed:
+    typed = hidden(f"{prompt}: ")
+    if confirm and hidden("Once more: ") != typed:
         output.fail("the two entries differ")
     if not typed:
         output.fail("an empty passphrase protects nothing")

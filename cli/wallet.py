@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,13 +19,22 @@ from ca.status_client import StatusCache
 from cli import keyfiles, output, wallet_care, wallet_gateway, wallet_roots
 from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
-from cli.wallet_card import card_secrets, card_to_keep
+from cli.wallet_card import ASCII_DIGITS, card_secrets, card_to_keep
 from cli.wallet_consent import LOCK_AFTER, LockAfter, consent
 from cli.wallet_gateway import OneTimePassword, password_sent
-from cli.wallet_options import LanguageOption, PassphraseFile, TokenPin, WalletFolder, folder_of, passphrase_of
+from cli.wallet_options import (
+    LanguageOption,
+    PassphraseFile,
+    TokenPin,
+    WalletFolder,
+    folder_of,
+    passphrase_of,
+    purchase_of,
+)
 from cli.wallet_token import CardTokens, place_of
 from kwbp.codes import PurchaseStatus
 from kwbp.errors import ProtocolError
+from kwbp.wallet import CheckedInvoice
 from runtime.client import http_client
 from storefront.wallet import texts, wallet
 from storefront.wallet.purchase import (
@@ -153,9 +163,10 @@ def buy(
     with _buyer(found, folder, passphrase_file, card, shop, token_pin) as buyer, _told(language):
         invoice = buyer.request_invoice([_item(item) for item in items], ship_to=ship_to, language=language.value)
         shown = offered(invoice.signed, invoice.order_details, hold=hold)
-        if one_time_password:
-            password_sent(buyer.request_password(invoice), language)
-        pin2, cvv2 = consent(shown, language, from_stdin=card_from_stdin, yes=yes, lock_after=lock_after)
+        password = partial(_password, buyer, invoice, language) if one_time_password else None
+        pin2, cvv2 = consent(
+            shown, language, from_stdin=card_from_stdin, yes=yes, lock_after=lock_after, password=password
+        )
         _report(buyer.order(invoice, pin2=pin2, cvv2=cvv2, shown=shown, hold=hold), language)
 
 
@@ -170,9 +181,9 @@ def resume(
     token_pin: TokenPin = None,
 ) -> None:
     """Ask again about a purchase whose outcome is open: the same order is sent, never a second one."""
-    found = existing()
+    purchase, found = purchase_of(xid), existing()
     with _buyer(found, folder, passphrase_file, card, shop, token_pin) as buyer, _told(language):
-        _report(buyer.resume(bytes.fromhex(xid)), language)
+        _report(buyer.resume(purchase), language)
 
 
 @app.command()
@@ -212,6 +223,10 @@ def _buyer(
     finally:
         client.close()
         status.close()
+
+
+def _password(buyer: Buyer, invoice: CheckedInvoice, language: Language) -> None:
+    password_sent(buyer.request_password(invoice), language)
 
 
 @contextmanager
@@ -272,10 +287,11 @@ def _report(outcome: Outcome, language: Language) -> None:
 
 
 def _item(text: str) -> tuple[str, int]:
-    sku, _, quantity = text.partition("=")
-    if quantity and not quantity.isdigit():
+    sku, equals, quantity = text.partition("=")
+    quantity = quantity.translate(ASCII_DIGITS) if equals else "1"
+    if not sku or re.fullmatch("[1-9][0-9]{0,3}", quantity) is None:
         output.fail(f"{text!r} is not an item", hint="expected SKU or SKU=QUANTITY, for example divan-hafez=2")
-    return sku, int(quantity or 1)
+    return sku, int(quantity)
 
 
 def _shop_address(found: Installation, shop: str) -> str:

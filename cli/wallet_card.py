@@ -5,14 +5,13 @@ At a terminal each is asked for; a program writes all of them to standard input,
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 import typer
 
-from cli import output
+from cli import output, typed
 from cli.bank import read_card
 from runtime.language import Message
 from shetab.errors import ValueFormatError
@@ -45,7 +44,7 @@ def card_secrets() -> tuple[Pin, Cvv2]:
 def _typed(what: Message, parse: Callable[[str], _T], *, hidden: bool = False) -> _T:
     prompt = output.said(what)
     while True:
-        text = getpass.getpass(f"{prompt}: ") if hidden else typer.prompt(prompt, err=True)
+        text = typed.hidden(f"{prompt}: ") if hidden else typer.prompt(prompt, err=True)
         try:
             return parse("".join(text.translate(ASCII_DIGITS).split()))
         except (ValueError, ValueFormatError):  # what it was is nobody's affair: it may be card data

@@ -1,14 +1,14 @@
 """The buyer's consent: what will be signed is shown, and typing the card's secrets after it signs it.
 
 From "pay" to signed a person does three things: give the command, unlock the wallet, and type PIN2 and CVV2 once they
-have read what they sign. Until they do, the wallet stands open on the screen, so it does not wait for ever.
+have read what they sign. Until they do, the wallet stands open on the screen, so it does not wait for ever. A one-time
+password takes one more: it is for what they have read, so their bank is asked for it only once they say so.
 """
 
 from __future__ import annotations
 
-import getpass
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, Final, NoReturn
@@ -17,6 +17,7 @@ import typer
 
 from cli import output
 from cli.bank import read_card
+from cli.typed import hidden
 from cli.wallet_card import ASCII_DIGITS
 from shetab.errors import ValueFormatError
 from shetab.types import Cvv2, Pin
@@ -40,10 +41,25 @@ def show(contents: Contents, heading: str, language: Language) -> None:
 
 
 def consent(
-    contents: Contents, language: Language, *, from_stdin: bool, yes: bool, lock_after: float
+    contents: Contents,
+    language: Language,
+    *,
+    from_stdin: bool,
+    yes: bool,
+    lock_after: float,
+    password: Callable[[], None] | None = None,
 ) -> tuple[Pin, Cvv2]:
-    """Show what will be signed, and return the card's secrets, which are the consent. Ends the command without it."""
+    """Show what will be signed, and return the card's secrets, which are the consent. Ends the command without it.
+
+    :param password: has the bank send a one-time password; called when the buyer has read what it is for.
+    """
     show(contents, "will_be_signed", language)
+    if password is not None:
+        with _locked_after(lock_after, language):
+            wanted = yes or typer.confirm(texts.label("send_password", language), err=True)
+        if not wanted:
+            output.fail(texts.label("not_signed", language))
+        password()
     if from_stdin:
         card = read_card()
         if not yes and not typer.confirm(texts.label("consent", language), err=True):
@@ -73,7 +89,7 @@ def _secrets(language: Language) -> tuple[Pin, Cvv2] | None:
 
 
 def _typed(label: str, language: Language) -> list[str]:
-    return getpass.getpass(f"{texts.label(label, language)}: ").translate(ASCII_DIGITS).split()
+    return hidden(f"{texts.label(label, language)}: ").translate(ASCII_DIGITS).split()
 
 
 class _NobodyAnswered(Exception):

@@ -4,7 +4,6 @@ stands that the shop does not answer."""
 from __future__ import annotations
 
 import os
-import re
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -15,7 +14,15 @@ from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
 from cli import output, wallet_roots
 from cli.state import existing
-from cli.wallet_options import LanguageOption, PassphraseFile, TokenPin, WalletFolder, folder_of, passphrase_of
+from cli.wallet_options import (
+    LanguageOption,
+    PassphraseFile,
+    TokenPin,
+    WalletFolder,
+    folder_of,
+    passphrase_of,
+    purchase_of,
+)
 from cli.wallet_token import CardTokens
 from kwbp.common import instant
 from kwbp.errors import ProtocolError
@@ -66,9 +73,7 @@ def ask_gateway(
 
     What it says is signed, is judged like a receipt, and is kept with the purchase as evidence.
     """
-    if re.fullmatch("[0-9a-f]{40}", xid) is None:
-        output.fail("a purchase has a number of 40 hexadecimal digits", hint="kwbp wallet history")
-    found = existing()
+    purchase, found = purchase_of(xid), existing()
     url = gateway or found.settings.gateway.public_url
     if url is None:
         output.fail("this installation's gateway has no public address", hint="give the gateway's with --gateway")
@@ -86,7 +91,7 @@ def ask_gateway(
             clock=lambda: datetime.now(UTC),
             rng=os.urandom,
         )
-        word = desk.ask(bytes.fromhex(xid))
+        word = desk.ask(purchase)
     except ProtocolError as error:
         output.fail(f"{texts.refusal(error.code, language)} [{error.code.protocol_name}, {error.check}]")
     except (GatewayUnreachable, StatusError) as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli import keyfiles
+from cli import keyfiles, output
 from cli.state import Installation
 from runtime.secrets import Secret
 from storefront.wallet.texts import Language
@@ -36,6 +37,13 @@ LanguageOption = Annotated[Language, typer.Option("--language", envvar="KWBP_LAN
 def folder_of(found: Installation, folder: Path | None) -> Path:
     """The folder of the wallet."""
     return folder or found.home.path / "wallet"
+
+
+def purchase_of(number: str) -> bytes:
+    """The XID that somebody typed; ends the command if it is none."""
+    if re.fullmatch("[0-9a-f]{40}", number) is None:
+        output.fail("a purchase has a number of 40 hexadecimal digits", hint="kwbp wallet history")
+    return bytes.fromhex(number)
 
 
 def passphrase_of(file: Path | None) -> Secret:

@@ -75,9 +75,6 @@ class Contents:
         for each in self.lines:
             price = f"{number(each.quantity)} × {amount(each.unit_price, language)} = {amount(each.amount, language)}"
             yield f"  {_apart(each.name)}: {price}"
-        yield named("total", amount(self.total, language))
-        if self.hold:
-            yield label("hold", language)
         if self.ship_to is not None:
             yield from (named("ship_to", _apart(line)) for line in self.ship_to.split("\n"))
         yield from (named("terms", _apart(line)) for line in self.terms.split("\n"))
@@ -86,6 +83,10 @@ class Contents:
         yield named("gateway", _apart(self.gateway_id))
         yield named("not_after", when(self.not_after))
         yield named("order", _apart(self.xid.hex()))
+        # Last, next to where one signs: no number of lines above, which the merchant writes, moves it off the screen.
+        yield named("total", amount(self.total, language))
+        if self.hold:
+            yield label("hold", language)
 
 
 def offered(invoice: bytes, order_details: bytes, *, hold: bool = False) -> Contents:

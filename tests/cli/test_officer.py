@@ -283,7 +283,7 @@ def test_an_officer_whose_key_is_in_a_token_does_what_officers_do(
         asked.append(prompt)
         return pin_file(site.home, LABEL).read_text().strip()
 
-    monkeypatch.setattr(keyfiles.getpass, "getpass", type_in)
+    monkeypatch.setattr("getpass.getpass", type_in)
     application = site.world.open_merchant(merchant_id="M-carded", documents=()).id
     contract = tmp_path / "contract.pdf"
     contract.write_bytes(PDF)

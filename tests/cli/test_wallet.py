@@ -76,3 +76,21 @@ def test_the_gateway_is_asked_about_a_purchase_by_its_number() -> None:
     result = CliRunner().invoke(build(["wallet"]), ["wallet", "ask-gateway", "../elsewhere", "--card", "everyday"])
     assert result.exit_code == 1
     assert "40 hexadecimal digits" in result.output
+
+
+@pytest.mark.parametrize("number", ["zz", "../elsewhere", "ab" * 19, "AB" * 20])
+def test_a_purchase_is_asked_about_by_its_number_alone(number: str) -> None:
+    result = CliRunner().invoke(build(["wallet"]), ["wallet", "resume", number, "--shop", "x", "--card", "everyday"])
+    assert result.exit_code == 1
+    assert "40 hexadecimal digits" in result.output
+
+
+@pytest.mark.parametrize("text", ["=2", "divan=", "divan=0", "divan=-1", "divan=²", "divan=" + "9" * 5000, ""])
+def test_what_is_no_item_is_refused_before_anything_is_asked(text: str) -> None:
+    with pytest.raises(typer.Exit):
+        wallet._item(text)
+
+
+def test_quantities_are_typed_in_either_digits() -> None:
+    assert wallet._item("divan") == ("divan", 1)
+    assert wallet._item("divan=۱۲") == wallet._item("divan=12") == ("divan", 12)

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
+import select
 import signal
+import subprocess
+import sys
+import termios
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -106,6 +112,122 @@ def test_who_waits_too_long_finds_the_wallet_locked(
     assert texts.label("locked", Language.FA) in capsys.readouterr().err
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+# The one-time password
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Somebody who answers yes or no, and types what they got; returns what happened, in its order."""
+
+    def prepare(wanted: bool) -> list[str]:
+        happened: list[str] = []
+
+        def confirm(question: str, *, err: bool) -> bool:
+            assert err
+            assert texts.amount(3_000_000, Language.EN) in capsys.readouterr().err  # it was there to read before
+            happened.append(question)
+            return wanted
+
+        def type_in(prompt: str) -> str:
+            happened.append(prompt)
+            return "12345 321"
+
+        monkeypatch.setattr(typer, "confirm", confirm)
+        monkeypatch.setattr("getpass.getpass", type_in)
+        return happened
+
+    return prepare
+
+
+def test_the_bank_is_asked_for_a_password_once_the_buyer_has_read_what_it_is_for(
+    answering: Callable[..., list[str]],
+) -> None:
+    happened = answering(True)
+    consent(
+        *(CONTENTS, Language.EN),
+        from_stdin=False,
+        yes=False,
+        lock_after=60,
+        password=lambda: happened.append("asked"),
+    )
+    assert happened == [
+        texts.label("send_password", Language.EN),
+        "asked",
+        f"{texts.label('type_to_sign', Language.EN)}: ",
+    ]
+
+
+def test_no_password_is_asked_for_what_the_buyer_does_not_want(answering: Callable[..., list[str]]) -> None:
+    happened = answering(False)
+    with pytest.raises(typer.Exit):
+        consent(
+            *(CONTENTS, Language.EN),
+            from_stdin=False,
+            yes=False,
+            lock_after=60,
+            password=lambda: happened.append("asked"),
+        )
+    assert happened == [texts.label("send_password", Language.EN)]
+
+
+# The terminal
+
+
+class Screen:
+    """`hidden` at a terminal of its own, in another process."""
+
+    def __init__(self, *, terminal: bool = True) -> None:
+        self.leader, follower = pty.openpty()
+        self._follower = follower
+        there = follower if terminal else subprocess.DEVNULL
+        program = "from cli.typed import hidden; hidden('Secret: ')"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=there,
+            stdout=follower,
+            stderr=follower,
+            start_new_session=True,
+        )
+
+    def read_until(self, text: str) -> None:
+        seen = ""
+        while text not in seen:
+            assert select.select([self.leader], [], [], 60)[0], seen
+            seen += os.read(self.leader, 4096).decode()
+
+    @property
+    def echoes(self) -> bool:
+        return bool(termios.tcgetattr(self._follower)[3] & termios.ECHO)
+
+    def close(self) -> None:
+        os.close(self.leader)
+        os.close(self._follower)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_that_is_ended_while_somebody_types_leaves_a_terminal_that_shows_what_is_typed(
+    number: signal.Signals,
+) -> None:
+    screen = Screen()
+    try:
+        screen.read_until("Secret: ")
+        assert not screen.echoes
+        screen.process.send_signal(number)
+        assert screen.process.wait(60) != 0
+        assert screen.echoes
+    finally:
+        screen.close()
+
+
+def test_where_nothing_hides_what_is_typed_nothing_is_read() -> None:
+    screen = Screen(terminal=False)
+    try:
+        screen.read_until("there is no terminal")
+        assert screen.process.wait(60) == 1
+    finally:
+        screen.close()
 
 
 # What is typed of a card

@@ -19,7 +19,7 @@ from pki.oids import CT_INVOICE
 from runtime.language import FSI, PDI
 from storefront.errors import NotAsShown
 from storefront.wallet.shown import Contents, offered, require_as_shown, signed_by
-from storefront.wallet.texts import Language
+from storefront.wallet.texts import Language, amount
 from tests.kwbp.world import Purchase, World
 from tests.support.pki_factory import PkiFactory
 
@@ -84,6 +84,16 @@ def test_every_value_behind_the_hashes_can_be_read_back(purchase: Purchase, lang
         rial = {Language.EN: "rial", Language.FA: "ریال"}[language]
         assert re.search(rf"\b{line.quantity} × {line.unit_price} {rial} .*= {line.amount} {rial}", plain)
     assert f"{invoice.amount.amount} " in plain
+
+
+@pytest.mark.parametrize("language", Language)
+def test_the_total_is_next_to_where_one_signs_however_long_the_promise(purchase: Purchase, language: Language) -> None:
+    """A merchant who writes a hundred lines does not move it off the screen, nor have another one in its place."""
+    checked = purchase.checked_invoice
+    honest = offered(checked.signed, checked.order_details)
+    lines = list(replace(honest, terms="\n".join(["Total: 1 rial"] * 100)).told(language))
+    assert lines[-1] == list(honest.told(language))[-1]
+    assert amount(honest.total, language) in lines[-1]
 
 
 Change = Callable[[InvoiceTBS, OrderDetails], None]
