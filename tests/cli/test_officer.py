@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from typer.testing import CliRunner
 
-from cli import enrolment, keyfiles
+from cli import enrolment
 from cli.main import build
 from hsm_service import pkcs11_module
 from hsm_service.token_layout import configuration_of, layout, pin_file
