@@ -331,6 +331,26 @@ def test_an_answer_that_was_lost_is_found_however_late(world: World, book: Path)
     run(test())
 
 
+@pytest.mark.parametrize(("code", "check"), [(ErrorCode.ROLE_NOT_ALLOWED, "H1"), (ErrorCode.VERSION_TOO_OLD, "K1")])
+def test_a_gateway_that_did_not_ask_its_book_says_nothing_of_what_was_sent_before(
+    world: World, book: Path, code: ErrorCode, check: str
+) -> None:
+    """The request was done, its answer lost, and then the shop was suspended: that is no refusal of it."""
+
+    async def test() -> None:
+        async with Till.open(world, book, patience=0.05) as till:
+            xid = await till.sold()
+            till.gateway.script += [answer_lost] + [refuses(code, check)] * 3
+            request = await till.office.ask(xid, Wish(R.REFUND, 90_000), "suspended")
+            till.clock.advance(7 * 60)
+            await until(lambda: len(till.gateway.sent) >= 3)
+            assert till.office.book.request(request.number).state is S.OPEN
+            await until(lambda: till.office.book.request(request.number).state is S.APPROVED)
+            assert till.books_agree(xid)
+
+    run(test())
+
+
 @pytest.mark.parametrize("error", ["unsigned", "other gateway"])
 def test_a_refusal_that_is_not_that_gateways_ends_nothing(world: World, book: Path, error: str) -> None:
     from kwbp.error_message import build_error  # the gateway's own words, by somebody else

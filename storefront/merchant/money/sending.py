@@ -5,8 +5,9 @@ anew: if the gateway calls it too old it was not taken in (the book is asked fir
 ends as refused, and a person may wish again.
 
 A refusal binds the copy that it was given for. While another copy may still be on its way through the gateway it ends
-nothing: the first answer to the first copy does, and any refusal once the request is so old that no copy of it can pass
-the gateway's clock any more.
+nothing: the first answer to the first copy does, and, once the request is so old that no copy of it can pass the
+gateway's clock any more, any refusal by a gateway that has asked its book. A shop that was suspended meanwhile is
+refused before that: it says nothing of what the shop asked for when it was not.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ _NOT_NOW: Final = frozenset(
     {ErrorCode.UNSPECIFIED_FAILURE, ErrorCode.RATE_LIMITED, ErrorCode.UNKNOWN_OUTCOME, ErrorCode.BCI_STALE}
 )
 """Errors of a gateway that could not do its work, or not yet: asked again until it can."""
+_UNASKED: Final = frozenset({"K1", "K2", "K4", "H1", "L1"})
+"""Checks that a gateway makes before it asks its book: what they refuse may have been taken in by an earlier copy."""
 
 _log = get_logger("money")
 
@@ -192,7 +195,8 @@ class Sender:
         """The gateway refused, signed: it did not take this copy in."""
         now = self._clock()
         error = gateway_refusal(message, sent, gateway=_asked(request), trust=trust, now=now)
-        if error.code in _NOT_NOW or not (first or now - request.created_at > _PASSED):
+        known_to_be_new = now - request.created_at > _PASSED and error.check not in _UNASKED
+        if error.code in _NOT_NOW or not (first or known_to_be_new):
             raise error
         await self._book.conclude(
             request,
