@@ -21,6 +21,7 @@ judged, and the same bytes may be sent again.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -194,7 +195,9 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         found = gateway.store.find(OrderKey(merchant_id, bytes.fromhex(xid)))
         if found is None:
             raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
-        held = evidence_of(found, gateway.disclosures, SettlingStore(gateway.store).of_order(found))
+        # Not in the event loop: the status lists of years are many, and orders do not wait for them.
+        settled = SettlingStore(gateway.store).of_order(found)
+        held = await asyncio.to_thread(evidence_of, found, gateway.disclosures, settled)
         return EvidenceDocument(
             state=found.state,
             documents={name: _base64(der) for name, der in held.documents.items()},

@@ -9,6 +9,7 @@ book.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -23,6 +24,9 @@ from kwbp.codes import PurchaseStatus
 from pki.der import sha256
 from pki.path import Trust
 from runtime.database import insert_new
+
+_AT_ONCE: Final = 16
+"""Rows."""
 
 CRL: Final = "crl"
 CERTIFICATE: Final = "certificate"
@@ -85,11 +89,11 @@ class Disclosures:
         with self._store.reading() as connection:
             return list(connection.execute(query).scalars())
 
-    def of_kind(self, kind: str) -> list[bytes]:
-        """All public objects of a kind, DER, the oldest first."""
+    def of_kind(self, kind: str) -> Iterator[bytes]:
+        """All public objects of a kind, DER, the oldest first; read one by one, for the lists of years are many."""
         query = select(public_objects.c.der).where(public_objects.c.kind == kind).order_by(public_objects.c.first_seen)
         with self._store.reading() as connection:
-            return list(connection.execute(query).scalars())
+            yield from connection.execution_options(yield_per=_AT_ONCE).execute(query).scalars()
 
     async def _keep(self, kind: str, ders: list[bytes], now: datetime) -> None:
         known = self._known({sha256(der) for der in ders})

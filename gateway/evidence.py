@@ -46,7 +46,7 @@ def evidence_of(order: Order, disclosures: Disclosures, settled: Sequence[Settli
     """
     documents = {"invoice": order.invoice, "dual_signature": order.dual_signature}
     chosen = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, order.dual_signature).body.gw_cert_hash
-    certificates = disclosures.of_kind(CERTIFICATE)
+    certificates = list(disclosures.of_kind(CERTIFICATE))
     for der in certificates:
         if sha256(der) == chosen:
             documents["gateway_certificate"] = der
@@ -72,14 +72,15 @@ def evidence_of(order: Order, disclosures: Disclosures, settled: Sequence[Settli
 
 def _in_force(ders: Iterable[bytes], moments: Sequence[datetime]) -> tuple[bytes, ...]:
     """Of each issuer the newest list that was out at each of these moments."""
-    lists = sorted(((x509.load_der_x509_crl(der), der) for der in ders), key=lambda each: each[0].last_update_utc)
-    newest = {
-        (moment, crl.issuer.public_bytes()): der
-        for moment in moments
-        for crl, der in lists
-        if crl.last_update_utc <= moment
-    }
-    return tuple(dict.fromkeys(newest.values()))
+    newest: dict[tuple[datetime, bytes], tuple[datetime, bytes]] = {}
+    for der in ders:
+        crl = x509.load_der_x509_crl(der)
+        issuer, out = crl.issuer.public_bytes(), crl.last_update_utc
+        for moment in moments:
+            known = newest.get((moment, issuer))
+            if out <= moment and (known is None or known[0] < out):
+                newest[moment, issuer] = out, der
+    return tuple(dict.fromkeys(der for _, der in newest.values()))
 
 
 def _is_authority(der: bytes) -> bool:

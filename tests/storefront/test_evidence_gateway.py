@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from gateway import app as gateway_app
+from gateway.evidence import evidence_of
 from kwbp.inquiry import build_inquiry
 from runtime.client import http_client, raise_problem
 from runtime.language import Language
@@ -141,6 +145,28 @@ def test_the_operator_alone_gets_it(site: Site, gateway: str, shop: Shop, buyer:
         assert missing.status_code == 404
     with pytest.raises(Problem):
         raise_problem(missing)
+
+
+def test_orders_are_answered_while_evidence_is_gathered(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lists of years are many: reading them takes its time, and nobody's who pays."""
+    purchase, gathering, released = paid(site, gateway, shop, buyer), threading.Event(), threading.Event()
+
+    def slow(*asked: Any) -> Any:
+        gathering.set()
+        assert released.wait(30)
+        return evidence_of(*asked)
+
+    monkeypatch.setattr(gateway_app, "evidence_of", slow)
+    with ThreadPoolExecutor() as pool:
+        evidence = pool.submit(held, site, gateway, purchase)
+        try:
+            assert gathering.wait(30)
+            assert shop.order(gateway, purchase.xid)["state"] == "ACKED"
+        finally:
+            released.set()
+        assert "auth_res" in evidence.result()["documents"]
 
 
 def test_what_moved_the_money_later_is_in_it(site: Site, gateway: str, tmp_path: Path) -> None:
