@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
+import httpx
 from cryptography import x509
 
 from ca.errors import StatusError
@@ -23,6 +24,7 @@ from kwbp.errors import ProtocolError
 from kwbp.registration.answer import CheckedAnswer
 from pki import cms_signed
 from pki.oids import CT_ACCEPTANCE
+from pki.path import Trust
 from runtime.client import http_client
 from runtime.language import Message, Term
 from runtime.secrets import Secret
@@ -44,20 +46,26 @@ def enrol_card(
     label: str,
     secrets: Callable[[], tuple[Pin, Cvv2]],
     tokens: Tokens,
+    *,
+    renewal: Mapping[str, Any] | None = None,
 ) -> tuple[x509.Certificate, ...]:
     """From CardCInitReq to the certificate. A request that is under way already is asked about again.
 
     `secrets` is asked for PIN2 and CVV2 only if there is none under way: the card's bank wants them, the wallet keeps
-    neither. `tokens` finds the card's key if it is in one.
+    neither. `tokens` finds the card's key if it is in one. `renewal` are the arguments of `WalletEditor.begin_renewal`, for
+    a card that has a certificate and gets its next one; a renewal that is under way goes on without them.
     """
     opened = Wallet.open(folder, passphrase, tokens=tokens)
     try:
-        with _registrar(found, opened, passphrase, tokens) as registrar:
+        with authority(found, opened, passphrase, tokens) as (http, root, trust):
+            registrar = Registrar(http, root=root, trust=trust, rng=os.urandom, clock=lambda: datetime.now(UTC))
             request = opened.registration(label)
             if request is None:
                 pin2, cvv2 = secrets()
                 form = registrar.form(opened.bin(label))
                 with wallet.editing(folder, passphrase, tokens=tokens) as editor:
+                    if renewal is not None:
+                        editor.begin_renewal(label, **renewal)
                     request = editor.begin_registration(label, form, pin2=pin2, cvv2=cvv2, now=now())
             answer = registrar.certificate(request)
     except RefusedByAuthority as refusal:
@@ -79,13 +87,16 @@ def enrol_card(
 
 
 @contextmanager
-def _registrar(found: Installation, opened: Wallet, passphrase: Secret, tokens: Tokens) -> Iterator[Registrar]:
+def authority(
+    found: Installation, opened: Wallet, passphrase: Secret, tokens: Tokens
+) -> Iterator[tuple[httpx.Client, x509.Certificate, Callable[[datetime], Trust]]]:
+    """The registration authority for a wallet: a client, the root that the wallet pins, and what it believes when."""
     hierarchy = load_hierarchy(found.home.pki)
     opened = wallet_roots.follow(opened, passphrase, hierarchy.anchors, tokens)
     status = StatusCache(found.settings.repository.url, opened.roots, hierarchy.intermediates, with_bci=True)
     client = http_client(None, found.settings.ra.url, ca=found.home.trust_anchors, timeout=_TIMEOUT)
     try:
-        yield Registrar(client, root=opened.root, trust=status.trust, rng=os.urandom, clock=lambda: datetime.now(UTC))
+        yield client, opened.root, status.trust
     finally:
         client.close()
         status.close()

@@ -16,7 +16,7 @@ from cryptography import x509
 from ca.errors import StatusError
 from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
-from cli import keyfiles, output, wallet_care, wallet_gateway, wallet_roots
+from cli import keyfiles, output, wallet_care, wallet_certificate, wallet_gateway, wallet_roots
 from cli.card_enrolment import enrol_card
 from cli.state import Installation, existing
 from cli.wallet_card import ASCII_DIGITS, card_secrets, card_to_keep
@@ -197,6 +197,7 @@ def history(folder: WalletFolder = None) -> None:
     )
 
 
+app.add_typer(wallet_certificate.app, name="certificate")
 wallet_care.register(app)
 wallet_gateway.register(app)
 wallet_roots.register(app)

@@ -26,13 +26,14 @@ from pki.path import Trust, validate_path
 from pki.roles import Role
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from storefront.errors import NoSuchCard, WalletError
-from storefront.wallet import keys, roots
+from storefront.wallet import keys, renewal, roots
 from storefront.wallet.keys import Algorithm, TokenKey, Tokens, no_tokens
 from storefront.wallet.registration import CardInWallet, OpenRequest, compose, new_one_time_key, open_request
 
 _LONGEST_LABEL: Final = 40
 _KEPT: Final = frozenset(
     {"pan", "expiry", "card_secret", "key", "token", "certificate", "pan_secret", "enrolment", "registration"}
+    | {renewal.NEXT, renewal.EARLIER}
 )
 """What the document keeps of a card; see `storefront.wallet.wallet`."""
 
@@ -160,25 +161,37 @@ class WalletEditor:
     ) -> OpenRequest:
         """Make the request for a certificate (`storefront.wallet.registration`), and keep it until it is answered."""
         entry = card_entry(self._document, label)
-        key = keys.private_key(entry, self._tokens)
+        key = keys.private_key(renewal.key_under_way(entry), self._tokens)
         held = CardInWallet(Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"]), _card_secret(entry), key)
         entry["registration"] = compose(
             held, form, pin2=pin2, cvv2=cvv2, now=now, rng=self._rng, one_time_key=one_time_key
         )
         return open_request(entry["registration"], key.public_key())
 
+    def begin_renewal(
+        self, label: str, *, algorithm: Algorithm = "rsa-3072", in_token: Callable[[], TokenKey] | None = None
+    ) -> None:
+        """Make the key of the card's next certificate; `begin_registration` then asks for it.
+
+        :param in_token: as in `add_card`. :raises WalletError: the card has no certificate yet.
+        """
+        renewal.with_next_key(card_entry(self._document, label), algorithm=algorithm, in_token=in_token)
+
     def finish_registration(self, label: str, answer: CheckedAnswer, *, now: datetime | None = None) -> None:
         """Keep the certificate that the request brought. :raises ProtocolError, WalletError: it is not this card's."""
         entry = card_entry(self._document, label)
         pan, expiry = Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
         secret = check_commitment(answer, pan=pan, expiry=expiry, card_secret=_card_secret(entry))
+        renewal.replace(entry)
         entry["enrolment"] = {"application": answer.body.application, "pan_secret": secret.hex()}
         self.finish_enrolment(label, answer.chains["signing"], now=now)
         del entry["registration"]
 
     def drop_registration(self, label: str) -> None:
-        """Forget a request that came to nothing."""
-        card_entry(self._document, label).pop("registration", None)
+        """Forget a request that came to nothing, and the key that it was for, if that is not the one that pays."""
+        entry = card_entry(self._document, label)
+        entry.pop("registration", None)
+        entry.pop(renewal.NEXT, None)
 
     def remove_card(self, label: str) -> None:
         """Forget a card, all its data and its key; a key in a token stays there."""
@@ -227,7 +240,8 @@ def check_entry(entry: Mapping[str, Any]) -> None:
         if not isinstance(begun["application"], str):
             raise TypeError("an application has a name")
     if "registration" in entry:
-        open_request(entry["registration"], keys.public_key(entry))
+        open_request(entry["registration"], keys.public_key(renewal.key_under_way(entry)))
+    renewal.check(entry)
 
 
 def _require_for_card(leaf: x509.Certificate, entry: Mapping[str, Any], commitment: str) -> None:

@@ -39,6 +39,7 @@ from storefront.wallet import container, keys, roots
 from storefront.wallet.editor import check_entry, check_label
 from storefront.wallet.lockout import Clock, utc_now
 from storefront.wallet.records import RECORD, check_record
+from storefront.wallet.renewal import NEXT
 from storefront.wallet.wallet import FILE_NAME, PURCHASES
 
 _XID: Final = re.compile(r"[0-9a-f]{40}")
@@ -121,6 +122,7 @@ def import_(
     found = _checked(container.unseal(_read(source), sealed_under, container.EXPORT))
     for entry in found["cards"].values():
         keys.forget_module(entry)
+        keys.forget_module(entry.get(NEXT, {}))
     path = folder / FILE_NAME
     if not path.exists():
         oldest, *after = _from_here_on({_pem(anchor) for anchor in anchors}, found["roots"])

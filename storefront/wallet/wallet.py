@@ -22,7 +22,7 @@ from kwbp.wallet import Card
 from runtime.secrets import Secret
 from shetab.types import Cvv2, Expiry, Pan, Pin
 from storefront.errors import WalletError
-from storefront.wallet import container, keys, roots
+from storefront.wallet import container, keys, renewal, roots
 from storefront.wallet.editor import WalletEditor, card_entry
 from storefront.wallet.keys import PrivateKey, Tokens, no_tokens
 from storefront.wallet.lockout import Clock, utc_now
@@ -127,6 +127,11 @@ class Wallet:
             chain=tuple(chain),
         )
 
+    def earlier(self, label: str) -> list[tuple[x509.Certificate, ...]]:
+        """The certificates that the card had before, each with the CAs above it, the oldest first."""
+        kept = card_entry(self._document, label).get(renewal.EARLIER, ())
+        return [tuple(x509.load_pem_x509_certificates(each["certificate"].encode())) for each in kept]
+
     def bin(self, label: str) -> str:
         """First six digits of a card: its issuer. Raises NoSuchCard."""
         return Pan.parse(card_entry(self._document, label)["pan"]).bin
@@ -171,4 +176,4 @@ def editing(
 
 def _registration(entry: Mapping[str, Any]) -> OpenRequest | None:
     kept = entry.get("registration")
-    return None if kept is None else open_request(kept, keys.public_key(entry))
+    return None if kept is None else open_request(kept, keys.public_key(renewal.key_under_way(entry)))
