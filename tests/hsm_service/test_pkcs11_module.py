@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,3 +222,44 @@ def test_another_module_is_refused_in_the_same_process(home: Home, tmp_path: Pat
     load_group(home, "service")
     with pytest.raises(ModuleBusy, match="already loaded"):
         load_module(tmp_path / "other.so")
+
+
+BESIDE_TLS = """
+import ssl, sys
+from pathlib import Path
+from hsm_service.pkcs11_module import load_module
+certificate, key, configuration = sys.argv[1:]
+to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+here = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+here.load_cert_chain(certificate, key)
+server = here.wrap_bio(to_server, to_client, server_side=True)
+there = ssl.create_default_context(cafile=certificate)
+there.check_hostname = False
+client = there.wrap_bio(to_client, to_server)
+for end in (client, server, client, server):
+    try:
+        end.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+server.write(b"before")
+assert client.read(100) == b"before"
+load_module(None, Path(configuration))
+try:
+    client.read(100)
+except ssl.SSLWantReadError:
+    print("still waits for what is to come")
+server.write(b"after")
+print(client.read(100).decode())
+"""
+
+
+def test_a_module_that_is_loaded_breaks_no_tls_connection_of_its_process(tmp_path: Path) -> None:
+    """SoftHSM2 leaves errors in OpenSSL's queue, which Python's TLS would take for its own."""
+    certificate, key, configuration = (tmp_path / name for name in ("cert.pem", "key.pem", "softhsm2.conf"))
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    made += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True)
+    configuration.write_text(f"directories.tokendir = {tmp_path}\n")
+    arguments = [sys.executable, "-c", BESIDE_TLS, str(certificate), str(key), str(configuration)]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["still waits for what is to come", "after"]
