@@ -21,13 +21,13 @@ from sqlalchemy.exc import IntegrityError
 from gateway.errors import StateConflictError, StoreLockedError, UnknownOrderError
 from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
 from gateway.schema import metadata, orders, unclaimed_answers
-from gateway.settling.entries import enter
+from gateway.settling.entries import day_of, enter
 from gateway.states import WITHOUT_PAN, OrderState, may_follow
 from gateway.trace_numbers import business_day, next_stan, rrn_for
+from kwbp.common import instant
 from kwbp.settling import Entry
 from runtime.database import open_database
 from runtime.group_writer import GroupWriter
-from shetab.jalali import complete_date
 
 _ORDER_RESPONSES: Final = frozenset({"0110", "0210"})
 _WITHOUT_ANSWER: Final = frozenset(
@@ -232,8 +232,7 @@ class OrderStore:
         def job(connection: Connection) -> Order:
             moved = _move(connection, key, (OrderState.APPROVED,), OrderState.ACKED, now, auth_ack=auth_ack)
             if entry is not None:
-                day = complete_date(moved.settle_date, now) if moved.settle_date else business_day(now)
-                enter(connection, moved.merchant_id, entry, day)
+                enter(connection, moved.merchant_id, entry, day_of(moved.settle_date, instant(entry.date)))
             return moved
 
         return await self.writer.run(job)

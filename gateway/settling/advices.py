@@ -84,7 +84,7 @@ class Advices:
 
     async def _made(self, merchant_id: str, day: date) -> list[bytes]:
         with self._orders.reading() as connection:
-            lines = [self._line(entry) for entry in entries_of_day(connection, merchant_id, day.isoformat())]
+            movements = entries_of_day(connection, merchant_id, day.isoformat())
             iban = _iban(connection, merchant_id)
             bound = iban is not None and is_bound(connection, merchant_id, iban)
         if iban is None:
@@ -92,6 +92,7 @@ class Advices:
         if not bound:  # once signed it could not be put right any more
             _log.error("the account is not the one of the merchant's certificate", merchant=merchant_id, alarm=True)
             raise Problem(409, "account-not-bound", "the registered account is not that of the merchant's certificate")
+        lines = [self._line(entry) for entry in movements]
         groups = [lines[at : at + MAX_ADVICE_LINES] for at in range(0, len(lines), MAX_ADVICE_LINES)] or [[]]
         now = self._clock()
         messages = [
@@ -115,6 +116,9 @@ class Advices:
         def job(connection: Connection) -> None:
             if _rows(connection, merchant_id, day):
                 return  # somebody else's were first: all parts of a day are of one making
+            now_there = entries_of_day(connection, merchant_id, day.isoformat())
+            if [each.h_answer for each in now_there] != [each.h_answer for each in movements]:
+                raise Problem(404, "day-open", "the business day is not closed any more", headers={"retry-after": "2"})
             connection.execute(
                 insert_or_leave(advices),
                 [

@@ -10,4 +10,7 @@ class DayState(StrEnum):
 
     OPEN = "OPEN"
     CLOSED = "CLOSED"
-    """Over, nothing of it is undecided, and gateway and switch have the same totals. It never changes again."""
+    """Over, nothing of it is undecided, and gateway and switch have the same totals.
+
+    An advice can be made of it; then it never changes again.
+    """

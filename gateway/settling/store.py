@@ -16,16 +16,16 @@ from gateway.errors import StateConflictError, UnknownOrderError
 from gateway.order import Order, OrderKey
 from gateway.schema import orders, settlings
 from gateway.settling.book import closed_until, of_order, standing_of
-from gateway.settling.entries import enter
+from gateway.settling.entries import day_of, enter
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState, may_follow
 from gateway.states import OrderState
 from gateway.store import OrderStore
-from gateway.trace_numbers import business_day, next_stan, rrn_for
+from gateway.trace_numbers import next_stan, rrn_for
 from kwbp.codes import AuthCode
+from kwbp.common import instant
 from kwbp.settling import CredReqTBS, SettlingRequest, SettlingResTBS, Standing, is_repeated
 from kwbp.settling.request import check_against_book
-from shetab.jalali import complete_date
 
 _WAITING: Final = (SettlingState.TAKEN, SettlingState.SENT, SettlingState.CONCLUDED)
 
@@ -185,8 +185,7 @@ class SettlingStore:
                 connection.execute(update(orders).where(gone).values(pan_sealed=None))
             entry = before.entry(body, answer, h_answer)
             if entry is not None:
-                day = complete_date(row.settle_date, now) if row.settle_date else business_day(now)
-                enter(connection, row.merchant_id, entry, day)
+                enter(connection, row.merchant_id, entry, day_of(row.settle_date, instant(entry.date)))
             return moved
 
         return await self._store.writer.run(job)

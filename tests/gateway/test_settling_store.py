@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select, update
+from structlog.testing import capture_logs
 
 from gateway.errors import StateConflictError, UnknownOrderError
 from gateway.merchants import MerchantRegistry
 from gateway.order import Answer, NewOrder, OrderKey
-from gateway.schema import batches, entries, reconciliations
+from gateway.schema import advices, batches, entries, reconciliations
 from gateway.settling.book import standing_of, undecided
+from gateway.settling.days import DayState
 from gateway.settling.row import Settling
 from gateway.settling.states import MOVES, SettlingState, may_follow
 from gateway.settling.store import SettlingStore
 from gateway.states import OrderState
 from gateway.store import OrderStore
+from gateway.trace_numbers import business_day
 from kwbp.codes import AuthCode, EntryKind
 from kwbp.common import Draft
 from kwbp.errors import ProtocolError
@@ -115,6 +118,10 @@ class Desk:
     def close(self, until: datetime) -> None:
         values = {"merchant_id": "M-1", "batch_id": 1, "until": until}
         run(self.book.writer.run(lambda connection: connection.execute(insert(batches).values(values))))
+
+    def day(self) -> Any:
+        with self.book.reading() as connection:
+            return connection.execute(select(reconciliations)).one()
 
     def entries(self) -> list[tuple[EntryKind, int]]:
         with self.book.reading() as connection:
@@ -227,6 +234,39 @@ def test_no_answer_is_dated_before_the_end_of_a_closed_batch(desk: Desk, parties
     with pytest.raises(StateConflictError):  # a signature over the date that it had before
         desk.answer(row)
     assert desk.answer(again).state is SettlingState.ANSWERED
+
+
+@pytest.mark.parametrize("advised", [False, True])
+def test_money_that_moves_in_a_closed_day_is_entered_and_told(desk: Desk, parties: Parties, advised: bool) -> None:
+    """A network that is cut back to a day that was over: nothing is lost, what was not advised is compared again."""
+    day = desk.day()
+    part = {"merchant_id": "M-1", "business_day": day.business_day, "part": 1, "parts": 1, "message": b"advice"}
+
+    def close(connection: Connection) -> None:
+        connection.execute(update(reconciliations).values(state=DayState.CLOSED))
+        if advised:
+            connection.execute(insert(advices).values(**part, made_at=desk.now))
+
+    run(desk.book.writer.run(close))
+    with capture_logs() as logs:
+        desk.answer(desk.concluded(parties.capture(1000)))
+    assert desk.entries() == [(EntryKind.CAPTURE, 1000), (EntryKind.SALE, TOTAL)]
+    assert desk.day().state == (DayState.CLOSED if advised else DayState.OPEN)
+    (told,) = [each for each in logs if each.get("alarm")]
+    assert (told["merchant"], told["day"], told["advised"]) == ("M-1", day.business_day, advised)
+
+
+@pytest.mark.parametrize("settle_date", ["0231", None])
+def test_a_settlement_date_that_is_no_day_holds_up_no_money(
+    desk: Desk, parties: Parties, settle_date: str | None
+) -> None:
+    """The switch has booked it: it is entered on the day of the answer, as the merchant reckons too."""
+    row = run(desk.store.conclude(desk.sent(parties.capture(1000)), desk.now, auth_code=0, rc="00", settle_date="0320"))
+    answered = desk.answer(replace(row, settle_date=settle_date))
+    assert answered.state is SettlingState.ANSWERED
+    with desk.book.reading() as connection:
+        query = select(entries.c.business_day).where(entries.c.kind == int(EntryKind.CAPTURE))
+        assert connection.execute(query).scalar_one() == business_day(desk.now).isoformat()
 
 
 def test_what_is_in_a_closed_batch_is_settled(desk: Desk, parties: Parties) -> None:
