@@ -43,7 +43,8 @@ def administrative(
     """Answer a 0600.
 
     00 sent; 92 nobody signed on; 58 another acquirer than signed on; 12 no request for a password of a purchase; 13 no
-    amount; 14, 15, 54, 62, 75 as in a payment; 65 too often for this card, or its holder has no telephone.
+    amount; 14, 15, 54, 62, 75 as in a payment; 65 too often for this card, its holder has no telephone, or
+    a password was used for this purchase.
     """
     given = None
     if signed_on is None:

@@ -6,8 +6,8 @@
     0200  a payment offers it in the place of PIN2: taken once, by the rule P8, in the transaction that moves the money
 
 The same request again gets the same answer, and the holder no second message; another request for the same purchase
-makes a new password, and the one before is worth nothing. A holder who misses a message, because a bank that fell
-between transaction and message sends none, asks again.
+makes a new password, and the one before is worth nothing; once one was used, there is no other. A holder who misses a
+message, because a bank that fell between transaction and message sends none, asks again.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def give(
     now: datetime,
     rng: Rng,
 ) -> Given | None:
-    """A password for `payment`, which names a purchase; None if the card has had too many, or its holder no telephone.
+    """A password for `payment`, which names a purchase.
+
+    None if the card has had too many, its holder has no telephone, or one was used for this purchase.
 
     :param card: the card's row, good for payments. :param request: SHA-256 of the holder's request.
     """
@@ -88,6 +90,8 @@ def give(
     known = _find(connection, lookup, payment.xid)
     if known is not None and hmac.compare_digest(known.request, request):
         return Given(PasswordNotice(known.valid_until.replace(tzinfo=UTC), known.sent_to), None)
+    if known is not None and known.used_at is not None:
+        return None  # for one payment, once
     number = connection.execute(select(phones.c.number).where(phones.c.iban == card.iban)).scalar_one_or_none()
     if number is None or not _count(connection, rules, lookup, now):
         return None

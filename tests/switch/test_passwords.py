@@ -99,6 +99,16 @@ def test_a_repeat_gets_the_same_answer_and_no_second_message(payer: Payer) -> No
     assert payer.pay(two) == "00"
 
 
+def test_a_purchase_that_took_its_password_gets_no_other(payer: Payer) -> None:
+    payer.ask()
+    assert payer.pay(payer.password) == "00"
+    payer.request = os.urandom(32)
+    assert payer.ask()[39] == "65"
+    assert len(payer.messages) == 1
+    payer.xid = os.urandom(20)
+    assert payer.ask()[39] == "00"
+
+
 def test_p8_another_merchant_amount_or_purchase(payer: Payer) -> None:
     payer.ask()
     password, dialect = payer.password, payer.acquirer.dialect
