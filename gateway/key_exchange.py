@@ -131,10 +131,11 @@ class KeyExchange:
         except (ValueFormatError, ValueError):
             _log.error("the switch sent a key that cannot be read", alarm=True)
             return _MALFORMED
+        self._checkpoint(f"{kind}-came")
         rc = await self._take(kind, index, wrapped, check_value)
         _changes.labels(kind, rc).inc()
         if rc == _TAKEN:
-            self._checkpoint("zone-key-taken")
+            self._checkpoint(f"{kind}-taken")
             self._arrived[kind].set()
             _log.info("zone key changed", key=kind, index=index, check_value=check_value.hex().upper())
         else:

@@ -99,7 +99,7 @@ class GatewayKeys:
         self._accepts_bin = accepts_bin
         self._clock = clock
         found = self._names
-        self._zone = ZoneExchange(
+        self.zone: Final = ZoneExchange(
             pin=found.zone_pin, mac=found.zone_mac, master=found.zone_master, overlap=overlap, clock=clock
         )
 
@@ -175,7 +175,7 @@ class GatewayKeys:
                 "Take in the zone key that the switch sent, wrapped under the zone master key; it is in use at once",
                 wire.ReceiveZoneKeyRequest,
                 wire.ZoneKeyAnswer,
-                partial(self._zone.receive, vault),
+                partial(self.zone.receive, vault),
                 {names.zone_master: Operation.RECEIVE},
             ),
             _route(
@@ -184,7 +184,7 @@ class GatewayKeys:
                 "Destroy zone keys that were replaced long enough ago, and tell of those in use",
                 wire.TendZoneKeysRequest,
                 wire.ZoneKeysAnswer,
-                partial(self._zone.tend, vault),
+                partial(self.zone.tend, vault),
                 {names.zone_mac: Operation.DESCRIBE, names.zone_pin: Operation.DESCRIBE},
             ),
         ]
@@ -353,7 +353,7 @@ class GatewayKeys:
 
         Compared in constant time, here, so that the right one is not told.
         """
-        for version in self._zone.verifying(vault):
+        for version in self.zone.verifying(vault):
             mac = self._mac(vault, caller, Operation.VERIFY_MAC, request.data, version)
             if hmac.compare_digest(mac, request.mac):
                 return wire.VerifyMacAnswer(valid=True)

@@ -66,7 +66,7 @@ class ZoneExchange:
                 found.append(key.row.version)
             elif key.standing is Standing.RETIRED and key.row.state is KeyState.ENABLED:
                 ends = key.row.retires_at
-                if ends is not None and now < ends + self._overlap:
+                if ends is None or now < ends + self._overlap:  # None: replaced this moment
                     found.append(key.row.version)
         return found
 

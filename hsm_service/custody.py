@@ -79,7 +79,7 @@ class Custody:
 
     def find(self, name: str, version: int | None = None) -> Key:
         """A version of a key, by default the one in use; Problem 404 if there is none."""
-        in_use = self._registry.in_use(name)
+        in_use = self._in_use(name)
         row = in_use if version is None and in_use is not None else self._registry.find(name, version)
         # A key that is registered but not yet made (another request is waiting for its token) is not there either.
         key = None if row is None else self._keys.get((row.name, row.version))
@@ -87,6 +87,13 @@ class Custody:
             which = name if version is None else f"{name}, version {version}"
             raise Problem(404, "key-not-found", f"there is no key {which}")
         return key.standing_as(standing(key.row, in_use))
+
+    def _in_use(self, name: str) -> RegisteredKey | None:
+        """The version in use. One that was made this moment and not looked at yet is none: the one before serves."""
+        row = self._registry.in_use(name)
+        while row is not None and not self._is_kept(row):
+            row = self._registry.find(name, row.version - 1)
+        return row
 
     def knows(self, name: str) -> bool:
         """Whether there is, or was, a key of this name that was made."""

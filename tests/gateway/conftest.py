@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
-from gateway.link import LinkSettings, SwitchLink
+from gateway.link import LinkSettings, MessageAuthentication, SwitchLink
 from gateway.merchants import Merchant, MerchantRegistry
 from gateway.order import NewOrder, OrderKey
 from gateway.store import OrderStore
@@ -112,6 +112,8 @@ async def line(
     on_unclaimed: Callable[[Message], Awaitable[None]] | None = None,
     clock: Callable[[], datetime] = lambda: NOW,
     key: bytes = MAC_KEY,
+    mac: MessageAuthentication | None = None,
+    on_key: Callable[[Message], Awaitable[str]] | None = None,
     wait: bool = True,
     **settings: Any,
 ) -> AsyncIterator[SwitchLink]:
@@ -123,11 +125,12 @@ async def line(
     link = SwitchLink(
         link_settings(switch.port, **settings),
         DIALECT,
-        SoftwareMac(key),
+        mac or SoftwareMac(key),
         next_stan=LateCounter(),
         on_unclaimed=on_unclaimed or ignore,
         clock=clock,
         rng=lambda size: bytes(size),
+        on_key=on_key,
     )
     task = asyncio.create_task(link.run())
     try:

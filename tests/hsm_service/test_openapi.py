@@ -211,9 +211,12 @@ def test_routes_of_plug_ins_are_described_as_fully(document: dict[str, Any], sit
     routes = {path: methods["post"] for path, methods in document["paths"].items() if path.startswith("/v1/gateway")}
     assert set(routes) == {
         "/v1/gateway/orders:open",
+        "/v1/gateway/password-requests:open",
         "/v1/gateway/pans:unseal",
         "/v1/gateway/macs:generate",
         "/v1/gateway/macs:verify",
+        "/v1/gateway/zone-keys:receive",
+        "/v1/gateway/zone-keys:tend",
     }
     for path, route in routes.items():
         assert route["summary"]

@@ -347,6 +347,7 @@ class Site:
                 "acquirer_bin": ACQUIRER,
                 "answer_timeout": ANSWER_TIMEOUT,
                 "reversal_interval": 0.1,
+                "key_change_at_sign_on": False,  # many gateways come and go on one line
             },
         }
         write_settings(home, settings)

@@ -58,6 +58,7 @@ class ScriptedSwitch:
         self.received: list[Message] = []
         self.sessions = 0
         self._key = key
+        self._answering = key
         self._port = port
         self._framing = Framing()
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque)
@@ -107,6 +108,10 @@ class ScriptedSwitch:
     ) -> None:
         await self.close()
 
+    def becomes(self, key: bytes, *, answers: bytes | None = None) -> None:
+        """What comes in is under `key` from now on, and so is what goes out, unless that is under `answers`."""
+        self._key, self._answering = key, answers or key
+
     async def send(self, message: Message) -> None:
         """Send a message of the switch's own on the newest connection."""
         self._writers[-1].write(self._framing.frame(self._sealed(message)))
@@ -150,7 +155,7 @@ class ScriptedSwitch:
 
     def _sealed(self, message: Message) -> bytes:
         raw = DIALECT.encode(message)
-        return DIALECT.with_mac(raw, message_mac(self._key, DIALECT.mac_input(raw)))
+        return DIALECT.with_mac(raw, message_mac(self._answering, DIALECT.mac_input(raw)))
 
 
 def answer_to(request: Message, step: Step) -> Message:
