@@ -103,7 +103,7 @@ class ZoneKeyDocument(BaseModel):
     index: int
     check_value: str
     since: datetime
-    changes_at: datetime | None
+    changes_at: datetime
     replaced_still_valid: int
 
 
@@ -239,7 +239,7 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
 
 
 async def _body(request: Request) -> bytes:
-    if request.headers.get("content-type", "").partition(";")[0].strip() != MEDIA_TYPE:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
     return await request.body()
 

@@ -84,8 +84,8 @@ class KeyExchangeSettings:
 
     at_sign_on: bool = True
     """Whether the first sign-on of a run asks for new keys."""
-    lifetime: timedelta | None = timedelta(days=1)
-    """A key of this age is changed; None: never by itself."""
+    lifetime: timedelta = timedelta(days=1)
+    """A key of this age is changed."""
     tick: float = 15.0
     """How often ages are looked at, and old keys destroyed."""
     arrival: float = 10.0
@@ -94,13 +94,13 @@ class KeyExchangeSettings:
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """A zone key in use, for people: `changes_at` is when it is changed by itself, None for never."""
+    """A zone key in use, for people: `changes_at` is when it is changed by itself."""
 
     key: str
     index: int
     check_value: str
     since: datetime
-    changes_at: datetime | None
+    changes_at: datetime
     replaced_still_valid: int
 
 
@@ -186,7 +186,7 @@ class KeyExchange:
         """
         found = []
         for held in await self._keys.tend_zone_keys():
-            since, lifetime = datetime.fromisoformat(held.since), self._settings.lifetime
+            since = datetime.fromisoformat(held.since)
             _age.labels(held.key).set(max(0.0, (self._clock() - since).total_seconds()))
             found.append(
                 KeyState(
@@ -194,7 +194,7 @@ class KeyExchange:
                     index=held.index,
                     check_value=held.check_value,
                     since=since,
-                    changes_at=None if lifetime is None else since + lifetime,
+                    changes_at=since + self._settings.lifetime,
                     replaced_still_valid=held.replaced_still_valid,
                 )
             )
@@ -216,11 +216,7 @@ class KeyExchange:
         states, now = await self.state(), self._clock()
         if not line.signed_on:
             return
-        due = tuple(
-            _KINDS[state.key]
-            for state in states
-            if not self._asked_at_sign_on or (state.changes_at is not None and state.changes_at <= now)
-        )
+        due = tuple(_KINDS[state.key] for state in states if not self._asked_at_sign_on or state.changes_at <= now)
         self._asked_at_sign_on = True
         if due:
             await self.change(line, due)

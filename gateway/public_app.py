@@ -40,7 +40,7 @@ def create_public_app(gateway: Gateway) -> FastAPI:
             raise Problem(
                 429, "too-many-requests", "too many requests came from this address", headers={"retry-after": "60"}
             )
-        if request.headers.get("content-type", "").partition(";")[0].strip() != MEDIA_TYPE:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
             raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
         return Response(await gateway.inquire_as_card(await request.body()), media_type=MEDIA_TYPE)
 

@@ -206,8 +206,8 @@ class GatewaySettings(Endpoint):
     key_change_at_sign_on: bool = Field(
         default=True, description="whether the first sign-on of a run asks the switch for new zone keys"
     )
-    key_lifetime: timedelta | None = Field(
-        default=timedelta(days=1), gt=timedelta(0), description="age at which a zone key is changed; null: never"
+    key_lifetime: timedelta = Field(
+        default=timedelta(days=1), gt=timedelta(0), description="age at which a zone key is changed"
     )
     key_overlap: timedelta = Field(
         default=timedelta(seconds=60),
