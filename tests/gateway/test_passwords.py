@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,10 +32,11 @@ from kwbp.password import (
 )
 from kwbp.password import seal_password_request as sealed
 from kwbp.structure import encode
-from kwbp.wrapper import unwrap, wrap
+from kwbp.wrapper import MEDIA_TYPE, unwrap, wrap
 from pki.cms_enveloped import seal
 from pki.oids import CT_ERROR, CT_OTP_REQ, CT_OTP_RES
 from pki.roles import Role
+from runtime.client import http_client
 from shetab.types import Pin
 from switch.inbox import ShortMessage
 from tests.gateway.conftest import run
@@ -123,6 +125,22 @@ def test_a_repeat_gets_the_same_bytes_and_no_second_message(gateway: str, holder
     sent = holder.request()
     assert holder.ask(gateway, sent) == holder.ask(gateway, sent)
     assert len(holder.messages) == 1
+
+
+def test_the_same_at_once_is_asked_of_the_bank_once(gateway: str, holder: Holder) -> None:
+    sent = holder.request()
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(lambda _: holder.ask(gateway, sent), range(8)))
+    assert (len(answers), len(holder.messages)) == (1, 1)
+
+
+def test_a_media_type_is_known_in_any_case(gateway: str, holder: Holder) -> None:
+    sent = holder.request()
+    with http_client(holder.shop.tls, gateway) as client:
+        headers = {"content-type": f"{MEDIA_TYPE.upper()}; charset=binary"}
+        answer = client.post("/v1/password", content=sent.message, headers=headers)
+        assert client.post("/v1/password", content=sent.message).status_code == 415
+    holder.told(answer.content, sent)
 
 
 def test_a_restart_changes_neither(site: Site, tmp_path: Path, buyer: Buyer) -> None:
