@@ -318,8 +318,22 @@ if have contract.p7s; then
     serial=$(openssl x509 -noout -serial -in signers/buyer.pem)
     is "$(link)" "${serial#serial=} $(octets "$order" 1) $(octets "$order" 2) $(octets "$order" 7) "
   }
+  # Each signed the four attributes of the profile, once, one of them the link as well, and both as an invoice; what
+  # else anybody could have signed, or added, is not there.
+  FOUR='contentType id-smime-aa-signingCertificateV2 messageDigest signingTime'
+  in_form() {
+    is "$(field contract.p7s 4 OBJECT 1)" 2.25.189821692.1.1 && is "$(fields contract.p7s '
+      $2 == "BROKEN" { print }
+      $1 == 3 && $2 == "SET" { sets++ }
+      sets == 2 && $1 == 4 { signer++ }
+      sets == 2 && $1 == 5 { added = ($2 == "cont_[_1_]") }
+      sets == 2 && $1 == 7 && $2 == "OBJECT" && !(added && $3 == "id-smime-aa-timeStampToken") {
+        if ($3 == "2.25.189821692.2.1" && !added) print "link"; else print signer added, $3
+      }' | LC_ALL=C sort | tr '\n' ' ')" "$(printf '10 %s ' $FOUR)$(printf '20 %s ' $FOUR)link "
+  }
   same_invoice() { [ -s "$joint" ] && cmp -s "$joint" "$invoice"; }
   holds "merchant and buyer signed it, and nobody else" both_signed
+  holds "each signed what belongs to it, and nothing else" in_form
   holds "they signed the invoice" same_invoice
   holds "the buyer's part names this order, and no other" ties
 fi

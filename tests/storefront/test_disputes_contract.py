@@ -7,9 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat import asn1
+from cryptography.x509 import ObjectIdentifier
 
 from kwbp.contract import DualLink, build_contract
-from pki.oids import CT_INVOICE
+from pki import cms_signed
+from pki.cms_joined import _write
+from pki.cms_signed import _AttributeSet, assemble_signed_data, build_signed_attributes, sign_signed_attributes
+from pki.cms_structures import Attribute, ContentInfo
+from pki.der import any_value, decode, encode, tlv
+from pki.oids import CT_INVOICE, CT_RECEIPT
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.claims import Claim, Verdict
 from storefront.evidence.folder import read_folder
@@ -53,6 +60,76 @@ def roles_swapped(scene: Scene) -> bytes:
     return build_contract(scene.world.buyer.sign(CT_INVOICE, content), half)
 
 
+def with_more(scene: Scene, *more: tuple[ObjectIdentifier, bytes]) -> bytes:
+    """The buyer signs further attributes."""
+    content, buyer = scene.purchase.invoice.invoice.content, scene.world.buyer
+    link = DualLink.of(scene.purchase.order.dual_signature.body)
+    signed = build_signed_attributes(
+        CT_INVOICE, content, signer=buyer.certificate, signing_time=scene.world.now, further=link.attribute
+    )
+    attributes = decode(_AttributeSet, tlv(0x30, signed)).attributes.as_list()
+    attributes += [Attribute(type=kind, values=asn1.SetOf([any_value(value)])) for kind, value in more]
+    signed = encode(asn1.SetOf(attributes))
+    signature = sign_signed_attributes(signed, buyer.key)
+    half = assemble_signed_data(CT_INVOICE, content, signed, signature, signer=buyer.certificate, chain=buyer.chain)
+    return build_contract(scene.purchase.invoice_signed, half)
+
+
+def a_foreign_attribute(scene: Scene) -> bytes:
+    return with_more(scene, (ObjectIdentifier("1.2.840.113549.1.9.15"), b"\x30\x00"))
+
+
+def the_link_twice(scene: Scene) -> bytes:
+    return with_more(scene, DualLink.of(scene.purchase.order.dual_signature.body).attribute)
+
+
+def a_link_of_another_order_beside_it(scene: Scene) -> bytes:
+    return with_more(scene, DualLink.of(scene.second.order.dual_signature.body).attribute)
+
+
+def a_third_signer(scene: Scene) -> bytes:
+    """The merchant a second time, with the attribute of the buyer's."""
+    link = DualLink.of(scene.purchase.order.dual_signature.body)
+    half = by_buyer(scene.world, scene.purchase.invoice.invoice.content, link, signer=scene.world.shop)
+    return build_contract(two_halves(scene), half)
+
+
+def the_merchant_twice(scene: Scene) -> bytes:
+    return build_contract(two_halves(scene), scene.world.shop.sign(CT_INVOICE, scene.purchase.invoice.invoice.content))
+
+
+def something_unsigned(scene: Scene) -> bytes:
+    """What anybody can add to it on its way."""
+    whole = decode(ContentInfo, two_halves(scene))
+    first, second = whole.content.signer_infos.as_list()
+    added = Attribute(type=ObjectIdentifier("1.2.840.113549.1.9.15"), values=asn1.SetOf([any_value(b"\x30\x00")]))
+    second.unsigned_attrs = asn1.SetOf([added])
+    return _write(whole, whole.content.certificates.as_list(), [first, second])
+
+
+def signed_as_something_else(scene: Scene) -> bytes:
+    """Both sign the bytes of the invoice, and say that they are a receipt."""
+    content = scene.purchase.invoice.invoice.content
+    link = DualLink.of(scene.purchase.order.dual_signature.body)
+    buyer = scene.world.buyer
+    half = cms_signed.sign(
+        CT_RECEIPT,
+        content,
+        key=buyer.key,
+        signer=buyer.certificate,
+        chain=buyer.chain,
+        signing_time=scene.world.now,
+        further=link.attribute,
+    )
+    return build_contract(scene.world.shop.sign(CT_RECEIPT, content), half)
+
+
+def of_another_card(scene: Scene) -> bytes:
+    """The same key under a certificate that came later."""
+    renewed = scene.world.pki.cardholder("cmVuZXdlZCBjYXJk", key=scene.world.buyer.key)
+    return contract(scene.world, scene.purchase, signer=renewed)
+
+
 @pytest.mark.parametrize("whose", ["merchant", "buyer"])
 def test_both_parties_prove_it(scene: Scene, court: Court, whose: str) -> None:
     records = replace(scene.records, contract=two_halves(scene))
@@ -79,6 +156,14 @@ def test_what_is_not_there_is_a_gap(scene: Scene, tmp_path: Path) -> None:
         (another_order, "the buyer's part of it is of another order"),
         (another_invoice, "it is over another invoice than this one"),
         (roles_swapped, "the merchant's part of it: it is signed with another certificate than the one shown"),
+        (of_another_card, "the buyer's part of it: it is signed with another certificate than the one shown"),
+        (a_foreign_attribute, "it is no order with two signatures in DER"),
+        (the_link_twice, "it is no order with two signatures in DER"),
+        (a_link_of_another_order_beside_it, "it is no order with two signatures in DER"),
+        (a_third_signer, "it is no order with two signatures in DER"),
+        (the_merchant_twice, "it is no order with two signatures in DER"),
+        (something_unsigned, "it is no order with two signatures in DER"),
+        (signed_as_something_else, "it is no order with two signatures in DER"),
         (lambda scene: scene.purchase.invoice_signed, "it is no order with two signatures in DER"),
     ],
 )
