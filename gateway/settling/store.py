@@ -26,7 +26,9 @@ from kwbp.codes import AuthCode
 from kwbp.common import instant
 from kwbp.settling import CredReqTBS, SettlingRequest, SettlingResTBS, Standing, is_repeated
 from kwbp.settling.request import check_against_book
+from runtime.logging import get_logger
 
+_log = get_logger("gateway.settling")
 _WAITING: Final = (SettlingState.TAKEN, SettlingState.SENT, SettlingState.CONCLUDED)
 
 
@@ -201,7 +203,10 @@ class SettlingStore:
         return await self._store.writer.run(job)
 
     async def forget_pans(self, before: datetime) -> int:
-        """Drop the sealed PANs of acknowledged orders of before `before`, if no request about them is open."""
+        """Drop the sealed PANs of acknowledged orders of before `before`, if no request about them is open.
+
+        Without it a hold can be neither captured nor released any more: the operator is told of money that is held yet.
+        """
         working = select(settlings.c.number).where(
             settlings.c.merchant_id == orders.c.merchant_id,
             settlings.c.xid == orders.c.xid,
@@ -213,9 +218,18 @@ class SettlingStore:
             orders.c.changed_at < before,
             ~working.exists(),
         )
-        return await self._store.writer.run(
-            lambda connection: connection.execute(update(orders).where(old).values(pan_sealed=None)).rowcount
-        )
+
+        def job(connection: Connection) -> int:
+            for row in connection.execute(select(orders).where(old)).all():
+                order = Order.of(row)
+                standing = standing_of(connection, order)
+                if standing is not None and standing.captured < standing.authorised:
+                    held = standing.authorised - standing.captured
+                    _log.error("only the card's bank can release what is still held", order=str(order.key), held=held,
+                               alarm=True)  # fmt: skip
+            return connection.execute(update(orders).where(old).values(pan_sealed=None)).rowcount
+
+        return await self._store.writer.run(job)
 
     async def _step(self, row: Settling, after: SettlingState, now: datetime, **values: Any) -> Settling:
         return await self._store.writer.run(lambda connection: _move(connection, row, after, now, **values))
