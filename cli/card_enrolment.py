@@ -52,8 +52,8 @@ def enrol_card(
     """From CardCInitReq to the certificate. A request that is under way already is asked about again.
 
     `secrets` is asked for PIN2 and CVV2 only if there is none under way: the card's bank wants them, the wallet keeps
-    neither. `tokens` finds the card's key if it is in one. `renewal` are the arguments of `WalletEditor.begin_renewal`, for
-    a card that has a certificate and gets its next one; a renewal that is under way goes on without them.
+    neither. `tokens` finds the card's key if it is in one. `renewal` are the arguments of `WalletEditor.begin_renewal`,
+    for a card that has a certificate and gets its next one; a renewal that is under way goes on without them.
     """
     opened = Wallet.open(folder, passphrase, tokens=tokens)
     try:

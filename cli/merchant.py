@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.files import replace_file
-from cli import enrolment, keyfiles, member_enrolment, merchant_money, output
+from cli import enrolment, keyfiles, member_enrolment, merchant_certificate, merchant_money, output
 from cli.key_approval import have_made
 from cli.key_service import service
 from cli.member_enrolment import Composed, Registry
@@ -255,4 +255,5 @@ def _settings(found: Installation, name: str) -> MerchantSettings:
     return merchants[name]
 
 
+app.add_typer(merchant_certificate.app, name="certificate")
 merchant_money.install(app)

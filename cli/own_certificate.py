@@ -15,7 +15,7 @@ from cryptography import x509
 
 from ca.errors import StatusError
 from cli import output
-from kwbp.codes import CertificateStatus, RevocationReason
+from kwbp.codes import CertificateStatus, ErrorCode, RevocationReason
 from kwbp.errors import ProtocolError
 from kwbp.holder import CertInqResTBS
 from pki.path import Trust
@@ -52,11 +52,16 @@ def desk(
 
 
 @contextmanager
-def answers() -> Iterator[None]:
-    """End the command with a sentence when the authority refuses, or does not answer as it should."""
+def answers(refused: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """End the command with a sentence when the authority refuses, or does not answer as it should.
+
+    `refused` is called before, if the same request would be refused again.
+    """
     try:
         yield
     except RefusedByAuthority as refusal:
+        if refusal.error.code is not ErrorCode.RATE_LIMITED:
+            refused()
         output.fail(Message("the request is refused: {code}, {check}", **_named(refusal.error)))
     except ProtocolError as error:
         output.fail(Message("the authority's answer does not hold: {code}, {check}", **_named(error)))
