@@ -235,11 +235,11 @@ stop_serving() {
   fi
 }
 
-free_ports() { # the first of 60 free ports on loopback
+free_ports() { # the first of 60 free ports on loopback, below those that Linux gives to outgoing connections
   python -c '
 import random, socket
 while True:
-    base = random.randrange(20000, 60000, 100)
+    base = random.randrange(10000, 32000, 100)
     try:
         for port in range(base, base + 60):
             with socket.socket() as probe:
