@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -53,6 +54,13 @@ app = typer.Typer(help="The buyer's wallet: cards, purchases, receipts.", no_arg
 
 CardLabel = Annotated[str, typer.Option("--card", help="Label of the card in the wallet.")]
 FromStdin = Annotated[bool, typer.Option("--card-from-stdin", help="Read card data as JSON from standard input.")]
+
+
+@app.callback()
+def secrets_stay_in_memory() -> None:
+    """The buyer's wallet: cards, purchases, receipts."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # a crash writes no passphrase, PIN or card data to a disk
 
 
 @app.command()

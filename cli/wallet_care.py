@@ -12,7 +12,9 @@ from cli import keyfiles, output
 from cli.state import existing
 from cli.wallet_consent import show
 from cli.wallet_options import LanguageOption, PassphraseFile, WalletFolder, folder_of, passphrase_of
+from kwbp.errors import ProtocolError
 from runtime.language import Message
+from storefront.errors import NotAsShown
 from storefront.wallet import container, records, shown, transfer, wallet
 from storefront.wallet.texts import Language
 from storefront.wallet.wallet import FILE_NAME, Wallet
@@ -44,7 +46,10 @@ def show_purchase(
 ) -> None:
     """Show again what you signed, read from the signed bytes that the wallet kept; no passphrase is needed."""
     purchase = records.purchase(folder_of(existing(), folder) / wallet.PURCHASES, xid)
-    contents = shown.signed_by(*purchase.signed_objects())
+    try:
+        contents = shown.signed_by(*purchase.signed_objects())
+    except (ProtocolError, NotAsShown):
+        output.fail(Message("what is kept of the purchase {xid} is damaged: it does not belong together", xid=xid))
     if output.json_wanted():
         output.emit({"xid": xid, "state": purchase.state.value, "lines": list(contents.told(language))})
     else:

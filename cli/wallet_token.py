@@ -7,6 +7,7 @@ tried once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ class CardTokens:
     def __init__(self, pin: str | None) -> None:
         """`pin`: where PINs come from; None: where the URI says, else from the terminal."""
         self._pin = pin
-        self._opened: dict[tuple[str | None, str | None], OfficerToken] = {}
+        self._opened: list[OfficerToken] = []
 
     def __call__(self, place: TokenPlace) -> PrivateKey:
         parsed = _parsed(place)
@@ -41,16 +42,20 @@ class CardTokens:
         token = self._open(parsed)
         ref = token.named(parsed.uri) if use else token.make(parsed.uri.object or f"kwbp {label}", algorithm.value)
         there = parsed.naming(token=ref.token, label=ref.label, cka_id=ref.cka_id)
+        # Another token of the same name, put in its place, is known before it is given the PIN.
+        there = replace(there, uri=replace(there.uri, serial=token.serial))
         public = token.key(there.uri).public_key()
         return TokenKey(TokenPlace(str(there.uri), place.configuration), public)
 
     def _open(self, place: OfficerTokenPlace) -> OfficerToken:
         from hsm_service.officer_token import open_officer_token
 
-        named = (place.uri.token, place.uri.serial)
-        if named not in self._opened:
-            self._opened[named] = open_officer_token(place, partial(self._ask, place))
-        return self._opened[named]
+        for token in self._opened:
+            if place.uri.token in (None, token.label) and place.uri.serial in (None, token.serial):
+                return token
+        token = open_officer_token(place, partial(self._ask, place))
+        self._opened.append(token)
+        return token
 
     def _ask(self, place: OfficerTokenPlace) -> Secret:
         source, label = self._pin or place.uri.pin_source, place.uri.token or "?"

@@ -52,6 +52,12 @@ class OfficerToken(Token):
             raise WeakKey(ref.label, tuple(faults) or (f"{usage} is not for officers",))
         return attributes
 
+    @property
+    def serial(self) -> str | None:
+        """The token's serial number, as a URI names it; None if it has none that is text."""
+        serial = bytes(self._token.serial).rstrip(b"\0 ")
+        return serial.decode("ascii") if serial and serial.isascii() else None
+
     def make(self, label: str, algorithm: str) -> KeyRef:
         """Make a signing key, `rsa-3072` or `ec-p256`, protected like a service's. Raises KeyExists, BadInput."""
         if self.find(label=label) is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
+from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from cli import output, wallet
+from cli import output, wallet, wallet_care
 from cli.main import build
 from kwbp.codes import ErrorCode, PurchaseStatus
 from kwbp.errors import ProtocolError
@@ -94,3 +96,30 @@ def test_what_is_no_item_is_refused_before_anything_is_asked(text: str) -> None:
 def test_quantities_are_typed_in_either_digits() -> None:
     assert wallet._item("divan") == ("divan", 1)
     assert wallet._item("divan=۱۲") == wallet._item("divan=12") == ("divan", 12)
+
+
+def test_a_crash_of_the_wallet_leaves_no_memory_on_the_disk() -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    try:
+        CliRunner().invoke(build(["wallet"]), ["wallet", "resume", "none", "--shop", "x", "--card", "y"])
+        assert resource.getrlimit(resource.RLIMIT_CORE) == (0, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+@pytest.mark.parametrize("name", ["invoice.p7s", "dual-signature.p7s", "contract.p7s", "order-details.der"])
+def test_a_purchase_whose_bytes_were_damaged_is_called_damaged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "purchases" / XID.hex()
+    folder.mkdir(parents=True)
+    document: dict[str, object] = {"state": "PAID", "origin": "https://shop.example", "rrpid": "01" * 20, "amount": 1}
+    document |= dict.fromkeys(("chall_c", "h_oi_data", "h_dual_sig", "mer_cert_hash"), "02" * 32)
+    document |= {"merchant_id": "M-1", "gw_id": "GW-1", "acquirer_bin": "603770", "ordered_at": "2026-01-01T12:00:00Z"}
+    (folder / "purchase.json").write_text(json.dumps(document | {"xid": XID.hex()}))
+    for kept in ("invoice.p7s", "dual-signature.p7s", "oi-data.der", "order-details.der", name):
+        (folder / kept).write_bytes(b"\x30\x00")
+    monkeypatch.setattr(wallet_care, "existing", lambda: None)
+    with pytest.raises(typer.Exit):
+        wallet_care.show_purchase(XID.hex(), tmp_path, Language.EN)
+    assert "is damaged" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cli.keyfiles import AlgorithmChoice
 from cli.wallet_token import CardTokens, place_of
 from hsm_service import pkcs11_module
-from hsm_service.errors import KeyExists, KeyNotFound, PinRefused
+from hsm_service.errors import KeyExists, KeyNotFound, PinRefused, TokenNotFound
 from hsm_service.token_layout import configuration_of, layout, pin_file
 from hsm_service.token_uri import TokenUri
 from kwbp.commitment import commitment_cn
@@ -117,7 +118,7 @@ def test_a_card_in_a_token_is_certified_and_buys(
 
 def test_the_key_cannot_leave_the_token_and_is_made_once(place: TokenPlace, tokens: CardTokens) -> None:
     made = tokens.make(place, "fast", AlgorithmChoice.EC, use=False)
-    (token,) = tokens._opened.values()
+    (token,) = tokens._opened
     attributes = token.attributes(token.named(TokenUri.parse(made.place.uri)))
     assert (attributes.never_extractable, attributes.always_sensitive, attributes.local) == (True, True, True)
     with pytest.raises(KeyExists):
@@ -146,6 +147,20 @@ def test_a_card_without_its_token_says_so_and_another_key_is_not_taken(
 
 
 # Where the PIN comes from
+
+
+def test_another_token_of_the_same_name_is_known_before_it_gets_the_pin(
+    place: TokenPlace, tokens: CardTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tokens.make(place, "exchanged", AlgorithmChoice.EC, use=False)
+    uri = TokenUri.parse(made.place.uri)
+    assert uri.serial
+    other = replace(made.place, uri=str(replace(uri, serial="0000")))
+    asked: list[str] = []
+    monkeypatch.setattr("getpass.getpass", asked.append)
+    with pytest.raises(TokenNotFound, match="another serial number"):
+        CardTokens(None)(other)
+    assert asked == []
 
 
 def test_the_pin_comes_through_a_descriptor_and_is_asked_for_once(home: Home, place: TokenPlace) -> None:
