@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
-from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11.exceptions import PKCS11Error
@@ -36,6 +36,7 @@ from hsm_service.errors import (
     PinRefused,
     TokenBusy,
     WeakKey,
+    WrongCheckValue,
 )
 from hsm_service.keys import KeyKind, KeyRef, Usage, protected_template
 from hsm_service.mechanisms import OAEP_HASHES
@@ -440,6 +441,22 @@ def pin_blocks_are_those_of_two_independent_computations(held: Held) -> None:
     assert held.token.check_value(held.zone_pin).hex() == "08d7b4"
     with pytest.raises(BadInput):
         held.token.des3_ecb_encrypt(held.zone_pin, bytes(16))
+
+
+@check(Ability.IMPORT, Ability.AES_CMAC, Ability.DES2_BLOCK, Ability.ZONE_UNWRAP)
+def zone_keys_that_were_wrapped_elsewhere_are_taken_in(held: Held) -> None:
+    """AES key wrap (RFC 3394) under a RECEIVE key; another check value, or one bit, and nothing is stored."""
+    value, clear = os.urandom(16), bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
+    master = held.token.import_zone_key("zone-master", KeyKind.AES, components(value), usage=Usage.RECEIVE)
+    wrapped, kcv = aes_key_wrap(value, clear), bytes.fromhex("08d7b4")
+    for sent, said in ((wrapped, bytes(3)), (_flipped(wrapped), kcv)):
+        with pytest.raises(WrongCheckValue):
+            held.token.unwrap_zone_key(master, "came", KeyKind.DES2, sent, said, usage=Usage.PIN_BLOCK, cka_id=b"came")
+    assert held.token.find(label="came") is None
+    ref = held.token.unwrap_zone_key(master, "came", KeyKind.DES2, wrapped, kcv, usage=Usage.PIN_BLOCK, cka_id=b"came")
+    assert held.token.des3_ecb_encrypt(ref, bytes.fromhex("05124DCEDCBA9876")).hex() == "f92d1cfcc2103e10"
+    held.token.destroy(ref)
+    held.token.destroy(master)
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------

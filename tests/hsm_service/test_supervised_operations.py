@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from hsm_service import token_wire
 from hsm_service.errors import (
@@ -27,6 +28,7 @@ from hsm_service.errors import (
     TokenClosed,
     TokenNotFound,
     WeakKey,
+    WrongCheckValue,
 )
 from hsm_service.keys import KeyKind, KeyRef, Usage
 from hsm_service.provision import supervise_token
@@ -168,6 +170,24 @@ def test_secret_keys_seal_mac_and_encrypt_pin_blocks(token: SupervisedToken) -> 
     assert token.des3_ecb_encrypt(pin, bytes.fromhex("05124DCEDCBA9876")).hex() == "f92d1cfcc2103e10"
     assert token.check_value(pin).hex() == "08d7b4"
     assert token.attributes(mac).imported
+
+
+def test_zone_keys_that_come_wrapped_are_compared_before_they_are_stored(token: SupervisedToken) -> None:
+    value, clear = os.urandom(16), bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
+    master = token.import_zone_key("zone-master", KeyKind.AES, components(value), usage=Usage.RECEIVE)
+    wrapped, kcv = aes_key_wrap(value, clear), bytes.fromhex("08d7b4")
+    arguments: dict[str, Any] = {"usage": Usage.PIN_BLOCK, "cka_id": b"came over the line"}
+    for sent, said in ((wrapped, b"\0\0\0"), (wrapped[:-1] + bytes([wrapped[-1] ^ 1]), kcv)):
+        with pytest.raises(WrongCheckValue):
+            token.unwrap_zone_key(master, "zone-pin", KeyKind.DES2, sent, said, **arguments)
+    with pytest.raises(BadInput):
+        token.unwrap_zone_key(master, "zone-pin", KeyKind.AES, wrapped, kcv, **arguments)
+    assert token.find(cka_id=b"came over the line") is None
+    token.try_zone_key(master, KeyKind.DES2, wrapped, kcv)
+    ref = token.unwrap_zone_key(master, "zone-pin", KeyKind.DES2, wrapped, kcv, **arguments)
+    assert token.des3_ecb_encrypt(ref, bytes.fromhex("05124DCEDCBA9876")).hex() == "f92d1cfcc2103e10"
+    with pytest.raises(KeyMisused):  # the master key does nothing else
+        token.des3_ecb_encrypt(master, bytes(8))
 
 
 def components(value: bytes) -> tuple[Secret, Secret]:

@@ -206,7 +206,7 @@ def found(folder: Path) -> World:
             if key != "bare-shop":
                 ceremony.attach_certificate(key, der(*merchant_chain(pki, owner, public_key(spki))))
         components = (Secret(bytes(range(16))), Secret(bytes(range(100, 116))))
-        for key in ("zone-pin", "zone-mac"):
+        for key in ("zone-pin", "zone-mac", "zone-master"):
             ceremony.import_zone_key(key, key, components)
     return world
 
