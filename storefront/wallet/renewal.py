@@ -66,11 +66,11 @@ def check(entry: Mapping[str, Any]) -> None:
     """
     if NEXT in entry:
         if not entry[NEXT].keys() <= set(_KEYS) or "certificate" not in entry:
-            raise WalletError("this is not what a wallet keeps of a card")
+            raise ValueError("this is not what a wallet keeps of a card")
         keys.check_key(entry[NEXT])
     for each in entry.get(EARLIER, ()):
         if each.keys() != set(_CERTIFIED):
-            raise WalletError("this is not what a wallet keeps of a card")
+            raise ValueError("this is not what a wallet keeps of a card")
         leaf = x509.load_pem_x509_certificates(each["certificate"].encode())[0]
         secret, pan, expiry = bytes.fromhex(each["pan_secret"]), Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
         names = [name.value for name in leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
