@@ -224,10 +224,10 @@ def check_entry(entry: Mapping[str, Any]) -> None:
     :raises WalletError, PkiError, ProtocolError, ValueFormatError, KeyError, ValueError, TypeError: it cannot.
     """
     if not entry.keys() <= _KEPT or len(_card_secret(entry)) != 32:
-        raise WalletError("this is not what a wallet keeps of a card")
+        raise ValueError("this is not what a wallet keeps of a card")
     pan, expiry = Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
     if (entry["pan"], entry["expiry"]) != (pan.reveal(), expiry.reveal()):  # one card is written in one way
-        raise WalletError("this is not what a wallet keeps of a card")
+        raise ValueError("this is not what a wallet keeps of a card")
     keys.check_key(entry)
     if ("certificate" in entry) != ("pan_secret" in entry):
         raise WalletError("the certificate is not for this card")
