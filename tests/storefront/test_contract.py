@@ -59,6 +59,33 @@ def test_both_sides_keep_one_file_that_both_have_signed_and_prove_by_it(
     require_same_order(found, read_signed(DualSigTBS, CT_DUAL_SIGNATURE, order))
 
 
+def test_the_first_one_stays_however_many_follow_and_none_is_larger_than_a_message(
+    site: Site, front: Front, customer: Customer, purchases: Path
+) -> None:
+    """The buyer can sign the same again and again, each time with other bytes."""
+    with front.serving():
+        outcome = bought(front, customer, purchases)
+        folder = purchases / outcome.xid.hex()
+        first, offer = (folder / "contract.p7s").read_bytes(), (folder / "invoice.p7s").read_bytes()
+        dual = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, (folder / "dual-signature.p7s").read_bytes()).body
+        half = cms_signed.sign(
+            CT_INVOICE,
+            encode(read_signed(InvoiceTBS, CT_INVOICE, offer).body),
+            key=customer.card.key,
+            signer=customer.card.certificate,
+            chain=customer.card.chain,
+            signing_time=now(),
+            further=DualLink.of(dual).attribute,
+        )
+        another = build_contract(offer, half)
+        assert another != first
+        for _ in range(3):
+            assert front.post(PATH, message_of(another)).status_code == 204
+        huge = message_of(another) + bytes(300_000)
+        assert front.post(PATH, huge).status_code != 204
+        assert kept(front, outcome.xid) == first
+
+
 def test_a_contract_that_was_lost_is_handed_over_by_the_next_resume(
     front: Front, customer: Customer, purchases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
