@@ -168,6 +168,7 @@ class CrlPublisher:
                     if self._is_due(authority):
                         published.append(self._cover(authority))
                     published += self._renew_partitions(authority)
+                    self._files.adopt(authority)  # nothing was due perhaps because a replica published since the look
             except _FAULTS as error:
                 _log.error("crl-not-published", issuer=authority.name, reason=_reason(error), detail=str(error))
         self._publish_bci()

@@ -29,10 +29,10 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
       message batches schemes encodings
 
     keys            what they are for, where they stand, where they lie
-      templates             who may have which key do what (templates.yaml)
+      purposes templates    what a key is for; who may have which key do what (templates.yaml)
       registry key_tables key_states key_versions limits
       custody kept_key key_places key_check
-      key_management key_life attestation
+      key_management key_life zone_working_keys attestation
       backup backup_file backup_process restored_keys
 
     dual control    what officers must approve before it is done (dual_control.yaml)

@@ -17,6 +17,7 @@ import ca.publisher
 from ca import tables
 from ca.crl_kinds import DELTA, FULL
 from ca.errors import TokenUnavailableError
+from ca.hierarchy import Authority
 from ca.repository import create_app
 from ca.status_client import StatusCache
 from runtime.client import http_client
@@ -66,6 +67,29 @@ def test_a_replica_without_ticks_shows_and_believes_what_another_published(
     assert ended < one.clock()
     two.authority.publisher.follow()
     assert published(two) == published(one)
+
+
+def test_a_list_that_a_replica_publishes_while_this_one_looks_is_shown_all_the_same(
+    replicas: tuple[CaWorld, CaWorld], office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = replicas
+    record = merchant(one)
+    files = two.authority.publisher._files
+    adopt = files.adopt
+    waiting = [record.certificate]
+
+    def overtaken(authority: Authority) -> None:
+        adopt(authority)
+        if waiting and authority.name == "merchant-ca":
+            one.authority.revocation.apply(office.revocation(waiting.pop(), office.vetter))
+
+    monkeypatch.setattr(files, "adopt", overtaken)
+    two.authority.publisher.refresh()
+
+    assert not waiting
+    assert published(two) == published(one)
+    issuer = two.authority.hierarchy["merchant-ca"].certificate
+    assert two.authority.publisher.trust().crls.status(record.certificate, issuer, two.clock()) is not None
 
 
 def test_relying_parties_of_a_replica_are_not_told_of_lists_that_it_does_not_show(

@@ -25,6 +25,7 @@ ANYONE: Final = {
     ("POST", "/kwbp/invoice-request"),
     ("POST", "/kwbp/purchase"),
     ("POST", "/kwbp/inquiry"),
+    ("POST", "/kwbp/password"),
     ("POST", "/kwbp/receipt-ack"),
     ("POST", "/kwbp/contract"),
     ("GET", "/catalogue"),
