@@ -27,6 +27,7 @@ from pki.oids import CT_ACCEPTANCE
 from pki.path import Trust
 from runtime.client import http_client
 from runtime.language import Message, Term
+from runtime.problems import Problem
 from runtime.secrets import Secret
 from shetab.types import Cvv2, Pin
 from storefront.errors import NoMessage
@@ -35,7 +36,7 @@ from storefront.wallet.keys import Tokens
 from storefront.wallet.registration import RefusedByAuthority, Registrar
 from storefront.wallet.wallet import CardCredential, Wallet
 
-_ASK_AGAIN: Final = Message("{command} asks again", command="kwbp wallet enrol")
+OPEN: Final = 3  # exit code: nobody knows yet
 _TIMEOUT: Final = 90.0  # seconds: the authority waits for the bank, the CA and two tokens
 
 
@@ -49,13 +50,20 @@ def enrol_card(
     *,
     renewal: Mapping[str, Any] | None = None,
 ) -> tuple[x509.Certificate, ...]:
-    """From CardCInitReq to the certificate. A request that is under way already is asked about again.
+    """From CardCInitReq to the certificate and its acceptance (CPS 4.4.1), which goes out again until it is taken.
+
+    A request that is under way already is asked about again; so is an acceptance that is owed sent, before all else.
 
     `secrets` is asked for PIN2 and CVV2 only if there is none under way: the card's bank wants them, the wallet keeps
     neither. `tokens` finds the card's key if it is in one. `renewal` are the arguments of `WalletEditor.begin_renewal`,
     for a card that has a certificate and gets its next one; a renewal that is under way goes on without them.
     """
     opened = Wallet.open(folder, passphrase, tokens=tokens)
+    if opened.unaccepted(label) is not None:
+        return _accept(found, folder, passphrase, label, tokens)
+    again = Message(
+        "{command} asks again", command=f"kwbp wallet {'enrol' if renewal is None else 'certificate renew'} {label}"
+    )
     try:
         with authority(found, opened, passphrase, tokens) as (http, root, trust):
             registrar = Registrar(http, root=root, trust=trust, rng=os.urandom, clock=lambda: datetime.now(UTC))
@@ -75,15 +83,12 @@ def enrol_card(
             Message("the authority's answer does not hold: {code}, {check}", code=_name(error), check=error.check)
         )
     except (NoMessage, StatusError) as error:
-        output.fail(Message("no answer: {reason}", reason=str(error)), hint=_ASK_AGAIN)
+        output.fail(Message("no answer: {reason}", reason=str(error)), hint=again, code=OPEN)
     if answer.body.status is not RegistrationStatus.ISSUED:
-        _not_issued(folder, passphrase, label, answer)
+        _not_issued(folder, passphrase, label, answer, again)
     with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
         editor.finish_registration(label, answer)
-    application = answer.body.application
-    with ra(found, None) as client:
-        client.accept(application, _acceptance(Wallet.open(folder, passphrase, tokens=tokens).card(label), application))
-    return answer.chains["signing"]
+    return _accept(found, folder, passphrase, label, tokens)
 
 
 @contextmanager
@@ -117,12 +122,13 @@ def _refused(folder: Path, passphrase: Secret, label: str, error: ProtocolError)
     )
 
 
-def _not_issued(folder: Path, passphrase: Secret, label: str, answer: CheckedAnswer) -> NoReturn:
+def _not_issued(folder: Path, passphrase: Secret, label: str, answer: CheckedAnswer, again: Message) -> NoReturn:
     body = answer.body
     if body.status is RegistrationStatus.PENDING:
         output.fail(
             Message("the application {application} waits for a decision", application=body.application),
-            hint=_ASK_AGAIN,
+            hint=again,
+            code=OPEN,
         )
     with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
         editor.drop_registration(label)
@@ -132,6 +138,33 @@ def _not_issued(folder: Path, passphrase: Secret, label: str, answer: CheckedAns
 
 def _name(error: ProtocolError) -> str:
     return f"{error.code.value} {error.code.protocol_name}"
+
+
+def _accept(
+    found: Installation, folder: Path, passphrase: Secret, label: str, tokens: Tokens
+) -> tuple[x509.Certificate, ...]:
+    """Accept the certificate that the card has; its chain. Raises Problem: what was not taken is sent again next time,
+    what was refused is not.
+    """
+    opened = Wallet.open(folder, passphrase, tokens=tokens)
+    card, application = opened.card(label), opened.unaccepted(label)
+    assert application is not None
+    try:
+        with ra(found, None) as client:
+            client.accept(application, _acceptance(card, application))
+    except Problem as problem:
+        if (
+            problem.type == "wrong-state"
+        ):  # it was revoked, perhaps for want of this: nothing is left to accept
+            _settled(folder, passphrase, label)
+        raise
+    _settled(folder, passphrase, label)
+    return (card.certificate, *card.chain)
+
+
+def _settled(folder: Path, passphrase: Secret, label: str) -> None:
+    with wallet.editing(folder, passphrase, rng=os.urandom) as editor:
+        editor.accepted(label)
 
 
 def _acceptance(card: CardCredential, application_id: str) -> bytes:

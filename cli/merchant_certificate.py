@@ -90,8 +90,14 @@ def renew(
     if status is not RegistrationStatus.ISSUED:
         if status is not RegistrationStatus.PENDING:
             path.unlink()
-        state = Term("state", status.name)
-        output.fail(Message("the application {application} is {state}", application=application, state=state))
+        waits = status is RegistrationStatus.PENDING
+        output.fail(
+            Message(
+                "the application {application} is {state}", application=application, state=Term("state", status.name)
+            ),
+            hint=Message("{command} asks again", command=f"kwbp merchant certificate renew {name}") if waits else None,
+            code=own_certificate.OPEN if waits else 1,
+        )
     if merchant.key is not None:
         with service(found) as keys:
             keys.attach_certificate(merchant.key, [each.public_bytes(Encoding.DER) for each in answer.chain])
@@ -173,5 +179,6 @@ def _signs_nothing(_content_type: x509.ObjectIdentifier, _content: bytes) -> byt
 def _settings(found: Installation, name: str) -> MerchantSettings:
     merchants = found.settings.merchants
     if name not in merchants:
-        output.fail(f"there is no merchant server {name!r}", hint=f"there are: {', '.join(merchants) or 'none'}")
+        known = Message("there are: {names}", names=", ".join(merchants)) if merchants else None
+        output.fail(Message("there is no merchant server {name}", name=name), hint=known)
     return merchants[name]

@@ -38,6 +38,17 @@ REASONS: Final = {
     Why.NO_LONGER_USED: RevocationReason.CESSATION_OF_OPERATION,
     Why.SUSPEND: RevocationReason.CERTIFICATE_HOLD,
 }
+OPEN: Final = 3
+"""Exit code: nobody knows yet."""
+_AGAIN: Final = Message("run it again: what was done is not done twice")
+_CLOCK: Final = Message("run it again; if it is refused again, the clock of this machine is wrong")
+_HINTS: Final = {
+    ErrorCode.RATE_LIMITED: Message("it was asked for too often: try again in a few minutes"),
+    ErrorCode.ROLE_NOT_ALLOWED: Message("the statement does not let the holder have this; an officer can do more"),
+    ErrorCode.MESSAGE_TOO_OLD: _CLOCK,
+    ErrorCode.MESSAGE_TOO_NEW: _CLOCK,
+    ErrorCode.CLOCK_SKEW: _CLOCK,
+}
 Reason = Annotated[
     Why, typer.Option("--reason", help="Lost or copied key, no longer used, or suspended until an officer releases it.")
 ]
@@ -55,18 +66,22 @@ def desk(
 def answers(refused: Callable[[], None] = lambda: None) -> Iterator[None]:
     """End the command with a sentence when the authority refuses, or does not answer as it should.
 
-    `refused` is called before, if the same request would be refused again.
+    `refused` is called before, if the same request would be refused again. Exit code 3: nobody knows what became of it.
     """
     try:
         yield
     except RefusedByAuthority as refusal:
         if refusal.error.code is not ErrorCode.RATE_LIMITED:
             refused()
-        output.fail(Message("the request is refused: {code}, {check}", **_named(refusal.error)))
+        output.fail(
+            Message("the request is refused: {code}, {check}", **_named(refusal.error)),
+            hint=_HINTS.get(refusal.error.code),
+        )
     except ProtocolError as error:
-        output.fail(Message("the authority's answer does not hold: {code}, {check}", **_named(error)))
+        told = Message("the authority's answer does not hold: {code}, {check}", **_named(error))
+        output.fail(told, hint=_AGAIN, code=OPEN)
     except (NoMessage, StatusError) as error:
-        output.fail(Message("no answer: {reason}", reason=str(error)))
+        output.fail(Message("no answer: {reason}", reason=str(error)), hint=_AGAIN, code=OPEN)
 
 
 def sure(reason: Why, name: str, yes: bool) -> None:
@@ -101,15 +116,15 @@ def report(told: CertInqResTBS, certificate: x509.Certificate, name: str) -> Non
         )
     else:
         since = told.since.as_datetime()
-        reason = RevocationReason(told.reason).protocol_name
-        document |= {"since": since.isoformat(), "reason": reason}
+        reason = RevocationReason(told.reason)
+        document |= {"since": since.isoformat(), "reason": reason.protocol_name}
         line = Message(
             "certificate {serial} of {name} is {status} since {since}: {reason}",
             serial=f"{told.serial:x}",
             name=name,
             status=stands,
             since=f"{since:%Y-%m-%d %H:%M:%S}Z",
-            reason=reason,
+            reason=Term("revocation reason", reason.protocol_name),
         )
     output.emit(document, [output.plain(output.said(line))])
 

@@ -33,7 +33,7 @@ from storefront.wallet.registration import CardInWallet, OpenRequest, compose, n
 _LONGEST_LABEL: Final = 40
 _KEPT: Final = frozenset(
     {"pan", "expiry", "card_secret", "key", "token", "certificate", "pan_secret", "enrolment", "registration"}
-    | {renewal.NEXT, renewal.EARLIER}
+    | {renewal.NEXT, renewal.EARLIER, "unaccepted"}
 )
 """What the document keeps of a card; see `storefront.wallet.wallet`."""
 
@@ -178,14 +178,22 @@ class WalletEditor:
         renewal.with_next_key(card_entry(self._document, label), algorithm=algorithm, in_token=in_token)
 
     def finish_registration(self, label: str, answer: CheckedAnswer, *, now: datetime | None = None) -> None:
-        """Keep the certificate that the request brought. :raises ProtocolError, WalletError: it is not this card's."""
+        """Keep the certificate that the request brought, and that it is not accepted yet (`accepted`).
+
+        :raises ProtocolError, WalletError: it is not this card's.
+        """
         entry = card_entry(self._document, label)
         pan, expiry = Pan.parse(entry["pan"]), Expiry.parse(entry["expiry"])
         secret = check_commitment(answer, pan=pan, expiry=expiry, card_secret=_card_secret(entry))
         renewal.replace(entry)
         entry["enrolment"] = {"application": answer.body.application, "pan_secret": secret.hex()}
         self.finish_enrolment(label, answer.chains["signing"], now=now)
+        entry["unaccepted"] = answer.body.application
         del entry["registration"]
+
+    def accepted(self, label: str) -> None:
+        """The authority has the acceptance of the card's certificate, or will never take it: none is owed any more."""
+        card_entry(self._document, label).pop("unaccepted", None)
 
     def drop_registration(self, label: str) -> None:
         """Forget a request that came to nothing, and the key that it was for, if that is not the one that pays."""
@@ -239,6 +247,8 @@ def check_entry(entry: Mapping[str, Any]) -> None:
         commitment_cn(bytes.fromhex(begun["pan_secret"]), pan, expiry)
         if not isinstance(begun["application"], str):
             raise TypeError("an application has a name")
+    if not isinstance(entry.get("unaccepted", ""), str):
+        raise TypeError("an application has a name")
     if "registration" in entry:
         open_request(entry["registration"], keys.public_key(renewal.key_under_way(entry)))
     renewal.check(entry)

@@ -145,6 +145,11 @@ class Wallet:
         """The request for a certificate that is under way for the card."""
         return _registration(card_entry(self._document, label))
 
+    def unaccepted(self, label: str) -> str | None:
+        """The application whose certificate the card has, and whose acceptance the authority may not have yet."""
+        found: str | None = card_entry(self._document, label).get("unaccepted")
+        return found
+
     @staticmethod
     def _summary(label: str, entry: Mapping[str, Any]) -> CardSummary:
         place = keys.place_of(entry)
