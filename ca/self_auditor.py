@@ -9,7 +9,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final
 
@@ -56,6 +56,7 @@ from runtime.logging import get_logger
 from statements.published import Statements
 
 _THE_START: Final = datetime(2000, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
 _STATES: Final = {
     ocsp.OCSPCertStatus.GOOD: "good",
     ocsp.OCSPCertStatus.REVOKED: "revoked",
@@ -312,7 +313,8 @@ class _Reader:
     def _full_at(self, authority: Authority, moment: datetime, *, backdated: bool) -> CrlRecord | None:
         rule = authority.profile.ca
         assert rule is not None  # an authority's profile
-        out = moment - rule.crl.backdate if backdated else moment
+        # A list's time has whole seconds: one of this very second may have come out after `moment`.
+        out = moment.replace(microsecond=0) - _SECOND - rule.crl.backdate if backdated else moment
         record = self.auditor._store.crls.full_at(authority.name, out)
         # Lists that deltas follow are of holders that the CA never judges (`CrlPublisher._held`).
         return None if record is None or record.entries > rule.crl.full_up_to else record

@@ -88,7 +88,7 @@ class HolderStore:
         values = {name: getattr(request, name) for name in HolderRequest.__slots__}
         old = (table.c.kind == CT_CERT_INQ_REQ.dotted_string, table.c.received_at <= request.received_at - _REMEMBERED)
         with self._engine.begin() as db:
-            db.execute(delete(table).where(*old))
+            db.execute(delete(holder_requests).where(*old))
             return insert_new(db, table, **values)
 
     def belongs(self, rrpid: str, application_id: str) -> None:
@@ -109,7 +109,7 @@ class HolderStore:
         """Count a request of a holder; how long to wait if there were too many."""
         table = holder_budgets
         with self._engine.begin() as db:
-            db.execute(delete(table).where(table.c.full_at <= now))
+            db.execute(delete(holder_budgets).where(table.c.full_at <= now))
             found = db.execute(select(table.c.full_at).where(table.c.holder == holder).with_for_update())
             full_at, wait = take(rate, found.scalar_one_or_none(), now)
             if wait == NONE:

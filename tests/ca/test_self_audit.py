@@ -218,6 +218,25 @@ def test_a_case_is_judged_as_of_then_and_not_as_of_now(tmp_path: Path, fresh_off
     world.close()
 
 
+def test_what_was_revoked_in_the_second_of_an_approval_may_have_been_revoked_after_it(
+    tmp_path: Path, fresh_office: Office
+) -> None:
+    world = CaWorld(tmp_path, fresh_office)
+    office, authority = fresh_office, world.authority
+    authority.store.import_certificate(
+        office.approver.certificate, issuer="operations-ca", profile="officer", now=world.clock.now
+    )
+    case = world.approved_merchant()
+    world.clock.now = world.clock.now.replace(microsecond=200_000) + timedelta(seconds=1)
+    record = authority.issuance.issue(case)["signing"]
+    world.clock.forward(timedelta(milliseconds=500))
+    order_date = world.clock.now.replace(microsecond=0)
+    authority.revocation.apply(office.revocation(office.approver.certificate, office.security, date=order_date))
+    world.clock.forward(timedelta(minutes=30))
+    assert broken(exhibit(world, record)) == {}
+    world.close()
+
+
 def test_without_the_lists_or_the_statement_of_then_a_case_stays_open(
     issued: tuple[CaWorld, list[CertificateRecord]],
 ) -> None:

@@ -182,7 +182,11 @@ class Screen:
         self.leader, follower = pty.openpty()
         self._follower = follower
         there = follower if terminal else subprocess.DEVNULL
-        program = "from cli.typed import hidden; hidden('Secret: ')"
+        # What a shell starts in the background has SIGINT ignored, and Python leaves it so.
+        program = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from cli.typed import hidden; hidden('Secret: ')"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=there,

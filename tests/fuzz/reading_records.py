@@ -56,7 +56,7 @@ from shetab.message import Message
 from shetab.pin_block import parse as parse_pin_block
 from shetab.subfields import AdditionalData, OriginalDataElements, SecurityControl
 from shetab.types import Pan
-from shetab.zone_keys import parse_component
+from shetab.zone_keys import parse_component, unwrap, wrap
 from storefront import strict_yaml as shop_yaml
 from storefront.errors import BundleRefused, WalletLocked
 from storefront.evidence.bundle import write_bundle
@@ -64,6 +64,7 @@ from storefront.evidence.folder import read_folder
 from storefront.evidence.judgement import judge
 from storefront.evidence.movements import read_pair
 from storefront.wallet import container
+from storefront.wallet.records import check_record
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.reading_protocol import catalogue
 from tests.hsm_service.test_operation_request import make as make_request
@@ -73,6 +74,23 @@ from tests.support.iso8583_messages import request_fields, response_fields
 from tests.support.pki_factory import DAY, NOW, p256
 
 _PASSPHRASE: Final = Secret(b"a passphrase for a wallet of the fuzzer")
+_ZONE_MASTER: Final = bytes(range(0x10, 0x20))
+_XID: Final = "2a" * 20
+_PURCHASE: Final = {
+    "state": "PAID",
+    "origin": "https://bookshop.example",
+    "rrpid": "2b" * 20,
+    "xid": _XID,
+    "chall_c": "2c" * 32,
+    "h_oi_data": "2d" * 32,
+    "h_dual_sig": "2e" * 32,
+    "amount": 6_400_000,
+    "merchant_id": "M-1",
+    "mer_cert_hash": "2f" * 32,
+    "gw_id": "GW-1",
+    "acquirer_bin": "581672",
+    "ordered_at": "2026-11-23T10:00:00Z",
+}
 _WITHIN_JSON: Final = 2 * 1024 * 1024
 """An empty list in JSON has three bytes and becomes an object of 56, and Python's numbers are no smaller: a reader of
 JSON or YAML bounds its input (64 KiB at most, but for the files of officers) and takes some forty times that."""
@@ -227,6 +245,14 @@ def _network() -> Iterator[Decoder]:
     )
     yield Decoder(
         "zone_key_component", parse_component, (ValueFormatError,), ("shetab.zone_keys:parse_component",), kind="text"
+    )
+    yield Decoder(
+        "zone_key_wrapped",
+        partial(unwrap, _ZONE_MASTER),
+        (ValueFormatError,),
+        ("shetab.zone_keys:unwrap",),
+        partial(wrap, _ZONE_MASTER),
+        kind="frames",
     )
 
 
@@ -401,6 +427,14 @@ def _shop() -> Iterator[Decoder]:
         kind="text",
     )
     yield Decoder(
+        "wallet.purchase",
+        lambda data: check_record(data, _XID),
+        (ValueError,),
+        ("storefront.wallet.records:check_record",),
+        kind="text",
+        memory=_WITHIN_JSON,
+    )
+    yield Decoder(
         "yaml.shop",
         text_of(shop_yaml.load),
         (yaml.YAMLError, UnicodeDecodeError),
@@ -499,6 +533,8 @@ def honest() -> dict[str, list[bytes]]:
         "yaml.ceremony": [ready_made()["kwbp"].read_bytes()],
         "ceremony.transcript": [transcript.to_json()],
         "wallet.file": [_wallet()],
+        "wallet.purchase": [json.dumps(_PURCHASE).encode()],
+        "zone_key_wrapped": [wrap(_ZONE_MASTER, bytes(range(16)))],
     }
 
 

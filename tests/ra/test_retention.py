@@ -28,6 +28,8 @@ KEPT = {"applications", "revisions", "requests", "evidence", "evidence_bodies", 
 DELETED = {
     ("ra/registration_store.py", "table"): "registration_cards",  # how often a card was certified, once it is over
     ("ra/reviews.py", "reviews"): "reviews",  # of an order that the CA refused: there is nothing to review
+    ("ra/holder_store.py", "holder_requests"): "holder_requests",  # questions about status, long after their answer
+    ("ra/holder_store.py", "holder_budgets"): "holder_budgets",  # of holders who have asked for nothing lately
     ("ra/request_nonces.py", "request_nonces"): "request_nonces",  # of requests that are too old to be repeated
     ("ra/store.py", "table"): "key_claims",  # of a case, before it claims the keys of its next revision
     ("ra/orders.py", "orders_under_way"): "orders_under_way",  # when the CA has said what became of it
