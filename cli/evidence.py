@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 from cryptography import x509
 
-from cli import output
+from cli import evidence_written, output
 from cli.state import Installation, existing
 from runtime.client import raise_problem
 from runtime.language import Language, Message
@@ -38,14 +38,7 @@ def export(
     found = existing()
     records = from_wallet(wallet / "purchases" / xid) if wallet is not None else _from_merchants(found, xid)
     root = x509.load_pem_x509_certificate(found.home.trust_anchors.read_bytes())
-    verdict = write_bundle(records, root, out)
-    output.emit(
-        {**verdict, "bundle": str(out)},
-        [
-            f"Bundle in {out}: {verdict['outcome']}, {output.rial(verdict['amount']['rial'])}.",
-            f"Judge it: {out}/verify.sh",
-        ],
-    )
+    evidence_written.tell(write_bundle(records, root, out), out)
 
 
 @app.command()
@@ -134,5 +127,5 @@ def _from_merchants(found: Installation, xid: str) -> Records:
         if response.status_code != 404:
             break
     else:
-        output.fail(f"no merchant of this installation has an order {xid}")
+        output.fail(Message("no merchant of this installation has an order {xid}", xid=xid))
     return from_merchant(raise_problem(response).json())

@@ -13,7 +13,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli import enrolment, keyfiles, member_enrolment, output
+from cli import enrolment, evidence_written, keyfiles, member_enrolment, output
 from cli.key_approval import have_made
 from cli.key_service import service
 from cli.member_enrolment import Composed, Registry
@@ -22,7 +22,6 @@ from cps.model import Purpose
 from kwbp.registration.members import GatewayToEnrol, build_gateway_request
 from pki import cms_signed, names
 from runtime.client import raise_problem
-from storefront.errors import EvidenceError
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.records import from_gateway_book
 
@@ -199,17 +198,7 @@ def evidence(
     root = x509.load_pem_x509_certificate(found.home.trust_anchors.read_bytes())
     with found.client(found.settings.gateway.url) as client:
         held = raise_problem(client.get(f"/v1/orders/{xid}/evidence", params={"merchant_id": merchant_id})).json()
-    try:
-        verdict = write_bundle(from_gateway_book(held), root, out)
-    except EvidenceError as error:
-        output.fail(str(error))
-    output.emit(
-        {**verdict, "bundle": str(out)},
-        [
-            f"Bundle in {out}: {verdict['outcome']}, {output.rial(verdict['amount']['rial'])}.",
-            f"Judge it: {out}/verify.sh",
-        ],
-    )
+    evidence_written.tell(write_bundle(from_gateway_book(held), root, out), out)
 
 
 @app.command()

@@ -72,11 +72,11 @@ class CatalogueError(StorefrontError):
     """The shop's catalogue is not as expected."""
 
 
-class EvidenceError(StorefrontError):
+class EvidenceError(StorefrontError, ToldError):
     """The records of a purchase do not make a bundle."""
 
 
-class BundleRefused(EvidenceError, ToldError):
+class BundleRefused(EvidenceError):
     """A folder is no bundle: a file missing, foreign, altered since the export, or not in its form."""
 
 

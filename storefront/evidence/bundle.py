@@ -43,6 +43,7 @@ from pki.der import sha256
 from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INQ_RES, CT_INVOICE, CT_RECEIPT
 from pki.roles import role_of
 from pki.timestamp import grant
+from runtime.language import Message
 from storefront.errors import EvidenceError
 from storefront.evidence.movements import MOST, read_pair
 from storefront.evidence.proof import read_proof
@@ -64,14 +65,14 @@ def write_bundle(records: Records, root: x509.Certificate, out: Path) -> dict[st
     not what it should be (then nothing is written).
     """
     if out.exists():
-        raise EvidenceError(f"{out} is already there")
+        raise EvidenceError(Message("{folder} is already there", folder=out))
     try:
         found = _read(records)
         merchant = MerchantIdentity.of(found.invoice.signer)
         gateway_encryption = x509.load_der_x509_certificate(records.gateway_certificate)
         authorities = {x509.load_der_x509_certificate(der) for der in records.authorities}
     except (ProtocolError, ValueError) as error:
-        raise EvidenceError(f"a record is not what it should be: {error}") from None
+        raise EvidenceError(Message("a record is not what it should be: {error}", error=str(error))) from None
     signers = {
         "buyer": found.order.signer,
         "merchant": found.invoice.signer,
@@ -149,7 +150,9 @@ def _read(records: Records) -> _Found:
     elif records.oi_data is not None:
         when = instant(decode(OIData, records.oi_data).date)
     else:
-        raise EvidenceError("neither the gateway's answer nor the order information: nothing says when it was")
+        raise EvidenceError(
+            Message("neither the gateway's answer nor the order information is here: nothing says when it was")
+        )
     return _Found(
         invoice=read_signed(InvoiceTBS, CT_INVOICE, records.invoice),
         order=read_signed(DualSigTBS, CT_DUAL_SIGNATURE, records.dual_signature),
@@ -164,7 +167,9 @@ def _read(records: Records) -> _Found:
 def _movements(records: Records) -> tuple[tuple[Received[Any], Received[SettlingResTBS]], ...]:
     pairs = [read_pair(request, answer) for request, answer in records.movements]
     if None in pairs or len(pairs) > MOST:
-        raise EvidenceError(f"what moved the money is not in form, or there are more than {MOST} of it")
+        raise EvidenceError(
+            Message("what moved the money is not in form, or there is more than {count} of it", count=MOST)
+        )
     return tuple(pair for pair in pairs if pair is not None)
 
 

@@ -19,6 +19,7 @@ from pki.der import decode
 from pki.errors import PkiError
 from pki.oids import CT_TST_INFO
 from pki.timestamp_structures import TstInfo
+from runtime.language import Message
 from storefront.errors import EvidenceError
 from storefront.evidence.records import Records
 
@@ -77,7 +78,7 @@ def read_proof(records: Records, when: datetime) -> Proof:
         info = decode(TstInfo, token.content)
         stamped_at = info.gen_time.as_datetime().replace(tzinfo=UTC)
     except (PkiError, ValueError):
-        raise EvidenceError("a time-stamp or a status answer is not what it should be") from None
+        raise EvidenceError(Message("a time-stamp or a status answer is not what it should be")) from None
     return Proof(when, stamped_at, info.serial_number, frozenset(token.certificates), answers)
 
 

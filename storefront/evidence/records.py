@@ -13,6 +13,7 @@ from kwbp.messages import InvoiceMessage, PReq
 from kwbp.structure import decode, encode
 from kwbp.wrapper import unwrap
 from pki.oids import MT_INVOICE, MT_PREQ
+from runtime.language import Message
 from storefront.errors import EvidenceError
 from storefront.merchant.documents import TIMESTAMP, Document
 
@@ -51,7 +52,8 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
     try:
         documents = {Document(kind): base64.b64decode(der) for kind, der in evidence["documents"].items()}
         if Document.PURCHASE not in documents:
-            raise EvidenceError(f"the purchase is in state {evidence['order']['state']}: there is no order to prove")
+            state = str(evidence["order"]["state"])
+            raise EvidenceError(Message("the purchase is in state {state}: there is no order to prove", state=state))
         proofs = {name: base64.b64decode(der) for name, der in evidence.get("proofs", {}).items()}
         offer = decode(InvoiceMessage, unwrap(documents[Document.INVOICE_ANSWER], expected=(MT_INVOICE,)).body)
         order = decode(PReq, unwrap(documents[Document.PURCHASE], expected=(MT_PREQ,)).body)
@@ -79,9 +81,8 @@ def from_merchant(evidence: Mapping[str, Any]) -> Records:
             ocsp=tuple(der for name, der in sorted(proofs.items()) if der and name != TIMESTAMP),
         )
     except (KeyError, TypeError, ValueError, ProtocolError) as error:
-        raise EvidenceError(
-            f"the merchant's records of this purchase are incomplete ({type(error).__name__})"
-        ) from None
+        told = Message("the merchant's records of this purchase are incomplete ({error})", error=type(error).__name__)
+        raise EvidenceError(told) from None
 
 
 def from_wallet(folder: Path) -> Records:
@@ -103,7 +104,8 @@ def from_wallet(folder: Path) -> Records:
             authorities=tuple(path.read_bytes() for path in sorted((folder / "authorities").glob("*.cer"))),
         )
     except FileNotFoundError as error:
-        raise EvidenceError(f"the wallet has no {Path(error.filename).name} of this purchase") from None
+        told = Message("the wallet has no {file} of this purchase", file=Path(error.filename).name)
+        raise EvidenceError(told) from None
 
 
 def from_gateway_book(evidence: Mapping[str, Any]) -> Records:
@@ -111,7 +113,7 @@ def from_gateway_book(evidence: Mapping[str, Any]) -> Records:
     try:
         documents = {name: base64.b64decode(der) for name, der in evidence["documents"].items()}
         if "auth_res" not in documents:
-            raise EvidenceError("the gateway gave no answer to this order: there is nothing of it to prove")
+            raise EvidenceError(Message("the gateway gave no answer to this order: there is nothing of it to prove"))
         return Records(
             invoice=documents["invoice"],
             dual_signature=documents["dual_signature"],
@@ -127,7 +129,8 @@ def from_gateway_book(evidence: Mapping[str, Any]) -> Records:
             authorities=tuple(base64.b64decode(der) for der in evidence["authorities"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(f"the gateway's records of this order are incomplete ({type(error).__name__})") from None
+        told = Message("the gateway's records of this order are incomplete ({error})", error=type(error).__name__)
+        raise EvidenceError(told) from None
 
 
 def _if_there(path: Path) -> bytes | None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import output
+from cli import evidence_written, main, output
 from cli.evidence import judge
 from runtime.language import Language
+from runtime.settings import Home
 from storefront.evidence.bundle import write_bundle
 from tests.kwbp.world import World
 from tests.storefront.test_evidence import records_of
@@ -126,3 +127,52 @@ def test_the_claims_are_a_closed_list(capsys: pytest.CaptureFixture[str]) -> Non
     assert "is no claim that can be judged" in capsys.readouterr().err
     assert code() == 1
     assert "which bundle is to be judged?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", ("the bundle is in ", ": approved, ", "rial", "verify.sh judges it")),
+        ("fa", ("بسته در", "تأیید شد", "ریال", "آن را داوری می‌کند")),
+    ],
+)
+def test_what_was_written_is_said_in_both_languages(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    language: str,
+    said: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("KWBP_LANG", language)
+    out = tmp_path / "bundle"
+    evidence_written.tell(write_bundle(records_of(world, world.purchase()), world.pki.root.certificate, out), out)
+    told = capsys.readouterr().out
+    for each in said:
+        assert each in told
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "the wallet has no invoice.p7s"), ("fa", "این خرید را ندارد")])
+def test_what_cannot_be_exported_is_said_in_both_languages(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    language: str,
+    said: str,
+) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    home.config.touch()
+    home.trust_anchors.write_bytes(pem(world.pki.root.certificate))
+    out = tmp_path / "bundle"
+    words = ["--home", str(home.path), "evidence", "export", "ab" * 20, "--out", str(out), "--wallet", str(tmp_path)]
+    monkeypatch.setenv("KWBP_LANG", language)
+    monkeypatch.setattr("sys.argv", ["kwbp", *words])
+    monkeypatch.setattr(main, "_collect_garbage_from_here_on", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (1, "")
+    assert said in told.err
+    assert not out.exists()
