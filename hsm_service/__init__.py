@@ -49,7 +49,7 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
       token_operations tokens key_store logged_in sessions  what is done in a token, and by which session
       keys mechanisms gcm_from_blocks private_key
       probe capabilities    what a token can do, and which purposes it can therefore serve
-      pkcs11_module return_codes errors
+      pkcs11_module openssl_errors return_codes errors
 
     running it      places, PINs, health
       token_layout token_source token_uri token_state provision

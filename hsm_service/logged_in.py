@@ -26,6 +26,7 @@ from hsm_service.errors import (
     TokenUnavailable,
 )
 from hsm_service.keys import KeyRef, Usage
+from hsm_service.openssl_errors import none_left
 from hsm_service.operation_counts import OPERATIONS
 from hsm_service.pkcs11_module import Pkcs11Module
 from hsm_service.return_codes import Kind, kind_of
@@ -65,7 +66,8 @@ class LoggedInToken:
         token = cls(module, label, module.token(label), sessions=sessions, acquire_timeout=acquire_timeout)
         module.hold(token)
         try:
-            token._login = Session(token._token.open(rw=True, user_pin=text))
+            with none_left():
+                token._login = Session(token._token.open(rw=True, user_pin=text))
         except PKCS11Error as error:
             module.release(token)
             if kind_of(error) is Kind.PIN:

@@ -21,7 +21,6 @@ its OpenSSL registers exit handlers that would then point into nothing.
 
 from __future__ import annotations
 
-import _ssl
 import atexit
 import contextlib
 import ctypes
@@ -37,6 +36,7 @@ from pkcs11.exceptions import PKCS11Error
 
 from hsm_service.capabilities import Capabilities
 from hsm_service.errors import HsmError, ModuleBusy, TokenClosed, TokenNotFound, TokenUnavailable
+from hsm_service.openssl_errors import none_left
 from runtime.secrets import Secret
 
 MODULE_VARIABLE: Final = "KWBP_PKCS11_MODULE"
@@ -113,8 +113,8 @@ class _ThreadSafeLibrary(_pkcs11.lib):
 
     def initialize(self) -> None:
         arguments = _InitializeArgs(flags=_CKF_OS_LOCKING_OK, reserved=self._initialisation)
-        value = _initialize_t(self._function(_C_INITIALIZE))(ctypes.byref(arguments))
-        _forget_errors_of_openssl()
+        with none_left():
+            value = _initialize_t(self._function(_C_INITIALIZE))(ctypes.byref(arguments))
         _check("C_Initialize", value)
 
     def finalize(self) -> None:
@@ -124,14 +124,6 @@ class _ThreadSafeLibrary(_pkcs11.lib):
         pin = so_pin.reveal()
         padded = label.encode().ljust(_LABEL_BYTES)
         _check("C_InitToken", _init_token_t(self._function(_C_INIT_TOKEN))(slot_id, pin, len(pin), padded))
-
-
-def _forget_errors_of_openssl() -> None:
-    """A module that uses the OpenSSL of this process, as SoftHSM2 does, looks for engines and leaves in this thread's
-    queue that it found none: the next read of a TLS connection would take that for its own error (SSL_get_error(3)).
-    """
-    with contextlib.suppress(AttributeError, OSError):  # an OpenSSL within Python itself is nobody else's
-        ctypes.CDLL(_ssl.__file__).ERR_clear_error()
 
 
 def _check(function: str, value: int) -> None:

@@ -25,6 +25,7 @@ from pkcs11.exceptions import PKCS11Error
 
 from hsm_service.errors import HsmError, KeyNotFound, TokenBusy, TokenClosed, TokenLost, TokenUnavailable
 from hsm_service.keys import KeyRef
+from hsm_service.openssl_errors import none_left
 from hsm_service.return_codes import Kind, kind_of
 
 
@@ -82,7 +83,8 @@ class SessionPool:
         """
         session = self._acquire(timeout)
         try:
-            yield session
+            with none_left():
+                yield session
         except PKCS11Error:
             self._discard(session)
             raise

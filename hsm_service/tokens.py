@@ -42,6 +42,7 @@ from hsm_service.mechanisms import (
     Opening,
     ZoneUnwrap,
 )
+from hsm_service.openssl_errors import none_left
 from hsm_service.return_codes import Kind, kind_of
 from hsm_service.sessions import Session
 
@@ -70,7 +71,7 @@ class Token(KeyStore):
     def _probe(self) -> Capabilities:
         self._module.check_usable()
         try:
-            with self._token.open(rw=True) as session:
+            with none_left(), self._token.open(rw=True) as session:
                 return probe.probe(session)
         except PKCS11Error as error:
             raise translate(self.label, None, error) from None

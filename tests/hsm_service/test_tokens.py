@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import os
 import subprocess
 import threading
@@ -525,3 +527,34 @@ def test_a_lost_session_is_replaced_without_the_caller_noticing(
 
 def test_a_token_prints_nothing_but_its_label(token: Token) -> None:
     assert repr(token) == "<Token gateway>"
+
+
+# The OpenSSL that a token shares with TLS
+
+
+def errors_of_openssl() -> int:
+    """The oldest error in this thread's queue; 0 if there is none."""
+    peek = ctypes.CDLL(_ssl.__file__).ERR_peek_error
+    peek.restype = ctypes.c_ulong
+    return int(peek())
+
+
+@pytest.fixture
+def clean() -> None:
+    ctypes.CDLL(_ssl.__file__).ERR_clear_error()
+
+
+@pytest.mark.usefixtures("clean")
+def test_what_is_tried_in_a_token_leaves_no_error_to_the_next_tls_connection(token: Token) -> None:
+    token._probe()
+    assert errors_of_openssl() == 0
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_operation_leaves_no_error_to_the_next_tls_connection(token: Token) -> None:
+    library = ctypes.CDLL(_ssl.__file__)
+    with token._pool.session(1):
+        library.ERR_new()
+        library.ERR_set_error(6, 189, None)  # EVP, UPDATE_ERROR
+        assert errors_of_openssl() != 0
+    assert errors_of_openssl() == 0
