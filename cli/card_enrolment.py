@@ -153,9 +153,7 @@ def _accept(
         with ra(found, None) as client:
             client.accept(application, _acceptance(card, application))
     except Problem as problem:
-        if (
-            problem.type == "wrong-state"
-        ):  # it was revoked, perhaps for want of this: nothing is left to accept
+        if problem.type == "wrong-state":  # it was revoked, perhaps for want of this: nothing is left to accept
             _settled(folder, passphrase, label)
         raise
     _settled(folder, passphrase, label)
