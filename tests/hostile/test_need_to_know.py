@@ -194,7 +194,7 @@ def shop(walk: Walk, site: Site, gateway: str, front: Front, customer: Customer)
     assert lost.state is PurchaseState.PENDING
     while_it_is_open(walk)
     with customer.shopping(front, purchases) as buyer:
-        wait_for(lambda: buyer.resume(lost.xid).state is PurchaseState.REVERSED)
+        wait_for(lambda: buyer.resume(lost.xid).state is PurchaseState.REVERSED, every=1.0)
     order = front.order(paid.xid)
     assert order is not None
     assert order.rrn is not None

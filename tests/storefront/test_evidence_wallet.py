@@ -44,7 +44,8 @@ def test_a_purchase_that_the_gateway_closed_later_proves_that_the_money_is_back(
     site.switch.admin.add_fault("0200", "drop")
     with front.serving(), customer.shopping(front, purchases) as buyer:
         outcome = buyer.order(buyer.request_invoice(BASKET), **customer.typed)
-        wait_for(lambda: buyer.resume(outcome.xid).state is PurchaseState.REVERSED)
+        # no more often than a shop lets a card ask
+        wait_for(lambda: buyer.resume(outcome.xid).state is PurchaseState.REVERSED, every=1.0)
     opinions = judged(front, purchases / outcome.xid.hex(), tmp_path / "bundle")
     assert opinions.ours is not None
     assert opinions.ours.conclusion is Conclusion.HOLDS

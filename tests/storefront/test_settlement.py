@@ -114,7 +114,7 @@ def test_what_the_gateway_says_of_an_open_purchase_reaches_the_buyer(
     try:
         with front.serving(), customer.shopping(front, purchases) as buyer:
             xid = left_open(site, front, customer, purchases)
-            wait_for(lambda: buyer.resume(xid).word is word)
+            wait_for(lambda: buyer.resume(xid).word is word, every=0.25)
             assert buyer.resume(xid).state is PurchaseState.PENDING
             assert state_of(front, xid) is OrderState.UNKNOWN
     finally:

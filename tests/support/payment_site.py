@@ -119,13 +119,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], object], *, within: float = 60.0) -> None:
-    """Poll until `condition()` holds."""
+def wait_for(condition: Callable[[], object], *, within: float = 60.0, every: float = 0.02) -> None:
+    """Poll until `condition()` holds; times in seconds."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError("what was waited for did not come")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 @dataclass
