@@ -34,7 +34,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.requests import Request
 
 from audit import JournalFailedError
-from ca import openapi
 from ca.authority import CertificateAuthority
 from ca.certificate_routes import MANY, certificate_routes
 from ca.crl_routes import crl_routes
@@ -43,7 +42,7 @@ from ca.errors import CaError
 from ca.refusals import problem_of
 from ca.self_audit_routes import self_audit_routes
 from ca.status_routes import status_routes
-from runtime import health, problems
+from runtime import health, openapi, problems
 from runtime.durable import Durable
 
 LARGEST_BATCH: Final = 8 * 1024 * 1024

@@ -7,7 +7,7 @@ whatever cannot be read in this way is left to FastAPI, so that every refusal is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import iscoroutinefunction
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ class LeanRoute(APIRoute):
             if request.headers.get("content-type") != _JSON:
                 return await by_fastapi(request)
             for guard in guards:
-                guard(request)
+                await guard(request)
             if waits:
                 wanted = _read(model, body)
                 content = None if wanted is None else _written(await endpoint(wanted))
@@ -57,7 +57,7 @@ class LeanRoute(APIRoute):
         return handle
 
 
-def _guard(call: Callable[..., Any] | None) -> Callable[[Request], object]:
+def _guard(call: Callable[..., Any] | None) -> Callable[[Request], Awaitable[object]]:
     if call is None or not hasattr(call, "patterns"):
         raise TypeError(_UNGUARDED)
     return call

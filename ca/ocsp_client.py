@@ -16,7 +16,7 @@ from cryptography.x509.ocsp import OCSPRequestBuilder
 
 from pki.errors import OcspError
 from pki.ocsp import OcspStatus, verify_ocsp
-from runtime.client import async_http_client
+from runtime.client import AsyncTransport, keepalive_client
 
 _PATH: Final = "/ocsp"
 _HEADERS: Final = {"content-type": "application/ocsp-request"}
@@ -36,15 +36,17 @@ class OcspAnswer:
 class AsyncOcspClient:
     """For asyncio; raises OcspError, with reason `unavailable` when there is no answer over HTTP."""
 
-    def __init__(self, url: str, *, timeout: float = _TIMEOUT, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, url: str, *, timeout: float = _TIMEOUT, client: AsyncTransport | None = None) -> None:
         """`url` is the repository's base; `timeout` in seconds."""
-        self._http = client or async_http_client(None, url, timeout=timeout)
+        self._http = client or keepalive_client(None, url, timeout=timeout)
 
     async def ask(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> OcspAnswer:
         """What the responder says of `certificate` at `now` (aware UTC); good, revoked or unknown."""
         request = OCSPRequestBuilder().add_certificate(certificate, issuer, SHA1()).build()  # noqa: S303  # names it
         try:
-            response = await self._http.post(_PATH, content=request.public_bytes(Encoding.DER), headers=_HEADERS)
+            response = await self._http.request(
+                "POST", _PATH, content=request.public_bytes(Encoding.DER), headers=_HEADERS
+            )
         except httpx.HTTPError as error:
             raise OcspError("unavailable", f"no answer: {type(error).__name__}", clause=_CLAUSE) from None
         media_type = response.headers.get("content-type", "").split(";")[0].strip().lower()

@@ -68,12 +68,11 @@ def create_app(folder: Path, *, ocsp: OcspResponder | None = None, tsa: Timestam
     """
     published, lists = _Folder(folder), PublishedLists(folder)
 
+    said = _Said(lists)
+
     async def status(request: Request) -> Response:
-        found = await anyio.to_thread.run_sync(lists.status)
-        if not found:
-            raise Problem(503, "nothing-published", "no CRL has been published yet")
-        body = msgspec.json.encode(found)
-        return _cached(request, body, "application/json", hashlib.sha256(body).hexdigest())
+        body, digest = await said.anew()
+        return _cached(request, body, "application/json", digest)
 
     async def certificate(request: Request) -> Response:
         der = published.certificate(request.path_params["issuer"])
@@ -103,7 +102,54 @@ def create_app(folder: Path, *, ocsp: OcspResponder | None = None, tsa: Timestam
     details = dict if ocsp is None else ocsp.details
     # Without the list of all lists nobody believes the others (CPS 4.9.6).
     health.install(app, "repository", lambda: bool(lists.status()) and lists.bci() is not None, details)
-    return app if ocsp is None else WithOcsp(ocsp, app)
+    return _WithStatus(said, app if ocsp is None else WithOcsp(ocsp, app))
+
+
+class _Said:
+    """What `/status` said last, and of which lists."""
+
+    def __init__(self, lists: PublishedLists) -> None:
+        self._lists = lists
+        self._marks: object = None
+        self._digest = ""
+
+    async def anew(self) -> tuple[bytes, str]:
+        """Look at the lists; the body and its SHA-256 in hexadecimal. Raises Problem 503 before there are any."""
+        marks = self._lists.marks()  # before: a list that is replaced meanwhile is looked at with the next request
+        found = await anyio.to_thread.run_sync(self._lists.status)
+        if not found:
+            raise Problem(503, "nothing-published", "no CRL has been published yet")
+        body = msgspec.json.encode(found)
+        self._digest = hashlib.sha256(body).hexdigest()
+        self._marks = marks if self._lists.has_read(marks) else None
+        return body, self._digest
+
+    @property
+    def still_etag(self) -> bytes | None:
+        """The ETag of what was said last, if the lists are the same ones now."""
+        same = self._marks is not None and self._lists.marks() == self._marks
+        return b'"%s"' % self._digest.encode("ascii") if same else None
+
+
+class _WithStatus:
+    """ASGI application: says that nothing changed to whoever knows the newest status; hands on everything else.
+
+    Each payment asks half a dozen times, and for this answer the framework takes longer than the question is worth.
+    """
+
+    def __init__(self, said: _Said, app: Any) -> None:
+        self._said = said
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/status" and scope["method"] == "GET":
+            known = [value for name, value in scope["headers"] if name == b"if-none-match"]
+            if known and known == [self._said.still_etag]:
+                headers = [(b"etag", known[0]), (b"cache-control", b"no-cache")]
+                await send({"type": "http.response.start", "status": 304, "headers": headers})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        await self._app(scope, receive, send)
 
 
 def _cached(

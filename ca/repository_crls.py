@@ -7,10 +7,11 @@ is read around its entries, once for each file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from email.utils import format_datetime
 from pathlib import Path
@@ -65,6 +66,23 @@ class PublishedLists:
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[tuple[int, int, int], PublishedList]] = {}
         self._told: set[Path] = set()
+
+    def marks(self) -> dict[Path, tuple[int, int, int]]:
+        """What is another after any list came, went or was replaced; quick enough for an event loop."""
+        found, folders = {}, [self._crls]
+        while folders:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if _is_list(entry.name):
+                        found[Path(entry.path)] = _mark(entry.stat())
+                    elif entry.is_dir():
+                        folders.append(Path(entry.path))
+        return found
+
+    def has_read(self, marks: Mapping[Path, tuple[int, int, int]]) -> bool:
+        """Whether all these lists are known: none of them could not be read."""
+        known = [self._known.get(path) for path in marks]
+        return all(each is not None and each[0] == mark for each, mark in zip(known, marks.values(), strict=True))
 
     def status(self) -> list[dict[str, Any]]:
         """One object for each authority that has a full list; its other lists stand in `lists`, by scope."""
@@ -197,4 +215,9 @@ def _names(folder: Path) -> list[str]:
             files = [each.name for each in found]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX) and not name.startswith("."))
+    return sorted(name.removesuffix(_SUFFIX) for name in files if _is_list(name))
+
+
+def _is_list(name: str) -> bool:
+    """Whether a file is a list, and no draft of one."""
+    return name.endswith(_SUFFIX) and not name.startswith(".")

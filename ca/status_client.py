@@ -33,7 +33,7 @@ from pki.crl import CrlSet, IndexedCrl, verify_crl
 from pki.errors import PkiError
 from pki.oids import CT_BCI
 from pki.path import Trust
-from runtime.client import async_http_client, http_client
+from runtime.client import AsyncTransport, http_client, keepalive_client
 
 _CLAUSE: Final = "CPS 4.9.6"
 _TIMEOUT: Final = 5.0  # seconds; a payment waits for this
@@ -306,11 +306,11 @@ class AsyncStatusCache:
         intermediates: Sequence[x509.Certificate],
         max_age: float = 0.0,
         *,
-        client: httpx.AsyncClient | None = None,
+        client: AsyncTransport | None = None,
         with_bci: bool = False,
     ) -> None:
         """As `StatusCache`."""
-        self._http = client or async_http_client(None, url, timeout=_TIMEOUT)
+        self._http = client or keepalive_client(None, url, timeout=_TIMEOUT)
         self._state = _State(anchors, intermediates, timedelta(seconds=max_age), with_bci)
         self._lock = asyncio.Lock()
 
@@ -326,7 +326,7 @@ class AsyncStatusCache:
         try:
             request = next(exchange)
             while True:
-                request = exchange.send(await self._http.get(request.path, headers=request.headers))
+                request = exchange.send(await self._http.request("GET", request.path, headers=request.headers))
         except StopIteration as end:
             return _result(end)
         except httpx.HTTPError as error:

@@ -15,7 +15,7 @@ import httpx
 from pki.errors import TimestampError
 from pki.path import Trust
 from pki.timestamp import MAX_RESPONSE, Timestamp, build_query, read_response, verify_token
-from runtime.client import async_http_client, http_client
+from runtime.client import AsyncTransport, http_client, keepalive_client
 
 _CLAUSE: Final = "RFC 3161 3.4"
 _PATH: Final = "/tsa"
@@ -79,18 +79,18 @@ class AsyncTimestampClient:
         url: str,
         *,
         timeout: float = _TIMEOUT,
-        client: httpx.AsyncClient | None = None,
+        client: AsyncTransport | None = None,
         rng: Callable[[int], bytes] | None = os.urandom,
     ) -> None:
         """As `TimestampClient`."""
-        self._http = client or async_http_client(None, url, timeout=timeout)
+        self._http = client or keepalive_client(None, url, timeout=timeout)
         self._rng = rng
 
     async def stamp(self, data: bytes, trust: Trust) -> Timestamp:
         """As `TimestampClient.stamp`."""
         question = _Question(data, self._rng)
         try:
-            response = await self._http.post(_PATH, content=question.query, headers=_HEADERS)
+            response = await self._http.request("POST", _PATH, content=question.query, headers=_HEADERS)
         except httpx.HTTPError as error:
             raise _unreachable(error) from None
         return question.judged(response, trust)

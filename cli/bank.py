@@ -9,41 +9,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
 
-from cli import output
+from cli import bank_faults, output
+from cli.bank_controls import controls
 from cli.state import Installation, existing
-from runtime.secrets import read_secret
+from runtime.language import Message
 from shetab.errors import ValueFormatError
 from shetab.types import Cvv2, Expiry, Pan, Pin, Rial
-from switch.client import SwitchAdmin, admin_url
+from switch.client import SwitchAdmin
 from switch.errors import BankError
 
 if TYPE_CHECKING:
     from switch.bank import Bank
 
 app = typer.Typer(help="The banks behind the switch simulator: accounts, cards, faults.", no_args_is_help=True)
+bank_faults.add_to(app)
 
 DEFAULT_BIN = "603770"
 _LOOK_AGAIN = 0.1
-
-
-class FaultKind(Enum):
-    """Faults on the command line; see `switch.faults`."""
-
-    IGNORE = "ignore"
-    REFUSE = "refuse"
-    DROP = "drop"
-    DELAY = "delay"
-    REPEAT = "repeat"
-    DISCONNECT = "disconnect"
-    CORRUPT_MAC = "corrupt_mac"
-    GARBLE = "garble"
-    WRONG_STAN = "wrong_stan"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -121,7 +109,7 @@ def messages(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for one that is not there yet.")] = 0.0,
 ) -> None:
     """Show what the running simulator's banks have sent to the telephone of a card's holder: one-time passwords."""
-    admin = _controls(existing())
+    admin = controls(existing())
     if admin is None:
         output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
     deadline = time.monotonic() + wait
@@ -159,7 +147,9 @@ def cut_over(
     """Have the network count in another business day from now on (DE 15)."""
     with counter(existing()) as bank:
         open_day = bank.cut_over(None if day is None else day.date())
-    output.emit({"day": open_day.isoformat()}, [f"The network counts in {open_day.isoformat()}."])
+    output.emit(
+        {"day": open_day.isoformat()}, [output.said(Message("The network counts in {day}.", day=open_day.isoformat()))]
+    )
 
 
 @app.command()
@@ -206,41 +196,38 @@ def change_keys(
 ) -> None:
     """Send an acquirer that has signed on its next zone keys, without being asked."""
     found = existing()
-    admin = _controls(found)
+    admin = controls(found)
     if admin is None:
         output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
     try:
         sent = admin.change_keys(code or found.settings.gateway.acquirer_bin)
     finally:
         admin.close()
-    output.emit({"sent": sent}, [f"Sent: {', '.join(sent)}."])
+    output.emit({"sent": sent}, [output.said(Message("Sent: {keys}.", keys=", ".join(sent)))])
 
 
-@app.command()
-def fault(
-    kind: Annotated[FaultKind, typer.Argument(help="What happens to the answers.")],
-    mti: Annotated[str, typer.Option(help="Which requests: 0200, 0420 …")] = "0200",
-    count: Annotated[int, typer.Option(min=1, help="How many answers.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0, help="For a delay.")] = 0.0,
+@app.command("settlement-list")
+def settlement_list(
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="Business day, Gregorian: 2026-03-21.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
 ) -> None:
-    """Make the running simulator misbehave for the next answers."""
+    """Write the switch's signed list of what it counted of a day, for 'kwbp gateway reconcile --import'."""
     found = existing()
-    admin = _controls(found)
+    admin = controls(found)
     if admin is None:
         output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
     try:
-        admin.add_fault(mti, kind.value, count=count, seconds=seconds)
+        content = admin.settlement_list(found.settings.gateway.acquirer_bin, day.date())
     finally:
         admin.close()
-    output.emit(
-        {"fault": kind.value, "mti": mti, "count": count}, [f"The next {count} answers to {mti}: {kind.value}."]
-    )
+    out.write_bytes(content)
+    output.emit({"file": str(out), "bytes": len(content)}, [output.plain(f"Written to {out}.")])
 
 
 @contextmanager
 def counter(found: Installation) -> Iterator[Bank | SwitchAdmin]:
     """The bank's counter: of the running simulator if there is one, else on its database."""
-    admin = _controls(found)
+    admin = controls(found)
     try:
         if admin is not None and _answers(admin):
             yield admin
@@ -254,15 +241,6 @@ def counter(found: Installation) -> Iterator[Bank | SwitchAdmin]:
     finally:
         if admin is not None:
             admin.close()
-
-
-def _controls(found: Installation) -> SwitchAdmin | None:
-    """The simulator's controls; none before its first start."""
-    token = found.home.secrets / "switch-admin-token"
-    if not token.exists():
-        return None
-    url = admin_url(found.home, found.settings.switch)
-    return SwitchAdmin(url, read_secret(token), ca=found.home.trust_anchors if url.startswith("https") else None)
 
 
 def _answers(admin: SwitchAdmin) -> bool:

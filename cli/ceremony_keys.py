@@ -10,6 +10,7 @@ import typer
 from cli import output
 from cli.ceremony_rooms import service_room
 from cli.state import existing
+from cli.zone import agreed_zone
 from gateway_keys.zone_keys import load, make_components
 from hsm_service.access import CEREMONY
 from hsm_service.vault import Vault
@@ -31,9 +32,10 @@ def make_key(
 def zone_keys() -> None:
     """Make the components of the zone keys, one file a custodian, and load them into the gateway's token."""
     found = existing()
-    written = make_components(found.home.secrets)
+    zone = agreed_zone(found.home, found.settings)
+    written = make_components(found.home.secrets, zone)
     with Vault.open(found.home) as vault:
-        values = load(vault, found.home.secrets)
+        values = load(vault, found.home.secrets, zone)
         room = vault.as_caller(CEREMONY)
         if VAULT_KEY not in {info.name for info in room.list_keys()}:
             room.generate_key(VAULT_KEY, VAULT_KEY)

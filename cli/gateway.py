@@ -13,7 +13,18 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cli import enrolment, evidence_written, keyfiles, member_enrolment, output
+from cli import (
+    enrolment,
+    evidence_written,
+    gateway_links,
+    gateway_money,
+    gateway_orders,
+    gateway_status,
+    keyfiles,
+    member_enrolment,
+    output,
+)
+from cli.gateway_money import net_of
 from cli.key_approval import have_made
 from cli.key_service import service
 from cli.member_enrolment import Composed, Registry
@@ -22,11 +33,15 @@ from cps.model import Purpose
 from kwbp.registration.members import GatewayToEnrol, build_gateway_request
 from pki import cms_signed, names
 from runtime.client import raise_problem
+from runtime.language import Message
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.records import from_gateway_book
 
 app = typer.Typer(help="The payment gateway: merchants, orders.", no_args_is_help=True)
-
+gateway_orders.register(app)
+gateway_links.add_to(app)
+gateway_status.add_to(app)
+gateway_money.install(app)
 
 SIGNING, ENCRYPTION = "gateway-signing", "gateway-encryption"
 
@@ -170,7 +185,18 @@ def add_merchant(
     }
     with found.client(found.settings.gateway.url) as client:
         document: dict[str, Any] = raise_problem(client.post("/v1/merchants", json=body)).json()
-    output.emit(document, [f"The gateway collects for {merchant_id} (terminal {terminal})."])
+    output.emit(
+        document,
+        [
+            output.said(
+                Message(
+                    "The gateway collects for {merchant} (terminal {terminal}).",
+                    merchant=merchant_id,
+                    terminal=terminal,
+                )
+            )
+        ],
+    )
 
 
 @app.command()
@@ -202,25 +228,6 @@ def evidence(
 
 
 @app.command()
-def order(
-    xid: Annotated[str, typer.Argument(help="XID of the purchase, 40 hexadecimal digits.")],
-    merchant_id: Annotated[str, typer.Option("--merchant", help="Merchant id.")],
-) -> None:
-    """Show where an order stands at the gateway."""
-    found = existing()
-    with found.client(found.settings.gateway.url) as client:
-        row = raise_problem(client.get(f"/v1/orders/{xid}", params={"merchant_id": merchant_id})).json()
-        asked = raise_problem(client.get(f"/v1/orders/{xid}/settlings", params={"merchant_id": merchant_id})).json()
-    shown = ("state", "amount", "auth_code", "rc", "stan", "rrn", "masked_pan", "reversal_reason", "changed_at")
-    lines = [f"  {name.replace('_', ' '):<16} {output.plain(row[name])}" for name in shown if row[name] is not None]
-    # What was asked for after the authorisation: captures, credits, their reversals, with what became of them.
-    lines += [
-        f"  {each['request']:<16} {output.plain(each['amount'])} {each['auth_code'] or each['state']}" for each in asked
-    ]
-    output.emit({**row, "settlings": asked}, lines)
-
-
-@app.command()
 def days(merchant_id: Annotated[str, typer.Argument(help="Merchant id.")]) -> None:
     """Show a merchant's business days: whether gateway and switch count the same, and what is closed."""
     found = existing()
@@ -229,7 +236,7 @@ def days(merchant_id: Annotated[str, typer.Argument(help="Merchant id.")]) -> No
     output.table(
         "Business days",
         ("Day", "State", "In balance", "Net"),
-        [(row["business_day"], row["state"], row["in_balance"], _net(row)) for row in rows],
+        [(row["business_day"], row["state"], row["in_balance"], net_of(row["theirs"])) for row in rows],
         document=rows,
     )
 
@@ -253,15 +260,9 @@ def keys(
                 row["index"],
                 row["check_value"],
                 str(timedelta(seconds=int((now - datetime.fromisoformat(row["since"])).total_seconds()))),
-                row["changes_at"],
+                f"{datetime.fromisoformat(row['changes_at']):%Y-%m-%d %H:%M:%S}",
             )
             for row in rows
         ],
         document=rows,
     )
-
-
-def _net(row: dict[str, Any]) -> int | None:
-    """DE 97 as the switch told it, in rial: C is the merchant's, D the acquirer's."""
-    net = (row["theirs"] or {}).get("97")
-    return None if net is None else int(net[1:]) * (1 if net[0] == "C" else -1)

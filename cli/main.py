@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "evidence": _Command("Judge", "cli.evidence"),
     "audit": _Command("Judge", "cli.audit"),
     "cps": _Command("Judge", "cli.cps"),
+    "iso8583": _Command("Judge", "cli.iso8583"),
 }
 
 # Errors that a person can do something about, by the module that raises them; looked up only once something failed.

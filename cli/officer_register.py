@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.hierarchy import Hierarchy
-from ra.store import NewCertificate
+from ra.records import NewCertificate
 from runtime.secrets import SecretFileError, read_secret, write_secret
 from runtime.settings import Home
 

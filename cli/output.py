@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runtime.language import Language, Term, Text, ToldError, of_environment, one_line, text_of
+from runtime.language import Language, Message, Term, Text, ToldError, of_environment, one_line, text_of
 
-_WHOLE: Final = frozenset({"Serial", "Application"})
+_WHOLE: Final = frozenset({"Serial", "Application", "XID"})
 """Columns that are never broken: they are copied into the next command."""
 
 _out = Console(highlight=False, soft_wrap=True)
@@ -67,17 +67,30 @@ def emit(document: Mapping[str, Any] | Sequence[Any], lines: Sequence[str] = ())
 
 
 def table(title: str, columns: Sequence[str | Term], rows: Sequence[Sequence[object]], document: Any = None) -> None:
-    """A table for people; for programs `document`, or the rows as a list of objects."""
+    """A table for people; for programs `document`, or the rows as a list of objects.
+
+    Title and headings are in the reader's language where the catalogue has them (terms `title` and `column`).
+    """
     if _mode.json:
         keys = [str(column).lower().replace(" ", "_") for column in columns]
         emit(document if document is not None else [dict(zip(keys, row, strict=True)) for row in rows])
         return
-    view = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    heading = said(Term("title", title))
+    view = Table(title=plain(heading), title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        view.add_column(said(column), overflow="fold", no_wrap=str(column) in _WHOLE)
+        named = Term("column", column) if isinstance(column, str) else column
+        view.add_column(said(named), overflow="fold", no_wrap=str(column) in _WHOLE)
     for row in rows:
-        view.add_row(*("" if cell is None else plain(cell) for cell in row))
+        view.add_row(*map(_cell, row))
     _out.print(view)
+    if not rows:
+        _out.print(said(Message("There is nothing to show.")))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return said(Term("truth", "yes" if value else "no"))
+    return "" if value is None else plain(value)
 
 
 def note(text: str) -> None:

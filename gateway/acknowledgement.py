@@ -6,9 +6,11 @@ Without it a merchant could deny ever having learnt that it was paid, and the bu
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from gateway.errors import StateConflictError
+from gateway.guarding.reception import receive
 from gateway.order import Order, OrderKey
 from gateway.ports import TrustSource
 from gateway.refusals import Refusals
@@ -38,13 +40,16 @@ class Acknowledgement:
         clock: Callable[[], datetime],
         checkpoint: Callable[[str], None],
         on_reversal: Callable[[], None],
+        hold_kept: timedelta,
     ) -> None:
+        """`hold_kept`: how long after its acknowledgement a hold that nobody captures lapses."""
         self._store = store
         self._refusals = refusals
         self._trust = trust
         self._clock = clock
         self._checkpoint = checkpoint
         self._on_reversal = on_reversal
+        self._hold_kept = hold_kept
 
     async def take(self, tls_merchant_id: str, data: bytes) -> bytes | None:
         """Take the acknowledgement in `data` (DER KwbpMessage) from the merchant at the other end of the connection.
@@ -52,17 +57,12 @@ class Acknowledgement:
         :returns: None if it was taken, now or before; else the DER KwbpMessage with the Error that says why not.
         :raises Problem: 503 while something that is needed is away: send the same again.
         """
-        message: KwbpMessage | None = None
-        try:
-            message = unwrap(data, expected=(CT_AUTH_ACK,))
-            await self._take(tls_merchant_id, message)
-        except ProtocolError as error:
-            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
-        return None
+        handle = partial(self._take, tls_merchant_id)
+        return await receive(self._refusals, tls_merchant_id, data, (CT_AUTH_ACK,), handle)
 
     async def _take(self, tls_merchant_id: str, message: KwbpMessage) -> None:
         # The merchant of the connection, so that nobody learns of, or acknowledges, another's order.
-        order = self._store.find(OrderKey(tls_merchant_id, message.xid)) if message.xid is not None else None
+        order = await self._store.found(OrderKey(tls_merchant_id, message.xid)) if message.xid is not None else None
         answer = _auth_res(order)
         if order is None or answer is None:
             raise ProtocolError(ErrorCode.UNKNOWN_XID, "B2", "no answer was given about an order of this XID")
@@ -81,14 +81,15 @@ class Acknowledgement:
         try:
             if ack.accepted:
                 entry = sale_entry(answer) if order.mti == SALE else None
-                await self._store.acknowledge(order.key, message.body, now, entry=entry)
+                lapses_at = None if entry is not None else now + self._hold_kept
+                await self._store.acknowledge(order.key, message.body, now, entry=entry, lapses_at=lapses_at)
             else:
                 reversal = self._store.queue_reversal
                 await reversal(order.key, OrderState.APPROVED, NOT_ACCEPTED, now, auth_ack=message.body)
                 self._on_reversal()
             self._checkpoint("acknowledged")
         except StateConflictError:
-            moved = self._store.find(order.key)
+            moved = await self._store.found(order.key)
             if ack.accepted and (moved is None or moved.state is not OrderState.ACKED):
                 raise ProtocolError(ErrorCode.ACK_TIMEOUT, "B3", "the approval is being reversed") from None
             if not ack.accepted and moved is not None and moved.state is OrderState.ACKED:
@@ -103,7 +104,7 @@ class Acknowledgement:
         try:
             await self._store.queue_reversal(key, OrderState.APPROVED, NO_ACKNOWLEDGEMENT, now)
         except StateConflictError:
-            moved = self._store.find(key)
+            moved = await self._store.found(key)
             accepted = read_signed(AuthAckTBS, CT_AUTH_ACK, message.body).body.accepted
             if accepted and moved is not None and moved.state is OrderState.ACKED:
                 return

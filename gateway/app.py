@@ -23,28 +23,35 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, FastAPI, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
+from gateway.acquirer import routes as acquirer_routes
 from gateway.errors import MerchantRegistryError, StoreError
 from gateway.evidence import evidence_of
 from gateway.gateway import Gateway
+from gateway.links import routes as links_routes
 from gateway.merchants import Merchant
+from gateway.openapi import MESSAGE_IN, complete
+from gateway.operating.routes import create_router as operating_routes
 from gateway.order import Order, OrderKey
 from gateway.settling.routes import create_router
 from gateway.settling.store import SettlingStore
+from gateway.status import create_router as status_routes
 from kwbp.codes import AuthCode
 from kwbp.wrapper import MEDIA_TYPE
 from runtime import health, problems
 from runtime.group_writer import DatabaseUnavailableError
-from runtime.identity import Caller, require
+from runtime.identity import Caller, caller_of, require
 from runtime.problems import Problem
+
+A = TypeVar("A")
 
 _MERCHANT: Final = "merchant:*"
 _OPERATOR: Final = "service:operator"
@@ -63,7 +70,7 @@ class MerchantDocument(BaseModel):
 
     merchant_id: str = Field(max_length=15)
     terminal_id: str = Field(max_length=8)
-    name: str = Field(max_length=40, description="printable ASCII, for DE 43")
+    name: str = Field(max_length=40, description="for DE 43: ASCII, or Persian where the dialect has it")
     mcc: str = Field(max_length=4)
     active: bool = True
     order_limit: int | None = Field(default=None, gt=0)
@@ -117,13 +124,20 @@ class EvidenceDocument(BaseModel):
     crls: list[str] = Field(description="every status list that the gateway has judged by")
 
 
-def _gateway(request: Request) -> Gateway:
+async def _gateway(request: Request) -> Gateway:  # a plain function would run in a thread
     gateway = request.app.state.gateway
     assert isinstance(gateway, Gateway)
     return gateway
 
 
 Served = Annotated[Gateway, Depends(_gateway)]
+
+
+async def _counted(request: Request, gateway: Served) -> None:
+    """Whatever a merchant asks is counted, before any of it is read."""
+    caller = caller_of(request.scope)
+    if caller.kind == "merchant":
+        gateway.admission.count(caller.name)
 
 
 def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]]) -> FastAPI:
@@ -139,42 +153,47 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
             finally:
                 await gateway.stop()
 
-    app = FastAPI(title="KWBP payment gateway", version="1", lifespan=lifespan)
+    app = FastAPI(title="KWBP payment gateway", version="1", lifespan=lifespan, dependencies=[Depends(_counted)])
     problems.install(app)
-    health.install(app, "gateway", lambda: bool(app.state.gateway.ready))
+    health.install(app, "gateway", lambda: bool(app.state.gateway.ready), *_told(app))
     app.add_exception_handler(DatabaseUnavailableError, _on_store_failure)
     app.add_exception_handler(StoreError, _on_store_failure)
 
-    @app.post("/v1/auth", responses=_MESSAGE, response_class=Response)
+    @app.post("/v1/auth", responses=_MESSAGE, response_class=Response, openapi_extra=MESSAGE_IN)
     async def authorize(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """Collect an order: KwbpMessage with AuthReq in, with AuthRes or Error out; for the same bytes, the same."""
-        return _message(await gateway.authorize(caller.name, await _body(request)))
+        return _message(await _exchange(request, caller, gateway, gateway.authorize))
 
-    @app.post("/v1/ack", responses={**_MESSAGE, 204: {"description": "taken"}}, response_class=Response)
+    @app.post(
+        "/v1/ack",
+        responses={**_MESSAGE, 204: {"description": "taken"}},
+        response_class=Response,
+        openapi_extra=MESSAGE_IN,
+    )
     async def acknowledge(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """Acknowledge an AuthRes: KwbpMessage with AuthAck in; nothing out, or an Error."""
-        error = await gateway.acknowledge(caller.name, await _body(request))
+        error = await _exchange(request, caller, gateway, gateway.acknowledge)
         return Response(status_code=204) if error is None else _message(error)
 
-    @app.post("/v1/inquiry", responses=_MESSAGE, response_class=Response)
+    @app.post("/v1/inquiry", responses=_MESSAGE, response_class=Response, openapi_extra=MESSAGE_IN)
     async def inquire(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """Where a purchase stands: KwbpMessage with InqReq in, with InqRes or Error out."""
-        return _message(await gateway.inquire(caller.name, await _body(request)))
+        return _message(await _exchange(request, caller, gateway, gateway.inquire))
 
-    @app.post("/v1/password", responses=_MESSAGE, response_class=Response)
+    @app.post("/v1/password", responses=_MESSAGE, response_class=Response, openapi_extra=MESSAGE_IN)
     async def password(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """A password for one payment: KwbpMessage with OTPReq in, with OTPRes or Error out; for the same, the same."""
-        return _message(await gateway.password(caller.name, await _body(request)))
+        return _message(await _exchange(request, caller, gateway, gateway.password))
 
-    @app.post("/v1/settling", responses=_MESSAGE, response_class=Response)
+    @app.post("/v1/settling", responses=_MESSAGE, response_class=Response, openapi_extra=MESSAGE_IN)
     async def settle(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """Money after the authorisation: KwbpMessage with a request of rows 19 to 22 in, with its Res or Error out."""
-        return _message(await gateway.settle(caller.name, await _body(request)))
+        return _message(await _exchange(request, caller, gateway, gateway.settle))
 
-    @app.post("/v1/certificates", responses=_MESSAGE, response_class=Response)
+    @app.post("/v1/certificates", responses=_MESSAGE, response_class=Response, openapi_extra=MESSAGE_IN)
     async def certificates(request: Request, caller: MerchantCaller, gateway: Served) -> Response:
         """What card data are to be sealed to: KwbpMessage with PCertReq in, with PCertRes or Error out."""
-        return _message(await gateway.certificates(caller.name, await _body(request)))
+        return _message(await _exchange(request, caller, gateway, gateway.certificates))
 
     @app.get("/v1/orders/{xid}")
     async def order(
@@ -182,7 +201,7 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
     ) -> OrderDocument:
         """Where an order stands. A merchant sees its own; the operator says whose."""
         owner = caller.name if caller.kind == "merchant" else merchant_id
-        found = gateway.store.find(OrderKey(owner, bytes.fromhex(xid))) if owner is not None else None
+        found = await gateway.store.found(OrderKey(owner, bytes.fromhex(xid))) if owner is not None else None
         if found is None:
             raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
         return _order_document(found)
@@ -192,11 +211,11 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         xid: XidHex, _caller: OperatorCaller, gateway: Served, merchant_id: Annotated[str, Query()]
     ) -> EvidenceDocument:
         """What the gateway holds that proves its part of an order."""
-        found = gateway.store.find(OrderKey(merchant_id, bytes.fromhex(xid)))
+        found = await gateway.store.found(OrderKey(merchant_id, bytes.fromhex(xid)))
         if found is None:
             raise Problem(404, "unknown-xid", "there is no order of this XID for this merchant")
         # Not in the event loop: the status lists of years are many, and orders do not wait for them.
-        settled = SettlingStore(gateway.store).of_order(found)
+        settled = await gateway.store.look(SettlingStore(gateway.store).of_order, found)
         held = await asyncio.to_thread(evidence_of, found, gateway.disclosures, settled)
         return EvidenceDocument(
             state=found.state,
@@ -221,6 +240,7 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
     @app.get("/v1/merchants")
     async def merchants(_caller: OperatorCaller, gateway: Served) -> list[MerchantDocument]:
         """All registered merchants."""
+        await gateway.merchants.refresh()
         return [MerchantDocument.model_validate(each, from_attributes=True) for each in gateway.merchants.all()]
 
     @app.get("/v1/zone-keys")
@@ -235,7 +255,32 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         return [ZoneKeyDocument.model_validate(each, from_attributes=True) for each in changed]
 
     app.include_router(create_router())
+    app.include_router(acquirer_routes.create_router())
+    app.include_router(operating_routes())
+    app.include_router(links_routes.create_router())
+    app.include_router(status_routes())
+    complete(app)
     return app
+
+
+def _told(app: FastAPI) -> tuple[Callable[[], Mapping[str, object]], Callable[[], bool]]:
+    """What `/health/ready` says beside its status, and whether somebody should look though it serves."""
+
+    def details() -> Mapping[str, object]:
+        gateway: Gateway = app.state.gateway
+        return {"reasons": [*gateway.reasons, *gateway.watch.degraded], "lines": gateway.lines}
+
+    return details, lambda: bool(app.state.gateway.watch.degraded)
+
+
+async def _exchange(
+    request: Request, caller: Caller, gateway: Gateway, answer: Callable[[str, bytes], Awaitable[A]]
+) -> A:
+    """The one way of protocol messages: read, then worked on when it is their turn."""
+    with gateway.admission.reading(caller.name):
+        body = await _body(request)
+    async with gateway.admission.turn(caller.name):
+        return await answer(caller.name, body)
 
 
 async def _body(request: Request) -> bytes:
@@ -279,4 +324,5 @@ def _base64(data: bytes) -> str:
 
 
 async def _on_store_failure(_request: Request, _error: Exception) -> Response:
-    return Problem(503, "order-book-unavailable", "the order book cannot be written; send the same again").response()
+    detail = "the order book cannot be written; send the same again"
+    return Problem(503, "order-book-unavailable", detail, headers={"retry-after": "1"}).response()

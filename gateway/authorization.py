@@ -20,7 +20,10 @@ bytes; afterwards they get the stored bytes. A run belongs to the order, not to 
 merchant hangs up, it goes on.
 
 A gateway killed before G12 has sent nothing: the repeat runs the order again from the start. Killed after G12, it
-finds the order SENT at its next start and makes it UNKNOWN (`OrderStore.recover`), which is reversed.
+finds the order SENT at its next start and makes it UNKNOWN (`OrderStore.recover_own`), which is reversed.
+
+Gateways that share a database keep to the same row: whoever received an order brings it to the switch, and the others
+say 503 until there is an answer, or until that one is given up (`OrderStore.take_up`, `OrderStore.recover`).
 """
 
 from __future__ import annotations
@@ -35,12 +38,14 @@ from typing import Final
 from prometheus_client import Counter
 
 from gateway.disclosures import Disclosures
-from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
-from gateway.link import SwitchLink
-from gateway.merchants import Merchant, MerchantRegistry
-from gateway.order import Answer, NewOrder, Order, OrderKey
-from gateway.ports import OpenedOrder, OrderKeys, TrustSource
+from gateway.errors import LimitExceededError, LinkDownError, NoAnswerError, StateConflictError
+from gateway.guarding.reception import receive
+from gateway.limits.guard import Limits
+from gateway.merchants import Merchant, MerchantRegistry, enrolled
+from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
+from gateway.ports import Connector, OpenedOrder, OrderKeys, TrustSource
 from gateway.refusals import Refusals
+from gateway.routing import Routes
 from gateway.signing import AnswerSigner
 from gateway.states import OrderState
 from gateway.store import OrderStore
@@ -56,9 +61,8 @@ from gateway.translation import (
 )
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.common import Draft, verify_signer
-from kwbp.errors import ProtocolError, SealedContentError
+from kwbp.errors import SealedContentError
 from kwbp.gateway import (
-    EnrolledMerchant,
     GatewayIdentity,
     ReceivedAuthReq,
     VerifiedAuthReq,
@@ -68,7 +72,7 @@ from kwbp.gateway import (
     receive_auth_req,
 )
 from kwbp.messages import AuthResTBS
-from kwbp.wrapper import KwbpMessage, unwrap, wrap
+from kwbp.wrapper import KwbpMessage, wrap
 from pki.oids import CT_AUTH_REQ
 from pki.roles import Role
 from runtime.logging import get_logger
@@ -85,9 +89,12 @@ _OUTCOMES: Final = {
 }
 RC_LIMIT: Final = "61"
 """DE 39 "exceeds amount limit", given by the gateway itself."""
+RC_NO_ROUTE: Final = "92"
+"""DE 39 "no route to the issuer", given by the gateway itself: the routes name no connector for the card."""
 RC_NOT_SENT: Final = "96"
 """DE 39 "system malfunction", given by the gateway itself: there is no line, nothing was sent."""
 
+_limited: Final = Counter("kwbp_gateway_limited_total", "Orders that a rule of limits refused", ["rule"])
 _concluded: Final = Counter("kwbp_gateway_orders_total", "Orders that got their answer", ["state"])
 _log = get_logger("gateway.authorization")
 
@@ -118,8 +125,9 @@ class Authorization:
         *,
         store: OrderStore,
         disclosures: Disclosures,
+        limits: Limits,
         merchants: MerchantRegistry,
-        link: SwitchLink,
+        routes: Routes,
         keys: OrderKeys,
         signer: AnswerSigner,
         refusals: Refusals,
@@ -134,8 +142,9 @@ class Authorization:
         self._identity = identity
         self._store = store
         self._disclosures = disclosures
+        self._limits = limits
         self._merchants = merchants
-        self._link = link
+        self._routes = routes
         self._keys = keys
         self._signer = signer
         self._refusals = refusals
@@ -153,16 +162,15 @@ class Authorization:
         :returns: DER KwbpMessage with AuthRes or Error.
         :raises Problem: 503 while something that is needed is away: send the same again.
         """
-        message: KwbpMessage | None = None
-        try:
-            message = unwrap(data, expected=(CT_AUTH_REQ,))
+
+        async def handle(message: KwbpMessage) -> bytes:
             received = receive_auth_req(message)  # G1
             merchant = self._merchants.find(received.merchant_id)
-            check_sender(received, _enrolled(merchant), tls_merchant_id=tls_merchant_id)  # G2
+            check_sender(received, enrolled(merchant), tls_merchant_id=tls_merchant_id)  # G2
             assert merchant is not None
             return await self._once(received, merchant)  # G3
-        except ProtocolError as error:
-            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+
+        return await receive(self._refusals, tls_merchant_id, data, (CT_AUTH_REQ,), handle)
 
     async def drain(self) -> None:
         """Wait for the runs under way; each ends by its own deadlines."""
@@ -177,13 +185,8 @@ class Authorization:
                 return await asyncio.shield(flight.task)
             # Another request for the XID is being judged. If it is refused, it was as if it had never come.
             await asyncio.wait({flight.task})
-        # No await from here to the entry in _flights: two requests cannot both find nothing.
-        order = self._store.find(key)
-        if order is not None and order.request_digest != received.digest:
-            return await self._previously_used(received)
-        if order is not None and order.answer is not None:
-            return order.answer
-        task = asyncio.create_task(self._run(received, merchant, order))
+        # No await between the look into _flights and the entry: two requests cannot both find nothing.
+        task = asyncio.create_task(self._looked_up(key, received, merchant))
         self._flights[key] = _Flight(received.digest, task)
         task.add_done_callback(partial(self._landed, key))
         return await asyncio.shield(task)
@@ -192,6 +195,14 @@ class Authorization:
         del self._flights[key]
         if not task.cancelled():
             task.exception()  # those who waited have it; nobody may be left to
+
+    async def _looked_up(self, key: OrderKey, received: ReceivedAuthReq, merchant: Merchant) -> bytes:
+        order = await self._store.found(key)
+        if order is not None and order.request_digest != received.digest:
+            return await self._previously_used(received)
+        if order is not None and order.answer is not None:
+            return order.answer
+        return await self._run(received, merchant, order)
 
     async def _previously_used(self, received: ReceivedAuthReq) -> bytes:
         # The gateway's key signs for nobody whose own signature does not hold (G4). G5 to G7 wait: whatever else is
@@ -211,13 +222,20 @@ class Authorization:
 
     async def _run(self, received: ReceivedAuthReq, merchant: Merchant, order: Order | None) -> bytes:
         if order is not None and order.state not in (OrderState.RECEIVED, OrderState.VERIFIED):
+            if order.state is OrderState.SENT and order.runner != self._store.replica:
+                raise _elsewhere()  # its outcome is that gateway's to tell, or `OrderStore.recover`'s
             return await self._answer_from_book(received, order)
         now = self._clock()
         trust = await self._trust.trust(now)
         verified = check_auth_req(received, gateway=self._identity, trust=trust, now=now)  # G4 to G7
         await self._disclosures.keep(trust, self._identity.certificate, now)
-        if order is None:
-            order = await self._store.receive(_new_order(received), now)
+        try:
+            if order is None:
+                order = await self._store.receive(_new_order(received), now)
+            else:
+                order = await self._store.take_up(order.key, now)
+        except StateConflictError:
+            raise _elsewhere() from None
         self._checkpoint("received")
         try:
             return await self._collect(verified, merchant, order)
@@ -255,43 +273,63 @@ class Authorization:
             pan_sealed=card.pan_sealed,
             masked_pan=card.masked_pan,
             now=now,
+            route=self._routes.choose(card.pan),
+            card_id=self._limits.cards.id_of(card.pan),
         )
         self._checkpoint("verified")
         if merchant.order_limit is not None and order.amount > merchant.order_limit:  # G11
             return await self._decline(verified, order, RC_LIMIT)
-        if not self._link.signed_on:
+        if order.route is None:
+            return await self._decline(verified, order, RC_NO_ROUTE)
+        connector = self._routes.of(order.route)
+        if not connector.signed_on:
             return await self._decline(verified, order, RC_NOT_SENT)
         mti = SALE if verified.auth_req.capture_now else HOLD
         request = order_request(self._dialect, order, merchant, card, now, mti=mti)
-        del card
-        raw = await self._link.authenticate(request)
-        order = await self._store.sent(order.key, reversible_fields(self._dialect, request), now)  # G12
+        try:
+            claims = self._limits.claims(order, merchant, card.pan, now)  # G11
+            del card
+            raw = await connector.authenticate(request)
+            fields = reversible_fields(self._dialect, request)
+            order = await self._store.sent(order.key, fields, now, claims=claims)  # G12
+        except LimitExceededError as error:
+            return await self._decline(verified, order, error.rc, rule=error.rule)
         self._checkpoint("sent")
-        answer = await self._ask(order.key, request, raw)  # G13
+        answer = await self._ask(order, connector, request, raw)  # G13
         del request, raw  # G15: the last references to PIN block, CVV2 and expiry in this process
         self._checkpoint("answered")
         return await self._conclude(verified, order, answer)
 
-    async def _ask(self, key: OrderKey, request: Message, raw: bytes) -> SwitchAnswer:
-        """What the switch says, or what its silence means."""
+    async def _ask(self, order: Order, connector: Connector, request: Message, raw: bytes) -> SwitchAnswer:
+        """What the switch says, or what its silence means.
+
+        A gateway that was stopped since it wrote SENT may be given up by now, and its order reversed: a request that
+        is so late is not sent any more. What cannot be excluded, that it is stopped right here, `_too_late` makes good.
+        """
+        if self._clock() >= order.changed_at + timedelta(seconds=self._settings.answer_timeout):
+            _log.error("a request came too late to be sent", order=str(order.key), alarm=True)
+            return not_sent(self._codes, RC_NOT_SENT)
         try:
-            answer = await self._link.exchange(request, raw, self._settings.answer_timeout)
+            answer = await connector.exchange(request, raw, self._settings.answer_timeout)
         except LinkDownError:
             return not_sent(self._codes, RC_NOT_SENT)
         except NoAnswerError as error:
-            _log.warning("outcome unknown", order=str(key), reason=str(error))
+            _log.warning("outcome unknown", order=str(order.key), reason=str(error))
             return NO_ANSWER
         return read_answer(self._codes, answer)
 
     # --- G14: answers -------------------------------------------------------------------------------------------------
 
-    async def _decline(self, verified: VerifiedAuthReq, order: Order, rc: str) -> bytes:
-        """Refused by the gateway itself, nothing sent."""
+    async def _decline(self, verified: VerifiedAuthReq, order: Order, rc: str, *, rule: str | None = None) -> bytes:
+        """Refused by the gateway itself, nothing sent; `rule`: by this rule of limits."""
+        if rule is not None:
+            _limited.labels(rule).inc()
+            _log.warning("refused by a limit", order=str(order.key), rule=rule, rc=rc)
         code = AuthCode(self._codes.auth_code(rc))
         message = await self._signer.message(
             self._auth_res(verified.received, code, rc=rc, masked_pan=order.masked_pan)
         )
-        await self._store.refuse(order.key, Answer(message, int(code)), self._clock(), rc=rc)
+        await self._store.refuse(order.key, Answer(message, int(code)), self._clock(), rc=rc, rule=rule)
         _concluded.labels(OrderState.DECLINED).inc()
         return message
 
@@ -329,6 +367,7 @@ class Authorization:
                 order.key,
                 outcome,
                 now,
+                left=answer.left,
                 approved=answer.outcome == "approved",
                 rc=answer.rc,
                 approval=answer.approval,
@@ -338,7 +377,8 @@ class Authorization:
             )
         except StateConflictError:
             # The clock of lost runs was faster: the order is UNKNOWN already, and that is what the merchant is told.
-            return await self._answer_from_book(verified.received, self._current(order.key))
+            await self._too_late(order, answer)
+            return await self._answer_from_book(verified.received, await self._current(order.key))
         self._checkpoint("stored")
         _concluded.labels(outcome).inc()
         if outcome is OrderState.UNKNOWN:
@@ -362,11 +402,28 @@ class Authorization:
             await self._store.answered(order.key, Answer(message, int(code)), state=order.state)
         except StateConflictError:
             # Moved on meanwhile (UNKNOWN becomes REV_QUEUED within moments): look again.
-            return await self._answer_from_book(received, self._current(order.key))
+            return await self._answer_from_book(received, await self._current(order.key))
         return message
 
-    def _current(self, key: OrderKey) -> Order:
-        order = self._store.find(key)
+    async def _too_late(self, order: Order, answer: SwitchAnswer) -> None:
+        """An approval that counts no more is filed as late: it is given back, if that has not been done yet."""
+        if answer.outcome != "approved":
+            return
+        late = UnclaimedAnswer(
+            mti=self._dialect.response_mti(order.mti),
+            acquirer=order.acquirer,
+            stan=order.stan,
+            rrn=order.rrn,
+            terminal_id=order.terminal_id,
+            rc=answer.rc,
+            approval=answer.approval,
+            approved=True,
+        )
+        await self._store.file_unclaimed(late, self._clock())
+        self._on_unknown()
+
+    async def _current(self, key: OrderKey) -> Order:
+        order = await self._store.found(key)
         assert order is not None
         return order
 
@@ -395,10 +452,10 @@ class Authorization:
         )
 
 
-def _enrolled(merchant: Merchant | None) -> EnrolledMerchant | None:
-    if merchant is None:
-        return None
-    return EnrolledMerchant(merchant.merchant_id, frozenset({merchant.terminal_id}), merchant.active)
+def _elsewhere() -> Problem:
+    """Another gateway of this database is about to answer."""
+    detail = "the order is being worked on; send the same message again"
+    return Problem(503, "order-in-progress", detail, headers={"retry-after": "1"})
 
 
 def _new_order(received: ReceivedAuthReq) -> NewOrder:

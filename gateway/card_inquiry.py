@@ -83,7 +83,7 @@ class CardInquiries:
             card = common_name(inquiry.signer.subject)
             if not self._of_a_card.take(card):
                 raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", "there were too many inquiries in this minute")
-            order = self._of(inquiry)
+            order = await self._of(inquiry)
             if order is not None and not self._of_all.take("cards"):
                 raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", "there were too many inquiries in this minute")
         except ProtocolError as error:
@@ -95,9 +95,9 @@ class CardInquiries:
             return await self._refusals.answer(unknown, f"card:{card}", data, message)
         return await self._told(inquiry, order, now)
 
-    def _of(self, inquiry: CheckedInquiry) -> Order | None:
+    async def _of(self, inquiry: CheckedInquiry) -> Order | None:
         """The order that is asked about, if the card is a party to it."""
-        order = self._store.find(OrderKey(inquiry.body.merchant_id, inquiry.body.xid))
+        order = await self._store.found(OrderKey(inquiry.body.merchant_id, inquiry.body.xid))
         if order is None:
             return None
         signer = read_signed(DualSigTBS, CT_DUAL_SIGNATURE, order.dual_signature).signer

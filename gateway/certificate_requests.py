@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
+from gateway.guarding.reception import receive
 from gateway.identity import GatewayCertificates
 from gateway.ports import TrustSource
 from gateway.refusals import Refusals
@@ -13,7 +15,7 @@ from gateway.signing import AnswerSigner
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.gateway_certificates import build_certificate_answer, check_certificate_request
-from kwbp.wrapper import KwbpMessage, unwrap
+from kwbp.wrapper import KwbpMessage
 from pki.oids import CT_P_CERT_REQ
 from runtime.minute_budget import MinuteBudget
 
@@ -45,12 +47,8 @@ class CertificateRequests:
 
         :raises Problem: 503 while something that is needed is away: send the same again.
         """
-        message: KwbpMessage | None = None
-        try:
-            message = unwrap(data, expected=(CT_P_CERT_REQ,))
-            return await self._answer(tls_merchant_id, message)
-        except ProtocolError as error:
-            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+        handle = partial(self._answer, tls_merchant_id)
+        return await receive(self._refusals, tls_merchant_id, data, (CT_P_CERT_REQ,), handle)
 
     async def _answer(self, tls_merchant_id: str, message: KwbpMessage) -> bytes:
         now = self._clock()

@@ -15,10 +15,10 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import Column, Connection, Integer, LargeBinary, String, Table, select
+from sqlalchemy import Connection, select
 
+from gateway.disclosure_tables import public_objects, statements
 from gateway.order import OrderKey
-from gateway.schema import Instant, metadata
 from gateway.store import OrderStore
 from kwbp.codes import PurchaseStatus
 from pki.der import sha256
@@ -30,25 +30,6 @@ _AT_ONCE: Final = 16
 
 CRL: Final = "crl"
 CERTIFICATE: Final = "certificate"
-
-public_objects: Final = Table(
-    "public_objects",
-    metadata,
-    Column("digest", LargeBinary(32), primary_key=True, doc="SHA-256 of `der`"),
-    Column("kind", String, nullable=False, doc="crl or certificate"),
-    Column("der", LargeBinary, nullable=False),
-    Column("first_seen", Instant, nullable=False),
-)
-
-statements: Final = Table(
-    "statements",
-    metadata,
-    Column("merchant_id", String, primary_key=True),
-    Column("xid", LargeBinary(20), primary_key=True),
-    Column("status", Integer, primary_key=True, doc="PurchaseStatus"),
-    Column("said_at", Instant, nullable=False),
-    Column("inq_res", LargeBinary, nullable=False, doc="signed by the gateway (DER)"),
-)
 
 
 class Disclosures:
@@ -79,7 +60,7 @@ class Disclosures:
             return
         values = {"merchant_id": key.merchant_id, "xid": key.xid, "status": int(status)}
         values |= {"said_at": now, "inq_res": inq_res}
-        if not self._has_said(key, status):
+        if not await self._store.look(self._has_said, key, status):
             await self._store.writer.run(lambda connection: insert_new(connection, statements, **values))
 
     def statements(self, key: OrderKey) -> list[bytes]:
@@ -96,7 +77,7 @@ class Disclosures:
             yield from connection.execution_options(yield_per=_AT_ONCE).execute(query).scalars()
 
     async def _keep(self, kind: str, ders: list[bytes], now: datetime) -> None:
-        known = self._known({sha256(der) for der in ders})
+        known = await self._store.look(self._known, {sha256(der) for der in ders})
         fresh = [der for der in ders if sha256(der) not in known]
         if not fresh:
             return

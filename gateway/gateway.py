@@ -8,42 +8,59 @@ answered 503.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from audit.journal import Journal
 from gateway.acknowledgement import Acknowledgement
+from gateway.acquirer.service import AcquirerService, AcquirerSettings
 from gateway.authorization import Authorization, AuthorizationSettings
 from gateway.backoff import pause
 from gateway.card_inquiry import CardInquiries
 from gateway.certificate_requests import CertificateRequests
+from gateway.connectors.building import Host, Surroundings, connectors
 from gateway.disclosures import Disclosures
 from gateway.errors import IdentityError
+from gateway.guarding.admission import Admission
+from gateway.guarding.believable import sealed_to_us, signed_by_ours
+from gateway.guarding.watch import Watch
 from gateway.identity import GatewayCertificates
 from gateway.inquiry import Inquiries
 from gateway.key_exchange import KeyExchange, KeyExchangeSettings, KeyState
-from gateway.link import LinkSettings, SwitchLink
+from gateway.leases import Lease
+from gateway.limits.guard import Limits
+from gateway.links.link import SwitchLink
+from gateway.links.meters import LineState
+from gateway.links.settings import LinkSettings
 from gateway.merchants import MerchantRegistry
+from gateway.operating.commands import OrderCommands
+from gateway.operating.watching import OrderWatch
 from gateway.order import Order
 from gateway.password_book import PasswordBook
 from gateway.passwords import Passwords
-from gateway.ports import CmsSigner, GatewayKeys, TrustSource
+from gateway.ports import CmsSigner, GatewayKeys, ShownConnector, TrustSource
 from gateway.refusals import Refusals
-from gateway.reversal import Reversals, ReversalSettings
+from gateway.reversal import Attempts, LoopRuns, ReversalRuns, Reversals, ReversalSettings
+from gateway.routing import SWITCH, Routes, RouteTable
 from gateway.settling.forwarding import ForwardingSettings
 from gateway.settling.service import Needs, SettlingService
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from gateway.translation import unclaimed
+from runtime.flood_settings import FloodSettings
 from runtime.logging import get_logger
 from runtime.problems import Problem
+from runtime.settings import OrderAlarms
 from shetab.dialect import Dialect
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 
 _LONGEST_PAUSE: Final = 5.0
+_KEY_CHANGE: Final = timedelta(minutes=2)
+"""Longer than it takes to change every zone key."""
 _log = get_logger("gateway")
 
 
@@ -57,6 +74,14 @@ class GatewayConfig:
     reversal: ReversalSettings
     settling: ForwardingSettings
     link: LinkSettings
+    floods: FloodSettings = field(default_factory=FloodSettings)
+    alarms: OrderAlarms = field(default_factory=OrderAlarms)
+    hold_kept: timedelta = timedelta(days=28)
+    """How long after its acknowledgement a hold that nobody captures lapses."""
+    acquirer: AcquirerSettings = field(default_factory=AcquirerSettings)
+    hosts: Mapping[str, Host] = field(default_factory=dict)
+    """What authorises beside the switch, by name."""
+    routes: RouteTable = field(default_factory=RouteTable)
     key_exchange: KeyExchangeSettings | None = None
     """Without it the zone keys of the ceremony stay."""
     dialect: str = "shetab87_ascii"
@@ -75,6 +100,9 @@ class Resources:
     trust: TrustSource
     clock: Callable[[], datetime]
     rng: Callable[[int], bytes]
+    limits: Limits = field(default_factory=Limits)
+    runs: Callable[[Attempts], ReversalRuns] = LoopRuns
+    """How reversals are driven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +114,8 @@ class _Parts:
     card_inquiries: CardInquiries
     passwords: Passwords
     link: SwitchLink
+    routes: Routes
+    connectors: Mapping[str, ShownConnector]
     key_exchange: KeyExchange | None
     reversals: Reversals
     settling: SettlingService
@@ -104,15 +134,55 @@ class Gateway:
         self._config = config
         self._resources = resources
         self._checkpoint = checkpoint
-        self.merchants = MerchantRegistry(resources.store)
+        self.merchants = MerchantRegistry(resources.store, dialect=Dialect.load(config.dialect))
         self.disclosures = Disclosures(resources.store)
+        self.acquirer = AcquirerService(
+            config.acquirer,
+            resources.store,
+            acquirer=config.acquirer_bin,
+            fees=config.settling.fees,
+            clock=resources.clock,
+            rng=resources.rng,
+            checkpoint=checkpoint,
+        )
+        self.admission = Admission(config.floods, clock=resources.clock)
+        self.watch = Watch(
+            resources.store, resources.signer, resources.trust, key=config.signing_key, clock=resources.clock
+        )
+        self.commands = OrderCommands(
+            resources.store, resources.journal, clock=resources.clock, on_reversal=self._wake_reversals
+        )
+        self._orders = OrderWatch(
+            resources.store, config.alarms, clock=resources.clock, connectors=(SWITCH, *config.hosts)
+        )
         self._parts: _Parts | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def ready(self) -> bool:
         """Whether an order that comes now can be collected."""
-        return self._parts is not None and self._parts.link.signed_on
+        return not self.reasons
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why an order that comes now cannot be collected; see `gateway.guarding.watch`."""
+        own = []
+        if self.admission.ended:
+            own.append("stopping")
+        if self._parts is None:
+            own.append("starting")
+        elif not self._parts.routes.signed_on:
+            own.append("line")
+        return (*own, *self.watch.missing)
+
+    @property
+    def lines(self) -> dict[str, bool]:
+        """The connectors by name, and whether each is signed on; none while the gateway has not reached its keys."""
+        return {} if self._parts is None else {each.name: each.signed_on for each in self._parts.routes}
+
+    def end(self) -> None:
+        """Let no new message in; those under way come to their end. Safe in a signal handler."""
+        self.admission.end()
 
     @property
     def store(self) -> OrderStore:
@@ -122,16 +192,27 @@ class Gateway:
     def clock(self) -> Callable[[], datetime]:
         return self._resources.clock
 
+    @property
+    def limits(self) -> Limits:
+        return self._resources.limits
+
+    def _wake_reversals(self) -> None:
+        if self._parts is not None:  # else they look by themselves when they begin
+            self._parts.reversals.wake()
+
     async def start(self) -> None:
         """Put the order book right after whatever ended the last run, then begin in the background."""
         now = self._resources.clock()
-        recovered = await self._resources.store.recover(now, sent_before=now)
+        recovered = await self._resources.store.recover_own(now)
         for order in recovered:
             _log.warning("outcome unknown after a restart", order=str(order.key))
+        self._tasks.append(asyncio.create_task(self.watch.run()))
+        self._tasks.append(asyncio.create_task(self._orders.run()))
         self._tasks.append(asyncio.create_task(self._begin()))
 
     async def stop(self) -> None:
         """Let the orders under way come to their end, then close the line."""
+        self.end()
         if self._parts is not None:
             await self._parts.authorization.drain()
             await self._parts.settling.drain()
@@ -142,6 +223,7 @@ class Gateway:
 
     async def authorize(self, tls_merchant_id: str, data: bytes) -> bytes:
         """AuthReq to AuthRes or Error; see `Authorization.answer`."""
+        await self.merchants.refresh()
         return await self._begun().authorization.answer(tls_merchant_id, data)
 
     async def acknowledge(self, tls_merchant_id: str, data: bytes) -> bytes | None:
@@ -158,16 +240,27 @@ class Gateway:
 
     async def password(self, tls_merchant_id: str, data: bytes) -> bytes:
         """OTPReq to OTPRes or Error; see `Passwords.answer`."""
+        await self.merchants.refresh()
         return await self._begun().passwords.answer(tls_merchant_id, data)
 
     async def settle(self, tls_merchant_id: str, data: bytes) -> bytes:
         """A request of rows 19 to 22 to its Res or Error; see `SettlingService.answer`."""
+        await self.merchants.refresh()
         return await self._begun().settling.answer(tls_merchant_id, data)
 
     @property
     def settling(self) -> SettlingService:
         """Rows 19 to 23, once the gateway has its keys."""
         return self._begun().settling
+
+    def line_states(self) -> list[LineState]:
+        """The lines of all connectors."""
+        return [line for connector in self._begun().connectors.values() for line in connector.lines()]
+
+    @property
+    def routes(self) -> Routes:
+        """Which connector serves which cards, once the gateway has its keys."""
+        return self._begun().routes
 
     async def zone_keys(self) -> list[KeyState]:
         """The zone keys in use; Problem for the key service's trouble."""
@@ -190,7 +283,8 @@ class Gateway:
     async def _begin(self) -> None:
         certificates = await self._load_certificates()
         self._parts = self._assemble(certificates)
-        self._tasks.append(asyncio.create_task(self._parts.link.run()))
+        for connector in self._parts.connectors.values():
+            self._tasks.append(asyncio.create_task(connector.run()))
         if self._parts.key_exchange is not None:
             self._tasks.append(asyncio.create_task(self._parts.key_exchange.run(self._parts.link)))
         self._tasks.append(asyncio.create_task(self._parts.reversals.run()))
@@ -216,16 +310,18 @@ class Gateway:
 
     def _assemble(self, certificates: GatewayCertificates) -> _Parts:
         config, resources = self._config, self._resources
-        dialect, codes = Dialect.load(config.dialect), ResponseCodes.load()
+        dialect, codes = Dialect.load(config.dialect, clock=resources.clock), ResponseCodes.load()
         signer = AnswerSigner(resources.signer, config.signing_key)
-        refusals = Refusals(signer, resources.journal, clock=resources.clock)
+        believable = signed_by_ours(resources.trust, resources.clock)
+        refusals = Refusals(signer, resources.journal, believable=believable, clock=resources.clock)
 
         async def next_stan() -> str:
             return await resources.store.next_stan(config.acquirer_bin, resources.clock())
 
-        async def file(answer: Message) -> None:
-            order = await resources.store.file_unclaimed(unclaimed(codes, answer), resources.clock())
-            if order is None and settling.claims(answer):
+        async def file(connector: str, answer: Message) -> None:
+            late = replace(unclaimed(codes, answer), route=connector)
+            order = await resources.store.file_unclaimed(late, resources.clock())
+            if order is None and await settling.claims(answer):
                 return
             _note_unclaimed(answer, order)
             reversals.wake()
@@ -233,35 +329,45 @@ class Gateway:
         key_exchange = None
         if config.key_exchange is not None:
             key_exchange = KeyExchange(
-                config.key_exchange, resources.keys, clock=resources.clock, checkpoint=self._checkpoint
+                config.key_exchange,
+                resources.keys,
+                clock=resources.clock,
+                checkpoint=self._checkpoint,
+                turn=Lease(resources.store, "zone-keys", lasts=_KEY_CHANGE, clock=resources.clock),
             )
         link = SwitchLink(
             config.link,
             dialect,
             resources.keys,
             next_stan=next_stan,
-            on_unclaimed=file,
+            on_unclaimed=partial(file, SWITCH),
             clock=resources.clock,
             rng=resources.rng,
             on_key=None if key_exchange is None else key_exchange.serve,
+            name=SWITCH,
         )
+        around = Surroundings(resources.keys, next_stan, file, resources.clock, resources.rng)
+        found: dict[str, ShownConnector] = {SWITCH: link, **connectors(config.hosts, around)}
+        routes = Routes(found, config.routes)
         reversals = Reversals(
             config.reversal,
             resources.store,
-            link,
+            routes,
             resources.keys,
             codes,
             clock=resources.clock,
             rng=resources.rng,
             checkpoint=self._checkpoint,
+            runs=resources.runs,
         )
         authorization = Authorization(
             config.authorization,
             certificates.encryption,
             store=resources.store,
             disclosures=self.disclosures,
+            limits=resources.limits,
             merchants=self.merchants,
-            link=link,
+            routes=routes,
             keys=resources.keys,
             signer=signer,
             refusals=refusals,
@@ -279,6 +385,7 @@ class Gateway:
             clock=resources.clock,
             checkpoint=self._checkpoint,
             on_reversal=reversals.wake,
+            hold_kept=config.hold_kept,
         )
         inquiries = Inquiries(
             store=resources.store,
@@ -301,11 +408,11 @@ class Gateway:
             answer_timeout=config.authorization.answer_timeout,
             book=PasswordBook(resources.store),
             merchants=self.merchants,
-            link=link,
+            routes=routes,
             keys=resources.keys,
             signer=signer,
             # Of a budget of its own: any wallet has a merchant pass on junk, and its orders need signed refusals.
-            refusals=Refusals(signer, resources.journal, clock=resources.clock),
+            refusals=Refusals(signer, resources.journal, believable=sealed_to_us, clock=resources.clock),
             trust=resources.trust,
             dialect=dialect,
             clock=resources.clock,
@@ -320,7 +427,7 @@ class Gateway:
             Needs(
                 orders=resources.store,
                 merchants=self.merchants,
-                link=link,
+                routes=routes,
                 keys=resources.keys,
                 signer=signer,
                 refusals=refusals,
@@ -340,6 +447,8 @@ class Gateway:
             card_inquiries,
             passwords,
             link,
+            routes,
+            found,
             key_exchange,
             reversals,
             settling,

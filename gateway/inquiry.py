@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
 from gateway.disclosures import Disclosures
+from gateway.guarding.reception import receive
 from gateway.order import Order, OrderKey
 from gateway.ports import TrustSource
 from gateway.refusals import Refusals
@@ -41,6 +43,7 @@ STATUS: Final[Mapping[OrderState, PurchaseStatus]] = MappingProxyType(
         OrderState.REV_QUEUED: PurchaseStatus.REVERSING,
         OrderState.REVERSED: PurchaseStatus.REVERSED,
         OrderState.REV_FAILED: PurchaseStatus.UNSETTLED,
+        OrderState.DEBITED: PurchaseStatus.UNSETTLED,
     }
 )
 
@@ -71,12 +74,8 @@ class Inquiries:
 
         :raises Problem: 503 while something that is needed is away: send the same again.
         """
-        message: KwbpMessage | None = None
-        try:
-            message = unwrap(data, expected=(CT_INQ_REQ,))
-            return await self._answer(tls_merchant_id, message)
-        except ProtocolError as error:
-            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+        handle = partial(self._answer, tls_merchant_id)
+        return await receive(self._refusals, tls_merchant_id, data, (CT_INQ_REQ,), handle)
 
     async def _answer(self, tls_merchant_id: str, message: KwbpMessage) -> bytes:
         now = self._clock()
@@ -84,7 +83,7 @@ class Inquiries:
             raise ProtocolError(ErrorCode.RATE_LIMITED, "Q1", f"at most {INQUIRIES_A_MINUTE} inquiries a minute")
         inquiry = check_inquiry(message, trust=await self._trust.trust(now), now=now)
         require_merchant(inquiry, tls_merchant_id)
-        order = self._store.find(OrderKey(tls_merchant_id, inquiry.body.xid))
+        order = await self._store.found(OrderKey(tls_merchant_id, inquiry.body.xid))
         if order is None:
             raise ProtocolError(ErrorCode.UNKNOWN_XID, "Q2", "no order of this merchant has this XID")
         status = status_of(order)

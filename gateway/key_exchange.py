@@ -17,7 +17,7 @@ service is set to (`gateway.key_overlap`); then the old one is destroyed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -28,6 +28,7 @@ from gateway.errors import LinkError
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.errors import ShetabError, ValueFormatError
+from shetab.key_data import ZoneKeyData
 from shetab.message import Message
 from shetab.response_codes import OUT_OF_STEP
 from shetab.subfields import ZONE_KEY_KINDS, SecurityControl, ZoneKeyKind
@@ -36,6 +37,7 @@ _TAKEN: Final = "00"
 _MALFORMED: Final = "30"
 _NOT_CERTAIN: Final = "96"
 """It may be in the token or not: the switch sends the same key again when it is asked."""
+_ELSEWHERE: Final = "key-change-elsewhere"
 _KINDS: Final[dict[str, ZoneKeyKind]] = {kind: kind for kind in ZONE_KEY_KINDS}
 
 _age: Final = Gauge("kwbp_gateway_zone_key_age_seconds", "Age of the zone key in use", ["key"])
@@ -69,13 +71,20 @@ class ZoneKeyStore(Protocol):
 
 
 class Line(Protocol):
-    """As much of `gateway.link.SwitchLink` as asking needs."""
+    """As much of `gateway.links.link.SwitchLink` as asking needs."""
 
     @property
     def signed_on(self) -> bool: ...
 
     async def manage(self, code: str, more: dict[int, str]) -> str:
         """One network management exchange; the response code."""
+
+
+class Turn(Protocol):
+    """As `gateway.leases.Lease`."""
+
+    async def take(self) -> bool: ...
+    async def end(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,11 @@ class KeyExchange:
         *,
         clock: Callable[[], datetime],
         checkpoint: Callable[[str], None] = lambda step: None,
+        turn: Turn | None = None,
     ) -> None:
+        """`turn` is had by one at a time of gateways that share the keys; without it there is one."""
+        self._turn = turn
+        self._begun = clock()
         self._settings = settings
         self._keys = keys
         self._clock = clock
@@ -127,17 +140,17 @@ class KeyExchange:
         """What to answer to a key that the switch sent, once it is in use or refused: DE 39."""
         try:
             kind, index = SecurityControl.from_de53(request.get(53) or "").changed()
-            check_value, wrapped = bytes.fromhex(request.get(60) or ""), bytes.fromhex(request.get(96) or "")
-        except (ValueFormatError, ValueError):
+            sent = ZoneKeyData.from_fields(request.fields)
+        except ValueFormatError:
             _log.error("the switch sent a key that cannot be read", alarm=True)
             return _MALFORMED
         self._checkpoint(f"{kind}-came")
-        rc = await self._take(kind, index, wrapped, check_value)
+        rc = await self._take(kind, index, sent.wrapped, sent.check_value)
         _changes.labels(kind, rc).inc()
         if rc == _TAKEN:
             self._checkpoint(f"{kind}-taken")
             self._arrived[kind].set()
-            _log.info("zone key changed", key=kind, index=index, check_value=check_value.hex().upper())
+            _log.info("zone key changed", key=kind, index=index, check_value=sent.check_value.hex().upper())
         else:
             _log.error("a zone key was not taken", key=kind, index=index, rc=rc, alarm=True)
         return rc
@@ -153,16 +166,27 @@ class KeyExchange:
             return _NOT_CERTAIN
         return _TAKEN
 
-    async def change(self, line: Line, kinds: tuple[ZoneKeyKind, ...] = ZONE_KEY_KINDS) -> list[KeyState]:
+    async def change(
+        self, line: Line, kinds: tuple[ZoneKeyKind, ...] = ZONE_KEY_KINDS, *, seen: Mapping[str, int] | None = None
+    ) -> list[KeyState]:
         """Ask for the next keys and wait for them; the keys then in use.
 
+        `seen` are indexes by kind: a key that has another one by now was changed by another gateway, and stays.
+
         Problem 503 `key-change-failed`: the line is down, the switch refused or did not send the key in time. Whatever
-        came of it, a key is in use that the switch knows.
+        came of it, a key is in use that the switch knows. Problem 503 `key-change-elsewhere`: another gateway is at it.
         """
         async with self._changing:
-            held = {state.key: state for state in await self.state()}
-            for kind in kinds:
-                await self._ask(line, kind, held[kind].index)
+            if self._turn is not None and not await self._turn.take():
+                raise Problem(503, _ELSEWHERE, "another gateway is changing the zone keys")
+            try:
+                held = {state.key: state for state in await self.state()}
+                for kind in kinds:
+                    if seen is None or seen[kind] == held[kind].index:
+                        await self._ask(line, kind, held[kind].index)
+            finally:
+                if self._turn is not None:
+                    await self._turn.end()
         return await self.state()
 
     async def _ask(self, line: Line, kind: ZoneKeyKind, held: int) -> None:
@@ -175,6 +199,8 @@ class KeyExchange:
             async with asyncio.timeout(self._settings.arrival):
                 await arrived.wait()
         except TimeoutError:
+            if any(state.key == kind and state.index != held for state in await self.state()):
+                return  # it came to another gateway's line
             raise _failed(f"the next {kind} did not come") from None
         except (LinkError, OSError, ShetabError) as error:
             raise _failed(f"{kind} was not asked for: {error}") from None
@@ -216,10 +242,18 @@ class KeyExchange:
         states, now = await self.state(), self._clock()
         if not line.signed_on:
             return
-        due = tuple(_KINDS[state.key] for state in states if not self._asked_at_sign_on or state.changes_at <= now)
-        self._asked_at_sign_on = True
+        due = tuple(_KINDS[state.key] for state in states if self._is_old(state) or state.changes_at <= now)
         if due:
-            await self.change(line, due)
+            try:
+                await self.change(line, due, seen={state.key: state.index for state in states})
+            except Problem as problem:
+                self._asked_at_sign_on |= problem.type != _ELSEWHERE
+                raise
+        self._asked_at_sign_on = True
+
+    def _is_old(self, state: KeyState) -> bool:
+        """At the first sign-on of a run: not new since it began, by the doing of another gateway."""
+        return not self._asked_at_sign_on and state.since <= self._begun
 
 
 def _failed(detail: str) -> Problem:

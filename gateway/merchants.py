@@ -8,7 +8,9 @@ both name the merchant id under which it is registered here (G2).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,16 +18,21 @@ from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.errors import MerchantRegistryError
+from gateway.replica_tables import registry_version
 from gateway.schema import merchant_accounts, merchants
 from gateway.settling.accounts import is_bound
 from gateway.store import OrderStore
+from kwbp.gateway import EnrolledMerchant
+from runtime.database import insert_new
+from shetab.dialect import Dialect
 from shetab.errors import ValueFormatError
 from shetab.iran import parse_iban
 
+_DE_43: Final = 43
 _FORMS: Final = {
     "merchant_id": (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), "1 to 15 letters, digits, '.', '_', '-' (DE 42)"),
     "terminal_id": (re.compile(r"[A-Za-z0-9]{1,8}"), "1 to 8 letters and digits (DE 41)"),
-    "name": (re.compile(r"[!-~]([ -~]{0,38}[!-~])?"), "1 to 40 printable ASCII characters (DE 43)"),
+    "name": (re.compile(r"(?=\S)[^\x00-\x1f\x7f-\x9f]{1,40}(?<=\S)"), "1 to 40 printable characters (DE 43)"),
     "mcc": (re.compile(r"[0-9]{4}"), "4 digits (DE 18, ISO 18245)"),
 }
 
@@ -60,7 +67,16 @@ class Merchant:
         if self.order_limit is not None and self.order_limit <= 0:
             raise MerchantRegistryError("order_limit must be more than 0 rial")
 
+    def network_name(self, dialect: Dialect) -> str:
+        """DE 43: the name, or the merchant's id where a dialect has not the letters of the name."""
+        name = dialect.canonical(_DE_43, self.name)
+        return dialect.pad(_DE_43, self.merchant_id if dialect.broken_rule(_DE_43, name) else name)
 
+
+_LOOK_EVERY: Final = 1.0
+"""Seconds between two looks for changes of other gateways."""
+_NAME: Final = "merchants"
+_MERCHANTS: Final = registry_version.c.registry == _NAME
 _WITH_ACCOUNT: Final[Select[Any]] = (
     select(*merchants.c)
     .add_columns(merchant_accounts.c.iban)
@@ -69,12 +85,45 @@ _WITH_ACCOUNT: Final[Select[Any]] = (
 
 
 class MerchantRegistry:
-    """The merchants in the order book's database; kept in memory too, since every order asks and nobody else writes."""
+    """The merchants in the order book's database; kept in memory too, since every order asks.
 
-    def __init__(self, store: OrderStore) -> None:
+    Where gateways share the database, what another one changed counts here within a second: `refresh`.
+    """
+
+    def __init__(
+        self,
+        store: OrderStore,
+        *,
+        dialect: Dialect | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`dialect` says what names merchants can have; by default those of the 1987 tables."""
         self._store = store
-        with store.reading() as connection:
-            self._known = {row.merchant_id: _merchant(row) for row in connection.execute(_WITH_ACCOUNT)}
+        self._dialect = dialect or Dialect.load("shetab87_ascii")
+        self._monotonic = monotonic
+        self._looked_at = monotonic()
+        self._version, self._known = self._read()
+
+    async def refresh(self) -> None:
+        """Know what other gateways changed up to a second ago.
+
+        :raises DatabaseUnavailableError: nobody can say what they changed.
+        """
+        now = self._monotonic()
+        if not self._store.is_shared or now < self._looked_at + _LOOK_EVERY:
+            return
+        if await self._store.look(self._current_version) != self._version:
+            self._version, self._known = await self._store.look(self._read)
+        self._looked_at = now
+
+    def _read(self) -> tuple[int, dict[str, Merchant]]:
+        with self._store.reading() as connection:
+            version = _version(connection)  # first: what changes meanwhile is read again at the next look
+            return version, {row.merchant_id: _merchant(row) for row in connection.execute(_WITH_ACCOUNT)}
+
+    def _current_version(self) -> int:
+        with self._store.reading() as connection:
+            return _version(connection)
 
     def find(self, merchant_id: str) -> Merchant | None:
         """The merchant registered under `merchant_id`, active or not."""
@@ -87,9 +136,14 @@ class MerchantRegistry:
     async def register(self, merchant: Merchant, now: datetime) -> bool:
         """Register `merchant`, or change its registration; True if it is new.
 
-        :raises MerchantRegistryError: the terminal belongs to another merchant, or the account is not the one that the
-            merchant's certificate is bound to, as far as its certificate is known.
+        :raises MerchantRegistryError: the dialect cannot write the name, the terminal belongs to another merchant, or
+            the account is not the one that the merchant's certificate is bound to, as far as its certificate is known.
         """
+        name = self._dialect.canonical(_DE_43, merchant.name)
+        if self._dialect.broken_rule(_DE_43, name):
+            kind = "printable" if self._dialect.fields[_DE_43].text else "printable ASCII"
+            raise MerchantRegistryError(f"name must be 1 to 40 {kind} characters (DE 43)")
+        merchant = replace(merchant, name=name)
         values: dict[str, Any] = {
             "terminal_id": merchant.terminal_id,
             "name": merchant.name,
@@ -100,6 +154,7 @@ class MerchantRegistry:
         }
 
         def job(connection: Connection) -> bool:
+            _begin_version(connection)
             if merchant.iban is not None and not is_bound(connection, merchant.merchant_id, merchant.iban):
                 raise MerchantRegistryError("the account is not the one that the merchant's certificate is bound to")
             this = merchants.c.merchant_id == merchant.merchant_id
@@ -121,5 +176,23 @@ class MerchantRegistry:
         return new
 
 
+def _version(connection: Connection) -> int:
+    version: int | None = connection.execute(select(registry_version.c.version).where(_MERCHANTS)).scalar_one_or_none()
+    return version or 0
+
+
+def _begin_version(connection: Connection) -> None:
+    """One more; registrations of two gateways follow one another by it."""
+    insert_new(connection, registry_version, registry=_NAME, version=0)
+    connection.execute(update(registry_version).where(_MERCHANTS).values(version=registry_version.c.version + 1))
+
+
 def _merchant(row: Row[Any]) -> Merchant:
     return Merchant(row.merchant_id, row.terminal_id, row.name, row.mcc, row.active, row.order_limit, row.iban)
+
+
+def enrolled(merchant: Merchant | None) -> EnrolledMerchant | None:
+    """The registry's record as the protocol's checks know it."""
+    if merchant is None:
+        return None
+    return EnrolledMerchant(merchant.merchant_id, frozenset({merchant.terminal_id}), merchant.active)

@@ -49,6 +49,7 @@ class Order:
     state: OrderState
     received_at: datetime
     changed_at: datetime
+    runner: str | None
     request_digest: bytes
     rrpid: bytes
     terminal_id: str
@@ -61,6 +62,7 @@ class Order:
     business_day: str | None
     stan: str | None
     rrn: str | None
+    route: str | None
     sent_fields: dict[str, str] | None
     approved: bool | None
     rc: str | None
@@ -80,6 +82,13 @@ class Order:
     reversal_next_at: datetime | None
     reversal_rc: str | None
     reversal_found_original: bool | None
+    reversal_number: int
+    reversal_queued_at: datetime | None
+    reversal_until: datetime | None
+    lapses_at: datetime | None
+    card_id: bytes | None
+    counted: list[dict[str, Any]] | None
+    steps: int
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
@@ -117,3 +126,5 @@ class UnclaimedAnswer:
     rc: str | None
     approval: str | None
     approved: bool
+    route: str | None = None
+    """The connector that it came by, who may speak of its own orders alone; None: this gateway says so itself."""

@@ -55,7 +55,7 @@ def password_request(
         37: rrn,
         41: dialect.pad(41, merchant.terminal_id),
         42: dialect.pad(42, merchant.merchant_id),
-        43: dialect.pad(43, merchant.name),
+        43: merchant.network_name(dialect),
         48: asked.h_otp_req.hex(),
         49: _RIAL,
         62: Coding(asked.xid).to_de62(),

@@ -22,19 +22,20 @@ from functools import partial
 from typing import Final
 
 from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
-from gateway.link import SwitchLink
+from gateway.guarding.reception import receive
 from gateway.merchants import Merchant, MerchantRegistry
 from gateway.password_book import PasswordBook
 from gateway.password_message import password_request, read_password_answer
-from gateway.ports import OpenedPasswordRequest, OrderKeys, TrustSource
+from gateway.ports import Connector, OpenedPasswordRequest, OrderKeys, TrustSource
 from gateway.refusals import Refusals
+from gateway.routing import Routes
 from gateway.signing import AnswerSigner
 from kwbp.codes import ErrorCode
 from kwbp.common import verify_path
 from kwbp.errors import ProtocolError, SealedPasswordRequestError
 from kwbp.gateway import GatewayIdentity
 from kwbp.password import build_password_answer, receive_password_request
-from kwbp.wrapper import unwrap
+from kwbp.wrapper import KwbpMessage
 from pki.der import sha256
 from pki.names import common_name
 from pki.oids import CT_OTP_REQ
@@ -66,7 +67,7 @@ class Passwords:
         answer_timeout: float,
         book: PasswordBook,
         merchants: MerchantRegistry,
-        link: SwitchLink,
+        routes: Routes,
         keys: OrderKeys,
         signer: AnswerSigner,
         refusals: Refusals,
@@ -80,7 +81,7 @@ class Passwords:
         self._answer_timeout = answer_timeout
         self._book = book
         self._merchants = merchants
-        self._link = link
+        self._routes = routes
         self._keys = keys
         self._signer = signer
         self._refusals = refusals
@@ -97,16 +98,15 @@ class Passwords:
 
         :raises Problem: 503 while something that is needed is away: send the same again.
         """
-        message = None
-        try:
-            message = unwrap(data, expected=(CT_OTP_REQ,))
+
+        async def handle(message: KwbpMessage) -> bytes:
             receive_password_request(message, self._identity)
             merchant = self._merchants.find(tls_merchant_id)
             if merchant is None or not merchant.active:
                 raise ProtocolError(ErrorCode.ROLE_NOT_ALLOWED, "P3", "merchant must be active here")
             return await self._once(merchant, data, sha256(message.body))
-        except ProtocolError as error:
-            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+
+        return await receive(self._refusals, tls_merchant_id, data, (CT_OTP_REQ,), handle)
 
     async def drain(self) -> None:
         """Wait for the runs under way; each ends by its own deadlines."""
@@ -116,10 +116,7 @@ class Passwords:
         key = (merchant.merchant_id, h_otp_req)
         task = self._flights.get(key)
         if task is None:
-            stored = self._book.answer(*key)
-            if stored is not None:
-                return stored
-            task = asyncio.create_task(self._run(merchant, data))
+            task = asyncio.create_task(self._looked_up(merchant, data, h_otp_req))
             self._flights[key] = task
             task.add_done_callback(partial(self._landed, key))
         return await asyncio.shield(task)
@@ -128,6 +125,10 @@ class Passwords:
         del self._flights[key]
         if not task.cancelled():
             task.exception()  # those who waited have it; nobody may be left to
+
+    async def _looked_up(self, merchant: Merchant, data: bytes, h_otp_req: bytes) -> bytes:
+        stored = await self._book.answer(merchant.merchant_id, h_otp_req)
+        return await self._run(merchant, data) if stored is None else stored
 
     async def _run(self, merchant: Merchant, data: bytes) -> bytes:
         if not self._of_a_merchant.take(merchant.merchant_id):
@@ -138,8 +139,11 @@ class Passwords:
         verify_path(opened.card, opened.chain, role=Role.CARDHOLDER, trust=trust, now=now)
         if not self._of_a_card.take(common_name(opened.card.subject)):
             raise ProtocolError(ErrorCode.RATE_LIMITED, "P9", f"at most {REQUESTS_OF_A_CARD} a minute for one card")
+        chosen = self._routes.choose(opened.pan)
+        if chosen is None:
+            raise Problem(503, "bank-unreachable", "no route leads to the card's bank", clause="K5")
         try:
-            numbers = await self._book.ask(asked, self._identity.acquirer_bin, now)
+            numbers = await self._book.ask(asked, self._identity.acquirer_bin, now, route=chosen)
         except StateConflictError:
             raise ProtocolError(ErrorCode.BAD_MESSAGE_HEADER, "K3", "RRPID was used by another message") from None
         self._checkpoint("password asked")
@@ -154,13 +158,13 @@ class Passwords:
             rrn=numbers.rrn,
             now=now,
         )
-        notice = await self._ask(request)
+        notice = await self._ask(self._routes.of(numbers.route), request)
         self._checkpoint("password given")
         draft = build_password_answer(asked, sent_to=notice.sent_to, valid_until=notice.valid_until, now=self._clock())
         message = await self._signer.message(draft)
-        await self._book.answered(asked, message)
+        told = await self._book.answered(asked, message)
         self._checkpoint("password told")
-        return message
+        return told
 
     async def _open(self, merchant: Merchant, data: bytes) -> OpenedPasswordRequest:
         try:
@@ -176,11 +180,11 @@ class Passwords:
                 ErrorCode.DECODING_FAILURE, "P3", "the sealed request was refused"
             ) from None
 
-    async def _ask(self, request: Message) -> PasswordNotice:
+    async def _ask(self, connector: Connector, request: Message) -> PasswordNotice:
         """The card's bank: what it told the holder, in terms that may be passed on."""
-        raw = await self._link.authenticate(request)
+        raw = await connector.authenticate(request)
         try:
-            answer = await self._link.exchange(request, raw, self._answer_timeout)
+            answer = await connector.exchange(request, raw, self._answer_timeout)
         except (LinkDownError, NoAnswerError) as error:
             _log.warning("no answer about a password", reason=str(error))
             raise Problem(503, "bank-unreachable", "the card's bank does not answer; send the same again") from None

@@ -6,15 +6,18 @@ Their real implementations are `hsm_service.client.AsyncHsmClient`, `gateway_key
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
 from cryptography import x509
 
 from gateway.key_exchange import ZoneKeyStore
+from gateway.links.meters import LineState
 from gateway.translation import OpenedCard
 from kwbp.password import AskedPassword
 from pki.path import Trust
+from shetab.message import Message
 from shetab.types import Expiry, Pan
 
 
@@ -63,6 +66,55 @@ class OrderKeys(Protocol):
 
 class GatewayKeys(OrderKeys, ZoneKeyStore, Protocol):
     """All of the gateway's token operations."""
+
+
+class Connector(Protocol):
+    """A way to whoever authorises: a switch, a host, an HTTP service. All speak the canonical `Message`.
+
+    Whatever it is, it keeps what `tests/gateway/connectors` asks of all: silence is never an answer, what was not sent
+    is certain, an answer is believed only if it is authentic and answers this very request.
+    """
+
+    @property
+    def name(self) -> str:
+        """As in the settings and in `orders.route`."""
+
+    @property
+    def signed_on(self) -> bool:
+        """Whether messages can be sent right now."""
+
+    async def authenticate(self, message: Message) -> bytes:
+        """The bytes of `message`, complete, with whatever proves who sent them. Nothing is sent.
+
+        :raises ShetabError: the message breaks the dialect; whatever the token's client raises.
+        """
+
+    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # T1
+        """Send `raw`, what `authenticate` gave for `message`, and wait `timeout` seconds for its answer.
+
+        :raises LinkDownError: no byte was written; `NotAcceptedError`: the other side says that nothing was done.
+        :raises NoAnswerError: unknown: a byte may have been written, and no answer came that can be believed. Nothing
+            else is raised from then on, whatever failed here.
+        """
+
+    async def manage(self, code: str, more: Mapping[int, str]) -> str:
+        """One network management exchange (DE 70 `code`, the fields of `more`); the response code.
+
+        :raises LinkDownError: not signed on. :raises NoAnswerError: no believable answer.
+        """
+
+    async def run(self) -> None:
+        """Keep it up until cancelled."""
+
+
+class ShownConnector(Connector, Protocol):
+    """A connector as this package builds them: one that tells people how it is."""
+
+    def lines(self) -> list[LineState]:
+        """Its lines as they are."""
+
+    async def drain(self) -> bool:
+        """Take nothing new and wait for what is under way, but not for ever; whether nothing is left."""
 
 
 class KeyDescription(Protocol):

@@ -36,6 +36,8 @@ def create_public_app(gateway: Gateway) -> FastAPI:
     @app.post("/v1/inquiry", response_class=Response)
     async def inquire(request: Request) -> Response:
         """Where a purchase stands: KwbpMessage with a card's InqReq in, with InqRes or Error out."""
+        if gateway.admission.ended:
+            raise Problem(503, "stopping", "the gateway is about to end", headers={"retry-after": "5"})
         if not budget.take(request.client.host if request.client is not None else ""):
             raise Problem(
                 429, "too-many-requests", "too many requests came from this address", headers={"retry-after": "60"}

@@ -1,7 +1,8 @@
 """How the gateway says no: an Error message (row 24), and the exact cause in its own journal.
 
-The Error is signed, so that a merchant can hold us to it. Two exceptions, bare, because the token shall not work for
-them (threat 40): bytes that are no KwbpMessage, and whatever a caller sends beyond its budget of signed refusals.
+The Error is signed, so that a merchant can hold us to it. Three exceptions, bare, because the token shall not work for
+them (threat 40): bytes that are no KwbpMessage, a message that nobody of ours has signed
+(`gateway.guarding.believable`), and whatever a caller sends beyond its budget of signed refusals.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from audit.journal import Journal
+from gateway.guarding.believable import Believable
 from gateway.signing import AnswerSigner
 from kwbp.error_message import build_error
 from kwbp.errors import ProtocolError
@@ -32,7 +34,10 @@ _log = get_logger("gateway.refusals")
 class Refusals:
     """Answers refused messages."""
 
-    def __init__(self, signer: AnswerSigner, journal: Journal, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, signer: AnswerSigner, journal: Journal, *, believable: Believable, clock: Callable[[], datetime]
+    ) -> None:
+        self._believable = believable
         self._signer = signer
         self._journal = journal
         self._clock = clock
@@ -45,7 +50,8 @@ class Refusals:
         """
         await self.note(error, caller, data, message.xid if message is not None else None)
         draft = build_error(error, refused=data, now=self._clock())
-        if message is None or not self._budget.take(caller):
+        # The budget first: it bounds what judging junk costs this process, too.
+        if message is None or not self._budget.take(caller) or not await self._believable(message, error):
             return draft.message(draft.content)
         return await self._signer.message(draft)
 

@@ -3,19 +3,21 @@
 An order comes here when its outcome is unknown, when the merchant did not acknowledge its approval in time, or when it
 refused it. From REV_QUEUED on it is this module's alone: 0420, then 0421 with the same STAN, RRN and DE 90, with
 growing pauses, until the switch acknowledges or a person must look. The queue is the order book, so it survives a
-restart.
+restart. How the attempts of one reversal follow each other is `ReversalRuns`: in this process alone (`LoopRuns`), or
+as a durable workflow (`gateway.reversal_workflows`). Neither is believed: whatever drives an attempt, it counts once it
+is claimed in the order book, and a look of each gateway begins what the book has due and nobody works on.
 
 Each attempt is counted on the disk before it is sent: after a crash between the two, the next attempt says "repeat",
 which a switch must take as a first one if it knows none. The other way round it would see two different reversals.
-There is never more than one message of an order under way: a switch that gets the second before it has finished the
-first may answer it with an error, and then neither counts.
+There is never more than one message of an order under way, nor of one card: a switch that gets the second before it
+has finished the first may answer it with an error, and then neither counts.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,9 +26,9 @@ from typing import Final, Protocol
 import prometheus_client
 
 from gateway.backoff import pause
-from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
-from gateway.link import SwitchLink
+from gateway.errors import CardBusyError, LinkDownError, NoAnswerError, StanExhaustedError, StateConflictError
 from gateway.order import Order, OrderKey
+from gateway.routing import Routes
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import reversal_request
@@ -39,16 +41,18 @@ from shetab.types import Pan
 NO_ANSWER: Final = "no answer"
 NO_ACKNOWLEDGEMENT: Final = "no acknowledgement"
 NOT_ACCEPTED: Final = "not accepted by the merchant"
+LAPSED: Final = "hold lapsed"
 _NOT_FOUND: Final = "25"
 _TOGETHER: Final = 32
-"""Reversals under way at once: they must not crowd payments out of the line."""
+"""Messages under way at once: they must not crowd payments out of the line."""
+_AT_A_LOOK: Final = 256
+"""Reversals that one look begins."""
 _LATE_ANSWERS: Final = timedelta(days=1)
 """How long an original that the switch did not know may still come in (DE 17 is a day)."""
-_LOST_RUN: Final = timedelta(minutes=1)
-"""A run that has not stored its outcome so long after its deadline never will (the disk was full, say)."""
+_ASKED_ABOUT: Final = timedelta(hours=1)
+"""How long a hold is let alone that somebody has asked something about."""
 _STALE_REQUEST: Final = timedelta(minutes=10)
 """Beyond the window of K7 on both sides: the request could not be run again."""
-_TIDY_EVERY: Final = timedelta(seconds=30)
 
 _attempts: Final = prometheus_client.Counter("kwbp_gateway_reversal_messages_total", "Reversal messages sent", ["mti"])
 _ended: Final = prometheus_client.Counter("kwbp_gateway_reversals_total", "Reversals that ended", ["state"])
@@ -70,8 +74,61 @@ class ReversalSettings:
     first_pause: float
     longest_pause: float = 300.0
     most_attempts: int = 1000
+    most_age: timedelta = timedelta(days=1)
+    """A reversal of this age whose attempt fails is given to a person."""
+    lost_run: float = 60.0
+    """A run that has not stored its outcome so long after its deadline never will: the disk was full, say, or it was
+    another gateway's that is lost."""
+    tidy: float = 30.0
+    """How often such runs are looked for."""
     tick: float = 1.0
     """How often the order book is looked through; a new reversal does not wait for it."""
+
+
+class ReversalRuns(Protocol):
+    """Has each reversal worked on until it ends: its attempts one after the other, with the pauses between."""
+
+    def begin(self, due: Sequence[Order]) -> None:
+        """See to these, which the order book has due; not twice to one that is seen to already."""
+
+    async def close(self) -> None:
+        """End what is under way; it goes on after the next start."""
+
+
+class Attempts(Protocol):
+    """What runs make use of (`Reversals`)."""
+
+    @property
+    def tick(self) -> float:
+        """Seconds between two looks."""
+
+    async def attempt(self, key: OrderKey, number: int) -> float | None:
+        """See `Reversals.attempt`."""
+
+
+class LoopRuns:
+    """Runs in the event loop of this process: a look of the order book is what brings on the next attempt."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self._under_way: dict[OrderKey, asyncio.Task[float | None]] = {}
+
+    def begin(self, due: Sequence[Order]) -> None:
+        for order in due:
+            if order.key not in self._under_way:
+                task = asyncio.create_task(self._attempts.attempt(order.key, order.reversal_number))
+                self._under_way[order.key] = task
+                task.add_done_callback(partial(self._attempted, order.key))
+
+    async def close(self) -> None:
+        for task in self._under_way.values():
+            task.cancel()
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    def _attempted(self, key: OrderKey, task: asyncio.Task[float | None]) -> None:
+        del self._under_way[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("reversal attempt failed", order=str(key), error=type(error).__name__)
 
 
 class Reversals:
@@ -81,17 +138,18 @@ class Reversals:
         self,
         settings: ReversalSettings,
         store: OrderStore,
-        link: SwitchLink,
+        routes: Routes,
         keys: PanUnsealer,
         codes: ResponseCodes,
         *,
         clock: Callable[[], datetime],
         rng: Callable[[int], bytes],
         checkpoint: Callable[[str], None],
+        runs: Callable[[Attempts], ReversalRuns] = LoopRuns,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._link = link
+        self._routes = routes
         self._keys = keys
         self._codes = codes
         self._clock = clock
@@ -99,9 +157,15 @@ class Reversals:
         self._checkpoint = checkpoint
         self._woken = asyncio.Event()
         self._tidy_at = clock()
-        self._under_way: dict[OrderKey, asyncio.Task[None]] = {}
+        self._places = asyncio.Semaphore(_TOGETHER)
+        self._runs = runs(self)
         self._unprepared: Counter[OrderKey] = Counter()
         """How often in a row the key service was not there for a reversal."""
+
+    @property
+    def tick(self) -> float:
+        """Seconds between two looks."""
+        return self._settings.tick
 
     def wake(self) -> None:
         """Look through the order book now."""
@@ -114,7 +178,7 @@ class Reversals:
                 self._woken.clear()
                 try:
                     await self._queue()
-                    self._send_due()
+                    await self._send_due()
                     await self._tidy()
                 except Exception as error:  # disk full, say: the next look may find it better
                     _log.error("reversals could not be looked through", error=type(error).__name__)
@@ -124,109 +188,151 @@ class Reversals:
                 except TimeoutError:
                     pass
         finally:
-            for task in self._under_way.values():
-                task.cancel()
-            await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+            await self._runs.close()
 
     async def _tidy(self) -> None:
         """What a run that ended before its time left behind: orders half-way, sealed PANs that are of no more use."""
         now = self._clock()
         if now < self._tidy_at:
             return
-        self._tidy_at = now + _TIDY_EVERY
-        await self._store.recover(now, sent_before=now - timedelta(seconds=self._settings.answer_timeout) - _LOST_RUN)
+        settings = self._settings
+        self._tidy_at = now + timedelta(seconds=settings.tidy)
+        lost = timedelta(seconds=settings.answer_timeout + settings.lost_run)
+        for order in await self._store.recover(now, sent_before=now - lost):
+            _log.warning("outcome unknown, the run is lost", order=str(order.key), runner=order.runner)
         await self._store.abandon(now, untouched_since=now - _STALE_REQUEST)
         await self._store.forget_pans(now - _LATE_ANSWERS)
 
-    async def _queue(self) -> None:
+    def _waiting(self) -> list[tuple[Order, str]]:
+        """Orders to be reversed, and why; it reads, and may block."""
+        now = self._clock()
         waiting = [(order, NO_ANSWER) for order in self._store.in_states(OrderState.UNKNOWN)]
-        waiting += [(order, NO_ACKNOWLEDGEMENT) for order in self._store.unacknowledged(self._clock())]
-        for order, reason in waiting:
+        waiting += [(order, NO_ACKNOWLEDGEMENT) for order in self._store.unacknowledged(now)]
+        return waiting + [(order, LAPSED) for order in self._store.lapsed(now, _AT_A_LOOK)]
+
+    async def _queue(self) -> None:
+        for order, reason in await self._store.look(self._waiting):
             try:
                 await self._store.queue_reversal(order.key, order.state, reason, self._clock())
             except StateConflictError:
-                continue  # acknowledged in the same moment: the acknowledgement was first
+                # Acknowledged in the same moment: the acknowledgement was first. Or a hold that was asked about.
+                if reason == LAPSED:
+                    await self._store.hold_longer(order.key, self._clock() + _ASKED_ABOUT)
+                continue
+            except StanExhaustedError:  # those that have their numbers go on; this one at midnight
+                _log.error("no trace number is left for a reversal", order=str(order.key), alarm=True)
+                return
             self._checkpoint("reversal-queued")
             _log.warning("reversal queued", order=str(order.key), reason=reason)
 
-    def _send_due(self) -> None:
-        free = _TOGETHER - len(self._under_way)
-        if free <= 0 or not self._link.signed_on:
-            return
-        # Those under way are still due in the order book until their attempt is counted, so look at more than are free.
-        for order in self._store.due_reversals(self._clock(), free + len(self._under_way)):
-            if order.key not in self._under_way:
-                task = asyncio.create_task(self._attempt(order))
-                self._under_way[order.key] = task
-                task.add_done_callback(partial(self._attempted, order.key))
+    def _due(self) -> list[Order]:
+        return self._store.due_reversals(self._clock(), _AT_A_LOOK, routes=self._routes.up())
 
-    def _attempted(self, key: OrderKey, task: asyncio.Task[None]) -> None:
-        del self._under_way[key]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("reversal attempt failed", order=str(key), error=type(error).__name__)
+    async def _send_due(self) -> None:
+        if self._routes.signed_on:
+            self._runs.begin(await self._store.look(self._due))
 
-    async def _attempt(self, order: Order) -> None:
+    async def attempt(self, key: OrderKey, number: int) -> float | None:
+        """Make the next attempt of an order's reversal `number`, if it is due and its line is up.
+
+        Whoever calls this may be anybody, and any number of them: an attempt is made by the one that claims it.
+
+        :returns: after how many seconds to call again; None if the reversal has ended.
+        """
+        async with self._places:
+            order = await self._store.found(key)
+            if order is None or order.state is not OrderState.REV_QUEUED or order.reversal_number != number:
+                return None
+            now, tick = self._clock(), self._settings.tick
+            if not self._routes.of(order.route).signed_on:
+                return tick
+            if order.reversal_next_at is not None and order.reversal_next_at > now:
+                return self._until(order.reversal_next_at)
+            if await self._store.look(self._store.card_is_busy, order, now):
+                return tick
+            try:
+                return await self._attempt(order)
+            except (StateConflictError, CardBusyError):
+                return tick  # another gateway was quicker, or another reversal of the card
+
+    async def _attempt(self, order: Order) -> float | None:
         settings, key = self._settings, order.key
         try:
             message, raw = await self._prepare(order)
         except Problem as problem:
             if problem.status >= 500 or problem.status == 429:
-                await self._postpone(key, problem.type)
-            else:
-                _log.error("a reversal cannot be made", order=str(key), problem=problem.type)
-                await self._give_up(key, None)
-            return
+                return await self._postpone(order, problem.type)
+            _log.error("a reversal cannot be made", order=str(key), problem=problem.type)
+            await self._give_up(order, None, problem.type)
+            return None
         self._unprepared.pop(key, None)
         wait = pause(
             order.reversal_attempts + 1, first=settings.first_pause, longest=settings.longest_pause, rng=self._rng
         )
-        next_at = self._clock() + timedelta(seconds=settings.answer_timeout + wait)
-        order = await self._store.begin_reversal_attempt(key, next_at)
+        now = self._clock()
+        until = now + timedelta(seconds=settings.answer_timeout)
+        next_at = until + timedelta(seconds=wait)
+        order = await self._store.claim_reversal(order, next_at, now=now, until=until)
         self._checkpoint("reversal-attempt")
         try:
-            answer = await self._link.exchange(message, raw, settings.answer_timeout)
+            answer = await self._routes.of(order.route).exchange(message, raw, settings.answer_timeout)
         except (LinkDownError, NoAnswerError) as error:
             _log.warning("reversal not answered", order=str(key), mti=message.mti, error=str(error))
-            if order.reversal_attempts >= settings.most_attempts:
-                await self._give_up(key, None)
-            return
+            if self._is_over(order):
+                await self._give_up(order, None, NO_ANSWER)
+                return None
+            return self._until(next_at)
         finally:
             _attempts.labels(message.mti).inc()
         self._checkpoint("reversal-answered")
-        await self._conclude(order, answer[39])
+        return await self._conclude(order, answer[39])
+
+    def _until(self, moment: datetime) -> float:
+        return max(0.0, (moment - self._clock()).total_seconds())
+
+    def _is_over(self, order: Order) -> bool:
+        """Whether the last attempt was the last one."""
+        settings = self._settings
+        queued_at = order.reversal_queued_at or order.changed_at
+        return order.reversal_attempts >= settings.most_attempts or self._clock() - queued_at >= settings.most_age
 
     async def _prepare(self, order: Order) -> tuple[Message, bytes]:
         if order.pan_sealed is None:
             raise Problem(409, "no-pan", "the order has no sealed PAN any more")
         pan = await self._keys.unseal_pan(order.xid, order.pan_sealed)
         message = reversal_request(order, pan, self._clock())
-        return message, await self._link.authenticate(message)
+        return message, await self._routes.of(order.route).authenticate(message)
 
-    async def _postpone(self, key: OrderKey, reason: str) -> None:
+    async def _postpone(self, order: Order, reason: str) -> float:
         """Not counted as an attempt: nothing was sent."""
+        key = order.key
         self._unprepared[key] += 1
         settings = self._settings
         wait = pause(self._unprepared[key], first=settings.first_pause, longest=settings.longest_pause, rng=self._rng)
-        await self._store.postpone_reversal(key, self._clock() + timedelta(seconds=wait))
+        await self._store.postpone_reversal(order, self._clock() + timedelta(seconds=wait))
         _log.warning("reversal postponed", order=str(key), reason=reason)
+        return wait
 
-    async def _conclude(self, order: Order, rc: str) -> None:
+    async def _conclude(self, order: Order, rc: str) -> float | None:
         entry = self._codes.of(rc)
         if entry.reversal == "done":
             found = rc != _NOT_FOUND
-            ended = await self._store.finish_reversal(order.key, rc, self._clock(), found_original=found)
+            ended = await self._store.finish_reversal(order, rc, self._clock(), found_original=found)
             self._checkpoint("reversal-finished")
             _ended.labels(ended.state).inc()
             if ended.state is OrderState.REV_FAILED:
                 _log.error("the switch does not know an original that it approved", order=str(order.key), alarm=True)
             else:
                 _log.info("reversed", order=str(order.key), rc=rc)
-        elif entry.reversal == "manual" or order.reversal_attempts >= self._settings.most_attempts:
-            await self._give_up(order.key, rc)
-        else:
-            _log.warning("reversal to be repeated", order=str(order.key), rc=rc)
+            return None
+        if entry.reversal == "manual" or self._is_over(order):
+            await self._give_up(order, rc, "refused" if entry.reversal == "manual" else "not done in time")
+            return None
+        _log.warning("reversal to be repeated", order=str(order.key), rc=rc)
+        await self._store.reversal_answered(order, rc, self._clock())
+        return self._until(order.reversal_next_at or self._clock())
 
-    async def _give_up(self, key: OrderKey, rc: str | None) -> None:
-        await self._store.give_up_reversal(key, rc, self._clock())
+    async def _give_up(self, order: Order, rc: str | None, reason: str) -> None:
+        await self._store.give_up_reversal(order, rc, self._clock(), reason)
         _ended.labels(OrderState.REV_FAILED).inc()
-        _log.error("a reversal needs a person", order=str(key), rc=rc, alarm=True)
+        _log.error("a reversal needs a person", order=str(order.key), rc=rc, reason=reason, alarm=True)

@@ -71,6 +71,9 @@ orders: Final = Table(
     Column("state", String, nullable=False),
     Column("received_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
+    # who works on it until its outcome is known, and until when nobody else may
+    Column("runner", String, doc="name of the gateway's replica"),
+    Column("runner_until", Instant),
     # what was asked
     Column("request_digest", LargeBinary(32), nullable=False, doc="SHA-256 of the signed AuthReq (DER)"),
     Column("rrpid", LargeBinary(20), nullable=False),
@@ -85,6 +88,7 @@ orders: Final = Table(
     Column("business_day", String, doc="ISO date of the day the STAN is unique in"),
     Column("stan", String(6), doc="DE 11"),
     Column("rrn", String(12), doc="DE 37"),
+    Column("route", String, doc="name of the connector that it and all that follows of it goes to, for life"),
     Column("sent_fields", JSON, doc="data elements of the 0200 that its reversal repeats; none of them is secret"),
     # what came back
     Column("approved", Boolean, doc="whether an answer in time approved"),
@@ -107,13 +111,37 @@ orders: Final = Table(
     Column("reversal_next_at", Instant),
     Column("reversal_rc", String(2), doc="DE 39 of the 0430"),
     Column("reversal_found_original", Boolean, doc="FALSE: the switch knew no such original"),
+    Column("reversal_number", Integer, nullable=False, default=0, doc="which reversal of the order it is, from 1"),
+    Column("reversal_queued_at", Instant),
+    Column("reversal_until", Instant, doc="while a message of it is under way: when that ends at the latest"),
+    Column("lapses_at", Instant, doc="of an acknowledged hold: when it is given back if nobody has captured it"),
+    Column("card_id", LargeBinary(32), doc="keyed digest of the PAN (`gateway.limits.card_ids`)"),
+    Column("counted", JSON(none_as_null=True), doc="what the order has used of limits, to be given back"),
+    Column("steps", Integer, nullable=False, default=0, doc="number of its rows in `order_steps`"),
     UniqueConstraint("acquirer", "business_day", "stan"),
     UniqueConstraint("acquirer", "rrn"),
 )
 
 # The two clocks look for few rows among many.
 Index("orders_by_ack", orders.c.state, orders.c.ack_by)
+Index("orders_by_lapse", orders.c.state, orders.c.lapses_at)
+Index("orders_by_change", orders.c.state, orders.c.changed_at)
 Index("orders_by_reversal", orders.c.state, orders.c.reversal_next_at)
+Index(
+    "holds_by_end",
+    orders.c.lapses_at,
+    sqlite_where=orders.c.lapses_at.is_not(None),
+    postgresql_where=orders.c.lapses_at.is_not(None),
+)
+# Lists for operators: newest first, all of them or one merchant's.
+Index("orders_by_time", orders.c.received_at)
+# Reversals of one card go one at a time.
+Index(
+    "reversals_by_card",
+    orders.c.card_id,
+    sqlite_where=orders.c.state == "REV_QUEUED",
+    postgresql_where=orders.c.state == "REV_QUEUED",
+)
 
 # What a merchant asks for after the authorisation (rows 19 to 21), one row a request that passed its checks.
 settlings: Final = Table(
@@ -129,6 +157,7 @@ settlings: Final = Table(
     Column("state", String, nullable=False, doc="see `gateway.settling.states`"),
     Column("received_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
+    Column("runner", String, doc="name of the replica that did the last step"),
     # what was sent, kept unchanged for repeats
     Column("stan", String(6), nullable=False, doc="DE 11 of the message and of every repeat of it"),
     Column("rrn", String(12), nullable=False, doc="DE 37"),
@@ -152,7 +181,12 @@ settlings: Final = Table(
 )
 # One request of an order open at a time.
 Index(
-    "one_open_request", settlings.c.merchant_id, settlings.c.xid, unique=True, sqlite_where=settlings.c.answer.is_(None)
+    "one_open_request",
+    settlings.c.merchant_id,
+    settlings.c.xid,
+    unique=True,
+    sqlite_where=settlings.c.answer.is_(None),
+    postgresql_where=settlings.c.answer.is_(None),
 )
 Index("settlings_by_state", settlings.c.state, settlings.c.next_at)
 
@@ -167,9 +201,17 @@ entries: Final = Table(
     Column("amount", BigInteger, nullable=False, doc="rial"),
     Column("date", Instant, nullable=False, doc="in that answer: which batch it belongs to"),
     Column("business_day", String, nullable=False, doc="ISO date that the network counts it in (DE 15)"),
+    Column("route", String, nullable=False, doc="name of the connector that it went to"),
+    Column(
+        "settled_day",
+        String,
+        doc="ISO date of the day that it is advised and paid with: its own, or a later one if its own was finished; "
+        "none until that one is finished",
+    ),
 )
 Index("entries_by_date", entries.c.merchant_id, entries.c.date)
 Index("entries_by_day", entries.c.merchant_id, entries.c.business_day)
+Index("entries_by_settled_day", entries.c.merchant_id, entries.c.settled_day)
 
 batches: Final = Table(
     "batches",
@@ -195,12 +237,13 @@ batch_requests: Final = Table(
     Column("answer", LargeBinary, doc="DER KwbpMessage"),
 )
 
-# One row a merchant and business day: totals as the gateway and the switch have them.
+# One row a merchant, business day and route: totals as the gateway and the network behind the route have them.
 reconciliations: Final = Table(
     "reconciliations",
     metadata,
     Column("merchant_id", String, primary_key=True),
     Column("business_day", String, primary_key=True),
+    Column("route", String, primary_key=True, doc="name of the connector"),
     Column("state", String, nullable=False, doc="see `gateway.settling.reconciliation`"),
     Column("next_at", Instant, nullable=False),
     Column("attempts", Integer, nullable=False),

@@ -1,4 +1,8 @@
-"""Answers of the gateway, signed by its token key, in the wrapper in which they travel."""
+"""Answers of the gateway, signed by its token key, in the wrapper in which they travel.
+
+The date in an answer is this service's, the signing time beside it the key service's. Where their clocks disagree, no
+merchant will ever take the answer (K7), however often the stored bytes are sent again: then it counts as not signed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ import asyncio
 from typing import Final, TypeVar
 
 from gateway.ports import CmsSigner
-from kwbp.common import Draft
+from kwbp.common import Draft, check_date, read_signed
+from kwbp.errors import ProtocolError
 from kwbp.structure import Structure
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -28,7 +33,7 @@ class AnswerSigner:
     async def message(self, draft: Draft[T]) -> bytes:
         """The DER KwbpMessage around the signed content of `draft`.
 
-        :raises Problem: 503 if the key service stays away or overloaded; otherwise what it refuses.
+        :raises Problem: 503 if the key service stays away, is overloaded or has another time; or what it refuses.
         """
         for pause in _PAUSES:
             await asyncio.sleep(pause)
@@ -39,5 +44,18 @@ class AnswerSigner:
                     raise
                 _log.warning("key service away", problem=problem.type)
             else:
+                _check_clocks(draft, signed)
                 return draft.message(signed)
         raise Problem(503, "key-service-away", "the gateway cannot sign at the moment; send the same message again")
+
+
+def _check_clocks(draft: Draft[T], signed: bytes) -> None:
+    date = getattr(draft.body, "date", None)
+    if date is None:
+        return
+    received = read_signed(type(draft.body), draft.content_type, signed)
+    try:
+        check_date(received, date, now=received.signed.signing_time)
+    except ProtocolError:
+        _log.error("the key service has another time than the gateway", alarm=True)
+        raise Problem(503, "clocks-disagree", "the gateway's clocks disagree; send the same message again") from None

@@ -1,11 +1,14 @@
 """The life of an order at the gateway (protocol.md, "State machines"): which state may follow which.
 
-    RECEIVED ─► VERIFIED ─► SENT ─┬─► APPROVED ─┬─► ACKED
-        │           │             │             └─► REV_QUEUED   no AuthAck by ackBy, or AuthAck with accepted FALSE
+    RECEIVED ─► VERIFIED ─► SENT ─┬─► APPROVED ─┬─► ACKED ──► REV_QUEUED   a hold that was never captured lapses
+        │           │             │             └─► REV_QUEUED   no AuthAck in time, one with accepted FALSE, operator
         │           │             ├─► DECLINED
         └───────────┴─────────────┘
                                   └─► UNKNOWN ────► REV_QUEUED ─┬─► REVERSED
                                                                 └─► REV_FAILED   a person must look
+                                                                      ├─► REV_QUEUED   once more, on a person's word
+                                                                      ├─► REVERSED     the bank told: it is given back
+                                                                      └─► DEBITED      the bank told: it stays debited
 
 An order that was refused before its signatures held has no state: it leaves no trace in the order book, so it cannot
 stand in the way of the honest one. RECEIVED therefore means: all signatures verified (G1–G7), no key used yet.
@@ -36,6 +39,9 @@ class OrderState(StrEnum):
     REV_QUEUED = "REV_QUEUED"
     REVERSED = "REVERSED"
     REV_FAILED = "REV_FAILED"
+    """The gateway has done what it could. A person asks the bank, and states what it told (`gateway.operating`)."""
+    DEBITED = "DEBITED"
+    """A person has stated, and another confirmed, that the card stays debited. The merchant was told no approval."""
 
 
 _S: Final = OrderState
@@ -47,15 +53,17 @@ MOVES: Final[dict[OrderState, frozenset[OrderState]]] = {
     _S.APPROVED: frozenset({_S.ACKED, _S.REV_QUEUED}),
     _S.DECLINED: frozenset(),
     _S.UNKNOWN: frozenset({_S.REV_QUEUED}),
-    _S.ACKED: frozenset(),
+    # Of a hold alone, of which nothing was captured: the merchant's own word is for the rest (`OrderStore.release`).
+    _S.ACKED: frozenset({_S.REV_QUEUED}),
     _S.REV_QUEUED: frozenset({_S.REVERSED, _S.REV_FAILED}),
     # The one way back: the switch had answered the reversal with "original not found" (25), then the approval of
     # that original came in late. It was overtaken on the way and has now debited the card: reverse once more.
     _S.REVERSED: frozenset({_S.REV_QUEUED}),
-    _S.REV_FAILED: frozenset(),
+    _S.REV_FAILED: frozenset({_S.REV_QUEUED, _S.REVERSED, _S.DEBITED}),
+    _S.DEBITED: frozenset(),
 }
 
-WITHOUT_PAN: Final = frozenset({_S.DECLINED})
+WITHOUT_PAN: Final = frozenset({_S.DECLINED, _S.DEBITED})
 """States in which no message about the order will be sent any more, so the sealed PAN is dropped on the way in.
 
 ACKED keeps it while a capture, a credit or their reversal may need it (`gateway.settling`).

@@ -12,13 +12,16 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from gateway.errors import StanExhaustedError
 from gateway.schema import trace_numbers
+from runtime.database import insert_new
 from shetab.jalali import IRAN_STANDARD_TIME
 
 _HIGHEST: Final = 999_999
+FOR_WHAT_WAS_BEGUN: Final = 50_000
+"""Numbers of a day that new orders leave to reversals, and to the line itself: money must go back, and links live."""
 
 
 def business_day(now: datetime) -> date:
@@ -26,22 +29,25 @@ def business_day(now: datetime) -> date:
     return now.astimezone(IRAN_STANDARD_TIME).date()
 
 
-def next_stan(connection: Connection, acquirer: str, now: datetime) -> str:
+def next_stan(connection: Connection, acquirer: str, now: datetime, *, kept: int = 0) -> str:
     """The next trace number of `acquirer`, six digits; part of the caller's transaction.
 
-    :raises StanExhaustedError: all 999,999 numbers of the day are used.
+    :param kept: how many numbers of the day it leaves to others.
+    :raises StanExhaustedError: all 999,999 numbers of the day are used, but for those.
     """
     table = trace_numbers
     day = business_day(now).isoformat()
-    row = connection.execute(select(table).where(table.c.acquirer == acquirer)).one_or_none()
+    locked = select(table).where(table.c.acquirer == acquirer).with_for_update()
+    row = connection.execute(locked).one_or_none()
     if row is None:
-        connection.execute(insert(table).values(acquirer=acquirer, business_day=day, last=1, used=1))
-        return "000001"
+        if insert_new(connection, table, acquirer=acquirer, business_day=day, last=1, used=1):
+            return "000001"
+        row = connection.execute(locked).one()
     # A clock that was set back stays on the later day: going back could repeat that day's numbers.
     today = max(day, row.business_day)
     used = row.used + 1 if today == row.business_day else 1
-    if used > _HIGHEST:
-        raise StanExhaustedError(f"acquirer {acquirer} has used all {_HIGHEST} trace numbers of {today}")
+    if used > _HIGHEST - kept:
+        raise StanExhaustedError(f"acquirer {acquirer} has used all {_HIGHEST - kept} trace numbers of {today}")
     last = row.last % _HIGHEST + 1
     connection.execute(
         update(table).where(table.c.acquirer == acquirer).values(business_day=today, last=last, used=used)

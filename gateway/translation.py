@@ -7,24 +7,28 @@ key service's answer into the message and is kept nowhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from gateway.merchants import Merchant
 from gateway.order import Order, UnclaimedAnswer
 from shetab.dialect import Dialect
-from shetab.jalali import local_time_and_date, transmission_time
+from shetab.jalali import local_moment, local_time_and_date, transmission_time
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 from shetab.reversal import repeated, reversal_advice
 from shetab.subfields import AdditionalData, SecurityControl
 from shetab.types import Cvv2, Expiry, Pan, Rial
 
+if TYPE_CHECKING:
+    from gateway.merchants import Merchant
+
 SALE: Final = "0200"
 """MTI of an order that debits the card."""
 HOLD: Final = "0100"
 """MTI of an order that holds the money, to be captured later (0220)."""
+ORDERS: Final = frozenset({SALE, HOLD})
+"""What takes money or holds it."""
 _PURCHASE: Final = "000000"
 IRAN: Final = "364"
 RIAL: Final = "364"
@@ -32,7 +36,6 @@ KEYED_WITHOUT_CARD: Final = "010"
 """DE 22: PAN entered by hand, nothing said of a PIN pad (ISO 8583:1987 A.5)."""
 INTERNET: Final = "59"
 LONGEST_PIN: Final = "12"
-_PIN_BLOCK_FORMAT: Final = 3
 """ISO 9564-1 format 3: filled at random, so equal PINs of one card do not give equal blocks."""
 
 
@@ -51,6 +54,8 @@ class OpenedCard(Protocol):
     def pin_key_index(self) -> int: ...
     @property
     def mac_key_index(self) -> int: ...
+    @property
+    def pin_block_format(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ class SwitchAnswer:
     approval: str | None = None
     settle_date: str | None = None
     alarm: bool = False
+    left: bool = True
+    """FALSE: it is certain that no byte of the request left."""
 
 
 _NO_REPLY: Final = 3
@@ -103,7 +110,7 @@ def order_request(
         37: order.rrn,
         41: dialect.pad(41, merchant.terminal_id),
         42: dialect.pad(42, merchant.merchant_id),
-        43: dialect.pad(43, merchant.name),
+        43: merchant.network_name(dialect),
         48: AdditionalData(card.cvv2).to_de48(),
         49: RIAL,
         # The purchase as buyer and merchant know it: with it an issuer can ask for the signed order.
@@ -111,7 +118,7 @@ def order_request(
         100: card.pan.bin,
     }
     if card.pin_block is not None:
-        security = SecurityControl(_PIN_BLOCK_FORMAT, card.pin_key_index, card.mac_key_index)
+        security = SecurityControl(card.pin_block_format, card.pin_key_index, card.mac_key_index)
         fields |= {52: card.pin_block.hex().upper(), 53: security.to_de53()}
     return Message(mti, fields)
 
@@ -133,6 +140,12 @@ def sent_order(order: Order) -> Message:
     return Message(order.mti, {int(field): value for field, value in order.sent_fields.items() if field != "0"})
 
 
+def order_sent_at(order: Order) -> datetime:
+    """When the order took place: DE 12 and 13 of its message, with the year that they lack."""
+    sent = sent_order(order)
+    return local_moment(sent[12], sent[13], order.received_at)
+
+
 def reversal_request(order: Order, pan: Pan, now: datetime) -> Message:
     """The 0420 of a queued reversal, or the 0421 if one was sent before."""
     if order.reversal_stan is None:
@@ -140,6 +153,7 @@ def reversal_request(order: Order, pan: Pan, now: datetime) -> Message:
     original = sent_order(order)
     sent_at = transmission_time(now)
     advice = reversal_advice(original, stan=order.reversal_stan, transmission_time=sent_at, pan=pan.reveal())
+    advice = replace(advice, original_at=order_sent_at(order))
     return advice if order.reversal_attempts == 0 else repeated(advice, transmission_time=sent_at)
 
 
@@ -161,7 +175,7 @@ def read_answer(codes: ResponseCodes, answer: Message) -> SwitchAnswer:
 
 def not_sent(codes: ResponseCodes, rc: str) -> SwitchAnswer:
     """What the gateway says itself, under `rc`, when it is certain that nothing reached the switch."""
-    return SwitchAnswer("declined", codes.auth_code(rc), rc=rc, told_rc=rc)
+    return SwitchAnswer("declined", codes.auth_code(rc), rc=rc, told_rc=rc, left=False)
 
 
 def unclaimed(codes: ResponseCodes, answer: Message) -> UnclaimedAnswer:

@@ -17,7 +17,7 @@ from gateway_keys import wire
 from gateway_keys.opened import OpenedOrder, OpenedPasswordRequest
 from kwbp.money import Money
 from kwbp.password import AskedPassword
-from runtime.client import raise_problem
+from runtime.client import AsyncTransport, raise_problem
 from runtime.problems import Problem
 from shetab.types import Cvv2, Expiry, Pan
 
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 class GatewayKeysClient:
     """Asynchronous client; `transport` is an httpx client of the HSM service with the gateway's certificate."""
 
-    def __init__(self, transport: httpx.AsyncClient) -> None:
+    def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
 
     async def open_order(self, pi_envelope: bytes, dual_signature: bytes, hod: bytes) -> OpenedOrder:
@@ -49,6 +49,7 @@ class GatewayKeysClient:
             masked_pan=answer.masked_pan,
             pin_key_index=answer.pin_key_index,
             mac_key_index=answer.mac_key_index,
+            pin_block_format=answer.pin_block_format,
         )
 
     async def open_password_request(self, message: bytes, merchant_id: str) -> OpenedPasswordRequest:
@@ -94,8 +95,8 @@ class GatewayKeysClient:
     async def receive_zone_key(self, key: str, index: int, wrapped: bytes, check_value: bytes) -> wire.ZoneKeyAnswer:
         """Have a zone key taken in that the switch sent; it is in use when this returns.
 
-        :param key: zone-pin or zone-mac. :param wrapped: 24 bytes under the zone master key (RFC 3394).
-        :param check_value: 3 bytes.
+        :param key: zone-pin or zone-mac. :param wrapped: under the zone master key (RFC 3394): 24 bytes or more.
+        :param check_value: 3 bytes, or 6 (`shetab.zone_keys.pair_kcv`).
         :raises Problem: 422 `wrong-check-value` or 409 `wrong-key-index`: the key in use stays; the service's trouble.
         """
         request = wire.ReceiveZoneKeyRequest(key=key, index=index, wrapped=wrapped, check_value=check_value)
@@ -107,8 +108,8 @@ class GatewayKeysClient:
 
     async def _ask(self, path: str, request: msgspec.Struct, answer: type[_T]) -> _T:
         try:
-            response = await self._transport.post(
-                path, content=msgspec.json.encode(request), headers={"content-type": "application/json"}
+            response = await self._transport.request(
+                "POST", path, content=msgspec.json.encode(request), headers={"content-type": "application/json"}
             )
         except httpx.TransportError as error:
             raise Problem(503, "hsm-unreachable", f"the HSM service does not answer: {type(error).__name__}") from None

@@ -14,8 +14,8 @@ from shetab.types import Cvv2, Expiry, Pan
 class OpenedOrder:
     """Card data for one message to the switch.
 
-    The PIN is in `pin_block` alone: 8 bytes, ISO 9564-1 format 3 under the zone PIN key. `pan_sealed` gives the PAN
-    back to `unseal_pan` for this XID: it may be stored for a reversal, and `masked_pan` too; the rest may not.
+    The PIN is in `pin_block` alone: ISO 9564-1 under the zone PIN key, 8 bytes or (format 4) 16. `pan_sealed` gives the
+    PAN back to `unseal_pan` for this XID: it may be stored for a reversal, and `masked_pan` too; the rest may not.
     """
 
     pan: Pan
@@ -27,6 +27,8 @@ class OpenedOrder:
     pin_key_index: int = 1
     """Of the zone PIN key of the block, for DE 53; and the next, of the zone MAC key in use."""
     mac_key_index: int = 1
+    pin_block_format: int = 3
+    """ISO 9564-1 format of the block, for DE 53 too."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

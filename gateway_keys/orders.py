@@ -30,8 +30,9 @@ from kwbp.gateway import GatewayIdentity, OpenedCard, VerifiedOrder, check_opene
 from pki.path import Trust
 from shetab import pin_block
 from shetab.errors import ShetabError
+from shetab.mac import MacAlgorithm, padded
 from shetab.pin_block import PinBlockFormat
-from shetab.types import Pan
+from shetab.types import Pan, Pin
 
 MAC_BYTES: Final = 8
 """DE 64/128 and the dialect: the first half of the CMAC."""
@@ -74,19 +75,22 @@ def verify_order(
 
 
 def open_order(
-    order: VerifiedOrder, *, keys: OrderKeys, now: datetime, accepts_bin: Callable[[str], bool]
+    order: VerifiedOrder,
+    *,
+    keys: OrderKeys,
+    now: datetime,
+    accepts_bin: Callable[[str], bool],
+    block_format: PinBlockFormat = PinBlockFormat.FORMAT_3,
 ) -> OpenedOrder:
     """G8 to G10 in the token, then re-seal what must not be seen.
 
+    :param block_format: of the PIN block; the zone PIN key is of a kind that fits it.
     :param accepts_bin: whether the issuer of a card, by its first six digits, is served (G10).
     :raises DecodingFailedError: the same for every cause.
     :raises HsmError: the token's trouble.
     """
     card = _open(order, keys, accepts_bin, now)
-    block = None
-    if card.pin2 is not None:
-        clear = pin_block.build(PinBlockFormat.FORMAT_3, card.pin2, card.pan, rng=keys.token.random)
-        block = keys.token.des3_ecb_encrypt(keys.zone_pin, clear)
+    block = None if card.pin2 is None else seal_pin(keys.token, keys.zone_pin, block_format, card.pin2, card.pan)
     return OpenedOrder(
         pan=card.pan,
         expiry=card.expiry,
@@ -94,7 +98,15 @@ def open_order(
         pin_block=block,
         pan_sealed=seal_pan(keys.token, keys.vault, order.dual.xid, card.pan),
         masked_pan=card.pan.masked,
+        pin_block_format=int(block_format),
     )
+
+
+def seal_pin(token: TokenOperations, zone_pin: KeyRef, block_format: PinBlockFormat, pin: Pin, pan: Pan) -> bytes:
+    """The PIN as an encrypted block of ISO 9564-1: 8 bytes, or 16 in format 4. The random fill is the token's."""
+    if block_format is PinBlockFormat.FORMAT_4:
+        return token.aes_pin_block(zone_pin, pin_block.pin_field(pin, rng=token.random), pin_block.pan_field(pan))
+    return token.des3_ecb_encrypt(zone_pin, pin_block.build(block_format, pin, pan, rng=token.random))
 
 
 def seal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, pan: Pan) -> bytes:
@@ -116,9 +128,19 @@ def unseal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, blob: bytes) -
     return pan
 
 
-def message_mac(token: TokenOperations, zone_mac: KeyRef, data: bytes) -> bytes:
-    """The MAC of an ISO 8583 message: AES-CMAC (RFC 4493) under the zone MAC key, first 8 bytes."""
-    return token.aes_cmac(zone_mac, data)[:MAC_BYTES]
+def message_mac(
+    token: TokenOperations, zone_mac: KeyRef, data: bytes, algorithm: MacAlgorithm = MacAlgorithm.AES_CMAC
+) -> bytes:
+    """The MAC of an ISO 8583 message under the zone MAC key, 8 bytes.
+
+    AES-CMAC (RFC 4493), its first 8 bytes, or ANSI X9.19.
+
+    :raises MacFormatError: X9.19 with padding method 1 of no data at all.
+    """
+    padding = algorithm.padding
+    if padding is None:
+        return token.aes_cmac(zone_mac, data)[:MAC_BYTES]
+    return token.retail_mac(zone_mac, padded(data, padding))
 
 
 def _open(order: VerifiedOrder, keys: OrderKeys, accepts_bin: Callable[[str], bool], now: datetime) -> OpenedCard:

@@ -43,12 +43,16 @@ from pki.errors import CmsError
 from pki.oids import CT_OTP_REQ
 from pki.path import Trust
 from runtime.identity import caller_of, check
+from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.settings import Home
 from shetab.iran import Banks
+from shetab.zone import Zone
 
 CALLER: Final = "service:gateway"
 OVERLAP: Final = timedelta(seconds=60)
+
+_log = get_logger("gateway.keys")
 
 _XID_BYTES: Final = 20
 _NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
@@ -88,15 +92,21 @@ class GatewayKeys:
         names: KeyNames | None = None,
         accepts_bin: Callable[[str], bool] = _is_known_issuer,
         overlap: timedelta = OVERLAP,
+        zone: Zone | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         """`anchors` gives the pinned roots, `accepts_bin` tells which issuers are served (G10), by six digits.
 
-        `overlap` is how long a zone MAC key verifies after it was replaced.
+        `overlap` is how long a zone MAC key verifies after it was replaced. `zone` says what PIN blocks and MACs are.
         """
         self._anchors = anchors
         self._names = names or KeyNames()
         self._accepts_bin = accepts_bin
+        self._agreed = zone or Zone()
+        if self._agreed.is_deterministic:
+            _log.warning(
+                "PIN blocks of format 0: equal PINs of a card give equal blocks under a key; agree on format 3"
+            )
         self._clock = clock
         found = self._names
         self.zone: Final = ZoneExchange(
@@ -110,6 +120,7 @@ class GatewayKeys:
         *,
         names: KeyNames | None = None,
         overlap: timedelta = OVERLAP,
+        zone: Zone | None = None,
         clock: Callable[[], datetime] = _utc_now,
     ) -> GatewayKeys:
         """For an installation: its pinned root is read for every order, because a ceremony may write it meanwhile."""
@@ -118,7 +129,7 @@ class GatewayKeys:
             path = home.trust_anchors
             return tuple(x509.load_pem_x509_certificates(path.read_bytes())) if path.exists() else ()
 
-        return cls(anchors, names=names, overlap=overlap, clock=clock)
+        return cls(anchors, names=names, overlap=overlap, zone=zone, clock=clock)
 
     def routes(self, vault: Vault) -> list[ApiRoute]:
         """POST routes, all for the gateway service alone; see `gateway_keys.wire` for the bodies."""
@@ -204,6 +215,7 @@ class GatewayKeys:
         digest = sha256(request.pi_envelope)
         with vault.refusals(caller, "open-order", list(operations), input_sha256=digest):
             _check_length("hod", request.hod, _HASH_BYTES)
+            self._check_agreed(vault, names.zone_pin, self._agreed.pin_key)
             key = self._recipient(vault, request.pi_envelope)
             order = self._verify(key, request, now)
         version = {names.encryption: key.row.version}
@@ -216,7 +228,13 @@ class GatewayKeys:
                 zone_pin=running.keys[names.zone_pin].ref,
             )
             try:
-                opened = orders.open_order(order, keys=keys, now=now, accepts_bin=self._accepts_bin)
+                opened = orders.open_order(
+                    order,
+                    keys=keys,
+                    now=now,
+                    accepts_bin=self._accepts_bin,
+                    block_format=self._agreed.pin_block_format,
+                )
             except DecodingFailedError as error:
                 running.outcome.cause = error.cause
                 raise _decoding_failure() from None
@@ -230,6 +248,7 @@ class GatewayKeys:
             masked_pan=opened.masked_pan,
             pin_key_index=index_of(running.keys[names.zone_pin].key.row.version),
             mac_key_index=index_of(vault.key(names.zone_mac).row.version),
+            pin_block_format=opened.pin_block_format,
         )
 
     def open_password_request(
@@ -362,9 +381,19 @@ class GatewayKeys:
     def _mac(self, vault: Vault, caller: str, operation: Operation, data: bytes, version: int | None = None) -> bytes:
         name, what = self._names.zone_mac, _MAC_RECORDS[operation]
         versions = {} if version is None else {name: version}
+        algorithm = self._agreed.mac_algorithm
+        if not data and algorithm.padding == 1:
+            raise Problem(422, "invalid-request", "an X9.19 MAC with padding method 1 is not of an empty message")
+        self._check_agreed(vault, name, self._agreed.mac_key)
         with vault.operation(caller, what, {name: operation}, input_sha256=None, versions=versions) as running:
             key = running.keys[name]
-            return orders.message_mac(key.token, key.ref, data)
+            return orders.message_mac(key.token, key.ref, data, algorithm)
+
+    def _check_agreed(self, vault: Vault, name: str, algorithm: str) -> None:
+        """Problem 503 `not-able` for a key of another kind than the settings agree on with the switch."""
+        held = vault.key(name).template.algorithm
+        if held != algorithm:
+            raise Problem(503, "not-able", f"key {name} is {held}; the zone agreed on {algorithm}: see [switch.zone]")
 
 
 def _route(

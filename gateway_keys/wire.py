@@ -32,9 +32,10 @@ class OpenOrderRequest(_Message, frozen=True):
 
 
 class OpenOrderAnswer(_Message, frozen=True):
-    """`pan`, `expiry` (YYMM, Jalali) and `cvv2` in clear; `pin_block` 8 bytes; `pan_sealed` for `pans:unseal`.
+    """`pan`, `expiry` (YYMM, Jalali) and `cvv2` in clear; `pin_block` 8 or 16 bytes; `pan_sealed` for `pans:unseal`.
 
-    `pin_key_index` is that of the zone PIN key of the block, `mac_key_index` that of the MAC key in use.
+    `pin_key_index` is that of the zone PIN key of the block, `mac_key_index` that of the MAC key in use;
+    `pin_block_format` that of ISO 9564-1.
     """
 
     pan: str
@@ -45,6 +46,7 @@ class OpenOrderAnswer(_Message, frozen=True):
     masked_pan: str
     pin_key_index: int
     mac_key_index: int
+    pin_block_format: int = 3
 
 
 class OpenPasswordRequest(_Message, frozen=True):
@@ -106,7 +108,7 @@ class VerifyMacAnswer(_Message, frozen=True):
 
 
 class ReceiveZoneKeyRequest(_Message, frozen=True):
-    """`key` is zone-pin or zone-mac; `wrapped` 24 bytes under the zone master key (RFC 3394), `check_value` 3 bytes."""
+    """`key` is zone-pin or zone-mac; `wrapped` under the zone master key (RFC 3394); `check_value` 3 or 6 bytes."""
 
     key: str
     index: int
@@ -119,7 +121,7 @@ class TendZoneKeysRequest(_Message, frozen=True):
 
 
 class ZoneKeyAnswer(_Message, frozen=True):
-    """The zone key in use: `check_value` 6 hexadecimal digits, `since` ISO 8601.
+    """The zone key in use: `check_value` 6 or 12 hexadecimal digits, `since` ISO 8601.
 
     `replaced_still_valid` counts those before it that are not destroyed yet.
     """

@@ -1,12 +1,14 @@
 """The zone-key ceremony: components for two custodians, and their loading into the gateway's token.
 
-    home/secrets/zone-pin-component-1, -2      zone PIN key, 2-key TDES
-    home/secrets/zone-mac-component-1, -2      zone MAC key, AES-128
-    home/secrets/zone-master-component-1, -2   zone master key, AES-128, under which the next ones of both come
+    home/secrets/zone-pin-component-1, -2      zone PIN key
+    home/secrets/zone-mac-component-1, -2      zone MAC key
+    home/secrets/zone-master-component-1, -2   zone master key, under which the next ones of both come
 
-Each file is one custodian's (ISO 11568-2 4.4): 32 hexadecimal digits, mode 0600; the key is the XOR of both and exists
-in clear only in the moment it is loaded. The other end of the zone loads the same components; that both hold the same
-key is seen by its check value, which is no secret.
+What kinds of keys they are was agreed with the other end of the zone (`shetab.zone`). Each file is one custodian's (ISO
+11568-2 4.4): as many hexadecimal digits as the key has, mode 0600; the key is the XOR of both. For the moment of the
+ceremony components and key are in the memory of the process that loads them, a command that ends then; no service ever
+has them. The other end loads the same components; that both hold the same key is seen by its check value, which is no
+secret.
 """
 
 from __future__ import annotations
@@ -19,98 +21,131 @@ from typing import Final
 
 from gateway_keys.errors import ZoneKeyError
 from hsm_service.errors import WrongCheckValue
-from hsm_service.keys import KeyKind
+from hsm_service.keys import KeyKind, Usage
+from hsm_service.purposes import USAGES
 from hsm_service.vault import Vault
 from runtime.secrets import Secret, read_secret, write_secret
 from shetab.errors import ValueFormatError
-from shetab.zone_keys import KEY_SIZE, aes_kcv, combine, parse_component, tdes_kcv, wrap
+from shetab.zone import Zone, ZoneKeyName
+from shetab.zone_keys import KEY_SIZE, KeyAlgorithm, aes_kcv, check_strength, combine, parse_component, wrap
 
 CUSTODIANS: Final = 2
 CEREMONY: Final = "ceremony"
 
+_TEMPLATES: Final[dict[tuple[ZoneKeyName, KeyAlgorithm], str]] = {
+    ("zone-pin", "des2"): "zone-pin",
+    ("zone-pin", "des3"): "zone-pin-des3",
+    ("zone-pin", "aes-128"): "zone-pin-aes-128",
+    ("zone-pin", "aes-256"): "zone-pin-aes-256",
+    ("zone-mac", "aes-128"): "zone-mac",
+    ("zone-mac", "aes-256"): "zone-mac-aes-256",
+    ("zone-mac", "des2"): "zone-mac-des2",
+    ("zone-master", "aes-128"): "zone-master",
+    ("zone-master", "aes-256"): "zone-master-aes-256",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ZoneKey:
-    """One kind of zone key. `name` is that of the key, of its template, and the start of its component files.
+    """One of the zone's keys. `name` is that of the key, and the start of its component files."""
 
-    `kcv` computes the check value from the clear key, in software.
-    """
-
-    name: str
-    kcv: Callable[[bytes], str]
+    name: ZoneKeyName
 
     def files(self, secrets: Path) -> tuple[Path, ...]:
         """The component files, one a custodian."""
         return tuple(secrets / f"{self.name}-component-{number}" for number in range(1, CUSTODIANS + 1))
 
+    def template(self, zone: Zone) -> str:
+        """The key template that it is made from."""
+        return _TEMPLATES[self.name, zone.algorithm(self.name)]
 
-ZONE_PIN: Final = ZoneKey("zone-pin", tdes_kcv)
-ZONE_MAC: Final = ZoneKey("zone-mac", aes_kcv)
-ZONE_MASTER: Final = ZoneKey("zone-master", aes_kcv)
+
+ZONE_PIN: Final = ZoneKey("zone-pin")
+ZONE_MAC: Final = ZoneKey("zone-mac")
+ZONE_MASTER: Final = ZoneKey("zone-master")
 WORKING_KEYS: Final = (ZONE_PIN, ZONE_MAC)
 ZONE_KEYS: Final = (*WORKING_KEYS, ZONE_MASTER)
 
 
-def make_components(secrets: Path, *, rng: Callable[[int], bytes] = os.urandom) -> tuple[Path, ...]:
+def make_components(
+    secrets: Path, zone: Zone | None = None, *, rng: Callable[[int], bytes] = os.urandom
+) -> tuple[Path, ...]:
     """Write the component files that are missing; which were written. `rng(n)` gives n random bytes."""
-    written = []
+    zone, written = zone or Zone(), []
     for zone_key in ZONE_KEYS:
         for path in zone_key.files(secrets):
             if not path.exists():
-                write_secret(path, rng(KEY_SIZE).hex().upper().encode() + b"\n")
+                write_secret(path, rng(zone.size(zone_key.name)).hex().upper().encode() + b"\n")
                 written.append(path)
     return tuple(written)
 
 
-def read_components(secrets: Path, zone_key: ZoneKey) -> tuple[Secret, ...]:
-    """The components of a key, 16 bytes each.
+def read_components(secrets: Path, zone_key: ZoneKey, zone: Zone | None = None) -> tuple[Secret, ...]:
+    """The components of a key, as long as it is.
 
     :raises ZoneKeyError: a file is missing or malformed. :raises SecretFileError: others may read it.
     """
-    components = []
+    zone, components = zone or Zone(), []
     for path in zone_key.files(secrets):
         if not path.exists():
             raise ZoneKeyError(f"{path} is missing: its custodian has not brought the component")
         try:
-            components.append(Secret(parse_component(read_secret(path).reveal())))
+            components.append(Secret(parse_component(read_secret(path).reveal(), zone.size(zone_key.name))))
         except ValueFormatError as error:
             raise ZoneKeyError(f"{path}: {error}") from None
     return tuple(components)
 
 
-def load(vault: Vault, secrets: Path) -> dict[str, str]:
+def load(vault: Vault, secrets: Path, zone: Zone | None = None) -> dict[str, str]:
     """Load the zone keys that the vault does not hold yet; the check value of each by name, as the token computes it.
 
-    Check values are 6 hexadecimal digits in upper case (ANSI X9.24-1), as custodians and the other end compare them.
+    Check values are hexadecimal digits in upper case (ANSI X9.24-1), as custodians and the other end compare them.
 
     A key that was changed over the line since (`gateway_keys.zone_exchange`) is no more that of its components.
 
-    :raises ZoneKeyError: components are missing or malformed, or make another key than the token already holds.
-    :raises Problem: the vault refuses. :raises HsmError: the token's trouble.
+    :raises ZoneKeyError: components are missing, malformed or weak, or make another key than the token already holds,
+        or one of another kind.
+    :raises Problem: the vault refuses; 409 names what the token would have to do and cannot.
+    :raises HsmError: the token's trouble.
     """
+    zone = zone or Zone()
     held = {key.name for key in vault.list_keys(CEREMONY)}
-    return {zone_key.name: _load(vault, zone_key, secrets, held) for zone_key in ZONE_KEYS}
+    return {zone_key.name: _load(vault, zone_key, secrets, zone, held) for zone_key in ZONE_KEYS}
 
 
-def _load(vault: Vault, zone_key: ZoneKey, secrets: Path, held: set[str]) -> str:
-    components = read_components(secrets, zone_key)
-    expected = zone_key.kcv(combine([each.reveal() for each in components]))
+def _load(vault: Vault, zone_key: ZoneKey, secrets: Path, zone: Zone, held: set[str]) -> str:
+    components = read_components(secrets, zone_key, zone)
+    value = _combined(secrets, zone_key, components, zone)
+    expected = zone.kcv(zone_key.name, value)
     if zone_key.name not in held:
-        vault.import_zone_key(CEREMONY, zone_key.name, zone_key.name, components)
+        vault.import_zone_key(CEREMONY, zone_key.name, zone_key.template(zone), components)
     key = vault.key(zone_key.name)
+    if key.template.algorithm != zone.algorithm(zone_key.name):
+        raise ZoneKeyError(
+            f"the token holds a {zone_key.name} key of {key.template.algorithm}, not of {zone.algorithm(zone_key.name)}"
+        )
     token, ref = key.use()
     if zone_key is ZONE_MASTER:
         # The token uses it for nothing but unwrapping: that it is the same key is seen by what it unwraps.
         probe = os.urandom(KEY_SIZE)
-        wrapped = wrap(combine([each.reveal() for each in components]), probe)
+        wrapped = wrap(value, probe)
         try:
-            token.try_zone_key(ref, KeyKind.AES, wrapped, bytes.fromhex(aes_kcv(probe)))
+            token.try_zone_key(ref, KeyKind.AES, Usage.MAC, wrapped, bytes.fromhex(aes_kcv(probe)))
         except WrongCheckValue:
             raise ZoneKeyError(
                 f"the token holds a {zone_key.name} key with another check value than {expected}"
             ) from None
         return expected
-    found = token.check_value(ref).hex().upper()
+    found = token.check_value(ref, USAGES[key.template.purpose]).hex().upper()
     if key.row.version == 1 and found != expected:
         raise ZoneKeyError(f"the token holds a {zone_key.name} key with check value {found}, not {expected}")
     return found
+
+
+def _combined(secrets: Path, zone_key: ZoneKey, components: tuple[Secret, ...], zone: Zone) -> bytes:
+    try:
+        value = combine([each.reveal() for each in components])
+        check_strength(zone.algorithm(zone_key.name), value)
+    except ValueFormatError as error:
+        raise ZoneKeyError(f"{zone_key.files(secrets)[0]} and those beside it: {error}") from None
+    return value

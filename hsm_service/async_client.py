@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import httpx
 
@@ -20,23 +20,13 @@ from hsm_service.request import compose_request
 from hsm_service.retry import PATIENT, RetryPolicy
 from hsm_service.service import Basis, Checked, KeyInfo, RawAlgorithm, SignCommand, Signed, SignKind
 from hsm_service.wire import BatchAnswer, BatchItem
-from runtime.client import TlsFiles, client_context
-from runtime.keepalive import CONNECTIONS, KeepAliveClient
+from runtime.client import AsyncTransport, TlsFiles, keepalive_client
+from runtime.keepalive import CONNECTIONS
 from runtime.problems import Problem
 
 T = TypeVar("T")
 
 _LARGEST_ANSWER: Final = 4 * 1024 * 1024  # bytes
-
-
-class AsyncTransport(Protocol):
-    """What an asynchronous client needs: `runtime.keepalive.KeepAliveClient`, or an `httpx.AsyncClient`."""
-
-    async def request(
-        self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response: ...
-
-    async def aclose(self) -> None: ...
 
 
 class AsyncHsmClient:
@@ -68,10 +58,7 @@ class AsyncHsmClient:
         retry: RetryPolicy = PATIENT,
     ) -> Self:
         """A client of the service at `url`, calling as the certificate of `tls`; `timeout` is of one attempt."""
-        context = client_context(tls)
-        transport = KeepAliveClient(
-            url, context, timeout=timeout, connections=connections, largest_answer=_LARGEST_ANSWER
-        )
+        transport = keepalive_client(tls, url, timeout=timeout, connections=connections, largest_answer=_LARGEST_ANSWER)
         return cls(transport, retry=retry)
 
     async def close(self) -> None:

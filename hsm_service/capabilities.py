@@ -39,12 +39,19 @@ class Ability(StrEnum):
     """A secret key given by value is afterwards sensitive and not extractable."""
     AES_CMAC = "aes-cmac"
     DES2_BLOCK = "des2-block"
+    DES3_BLOCK = "des3-block"
+    AES_BLOCK = "aes-block"
+    """PIN blocks of format 4: two single blocks under an AES key that can do nothing else."""
+    RETAIL_MAC = "retail-mac"
+    """The MAC of ANSI X9.19, from a key and from its first half as a triple DES key of three equal parts."""
     COPIES_TRUSTED = "copies-trusted"
     """A key that may be backed up is wrapped out by keys that the security officer marked as trusted, by no other."""
     RESTORE = "restore"
     """A private key that comes in wrapped by AES-KWP is afterwards sensitive and not extractable."""
     ZONE_UNWRAP = "zone-unwrap"
     """Zone keys that come in wrapped by AES key wrap (RFC 3394) keep in, and do what the same keys do outside."""
+    ZONE_UNWRAP_LONG = "zone-unwrap-long"
+    """The same of keys of 24 and 32 bytes: 3-key TDES, AES-256, and the second part of an X9.19 key."""
     RANDOM = "random"
 
 
@@ -95,6 +102,7 @@ _KEYS: Final[Mapping[str, tuple[Ability, ...]]] = {
     "aes-128": (Ability.AES_KEYS,),
     "aes-256": (Ability.AES_KEYS,),
     "des2": (),
+    "des3": (),
 }
 """What making, or loading, a key of each algorithm needs."""
 _RSA_SIGNATURES: Final = (Ability.RSA_PKCS1V15, Ability.RSA_PSS_SHA256)
@@ -106,7 +114,10 @@ _WORK: Final[Mapping[tuple[Usage, str], tuple[Ability, ...]]] = {
     (Usage.SEAL, "aes"): (Ability.AES_GCM,),
     (Usage.MAC, "aes"): (Ability.IMPORT, Ability.AES_CMAC),
     (Usage.RECEIVE, "aes"): (Ability.IMPORT, Ability.AES_CMAC, Ability.DES2_BLOCK, Ability.ZONE_UNWRAP),
+    (Usage.RETAIL_MAC, "des2"): (Ability.IMPORT, Ability.RETAIL_MAC),
     (Usage.PIN_BLOCK, "des2"): (Ability.IMPORT, Ability.DES2_BLOCK),
+    (Usage.PIN_BLOCK, "des3"): (Ability.IMPORT, Ability.DES3_BLOCK),
+    (Usage.PIN_BLOCK, "aes"): (Ability.IMPORT, Ability.AES_BLOCK),
 }
 """What using it needs, by usage and family."""
 _SUITES: Final = (Ability.OAEP_SHA256, Ability.OAEP_SHA1)

@@ -19,15 +19,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from hsm_service.errors import TokenTrouble
+from hsm_service.errors import BadInput, TokenTrouble, WrongCheckValue
 from hsm_service.judging import SigningKey
 from hsm_service.kept_key import Key
 from hsm_service.key_places import Fault, Place, look, protection_of
 from hsm_service.key_states import Change, KeyState
 from hsm_service.key_versions import RegisteredKey, standing
-from hsm_service.keys import KeyKind, KeyRef
+from hsm_service.keys import ZONE_ALGORITHMS, KeyRef, Usage
 from hsm_service.limits import Limits
-from hsm_service.purposes import USAGES, Purpose
+from hsm_service.purposes import USAGES
 from hsm_service.registry import Registry
 from hsm_service.templates import Template, Templates, TemplatesError
 from hsm_service.token_operations import TokenOperations
@@ -39,7 +39,9 @@ from runtime.secrets import Secret
 __all__ = ["Custody", "Key"]
 
 _ID_BYTES: Final = 16
-_IMPORTED: Final = {Purpose.PIN_BLOCK: KeyKind.DES2, Purpose.MAC: KeyKind.AES, Purpose.ZONE_MASTER: KeyKind.AES}
+_WRAPPING_BYTES: Final = 8
+_WRAPPED_PART: Final = 32
+"""The second part of an X9.19 key."""
 _log = get_logger("custody")
 
 _TAKING_BACK: Final = {
@@ -173,13 +175,17 @@ class Custody:
         next version.
         """
         name, template = key.row.name, key.template
-        kind, usage = _IMPORTED[template.purpose], USAGES[template.purpose]
+        (kind, size), usage = ZONE_ALGORITHMS[template.algorithm], USAGES[template.purpose]
+        if len(wrapped) != size + _WRAPPING_BYTES + (_WRAPPED_PART if usage is Usage.RETAIL_MAC else 0):
+            raise BadInput(f"a {template.algorithm} key for {name} does not come in {len(wrapped)} bytes")
         _, under = master.use()
 
         def unwrap(token: TokenOperations, cka_id: bytes) -> None:
             token.unwrap_zone_key(under, name, kind, wrapped, check_value, usage=usage, cka_id=cka_id)
 
         with self._lock:
+            if (taken := self.received(name, version, check_value)) is not None:  # by whoever had the lock before
+                return taken
             newest = self._registry.versions(name)[0]
             if newest.version + (newest.state is not KeyState.PENDING) != version:
                 raise Problem(409, "wrong-key-index", f"version {version} of {name} is not the next one")
@@ -188,9 +194,19 @@ class Custody:
             row = self._registry.reserve_next(name, token=template.token, cka_id=fresh, now=now, activates_at=now)
             # A killed process may have left the object, of another key that was sent before this one.
             left = token.find(cka_id=row.cka_id)
-            if left is not None and token.check_value(left) != check_value:
+            if left is not None and token.check_value(left, usage) != check_value:
                 token.destroy(left)
             return self._finish_making(row, template, token, unwrap)
+
+    def received(self, name: str, version: int, check_value: bytes) -> Key | None:
+        """The version in use, if it is `version`; raises WrongCheckValue if that is another key than was said."""
+        key = self.find(name)
+        if key.row.version != version:
+            return None
+        token, ref = key.use()
+        if token.check_value(ref, USAGES[key.template.purpose]) != check_value:
+            raise WrongCheckValue(f"version {version} of {name} is here already, and another key")
+        return key
 
     def end(self, key: Key) -> Key:
         """Destroys a version at once; nobody may need it any more."""
@@ -421,7 +437,9 @@ def _loader(name: str, template: Template, components: Sequence[Secret]) -> Make
     """What loads a zone key of `template` from its components."""
 
     def load(token: TokenOperations, cka_id: bytes) -> None:
-        kind, usage = _IMPORTED[template.purpose], USAGES[template.purpose]
+        (kind, size), usage = ZONE_ALGORITHMS[template.algorithm], USAGES[template.purpose]
+        if any(len(each.reveal()) != size for each in components):
+            raise BadInput(f"every component of a {template.algorithm} key has {size} bytes")
         token.import_zone_key(name, kind, components, usage=usage, cka_id=cka_id)
 
     return load

@@ -5,7 +5,7 @@ Pure functions, no token here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, Final
 
@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pkcs11 import Attribute
 
 from hsm_service.errors import BadInput, TokenUnavailable
-from hsm_service.keys import KeyKind
+from hsm_service.keys import TDES, ZONE_KEY_SIZES, KeyKind
 from runtime.secrets import Secret
 
-_ZONE_KEY_BYTES: Final = 16
+_DES_BYTES: Final = 8
+_AES_BYTES: Final = 16
 # RFC 8017 9.2, note 1
 _DIGEST_INFO: Final = {
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
@@ -71,20 +72,38 @@ def ec_public_key(values: dict[Attribute, Any]) -> ec.EllipticCurvePublicKey:
 
 
 def combine_components(kind: KeyKind, components: Sequence[Secret]) -> Secret:
-    """The XOR of at least two components of 16 bytes each; a DES2 key gets odd parity (ANSI X3.92)."""
+    """The XOR of at least two components of one size that fits `kind`; a TDES key gets odd parity (ANSI X3.92)."""
     if len(components) < 2:
         raise BadInput("a zone key is split over at least two components, so that no one person knows it")
     values = [each.reveal() for each in components]
-    if any(len(each) != _ZONE_KEY_BYTES for each in values):
-        raise BadInput(f"every component of a zone key has {_ZONE_KEY_BYTES} bytes")
+    sizes = ZONE_KEY_SIZES.get(kind, frozenset())
+    if len(values[0]) not in sizes or any(len(each) != len(values[0]) for each in values):
+        raise BadInput(f"every component of a zone key of {kind} has {' or '.join(map(str, sorted(sizes)))} bytes")
     key = reduce(lambda left, right: bytes(a ^ b for a, b in zip(left, right, strict=True)), values)
-    if kind is KeyKind.DES2:
+    if kind in TDES:
         key = bytes(_with_odd_parity(byte) for byte in key)
-        if key[:8] == key[8:]:
-            raise BadInput("the two halves of the key are equal: that would be single DES")
+        parts = [key[at : at + _DES_BYTES] for at in range(0, len(key), _DES_BYTES)]
+        if len(set(parts)) != len(parts):
+            raise BadInput("two parts of the key are equal: that would be single or double DES")
     if not any(key):
         raise BadInput("the components cancel each other out")
     return Secret(key)
+
+
+def cmac_of_zeros(encrypt: Callable[[bytes], bytes]) -> bytes:
+    """The CMAC of a zero block by a key that may only encrypt blocks, for its check value (SP 800-38B 6.1).
+
+    A key that makes PIN blocks makes no MACs, so what this computes on the way protects nothing.
+    """
+    doubled = int.from_bytes(encrypt(bytes(_AES_BYTES))) << 1
+    if doubled >> (8 * _AES_BYTES):
+        doubled = (doubled ^ 0x87) & ((1 << (8 * _AES_BYTES)) - 1)
+    return encrypt(doubled.to_bytes(_AES_BYTES))
+
+
+def single_des_part(key: Secret) -> Secret:
+    """The first half of a 2-key TDES key as TDES of three equal parts, which is single DES."""
+    return Secret(key.reveal()[:_DES_BYTES] * 3)
 
 
 def _with_odd_parity(byte: int) -> int:

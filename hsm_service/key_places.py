@@ -14,7 +14,7 @@ from enum import StrEnum
 from hsm_service.errors import HsmError, TokenTrouble, WeakKey
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import RegisteredKey
-from hsm_service.keys import KeyRef, Protection
+from hsm_service.keys import KeyRef, Protection, Usage, chain_of
 from hsm_service.purposes import USAGES
 from hsm_service.templates import Template
 from hsm_service.token_operations import TokenOperations
@@ -76,6 +76,8 @@ def look(
         attributes = token.attributes(ref)
         seen = attributes.protection()
         attributes.require(ref.label, USAGES[template.purpose], ref.protection)
+        if USAGES[template.purpose] is Usage.RETAIL_MAC:
+            token.attributes(chain_of(ref)).require(ref.label, Usage.RETAIL_MAC, ref.protection)
         if template.is_pair and spki_der(token.public_key(ref)) != row.public_key:
             return Place(label, token, ref, seen, Fault.CHANGED, "the token holds another key")
     except WeakKey as error:

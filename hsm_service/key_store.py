@@ -24,6 +24,7 @@ from hsm_service.keys import (
     Protection,
     Usage,
     attributes_to_read,
+    chain_of,
     parse_attributes,
     protected_template,
 )
@@ -94,29 +95,34 @@ class KeyStore(LoggedInToken):
     def import_zone_key(
         self, label: str, kind: KeyKind, components: Sequence[Secret], *, usage: Usage, cka_id: bytes | None = None
     ) -> KeyRef:
-        """Load a zone key from its components: the key is their XOR, all of the key's length (16 bytes).
+        """Load a zone key from its components: the key is their XOR, all of the key's length.
 
-        `kind` DES2 with `usage` PIN_BLOCK (2-key TDES, parity set as ANSI X3.92 wants), or AES with MAC or RECEIVE. The
-        key is
-        marked by the token as not LOCAL, that is imported. Raises BadInput for fewer than two components, another
-        length, or (DES2) halves that are equal, which would be single DES.
+        `kind` and `usage` are of `ZONE_WORKING_KEYS`, or AES for RECEIVE; a TDES key gets odd parity (ANSI X3.92). The
+        key is marked by the token as not LOCAL, that is imported. One for RETAIL_MAC is loaded as its two parts, the
+        second one first: where the first is, both are. Raises BadInput for fewer than two components, another length,
+        or (TDES) parts that are equal, which would be single or double DES.
         """
         value = encodings.combine_components(kind, components)
         if (kind, usage) not in {*ZONE_WORKING_KEYS, (KeyKind.AES, Usage.RECEIVE)}:
-            raise BadInput(f"a zone key is des2 for pin-block or aes for mac or receive, not {kind} for {usage}")
+            raise BadInput(f"a zone key is not {kind} for {usage}")
         ref = self._new_ref(label, kind, cka_id)
+        parts = [(ref, value)]
+        if usage is Usage.RETAIL_MAC:
+            parts.insert(0, (chain_of(ref), encodings.single_des_part(value)))
 
         def create(session: Session) -> None:
-            session.raw.create_object(
-                {
-                    Attribute.CLASS: ObjectClass.SECRET_KEY,
-                    Attribute.KEY_TYPE: PKCS11_TYPE[kind],
-                    Attribute.ID: ref.cka_id,
-                    Attribute.LABEL: label,
-                    Attribute.VALUE: value.reveal(),
-                    **protected_template(ObjectClass.SECRET_KEY, usage, store=True),
-                }
-            )
+            self._clear(session, ref)
+            for each, part in parts:
+                session.raw.create_object(
+                    {
+                        Attribute.CLASS: ObjectClass.SECRET_KEY,
+                        Attribute.KEY_TYPE: PKCS11_TYPE[each.kind],
+                        Attribute.ID: each.cka_id,
+                        Attribute.LABEL: label,
+                        Attribute.VALUE: part.reveal(),
+                        **protected_template(ObjectClass.SECRET_KEY, usage, store=True),
+                    }
+                )
 
         self._administer(create)
         self._check_new(ref, usage)
@@ -146,7 +152,9 @@ class KeyStore(LoggedInToken):
                 kind = KIND_OF_TYPE.get(each[Attribute.KEY_TYPE])
                 if kind is not None:
                     refs.append(KeyRef(self.label, kind, each[Attribute.ID], each[Attribute.LABEL]))
-        return refs
+        # The second part of an X9.19 key is no key of its own, unless a killed process left it alone.
+        chains = {chain_of(ref) for ref in refs if ref.kind is KeyKind.DES2}
+        return [ref for ref in refs if ref not in chains]
 
     def attributes(self, ref: KeyRef) -> KeyAttributes:
         """What the token says about the key, read afresh."""
@@ -161,6 +169,8 @@ class KeyStore(LoggedInToken):
         """Read the attributes afresh and raise WeakKey unless they are what `usage` and the reference require."""
         attributes = self.attributes(ref)
         attributes.require(ref.label, usage, ref.protection)
+        if usage is Usage.RETAIL_MAC:
+            self.attributes(chain_of(ref)).require(ref.label, usage, ref.protection)
         return attributes
 
     def public_key(self, ref: KeyRef) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
@@ -186,10 +196,18 @@ class KeyStore(LoggedInToken):
         def remove(session: Session) -> None:
             for each in list(session.raw.get_objects({Attribute.ID: ref.cka_id, Attribute.TOKEN: True})):
                 each.destroy()
+            self._clear(session, ref)
 
         self._administer(remove)
-        self._pool.forget(ref.cka_id)
+        for each in (ref, chain_of(ref)):
+            self._pool.forget(each.cka_id)
         self._sound = {each for each in self._sound if each[0].cka_id != ref.cka_id}
+
+    @staticmethod
+    def _clear(session: Session, ref: KeyRef) -> None:
+        """Destroy the second part of an X9.19 key, which is there alone if a process was killed between the two."""
+        for each in list(session.raw.get_objects({Attribute.ID: chain_of(ref).cka_id, Attribute.TOKEN: True})):
+            each.destroy()
 
     def _require_kind(self, ref: KeyRef, kind: KeyKind, usage: Usage) -> None:
         """Refuse a key of another kind, another token, or (read at its first use) one that is not sound."""

@@ -9,7 +9,7 @@ leave, but only wrapped by a key that the token's security officer marked as tru
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ class KeyKind(StrEnum):
     EC = "ec"
     AES = "aes"
     DES2 = "des2"
+    DES3 = "des3"
 
 
 class Usage(StrEnum):
@@ -37,9 +38,12 @@ class Usage(StrEnum):
     SEAL = "seal"
     """AES key: AES-GCM, both directions."""
     PIN_BLOCK = "pin-block"
-    """2-key TDES zone key: encrypting PIN blocks, one direction only."""
+    """TDES or AES zone key: encrypting PIN blocks, one direction only."""
     MAC = "mac"
     """AES zone key: AES-CMAC."""
+    RETAIL_MAC = "retail-mac"
+    """2-key TDES zone key, and beside it (`chain_of`) its first half as TDES of three equal parts: the MAC of ANSI
+    X9.19, in encrypting steps."""
     RESTORE = "restore"
     """RSA private key: unwrapping the keys of backups into the token (RSAES-OAEP)."""
     RECEIVE = "receive"
@@ -77,11 +81,32 @@ _REQUIRED: Final[dict[Protection, dict[str, bool]]] = {
 }
 """What the token must say of a key of each kind of protection."""
 
-IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC, Usage.RECEIVE})
+IMPORTED_USAGES: Final = frozenset({Usage.PIN_BLOCK, Usage.MAC, Usage.RETAIL_MAC, Usage.RECEIVE})
 """Usages of zone keys, whose components come from outside the token."""
 
-ZONE_WORKING_KEYS: Final = frozenset({(KeyKind.DES2, Usage.PIN_BLOCK), (KeyKind.AES, Usage.MAC)})
+ZONE_WORKING_KEYS: Final = frozenset(
+    {
+        (KeyKind.DES2, Usage.PIN_BLOCK),
+        (KeyKind.DES3, Usage.PIN_BLOCK),
+        (KeyKind.AES, Usage.PIN_BLOCK),
+        (KeyKind.AES, Usage.MAC),
+        (KeyKind.DES2, Usage.RETAIL_MAC),
+    }
+)
 """Kinds and usages of the zone keys that do the work, and come over the line too."""
+
+TDES: Final = frozenset({KeyKind.DES2, KeyKind.DES3})
+
+ZONE_KEY_SIZES: Final = {KeyKind.DES2: frozenset({16}), KeyKind.DES3: frozenset({24}), KeyKind.AES: frozenset({16, 32})}
+"""Bytes of a zone key of each kind."""
+
+ZONE_ALGORITHMS: Final = {
+    "des2": (KeyKind.DES2, 16),
+    "des3": (KeyKind.DES3, 24),
+    "aes-128": (KeyKind.AES, 16),
+    "aes-256": (KeyKind.AES, 32),
+}
+"""Kind and bytes of a zone key, by the algorithm of its template."""
 
 _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.SIGN: frozenset({Attribute.SIGN}),
@@ -91,6 +116,7 @@ _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.SEAL: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
     Usage.PIN_BLOCK: frozenset({Attribute.ENCRYPT}),
     Usage.MAC: frozenset({Attribute.SIGN}),
+    Usage.RETAIL_MAC: frozenset({Attribute.ENCRYPT}),
     Usage.RESTORE: frozenset({Attribute.UNWRAP}),
     Usage.RECEIVE: frozenset({Attribute.UNWRAP}),
 }
@@ -116,6 +142,7 @@ PKCS11_TYPE: Final = {
     KeyKind.EC: KeyType.EC,
     KeyKind.AES: KeyType.AES,
     KeyKind.DES2: KeyType.DES2,
+    KeyKind.DES3: KeyType.DES3,
 }
 KIND_OF_TYPE: Final = {value: key for key, value in PKCS11_TYPE.items()}
 
@@ -134,6 +161,14 @@ class KeyRef:
     def object_class(self) -> ObjectClass:
         """CKA_CLASS of the key that the token must never give away."""
         return ObjectClass.PRIVATE_KEY if self.kind in {KeyKind.RSA, KeyKind.EC} else ObjectClass.SECRET_KEY
+
+
+_CHAIN: Final = b"/K1"
+
+
+def chain_of(ref: KeyRef) -> KeyRef:
+    """The second part of an X9.19 key (`Usage.RETAIL_MAC`): its first half as TDES of three equal parts."""
+    return replace(ref, kind=KeyKind.DES3, cka_id=ref.cka_id + _CHAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ GCM_NONCE_BYTES: Final = 12
 GCM_TAG_BYTES: Final = 16
 CMAC_BYTES: Final = 16
 BLOCK_BYTES: Final = 8
+AES_BLOCK_BYTES: Final = 16
 
 _PSS_SHA256: Final = (Mechanism.SHA256, MGF.SHA256, 32)
 _PSS_SHA512: Final = (Mechanism.SHA512, MGF.SHA512, 64)
@@ -198,7 +199,7 @@ CMAC: Final[Ways[Callable[[Any, bytes], bytes]]] = (
     Way("CKM_AES_CMAC_GENERAL", _cmac_general),
 )
 
-# -- one block of 2-key TDES: (key, 8 bytes) -> 8 bytes ----------------------------------------------------------------
+# -- one block of TDES: (key, 8 bytes) -> 8 bytes ----------------------------------------------------------------------
 
 
 def _des3_ecb(key: Any, block: bytes) -> bytes:
@@ -215,6 +216,61 @@ def _des3_cbc(key: Any, block: bytes) -> bytes:
 DES2_BLOCK: Final[Ways[Callable[[Any, bytes], bytes]]] = (
     Way("CKM_DES3_ECB", _des3_ecb),
     Way("CKM_DES3_CBC with a zero vector", _des3_cbc),
+)
+
+# -- one block of AES: (key, 16 bytes) -> 16 bytes ---------------------------------------------------------------------
+
+
+def _aes_ecb(key: Any, block: bytes) -> bytes:
+    return bytes(key.encrypt(block, mechanism=Mechanism.AES_ECB, buffer_size=AES_BLOCK_BYTES))
+
+
+def _aes_cbc(key: Any, block: bytes) -> bytes:
+    """CBC of one block under a zero initialisation vector, as with TDES above."""
+    vector = bytes(AES_BLOCK_BYTES)
+    return bytes(key.encrypt(block, mechanism=Mechanism.AES_CBC, mechanism_param=vector, buffer_size=AES_BLOCK_BYTES))
+
+
+AES_BLOCK: Final[Ways[Callable[[Any, bytes], bytes]]] = (
+    Way("CKM_AES_ECB", _aes_ecb),
+    Way("CKM_AES_CBC with a zero vector", _aes_cbc),
+)
+
+# -- ANSI X9.19: (key, its first half as TDES of three equal parts, whole blocks) -> 8 bytes ---------------------------
+
+
+def _retail_mac_by_cbc(key: Any, chain: Any, blocks: bytes) -> bytes:
+    """Single DES CBC up to the last block, which TDES under the whole key closes: two operations of the token.
+
+    What E(K1) makes of the last block is undone by nobody: D(K2) and E(K1) follow in the same TDES operation, so the
+    value that would show single DES of it is never outside the token. The value chained into it is.
+    """
+    vector = bytes(BLOCK_BYTES)
+    if len(blocks) > BLOCK_BYTES:
+        size = len(blocks) - BLOCK_BYTES
+        vector = bytes(
+            chain.encrypt(blocks[:-BLOCK_BYTES], mechanism=Mechanism.DES3_CBC, mechanism_param=vector, buffer_size=size)
+        )[-BLOCK_BYTES:]
+    last = blocks[-BLOCK_BYTES:]
+    return bytes(key.encrypt(last, mechanism=Mechanism.DES3_CBC, mechanism_param=vector, buffer_size=BLOCK_BYTES))
+
+
+def _retail_mac_by_ecb(key: Any, chain: Any, blocks: bytes) -> bytes:
+    """The same block by block, for a token without CBC."""
+
+    def joined(left: bytes, right: bytes) -> bytes:
+        return bytes(a ^ b for a, b in zip(left, right, strict=True))
+
+    *heads, last = (blocks[at : at + BLOCK_BYTES] for at in range(0, len(blocks), BLOCK_BYTES))
+    vector = bytes(BLOCK_BYTES)
+    for each in heads:
+        vector = _des3_ecb(chain, joined(vector, each))
+    return _des3_ecb(key, joined(vector, last))
+
+
+RETAIL_MAC: Final[Ways[Callable[[Any, Any, bytes], bytes]]] = (
+    Way("CKM_DES3_CBC, single DES as TDES of equal parts", _retail_mac_by_cbc),
+    Way("CKM_DES3_ECB block by block, single DES as TDES of equal parts", _retail_mac_by_ecb),
 )
 
 # -- taking in a zone key from AES key wrap (RFC 3394): (master key, type, wrapped key, template) -> key ---------------

@@ -59,7 +59,7 @@ def private_key(token: Token, ref: KeyRef) -> TokenRsaPrivateKey | TokenEcPrivat
             return TokenRsaPrivateKey(token, ref)
         case KeyKind.EC:
             return TokenEcPrivateKey(token, ref)
-        case KeyKind.AES | KeyKind.DES2:
+        case KeyKind.AES | KeyKind.DES2 | KeyKind.DES3:
             raise KeyMisused(f"{ref.label!r} is a secret key; it signs nothing")
         case _:
             assert_never(ref.kind)

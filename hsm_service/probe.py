@@ -19,9 +19,10 @@ from typing import Any, Final
 
 import pkcs11
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.ciphers import algorithms
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
@@ -39,6 +40,8 @@ from hsm_service.mechanisms import GcmParameters, Opening, Ways, ZoneUnwrap
 _LABEL: Final = "capability probe"
 _MESSAGE: Final = b"capability probe"
 _PROBE_RSA_BITS: Final = 2048
+_DES3_KEY: Final = bytes.fromhex("0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123")
+_AES_BLOCK: Final = bytes(range(16))
 _WRAPPERS: Final = (
     (Mechanism.AES_KEY_WRAP, None),
     (Mechanism.AES_KEY_WRAP_PAD, None),
@@ -74,9 +77,13 @@ def probe(session: pkcs11.Session) -> Capabilities:
             Ability.IMPORT: prober.imported,
             Ability.AES_CMAC: prober.aes_cmac,
             Ability.DES2_BLOCK: prober.des2_block,
+            Ability.DES3_BLOCK: prober.des3_block,
+            Ability.AES_BLOCK: prober.aes_block,
+            Ability.RETAIL_MAC: prober.retail_mac,
             Ability.COPIES_TRUSTED: prober.copies_trusted,
             Ability.RESTORE: prober.restored,
             Ability.ZONE_UNWRAP: prober.zone_unwrap,
+            Ability.ZONE_UNWRAP_LONG: prober.zone_unwrap_long,
             Ability.RANDOM: prober.random,
         }
         return Capabilities(tuple(_finding(ability, trials[ability]) for ability in Ability))
@@ -292,6 +299,58 @@ class _Prober:
         block, expected = bytes.fromhex("05124DCEDCBA9876"), bytes.fromhex("F92D1CFCC2103E10")
         return _first(mechanisms.DES2_BLOCK, lambda encrypt: _same(encrypt(key, block), expected))
 
+    def des3_block(self) -> str:
+        """NIST SP 800-67's key of three different parts, over the same block."""
+        key = self._known(KeyType.DES3, _DES3_KEY, Usage.PIN_BLOCK)
+        block, expected = bytes.fromhex("05124DCEDCBA9876"), _tdes(_DES3_KEY, bytes.fromhex("05124DCEDCBA9876"))
+        return _first(mechanisms.DES2_BLOCK, lambda encrypt: _same(encrypt(key, block), expected))
+
+    def aes_block(self) -> str:
+        """One block under AES-128 and AES-256, in one way for both."""
+        values = os.urandom(16), os.urandom(32)
+        keys = [(value, self._known(KeyType.AES, value, Usage.PIN_BLOCK)) for value in values]
+
+        def attempt(encrypt: Callable[[Any, bytes], bytes]) -> None:
+            for value, key in keys:
+                _same(encrypt(key, _AES_BLOCK), _aes(value, _AES_BLOCK))
+
+        return _first(mechanisms.AES_BLOCK, attempt)
+
+    def retail_mac(self) -> str:
+        """The MAC of ANSI X9.19 under a known key, computed two independent ways; and one of a single block."""
+        value = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
+        key = self._known(KeyType.DES2, value, Usage.RETAIL_MAC)
+        chain = self._known(KeyType.DES3, value[:8] * 3, Usage.RETAIL_MAC)
+
+        def attempt(mac: Callable[[Any, Any, bytes], bytes]) -> None:
+            _same(mac(key, chain, b"0200KWBP-MAC-TEST" + bytes(7)), bytes.fromhex("7425C2B8AB5E6107"))
+            _same(mac(key, chain, bytes(8)), _tdes(value + value[:8], bytes(8)))
+
+        return _first(mechanisms.RETAIL_MAC, attempt)
+
+    def zone_unwrap_long(self) -> str:
+        """TDES keys of three parts, also of equal ones, and AES-256 keys come in under AES-256 and keep in."""
+        value, inner = os.urandom(32), os.urandom(32)
+        master = self._known(KeyType.AES, value, Usage.RECEIVE)
+
+        def attempt(unwrap: ZoneUnwrap) -> None:
+            def come_in(key_type: KeyType, usage: Usage, sent: bytes) -> Any:
+                template = protected_template(ObjectClass.SECRET_KEY, usage, store=bool(self._store))
+                key = self._kept(
+                    unwrap(master, key_type, aes_key_wrap(value, sent), {**template, Attribute.LABEL: _LABEL})
+                )
+                self._sound(key, ObjectClass.SECRET_KEY, usage, Protection.BROUGHT_IN)
+                return key
+
+            for tdes in (_DES3_KEY, _DES3_KEY[:8] * 3):
+                key = come_in(KeyType.DES3, Usage.PIN_BLOCK, tdes)
+                expected = _tdes(tdes, bytes(8))
+                _first(mechanisms.DES2_BLOCK, lambda encrypt: _same(encrypt(key, bytes(8)), expected))  # noqa: B023
+            aes = come_in(KeyType.AES, Usage.PIN_BLOCK, inner)
+            _first(mechanisms.AES_BLOCK, lambda encrypt: _same(encrypt(aes, _AES_BLOCK), _aes(inner, _AES_BLOCK)))
+
+        return _first(mechanisms.ZONE_KEY_WRAP, attempt)
+
     def zone_unwrap(self) -> str:
         """Both kinds of zone key, wrapped by independent software, come in and keep in; a spoilt one does not."""
         value, inner = os.urandom(16), bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
@@ -434,6 +493,16 @@ def _first(ways: Ways[Any], attempt: Callable[[Any], object]) -> str:
 def _host_key() -> rsa.RSAPrivateKey:
     """A key for all probes of this process, because making one takes longer than all else; it protects nothing."""
     return rsa.generate_private_key(65537, _PROBE_RSA_BITS)
+
+
+def _tdes(key: bytes, block: bytes) -> bytes:
+    encryptor = Cipher(TripleDES(key), modes.ECB()).encryptor()  # noqa: S305  # a single block
+    return encryptor.update(block)
+
+
+def _aes(key: bytes, block: bytes) -> bytes:
+    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305  # a single block
+    return encryptor.update(block)
 
 
 def _same(found: bytes, expected: bytes) -> None:

@@ -26,6 +26,7 @@ class Purpose(StrEnum):
     SEAL_PAN = "seal-pan"
     PIN_BLOCK = "pin-block"
     MAC = "mac"
+    RETAIL_MAC = "retail-mac"
     ZONE_MASTER = "zone-master"
     RESTORE = "restore"
     PROBE = "probe"
@@ -43,6 +44,7 @@ USAGES: Final[Mapping[Purpose, Usage]] = {
     Purpose.SEAL_PAN: Usage.SEAL,
     Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
     Purpose.MAC: Usage.MAC,
+    Purpose.RETAIL_MAC: Usage.RETAIL_MAC,
     Purpose.ZONE_MASTER: Usage.RECEIVE,
     Purpose.RESTORE: Usage.RESTORE,
     Purpose.PROBE: Usage.SIGN,
@@ -58,9 +60,10 @@ ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
     Purpose.RAW: frozenset({"rsa-2048", "rsa-3072", "ec-p256"}),  # foreign systems may still want RSA-2048
     Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
     Purpose.SEAL_PAN: frozenset({"aes-256"}),
-    Purpose.PIN_BLOCK: frozenset({"des2"}),
-    Purpose.MAC: frozenset({"aes-128"}),
-    Purpose.ZONE_MASTER: frozenset({"aes-128"}),
+    Purpose.PIN_BLOCK: frozenset({"des2", "des3", "aes-128", "aes-256"}),  # ISO 9564-1: formats 0 and 3; format 4
+    Purpose.MAC: frozenset({"aes-128", "aes-256"}),
+    Purpose.RETAIL_MAC: frozenset({"des2"}),
+    Purpose.ZONE_MASTER: frozenset({"aes-128", "aes-256"}),
     Purpose.RESTORE: frozenset({"rsa-3072", "rsa-4096"}),
     Purpose.PROBE: frozenset({"ec-p256", "rsa-3072"}),
 }

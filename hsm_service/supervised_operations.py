@@ -96,11 +96,17 @@ class SupervisedOperations(ABC):
         """See `Token.des3_ecb_encrypt`."""
         return cast(bytes, self._call("des3_ecb_encrypt", ref, block))
 
-    def check_value(self, ref: KeyRef) -> bytes:
+    def aes_pin_block(self, ref: KeyRef, pin_field: bytes, pan_field: bytes) -> bytes:
+        """See `Token.aes_pin_block`."""
+        return cast(bytes, self._call("aes_pin_block", ref, pin_field, pan_field))
+
+    def retail_mac(self, ref: KeyRef, blocks: bytes) -> bytes:
+        """See `Token.retail_mac`."""
+        return cast(bytes, self._call("retail_mac", ref, blocks))
+
+    def check_value(self, ref: KeyRef, usage: Usage | None = None) -> bytes:
         """See `Token.check_value`."""
-        if ref.kind is KeyKind.DES2:
-            return self.des3_ecb_encrypt(ref, bytes(8))[:3]
-        return self.aes_cmac(ref, bytes(16))[:3]
+        return cast(bytes, self._call("check_value", ref, usage))
 
     def random(self, length: int) -> bytes:
         """See `Token.random`."""
@@ -140,9 +146,9 @@ class SupervisedOperations(ABC):
         """See `Token.import_zone_key`."""
         return cast(KeyRef, self._call("import_zone_key", label, kind, list(components), usage, cka_id))
 
-    def try_zone_key(self, master: KeyRef, kind: KeyKind, wrapped: bytes, check_value: bytes) -> None:
+    def try_zone_key(self, master: KeyRef, kind: KeyKind, usage: Usage, wrapped: bytes, check_value: bytes) -> None:
         """See `Token.try_zone_key`."""
-        self._call("try_zone_key", master, kind, wrapped, check_value)
+        self._call("try_zone_key", master, kind, usage, wrapped, check_value)
 
     def unwrap_zone_key(
         self,

@@ -19,7 +19,7 @@ import yaml
 from cryptography.x509 import ObjectIdentifier
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from hsm_service.keys import Usage
+from hsm_service.keys import IMPORTED_USAGES, Usage
 from hsm_service.limits import Limits
 from hsm_service.purposes import ALGORITHMS, USAGES, Purpose
 from pki import oids
@@ -69,7 +69,7 @@ class Operation(StrEnum):
     RECEIVE = "receive-zone-key"
 
 
-Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2"]
+Algorithm = Literal["rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "aes-256", "aes-128", "des2", "des3"]
 KEY_PAIRS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384"})
 
 _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
@@ -83,6 +83,7 @@ _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.SEAL_PAN: frozenset({Operation.SEAL, Operation.UNSEAL}),
     Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
     Purpose.MAC: frozenset({Operation.MAC, Operation.VERIFY_MAC}),
+    Purpose.RETAIL_MAC: frozenset({Operation.MAC, Operation.VERIFY_MAC}),
     Purpose.ZONE_MASTER: frozenset({Operation.RECEIVE}),
     Purpose.RESTORE: frozenset(),
     Purpose.PROBE: frozenset(),
@@ -162,7 +163,7 @@ class Template(BaseModel):
     @property
     def imported(self) -> bool:
         """Whether its value comes from components instead of being made in the token."""
-        return self.purpose in {Purpose.PIN_BLOCK, Purpose.MAC, Purpose.ZONE_MASTER}
+        return USAGES[self.purpose] in IMPORTED_USAGES
 
     def limits_of(self, own: Limits) -> Limits:
         """The limits of a key that has `own` ones."""

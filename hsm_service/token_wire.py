@@ -129,6 +129,9 @@ def _table() -> tuple[Method, ...]:
         ("aes_gcm_decrypt", (KeyRef, bytes, bytes), bytes, {"counted": "gcm-decrypt"}),
         ("aes_cmac", (KeyRef, bytes), bytes, {"counted": "mac"}),
         ("des3_ecb_encrypt", (KeyRef, bytes), bytes, {"counted": "pin-block"}),
+        ("aes_pin_block", (KeyRef, bytes, bytes), bytes, {"counted": "pin-block"}),
+        ("retail_mac", (KeyRef, bytes), bytes, {"counted": "mac"}),
+        ("check_value", (KeyRef, Usage | None), bytes, {"counted": "check-value"}),
         ("random", (int,), bytes, {}),
         (
             "generate_rsa",
@@ -149,7 +152,7 @@ def _table() -> tuple[Method, ...]:
             KeyRef,
             {"keywords": ("usage", "cka_id"), "slow": True},
         ),
-        ("try_zone_key", (KeyRef, KeyKind, bytes, bytes), None, {"counted": "receive"}),
+        ("try_zone_key", (KeyRef, KeyKind, Usage, bytes, bytes), None, {"counted": "receive"}),
         (
             "unwrap_zone_key",
             (KeyRef, str, KeyKind, bytes, bytes, Usage, bytes),

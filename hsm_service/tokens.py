@@ -8,9 +8,10 @@ the cause.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
@@ -24,16 +25,20 @@ from hsm_service.errors import BadInput, DecodingFailure, KeyExists, MechanismMi
 from hsm_service.key_store import KeyStore
 from hsm_service.keys import (
     PKCS11_TYPE,
+    TDES,
+    ZONE_KEY_SIZES,
     ZONE_WORKING_KEYS,
     KeyAttributes,
     KeyKind,
     KeyRef,
     Protection,
     Usage,
+    chain_of,
     protected_template,
 )
 from hsm_service.logged_in import translate
 from hsm_service.mechanisms import (
+    AES_BLOCK_BYTES,
     BLOCK_BYTES,
     GCM_NONCE_BYTES,
     GCM_TAG_BYTES,
@@ -49,8 +54,11 @@ from hsm_service.sessions import Session
 __all__ = ["KeyAttributes", "KeyKind", "KeyRef", "Token", "Usage"]
 
 _CONTENT_KEY_BYTES: Final = 32
+_WRAPPING_BYTES: Final = 8
+"""What AES key wrap adds."""
 _WRAPPED_BYTES: Final = 24
-"""A key of 16 bytes under AES key wrap."""
+"""A key of 16 bytes under it."""
+_WRAPPED_PAIR_BYTES: Final = 24 + 32
 _CHECK_BYTES: Final = 3
 
 # What a token may answer when a key or a ciphertext is wrong. To bad OAEP padding SoftHSM2 says GeneralError and
@@ -250,27 +258,27 @@ class Token(KeyStore):
 
         return self._run(mac, ref)
 
-    def try_zone_key(self, master: KeyRef, kind: KeyKind, wrapped: bytes, check_value: bytes) -> None:
-        """Unwrap a zone key as a session object, compare its check value (3 bytes, see `check_value`), destroy it.
+    def try_zone_key(self, master: KeyRef, kind: KeyKind, usage: Usage, wrapped: bytes, check_value: bytes) -> None:
+        """Unwrap a zone key as a session object, compare its check value (see `check_value`), destroy it.
 
-        `wrapped` is 24 bytes, made under the RECEIVE key `master` by AES key wrap (RFC 3394). Raises WrongCheckValue if
-        it does not unwrap or is another key, BadInput, MechanismMissing.
+        `wrapped` was made under the RECEIVE key `master` by AES key wrap (RFC 3394) and is 8 bytes longer than the key;
+        of one for RETAIL_MAC both parts come, each wrapped: 24 and 32 bytes. Raises WrongCheckValue if it does not
+        unwrap or is another key, BadInput, MechanismMissing.
         """
-        usage = next((usage for each, usage in ZONE_WORKING_KEYS if each is kind), None)
-        if usage is None or len(wrapped) != _WRAPPED_BYTES:
-            raise BadInput(f"a zone key that comes over the line is des2 or aes, {_WRAPPED_BYTES} bytes wrapped")
+        parts = _parts(kind, usage, wrapped)
         self._require_kind(master, KeyKind.AES, Usage.RECEIVE)
-        unwrap, compute = self._zone_unwrap(), self._check_value_of(kind)
+        unwrap, compute = self._zone_unwrap(parts), self._check_value_of(kind, usage)
         template = protected_template(ObjectClass.SECRET_KEY, usage, store=False)
 
         def attempt(session: Session) -> bytes:
             key = session.key(master)
             self._count("receive", master)
-            made = _unwrapped_zone_key(unwrap, key, kind, wrapped, template)
-            try:
-                return compute(made)
-            finally:
-                made.destroy()
+            with contextlib.ExitStack() as made:
+                objects = []
+                for of_kind, part in parts:
+                    objects.append(_unwrapped_zone_key(unwrap, key, of_kind, part, template))
+                    made.callback(objects[-1].destroy)
+                return compute(*objects)
 
         if not hmac.compare_digest(self._run(attempt, master), check_value):
             raise WrongCheckValue("the zone key that came has another check value than was said")
@@ -290,35 +298,54 @@ class Token(KeyStore):
 
         `kind` and `usage` as in `import_zone_key`. Raises also KeyExists.
         """
-        if (kind, usage) not in ZONE_WORKING_KEYS:
-            raise BadInput(f"a zone key that comes over the line is not {kind} for {usage}")
+        parts = _parts(kind, usage, wrapped)
         ref = self._new_ref(label, kind, cka_id, Protection.BROUGHT_IN)
-        self.try_zone_key(master, kind, wrapped, check_value)
-        unwrap = self._zone_unwrap()
+        self.try_zone_key(master, kind, usage, wrapped, check_value)
+        unwrap = self._zone_unwrap(parts)
         template = protected_template(ObjectClass.SECRET_KEY, usage, store=True)
-        named = {**template, Attribute.ID: ref.cka_id, Attribute.LABEL: label}
+        named = {**template, Attribute.LABEL: label}
         self._count("receive", master)
-        self._administer(lambda session: _unwrapped_zone_key(unwrap, session.key(master), kind, wrapped, named))
+
+        def take_in(session: Session) -> None:
+            self._clear(session, ref)
+            for of_kind, part in reversed(parts):  # where the first part is, both are
+                own = ref if of_kind is kind else chain_of(ref)
+                _unwrapped_zone_key(unwrap, session.key(master), of_kind, part, {**named, Attribute.ID: own.cka_id})
+
+        self._administer(take_in)
         self._check_new(ref, usage)
         return ref
 
-    def _zone_unwrap(self) -> ZoneUnwrap:
-        return mechanisms.named(mechanisms.ZONE_KEY_WRAP, self._variant(Ability.ZONE_UNWRAP))
+    def _zone_unwrap(self, parts: Sequence[tuple[KeyKind, bytes]]) -> ZoneUnwrap:
+        long = any(len(part) > _WRAPPED_BYTES for _kind, part in parts)
+        ability = Ability.ZONE_UNWRAP_LONG if long else Ability.ZONE_UNWRAP
+        return mechanisms.named(mechanisms.ZONE_KEY_WRAP, self._variant(ability))
 
-    def _check_value_of(self, kind: KeyKind) -> Callable[[Any], bytes]:
-        """What computes the check value of a key object of `kind`."""
-        if kind is KeyKind.DES2:
-            cipher = mechanisms.named(mechanisms.DES2_BLOCK, self._variant(Ability.DES2_BLOCK))
+    def _check_value_of(self, kind: KeyKind, usage: Usage) -> Callable[..., bytes]:
+        """What computes the check value of a key object of `kind` and `usage`, or of its two parts."""
+        if usage is Usage.RETAIL_MAC:
+            mac = mechanisms.named(mechanisms.RETAIL_MAC, self._variant(Ability.RETAIL_MAC))
+            return lambda key, chain: b"".join(mac(key, chain, bytes(size))[:_CHECK_BYTES] for size in (8, 16))
+        if kind in TDES:
+            cipher = self._tdes_block(kind)
             return lambda key: cipher(key, bytes(BLOCK_BYTES))[:_CHECK_BYTES]
+        if usage is Usage.PIN_BLOCK:
+            block = mechanisms.named(mechanisms.AES_BLOCK, self._variant(Ability.AES_BLOCK))
+            return lambda key: encodings.cmac_of_zeros(partial(block, key))[:_CHECK_BYTES]
         cmac = mechanisms.named(mechanisms.CMAC, self._variant(Ability.AES_CMAC))
         return lambda key: cmac(key, bytes(16))[:_CHECK_BYTES]
 
+    def _tdes_block(self, kind: KeyKind) -> Callable[[Any, bytes], bytes]:
+        ability = Ability.DES2_BLOCK if kind is KeyKind.DES2 else Ability.DES3_BLOCK
+        return mechanisms.named(mechanisms.DES2_BLOCK, self._variant(ability))
+
     def des3_ecb_encrypt(self, ref: KeyRef, block: bytes) -> bytes:
-        """Encrypt one clear PIN block of 8 bytes under the zone PIN key: 2-key TDES, one block (ISO 9564-1 9.3)."""
-        self._require_kind(ref, KeyKind.DES2, Usage.PIN_BLOCK)
+        """Encrypt one clear PIN block of 8 bytes under the zone PIN key: TDES, one block (ISO 9564-1 9.3)."""
+        kind = ref.kind if ref.kind in TDES else KeyKind.DES2
+        self._require_kind(ref, kind, Usage.PIN_BLOCK)
         if len(block) != BLOCK_BYTES:
             raise BadInput(f"a PIN block has {BLOCK_BYTES} bytes, not {len(block)}")
-        cipher = mechanisms.named(mechanisms.DES2_BLOCK, self._variant(Ability.DES2_BLOCK))
+        cipher = self._tdes_block(kind)
 
         def encrypt(session: Session) -> bytes:
             key = session.key(ref)
@@ -327,15 +354,61 @@ class Token(KeyStore):
 
         return self._run(encrypt, ref)
 
-    def check_value(self, ref: KeyRef) -> bytes:
-        """The check value of a zone key, 3 bytes, by which two parties see that they hold the same key.
+    def aes_pin_block(self, ref: KeyRef, pin_field: bytes, pan_field: bytes) -> bytes:
+        """Encrypt a PIN block of format 4 under the zone PIN key: E(E(PIN field) ⊕ PAN field) (ISO 9564-1 9.4.2.3).
 
-        The first bytes of: TDES, the encryption of a zero block (ANSI X9.24-1 A.3); AES, the CMAC of a zero block
-        (ANSI X9.24-1:2017 Annex A).
+        Both fields and the block have 16 bytes. What stands between the two encryptions is in this process alone.
         """
-        if ref.kind is KeyKind.DES2:
-            return self.des3_ecb_encrypt(ref, bytes(8))[:3]
-        return self.aes_cmac(ref, bytes(16))[:3]
+        self._require_kind(ref, KeyKind.AES, Usage.PIN_BLOCK)
+        if len(pin_field) != AES_BLOCK_BYTES or len(pan_field) != AES_BLOCK_BYTES:
+            raise BadInput(f"the fields of a PIN block of format 4 have {AES_BLOCK_BYTES} bytes")
+        cipher = mechanisms.named(mechanisms.AES_BLOCK, self._variant(Ability.AES_BLOCK))
+
+        def encrypt(session: Session) -> bytes:
+            key = session.key(ref)
+            self._count("pin-block", ref)
+            first = cipher(key, pin_field)
+            return cipher(key, bytes(a ^ b for a, b in zip(first, pan_field, strict=True)))
+
+        return self._run(encrypt, ref)
+
+    def retail_mac(self, ref: KeyRef, blocks: bytes) -> bytes:
+        """The MAC of ANSI X9.19 (ISO/IEC 9797-1 algorithm 3), 8 bytes, over data that is padded to whole blocks of 8.
+
+        The values between the blocks are in this process alone; no part of the key is outside the token.
+        """
+        self._require_kind(ref, KeyKind.DES2, Usage.RETAIL_MAC)
+        if not blocks or len(blocks) % BLOCK_BYTES:
+            raise BadInput(f"an X9.19 MAC is made over whole blocks of {BLOCK_BYTES} bytes")
+        compute = mechanisms.named(mechanisms.RETAIL_MAC, self._variant(Ability.RETAIL_MAC))
+        second = chain_of(ref)
+
+        def mac(session: Session) -> bytes:
+            key, chain = session.key(ref), session.key(second)
+            self._count("mac", ref)
+            return compute(key, chain, blocks)
+
+        return self._run(mac, ref)
+
+    def check_value(self, ref: KeyRef, usage: Usage | None = None) -> bytes:
+        """The check value of a zone key, by which two parties see that they hold the same key: 3 bytes, or 6.
+
+        The first 3 bytes of: TDES, the encryption of a zero block (ANSI X9.24-1 A.3); AES, the CMAC of a zero block
+        (ANSI X9.24-1:2017 Annex A). For an X9.19 key, 3 more: of the MAC of two zero blocks, which shows that its
+        second part is of the same key. Without `usage` TDES is taken as for PIN blocks, AES as for MACs.
+        """
+        usage = usage or (Usage.PIN_BLOCK if ref.kind in TDES else Usage.MAC)
+        self._require_kind(ref, ref.kind, usage)
+        compute = self._check_value_of(ref.kind, usage)
+
+        def check(session: Session) -> bytes:
+            objects = [session.key(ref)]
+            if usage is Usage.RETAIL_MAC:
+                objects.append(session.key(chain_of(ref)))
+            self._count("check-value", ref)
+            return compute(*objects)
+
+        return self._run(check, ref)
 
     def _sign(
         self,
@@ -380,6 +453,17 @@ def _unwrapped(opening: Opening, private: Any, suite: str, encrypted_key: bytes)
         key.destroy()
         return None
     return key
+
+
+def _parts(kind: KeyKind, usage: Usage, wrapped: bytes) -> list[tuple[KeyKind, bytes]]:
+    """The wrapped keys in what came over the line, by their kinds; raises BadInput."""
+    if (kind, usage) not in ZONE_WORKING_KEYS:
+        raise BadInput(f"a zone key that comes over the line is not {kind} for {usage}")
+    if usage is Usage.RETAIL_MAC and len(wrapped) == _WRAPPED_PAIR_BYTES:
+        return [(kind, wrapped[:_WRAPPED_BYTES]), (KeyKind.DES3, wrapped[_WRAPPED_BYTES:])]
+    if usage is Usage.RETAIL_MAC or len(wrapped) - _WRAPPING_BYTES not in ZONE_KEY_SIZES[kind]:
+        raise BadInput(f"a zone key of {kind} for {usage} does not come in {len(wrapped)} bytes")
+    return [(kind, wrapped)]
 
 
 def _unwrapped_zone_key(

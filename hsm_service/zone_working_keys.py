@@ -15,10 +15,9 @@ from typing import Final
 from audit.entry import JsonValue
 from hsm_service.access import permitted
 from hsm_service.custody import Custody, Key
-from hsm_service.errors import WrongCheckValue
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
-from hsm_service.keys import ZONE_WORKING_KEYS, Usage
+from hsm_service.keys import ZONE_WORKING_KEYS
 from hsm_service.kinds import hexdigest
 from hsm_service.purposes import USAGES
 from hsm_service.record import Recorder
@@ -40,7 +39,7 @@ class ZoneWorkingKeys:
     def receive(self, caller: str, master: str, name: str, version: int, wrapped: bytes, check_value: bytes) -> Key:
         """Takes in version `version` of the zone key `name`; it is in use when this returns.
 
-        `wrapped` is the key under `master` by AES key wrap (24 bytes), `check_value` its first 3 bytes of proof. The
+        `wrapped` is the key under `master` by AES key wrap, `check_value` its proof (`Token.try_zone_key`). The
         version that is in use already, with the same check value, changes nothing. Problem 422 `wrong-check-value` for
         a key that does not unwrap or is another one, 409 `wrong-key-index` for a version that is not the next: in both
         cases the key in use stays.
@@ -51,10 +50,8 @@ class ZoneWorkingKeys:
             key = self._custody.find(name)
             if USAGES[key.template.purpose] not in _USAGES:
                 raise Problem(409, "key-misused", f"key {name} is no zone key that comes over the line")
-            if version == key.row.version:
-                if self.check_value(key) != check_value:
-                    raise WrongCheckValue(f"version {version} of {name} is here already, and another key")
-                return key
+            if (taken := self._custody.received(name, version, check_value)) is not None:
+                return taken
         fields: dict[str, JsonValue] = {
             "keys": [under.label, f"{name}/{version}"],
             "check_value": check_value.hex().upper(),
@@ -64,9 +61,9 @@ class ZoneWorkingKeys:
 
     @staticmethod
     def check_value(key: Key) -> bytes:
-        """The check value of a version that serves, 3 bytes, as its token computes it."""
+        """The check value of a version that serves (`Token.check_value`)."""
         token, ref = key.use()
-        return token.check_value(ref)
+        return token.check_value(ref, USAGES[key.template.purpose])
 
     def end_replaced(self, caller: str, names: Sequence[str], overlap: timedelta) -> list[Key]:
         """Destroys the versions of zone keys that were replaced at least `overlap` ago, for ever."""
@@ -81,6 +78,6 @@ class ZoneWorkingKeys:
     def _is_over(self, key: Key, overlap: timedelta) -> bool:
         if key.standing is not Standing.RETIRED or key.row.state is KeyState.DESTROYED:
             return False
-        if USAGES[key.template.purpose] not in {Usage.PIN_BLOCK, Usage.MAC}:
+        if USAGES[key.template.purpose] not in _USAGES:
             return False
         return key.row.retires_at is not None and key.row.retires_at + overlap <= self._clock()

@@ -40,7 +40,7 @@ from runtime.identity import Caller
 from runtime.language import Message, Term
 
 if TYPE_CHECKING:
-    from ra.store import Application
+    from ra.records import Application
 
 OPERATOR: Final = "service:operator"
 _VETTING: Final = "vetting_officer"

@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Final, Literal
 
 from cps.model import Pack
+from ra.records import Application
 from ra.states import DECIDABLE, DECIDING, OPEN, State
-from ra.store import Application
 
 _END: Final = 1.0
 

@@ -25,9 +25,9 @@ from ra.evidence_files import check_document, check_form
 from ra.handing_in import borrowed
 from ra.intake import Intake
 from ra.issuing import Issuing
+from ra.records import Application, Change, Passage
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
-from ra.store import Application, Change, Passage
 
 _OVERTAKEN: Final = frozenset({Rule.DEC_STALE, Rule.DEC_EVIDENCE, Rule.DEC_ORDER, Rule.DEC_STEP})
 """What a decision breaks over which somebody else was faster."""

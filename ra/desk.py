@@ -30,8 +30,9 @@ from ra.one_look import OneLook
 from ra.openers import shown
 from ra.persons import Persons
 from ra.record import Record
+from ra.records import Application, Change, Passage
 from ra.states import DECIDABLE, OPEN, Action, State, allowed, leads
-from ra.store import Application, Change, Passage, Store
+from ra.store import Store
 from ra.waiting import waits_for
 from runtime.language import Listed, Message, Term
 from runtime.language_record import to_record

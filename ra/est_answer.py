@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pki.der import sha256
 from ra.desk import Desk
 from ra.est_encoding import certs_only
+from ra.records import Application
 from ra.states import CERTIFIED, State
-from ra.store import Application
 from runtime.language import Message, Term
 from runtime.problems import Problem
 

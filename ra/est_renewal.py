@@ -26,8 +26,8 @@ from ra.errors import ConflictError, InvalidSubmissionError, WrongStateError
 from ra.est_requests import OVER, check_request, hand_in
 from ra.est_store import EstStore, Renewal
 from ra.holding import Holder
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from ra.submission import Submission
 from ra.workflow import NewEvidence, Workflow
 from runtime.language import Message, Term

@@ -20,9 +20,9 @@ from ra.access import Actor
 from ra.errors import ConflictError, InvalidSubmissionError, WrongStateError
 from ra.est_answer import handed_in_otherwise
 from ra.est_store import EstStore
+from ra.records import Application
 from ra.request_contents import another_member_named, check_contents, names_in
 from ra.states import ENDED_WITHOUT, State
-from ra.store import Application
 from ra.submission import Submission, subject_id
 from ra.workflow import Workflow
 from runtime.language import Term

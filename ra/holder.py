@@ -58,9 +58,9 @@ from ra.est_store import EstStore
 from ra.holder_store import HolderRequest, HolderStore
 from ra.holding import Holder, holder_of
 from ra.rate_limit import TooManyRequests
+from ra.records import Application, Certificate
 from ra.registration_status import CERTIFIED, status_of
 from ra.states import ENDED_WITHOUT, State
-from ra.store import Application, Certificate
 from ra.workflow import Workflow
 from runtime.logging import get_logger
 from runtime.problems import Problem

@@ -27,8 +27,9 @@ from sqlalchemy import (
 
 from pki.oids import CT_CERT_INQ_REQ
 from ra.schema import UtcTime, applications, metadata
-from runtime.database import insert_new, put, reading
-from runtime.token_bucket import NONE, Rate, take
+from runtime.database import insert_new, reading
+from runtime.kept_buckets import count
+from runtime.token_bucket import Rate
 
 holder_requests: Final = Table(
     "holder_requests",
@@ -107,14 +108,8 @@ class HolderStore:
 
     def count(self, holder: str, rate: Rate, now: datetime) -> timedelta:
         """Count a request of a holder; how long to wait if there were too many."""
-        table = holder_budgets
         with self._engine.begin() as db:
-            db.execute(delete(holder_budgets).where(table.c.full_at <= now))
-            found = db.execute(select(table.c.full_at).where(table.c.holder == holder).with_for_update())
-            full_at, wait = take(rate, found.scalar_one_or_none(), now)
-            if wait == NONE:
-                put(db, table, holder=holder, full_at=full_at)
-            return wait
+            return count(db, holder_budgets.c.holder, holder, rate, now)
 
     def _one(self, condition: ColumnElement[bool]) -> HolderRequest | None:
         names = HolderRequest.__slots__

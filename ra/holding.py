@@ -20,8 +20,8 @@ from pki.path import validate_path
 from ra.access import Actor
 from ra.desk import Desk
 from ra.errors import NotAllowedError
+from ra.records import Application
 from ra.states import CERTIFIED
-from ra.store import Application
 from runtime.language import Term
 
 _OFFICER: Final = "officer"

@@ -31,10 +31,10 @@ from ra.issuing import Issuing
 from ra.notices.contacts import Contact
 from ra.notices.contacts import put as put_contact
 from ra.own_hosts import check_hosts
+from ra.records import Application, Change, Passage
 from ra.request_contents import another_member_named
 from ra.screening import Facts, screen
 from ra.states import CERTIFIED, DECIDABLE, Action, State
-from ra.store import Application, Change, Passage
 from ra.submission import Content, Submission, understand
 from runtime.language import Term
 

@@ -11,7 +11,7 @@ from pki.errors import PkiError
 from pki.keys import spki_sha256
 from pki.path import Trust, validate_path
 from pki.roles import Role
-from ra.store import NewCertificate
+from ra.records import NewCertificate
 from runtime.language import Term, ToldError
 
 

@@ -30,9 +30,9 @@ from ra.errors import ConflictError, IdentityNeededError, InvalidSubmissionError
 from ra.holding import holder_of
 from ra.issued import UnfitAnswerError, check_answer
 from ra.openers import is_nameless
+from ra.records import Application, Change, NewCertificate, Passage
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action, State
-from ra.store import Application, Change, NewCertificate, Passage
 from ra.waiting import EVIDENCE
 from runtime.language import Message
 from runtime.language_record import to_record

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from ca.openapi import PROBLEM
+from runtime.openapi import PROBLEM
 from runtime.problems import MEDIA_TYPE
 
 _STATUSES: Final = {

@@ -31,9 +31,9 @@ from pki.keys import spki_sha256
 from pki.names import common_name
 from ra.errors import ConflictError
 from ra.person_tables import accounts, credentials, grants, person_codes, persons
+from ra.records import NewCertificate
 from ra.schema import applications, revocations, transitions
 from ra.states import ENDED_WITHOUT
-from ra.store import NewCertificate
 from runtime.database import reading
 
 _CONTEXT: Final = b"KWBP national code of an officer, v1\0"

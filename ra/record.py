@@ -27,7 +27,8 @@ from typing import Any, Final
 
 from audit import Entry, Journal, JsonValue
 from ra.errors import ApartError
-from ra.store import JournalEntry, Numbers, Store, Transition
+from ra.records import JournalEntry, Numbers, Transition
+from ra.store import Store
 
 ACCEPTED: Final = "ra.database-accepted"
 _TRANSITION: Final = "transition/"

@@ -59,11 +59,11 @@ from ra.holder import HolderDesk
 from ra.issuer_banks import IssuerBanks
 from ra.openers import is_nameless
 from ra.rate_limit import RateLimits
+from ra.records import Application
 from ra.registration_cases import CardCase, Case, FinalRefusal, GatewayCase, MerchantCase, Passed
 from ra.registration_status import CERTIFIED, status_of
 from ra.registration_store import Registration, RegistrationStore
 from ra.states import ENDED_WITHOUT, State
-from ra.store import Application
 from ra.workflow import Workflow
 from runtime.logging import get_logger
 from runtime.secrets import read_secret, write_secret

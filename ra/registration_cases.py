@@ -26,7 +26,7 @@ from pki.extensions import extensions_of, subject_key_id
 from pki.oids import CT_CARD_CONFIRMATION, CT_ERROR
 from pki.roles import Role, role_of
 from ra.rate_limit import TooManyRequests
-from ra.store import Application
+from ra.records import Application
 from ra.submission import Submission
 from ra.workflow import NewEvidence
 from runtime.logging import get_logger

@@ -18,14 +18,14 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
-    delete,
     select,
     update,
 )
 
 from ra.schema import UtcTime, applications, metadata
-from runtime.database import insert_new, put, reading
-from runtime.token_bucket import NONE, Rate, take
+from runtime.database import insert_new, reading
+from runtime.kept_buckets import count
+from runtime.token_bucket import Rate
 
 registrations = Table(
     "registrations",
@@ -95,14 +95,8 @@ class RegistrationStore:
 
     def count_card(self, card_ref: bytes, rate: Rate, now: datetime) -> timedelta:
         """Count a certificate for a card; how long to wait if there were too many."""
-        table, key = registration_cards, card_ref.hex()
         with self._engine.begin() as db:
-            db.execute(delete(table).where(table.c.full_at <= now))
-            found = db.execute(select(table.c.full_at).where(table.c.card_ref == key).with_for_update())
-            full_at, wait = take(rate, found.scalar_one_or_none(), now)
-            if wait == NONE:
-                put(db, table, card_ref=key, full_at=full_at)
-            return wait
+            return count(db, registration_cards.c.card_ref, card_ref.hex(), rate, now)
 
     def _one(self, condition: ColumnElement[bool]) -> Registration | None:
         names = Registration.__slots__

@@ -29,10 +29,10 @@ from ra.desk import Desk
 from ra.errors import ConflictError, RefusedError
 from ra.handing_in import borrowed
 from ra.orders import Orders, OrderUnderWay
+from ra.records import Application, Certificate, Passage, RevocationRecord
 from ra.reviews import Reviews
 from ra.states import CERTIFIED, Action
 from ra.states import State as CaseState
-from ra.store import Application, Certificate, Passage, RevocationRecord
 from runtime.language import Message
 from runtime.logging import get_logger
 from runtime.problems import Problem

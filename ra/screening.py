@@ -16,8 +16,8 @@ from cps.model import Pack
 from cps.rules import Rule
 from cps.verdict import Finding, Findings
 from pki.extensions import OfficerData
+from ra.records import Application
 from ra.states import CERTIFIED, DECIDABLE, State
-from ra.store import Application
 from ra.submission import Content
 from runtime.language import terms
 from shetab.errors import ShetabError

@@ -13,9 +13,9 @@ from ra import views
 from ra.access import Act, Actor, require
 from ra.errors import UnknownError
 from ra.openers import shown
+from ra.records import Application, ReceivedDecision, Transition
 from ra.statement import read_decision
 from ra.states import DECIDABLE, Action
-from ra.store import Application, ReceivedDecision, Transition
 from ra.story_wire import AcceptanceView, PolicyView, RuleView, StatementView, StoryView
 from ra.wire import ApplicationSummary, TransitionView
 from ra.workflow import Workflow

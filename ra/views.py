@@ -14,9 +14,9 @@ from pki.extensions import extensions_of, subject_key_id
 from pki.path import Trust
 from pki.roles import Role, role_of
 from ra.openers import shown
+from ra.records import Application, Certificate, ReceivedDecision, RevocationRecord
 from ra.statement import Statement, read_decision
 from ra.states import DECIDABLE
-from ra.store import Application, Certificate, ReceivedDecision, RevocationRecord
 from ra.waiting import waits_for
 from ra.wire import (
     ApplicationSummary,

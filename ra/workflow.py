@@ -40,11 +40,12 @@ from ra.issuing import Issuing
 from ra.left_behind import LeftBehind
 from ra.notices.contacts import Contact
 from ra.record import Record
+from ra.records import Application, Change, Passage
 from ra.request_nonces import RequestNonces
 from ra.reviews import Reviews
 from ra.revoking import Revoked, Revoking
 from ra.states import DECIDABLE, OPEN, Action, State
-from ra.store import Application, Change, Passage, Store
+from ra.store import Store
 from ra.submission import Submission
 from runtime.logging import get_logger
 

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
-from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveTransport
+from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveClient, KeepAliveTransport
 from runtime.language import Language, Message
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.secrets import Secret
 from runtime.tls_reload import FollowingContext
+
+
+class AsyncTransport(Protocol):
+    """What sends whole requests to one server in an event loop: a `KeepAliveClient`, or an `httpx.AsyncClient`."""
+
+    async def request(
+        self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        """The whole answer to one request for the path `url`; raises httpx.TransportError."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +102,23 @@ def async_http_client(
         headers={"accept-encoding": "identity"},  # the transport refuses everything else
         trust_env=False,
     )
+
+
+def keepalive_client(
+    tls: TlsFiles | None,
+    base_url: str,
+    *,
+    ca: Path | None = None,
+    timeout: float = 30.0,
+    connections: int = CONNECTIONS,
+    largest_answer: int = LARGEST_ANSWER,
+) -> KeepAliveClient:
+    """As `async_http_client`, for what is asked for every payment: httpx's client costs more than asking does.
+
+    `timeout` holds for the whole of a request, waiting for a connection included.
+    """
+    context = _context(tls, ca, base_url)
+    return KeepAliveClient(base_url, context, timeout=timeout, connections=connections, largest_answer=largest_answer)
 
 
 def _context(tls: TlsFiles | None, ca: Path | None, base_url: str) -> ssl.SSLContext | None:

@@ -129,6 +129,12 @@ def insert_many_new(
     return list(db.execute(statement, list(rows)).all())
 
 
+def insert_all_new(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """As `insert_many_new`, for those who need not know which rows were inserted: it costs a good deal less."""
+    if rows:
+        db.execute(_inserting_new(db.dialect.name, table, ()), list(rows))
+
+
 def put(db: Connection, table: Table, **values: Any) -> None:
     """Insert a row, or replace all its given values if its primary key is there."""
     db.execute(_putting(db.dialect.name, table, tuple(values)), values)
@@ -142,7 +148,8 @@ def put_many(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) ->
 # Composing these costs more than running them: each is composed once for a table.
 @cache
 def _inserting_new(dialect: str, table: Table, returning: tuple[Column[Any], ...]) -> Any:
-    return _INSERT[dialect](table).on_conflict_do_nothing().returning(*returning)
+    statement = _INSERT[dialect](table).on_conflict_do_nothing()
+    return statement.returning(*returning) if returning else statement
 
 
 @cache

@@ -12,18 +12,23 @@ DBOS has the next time of each in mind, and would sleep until a clock that went 
 On SQLite the rows are in a file of their own beside the service's database, because DBOS looks into it every second
 and would stand in line with those who write. On PostgreSQL they are in a schema of their own in the same database.
 
+A `Loop` is work that goes on until it is done, with pauses, for one thing at a time (a reversal, say): a workflow for
+each thing, named by it, so that there is one whoever begins it. Its steps and its sleeps are rows: what was killed goes
+on where it was, at the next start of its replica, or when another one is told to take it over.
+
 DBOS opens no port here, sends nothing anywhere, and has its rows in JSON rather than in pickles, which whoever can
 write to a database could make run. What it logs comes out as everything else does. There is one DBOS in a process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -48,6 +53,9 @@ _AHEAD: Final = timedelta(seconds=20)  # by which clocks of replicas may differ
 _TIDY: Final = "7 */10 * * * *"
 _AT_ONCE: Final = 500  # rows deleted together
 _TIME: Final = "$time"
+_FOR_LOOPS: Final = 8  # threads that write the rows of loops
+_AFTER_FAULT: Final = 5.0  # seconds
+_ENDED: Final = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 _log: Final = get_logger("durable")
 
 
@@ -58,6 +66,18 @@ class Schedule:
     name: str
     cron: str
     work: Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Work on one thing after another of a kind. `step(argument)` returns the seconds until the next, None at the end.
+
+    A step may be done again, after a kill, and by two replicas at once, after one was taken for dead: it guards itself.
+    What it raises is logged, by class, and it is done again after a while.
+    """
+
+    name: str
+    step: Callable[[str], Awaitable[float | None]]
 
 
 class Durable:
@@ -75,6 +95,7 @@ class Durable:
         everywhere: Callable[[], object] = lambda: None,
         beat: float = 5.0,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        loops: Sequence[Loop] = (),
     ) -> None:
         """`database` is the service's own, a path (SQLite) or a URL (PostgreSQL); `replica` names this process among
         those that share it, the same after a restart. `patience`: how long work has for its end, `poll`: between two
@@ -90,6 +111,9 @@ class Durable:
         self._stopping = threading.Event()
         self._engine: Engine | None = None
         self._everywhere = everywhere
+        self._loops = tuple(loops)
+        self._workflows: dict[str, Callable[[str], Coroutine[Any, Any, None]]] = {}
+        self._tasks: dict[asyncio.Task[Any], str] = {}
         self._wall = wall
         self._watch = ClockWatch(wall)
         self._inputs: list[ScheduleInput] = []
@@ -111,6 +135,8 @@ class Durable:
                 }
                 for each in self._schedules
             ]
+            for each in self._loops:
+                self._workflows[each.name] = DBOS.workflow(name=self._workflow(each.name))(self._worked(each))
             DBOS.launch()
             DBOS.apply_schedules(self._inputs)
             wanted = {each["schedule_name"] for each in self._inputs}
@@ -132,6 +158,62 @@ class Durable:
                 _log.warning("work-cut-short", service=self._service, schedule=name)
         self._close()
 
+    async def begin(self, loop: str, argument: str) -> None:
+        """Have the loop work on `argument` until it is done; nothing if it is begun, by whomever.
+
+        To be awaited in the event loop that this was entered in, which loops run in.
+        """
+        from dbos import DBOS, SetWorkflowID
+
+        with SetWorkflowID(self._thing(loop, argument)):
+            await DBOS.start_workflow_async(self._workflows[loop], argument)
+
+    async def take_over(self, loop: str, argument: str) -> None:
+        """Have `argument` worked on though whoever began it does not: any replica that runs goes on with it."""
+        from dbos import DBOS
+
+        name = self._thing(loop, argument)
+        if name in self._tasks.values():
+            return  # here, and alive
+        status = await DBOS.get_workflow_status_async(name)
+        # Forgotten, or ended too early, or of another release, which alone would go on with it.
+        if status is None or status.status in _ENDED or status.app_version != VERSION:
+            if status is not None:
+                await DBOS.delete_workflows_async([name])
+            await self.begin(loop, argument)
+        elif status.status == "PENDING":
+            _log.warning("work-taken-over", service=self._service, loop=loop)
+            await DBOS.resume_workflow_async(name)
+
+    async def leave_loops(self) -> None:
+        """End what loops have under way, in their event loop; their rows stay as they are."""
+        for task in (tasks := list(self._tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _thing(self, loop: str, argument: str) -> str:
+        return f"{self._workflow(loop)}/{argument}"
+
+    def _worked(self, loop: Loop) -> Callable[[str], Coroutine[Any, Any, None]]:
+        from dbos import DBOS
+
+        async def step(argument: str) -> float | None:
+            try:
+                return await loop.step(argument)
+            except Exception as error:
+                _log.error("work-failed", loop=self._workflow(loop.name), error=type(error).__name__)
+                return _AFTER_FAULT
+
+        async def work(argument: str) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks[task] = self._thing(loop.name, argument)
+            task.add_done_callback(self._tasks.pop)
+            while (wait := await DBOS.run_step_async({"name": loop.name}, step, argument)) is not None:
+                await DBOS.sleep_async(wait)
+
+        return work
+
     def _close(self) -> None:
         from dbos import DBOS
 
@@ -151,7 +233,7 @@ class Durable:
             "enable_otlp": False,
             "log_level": "WARNING",
             "scheduler_polling_interval_sec": self._poll,
-            "max_executor_threads": len(self._locks) + 2,
+            "max_executor_threads": len(self._locks) + (_FOR_LOOPS if self._loops else 2),
         }
         file = _file_of(self._database)
         if file is not None:

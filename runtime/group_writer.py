@@ -1,4 +1,4 @@
-"""One thread writes a database; commits that meet share one sync of the disk.
+"""One thread of a process writes a database; commits that meet share one sync of the disk.
 
 SQLite has one writer at a time anyway. Instead of letting requests queue for its lock, each with its own commit and its
 own sync, they queue here: the thread takes every job that is waiting, runs them in one transaction and syncs once.
@@ -7,6 +7,9 @@ An idle database costs one sync a step, a busy one a share of it; no job waits f
 Each job keeps its own fate: it runs in a savepoint, so one that fails (a lost compare-and-set, say) is undone and told
 so, and takes nobody with it. A job's future is resolved only after the commit that holds it: whoever awaits it may act
 on it, even if the machine loses power the next moment.
+
+A PostgreSQL may have other writers. A transaction that ran into one of them (a deadlock) is run again from its start,
+which its jobs bear: they touch nothing but their connection.
 """
 
 from __future__ import annotations
@@ -14,19 +17,23 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, TypeAlias, TypeVar
 
 from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from runtime.logging import get_logger
 
 T = TypeVar("T")
 
 _LARGEST_GROUP: Final = 256
+_MOST_TRIES: Final = 5
+_RAN_INTO_ANOTHER: Final = frozenset({"40001", "40P01"})
+"""SQLSTATE: serialization_failure, deadlock_detected. Nothing was committed."""
 _GROUP: Final = Histogram(
     "kwbp_commit_group_size",
     "Jobs that shared one commit",
@@ -51,6 +58,7 @@ class GroupWriter:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Lock()
         self._closed = False
+        self._kept: Connection | None = None
         self._thread = threading.Thread(target=self._work, name=f"{name}-writer", daemon=True)
 
     def start(self) -> None:
@@ -69,7 +77,8 @@ class GroupWriter:
     async def run(self, job: Callable[[Connection], T]) -> T:
         """Run `job` in a transaction and return its result once that transaction is on the disk.
 
-        `job` may not touch anything but its connection: it runs in the writer's thread, between other jobs.
+        `job` may not touch anything but its connection: it runs in the writer's thread, between other jobs, and perhaps
+        once more.
 
         :raises DatabaseUnavailableError: not committed; whatever `job` raises, with its writes undone.
         """
@@ -99,31 +108,86 @@ class GroupWriter:
             running = job is not None
             if group:
                 self._commit(group)
+        self._let_go()
 
     def _commit(self, group: list[_Job]) -> None:
-        done: list[tuple[Future[Any], Any]] = []
-        failed: list[tuple[Future[Any], Exception]] = []
-        try:
-            with self._engine.begin() as connection:
-                for job, future in group:
-                    # What is alone in its transaction needs no savepoint, which takes longer than most jobs.
-                    alone = len(group) == 1
-                    try:
-                        with nullcontext() if alone else connection.begin_nested():
-                            result = job(connection)
-                    except Exception as error:  # belongs to whoever submitted the job
-                        failed.append((future, error))
-                        if alone:
-                            connection.rollback()
-                    else:
-                        done.append((future, result))
-        except Exception as error:
-            _log.error("commit failed", database=self._name, error=type(error).__name__, jobs=len(group))
-            for _, future in group:
-                future.set_exception(DatabaseUnavailableError(f"the database {self._name} could not commit"))
-            return
+        tries = 1
+        while True:
+            try:
+                done, failed = self._transaction(group)
+                break
+            except Exception as error:
+                if tries < _MOST_TRIES and _ran_into_another(error):
+                    tries += 1
+                    continue
+                _log.error("commit failed", database=self._name, error=type(error).__name__, jobs=len(group))
+                for _, future in group:
+                    future.set_exception(DatabaseUnavailableError(f"the database {self._name} could not commit"))
+                return
         _GROUP.labels(self._name).observe(len(group))
         for future, result in done:
             future.set_result(result)
         for future, failure in failed:
             future.set_exception(failure)
+
+    def _transaction(
+        self, group: list[_Job]
+    ) -> tuple[list[tuple[Future[Any], Any]], list[tuple[Future[Any], Exception]]]:
+        done: list[tuple[Future[Any], Any]] = []
+        failed: list[tuple[Future[Any], Exception]] = []
+        with self._begin() as connection:
+            for job, future in group:
+                # What is alone in its transaction needs no savepoint, which takes longer than most jobs.
+                alone = len(group) == 1
+                try:
+                    with nullcontext() if alone else connection.begin_nested():
+                        result = job(connection)
+                except Exception as error:  # belongs to whoever submitted the job
+                    if _ran_into_another(error) or _is_lost(error):
+                        raise
+                    failed.append((future, self._told(error)))
+                    if alone:
+                        connection.rollback()
+                else:
+                    done.append((future, result))
+        return done, failed
+
+    @contextmanager
+    def _begin(self) -> Iterator[Connection]:
+        """A transaction. A file's connection is kept: to fetch it each time takes longer than most jobs.
+
+        That to a server is fetched each time, and looked at: it may have been cut.
+        """
+        if self._engine.dialect.name != "sqlite":
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        if self._kept is None:
+            self._kept = self._engine.connect()
+        try:
+            with self._kept.begin():
+                yield self._kept
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def _told(self, error: Exception) -> Exception:
+        """A database's own trouble (a full disk, a lock not had in time) is told as such."""
+        if not isinstance(error, OperationalError | InterfaceError):
+            return error
+        told = DatabaseUnavailableError(f"the database {self._name} could not do it")
+        told.__cause__ = error
+        return told
+
+
+def _ran_into_another(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _RAN_INTO_ANOTHER
+
+
+def _is_lost(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and error.connection_invalidated

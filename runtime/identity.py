@@ -6,7 +6,7 @@ A payment-signing certificate has no clientAuth, so it can never be used to log 
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, get_args
@@ -68,13 +68,14 @@ def caller_of(scope: MutableMapping[str, Any]) -> Caller:
     return caller
 
 
-def require(*patterns: str) -> Callable[[Request], Caller]:
+def require(*patterns: str) -> Callable[[Request], Awaitable[Caller]]:
     """A FastAPI dependency: the caller, if one of `patterns` names it, else 401 or 403.
 
-    The patterns stay readable on the function, so that the authorisation matrix can be generated from the routes.
+    The patterns stay readable on the function, so that the authorisation matrix can be generated from the routes. It
+    waits for nothing, but FastAPI would send a plain function to a thread, which takes longer than most answers.
     """
 
-    def dependency(request: Request) -> Caller:
+    async def dependency(request: Request) -> Caller:
         return check(caller_of(request.scope), *patterns)
 
     dependency.patterns = patterns  # type: ignore[attr-defined]  # read back by the OpenAPI document and the tests

@@ -194,6 +194,11 @@ def _value(value: object, language: Language) -> str:
     return FSI + one_line(str(value)) + PDI
 
 
+def digits(text: str) -> str:
+    """`text` with Persian digits for the ASCII ones."""
+    return text.translate(_PERSIAN_DIGITS)
+
+
 def one_line(text: str) -> str:
     """A text whose every character is seen: nothing steers a terminal, hides, or turns the direction of reading.
 

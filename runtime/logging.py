@@ -6,11 +6,14 @@ construction. A last guard masks any run of 12 to 19 digits that would pass for 
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
+import os
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +56,53 @@ class _StandardError(io.TextIOBase):
         sys.stderr.flush()
 
 
+class _LogFile(io.TextIOBase):
+    """A log that never fails who writes to it: a full disk must not end the thread that wants to say so.
+
+    A line is written at once, whole. Those that found no room are counted, and told of by the next one that does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._begun = threading.local()
+        self._writing = threading.Lock()
+        self._lost = 0
+        self._torn = False
+
+    def write(self, text: str) -> int:
+        begun = getattr(self._begun, "text", "") + text
+        whole, newline, self._begun.text = begun.rpartition("\n")
+        if newline:
+            with self._writing:
+                self._write_lines(whole + newline)
+        return len(text)
+
+    def _write_lines(self, lines: str) -> None:
+        told = (
+            f"{json.dumps({'event': 'log lines lost', 'level': 'error', 'lines': self._lost})}\n" if self._lost else ""
+        )
+        try:
+            self._write_all((told + lines).encode("utf-8", "backslashreplace"))
+        except OSError:
+            self._lost += lines.count("\n")
+        else:
+            self._lost = 0
+
+    def _write_all(self, data: bytes) -> None:
+        if self._torn:  # a part of a line was the last that there was room for
+            os.write(self._file, b"\n")
+            self._torn = False
+        written = os.write(self._file, data)
+        if written < len(data):
+            self._torn = not data[:written].endswith(b"\n")
+            raise OSError(errno.ENOSPC, "no room for the whole line")
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._file)
+        super().close()
+
+
 def configure(service: str, log_dir: Path | None = None, *, level: str = "INFO") -> None:
     """Send this process's logs to `log_dir`/`service`.log, or to standard error."""
     stream: TextIO
@@ -60,7 +110,7 @@ def configure(service: str, log_dir: Path | None = None, *, level: str = "INFO")
         stream = cast("TextIO", _StandardError())
     else:
         log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stream = (log_dir / f"{service}.log").open("a", buffering=1, encoding="utf-8")
+        stream = cast("TextIO", _LogFile(log_dir / f"{service}.log"))
     _write_to(stream, level)
     structlog.contextvars.bind_contextvars(service=service)
     # Libraries that log through the standard module: warnings and worse only, to the same stream.

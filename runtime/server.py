@@ -21,6 +21,7 @@ from cryptography import x509
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.client import TlsFiles
+from runtime.crowd import Crowd, Door
 from runtime.identity import ANONYMOUS, SCOPE_KEY, Caller, caller_from_certificate, caller_of
 from runtime.language import Message, Term
 from runtime.logging import get_logger
@@ -49,6 +50,8 @@ _FILES: Final = 65536
 """Descriptors that a service may have open, where the system allows it: connections shall not starve tokens and log."""
 
 _MODES: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
+_NOT_STARTED: Final = 3
+"""Exit status of a server that could not listen, as uvicorn's."""
 _CYCLE_KEY: Final = "kwbp.cycle"
 _log = get_logger("server")
 
@@ -96,6 +99,7 @@ class _CallerProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _certificate: bytes | None = None
+    on_lost: Callable[[], None] | None = None
     _swallowed = 0  # bytes that came since the application last saw anything of a request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
@@ -108,6 +112,8 @@ class _CallerProtocol(HttpToolsProtocol):
         self._watch_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.on_lost is not None:
+            self.on_lost()
         super().connection_lost(exc)
         self._head_awaited = False
         self._watch_head()
@@ -341,6 +347,42 @@ def _config(
     )
 
 
+class _Doors(uvicorn.Server):
+    """A server that accepts only as many connections as its crowd lets in; without one, all."""
+
+    crowd: Crowd | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.crowd is None or sockets is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        config, protocol = self.config, self.config.http_protocol_class
+
+        def make() -> asyncio.Protocol:
+            made: asyncio.Protocol = protocol(  # type: ignore[call-arg]  # as uvicorn makes its own
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        doors = [
+            Door(
+                each,
+                self.crowd,
+                make,
+                tls=config.ssl,
+                handshake=getattr(protocol, "patience", PATIENCE),
+                backlog=config.backlog,
+            )
+            for each in sockets
+        ]
+        self.servers = doors  # type: ignore[assignment]  # what uvicorn does with them, they can
+
+
+class _Ordered(OrderedServer, _Doors):
+    pass
+
+
 def serve(
     app: Application,
     *,
@@ -355,11 +397,13 @@ def serve(
     drain: float = DRAIN,
     on_stop: Callable[[], None] = lambda: None,
     on_hurry: Callable[[], None] = lambda: None,
+    crowd: Callable[[], Crowd] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return (`runtime.shut_down`); for the main thread.
 
     `refusal` is asked about the caller of each request, `on_stop` and `on_hurry` are called when the first and when a
-    further signal came. After it the process is not ended by these signals any more.
+    further signal came. `crowd` says how many connections there may be, once the limit of descriptors was raised. After
+    it the process is not ended by these signals any more.
     """
     _raise_file_limit()
     config = _config(
@@ -373,8 +417,29 @@ def serve(
         drain=drain,
         larger=larger,
     )
-    OrderedServer(config, notice=notice, on_stop=on_stop, on_hurry=on_hurry).run()
+    ordered = _Ordered(config, notice=notice, on_stop=on_stop, on_hurry=on_hurry)
+    if crowd is None:
+        ordered.run()
+    else:
+        ordered.crowd = crowd()
+        try:
+            listener = _bound(host, port)
+        except OSError as error:
+            _log.error("cannot listen", host=host, port=port, error=error.strerror)
+            raise SystemExit(_NOT_STARTED) from None
+        ordered.run([listener])
     _log.info("drained")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _raise_file_limit() -> None:
@@ -398,6 +463,7 @@ def start(
     patience: float = PATIENCE,
     keep_alive: float = KEEP_ALIVE,
     ready_timeout: float = 20.0,
+    crowd: Crowd | None = None,
 ) -> Iterator[str]:
     """Serve in a background thread and yield the base URL; port 0 takes a free one."""
     config = _config(
@@ -412,11 +478,10 @@ def start(
         keep_alive=keep_alive,
         larger=larger,
     )
-    server = uvicorn.Server(config)
+    server = _Doors(config)
+    server.crowd = crowd
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # not the main thread
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    listener = _bound(host, port)
     failure: list[BaseException] = []
 
     def run() -> None:
@@ -440,7 +505,7 @@ def start(
         listener.close()
 
 
-class _Beside(uvicorn.Server):
+class _Beside(_Doors):
     """A server in somebody else's event loop: signals are not its business."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -466,19 +531,19 @@ async def beside(
     client_certificate: ClientCertificate = "none",
     max_body: int = MAX_BODY,
     drain: float = DRAIN,
+    crowd: Crowd | None = None,
 ) -> AsyncIterator[None]:
     """Serve another application beside the one whose event loop this is, until the block ends; then drain.
 
     :raises OSError: the address is not to be had.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = _bound(host, port)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
         config = _config(
             app, tls, client_certificate, host=host, port=port, max_body=max_body, refusal=None, drain=drain
         )
         server = _Beside(config)
+        server.crowd = crowd
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         listening = asyncio.create_task(server.listens.wait())
         await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)

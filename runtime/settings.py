@@ -26,8 +26,11 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
 
 from runtime.client import TlsFiles
+from runtime.flood_settings import FloodSettings
+from runtime.line_settings import Address, ConnectorName, ConnectorSettings, LineLimits, LineTls, RouteSettings
 from runtime.notice_settings import NoticesSettings
 from runtime.token_bucket import Rate
+from runtime.zone_settings import ZoneSettings
 
 ENV_PREFIX: Final = "KWBP_"
 HOME_VARIABLE: Final = "KWBP_HOME"
@@ -51,6 +54,10 @@ class Home:
     @property
     def config(self) -> Path:
         return self.path / "kwbp.toml"
+
+    def dialect(self, named: str) -> str:
+        """A dialect of the settings as `shetab.dialect` takes it: the path of a file is below the installation."""
+        return str(self.path / named) if named.endswith(".yaml") else named
 
     @property
     def secrets(self) -> Path:
@@ -181,8 +188,17 @@ class RaSettings(_WithDatabase):
     )
 
 
-class GatewaySettings(Endpoint):
-    """The payment gateway: its identity in the protocol, and the clocks of an order (seconds)."""
+class OrderAlarms(_Section):
+    """Beyond these the operator is told, by an alarm in the log and a metric."""
+
+    unknown: int = Field(default=100, gt=0, description="orders whose outcome is open")
+    reversal_age: timedelta = Field(default=timedelta(hours=1), gt=timedelta(0), description="of the oldest reversal")
+    attempts: int = Field(default=20, gt=0, description="of one reversal")
+    failed: int = Field(default=1, gt=0, description="reversals that a person must look at")
+
+
+class GatewaySettings(_WithDatabase):
+    """The payment gateway: its identity in the protocol, its database, and the clocks of an order (seconds)."""
 
     port: Port = 7140
     public_port: Port | None = Field(
@@ -190,12 +206,55 @@ class GatewaySettings(Endpoint):
     )
     gateway_id: str = "GW-1"
     acquirer_bin: str = "603770"
+    connectors: dict[ConnectorName, ConnectorSettings] = Field(
+        default_factory=dict, description="hosts that authorise, beside the switch"
+    )
+    routes: RouteSettings = Field(default=RouteSettings(), description="which cards go to which of them")
+    floods: FloodSettings = Field(default=FloodSettings(), description="how much merchants and cards may ask at once")
+    notice: float = Field(default=0.5, ge=0, description="between 'not ready' and the end of listening")
+    dialect: str = Field(
+        default="shetab87_ascii",
+        description="dialect of ISO 8583 towards the switch: the name of one, or its .yaml file below the installation",
+    )
     answer_timeout: float = Field(default=25.0, gt=0, description="T1: no 0210 after this long is outcome unknown")
     ack_timeout: float = Field(default=900.0, gt=0, description="T_ack: no AuthAck after this long reverses the order")
+    lease: float = Field(
+        default=30.0,
+        gt=0,
+        description="how long what another replica works on is left to it, though it is not heard of",
+    )
     reversal_interval: float = Field(default=5.0, gt=0, description="first pause between repeats of a reversal")
+    reversal_longest_pause: float = Field(default=300.0, gt=0, description="longest pause between repeats")
+    reversal_attempts: int = Field(default=1000, gt=0, description="after so many attempts a person must look")
+    reversal_age: timedelta = Field(
+        default=timedelta(days=1), gt=timedelta(0), description="at this age an attempt that fails is the last one"
+    )
+    hold_kept: timedelta = Field(
+        default=timedelta(days=28),
+        gt=timedelta(0),
+        description="how long after its acknowledgement a hold that nobody captures is given back; at the latest, when"
+        " nine tenths of card_kept are over",
+    )
+    limits: Path | None = Field(default=None, description="file of limits (YAML); none: orders are not limited")
+    alarms: OrderAlarms = Field(default=OrderAlarms(), description="when the operator is told of orders")
     settlement_fee: int = Field(
         default=0, ge=0, description="rial that the acquirer keeps of each sale and capture (settlement advice)"
     )
+    fees: Path | None = Field(
+        default=None,
+        description="file of fees by merchant, category and date (gateway.acquirer.fees), in place of settlement_fee",
+    )
+    list_keys: dict[str, Path] = Field(
+        default={},
+        description="by route: PEM of the public key that its network signs settlement lists with; without one for"
+        " 'switch' it is the simulator's own, pki/switch-lists.pem",
+    )
+    payer_iban: str | None = Field(
+        default=None, max_length=26, description="the acquirer's account that merchants are paid from"
+    )
+    payer_name: str = Field(default="KWBP acquirer", max_length=70, description="its holder")
+    payer_bic: str | None = Field(default=None, pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$", description="its bank")
+    dual_control: bool = Field(default=True, description="whether another person must send a payment file than made it")
     card_kept: timedelta = Field(
         default=timedelta(days=90),
         gt=timedelta(0),
@@ -238,9 +297,22 @@ class SwitchSettings(_Section):
     port: _PortOrAny = 7150
     admin_port: _PortOrAny = 7151
     length_prefix: int = Field(default=2, description="bytes of the length prefix, 2 or 4")
+    connections: int = Field(default=1, ge=1, le=32, description="lines of the gateway to each address")
+    also: tuple[Address, ...] = Field(default=(), description="further addresses of the same switch, host:port")
+    lines: LineLimits = LineLimits()
+    tls: LineTls | None = Field(default=None, description="mutual TLS around the lines; none: there is none")
+    authoriser_port: _PortOrAny | None = Field(
+        default=None, description="where the simulator's banks answer JSON over HTTPS; none: they do not"
+    )
+    authoriser_mac: bool = Field(default=False, description="whether that JSON must carry a MAC by the zone key")
+    dialect: str = Field(
+        default="shetab87_ascii",
+        description="dialect of ISO 8583 of the simulator: the name of one, or its .yaml file below the installation",
+    )
     registrations: Rate = Field(
         default=Rate(burst=5, every=timedelta(hours=4)), description="attempts to register one card"
     )
+    zone: ZoneSettings = ZoneSettings()
     passwords: PasswordSettings = PasswordSettings()
     key_overlap: timedelta = Field(
         default=timedelta(seconds=60), gt=timedelta(0), description="how long a zone key is good after it was replaced"

@@ -17,7 +17,7 @@ from sqlalchemy import TypeDecorator
 from runtime.append_only import MARK, triggers
 from runtime.schema import AROUND, Schema
 
-_SCHEMAS: Final = {"ca": "ca.schema", "ra": "ra.database"}
+_SCHEMAS: Final = {"ca": "ca.schema", "gateway": "gateway.tables", "ra": "ra.database"}
 _DIALECTS: Final = ("sqlite", "postgresql")
 
 

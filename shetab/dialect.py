@@ -2,170 +2,101 @@
 
 `pyiso8583` turns fields into bytes and back. Everything it leaves open is decided here, from `dialects/*.yaml`, when
 encoding as well as when decoding: known MTI and direction, mandatory and conditional fields, characters, lengths,
-ranges and values, the place of the MAC, one canonical encoding. The tables are called Shetab-like because they come
-from public third-party code; a second dialect is another file.
+ranges and values, other numbers and codes on the wire than inside, the place of the MAC, one canonical encoding. The
+tables are called Shetab-like because they come from public third-party code; another dialect is another file.
+
+Inside, messages have the numbers and codes of ISO 8583:1987 (`shetab.message`), whichever dialect the line speaks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
-from functools import cache, cached_property
-from importlib import resources
-from typing import Any, Final, Literal, Self
+from collections.abc import Callable, Mapping, Set
+from datetime import UTC, datetime
+from functools import cache
+from typing import Final, Literal, NoReturn
 
-import iso8583
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
+from shetab import dialect_tables
+from shetab.dialect_tables import Direction, FieldRule, MessageRule, Tables
 from shetab.errors import FieldPresenceError, MacFormatError, MessageFormatError
-from shetab.formats import FieldFormat, describe, matches_date_pattern, split_date_pattern
+from shetab.formats import describe
+from shetab.mapping import Mapping8583
 from shetab.message import Message
+from shetab.octets import MAC_SIZE, MTI, Octets, Piece
 
-MAC_SIZE: Final = 8
-"""Bytes of a MAC: DE 64 and DE 128 are b8."""
+__all__ = ["MAC_SIZE", "Dialect", "Direction"]
 
-_MTI_LENGTH: Final = 4
-_BITMAP_LENGTH: Final = 16
 _SHORTEST_PAN: Final = 16
 _NO_MAC_YET: Final = bytes(MAC_SIZE)
 
 
-class Direction(StrEnum):
-    """Which way a message goes, seen from the acquirer."""
-
-    TO_SWITCH = "to_switch"
-    FROM_SWITCH = "from_switch"
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Dialect:
+    """A loaded dialect. Stateless and safe to share.
 
+    `clock` says the year of dates that have none inside but on the wire.
+    """
 
-class FieldRule(_Strict):
-    """One line of `fields:` in a dialect file."""
-
-    name: str
-    notation: str = Field(alias="format")
-    pattern: str | None = None
-    values: tuple[str, ...] = ()
-    show: Literal["clear", "masked", "never"] = "never"
-
-    @cached_property
-    def format(self) -> FieldFormat:
-        """The parsed notation."""
-        return FieldFormat.parse(self.notation)
-
-    @cached_property
-    def _date_parts(self) -> tuple[str, ...]:
-        return split_date_pattern(self.pattern or "")
-
-    @model_validator(mode="after")
-    def _notation_and_pattern_are_known(self) -> Self:
-        field_format, parts = self.format, self._date_parts  # parsed here, so that a wrong file is refused when loaded
-        if parts and (field_format.kind != "n" or field_format.size != 2 * len(parts)):
-            raise ValueError(f"{self.name}: pattern does not fit the format")
-        return self
-
-    def broken_rule(self, value: str) -> str | None:
-        """The rule `value` breaks, as a slug, or None."""
-        if rule := self.format.broken_rule(value):
-            return rule
-        if self._date_parts and not matches_date_pattern(self._date_parts, value):
-            return f"must_be_{self.pattern}"
-        if self.values and value not in self.values:
-            return "value_not_in_dialect"
-        return None
-
-
-class Requirement(_Strict):
-    """`field` must be present when `when` is."""
-
-    field: int
-    when: int
-
-
-class MessageRule(_Strict):
-    """One entry of `messages:` in a dialect file, `like` already resolved."""
-
-    purpose: str
-    directions: frozenset[Direction]
-    request: str | None = None
-    mandatory: frozenset[int]
-    conditional: frozenset[int]
-    requires: tuple[Requirement, ...] = ()
-    echoes: tuple[int, ...] = ()
-    match: tuple[int, ...]
-
-
-class Dialect(_Strict):
-    """A loaded dialect. Stateless and safe to share."""
-
-    name: str
-    iso_version: str
-    mac_field_size: Literal[8]
-    fields: dict[int, FieldRule]
-    messages: dict[str, MessageRule]
+    def __init__(self, tables: Tables, *, clock: Callable[[], datetime] = _utc_now) -> None:
+        self.tables = tables
+        self._clock = clock
+        wire = tables.wire
+        self._wire = wire
+        self._mapping = None if wire is None else Mapping8583(wire)
+        self._octets = Octets(tables.encoding, tables.fields if wire is None else wire.fields)
 
     @classmethod
-    def load(cls, name: str) -> Dialect:
-        """The dialect of `shetab/dialects/<name>.yaml`, for example "shetab87_ascii".
+    def load(cls, name: str, *, clock: Callable[[], datetime] = _utc_now) -> Dialect:
+        """The dialect of `shetab/dialects/<name>.yaml`, for example "shetab87_ascii", or of a file "….yaml".
 
         :raises FileNotFoundError, ValueError: no such dialect, or its file is wrong.
         """
-        return _load(name)
+        tables = dialect_tables.tables_from(dialect_tables.text_of(name)) if name.endswith(".yaml") else _built_in(name)
+        return cls(tables, clock=clock)
 
     @classmethod
-    def from_yaml(cls, text: str) -> Dialect:
+    def from_yaml(cls, text: str, *, clock: Callable[[], datetime] = _utc_now) -> Dialect:
         """Read a dialect file.
 
         :raises ValueError: unknown keys, formats or fields (`pydantic.ValidationError` is one).
         """
-        data = yaml.safe_load(text)
-        messages = data["messages"]
-        for mti, rule in messages.items():
-            if like := rule.pop("like", None):
-                messages[mti] = {**messages[like], **rule}
-        return cls.model_validate(data)
+        return cls(dialect_tables.tables_from(text), clock=clock)
 
-    @model_validator(mode="after")
-    def _tables_name_only_known_fields(self) -> Self:
-        for mti, rule in self.messages.items():
-            named = {*rule.mandatory, *rule.conditional}
-            if unknown := sorted(named - self.fields.keys()):
-                raise ValueError(f"{mti} names field {unknown[0]} without a format")
-            if named & {1, 64, 65, 128}:
-                raise ValueError(f"{mti} names a bitmap or MAC field: the dialect places them itself")
-            if rule.mandatory & rule.conditional:
-                raise ValueError(f"{mti} names a field as mandatory and conditional")
-            if not {*rule.echoes, *rule.match} <= rule.mandatory:
-                raise ValueError(f"{mti} echoes or matches on a field that may be absent")
-            if rule.request is not None and rule.match != self.messages[rule.request].match:
-                raise ValueError(f"{mti} and its request {rule.request} match on different fields")
-        return self
+    @property
+    def name(self) -> str:
+        return self.tables.name
 
-    @cached_property
-    def _spec(self) -> dict[str, dict[str, Any]]:
-        fixed = {"data_enc": "ascii", "len_enc": "ascii", "len_type": 0}
-        spec: dict[str, dict[str, Any]] = {
-            "h": {**fixed, "max_len": 0},
-            "t": {**fixed, "max_len": _MTI_LENGTH},
-            "p": {**fixed, "max_len": _BITMAP_LENGTH},
-            "1": {**fixed, "max_len": _BITMAP_LENGTH},
-        }
-        for number, rule in self.fields.items():
-            spec[str(number)] = {**fixed, "len_type": rule.format.length_digits, "max_len": rule.format.size}
-        return spec
+    @property
+    def fields(self) -> dict[int, FieldRule]:
+        """Canonical fields by number."""
+        return self.tables.fields
+
+    @property
+    def messages(self) -> dict[str, MessageRule]:
+        """Canonical messages by MTI."""
+        return self.tables.messages
+
+    @property
+    def pin_block_format(self) -> Literal[0, 3, 4]:
+        """ISO 9564-1 format of DE 52."""
+        return self.tables.pin_block_format
+
+    @property
+    def mac_algorithm(self) -> Literal["aes-cmac", "x9.19"]:
+        """What the MAC is made with."""
+        return self.tables.mac_algorithm
 
     # --- bytes and messages -----------------------------------------------------------------------------------------
 
     def encode(self, message: Message) -> bytes:
-        """Bytes of a message that keeps every rule of the dialect, ASCII.
+        """Bytes of a message that keeps every rule of the dialect.
 
         The MAC slot is added: DE 64 if no field is beyond it, else DE 128, holding `message.mac` or zeros; continue
         with `mac_input` and `with_mac`.
 
-        :raises MessageFormatError: MTI unknown, or a field breaks its format.
+        :raises MessageFormatError: MTI unknown, a field breaks its format, or the wire cannot carry its value.
         :raises FieldPresenceError: a mandatory field is missing, or one is not allowed.
         :raises MacFormatError: `message.mac` has not 8 bytes.
         """
@@ -179,18 +110,8 @@ class Dialect(_Strict):
         :raises MessageFormatError, FieldPresenceError: as `encode`; also trailing bytes, a MAC slot that is absent or
             in the wrong field, and any encoding but the canonical one (lengths like "+5", lower-case bitmaps).
         """
-        elements, failure = self._split(raw)
-        # Raised outside the handler of `_split`: the library's error holds the whole message, PAN and all.
-        if failure is not None:
-            raise failure
-        mti = elements.pop(0)
-        mac_field = 128 if 128 in elements else 64
-        mac_text = elements.pop(mac_field, None)
-        if mac_text is None:
-            raise FieldPresenceError(mti=mti, field="64", rule="mac_is_missing")
-        if rule := self.fields[mac_field].broken_rule(mac_text):
-            raise MessageFormatError(mti=mti, field=str(mac_field), rule=rule, value_class=describe(mac_text))
-        message = Message(mti, elements, bytes.fromhex(mac_text))
+        mti, elements, mac = self._split(raw)
+        message = Message(mti, elements, mac) if self._mapping is None else self._from_wire(mti, elements, mac)
         self.check(message, direction)
         if self._encode_unchecked(message) != raw:
             raise MessageFormatError(mti=mti, field="p", rule="encoding_is_not_canonical")
@@ -204,44 +125,55 @@ class Dialect(_Strict):
         mti = message.mti
         rule = self.messages.get(mti)
         if rule is None:
-            raise MessageFormatError(mti=None, field="t", rule="mti_not_in_dialect", value_class=describe(mti))
+            _refuse_mti(mti)
         if direction is not None and direction not in rule.directions:
             raise MessageFormatError(mti=mti, field="t", rule=f"mti_does_not_travel_{direction}")
         if message.mac is not None and len(message.mac) != MAC_SIZE:
             raise MacFormatError(f"a MAC has {MAC_SIZE} bytes, not {len(message.mac)}")
         present = message.fields.keys()
-        for field in sorted(rule.mandatory - present):
-            raise FieldPresenceError(mti=mti, field=str(field), rule="mandatory_field_is_missing")
-        for field in sorted(present - rule.mandatory - rule.conditional):
-            raise FieldPresenceError(mti=mti, field=str(field), rule="field_is_not_allowed")
+        _check_presence(mti, present, rule.mandatory, rule.conditional)
         for requirement in rule.requires:
             if requirement.when in present and requirement.field not in present:
                 raise FieldPresenceError(
                     mti=mti, field=str(requirement.field), rule=f"must_be_present_with_field_{requirement.when}"
                 )
-        for field, value in message.fields.items():
-            if broken := self.fields[field].broken_rule(value):
-                raise MessageFormatError(mti=mti, field=str(field), rule=broken, value_class=describe(value))
+        _check_formats(mti, message.fields, self.fields, canonical=True)
 
     def _encode_unchecked(self, message: Message) -> bytes:
-        document = {"t": message.mti, **{str(field): value for field, value in message.fields.items()}}
-        mac_field = 64 if max(message.fields) < 64 else 128
-        document[str(mac_field)] = (message.mac or _NO_MAC_YET).hex().upper()
-        encoded, _ = iso8583.encode(document, self._spec)
-        return bytes(encoded)
+        mac = message.mac or _NO_MAC_YET
+        if self._mapping is None:
+            return self._octets.pack(message.mti, message.fields, mac)
+        mti, fields = self._mapping.mtis[message.mti], self._mapping.to_wire(message, self._clock())
+        self._check_wire(mti, fields)
+        return self._octets.pack(mti, fields, mac)
 
-    def _split(self, raw: bytes) -> tuple[dict[Any, str], MessageFormatError | None]:
-        """Fields of `raw` by number, 0 being the MTI; or the error to raise."""
-        try:
-            document, _ = iso8583.decode(raw, self._spec)
-        except iso8583.DecodeError as error:
-            return {}, MessageFormatError(mti=None, field=error.field, rule="cannot_be_decoded")
-        except KeyError as error:
-            return {}, MessageFormatError(mti=None, field=str(error.args[0]), rule="field_not_in_dialect")
-        mti = document.pop("t")
-        document.pop("p")
-        document.pop("1", None)
-        return {0: mti, **{int(field): value for field, value in document.items()}}, None
+    def _from_wire(self, mti: str, fields: Mapping[int, str], mac: bytes) -> Message:
+        assert self._mapping is not None
+        assert self._wire is not None
+        if mti not in self._wire.messages:
+            _refuse_mti(mti)
+        self._check_wire(mti, fields)
+        return self._mapping.from_wire(self._wire.messages[mti].of, fields, self._clock(), mac)
+
+    def _check_wire(self, mti: str, fields: Mapping[int, str]) -> None:
+        assert self._wire is not None
+        rule = self._wire.messages[mti]
+        _check_presence(mti, fields.keys(), rule.mandatory, rule.conditional)
+        _check_formats(mti, fields, self._wire.fields, canonical=False)
+
+    def _split(self, raw: bytes) -> tuple[str, dict[int, str], bytes]:
+        """MTI, fields by number, and MAC of `raw`, all as they are on the wire."""
+        elements, failure = self._octets.unpack(raw)
+        if failure is not None:
+            raise failure
+        mti = elements.pop(MTI)
+        mac_field = 128 if 128 in elements else 64
+        mac = elements.pop(mac_field, None)
+        if mac is None:
+            raise FieldPresenceError(mti=mti, field="64", rule="mac_is_missing")
+        if rule := self.fields[mac_field].broken_rule(mac):
+            raise MessageFormatError(mti=mti, field=str(mac_field), rule=rule, value_class=describe(mac))
+        return mti, elements, bytes.fromhex(mac)
 
     # --- MAC ---------------------------------------------------------------------------------------------------------
 
@@ -250,8 +182,14 @@ class Dialect(_Strict):
 
         :raises MacFormatError: `raw` has no MAC slot at its end.
         """
-        self._require_mac_slot(raw)
-        return raw[: -2 * MAC_SIZE]
+        return self._octets.covered(raw)
+
+    def mac_of(self, raw: bytes) -> bytes:
+        """The 8 bytes in the MAC slot of `raw`.
+
+        :raises MacFormatError: no MAC slot at its end, or bytes there that write no MAC.
+        """
+        return self._octets.mac_of(raw)
 
     def with_mac(self, raw: bytes, mac: bytes) -> bytes:
         """`raw` with the 8 bytes of `mac` in its MAC slot.
@@ -260,18 +198,7 @@ class Dialect(_Strict):
         """
         if len(mac) != MAC_SIZE:
             raise MacFormatError(f"a MAC has {MAC_SIZE} bytes, not {len(mac)}")
-        return self.mac_input(raw) + mac.hex().upper().encode("ascii")
-
-    @staticmethod
-    def _require_mac_slot(raw: bytes) -> None:
-        bitmaps = raw[_MTI_LENGTH : _MTI_LENGTH + 2 * _BITMAP_LENGTH]
-        try:
-            primary = int(bitmaps[:_BITMAP_LENGTH], 16)
-            last = int(bitmaps[_BITMAP_LENGTH:], 16) if primary >> 63 else primary
-        except ValueError:
-            last = 0
-        if not last & 1:
-            raise MacFormatError("the last bitmap does not show a MAC")
+        return self.mac_input(raw) + self._octets.written_mac(mac)
 
     # --- request and response ----------------------------------------------------------------------------------------
 
@@ -293,7 +220,7 @@ class Dialect(_Strict):
         """
         rule = self.messages.get(mti)
         if rule is None:
-            raise MessageFormatError(mti=None, field="t", rule="mti_not_in_dialect", value_class=describe(mti))
+            _refuse_mti(mti)
         return rule.request or mti
 
     def match_key(self, message: Message) -> tuple[str, ...]:
@@ -313,33 +240,78 @@ class Dialect(_Strict):
         if self.messages[response.mti].request != self.original_mti(request.mti):
             raise FieldPresenceError(mti=response.mti, field="t", rule="does_not_answer_the_request")
         for field in self.messages[response.mti].echoes:
-            if response[field] != request[field]:
+            if response[field] != self._echo(request, field):
                 raise FieldPresenceError(mti=response.mti, field=str(field), rule="must_equal_the_request")
 
     def echoed_fields(self, request: Message) -> dict[int, str]:
         """The fields an answer to `request` repeats, with their values."""
-        return {field: request[field] for field in self.messages[self.response_mti(request.mti)].echoes}
+        return {field: self._echo(request, field) for field in self.messages[self.response_mti(request.mti)].echoes}
+
+    def _echo(self, request: Message, field: int) -> str:
+        return request[field] if self._mapping is None else self._mapping.echo(request, field)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     def pad(self, field: int, text: str) -> str:
-        """`text` filled with spaces on the right to the length of a fixed text field (DE 41, 42, 43)."""
-        return text.ljust(self.fields[field].format.size)
+        """`text` filled with spaces on the right, if the field (DE 41, 42, 43) has a fixed length."""
+        form = self.fields[field].format
+        return text if form.variable else text.ljust(form.size)
+
+    def canonical(self, field: int, text: str) -> str:
+        """The one form in which a field may have this text: one kind of each letter and digit."""
+        rule = self.fields[field].text
+        return text if rule is None else rule.form(text)
+
+    def broken_rule(self, field: int, text: str) -> str | None:
+        """The rule that `text` breaks as a value of a text field (DE 41, 42, 43), or None."""
+        return self.fields[field].broken_rule(self.pad(field, text))
 
     def redact(self, message: Message) -> Mapping[str, str]:
         """The message as a log may show it: only fields the table marks `clear`, and the PAN masked."""
-        shown = {"mti": message.mti}
-        for field, value in message.fields.items():
-            show = self.fields[field].show
-            if show == "clear":
-                shown[str(field)] = value
-            elif show == "masked" and len(value) >= _SHORTEST_PAN:
-                shown[str(field)] = f"{value[:6]}{'*' * (len(value) - 10)}{value[-4:]}"
-            else:
-                shown[str(field)] = "*"
-        return shown
+        values = {str(field): self.shown(self.fields[field], value) or "*" for field, value in message.fields.items()}
+        return {"mti": message.mti, **values}
+
+    @staticmethod
+    def shown(rule: FieldRule, value: str) -> str | None:
+        """A value as a log or a person may see it, or None."""
+        if rule.show == "clear":
+            return value
+        if rule.show == "masked" and len(value) >= _SHORTEST_PAN:
+            return f"{value[:6]}{'*' * (len(value) - 10)}{value[-4:]}"
+        return None
+
+    @property
+    def wire_fields(self) -> dict[int, FieldRule]:
+        """Fields by their numbers on the wire."""
+        return self.fields if self._wire is None else self._wire.fields
+
+    def canonical_mti(self, mti: str) -> str:
+        """The canonical MTI of one on the wire; an unknown one as it is."""
+        known = None if self._wire is None else self._wire.messages.get(mti)
+        return mti if known is None else known.of
+
+    def take_apart(self, raw: bytes) -> tuple[list[Piece], MessageFormatError | None]:
+        """The pieces of `raw` in their order, as far as it can be read, and what stopped the reading; see `explain`."""
+        return self._octets.take_apart(raw)
+
+
+def _refuse_mti(mti: str) -> NoReturn:
+    raise MessageFormatError(mti=None, field="t", rule="mti_not_in_dialect", value_class=describe(mti))
+
+
+def _check_presence(mti: str, present: Set[int], mandatory: frozenset[int], conditional: frozenset[int]) -> None:
+    for field in sorted(mandatory - present):
+        raise FieldPresenceError(mti=mti, field=str(field), rule="mandatory_field_is_missing")
+    for field in sorted(present - mandatory - conditional):
+        raise FieldPresenceError(mti=mti, field=str(field), rule="field_is_not_allowed")
+
+
+def _check_formats(mti: str, fields: Mapping[int, str], rules: Mapping[int, FieldRule], *, canonical: bool) -> None:
+    for field, value in fields.items():
+        if broken := rules[field].broken_rule(value, canonical=canonical):
+            raise MessageFormatError(mti=mti, field=str(field), rule=broken, value_class=describe(value))
 
 
 @cache
-def _load(name: str) -> Dialect:
-    return Dialect.from_yaml(resources.files("shetab").joinpath("dialects", f"{name}.yaml").read_text("utf-8"))
+def _built_in(name: str) -> Tables:
+    return dialect_tables.tables_from(dialect_tables.text_of(name))

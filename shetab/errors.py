@@ -30,15 +30,20 @@ class DialectError(ShetabError):
     """`field` is the data element number ("52"), "t" for the MTI, "p" or "1" for a bitmap.
 
     `rule` is a stable slug, `value_class` describes the value without showing it ("5 characters: digits, letters").
+    `position` is the byte at which the codec stopped, if it did. Of a dialect whose wire has numbers of its own, MTI
+    and field are those of the wire where its tables are broken, and the canonical ones where those are.
     """
 
-    def __init__(self, *, mti: str | None, field: str, rule: str, value_class: str = "") -> None:
+    def __init__(
+        self, *, mti: str | None, field: str, rule: str, value_class: str = "", position: int | None = None
+    ) -> None:
         shown = f" ({value_class})" if value_class else ""
         super().__init__(f"MTI {mti or 'unknown'} field {field}: {rule}{shown}")
         self.mti = mti
         self.field = field
         self.rule = rule
         self.value_class = value_class
+        self.position = position
 
 
 class MessageFormatError(DialectError):

@@ -76,6 +76,8 @@ class FieldFormat:
             return f"length_must_be_1_to_{self.size}"
         if not self.variable and len(value) != self.size:
             return f"length_must_be_{self.size}"
+        if self.kind == "b" and len(value) % 2:
+            return "length_must_be_even"
         return None
 
 

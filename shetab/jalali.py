@@ -102,14 +102,40 @@ def complete_date(mmdd: str, now: datetime) -> date:
     return _nearest(int(mmdd[:2]), int(mmdd[2:]), _day_in_iran(now))
 
 
-def complete_transmission_time(text: str, now: datetime) -> datetime:
+def local_moment(hhmmss: str, mmdd: str, near: datetime) -> datetime:
+    """Moment (aware) of DE 12 and DE 13, with the year that puts it nearest to `near`.
+
+    :raises ValueFormatError: no such moment.
+    """
+    day = complete_date(mmdd, near)
+    try:
+        return datetime.strptime(f"{day:%Y%m%d}{hhmmss}", "%Y%m%d%H%M%S").replace(tzinfo=IRAN_STANDARD_TIME)
+    except ValueError:
+        raise ValueFormatError("time of day", "must be hhmmss") from None
+
+
+def latest_date(mmdd: str, now: datetime) -> date:
+    """Gregorian date of a day that has been (DE 13 of what was sent before): the latest such day, tomorrow included.
+
+    So what was sent up to a year ago has its year; tomorrow is for clocks that are ahead of this one.
+
+    :raises ValueFormatError: not four digits, or no such day in the last eight years.
+    """
+    if len(mmdd) != 4 or not is_ascii_digits(mmdd):
+        raise ValueFormatError("date without year", "must be MMDD")
+    return _latest(int(mmdd[:2]), int(mmdd[2:]), _day_in_iran(now))
+
+
+def complete_transmission_time(text: str, now: datetime, *, past: bool = False) -> datetime:
     """Moment (aware, UTC) of DE 7 (MMDDhhmmss in UTC), with the year that puts it nearest to `now`.
+
+    With `past`, the moment has been: it is the latest such one, as in `latest_date`.
 
     :raises ValueFormatError: not ten digits, or no such moment.
     """
     if len(text) != 10 or not is_ascii_digits(text):
         raise ValueFormatError("time without year", "must be MMDDhhmmss")
-    day = _nearest(int(text[:2]), int(text[2:4]), now.astimezone(UTC).date())
+    day = (_latest if past else _nearest)(int(text[:2]), int(text[2:4]), now.astimezone(UTC).date())
     hour, minute, second = int(text[4:6]), int(text[6:8]), int(text[8:])
     if hour > 23 or minute > 59 or second > 59:
         raise ValueFormatError("time without year", "must be MMDDhhmmss")
@@ -129,6 +155,18 @@ def local_time_and_date(now: datetime) -> tuple[str, str]:
 
 def _day_in_iran(now: datetime) -> date:
     return now.astimezone(IRAN_STANDARD_TIME).date()
+
+
+def _latest(month: int, day: int, today: date) -> date:
+    last = today + timedelta(days=1)
+    for year in range(last.year, last.year - 9, -1):  # 29 February may be eight years ago
+        try:
+            found = date(year, month, day)
+        except ValueError:
+            continue
+        if found <= last:
+            return found
+    raise ValueFormatError("date without year", "no such day in the last eight years")
 
 
 def _nearest(month: int, day: int, today: date) -> date:

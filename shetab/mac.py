@@ -1,12 +1,13 @@
 """Message authentication codes in software: for the switch simulator and as reference beside the token's.
 
 ANSI X9.19 (ISO/IEC 9797-1 algorithm 3) for links that still use it, AES-CMAC (NIST SP 800-38B) truncated to 8 bytes
-for ours. The input is `Dialect.mac_input`.
+for ours. The input is `Dialect.mac_input`. Which of them a zone uses is agreed between its two ends (`shetab.zone`).
 """
 
 from __future__ import annotations
 
 import hmac
+from enum import StrEnum
 from typing import Final, Literal
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -17,6 +18,41 @@ from shetab.errors import MacFormatError
 
 MAC_SIZE: Final = 8
 _BLOCK: Final = 8
+
+
+class MacAlgorithm(StrEnum):
+    """How the messages of a zone are authenticated. The values are those of the settings and the dialects."""
+
+    AES_CMAC = "aes-cmac"
+    X9_19 = "x9.19"
+    """ANSI X9.19, ISO/IEC 9797-1 algorithm 3 with padding method 1: zeros, up to whole blocks."""
+    X9_19_PADDING_2 = "x9.19-padding-2"
+    """The same with padding method 2: 80, then zeros."""
+
+    @property
+    def padding(self) -> Literal[1, 2] | None:
+        """The padding method of ISO/IEC 9797-1; None for CMAC, which has its own."""
+        match self:
+            case MacAlgorithm.X9_19:
+                return 1
+            case MacAlgorithm.X9_19_PADDING_2:
+                return 2
+            case _:
+                return None
+
+
+def zone_mac(algorithm: MacAlgorithm, key: bytes, data: bytes) -> bytes:
+    """The MAC of `data` as a zone of `algorithm` makes it, 8 bytes.
+
+    :raises MacFormatError: a key of another length, or no data under padding method 1.
+    """
+    padding = algorithm.padding
+    return message_mac(key, data) if padding is None else retail_mac(key, data, padding)
+
+
+def verify_zone_mac(algorithm: MacAlgorithm, key: bytes, data: bytes, mac: bytes) -> bool:
+    """True if `mac` (8 bytes) is the MAC of `data`. Constant time; False for a MAC of any other length."""
+    return len(mac) == MAC_SIZE and hmac.compare_digest(zone_mac(algorithm, key, data), mac)
 
 
 def aes_cmac(key: bytes, data: bytes) -> bytes:
@@ -49,11 +85,7 @@ def retail_mac(key: bytes, data: bytes, padding: Literal[1, 2] = 1) -> bytes:
     """
     if len(key) != 16:
         raise MacFormatError(f"a retail MAC key has 16 bytes, not {len(key)}")
-    if padding == 2:
-        data += b"\x80"
-    elif not data:
-        raise MacFormatError("padding method 1 cannot carry an empty message")
-    data += bytes(-len(data) % _BLOCK)
+    data = padded(data, padding)
     first, second = key[:8], key[8:]
     # Three equal keys make triple DES the single DES that `cryptography` no longer offers by itself.
     chain = Cipher(TripleDES(first * 3), modes.CBC(bytes(_BLOCK))).encryptor()
@@ -62,3 +94,15 @@ def retail_mac(key: bytes, data: bytes, padding: Literal[1, 2] = 1) -> bytes:
     middle = opened.update(last) + opened.finalize()
     closed = Cipher(TripleDES(first * 3), modes.ECB()).encryptor()  # noqa: S305  # as above
     return closed.update(middle) + closed.finalize()
+
+
+def padded(data: bytes, padding: Literal[1, 2]) -> bytes:
+    """`data` in whole blocks of 8 bytes, by padding method 1 or 2 of ISO/IEC 9797-1.
+
+    :raises MacFormatError: no data under method 1, which could not be told from zeros.
+    """
+    if padding == 2:
+        data += b"\x80"
+    elif not data:
+        raise MacFormatError("padding method 1 cannot carry an empty message")
+    return data + bytes(-len(data) % _BLOCK)

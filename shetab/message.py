@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 
 from shetab.types import Pan, Rial
@@ -13,28 +14,35 @@ from shetab.types import Pan, Rial
 class Message:
     """`fields` maps data element number to text as on the wire, without bitmaps (1, 65) and MAC (64, 128).
 
-    Binary elements are upper-case hexadecimal text. `mac` is the 8 bytes of the MAC slot, None while not yet made.
+    Numbers and codes are those of ISO 8583:1987, whatever is on the wire. Binary elements are upper-case hexadecimal
+    text. `mac` is the 8 bytes of the MAC slot, None while not yet made. `kept` are fields of the wire, by their numbers
+    there, that say more than the canonical fields do (one of two action codes that mean the same): what is read is
+    written again as it came. `original_at` is when that took place which DE 90 names (aware; its DE 12 and 13, with the
+    year): DE 90 holds its DE 7 alone, which of an advice is another moment. None: the moment of that DE 7.
     """
 
     mti: str
     fields: Mapping[int, str]
     mac: bytes | None = None
+    kept: Mapping[int, str] = field(default_factory=dict)
+    original_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", MappingProxyType(dict(sorted(self.fields.items()))))
+        object.__setattr__(self, "kept", MappingProxyType(dict(sorted(self.kept.items()))))
 
     def __repr__(self) -> str:
         return f"<Message {self.mti} with {','.join(map(str, self.fields))}>"
 
-    def __getitem__(self, field: int) -> str:
-        return self.fields[field]
+    def __getitem__(self, number: int) -> str:
+        return self.fields[number]
 
-    def __contains__(self, field: int) -> bool:
-        return field in self.fields
+    def __contains__(self, number: int) -> bool:
+        return number in self.fields
 
-    def get(self, field: int) -> str | None:
+    def get(self, number: int) -> str | None:
         """Text of the data element, or None if absent."""
-        return self.fields.get(field)
+        return self.fields.get(number)
 
     @property
     def pan(self) -> Pan:

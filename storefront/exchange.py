@@ -15,6 +15,7 @@ import httpx
 
 from kwbp.structure import SIZE_LIMIT
 from kwbp.wrapper import MEDIA_TYPE
+from runtime.client import AsyncTransport
 from storefront.errors import NoMessage
 
 # identity: a compressed answer could be small on the wire and huge here
@@ -46,25 +47,24 @@ def post(client: httpx.Client, path: str, message: bytes) -> Reply:
         raise NoMessage(type(error).__name__) from None
 
 
-async def post_async(client: httpx.AsyncClient, path: str, message: bytes) -> Reply:
+async def post_async(client: AsyncTransport, path: str, message: bytes) -> Reply:
     """As `post`, in an event loop."""
     return await _asked(client, "POST", path, message)
 
 
-async def get_async(client: httpx.AsyncClient, path: str) -> Reply:
+async def get_async(client: AsyncTransport, path: str) -> Reply:
     """Ask for a message that is there already. Raises NoMessage."""
     return await _asked(client, "GET", path, None)
 
 
-async def _asked(client: httpx.AsyncClient, method: str, path: str, message: bytes | None) -> Reply:
+async def _asked(client: AsyncTransport, method: str, path: str, message: bytes | None) -> Reply:
     try:
-        async with client.stream(method, path, content=message, headers=_HEADERS) as response:
-            reading = _Reading(response)
-            async for part in response.aiter_bytes():
-                reading.take(part)
-            return reading.reply()
+        response = await client.request(method, path, content=message, headers=_HEADERS)
     except httpx.HTTPError as error:
         raise NoMessage(type(error).__name__) from None
+    reading = _Reading(response)
+    reading.take(response.content)
+    return reading.reply()
 
 
 class _Reading:

@@ -1,8 +1,8 @@
 """The simulator's controls over loopback HTTP: the bank's counter, and faults on demand.
 
-Every route but health needs the bearer token of `secrets/switch-admin-token`, because whoever reaches the counter can
-issue cards. Card data are in one place only: the answer that issues a card; one-time passwords in the messages to
-its holder.
+Every route but health and the page needs the bearer token of `secrets/switch-admin-token`, because whoever reaches the
+counter can issue cards; the page (`switch.page`) asks for it in its own way. Card data are in one place only: the
+answer that issues a card; one-time passwords in the messages to its holder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Header
+from fastapi import APIRouter, Depends, FastAPI, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,8 +28,12 @@ from switch.bank import Bank
 from switch.errors import BankError, KeyFileError
 from switch.faults import Fault, FaultPlan
 from switch.inbox import Inbox
+from switch.overview import MOST, Overview
+from switch.page.app import PREFIX as PAGE
+from switch.page.app import Page
 from switch.processing import Statistics
 from switch.records import IssuedCard
+from switch.settlement_list import SettlementLists
 
 STATUS: Final = {
     "unknown_issuer": 422,
@@ -41,6 +45,7 @@ STATUS: Final = {
 }
 """HTTP status of each reason of `BankError`."""
 
+Limit = Annotated[int, Query(ge=1, le=MOST)]
 Amount = Annotated[int, Field(ge=0, lt=10**12)]
 
 
@@ -94,11 +99,13 @@ def create_app(
     faults: FaultPlan,
     statistics: Statistics,
     inbox: Inbox,
+    overview: Overview,
     *,
     token: Secret,
     ready: Callable[[], bool],
     break_connections: Callable[[], None],
     change_keys: Callable[[str, Sequence[ZoneKeyKind]], bool],
+    lists: SettlementLists,
 ) -> FastAPI:
     """The controls as an ASGI application."""
 
@@ -113,10 +120,41 @@ def create_app(
     app.add_exception_handler(ValueFormatError, _on_value_error)
     app.include_router(_accounts(bank))
     app.include_router(_cards(bank, inbox))
-    app.include_router(_network(bank))
+    app.include_router(_network(bank, lists))
     app.include_router(_controls(faults, statistics, break_connections))
     app.include_router(_zone_keys(change_keys))
+    app.include_router(_overview(overview))
+    page = Page(overview, faults, token=token, business_day=bank.business_day, break_connections=break_connections)
+    app.mount(PAGE, page.app())
     return app
+
+
+def _overview(overview: Overview) -> APIRouter:
+    """What the page shows, for programs."""
+    routes = APIRouter(prefix="/v1")
+
+    @routes.get("/accounts")
+    def accounts(limit: Limit = MOST) -> list[dict[str, Any]]:
+        return [asdict(each) for each in overview.accounts(limit)]
+
+    @routes.get("/cards")
+    def cards(limit: Limit = MOST) -> list[dict[str, Any]]:
+        return [asdict(each) for each in overview.cards(limit)]
+
+    @routes.get("/ledger")
+    def ledger() -> dict[str, Any]:
+        totals, balanced = overview.ledger()
+        return {"totals": [asdict(each) for each in totals], "balanced": balanced}
+
+    @routes.get("/lines")
+    def lines() -> list[dict[str, Any]]:
+        return [asdict(each) for each in overview.lines()]
+
+    @routes.get("/zone-keys")
+    def zone_keys() -> list[dict[str, Any]]:
+        return [asdict(each) for each in overview.zone_keys()]
+
+    return routes
 
 
 async def _on_bank_error(_request: Request, error: Exception) -> Response:
@@ -198,7 +236,7 @@ def _cards(bank: Bank, inbox: Inbox) -> APIRouter:
     return routes
 
 
-def _network(bank: Bank) -> APIRouter:
+def _network(bank: Bank, lists: SettlementLists) -> APIRouter:
     routes = APIRouter(prefix="/v1")
 
     @routes.post("/acquirers", status_code=201)
@@ -212,6 +250,10 @@ def _network(bank: Bank) -> APIRouter:
     @routes.get("/acquirers/{code}/merchants")
     def merchants(code: str) -> list[dict[str, Any]]:
         return [asdict(total) for total in bank.merchant_totals(code)]
+
+    @routes.get("/acquirers/{code}/settlement-list", response_class=Response)
+    def settlement_list(code: str, day: date) -> Response:
+        return Response(lists.of(code, day), media_type="application/jsonl")
 
     @routes.get("/transactions")
     def transactions(rrn: str | None = None, reference: str | None = None) -> list[dict[str, Any]]:

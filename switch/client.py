@@ -133,6 +133,11 @@ class SwitchAdmin:
         """The settle lines of an acquirer."""
         return [_record(MerchantTotal, row) for row in self._call("GET", f"/v1/acquirers/{acquirer}/merchants")]
 
+    def settlement_list(self, acquirer: str, day: date) -> bytes:
+        """What the switch counted of an acquirer's day, signed (`shetab.settlement_list`)."""
+        path = f"/v1/acquirers/{acquirer}/settlement-list"
+        return raise_problem(self._http.get(path, params={"day": day.isoformat()})).content
+
     def transactions(self, *, rrn: str | None = None, reference: str | None = None) -> list[TransactionStatus]:
         """Sales and reversals, oldest first, all or those with this DE 37 or DE 62."""
         query = {name: value for name, value in (("rrn", rrn), ("reference", reference)) if value is not None}
@@ -162,7 +167,10 @@ class SwitchAdmin:
         changed: dict[int, str] | None = None,
     ) -> None:
         """Let `kind` happen to the next `count` messages of `mti` ("x" is any digit); `changed` is for "alter"."""
-        fault = Fault(mti=mti, kind=kind, count=count, seconds=seconds, rc=rc, fields=changed or {})
+        self.add(Fault(mti=mti, kind=kind, count=count, seconds=seconds, rc=rc, fields=changed or {}))
+
+    def add(self, fault: Fault) -> None:
+        """Let this fault happen."""
         self._call("POST", "/v1/faults", fault.model_dump())
 
     def faults(self) -> list[Fault]:

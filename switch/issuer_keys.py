@@ -90,4 +90,4 @@ class IssuerKeys:
 
     @staticmethod
     def _mac(key: bytes, text: str) -> bytes:
-        return hmac.digest(key, text.encode("ascii"), "sha256")
+        return hmac.digest(key, text.encode(), "sha256")

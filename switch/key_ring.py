@@ -23,6 +23,7 @@ from shetab import mac, pin_block, zone_keys
 from shetab.pin_block import PinBlockFormat
 from shetab.subfields import ZoneKeyKind
 from shetab.types import Pan, Pin
+from shetab.zone import Zone
 from switch.errors import KeyIndexError
 from switch.ledger import naive_utc
 from switch.schema import zone_working_keys
@@ -44,12 +45,13 @@ class WorkingKey:
     index: int
     state: State
     value: bytes
+    agreed: Zone
     ends: datetime | None = None
 
     @property
     def check_value(self) -> str:
-        """6 hexadecimal digits."""
-        return zone_keys.tdes_kcv(self.value) if self.kind == "zone-pin" else zone_keys.aes_kcv(self.value)
+        """Hexadecimal digits, by which the acquirer sees that it holds the same key."""
+        return self.agreed.kcv(self.kind, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +100,15 @@ class KeyRing:
 
     def mac(self, institution: str | None, data: bytes) -> bytes:
         """MAC of a message to an acquirer, 8 bytes."""
-        return mac.message_mac(self.keys(institution, "zone-mac")[0].value, data)
+        return mac.zone_mac(self._zone.agreed.mac_algorithm, self.keys(institution, "zone-mac")[0].value, data)
 
     def verify_mac(self, institution: str | None, data: bytes, received: bytes) -> WorkingKey | None:
         """The key of this acquirer under which `received` is the MAC of `data`; None if there is none."""
-        good = self.keys(institution, "zone-mac")
-        return next((key for key in good if mac.verify_message_mac(key.value, data, received)), None)
+        good, algorithm = self.keys(institution, "zone-mac"), self._zone.agreed.mac_algorithm
+        return next((key for key in good if mac.verify_zone_mac(algorithm, key.value, data, received)), None)
 
     def open_pin_block(self, institution: str, index: int, block: bytes, pan: Pan, block_format: PinBlockFormat) -> Pin:
-        """The PIN of an 8-byte block under the acquirer's zone PIN key of this index.
+        """The PIN of a block under the acquirer's zone PIN key of this index.
 
         :raises KeyIndexError: there is no such key, or no more. :raises PinBlockError: it is not a block of this format
             for this PAN.
@@ -114,7 +116,7 @@ class KeyRing:
         key = next((key for key in self.keys(institution, "zone-pin") if key.index == index), None)
         if key is None:
             raise KeyIndexError(f"no zone PIN key of index {index}")
-        return pin_block.parse(pin_block.decrypt(block, key.value), pan, allowed=frozenset({block_format}))
+        return pin_block.unseal(block, pan, key.value, block_format=block_format)
 
     # -- changes, each part of a transaction ---------------------------------------------------------------------------
 
@@ -141,10 +143,8 @@ class KeyRing:
         if held is not None and held != current.index:
             raise KeyIndexError(f"the acquirer holds {kind} {held}, not {current.index}")
         if pending is None:
-            value = rng(zone_keys.KEY_SIZE)
-            if kind == "zone-pin":
-                value = zone_keys.with_odd_parity(value)
-            pending = WorkingKey(institution, kind, zone_keys.next_index(current.index), "pending", value)
+            value = self._zone.agreed.new_key(kind, rng)
+            pending = self._of_value(institution, kind, zone_keys.next_index(current.index), "pending", value)
             self._insert(connection, pending)
             keys = (*keys, pending)
         return Offer(kind, pending.index, self._wrapped(pending), pending.check_value), keys
@@ -178,7 +178,7 @@ class KeyRing:
         of_kind = [key for key in keys if key.kind == kind]
         if not of_kind:
             value = self._zone.pin_key if kind == "zone-pin" else self._zone.mac_key
-            return [WorkingKey(institution, kind, _FIRST, "current", value)]
+            return [self._of_value(institution, kind, _FIRST, "current", value)]
         good = [key for key in of_kind if key.ends is None or now < key.ends]
         return sorted(good, key=lambda key: _ORDER.index(key.state))
 
@@ -187,9 +187,27 @@ class KeyRing:
 
     def _opened(self, rows: Iterable[Row[Any]]) -> tuple[WorkingKey, ...]:
         return tuple(
-            WorkingKey(row.institution, row.kind, row.key_index, row.state, self._zone.unwrap(row.wrapped), row.ends)
+            self._of_value(
+                row.institution,
+                row.kind,
+                row.key_index,
+                row.state,
+                self._zone.unwrap(row.kind, row.wrapped),
+                row.ends,
+            )
             for row in rows
         )
+
+    def _of_value(
+        self,
+        institution: str | None,
+        kind: ZoneKeyKind,
+        index: int,
+        state: State,
+        value: bytes,
+        ends: datetime | None = None,
+    ) -> WorkingKey:
+        return WorkingKey(institution, kind, index, state, value, self._zone.agreed, ends)
 
     def _insert(self, connection: Connection, key: WorkingKey) -> None:
         connection.execute(
@@ -205,7 +223,7 @@ class KeyRing:
         )
 
     def _wrapped(self, key: WorkingKey) -> bytes:
-        return self._zone.wrap(key.value)
+        return self._zone.wrap(key.kind, key.value)
 
 
 def _find(keys: Iterable[WorkingKey], kind: ZoneKeyKind, state: State) -> WorkingKey | None:

@@ -23,6 +23,7 @@ from runtime.logging import get_logger
 from shetab.dialect import Direction
 from shetab.errors import ShetabError, ValueFormatError
 from shetab.jalali import local_time_and_date, transmission_time
+from shetab.key_data import ZoneKeyData
 from shetab.message import Message
 from shetab.response_codes import OUT_OF_STEP, REFUSED_KEY
 from shetab.subfields import SecurityControl, ZoneKeyKind
@@ -53,11 +54,16 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to send: `frames` are messages without length prefix, `after` seconds from now; or break the connection."""
+    """What to send: `frames` are messages without length prefix, `after` seconds from now; or break the connection.
+
+    A `torn` frame is sent by half before the connection breaks; a `too_long` one says that it is longer than any.
+    """
 
     frames: tuple[bytes, ...] = ()
     after: float = 0
     disconnect: bool = False
+    torn: bool = False
+    too_long: bool = False
 
 
 @dataclass(slots=True)
@@ -100,7 +106,7 @@ class Processor:
             return Reply()
         self.statistics.received[request.mti] += 1
         await self._seen_in_use(request)
-        fault = self._faults.take(request.mti)
+        fault = self._faults.take(request.mti, request.get(2) or "")
         if fault is not None and fault.kind == "ignore":
             return Reply()
         if request.mti == "0800" and request[70] == _KEY_CHANGE:
@@ -109,6 +115,18 @@ class Processor:
             answer, offered = await self._answer(request, session, fault), ()
         _log.info("answered", request=request.mti, rc=answer[39], fault=fault.kind if fault else None)
         return self._reply(answer, offered, fault, institution)
+
+    async def judge(self, request: Message, institution: str) -> tuple[Message | None, Fault | None]:
+        """The answer to a request that came some other way than the line, and the fault that is meant for it.
+
+        Whoever calls has made sure that it is from `institution`. None: it was lost on its way, nothing was done.
+        """
+        self.statistics.received[request.mti] += 1
+        fault = self._faults.take(request.mti, request.get(2) or "")
+        if fault is not None and fault.kind == "ignore":
+            return None, fault
+        known = await self._writer.run(lambda connection: _is_member(connection, institution))
+        return await self._answer(request, Session(institution=institution if known else None), fault), fault
 
     async def offer(self, session: Session, kind: ZoneKeyKind) -> bytes:
         """The frame with the next key of `kind` for whoever signed on over this connection, unasked.
@@ -130,9 +148,8 @@ class Processor:
     async def _authentic(self, raw: bytes, institution: str | None) -> Message | None:
         dialect, ring = self._rules.dialect, self._rules.ring
         try:
-            data = dialect.mac_input(raw)
-            received = bytes.fromhex(raw[len(data) :].decode("ascii"))
-        except (ShetabError, ValueError):
+            data, received = dialect.mac_input(raw), dialect.mac_of(raw)
+        except ShetabError:
             data, received = raw, b""
         key = ring.verify_mac(institution, data, received)
         if key is None:
@@ -187,9 +204,8 @@ class Processor:
             13: local_date,
             33: rules.institution,
             53: SecurityControl.of_change(kind, offer.index).to_de53(),
-            60: offer.check_value,
             70: _KEY_CHANGE,
-            96: offer.wrapped.hex().upper(),
+            **ZoneKeyData(offer.wrapped, bytes.fromhex(offer.check_value)).to_fields(),
         }
         message = Message("0800", fields)
         session.offers[rules.dialect.match_key(message)] = (institution, kind, offer.index)
@@ -299,18 +315,22 @@ class Processor:
         if fault is not None and kind == "wrong_stan":
             other = f"{(int(answer[11]) + 1) % 1_000_000:06d}"
             answer = Message(answer.mti, {**answer.fields, 11: other})
+        if kind == "wrong_amount" and 4 in answer:
+            answer = Message(answer.mti, {**answer.fields, 4: f"{int(answer[4]) + 1:012d}"})
         if fault is not None and kind == "alter":
             answer = Message(answer.mti, {**answer.fields, **fault.fields})
         frame = self._sealed(answer, institution)
         if kind == "corrupt_mac":
-            flipped = "0" if frame[-1:] != b"0" else "1"
-            frame = frame[:-1] + flipped.encode("ascii")
+            mac = self._rules.dialect.mac_of(frame)
+            frame = self._rules.dialect.with_mac(frame, mac[:-1] + bytes([mac[-1] ^ 1]))
         if kind == "garble":
             frame = os.urandom(len(frame))
         return Reply(
             frames=(frame,) * (2 if kind == "repeat" else 1)
             + tuple(self._sealed(each, institution) for each in offered),
             after=fault.seconds if fault is not None and kind == "delay" else 0,
+            torn=kind == "partial",
+            too_long=kind == "bad_length",
         )
 
     def _sealed(self, answer: Message, institution: str | None) -> bytes:

@@ -70,3 +70,32 @@ class TransactionStatus:
     amount: int
     masked_pan: str
     reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connection of an acquirer: from where, and who signed on over it."""
+
+    peer: str
+    institution: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneKeyStatus:
+    """A zone key of an acquirer: what may be shown of it. `state` is pending, current or previous."""
+
+    institution: str
+    kind: str
+    index: int
+    state: str
+    check_value: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTotal:
+    """All accounts of a kind: how many, their balances, the sum of their entries; rial. The two sums are the same."""
+
+    kind: str
+    accounts: int
+    balance: int
+    entries: int

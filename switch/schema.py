@@ -137,8 +137,8 @@ zone_working_keys = Table(
     Column("kind", String(8), primary_key=True, doc="zone-pin or zone-mac"),
     Column("key_index", Integer, primary_key=True, doc="1 to 99, round again"),
     Column("state", String(8), nullable=False, doc="pending: sent, not seen in use; current; previous"),
-    Column("wrapped", LargeBinary(24), nullable=False, doc="under the zone master key (RFC 3394)"),
-    Column("check_value", String(6), nullable=False),
+    Column("wrapped", LargeBinary(56), nullable=False, doc="under the zone master key (RFC 3394)"),
+    Column("check_value", String(12), nullable=False),
     Column("made_at", DateTime, nullable=False),
     Column("ends", DateTime, doc="until when a previous one is good"),
 )

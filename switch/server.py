@@ -1,9 +1,14 @@
-"""The TCP side: connections, frames, one task a message, so that a delayed answer holds up no other."""
+"""The TCP side: connections, frames, one task a message, so that a delayed answer holds up no other.
+
+An acquirer may have several connections. Each is signed on for itself, and what came on one is answered on it; a zone
+key is sent on one of them and is good on all. With a TLS context every connection is TLS.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Sequence
 from typing import Final
@@ -12,10 +17,14 @@ from runtime.logging import get_logger
 from shetab.errors import FramingError
 from shetab.framing import Framing
 from shetab.subfields import ZoneKeyKind
-from switch.processing import Processor, Session
+from switch.processing import Processor, Reply, Session
+from switch.records import Line
 
 _AT_ONCE: Final = 256
 """Messages of one connection under way; beyond it the connection is not read, and TCP slows the sender down."""
+
+_CONNECTIONS: Final = 64
+"""At once. Whoever connects beyond is hung up on: each costs memory before anything is known of it."""
 
 _log = get_logger("switch.server")
 
@@ -23,11 +32,14 @@ _log = get_logger("switch.server")
 class SwitchServer:
     """Listens in a thread with an event loop of its own. `start` it, read `port`, `close` it."""
 
-    def __init__(self, processor: Processor, framing: Framing, *, host: str, port: int) -> None:
+    def __init__(
+        self, processor: Processor, framing: Framing, *, host: str, port: int, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._processor = processor
         self._framing = framing
         self._host = host
         self._wanted_port = port
+        self._tls = tls
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="switch-line", daemon=True)
         self._started = threading.Event()
@@ -63,19 +75,22 @@ class SwitchServer:
         self._loop.call_soon_threadsafe(self._abort_all)
 
     def change_keys(self, institution: str, kinds: Sequence[ZoneKeyKind]) -> bool:
-        """Send an acquirer its next zone keys over its newest connection; False if it has not signed on.
+        """Send an acquirer its next zone keys over its newest signed-on connection; False if there is none.
 
         :raises KeyFileError: there is no master key.
         """
         return asyncio.run_coroutine_threadsafe(self._change_keys(institution, kinds), self._loop).result()
 
     async def _change_keys(self, institution: str, kinds: Sequence[ZoneKeyKind]) -> bool:
-        signed_on = [each for each, session in self._connections.items() if session.institution == institution]
+        signed_on = [each for each in self._connections.items() if each[1].institution == institution]
         if not signed_on:
             return False
-        writer = signed_on[-1]
+        writer, session = signed_on[-1]
         for kind in kinds:
-            writer.write(self._framing.frame(await self._processor.offer(self._connections[writer], kind)))
+            frame = self._framing.frame(await self._processor.offer(session, kind))
+            if writer.is_closing() or writer not in self._connections or session.institution is None:
+                return False  # it ended or signed off meanwhile; the key is sent again when one is asked for
+            writer.write(frame)
         return True
 
     def _abort_all(self) -> None:
@@ -92,7 +107,7 @@ class SwitchServer:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         try:
-            server = await asyncio.start_server(self._connection, self._host, self._wanted_port)
+            server = await asyncio.start_server(self._connection, self._host, self._wanted_port, ssl=self._tls)
         except OSError as error:
             self._failure = error
             self._started.set()
@@ -110,6 +125,9 @@ class SwitchServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= _CONNECTIONS:
+            writer.transport.abort()
+            return
         session = Session()
         slots = asyncio.Semaphore(_AT_ONCE)
         under_way: set[asyncio.Task[None]] = set()
@@ -145,6 +163,24 @@ class SwitchServer:
             await asyncio.sleep(reply.after)
         for frame in reply.frames:
             if not writer.is_closing():
-                writer.write(self._framing.frame(frame))
+                writer.write(self._spoilt(frame, reply) or self._framing.frame(frame))
         with contextlib.suppress(ConnectionError):
             await writer.drain()
+        if reply.torn:
+            writer.close()
+
+    def _spoilt(self, frame: bytes, reply: Reply) -> bytes | None:
+        """The bytes of a frame that is not whole, or whose prefix lies; None: it is sound."""
+        whole = self._framing.frame(frame)
+        if reply.torn:
+            return whole[: len(whole) // 2]
+        if reply.too_long:
+            return b"\xff" * self._framing.prefix_size + frame
+        return None
+
+    def lines(self) -> list[Line]:
+        """The open connections."""
+        return [
+            Line(":".join(map(str, (writer.get_extra_info("peername") or ("",))[:2])), session.institution)
+            for writer, session in list(self._connections.items())
+        ]

@@ -3,6 +3,7 @@
 db/switch.sqlite                    accounts, cards, transactions, ledger
 secrets/switch-issuer-key           the issuers' master key, made at the first start
 secrets/switch-admin-token          bearer token of the controls, made at the first start
+secrets/switch-list-key             signs settlement lists, made at the first start (public: pki/switch-lists.pem)
 secrets/issuer-<bin>-sealing-key    what cardholders seal card data to, made at its first use
 secrets/zone-*-component-*          the zone keys, made by the zone-key ceremony
 tls/issuer-<bin>.key, .pem          the issuers' signing identities, made by the ceremony
@@ -25,6 +26,7 @@ from ca.hierarchy import load_hierarchy
 from ca.status_client import StatusCache
 from pki.path import Trust
 from runtime import server
+from runtime.client import TlsFiles
 from runtime.database import open_database
 from runtime.group_writer import GroupWriter
 from runtime.secrets import Secret, read_secret, write_secret
@@ -32,7 +34,8 @@ from runtime.settings import Home, Settings, SwitchSettings
 from shetab.dialect import Dialect
 from shetab.framing import Framing
 from shetab.iran import Banks
-from switch import registration_app
+from shetab.zone import Zone
+from switch import authoriser, registration_app
 from switch.admin import create_app
 from switch.bank import Bank, Transact, transact_on
 from switch.client import ADMIN_HOST, SwitchAdmin, admin_url
@@ -40,14 +43,15 @@ from switch.faults import FaultPlan
 from switch.inbox import Inbox
 from switch.issuer_keys import IssuerKeys
 from switch.key_ring import KeyRing
+from switch.overview import Overview
 from switch.processing import Processor
 from switch.recording import Rules
 from switch.registration import CardRegistration
 from switch.schema import metadata
 from switch.server import SwitchServer
+from switch.settlement_list import SettlementLists, list_key
 from switch.zone import ZoneKeys
 
-DIALECT: Final = "shetab87_ascii"
 INSTITUTION: Final = "900000"
 """DE 33 of what the switch sends."""
 
@@ -111,13 +115,14 @@ def run(home: Home, settings: Settings) -> None:
         parts.bank.register_acquirer(acquirer, f"Acquirer {acquirer}")
         # Card data pass here when a bank issues or confirms a card: never in clear where there is a certificate.
         tls = home.tls_files("switch")
-        server.serve(
-            parts.app,
-            host=ADMIN_HOST,
-            port=settings.switch.admin_port,
-            tls=tls if tls.certificate.exists() else None,
-            client_certificate="none",
-        )
+        with _authoriser(home, settings.switch, parts):
+            server.serve(
+                parts.app,
+                host=ADMIN_HOST,
+                port=settings.switch.admin_port,
+                tls=tls if tls.certificate.exists() else None,
+                client_certificate="none",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class RunningSwitch:
     faults: FaultPlan
     processor: Processor
     admin: SwitchAdmin
+    authoriser_url: str | None = None
 
 
 @contextmanager
@@ -156,8 +162,32 @@ def running(
                 parts.app, tls=None, client_certificate="none", host=ADMIN_HOST, port=settings.admin_port
             ) as url,
             SwitchAdmin(url, admin_token(home)) as admin,
+            _authoriser(home, settings, parts) as authoriser_url,
         ):
-            yield RunningSwitch(settings.host, parts.line.port, url, parts.bank, parts.faults, parts.processor, admin)
+            yield RunningSwitch(
+                settings.host,
+                parts.line.port,
+                url,
+                parts.bank,
+                parts.faults,
+                parts.processor,
+                admin,
+                authoriser_url,
+            )
+
+
+def _tls_files(home: Home) -> TlsFiles:
+    return home.tls_files("switch")
+
+
+@contextmanager
+def _authoriser(home: Home, settings: SwitchSettings, parts: _Parts) -> Iterator[str | None]:
+    """The banks over HTTPS, where the settings ask for them; the URL."""
+    if settings.authoriser_port is None:
+        yield None
+        return
+    with server.start(parts.authoriser, tls=_tls_files(home), host=settings.host, port=settings.authoriser_port) as url:
+        yield url
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +197,7 @@ class _Parts:
     processor: Processor
     line: SwitchServer
     app: FastAPI
+    authoriser: FastAPI
 
 
 @contextmanager
@@ -174,7 +205,9 @@ def _parts(
     home: Home, settings: SwitchSettings, *, rng: Rng, clock: Clock, trust: TrustSource | None
 ) -> Iterator[_Parts]:
     """Open the database and listen for the gateway; on leaving, close the line first, then the database."""
-    ring = KeyRing(ZoneKeys.load(home.secrets), overlap=settings.key_overlap, clock=clock)
+    dialect = Dialect.load(home.dialect(settings.dialect), clock=clock)
+    zone_keys = ZoneKeys.load(home.secrets, Zone.of(dialect, settings.zone))
+    ring = KeyRing(zone_keys, overlap=settings.key_overlap, clock=clock)
     engine = open_database(database_path(home))
     metadata.create_all(engine)
     with engine.connect() as connection:
@@ -183,11 +216,23 @@ def _parts(
     writer.start()
     try:
         rules = Rules(
-            Dialect.load(DIALECT), issuer_keys(home, rng=rng), ring, Banks.load(), INSTITUTION, rng, settings.passwords
+            dialect,
+            issuer_keys(home, rng=rng),
+            ring,
+            Banks.load(),
+            INSTITUTION,
+            rng,
+            settings.passwords,
         )
         faults, inbox = FaultPlan(), Inbox()
         processor = Processor(rules, writer, faults, clock, inbox)
-        line = SwitchServer(processor, Framing(settings.length_prefix), host=settings.host, port=settings.port)
+        line = SwitchServer(
+            processor,
+            Framing(settings.length_prefix),
+            host=settings.host,
+            port=settings.port,
+            tls=None if settings.tls is None else server.server_context(_tls_files(home), "required"),
+        )
         line.start()
         try:
             bank = _bank(home, lambda job: writer.submit(job).result(), rng, clock)
@@ -196,10 +241,12 @@ def _parts(
                 faults,
                 processor.statistics,
                 inbox,
+                Overview(lambda job: writer.submit(job).result(), ring, _bank_names(), line.lines),
                 token=admin_token(home, rng=rng),
                 ready=lambda: line.listening,
                 break_connections=line.break_connections,
                 change_keys=line.change_keys,
+                lists=SettlementLists(lambda job: writer.submit(job).result(), list_key(home), clock=clock),
             )
             if trust is not None:
                 app.mount(
@@ -216,12 +263,25 @@ def _parts(
                         )
                     ),
                 )
-            yield _Parts(bank, faults, processor, line, app)
+            banks = authoriser.create_app(
+                processor, ring, with_mac=settings.authoriser_mac, ready=lambda: line.listening
+            )
+            yield _Parts(bank, faults, processor, line, app, banks)
         finally:
             line.close()
     finally:
         writer.close()
         engine.dispose()
+
+
+def _bank_names() -> Callable[[str], str]:
+    banks = Banks.load()
+
+    def name(bin_: str) -> str:
+        bank = banks.of_bin(bin_)
+        return "" if bank is None else bank.name_en
+
+    return name
 
 
 def _bank(home: Home, transact: Transact, rng: Rng, clock: Clock) -> Bank:

@@ -17,6 +17,14 @@ _TOGETHER: Final = "tests/e2e/"
 """These files share one run of `scripts/demo`, which takes longer than any of them."""
 
 
+def pytest_configure() -> None:
+    """No test fails because the machine was busy: properties have no deadline."""
+    from hypothesis import settings
+
+    settings.register_profile("kwbp", deadline=None)
+    settings.load_profile("kwbp")
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The workers of a run share the RSA keys that its tests share."""
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -40,10 +48,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish() -> None:
-    """What the libraries that tests have loaded compile, they compile once (not loaded before there is a test)."""
+    """What libraries that tests have loaded compile or find out, they do once (not loaded before there is a test)."""
     from tests.support.one_compiler import compile_once
+    from tests.support.one_probe import probe_once
 
     compile_once()
+    probe_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,7 +1,8 @@
 """SettleAdvice (row 23): what the acquirer pays a merchant for a business day, signed once the day is closed.
 
-A day is closed when gateway and switch agree about it (`reconciliation`); then its entries do not change any more, and
-neither does what is advised of them. An advice is made when it is asked for first, and kept: whoever asks again gets
+A day is closed when gateway and switch agree about it (`reconciliation`). Before it is advised it is finished
+(`gateway.acquirer.day_end`): fees are charged, and its entries do not change any more, so neither does what is advised
+of them. An advice is made when it is asked for first, and kept: whoever asks again gets
 the same bytes.
 """
 
@@ -11,25 +12,24 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Final
 
-from sqlalchemy import Connection, and_, select
-from sqlalchemy.dialects.sqlite import insert as insert_or_leave
+from sqlalchemy import Connection, and_, insert, select
 
+from gateway.acquirer.day_end import DayOpenError, fees_of, finish
+from gateway.acquirer.fees import FeeSchedule
 from gateway.schema import advices, merchant_accounts
 from gateway.settling.accounts import is_bound
-from gateway.settling.book import entries_of_day
-from gateway.settling.days import DayState
+from gateway.settling.book import entries_settled
+from gateway.settling.entries import summing
 from gateway.settling.reconciliation import OLDEST, Reconciliation
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
-from kwbp.codes import EntryKind
 from kwbp.gateway import GatewayIdentity
-from kwbp.settling import AdviceLine, Entry, build_settle_advice
+from kwbp.settling import AdviceLine, build_settle_advice
 from kwbp.settling.statements import MAX_ADVICE_LINES
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.jalali import IRAN_STANDARD_TIME
 
-_CHARGED: Final = frozenset({EntryKind.SALE, EntryKind.CAPTURE})
 RNG_SIZE: Final = 20
 _log = get_logger("gateway.advices")
 
@@ -44,17 +44,17 @@ class Advices:
         orders: OrderStore,
         reconciliation: Reconciliation,
         signer: AnswerSigner,
-        fee: int,
+        fees: FeeSchedule,
         clock: Callable[[], datetime],
         rng: Callable[[int], bytes],
         checkpoint: Callable[[str], None],
     ) -> None:
-        """:param fee: rial that the acquirer keeps of each sale and capture."""
+        """:param fees: what the acquirer keeps."""
         self._identity = identity
         self._orders = orders
         self._reconciliation = reconciliation
         self._signer = signer
-        self._fee = fee
+        self._fees = fees
         self._clock = clock
         self._rng = rng
         self._checkpoint = checkpoint
@@ -65,7 +65,7 @@ class Advices:
         :raises Problem: 404 while the day is open, or if it has no such part; 409 if nobody knows where to pay to, or
             the merchant's certificate is not bound to that account; 503 if it cannot be signed now.
         """
-        kept = self._kept(merchant_id, day)
+        kept = await self._orders.look(self._kept, merchant_id, day)
         if not kept:
             await self._require_closed(merchant_id, day)
             kept = await self._made(merchant_id, day)
@@ -74,25 +74,21 @@ class Advices:
         return kept[part - 1]
 
     async def _require_closed(self, merchant_id: str, day: date) -> None:
-        row = self._reconciliation.day(merchant_id, day)
-        if row is not None and row.state == DayState.CLOSED:
+        if await self._orders.look(self._reconciliation.is_closed, merchant_id, day):
             return
         today = self._clock().astimezone(IRAN_STANDARD_TIME).date()
         if today - OLDEST < day <= today:
             await self._reconciliation.want(merchant_id, day)
-        raise Problem(404, "day-open", "the business day is not closed yet", headers={"retry-after": "2"})
+        raise _day_open()
 
     async def _made(self, merchant_id: str, day: date) -> list[bytes]:
-        with self._orders.reading() as connection:
-            movements = entries_of_day(connection, merchant_id, day.isoformat())
-            iban = _iban(connection, merchant_id)
-            bound = iban is not None and is_bound(connection, merchant_id, iban)
+        iban, bound = await self._orders.look(self._account, merchant_id)
         if iban is None:
             raise Problem(409, "no-account", "the acquirer has no account registered for this merchant")
         if not bound:  # once signed it could not be put right any more
             _log.error("the account is not the one of the merchant's certificate", merchant=merchant_id, alarm=True)
             raise Problem(409, "account-not-bound", "the registered account is not that of the merchant's certificate")
-        lines = [self._line(entry) for entry in movements]
+        lines = await self._lines(merchant_id, day)
         groups = [lines[at : at + MAX_ADVICE_LINES] for at in range(0, len(lines), MAX_ADVICE_LINES)] or [[]]
         now = self._clock()
         messages = [
@@ -114,13 +110,11 @@ class Advices:
         self._checkpoint("advice-signed")
 
         def job(connection: Connection) -> None:
+            summing(connection, merchant_id)
             if _rows(connection, merchant_id, day):
                 return  # somebody else's were first: all parts of a day are of one making
-            now_there = entries_of_day(connection, merchant_id, day.isoformat())
-            if [each.h_answer for each in now_there] != [each.h_answer for each in movements]:
-                raise Problem(404, "day-open", "the business day is not closed any more", headers={"retry-after": "2"})
             connection.execute(
-                insert_or_leave(advices),
+                insert(advices),
                 [
                     {
                         "merchant_id": merchant_id,
@@ -135,15 +129,43 @@ class Advices:
             )
 
         await self._orders.writer.run(job)
-        return self._kept(merchant_id, day)
+        return await self._orders.look(self._kept, merchant_id, day)
 
-    def _line(self, entry: Entry) -> AdviceLine:
-        fee = min(self._fee, entry.amount) if entry.kind in _CHARGED else 0
-        return AdviceLine(kind=entry.kind, xid=entry.xid, h_answer=entry.h_answer, amount=entry.amount, fee=fee)
+    async def _lines(self, merchant_id: str, day: date) -> list[AdviceLine]:
+        now = self._clock()
+
+        def job(connection: Connection) -> list[AdviceLine]:
+            finish(connection, merchant_id, day, self._fees, now)
+            fees = fees_of(connection, merchant_id, day)
+            return [
+                AdviceLine(
+                    kind=entry.kind,
+                    xid=entry.xid,
+                    h_answer=entry.h_answer,
+                    amount=entry.amount,
+                    fee=fees.get(entry.h_answer, 0),
+                )
+                for entry in entries_settled(connection, merchant_id, day.isoformat())
+            ]
+
+        try:
+            return await self._orders.writer.run(job)
+        except DayOpenError:
+            raise _day_open() from None
+
+    def _account(self, merchant_id: str) -> tuple[str | None, bool]:
+        """Where to pay to, and whether the merchant's certificate is bound to it."""
+        with self._orders.reading() as connection:
+            iban = _iban(connection, merchant_id)
+            return iban, iban is not None and is_bound(connection, merchant_id, iban)
 
     def _kept(self, merchant_id: str, day: date) -> list[bytes]:
         with self._orders.reading() as connection:
             return _rows(connection, merchant_id, day)
+
+
+def _day_open() -> Problem:
+    return Problem(404, "day-open", "the business day is not closed yet", headers={"retry-after": "2"})
 
 
 def _rows(connection: Connection, merchant_id: str, day: date) -> list[bytes]:

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, insert, select, update
 
-from gateway.merchants import MerchantRegistry
+from gateway.merchants import MerchantRegistry, enrolled
 from gateway.ports import TrustSource
 from gateway.schema import batch_requests, batches, entries
 from gateway.settling.book import batches_of, entries_since, undecided
+from gateway.settling.entries import summing
 from gateway.settling.reconciliation import want
-from gateway.settling.requests import enrolled
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from kwbp.codes import BatchOperation, ErrorCode
@@ -93,6 +93,7 @@ class BatchRequests:
         trust = await self._trust.trust(now)
 
         def job(connection: Connection) -> _Asked:
+            summing(connection, received.body.merchant_id)
             known = batches_of(connection, received.body.merchant_id)
             if is_batch_request_repeated(received, merchant, known, tls_merchant_id=tls_merchant_id):
                 return _kept(connection, received)

@@ -128,9 +128,9 @@ def entries_since(connection: Connection, merchant_id: str, begins: datetime | N
     return entries_from(rows)
 
 
-def entries_of_day(connection: Connection, merchant_id: str, day: str) -> list[Entry]:
-    """The merchant's movements that the network counts in `day` (ISO), in the order of their answers' dates."""
-    mine = and_(entries.c.merchant_id == merchant_id, entries.c.business_day == day)
+def entries_settled(connection: Connection, merchant_id: str, day: str) -> list[Entry]:
+    """The merchant's movements that are advised and paid with `day` (ISO), in the order of their answers' dates."""
+    mine = and_(entries.c.merchant_id == merchant_id, entries.c.settled_day == day)
     return entries_from(connection.execute(select(entries).where(mine).order_by(entries.c.date, entries.c.h_answer)))
 
 

@@ -2,42 +2,58 @@
 
 A day that was closed is over for the network, so nothing should come into it any more. If something does (a network
 that was cut back to an earlier day), it is entered all the same, nothing may be lost; the operator is told, and a day
-that was not advised yet is compared again.
+whose books are not made up yet is compared again. If they are, it is advised and paid with a later day of the
+merchant's.
 """
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
 
 from sqlalchemy import Connection, and_, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or_leave
 
-from gateway.schema import advices, entries, reconciliations
-from gateway.settling.days import DayState
+from gateway.acquirer import stated
+from gateway.acquirer.journal import post, post_movement
+from gateway.acquirer.tables import finished_days
+from gateway.order import Order
+from gateway.routing import SWITCH
+from gateway.schema import entries, merchants, reconciliations
+from gateway.settling.days import DayState, end_of
 from kwbp.common import instant
 from kwbp.settling import Entry
+from runtime.database import insert_new
 from runtime.logging import get_logger
-from shetab.errors import ValueFormatError
-from shetab.jalali import IRAN_STANDARD_TIME, complete_date
 
 _log = get_logger("gateway.entries")
 
 
-def day_of(settle_date: str | None, given: datetime) -> date:
-    """The business day of an approval that was dated `given`: its DE 15, else the day in Iran on which it was given.
+def entering(connection: Connection, merchant_id: str) -> None:
+    """What comes now into this merchant's book is there before the next sum of it, or after it: no sum is made now.
 
-    DE 15 may be no day of any year near ("0231"): the money has moved all the same, and must be entered.
+    Part of a transaction that enters something, or dates what will be entered; to be called before it touches a row.
     """
-    if settle_date is not None:
-        try:
-            return complete_date(settle_date, given)
-        except ValueFormatError:
-            _log.error("the network's settlement date is no day", settle_date=settle_date, alarm=True)
-    return given.astimezone(IRAN_STANDARD_TIME).date()
+    _hold(connection, merchant_id, shared=True)
 
 
-def enter(connection: Connection, merchant_id: str, entry: Entry, day: date) -> None:
-    """Part of the transaction that approves it. :param day: business day that the network counts it in (DE 15)."""
+def summing(connection: Connection, merchant_id: str) -> None:
+    """Until the end of the transaction nothing comes into this merchant's book; to be called before it is read."""
+    _hold(connection, merchant_id, shared=False)
+
+
+def _hold(connection: Connection, merchant_id: str, *, shared: bool) -> None:
+    # SQLite has one transaction that writes. FOR NO KEY UPDATE leaves alone orders that come in for the merchant.
+    if connection.dialect.name == "postgresql":
+        this = select(merchants.c.merchant_id).where(merchants.c.merchant_id == merchant_id)
+        connection.execute(this.with_for_update(read=True) if shared else this.with_for_update(key_share=True))
+
+
+def enter(connection: Connection, merchant_id: str, entry: Entry, day: date, route: str | None, now: datetime) -> None:
+    """Part of the transaction that approves it; posts it to the ledger too.
+
+    :param day: business day that the network counts it in (DE 15). :param route: of the order (`orders.route`).
+    """
+    route = route or SWITCH
+    finished = is_finished(connection, merchant_id, day)
     connection.execute(
         insert(entries).values(
             h_answer=entry.h_answer,
@@ -47,33 +63,46 @@ def enter(connection: Connection, merchant_id: str, entry: Entry, day: date) -> 
             amount=entry.amount,
             date=instant(entry.date),
             business_day=day.isoformat(),
+            route=route,
+            settled_day=None if finished else day.isoformat(),
         )
     )
-    watch(connection, merchant_id, day, end_of(day))
-    _open_again(connection, merchant_id, day)
+    post_movement(connection, merchant_id, route, entry, day, now)
+    watch(connection, merchant_id, day, route, end_of(day))
+    _open_again(connection, merchant_id, day, route, finished=finished)
 
 
-def watch(connection: Connection, merchant_id: str, day: date, next_at: datetime) -> None:
-    """Have the day reconciled from `next_at` on; a day that is watched already is left as it is."""
-    connection.execute(
-        insert_or_leave(reconciliations)
-        .values(merchant_id=merchant_id, business_day=day.isoformat(), state=DayState.OPEN, next_at=next_at, attempts=0)
-        .on_conflict_do_nothing()
-    )
-
-
-def _open_again(connection: Connection, merchant_id: str, day: date) -> None:
-    this = and_(reconciliations.c.merchant_id == merchant_id, reconciliations.c.business_day == day.isoformat())
-    if connection.execute(select(reconciliations.c.state).where(this)).scalar_one() != DayState.CLOSED:
+def enter_stated(connection: Connection, order: Order, now: datetime) -> None:
+    """Part of the transaction in which persons say that a sale stays debited; its merchant's book is not touched."""
+    if not stated.is_movement(order):
         return
-    mine = and_(advices.c.merchant_id == merchant_id, advices.c.business_day == day.isoformat())
-    advised = connection.execute(select(advices.c.part).where(mine).limit(1)).first() is not None
-    told = {"merchant": merchant_id, "day": day.isoformat(), "advised": advised}
+    posting, day, route = stated.posting_of(connection, order), stated.day_of_order(order), stated.route_of(order)
+    post(connection, [] if posting is None else [posting], now)
+    stated.settle_differences(connection, order)
+    watch(connection, order.merchant_id, day, route, end_of(day))
+    _open_again(connection, order.merchant_id, day, route, finished=is_finished(connection, order.merchant_id, day))
+
+
+def watch(connection: Connection, merchant_id: str, day: date, route: str, next_at: datetime) -> None:
+    """Have the day reconciled from `next_at` on; a day that is watched already is left as it is."""
+    values = {"merchant_id": merchant_id, "business_day": day.isoformat(), "route": route, "next_at": next_at}
+    insert_new(connection, reconciliations, state=DayState.OPEN, attempts=0, **values)
+
+
+def _open_again(connection: Connection, merchant_id: str, day: date, route: str, *, finished: bool) -> None:
+    columns = reconciliations.c
+    this = and_(columns.merchant_id == merchant_id, columns.business_day == day.isoformat(), columns.route == route)
+    state = connection.execute(select(columns.state).where(this).with_for_update()).scalar_one()
+    if state != DayState.CLOSED and not finished:
+        return
+    told = {"merchant": merchant_id, "day": day.isoformat(), "route": route, "finished": finished}
     _log.error("money moved in a business day that is closed", **told, alarm=True)
-    if not advised:
+    if not finished:
         connection.execute(update(reconciliations).where(this).values(state=DayState.OPEN))
 
 
-def end_of(day: date) -> datetime:
-    """The first instant after the calendar day in Iran."""
-    return datetime.combine(day + timedelta(days=1), time(), IRAN_STANDARD_TIME)
+def is_finished(connection: Connection, merchant_id: str, day: date) -> bool:
+    """Whether the day's books are made up (`gateway.acquirer.day_end`): nothing of it is added or paid any more."""
+    columns = finished_days.c
+    this = and_(columns.merchant_id == merchant_id, columns.business_day == day.isoformat())
+    return connection.execute(select(columns.merchant_id).where(this)).first() is not None

@@ -21,11 +21,14 @@ from typing import Final
 
 import prometheus_client
 
+from gateway.acquirer.fees import FeeSchedule
 from gateway.backoff import pause
 from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
-from gateway.link import SwitchLink
 from gateway.merchants import MerchantRegistry
+from gateway.order import Order
+from gateway.ports import Connector
 from gateway.reversal import PanUnsealer
+from gateway.routing import Routes
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState
 from gateway.settling.store import SettlingStore
@@ -70,8 +73,8 @@ class ForwardingSettings:
     first_pause: float
     pan_kept: timedelta
     """After the acknowledgement of an order: as long as a capture, credit or reversal can be asked for."""
-    fee: int = 0
-    """Rial that the acquirer keeps of each sale and capture, as told in the settlement advice."""
+    fees: FeeSchedule = FeeSchedule()  # noqa: RUF009  # frozen
+    """What the acquirer keeps of sales and captures, as told in the settlement advice."""
     longest_pause: float = 300.0
     tick: float = 1.0
 
@@ -87,7 +90,7 @@ class Forwarding:
         orders: OrderStore,
         store: SettlingStore,
         merchants: MerchantRegistry,
-        link: SwitchLink,
+        routes: Routes,
         keys: PanUnsealer,
         signer: AnswerSigner,
         dialect: Dialect,
@@ -101,7 +104,7 @@ class Forwarding:
         self._orders = orders
         self._store = store
         self._merchants = merchants
-        self._link = link
+        self._routes = routes
         self._keys = keys
         self._signer = signer
         self._dialect = dialect
@@ -128,6 +131,12 @@ class Forwarding:
             task.add_done_callback(partial(self._attempted, key))
         return task
 
+    def is_held(self, row: Settling) -> bool:
+        """Whether another gateway works on the request, as far as one can know."""
+        if row.runner is None or row.runner == self._orders.replica:
+            return False
+        return self._clock() < row.changed_at + timedelta(seconds=2 * self._settings.answer_timeout)
+
     async def drain(self) -> None:
         """Wait for the attempts under way; each ends by its own deadline."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
@@ -137,7 +146,7 @@ class Forwarding:
         try:
             while True:
                 try:
-                    self._take_up()
+                    await self._take_up()
                     await self._tidy()
                 except Exception as error:  # disk full, say: the next look may find it better
                     _log.error("requests could not be looked through", error=type(error).__name__)
@@ -146,13 +155,17 @@ class Forwarding:
             for task in self._under_way.values():
                 task.cancel()
 
-    def _take_up(self) -> None:
+    async def _take_up(self) -> None:
         free = _TOGETHER - len(self._under_way)
         if free <= 0:
             return
-        for row in self._store.due(self._clock(), free + len(self._under_way)):
-            if row.state is SettlingState.CONCLUDED or self._link.signed_on:
+        await self._merchants.refresh()
+        for row in await self._orders.look(self._due, free + len(self._under_way)):
+            if not self.is_held(row):
                 self.begin(row)
+
+    def _due(self, limit: int) -> list[Settling]:
+        return self._store.due(self._clock(), limit, routes=self._routes.up())
 
     async def _tidy(self) -> None:
         now = self._clock()
@@ -186,7 +199,7 @@ class Forwarding:
 
     async def _postpone(self, row: Settling) -> None:
         self._postponed[row.number] += 1
-        current = self._store.find(row.order, row.rrpid)
+        current = await self._orders.look(self._store.find, row.order, row.rrpid)
         if current is not None and current.answer is None:
             next_at = self._clock() + timedelta(seconds=self._wait(self._postponed[row.number]))
             await self._store.postpone(current, next_at)
@@ -196,12 +209,14 @@ class Forwarding:
         prepared = await self._prepare(row)
         if isinstance(prepared, AuthCode):
             return await self._concluded(row, auth_code=int(prepared))
-        message, raw = prepared
+        connector, message, raw = prepared
         next_at = self._clock() + timedelta(seconds=self._settings.answer_timeout + self._wait(row.attempts + 1))
         row = await self._store.sending(row, message.mti, kept_fields(message), next_at, self._clock())
         self._checkpoint("settling-sent")
+        if self._clock() >= row.changed_at + timedelta(seconds=self._settings.answer_timeout):
+            return self._open(row, message, "it came too late to be sent")  # this gateway was stopped meanwhile
         try:
-            answer = await self._link.exchange(message, raw, self._settings.answer_timeout)
+            answer = await connector.exchange(message, raw, self._settings.answer_timeout)
         except LinkDownError:
             if row.attempts > 1:
                 return None
@@ -225,29 +240,27 @@ class Forwarding:
         if row.attempts % _MANY_ATTEMPTS == 0:
             _log.error("a request stays open", request=str(row), attempts=row.attempts, alarm=True)
 
-    async def _prepare(self, row: Settling) -> tuple[Message, bytes] | AuthCode:
-        """The message and its authenticated bytes; or what the merchant is told, because there is no card any more."""
-        order, merchant = self._orders.find(row.order), self._merchants.find(row.merchant_id)
+    async def _prepare(self, row: Settling) -> tuple[Connector, Message, bytes] | AuthCode:
+        """The message, its authenticated bytes, and whom to; or what the merchant is told, because the card is gone."""
+        order = await self._orders.found(row.order)
         assert order is not None
-        assert merchant is not None
         if order.pan_sealed is None:
             if row.state is SettlingState.SENT:
                 raise Problem(409, "no-pan", "the order has no sealed PAN any more")
             is_capture = isinstance(row.asked.body, CapReqTBS)
             return AuthCode.CAPTURE_NOT_SUPPORTED if is_capture else AuthCode.INVALID_TRANSACTION
         pan = await self._keys.unseal_pan(row.xid, order.pan_sealed)
-        message = self._message(row, pan)
-        return message, await self._link.authenticate(message)
+        connector, message = self._routes.of(order.route), await self._message(row, order, pan)
+        return connector, message, await connector.authenticate(message)
 
-    def _message(self, row: Settling, pan: Pan) -> Message:
+    async def _message(self, row: Settling, order: Order, pan: Pan) -> Message:
         now = self._clock()
+        h_answer, asked = row.asked.body.h_answer, await self._orders.look(self._store.of_order, order)
+        followed = next((each for each in asked if each.h_answer == h_answer), None)
         if row.state is SettlingState.SENT:
-            return repeated_message(row, pan, now)
-        order, merchant = self._orders.find(row.order), self._merchants.find(row.merchant_id)
-        assert order is not None
+            return repeated_message(row, order, followed, pan, now)
+        merchant = self._merchants.find(row.merchant_id)
         assert merchant is not None
-        h_answer = row.asked.body.h_answer
-        followed = next((each for each in self._store.of_order(order) if each.h_answer == h_answer), None)
         return first_message(self._dialect, row, order, followed, merchant, pan, now)
 
     async def _concluded(self, row: Settling, *, auth_code: int, **told: str | None) -> Settling:
@@ -260,7 +273,7 @@ class Forwarding:
         if row.date is None or not -_FRESH < now - row.date < _FRESH:
             row = await self._store.date_again(row, now)
         assert row.date is not None
-        _, standing = self._store.order_and_standing(row.order)
+        _, standing = await self._orders.look(self._store.order_and_standing, row.order)
         assert standing is not None
         asked, code = row.asked, AuthCode(row.auth_code or AuthCode.APPROVED)
         approved = code is AuthCode.APPROVED

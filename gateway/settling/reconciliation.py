@@ -1,9 +1,13 @@
-"""Totals of a merchant's business day, compared with the switch (0500): does everybody know of the same money?
+"""Totals of a merchant's business day, compared with the network (0500): does everybody know of the same money?
+
+A merchant's cards may go by several routes (`gateway.routing`): each network behind one counts for itself, so there is
+a row for each route, and the merchant's day is closed when all of them are.
 
 A day is compared when a batch that has movements of it is closed, when it has ended, and when its advice is asked for.
 While the network still counts in it, that is a look and no more. When the network has gone on to a later day, and
 nothing of the merchant's that was under way before is undecided, totals that agree close the day for good; totals that
-do not are told to the operator and compared again: people must find the transaction.
+do not are told to the operator and compared again: people must find the transaction. When they have (the network's list
+was imported, every difference is decided, and they explain the totals to the rial), that closes the day too.
 
 Only what is signed counts on our side: sales that were acknowledged, and what rows 19 to 21 did. An order that was
 given back because nobody knew its outcome counts on neither side.
@@ -19,14 +23,16 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import prometheus_client
-from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
+from gateway.acquirer import stated
+from gateway.acquirer.differences import accounted
 from gateway.backoff import pause
 from gateway.errors import LinkDownError, NoAnswerError
-from gateway.link import SwitchLink
+from gateway.routing import SWITCH, Routes
 from gateway.schema import entries, orders, reconciliations, settlings
-from gateway.settling.days import DayState
-from gateway.settling.entries import end_of, watch
+from gateway.settling.days import DayState, end_of
+from gateway.settling.entries import summing, watch
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.trace_numbers import next_stan
@@ -38,11 +44,15 @@ from runtime.problems import Problem
 from shetab.dialect import Dialect
 from shetab.jalali import complete_date
 from shetab.message import Message
+from shetab.settlement_list import SIGNS
 
 _APPROVED: Final = "00"
 _IN_BALANCE: Final = "1"
 _TOGETHER: Final = 4
-_UNDER_WAY: Final = (OrderState.SENT, OrderState.UNKNOWN, OrderState.REV_QUEUED, OrderState.APPROVED)
+_UNDER_WAY: Final = (
+    *(OrderState.SENT, OrderState.UNKNOWN, OrderState.REV_QUEUED, OrderState.APPROVED),
+    OrderState.REV_FAILED,  # a person finds out what it is
+)
 COMPARED_A_MINUTE: Final = 60
 """Of one merchant's days, on its own asking."""
 OLDEST: Final = timedelta(days=150)
@@ -61,6 +71,10 @@ FIELDS: Final[Mapping[EntryKind, tuple[int, int]]] = MappingProxyType(
     }
 )
 """Data elements of number and amount that each kind of entry counts in."""
+AMOUNTS: Final[Mapping[str, int]] = MappingProxyType(
+    {"credit": 86, "credit_reversal": 87, "debit": 88, "debit_reversal": 89}
+)
+"""Data elements of the amounts, as a settlement list calls the movements."""
 _UNUSED: Final[Mapping[int, str]] = MappingProxyType(
     {field: "0" * (10 if field <= 81 else 12) for field in range(78, 86)}
 )
@@ -72,10 +86,15 @@ _compared: Final = prometheus_client.Counter(
 _log = get_logger("gateway.reconciliation")
 
 
-def want(connection: Connection, merchant_id: str, day: date, now: datetime) -> None:
-    """Have the day compared now, unless it is closed or was compared a moment ago; part of the caller's transaction."""
-    watch(connection, merchant_id, day, now)
-    this = and_(_is(merchant_id, day), reconciliations.c.state == DayState.OPEN, reconciliations.c.next_at > now)
+def want(connection: Connection, merchant_id: str, day: date, now: datetime, main: str = SWITCH) -> None:
+    """Have the day compared now, unless it is closed or was compared a moment ago; part of the caller's transaction.
+
+    :param main: the route that is asked about a day of which nothing is known.
+    """
+    known = select(reconciliations.c.route).where(_of_day(merchant_id, day)).limit(1)
+    if connection.execute(known).first() is None:
+        watch(connection, merchant_id, day, main, now)
+    this = and_(_of_day(merchant_id, day), reconciliations.c.state == DayState.OPEN, reconciliations.c.next_at > now)
     connection.execute(update(reconciliations).where(this).values(next_at=now))
 
 
@@ -100,6 +119,7 @@ class _Snapshot:
 
     merchant_id: str
     day: date
+    route: str
     stan: str
     own: dict[int, str]
     decided: bool
@@ -111,7 +131,7 @@ class Reconciliation:
     def __init__(
         self,
         store: OrderStore,
-        link: SwitchLink,
+        routes: Routes,
         dialect: Dialect,
         *,
         acquirer: str,
@@ -123,7 +143,7 @@ class Reconciliation:
         tick: float = 1.0,
     ) -> None:
         self._store = store
-        self._link = link
+        self._routes = routes
         self._dialect = dialect
         self._acquirer = acquirer
         self._answer_timeout = answer_timeout
@@ -143,17 +163,17 @@ class Reconciliation:
         """Have the day compared now, if the merchant has not had that too often in this minute."""
         if not self._budget.take(merchant_id):
             return
-        now = self._clock()
-        await self._store.writer.run(lambda connection: want(connection, merchant_id, day, now))
+        now, main = self._clock(), self._routes.main.name
+        await self._store.writer.run(lambda connection: want(connection, merchant_id, day, now, main))
         self.wake()
 
     async def run(self) -> None:
         """Compare what is due until cancelled. An error of one day never ends it."""
         while True:
             self._woken.clear()
-            if self._link.signed_on:
-                due = self._due()
-                await asyncio.gather(*(self._guarded(merchant_id, day) for merchant_id, day in due))
+            if self._routes.signed_on:
+                due = await self._store.look(self._due)
+                await asyncio.gather(*(self._guarded(*each) for each in due))
                 if len(due) == _TOGETHER:
                     continue
             try:
@@ -162,61 +182,77 @@ class Reconciliation:
             except TimeoutError:
                 pass
 
-    def day(self, merchant_id: str, day: date) -> Row[Any] | None:
-        """The row of a merchant's day, if it is watched."""
+    def is_closed(self, merchant_id: str, day: date) -> bool:
+        """Whether all networks that a merchant's day went by have closed it; False if nobody was asked yet."""
         with self._store.reading() as connection:
-            return connection.execute(select(reconciliations).where(_is(merchant_id, day))).one_or_none()
+            return is_closed(connection, merchant_id, day)
 
     def days(self, merchant_id: str) -> list[Row[Any]]:
         """The rows of a merchant, oldest first."""
         mine = reconciliations.c.merchant_id == merchant_id
         with self._store.reading() as connection:
-            query = select(reconciliations).where(mine).order_by(reconciliations.c.business_day)
-            return list(connection.execute(query))
+            order = (reconciliations.c.business_day, reconciliations.c.route)
+            return list(connection.execute(select(reconciliations).where(mine).order_by(*order)))
 
-    def _due(self) -> list[tuple[str, date]]:
-        now = self._clock()
+    def _due(self) -> list[tuple[str, date, str]]:
+        now, columns = self._clock(), reconciliations.c
         due = and_(
-            reconciliations.c.state == DayState.OPEN,
-            reconciliations.c.next_at <= now,
-            reconciliations.c.business_day >= (now - OLDEST).date().isoformat(),
+            columns.state == DayState.OPEN,
+            columns.next_at <= now,
+            columns.business_day >= (now - OLDEST).date().isoformat(),
+            columns.route.in_([each.name for each in self._routes if each.signed_on]),
         )
-        query = select(reconciliations).where(due).order_by(reconciliations.c.next_at).limit(_TOGETHER)
+        query = select(reconciliations).where(due).order_by(columns.next_at).limit(_TOGETHER)
         with self._store.reading() as connection:
-            return [(row.merchant_id, date.fromisoformat(row.business_day)) for row in connection.execute(query)]
+            rows = connection.execute(query)
+            return [(row.merchant_id, date.fromisoformat(row.business_day), row.route) for row in rows]
 
-    async def _guarded(self, merchant_id: str, day: date) -> None:
+    async def _guarded(self, merchant_id: str, day: date, route: str) -> None:
+        told = {"merchant": merchant_id, "day": day.isoformat(), "route": route}
         try:
-            await self._compare(merchant_id, day)
+            await self._compare(merchant_id, day, route)
         except (LinkDownError, NoAnswerError, Problem) as error:
-            _log.warning("not reconciled", merchant=merchant_id, day=day.isoformat(), error=str(error))
+            _log.warning("not reconciled", **told, error=str(error))
         except Exception as error:  # of one day; the others must not wait for it
-            _log.error("not reconciled", merchant=merchant_id, day=day.isoformat(), error=type(error).__name__)
+            _log.error("not reconciled", **told, error=type(error).__name__)
 
-    async def _compare(self, merchant_id: str, day: date) -> None:
-        now = self._clock()
-        snapshot = await self._store.writer.run(lambda connection: self._snapshot(connection, merchant_id, day, now))
+    async def _compare(self, merchant_id: str, day: date, route: str) -> None:
+        now, connector = self._clock(), self._routes.of(route)
+
+        def job(connection: Connection) -> _Snapshot | None:
+            return self._snapshot(connection, merchant_id, day, route, now)
+
+        snapshot = await self._store.writer.run(job)
+        if snapshot is None:
+            return
         self._checkpoint("reconciliation-kept")
         message = self._request(snapshot, now)
-        raw = await self._link.authenticate(message)
-        answer = await self._link.exchange(message, raw, self._answer_timeout)
+        raw = await connector.authenticate(message)
+        answer = await connector.exchange(message, raw, self._answer_timeout)
         self._checkpoint("reconciliation-answered")
         now = self._clock()
         if await self._store.writer.run(lambda connection: self._judge(connection, snapshot, answer, now)):
             self.wake()
 
-    def _snapshot(self, connection: Connection, merchant_id: str, day: date, now: datetime) -> _Snapshot:
-        row = connection.execute(select(reconciliations).where(_is(merchant_id, day))).one()
-        own = sums(_counted(connection, merchant_id, day))
+    def _snapshot(
+        self, connection: Connection, merchant_id: str, day: date, route: str, now: datetime
+    ) -> _Snapshot | None:
+        """Count one more comparison before it is sent; None if another gateway was quicker."""
+        summing(connection, merchant_id)
+        this = _is(merchant_id, day, route)
+        row = connection.execute(select(reconciliations).where(this).with_for_update()).one()
+        if row.next_at > now or row.state != DayState.OPEN:
+            return None
+        own = sums(_counted(connection, merchant_id, day, route))
         decided = row.over_at is not None and not _undecided(connection, merchant_id, row.over_at)
         wait = pause(row.attempts + 1, first=self._first_pause, longest=300.0, rng=self._rng)
         next_at = now + timedelta(seconds=self._answer_timeout + wait)
         connection.execute(
             update(reconciliations)
-            .where(_is(merchant_id, day))
+            .where(this)
             .values(attempts=row.attempts + 1, next_at=next_at, own={str(field): own[field] for field in own})
         )
-        return _Snapshot(merchant_id, day, next_stan(connection, self._acquirer, now), own, decided)
+        return _Snapshot(merchant_id, day, route, next_stan(connection, self._acquirer, now), own, decided)
 
     def _request(self, snapshot: _Snapshot, now: datetime) -> Message:
         fields = times(now) | dict(_UNUSED) | snapshot.own
@@ -232,7 +268,9 @@ class Reconciliation:
 
     def _judge(self, connection: Connection, snapshot: _Snapshot, answer: Message, now: datetime) -> bool:
         """Keep what the switch answered; True if the day is to be compared again at once."""
-        row = connection.execute(select(reconciliations).where(_is(snapshot.merchant_id, snapshot.day))).one()
+        summing(connection, snapshot.merchant_id)
+        this = _is(snapshot.merchant_id, snapshot.day, snapshot.route)
+        row = connection.execute(select(reconciliations).where(this).with_for_update()).one()
         if row.state == DayState.CLOSED:
             return False
         theirs = {field: answer[field] for field in snapshot.own if field in answer}
@@ -241,31 +279,64 @@ class Reconciliation:
         over = answer[39] == _APPROVED and complete_date(answer[15], now) > snapshot.day
         values: dict[str, Any] = {"compared_at": now, "rc": answer[39], "settled": answer[66]}
         values |= {"theirs": {str(field): value for field, value in theirs.items()}}
-        told = {"merchant": snapshot.merchant_id, "day": snapshot.day.isoformat()}
+        told = {"merchant": snapshot.merchant_id, "day": snapshot.day.isoformat(), "route": snapshot.route}
         ended = over and row.over_at is None
         if ended:
             values |= {"over_at": now, "next_at": now, "attempts": 0}
-        elif over and snapshot.decided and agreed:
+        elif over and snapshot.decided and (agreed or self._explained(connection, snapshot, answer, theirs)):
             values |= {"state": DayState.CLOSED}
-            _log.info("business day closed", **told)
+            _log.info("business day closed", **told, agreed=agreed)
         elif over and snapshot.decided:
             values |= {"next_at": now + _RARELY}
             _log.error("totals of a business day do not agree", **told, alarm=True)
         elif not over:
             values |= {"next_at": max(end_of(snapshot.day), now + timedelta(minutes=1))}
         _compared.labels(answer[66]).inc()
-        this = _is(snapshot.merchant_id, snapshot.day)
         connection.execute(update(reconciliations).where(this).values(values))
         return ended
 
+    @staticmethod
+    def _explained(connection: Connection, snapshot: _Snapshot, answer: Message, theirs: dict[int, str]) -> bool:
+        """Whether what people decided of the day's differences makes the network's sums of our own, to the rial."""
+        excess = accounted(connection, snapshot.merchant_id, snapshot.day, snapshot.route)
+        if excess is None or answer[39] != _APPROVED or theirs.keys() != snapshot.own.keys():
+            return False
+        amounts = {field: int(snapshot.own[field]) + excess.get(each, 0) for each, field in AMOUNTS.items()}
+        net = read_net(snapshot.own[97]) + sum(SIGNS[movement] * amount for movement, amount in excess.items())
+        told = {field: int(theirs[field]) for field in amounts}
+        return told == amounts and read_net(theirs[97]) == net
 
-def _counted(connection: Connection, merchant_id: str, day: date) -> dict[EntryKind, tuple[int, int]]:
+
+def is_closed(connection: Connection, merchant_id: str, day: date) -> bool:
+    """As `Reconciliation.is_closed`, in the caller's transaction."""
+    query = select(reconciliations.c.state).where(_of_day(merchant_id, day))
+    return set(connection.execute(query).scalars()) == {DayState.CLOSED}
+
+
+def read_net(text: str) -> int:
+    """DE 97 in rial: C is ours, D the network's.
+
+    :raises ValueError: it is neither.
+    """
+    if text[:1] not in ("C", "D"):
+        raise ValueError("DE 97 begins with C or D")
+    return int(text[1:]) * (1 if text[0] == "C" else -1)
+
+
+def _counted(connection: Connection, merchant_id: str, day: date, route: str) -> dict[EntryKind, tuple[int, int]]:
+    columns = entries.c
     query = (
-        select(entries.c.kind, func.count(), func.sum(entries.c.amount))
-        .where(entries.c.merchant_id == merchant_id, entries.c.business_day == day.isoformat())
-        .group_by(entries.c.kind)
+        select(columns.kind, func.count(), func.sum(columns.amount))
+        .where(columns.merchant_id == merchant_id, columns.business_day == day.isoformat(), columns.route == route)
+        .group_by(columns.kind)
     )
-    return {EntryKind(kind): (int(count), int(amount)) for kind, count, amount in connection.execute(query)}
+    found = {EntryKind(kind): (int(count), int(amount)) for kind, count, amount in connection.execute(query)}
+    # Their merchant does not count them, the network does.
+    debited = [order.amount for order in stated.of_day(connection, route, day, merchant_id)]
+    if debited:
+        count, amount = found.get(EntryKind.SALE, (0, 0))
+        found[EntryKind.SALE] = (count + len(debited), amount + sum(debited))
+    return found
 
 
 def _undecided(connection: Connection, merchant_id: str, over_at: datetime) -> bool:
@@ -279,5 +350,9 @@ def _undecided(connection: Connection, merchant_id: str, over_at: datetime) -> b
     return any(connection.execute(query.limit(1)).first() is not None for query in (order, request))
 
 
-def _is(merchant_id: str, day: date) -> Any:
+def _of_day(merchant_id: str, day: date) -> ColumnElement[bool]:
     return and_(reconciliations.c.merchant_id == merchant_id, reconciliations.c.business_day == day.isoformat())
+
+
+def _is(merchant_id: str, day: date, route: str) -> ColumnElement[bool]:
+    return and_(_of_day(merchant_id, day), reconciliations.c.route == route)

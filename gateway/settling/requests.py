@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.disclosures import Disclosures
 from gateway.errors import UnknownOrderError
-from gateway.merchants import Merchant, MerchantRegistry
+from gateway.merchants import MerchantRegistry, enrolled
 from gateway.order import OrderKey
 from gateway.ports import TrustSource
 from gateway.settling.forwarding import Forwarding
@@ -28,7 +28,7 @@ from gateway.settling.store import SettlingStore
 from gateway.signing import AnswerSigner
 from kwbp.codes import AuthCode, ErrorCode
 from kwbp.errors import ProtocolError
-from kwbp.gateway import EnrolledMerchant, GatewayIdentity
+from kwbp.gateway import GatewayIdentity
 from kwbp.settling import (
     CheckedSettlingRequest,
     SettlingRequest,
@@ -84,9 +84,9 @@ class SettlingRequests:
         if not self._budget.take(tls_merchant_id):
             raise ProtocolError(ErrorCode.RATE_LIMITED, "H1", f"at most {REQUESTS_A_MINUTE} requests a minute")
         key = OrderKey(request.body.merchant_id, request.body.xid)
-        _, standing = self._store.order_and_standing(key)
+        _, standing = await self._store.look(self._store.order_and_standing, key)
         if is_repeated(request, standing):  # H2, H3
-            row = self._store.find(key, request.body.rrpid)
+            row = await self._store.look(self._store.find, key, request.body.rrpid)
             if row is None:  # the RRPID and the hash of the AuthReq itself: no request of these rows has them
                 raise ProtocolError(ErrorCode.BAD_MESSAGE_HEADER, "H3", "RRPID was used by another request")
             return await self._worked_on(row)
@@ -110,17 +110,19 @@ class SettlingRequests:
 
     async def _worked_on(self, row: Settling) -> bytes:
         if row.state is not SettlingState.ANSWERED:
+            if self._forwarding.is_held(row):
+                raise _not_yet()
             await asyncio.wait({self._forwarding.begin(row)})
-        current = self._store.find(row.order, row.rrpid)
+        current = await self._store.look(self._store.find, row.order, row.rrpid)
         assert current is not None
         return current.answer or await self._open(current)
 
     async def _open(self, row: Settling) -> bytes:
         """noReply while nobody knows what the switch did."""
         if row.state is not SettlingState.SENT:
-            raise Problem(503, "not-answered-yet", "the request is being worked on; send the same message again")
+            raise _not_yet()
         if row.open_answer is None:
-            _, standing = self._store.order_and_standing(row.order)
+            _, standing = await self._store.look(self._store.order_and_standing, row.order)
             assert standing is not None
             asked = row.asked
             draft = build_answer(
@@ -136,8 +138,6 @@ class SettlingRequests:
         return row.answer or row.open_answer
 
 
-def enrolled(merchant: Merchant | None) -> EnrolledMerchant | None:
-    """The registry's record as the protocol's checks know it."""
-    if merchant is None:
-        return None
-    return EnrolledMerchant(merchant.merchant_id, frozenset({merchant.terminal_id}), merchant.active)
+def _not_yet() -> Problem:
+    detail = "the request is being worked on; send the same message again"
+    return Problem(503, "not-answered-yet", detail, headers={"retry-after": "1"})

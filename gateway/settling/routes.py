@@ -96,7 +96,7 @@ def create_router() -> APIRouter:
     ) -> list[SettlingDocument]:
         """What was asked for about an order after its authorisation, oldest first."""
         key = OrderKey(_owner(caller, merchant_id), bytes.fromhex(xid))
-        return [_document(row) for row in settling.store.of_key(key)]
+        return [_document(row) for row in await settling.store.look(settling.store.of_key, key)]
 
     @routes.get("/business-days")
     async def business_days(
@@ -105,7 +105,8 @@ def create_router() -> APIRouter:
         merchant_id: Annotated[str | None, Query()] = None,
     ) -> list[BusinessDayDocument]:
         """The merchant's business days, oldest first."""
-        return [_day(row) for row in settling.reconciliation.days(_owner(caller, merchant_id))]
+        days = await settling.store.look(settling.reconciliation.days, _owner(caller, merchant_id))
+        return [_day(row) for row in days]
 
     return routes
 

@@ -29,6 +29,7 @@ class Settling:
     state: SettlingState
     received_at: datetime
     changed_at: datetime
+    runner: str | None
     stan: str
     rrn: str
     mti: str | None

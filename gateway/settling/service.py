@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.disclosures import Disclosures
-from gateway.link import SwitchLink
+from gateway.guarding.reception import receive
 from gateway.merchants import MerchantRegistry
 from gateway.ports import OrderKeys, TrustSource
 from gateway.refusals import Refusals
+from gateway.routing import Routes
 from gateway.settling.advices import Advices
 from gateway.settling.batches import BatchRequests
 from gateway.settling.forwarding import Forwarding, ForwardingSettings
@@ -20,10 +21,9 @@ from gateway.settling.requests import SettlingRequests
 from gateway.settling.store import SettlingStore
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
-from kwbp.errors import ProtocolError
 from kwbp.gateway import GatewayIdentity
 from kwbp.settling import REQUESTS
-from kwbp.wrapper import KwbpMessage, unwrap
+from kwbp.wrapper import KwbpMessage
 from pki.oids import CT_BATCH_ADMIN_REQ
 from shetab.dialect import Dialect
 from shetab.message import Message
@@ -36,7 +36,7 @@ class Needs:
 
     orders: OrderStore
     merchants: MerchantRegistry
-    link: SwitchLink
+    routes: Routes
     keys: OrderKeys
     signer: AnswerSigner
     refusals: Refusals
@@ -60,7 +60,7 @@ class SettlingService:
             orders=needs.orders,
             store=self.store,
             merchants=needs.merchants,
-            link=needs.link,
+            routes=needs.routes,
             keys=needs.keys,
             signer=needs.signer,
             dialect=needs.dialect,
@@ -83,7 +83,7 @@ class SettlingService:
 
         self.reconciliation = Reconciliation(
             needs.orders,
-            needs.link,
+            needs.routes,
             needs.dialect,
             acquirer=identity.acquirer_bin,
             answer_timeout=settings.answer_timeout,
@@ -109,7 +109,7 @@ class SettlingService:
             orders=needs.orders,
             reconciliation=self.reconciliation,
             signer=needs.signer,
-            fee=settings.fee,
+            fees=settings.fees,
             clock=needs.clock,
             rng=needs.rng,
             checkpoint=needs.checkpoint,
@@ -119,10 +119,10 @@ class SettlingService:
         """Work on what nobody waits for, until cancelled."""
         await asyncio.gather(self._forwarding.run(), self.reconciliation.run())
 
-    def claims(self, answer: Message) -> bool:
+    async def claims(self, answer: Message) -> bool:
         """Whether an answer that nobody waited for is of an open request; the switch is asked for it again at once."""
-        row = self.store.of_trace(answer.get(11), answer.get(37))
-        if row is not None:
+        row = await self.store.look(self.store.of_trace, answer.get(11), answer.get(37))
+        if row is not None and not self._forwarding.is_held(row):
             self._forwarding.begin(row)
         return row is not None
 
@@ -135,11 +135,9 @@ class SettlingService:
 
         :raises Problem: 503 while something that is needed is away: send the same again.
         """
-        message: KwbpMessage | None = None
-        try:
-            message = unwrap(data, expected=(*REQUESTS, CT_BATCH_ADMIN_REQ))
-            if message.msg_type == CT_BATCH_ADMIN_REQ:
-                return await self._batches.answer(tls_merchant_id, message)
-            return await self._requests.answer(tls_merchant_id, message)
-        except ProtocolError as error:
-            return await self._refusals.answer(error, f"merchant:{tls_merchant_id}", data, message)
+
+        async def handle(message: KwbpMessage) -> bytes:
+            handler = self._batches if message.msg_type == CT_BATCH_ADMIN_REQ else self._requests
+            return await handler.answer(tls_merchant_id, message)
+
+        return await receive(self._refusals, tls_merchant_id, data, (*REQUESTS, CT_BATCH_ADMIN_REQ), handle)

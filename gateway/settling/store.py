@@ -6,17 +6,19 @@ one open request, which an index of the database guards too. A step is a compare
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
 
 from gateway.errors import StateConflictError, UnknownOrderError
-from gateway.order import Order, OrderKey
+from gateway.order import SALE, Order, OrderKey
+from gateway.order_rows import of_routes
 from gateway.schema import orders, settlings
 from gateway.settling.book import closed_until, of_order, standing_of
-from gateway.settling.entries import day_of, enter
+from gateway.settling.days import day_of
+from gateway.settling.entries import enter, entering
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState, may_follow
 from gateway.states import OrderState
@@ -27,6 +29,8 @@ from kwbp.common import instant
 from kwbp.settling import CredReqTBS, SettlingRequest, SettlingResTBS, Standing, is_repeated
 from kwbp.settling.request import check_against_book
 from runtime.logging import get_logger
+
+T = TypeVar("T")
 
 _log = get_logger("gateway.settling")
 _WAITING: Final = (SettlingState.TAKEN, SettlingState.SENT, SettlingState.CONCLUDED)
@@ -39,6 +43,10 @@ class SettlingStore:
         self._store = store
 
     # --- looking ------------------------------------------------------------------------------------------------------
+
+    async def look(self, query: Callable[..., T], *arguments: Any) -> T:
+        """As `OrderStore.look`: for the event loop."""
+        return await self._store.look(query, *arguments)
 
     def find(self, key: OrderKey, rrpid: bytes) -> Settling | None:
         """The request as last committed, or None."""
@@ -61,9 +69,15 @@ class SettlingStore:
             order = _order(connection, key)
             return order, standing_of(connection, order)
 
-    def due(self, now: datetime, limit: int) -> list[Settling]:
-        """Requests without their final answer whose next attempt is due, the longest waiting first."""
+    def due(self, now: datetime, limit: int, *, routes: Collection[str | None]) -> list[Settling]:
+        """Requests without their final answer whose next attempt is due, the longest waiting first.
+
+        Those that a connector must be asked about only if it is one of `routes` (see `of_routes`).
+        """
         waiting = and_(settlings.c.state.in_(_WAITING), settlings.c.next_at <= now)
+        its_order = and_(orders.c.merchant_id == settlings.c.merchant_id, orders.c.xid == settlings.c.xid)
+        reachable = exists().where(its_order, orders.c.kind == SALE, of_routes(routes))
+        waiting = and_(waiting, or_(settlings.c.state == SettlingState.CONCLUDED, reachable))
         query = select(settlings).where(waiting).order_by(settlings.c.next_at).limit(limit)
         with self._store.reading() as connection:
             return [Settling.of(row) for row in connection.execute(query)]
@@ -90,7 +104,7 @@ class SettlingStore:
         key = OrderKey(body.merchant_id, body.xid)
 
         def job(connection: Connection) -> tuple[Settling, bool]:
-            order = _order(connection, key)
+            order = _order(connection, key, lock=True)
             standing = standing_of(connection, order)
             if is_repeated(request, standing):
                 return _get(connection, key, body.rrpid), False
@@ -109,6 +123,7 @@ class SettlingStore:
                     state=SettlingState.TAKEN,
                     received_at=now,
                     changed_at=now,
+                    runner=self._store.replica,
                     stan=stan,
                     # A credit is a transaction of its own; whatever else is about an earlier one keeps that one's.
                     rrn=rrn_for(stan, now) if isinstance(body, CredReqTBS) else _rrn(connection, order, body.h_answer),
@@ -131,7 +146,7 @@ class SettlingStore:
 
     async def postpone(self, row: Settling, next_at: datetime) -> None:
         """Look at it again at `next_at`; nothing was sent, or nothing could be signed."""
-        mine = and_(_is(row), settlings.c.state == row.state)
+        mine = and_(_is(row), settlings.c.state == row.state, settlings.c.attempts == row.attempts)
         await self._store.writer.run(
             lambda connection: connection.execute(update(settlings).where(mine).values(next_at=next_at))
         )
@@ -156,10 +171,11 @@ class SettlingStore:
 
     async def _dated(self, row: Settling, now: datetime, **values: Any) -> Settling:
         def job(connection: Connection) -> Settling:
+            entering(connection, row.merchant_id)
             closed = closed_until(connection, row.merchant_id)
             date = now.replace(microsecond=0)
             date = date if closed is None else max(date, closed)
-            return _move(connection, row, SettlingState.CONCLUDED, now, date=date, **values)
+            return self._moved(connection, row, SettlingState.CONCLUDED, now, date=date, **values)
 
         return await self._store.writer.run(job)
 
@@ -173,11 +189,12 @@ class SettlingStore:
         """
 
         def job(connection: Connection) -> Settling:
-            before = standing_of(connection, _order(connection, row.order))
-            now_row = _get(connection, row.order, row.rrpid)
-            if now_row.date != row.date:
-                raise StateConflictError("the answer's date", "another date")
-            moved = _move(connection, row, SettlingState.ANSWERED, now, answer=message, h_answer=h_answer)
+            entering(connection, row.merchant_id)
+            order = _order(connection, row.order, lock=True)
+            before = standing_of(connection, order)
+            same = settlings.c.date == row.date
+            values = {"answer": message, "h_answer": h_answer}
+            moved = self._moved(connection, row, SettlingState.ANSWERED, now, same, **values)
             if row.auth_code != AuthCode.APPROVED or before is None:
                 return moved
             body = row.asked.body
@@ -186,8 +203,9 @@ class SettlingStore:
                 gone = and_(orders.c.merchant_id == row.merchant_id, orders.c.xid == row.xid)
                 connection.execute(update(orders).where(gone).values(pan_sealed=None))
             entry = before.entry(body, answer, h_answer)
-            if entry is not None:
-                enter(connection, row.merchant_id, entry, day_of(row.settle_date, instant(entry.date)))
+            if entry is not None and order is not None:
+                day = day_of(row.settle_date, instant(entry.date))
+                enter(connection, row.merchant_id, entry, day, order.route, now)
             return moved
 
         return await self._store.writer.run(job)
@@ -232,19 +250,26 @@ class SettlingStore:
         return await self._store.writer.run(job)
 
     async def _step(self, row: Settling, after: SettlingState, now: datetime, **values: Any) -> Settling:
-        return await self._store.writer.run(lambda connection: _move(connection, row, after, now, **values))
+        return await self._store.writer.run(lambda connection: self._moved(connection, row, after, now, **values))
 
-
-def _move(connection: Connection, row: Settling, after: SettlingState, now: datetime, **values: Any) -> Settling:
-    """Compare-and-set of the state; part of the caller's transaction."""
-    if not may_follow(row.state, after):
-        raise StateConflictError(f"one that may become {after}", row.state)
-    mine = and_(_is(row), settlings.c.state == row.state, settlings.c.attempts == row.attempts)
-    changed = connection.execute(update(settlings).where(mine).values(state=after, changed_at=now, **values)).rowcount
-    found = _get(connection, row.order, row.rrpid)
-    if changed != 1:
-        raise StateConflictError(row.state, found.state)
-    return found
+    def _moved(
+        self,
+        connection: Connection,
+        row: Settling,
+        after: SettlingState,
+        now: datetime,
+        *also: ColumnElement[bool],
+        **values: Any,
+    ) -> Settling:
+        """Compare-and-set of the state; part of the caller's transaction."""
+        if not may_follow(row.state, after):
+            raise StateConflictError(f"one that may become {after}", row.state)
+        mine = and_(_is(row), settlings.c.state == row.state, settlings.c.attempts == row.attempts, *also)
+        values |= {"state": after, "changed_at": now, "runner": self._store.replica}
+        changed = connection.execute(update(settlings).where(mine).values(values).returning(settlings)).one_or_none()
+        if changed is None:
+            raise StateConflictError(row.state, _get(connection, row.order, row.rrpid).state)
+        return Settling.of(changed)
 
 
 def _get(connection: Connection, key: OrderKey, rrpid: bytes) -> Settling:
@@ -261,12 +286,13 @@ def _find(connection: Connection, key: OrderKey, rrpid: bytes) -> Settling | Non
 
 
 def _is(row: Settling) -> ColumnElement[bool]:
-    return settlings.c.number == row.number
+    return and_(settlings.c.number == row.number, settlings.c.rrpid == row.rrpid)
 
 
-def _order(connection: Connection, key: OrderKey) -> Order | None:
+def _order(connection: Connection, key: OrderKey, *, lock: bool = False) -> Order | None:
     this = and_(orders.c.merchant_id == key.merchant_id, orders.c.xid == key.xid, orders.c.kind == key.kind)
-    row = connection.execute(select(orders).where(this)).one_or_none()
+    query = select(orders).where(this)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else Order.of(row)
 
 

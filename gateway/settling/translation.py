@@ -14,16 +14,17 @@ DE 95 says what is left; where nothing is, the 0420 is without it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from gateway.merchants import Merchant
 from gateway.order import Order
 from gateway.settling.row import Settling
-from gateway.translation import INTERNET, IRAN, KEYED_WITHOUT_CARD, LONGEST_PIN, RIAL, sent_order, times
+from gateway.translation import INTERNET, IRAN, KEYED_WITHOUT_CARD, LONGEST_PIN, RIAL, order_sent_at, sent_order, times
 from kwbp.settling import AuthRevReqTBS, CapReqTBS, CapRevReqTBS, CredReqTBS
 from shetab.dialect import Dialect
-from shetab.jalali import transmission_time
+from shetab.jalali import local_moment, transmission_time
 from shetab.message import Message
 from shetab.reversal import confirmation_advice, repeated, reversal_advice
 from shetab.subfields import AdditionalData, Coding, OriginalDataElements
@@ -45,6 +46,26 @@ def first_message(
 
     :param followed: the capture or credit that it follows; None if it follows the order's own answer.
     """
+    message = _first(dialect, row, order, followed, merchant, pan, now)
+    return replace(message, original_at=_followed_at(order, followed))
+
+
+def _followed_at(order: Order, followed: Settling | None) -> datetime:
+    """When what is followed took place: its DE 12 and 13, with the year. A capture has the time of its order."""
+    if followed is None or followed.sent.mti != "0200":
+        return order_sent_at(order)
+    return local_moment(followed.sent[12], followed.sent[13], followed.received_at)
+
+
+def _first(
+    dialect: Dialect,
+    row: Settling,
+    order: Order,
+    followed: Settling | None,
+    merchant: Merchant,
+    pan: Pan,
+    now: datetime,
+) -> Message:
     original = sent_order(order) if followed is None else followed.sent
     sent_at = transmission_time(now)
     body = row.asked.body
@@ -77,10 +98,10 @@ def first_message(
     )
 
 
-def repeated_message(row: Settling, pan: Pan, now: datetime) -> Message:
+def repeated_message(row: Settling, order: Order, followed: Settling | None, pan: Pan, now: datetime) -> Message:
     """The message of a request that may have been sent: a repeat, with the same STAN, RRN and DE 90."""
     sent = row.sent
-    first = Message(sent.mti, {**sent.fields, 2: pan.reveal()})
+    first = Message(sent.mti, {**sent.fields, 2: pan.reveal()}, original_at=_followed_at(order, followed))
     return repeated(first, transmission_time=transmission_time(now))
 
 
@@ -120,7 +141,7 @@ def _refund(
         37: row.rrn,
         41: original[41],
         42: original[42],
-        43: dialect.pad(43, merchant.name),
+        43: merchant.network_name(dialect),
         48: AdditionalData(None).to_de48(),
         49: RIAL,
         62: _coding(row, "CREDIT"),

@@ -36,8 +36,8 @@ from ra.checks.store import Check, CheckStore
 from ra.desk import Desk
 from ra.errors import ConflictError, WrongStateError
 from ra.intake import Screened
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from ra.submission import Content
 from ra.workflow import Workflow
 from runtime.durable import Schedule

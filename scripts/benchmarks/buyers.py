@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,26 @@ class Market:
 
         await asyncio.gather(*(shopper(number) for number in range(concurrency)))
         return payments
+
+    async def offer(self, rate: float, seconds: float, rng: random.Random) -> list[Payment]:
+        """Buyers who come by themselves, `rate` a second on average, whether those before them are done or not.
+
+        How long a payment takes counts from when its buyer came. Raises as `trade`.
+        """
+        begun, due = time.perf_counter(), 0.0
+        under_way: list[asyncio.Task[Payment]] = []
+
+        async def shopper(buyer: Buyer, came: float) -> Payment:
+            amount = await self._buy(buyer)
+            ended = time.perf_counter()
+            return Payment(ended, ended - came, amount)
+
+        async with asyncio.TaskGroup() as visits:
+            while (due := due + rng.expovariate(rate)) < seconds:
+                await asyncio.sleep(max(0.0, begun + due - time.perf_counter()))
+                buyer = self._buyers[len(under_way) % len(self._buyers)]
+                under_way.append(visits.create_task(shopper(buyer, begun + due)))
+        return [visit.result() for visit in under_way]
 
     async def _buy(self, buyer: Buyer) -> int:
         checked = await self._invoice(buyer)

@@ -1,10 +1,12 @@
-"""Payments per second through a running installation, the bound that its tokens set, and the ratio of the two.
+"""Payments per second through a running installation, the bound that its tokens set, and how long a payment takes.
 
     python -m scripts.benchmarks.payments --shop NAME --cards LABEL … …      card data as a JSON array on standard input
 
-The order of a run, so that a machine that slows down or speeds up meanwhile does so for both: warm-up, tokens,
-payments, tokens, payments, tokens. A payment that does not end PAID with a receipt that passes every check ends the
-benchmark, and at the end the acquirer must owe the merchant exactly what the buyers paid.
+First what it can do: buyers who buy one thing after the other, in turns with loops on the bare tokens, so that a
+machine that slows down or speeds up meanwhile does so for both. Then how long a payment takes when buyers come by
+themselves, at a quarter, a half, three quarters and nine tenths of that. A payment that does not end PAID with a
+receipt that passes every check ends the benchmark, and at the end the acquirer must owe the merchant exactly what the
+buyers paid. The figures go to standard output as JSON, a `Metric` each, for `payments_report`.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +39,8 @@ from runtime.settings import Home
 from scripts.benchmarks import operations
 from scripts.benchmarks.buyers import Buyer, Market, Payment
 from scripts.benchmarks.operations import Operations
-from scripts.benchmarks.report import BenchmarkFailed, Metric, emit
+from scripts.benchmarks.processor_time import service_seconds
+from scripts.benchmarks.report import BenchmarkFailed, Metric
 from scripts.benchmarks.token_bound import TokenBound
 from shetab.types import Cvv2, Pin
 from storefront.merchant.files import tls_name
@@ -45,17 +51,31 @@ _WARM_UP: Final = 3.0  # seconds: connections, caches and handles are there afte
 _PAUSE: Final = 1.0  # seconds without a time-stamp: none is asked for any more
 _LEAD: Final = 0.5  # seconds of a window before it counts: the first payments start all at once
 _TOKEN_SHARE: Final = 0.08  # of the time for payments, each way to ask the token, each time
+_LOADS: Final = (25, 50, 75, 90)  # per cent of what it can do
+_LOAD_SHARE: Final = 0.5  # of the time for payments, each load
+_MOST_AT_ONCE: Final = 256  # connections, where buyers come by themselves
+_COMING: Final = 20261123  # seed of when they come: the same in every run
 
 
 def main() -> None:
     options = _options()
     found = Installation(Home.find())
     try:
-        with TokenBound(options.token_home) as bound:
-            metrics = asyncio.run(_run(found, options, bound))
-    except (BenchmarkFailed, ProtocolError, StatusError, Problem, httpx.HTTPError) as failure:
-        sys.exit(f"no result: {type(failure).__name__}: {failure}")
-    emit("payments", options.load, metrics, as_json=options.output == "json")
+        if options.cost:
+            metrics = asyncio.run(_cost(found, options))
+        else:
+            with TokenBound(options.token_home) as bound:
+                metrics = asyncio.run(_run(found, options, bound))
+    except (BenchmarkFailed, ProtocolError, StatusError, Problem, httpx.HTTPError, ExceptionGroup) as failure:
+        first = _first(failure)
+        sys.exit(f"no result: {type(first).__name__}: {first}")
+    for metric in metrics:
+        print(json.dumps(asdict(replace(metric, name=metric.name + options.suffix))))
+
+
+def _first(failure: Exception) -> Exception:
+    """Of buyers who failed together, the first."""
+    return _first(failure.exceptions[0]) if isinstance(failure, ExceptionGroup) else failure
 
 
 def _options() -> argparse.Namespace:
@@ -65,53 +85,107 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cards", nargs="+", required=True, help="labels of cards in it, in standard input's order")
     parser.add_argument("--passphrase-file", type=Path, required=True)
     parser.add_argument("--token-home", type=Path, required=True, help="where the tokens for the bound are made")
-    parser.add_argument("--load", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--concurrency", type=int, required=True)
-    parser.add_argument("--output", choices=("table", "json"), required=True)
+    parser.add_argument("--suffix", default="", help="of the names of figures: which database they are of")
+    parser.add_argument("--cost", action="store_true", help="only the processor time that a payment costs")
     return parser.parse_args()
 
 
-async def _run(found: Installation, options: argparse.Namespace, bound: TokenBound) -> list[Metric]:
+@asynccontextmanager
+async def _market(found: Installation, options: argparse.Namespace) -> AsyncIterator[Market]:
     settings = found.settings
     origin = settings.merchants[options.shop].url
     wallet = Wallet.open(options.wallet, passphrase_from(options.passphrase_file, "Passphrase of the wallet"))
     hierarchy = load_hierarchy(found.home.pki)
     status = AsyncStatusCache(settings.repository.url, (wallet.root,), hierarchy.intermediates)
-    shop = async_http_client(None, origin, ca=found.home.trust_anchors, timeout=90, connections=options.concurrency)
-    market = Market(_buyers(wallet, options.cards), shop, origin=origin, status=status)
+    shop = async_http_client(None, origin, ca=found.home.trust_anchors, timeout=90, connections=_MOST_AT_ONCE)
+    try:
+        yield Market(_buyers(wallet, options.cards), shop, origin=origin, status=status)
+    finally:
+        await shop.aclose()
+        await status.aclose()
 
-    callers = [found.tls(name) for name in ("operator", tls_name(options.shop), "repository")]
 
-    async def look() -> Operations:
+class _Books:
+    """What the installation counts of payments: operations of its tokens, debits of the bank."""
+
+    def __init__(self, found: Installation, shop: str) -> None:
+        self._found = found
+        self._shop = shop
+        self._owed = self._debits()
+
+    async def look(self) -> Operations:
         """What was done up to now, once the merchant has the time-stamps that it asks for after each payment."""
+        callers = [self._found.tls(name) for name in ("operator", tls_name(self._shop), "repository")]
         while True:
-            seen = operations.look(settings.hsm.url, *callers)
+            seen = operations.look(self._found.settings.hsm.url, *callers)
             await asyncio.sleep(_PAUSE)
-            if operations.look(settings.hsm.url, *callers).stamped == seen.stamped:
+            if operations.look(self._found.settings.hsm.url, *callers).stamped == seen.stamped:
                 return seen
 
-    run, owed = _Run(), _owed(found, options.shop)
-    try:
-        before = await look()
+    def check(self, payments: int, rial: int) -> None:
+        """Raises BenchmarkFailed unless exactly these were debited since this was made."""
+        owed = [after - earlier for after, earlier in zip(self._debits(), self._owed, strict=True)]
+        if owed != [payments, 0, rial]:
+            raise BenchmarkFailed(f"{payments} payments of {rial} rial were made, but {owed} is to be settled")
+
+    def _debits(self) -> list[int]:
+        """What the switch debited for the shop up to now: sales, of them reversed, rial."""
+        merchant = self._found.settings.merchants[self._shop].merchant_id
+        with counter(self._found) as bank:
+            totals = bank.merchant_totals(self._found.settings.gateway.acquirer_bin)
+        mine = [each for each in totals if each.merchant.strip() == merchant]
+        return [
+            sum(each.sales for each in mine),
+            sum(each.reversed for each in mine),
+            sum(each.amount for each in mine),
+        ]
+
+
+async def _run(found: Installation, options: argparse.Namespace, bound: TokenBound) -> list[Metric]:
+    async with _market(found, options) as market:
+        run, books = _Run(), _Books(found, options.shop)
+        before = await books.look()
         run.note(await market.trade(_WARM_UP, options.concurrency))
-        needed = operations.whole((await look()).since(before).per_payment(run.all_payments))
+        needed = operations.whole((await books.look()).since(before).per_payment(run.all_payments))
         for _ in range(_WINDOWS):
             bound.measure(needed, options.seconds * _TOKEN_SHARE)
             await run.window(market, options.seconds / _WINDOWS, options.concurrency)
         bound.measure(needed, options.seconds * _TOKEN_SHARE)
-        per_payment = (await look()).since(before).per_payment(run.all_payments)
-    finally:
-        await shop.aclose()
-        await status.aclose()
-    if operations.whole(per_payment) != needed:
-        raise BenchmarkFailed(f"a payment needed {needed} at first, {per_payment} in the end")
-    owed = [after - earlier for after, earlier in zip(_owed(found, options.shop), owed, strict=True)]
-    if owed != [run.all_payments, 0, run.all_rial]:
-        raise BenchmarkFailed(
-            f"{run.all_payments} payments of {run.all_rial} rial were made, but {owed} is to be settled"
+        per_payment = (await books.look()).since(before).per_payment(run.all_payments)
+        if operations.whole(per_payment) != needed:
+            raise BenchmarkFailed(f"a payment needed {needed} at first, {per_payment} in the end")
+        metrics = _metrics(run, per_payment, bound.rates(), options.concurrency)
+        rng = random.Random(_COMING)  # noqa: S311  # of visits
+        for load in _LOADS:
+            came = run.note(await market.offer(metrics[0].value * load / 100, options.seconds * _LOAD_SHARE, rng))
+            metrics += _latency(came, load)
+        books.check(run.all_payments, run.all_rial)
+        return metrics
+
+
+async def _cost(found: Installation, options: argparse.Namespace) -> list[Metric]:
+    """Processor time of gateway and shop for a payment, what the shop does after it included."""
+    async with _market(found, options) as market:
+        run, books = _Run(), _Books(found, options.shop)
+        run.note(await market.trade(_WARM_UP, options.concurrency))
+        await books.look()
+        warm, before = run.all_payments, service_seconds(found.home.path)
+        run.note(await market.trade(options.seconds / _WINDOWS, options.concurrency))
+        await books.look()
+        spent = service_seconds(found.home.path)
+        books.check(run.all_payments, run.all_rial)
+    payments = run.all_payments - warm
+    return [
+        Metric(
+            f"{name}_cpu_ms",
+            (spent[service] - before[service]) * 1000 / payments,
+            f"  processor time of the {name} for a payment (ms)",
+            ".2f",
         )
-    return _metrics(run, per_payment, bound.rates(), options.concurrency)
+        for name, service in (("gateway", "gateway"), ("shop", f"merchant-{options.shop}"))
+    ]
 
 
 @dataclass
@@ -146,28 +220,15 @@ def _buyers(wallet: Wallet, cards: list[str]) -> list[Buyer]:
     ]
 
 
-def _owed(found: Installation, shop: str) -> list[int]:
-    """What the switch debited for the shop up to now: sales, of them reversed, rial. Each payment once, no more."""
-    merchant = found.settings.merchants[shop].merchant_id
-    with counter(found) as bank:
-        totals = bank.merchant_totals(found.settings.gateway.acquirer_bin)
-    mine = [each for each in totals if each.merchant.strip() == merchant]
-    return [sum(each.sales for each in mine), sum(each.reversed for each in mine), sum(each.amount for each in mine)]
-
-
 def _metrics(run: _Run, per_payment: dict[str, float], rates: dict[str, float], concurrency: int) -> list[Metric]:
-    if len(run.counted) < 2:
-        raise BenchmarkFailed("fewer than two payments ended in the time given; ask for more --seconds")
     rate, best = len(run.counted) / run.seconds, max(rates.values())
-    milliseconds = [payment.seconds * 1000 for payment in run.counted]
-    percentiles = statistics.quantiles(milliseconds, n=100, method="inclusive")
+    p50, p99 = _percentiles(run.counted)
     return [
         Metric("purchases_per_s", rate, "payments per second, the whole system"),
         Metric("token_bound_per_s", best, "payments per second that the bare tokens could do"),
         Metric("ratio", rate / best, "ratio", ".3f"),
-        Metric("latency_p50_ms", percentiles[49], "a payment takes, median (ms)"),
-        Metric("latency_p99_ms", percentiles[98], "a payment takes, 99th percentile (ms)"),
-        Metric("concurrency", concurrency, "payments under way at a time", ".0f"),
+        Metric("latency_p50_ms", p50, f"a payment takes, {concurrency} at a time, median (ms)"),
+        Metric("latency_p99_ms", p99, "  99th percentile (ms)"),
         Metric("purchases", len(run.counted), "payments measured", ",.0f"),
         *(
             Metric(f"token_bound_{way}_per_s", value, f"  bare tokens, {way.replace('_', ' ')}: payments per second")
@@ -178,6 +239,21 @@ def _metrics(run: _Run, per_payment: dict[str, float], rates: dict[str, float], 
             for name, value in per_payment.items()
         ),
     ]
+
+
+def _latency(came: list[Payment], load: int) -> list[Metric]:
+    p50, p99 = _percentiles(came)
+    return [
+        Metric(f"p50_ms_at_{load}", p50, f"a payment takes at {load} % of that rate, median (ms)"),
+        Metric(f"p99_ms_at_{load}", p99, "  99th percentile (ms)"),
+    ]
+
+
+def _percentiles(payments: list[Payment]) -> tuple[float, float]:
+    if len(payments) < 2:
+        raise BenchmarkFailed("fewer than two payments ended in the time given; ask for more --seconds")
+    percentiles = statistics.quantiles([each.seconds * 1000 for each in payments], n=100, method="inclusive")
+    return percentiles[49], percentiles[98]
 
 
 if __name__ == "__main__":

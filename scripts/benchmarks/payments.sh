@@ -1,4 +1,4 @@
-# payments per second through the whole system, and what its tokens alone could do
+# payments per second through the whole system, what its tokens alone could do, latency, growth; SQLite and PostgreSQL
 #
 # Sourced by scripts/bench, which says what $load, $seconds, $concurrency and $output are. The installation is made by
 # the commands of scripts/demo; card data stay in this shell's memory and reach the load generator through a pipe.
@@ -13,6 +13,21 @@ new_card() { # new_card LABEL: an account, a card on it, and its certificate; EC
     with_card kwbp wallet add-card "$1" --algorithm ec-p256 &&
     with_card kwbp wallet enrol "$1" &&
     CARDS+="${CARDS:+,}$CARD"
+}
+
+figures() { # figures FILE OPTION…: card data go through a pipe
+  local file=$1
+  shift
+  python -m scripts.benchmarks.payments --shop bookshop --seconds "$seconds" --concurrency "$concurrency" "$@" \
+    --wallet "$KWBP_WALLET" --cards $(seq -f 'card-%g' "$cards") --passphrase-file "$KWBP_WALLET_PASSPHRASE_FILE" \
+    --token-home "$DEMO/bare-tokens" < <(printf '[%s]' "$CARDS") >"$DEMO/$file" || return
+  printf '%s figures' "$(wc -l <"$DEMO/$file")"
+}
+
+again() { # again: the services once more, with the settings as they are now
+  stop_serving
+  serve
+  kwbp status --wait 120 >/dev/null
 }
 
 start_over "$DEMO"
@@ -44,10 +59,27 @@ for ((card = 1; card <= cards; card++)); do
   step "card-$card certified" new_card "card-$card"
 done
 
-chapter "Payments"
-python -m scripts.benchmarks.payments --shop bookshop --load "$load" --seconds "$seconds" --concurrency "$concurrency" \
-  --output "$output" --wallet "$KWBP_WALLET" --cards $(seq -f 'card-%g' "$cards") \
-  --passphrase-file "$KWBP_WALLET_PASSPHRASE_FILE" \
-  --token-home "$DEMO/bare-tokens" < <(printf '[%s]' "$CARDS") >"$DEMO/results"
+chapter "Payments, the order book in SQLite"
+step "what it can do, and how long a payment takes" figures sqlite
+step "what a payment costs" figures empty --cost
+stop_serving
+step "$operations stored orders" python -m scripts.benchmarks.stored_orders "$KWBP_HOME" "$operations"
+step "services started again" again
+step "what a payment costs now" figures full --cost
 step "every journal is whole" journals_whole
-cat "$DEMO/results" >&3
+
+chapter "Payments, the order book in PostgreSQL"
+stop_serving
+coproc POSTGRESQL { exec python -m scripts.benchmarks.throw_away_postgresql; }
+read -r KWBP_GATEWAY__DATABASE <&"${POSTGRESQL[0]}" || fail "PostgreSQL did not start"
+export KWBP_GATEWAY__DATABASE
+step "services started again" again
+step "the gateway collects for the shop" kwbp gateway add-merchant M-1 --terminal T0000001 --name Bookshop \
+  --iban IR820540102680020817909002
+step "what it can do, and how long a payment takes" figures postgresql --suffix _postgresql
+step "every journal is whole" journals_whole
+stop_serving
+kill "$POSTGRESQL_PID" 2>/dev/null || true
+
+python -m scripts.benchmarks.payments_report --load "$load" --output "$output" --orders "$operations" \
+  "$DEMO/empty" "$DEMO/full" "$DEMO/sqlite" "$DEMO/postgresql" >&3

@@ -44,7 +44,7 @@ _MESSAGE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {MEDIA_TYPE
 Operator = Annotated[Caller, Depends(require(_OPERATOR))]
 
 
-def _shop(request: Request) -> Shop:
+async def _shop(request: Request) -> Shop:  # a plain function would run in a thread
     shop = request.app.state.shop
     assert isinstance(shop, Shop)
     return shop

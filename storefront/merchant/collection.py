@@ -127,12 +127,11 @@ class Collection:
 
     async def _authorise(self, xid: bytes) -> None:
         """Ask the gateway, with the same AuthReq each time; judge and store its answer."""
-        purchase = recall.purchase(self._store, xid)
-        signed = self._store.document(xid, Document.AUTH_REQ)
+        documents = self._store.documents(xid)
+        purchase, signed = recall.purchase_of(documents), documents.get(Document.AUTH_REQ)
         if signed is None:
             signed = await self._sign_auth_req(purchase, attempt=1)
-            await self._store.keep(xid, {Document.AUTH_REQ: signed}, now=self._clock())
-            signed = self._store.required(xid, Document.AUTH_REQ)
+            signed = await self._store.keep_first(xid, Document.AUTH_REQ, signed, now=self._clock())
             self._checkpoint("requested")
         message = recall.auth_req_message(signed)
         answer = unwrap(await self._gateway.authorise(message), expected=(CT_AUTH_RES, CT_ERROR))
@@ -171,7 +170,7 @@ class Collection:
         if after is OrderState.UNKNOWN:
             self._on_open()
         if self._proofs is not None:
-            self._proofs.wake()
+            self._proofs.wake(xid)
 
     async def _refused(
         self, purchase: protocol.CheckedPurchase, signed: bytes, error: ProtocolError, body: bytes, trust: Trust
@@ -251,8 +250,8 @@ class Collection:
 
     async def _write_receipt(self, xid: bytes) -> None:
         """The money is safe; sign the receipt."""
-        purchase = recall.purchase(self._store, xid)
-        answer = recall.auth_res(self._store.required(xid, Document.AUTH_RES))
+        documents = self._store.documents(xid)
+        purchase, answer = recall.purchase_of(documents), recall.auth_res(documents[Document.AUTH_RES])
         stored = await self._sign_receipt(purchase, answer)
         await self._store.move(xid, OrderState.ACKED, OrderState.RECEIPTED, now=self._clock(), stored=stored)
         self._checkpoint("receipted")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-import httpx
-
+from runtime.client import AsyncTransport
 from storefront.errors import GatewayUnreachable, NoMessage
 from storefront.exchange import get_async, post_async
 
@@ -13,7 +12,7 @@ from storefront.exchange import get_async, post_async
 class GatewayLink:
     """Sends what the merchant signed, returns what came back. Judging it is the shop's business."""
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: AsyncTransport) -> None:
         self._client = client
 
     async def certificates(self, p_cert_req: bytes) -> bytes:

@@ -2,15 +2,21 @@
 
 A purchase never waits for this and never fails by it. Once the gateway's answer is stored, a task of its own asks the
 responders about every certificate that the purchase rests on, then has the answer stamped: AuthRes as it came, with its
-signature, so that the stamp bounds when the whole purchase existed. Each answer is stored as it comes, and once only;
-what is missing after a failure or a crash is taken up again, from the order book, with growing pauses.
+signature, so that the stamp bounds when the whole purchase existed. Each answer that was asked for is stored as it
+comes, and once only; what is missing after a failure or a crash is taken up again, from the order book, with growing
+pauses.
+
+Most certificates of a purchase are those of every other: the merchant's, the gateway's, the authorities'. An answer
+about one of them serves the purchases of the next minute too, as long as the revocation lists stay what they are. Those
+are stored together with the time-stamp. Purchases that wait are stamped together: the authority has them signed in one
+go.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from cryptography import x509
@@ -18,13 +24,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ocsp_client import OcspAnswer
 from kwbp.errors import ProtocolError
-from kwbp.messages import InvoiceMessage
-from kwbp.structure import decode
-from kwbp.wrapper import unwrap
 from pki.cms_signed import parse_signed_data
 from pki.der import sha256
 from pki.errors import PkiError
-from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INVOICE, MT_INVOICE
+from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INVOICE
 from pki.path import Trust
 from pki.timestamp import Timestamp
 from runtime.logging import get_logger
@@ -36,6 +39,11 @@ from storefront.merchant.store import OrderStore
 
 _FIRST_PAUSE: Final = 1.0  # seconds, doubled with each failure up to the cap
 _LONGEST_PAUSE: Final = 300.0
+_SHARED_FOR: Final = timedelta(minutes=1)
+"""How old an answer may be that serves another purchase too; far less than it is good for itself."""
+_MOST_SHARED: Final = 256
+_TOGETHER: Final = 16
+"""Purchases that are proven at a time."""
 
 _log = get_logger("proof")
 
@@ -70,6 +78,11 @@ class Proofs:
         self._responder = responder
         self._clock = clock
         self._checkpoint = checkpoint
+        self._shared: dict[str, tuple[datetime, OcspAnswer]] = {}
+        self._shared_under: tuple[bytes, ...] = ()
+        """The revocation lists (SHA-256) under which `_shared` was asked."""
+        self._answered: list[bytes] = []
+        self._asking = asyncio.Lock()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -83,34 +96,45 @@ class Proofs:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def wake(self) -> None:
+    def wake(self, xid: bytes) -> None:
         """An order has an answer."""
+        self._answered.append(xid)
         self._wake.set()
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pause, look = _FIRST_PAUSE, True
         while True:
             self._wake.clear()
+            unproven, self._answered = self._answered, []
             missing = False
             try:
-                unproven = self._store.unproven()
+                # The whole book only after a start or a failure, for it may be a large one.
+                unproven = self._store.unproven() if look else unproven
             except Exception as error:  # such as a disk that is full: it is looked at again
                 unproven, missing = [], True
                 _log.error("the order book cannot be read", error=type(error).__name__, pause=round(pause, 1))
-            for xid in unproven:
-                try:
-                    await self._prove(xid)
-                except Exception as error:  # whatever it was, the next order is not to suffer
-                    missing = True
-                    reason = error.reason if isinstance(error, PkiError) else type(error).__name__
-                    _log.warning("a proof is missing", xid=xid.hex(), reason=reason, pause=round(pause, 1))
+            for start in range(0, len(unproven), _TOGETHER):
+                proven = await asyncio.gather(*(self._try(xid, pause) for xid in unproven[start : start + _TOGETHER]))
+                missing = missing or not all(proven)
             if not missing:
-                pause = _FIRST_PAUSE
-                await self._wake.wait()
+                pause, look = _FIRST_PAUSE, look and bool(unproven)  # there may be more than was told of at once
+                if not look:
+                    await self._wake.wait()
                 continue
+            look = True
             with_timeout = asyncio.wait_for(self._wake.wait(), pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             await asyncio.gather(with_timeout, return_exceptions=True)
+
+    async def _try(self, xid: bytes, pause: float) -> bool:
+        """Whether all proofs of an order are there now."""
+        try:
+            await self._prove(xid)
+        except Exception as error:  # whatever it was, the next order is not to suffer
+            reason = error.reason if isinstance(error, PkiError) else type(error).__name__
+            _log.warning("a proof is missing", xid=xid.hex(), reason=reason, pause=round(pause, 1))
+            return False
+        return True
 
     async def _prove(self, xid: bytes) -> None:
         """Obtain what is missing; raises the first failure after everything was tried."""
@@ -120,26 +144,48 @@ class Proofs:
         trust = await self._trust.trust(now)
         crls = [crl.public_bytes(Encoding.DER) for crl in trust.crls]
         first: Exception | None = None
-        for certificate, issuer in asked_about(self._store, xid, trust):
-            name = f"ocsp-{sha256(certificate.public_bytes(Encoding.DER)).hex()}"
-            if name in have:
-                continue
-            try:
-                found = await self._responder.ask(certificate, issuer, self._clock())
-                await self._store.prove(xid, name, found.der, now=now)
-                self._checkpoint("status")
-            except Exception as error:
-                first = first or error
+        gathered: dict[str, bytes] = {}
+        async with self._asking:  # one purchase after the other: the next one asks less
+            for certificate, issuer in asked_about(self._store, xid, trust):
+                name = f"ocsp-{sha256(certificate.public_bytes(Encoding.DER)).hex()}"
+                if name in have:
+                    continue
+                try:
+                    found, new = await self._answer(name, certificate, issuer, crls)
+                    if new:
+                        await self._store.prove(xid, {name: found.der}, now=now)
+                        self._checkpoint("status")
+                    else:
+                        gathered[name] = found.der
+                except Exception as error:
+                    first = first or error
         if TIMESTAMP not in have:
             try:
-                stamp = await self._stamper.stamp(answer, trust)
-                await self._store.prove(xid, TIMESTAMP, stamp.der, now=now, crls_used=crls)
-                self._checkpoint("stamped")
+                gathered[TIMESTAMP] = (await self._stamper.stamp(answer, trust)).der
             except Exception as error:
                 first = first or error
+        if first is None:
+            gathered[OrderStore.COMPLETE] = b""
+        await self._store.prove(xid, gathered, now=now, crls_used=crls if TIMESTAMP in gathered else ())
+        if TIMESTAMP in gathered:
+            self._checkpoint("stamped")
         if first is not None:
             raise first
-        await self._store.prove(xid, OrderStore.COMPLETE, b"", now=now)
+
+    async def _answer(
+        self, name: str, certificate: x509.Certificate, issuer: x509.Certificate, crls: list[bytes]
+    ) -> tuple[OcspAnswer, bool]:
+        """What the responder says of a certificate now (True), or said a moment ago under the same revocation lists."""
+        now, under = self._clock(), tuple(map(sha256, crls))
+        if under != self._shared_under or len(self._shared) >= _MOST_SHARED:
+            self._shared_under = under
+            self._shared.clear()
+        asked_at, found = self._shared.get(name, (None, None))
+        if asked_at is None or found is None or not timedelta(0) <= now - asked_at <= _SHARED_FOR:
+            found = await self._responder.ask(certificate, issuer, now)
+            self._shared[name] = (now, found)
+            return found, True
+        return found, False
 
 
 def asked_about(store: OrderStore, xid: bytes, trust: Trust) -> Iterator[tuple[x509.Certificate, x509.Certificate]]:
@@ -148,15 +194,13 @@ def asked_about(store: OrderStore, xid: bytes, trust: Trust) -> Iterator[tuple[x
     The root answers for none: what it certified is on its CRL, which is kept.
     """
     try:
-        offer = decode(
-            InvoiceMessage, unwrap(store.required(xid, Document.INVOICE_ANSWER), expected=(MT_INVOICE,)).body
-        )
+        purchase = recall.purchase(store, xid)
         signed = [
-            parse_signed_data(offer.invoice, content_type=CT_INVOICE),
-            parse_signed_data(recall.purchase(store, xid).dual_signature, content_type=CT_DUAL_SIGNATURE),
+            parse_signed_data(purchase.issued.signed, content_type=CT_INVOICE),
+            parse_signed_data(purchase.dual_signature, content_type=CT_DUAL_SIGNATURE),
             parse_signed_data(store.required(xid, Document.AUTH_RES), content_type=CT_AUTH_RES),
         ]
-        leaf = x509.load_der_x509_certificate(offer.gateway_certificate)
+        leaf = purchase.issued.gateway.certificate
     except (ProtocolError, PkiError, ValueError, StorefrontError) as error:
         raise StorefrontError(f"a record of the purchase cannot be read ({type(error).__name__})") from None
     # All authorities: what stamps the answer is certified by one that signed nothing in the purchase.

@@ -2,9 +2,16 @@
 
 Nothing is checked again. Between the check and the restart a certificate may have expired or an invoice run out; the
 order was accepted when they had not.
+
+The steps of a payment follow each other quickly, and each wants the same objects: those that were rebuilt from the same
+bytes lately are remembered.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
 
 from cryptography import x509
 
@@ -15,21 +22,46 @@ from kwbp.parties import GatewayIdentity
 from kwbp.structure import decode
 from kwbp.wrapper import unwrap, wrap
 from pki.oids import CT_AUTH_ACK, CT_AUTH_REQ, CT_AUTH_RES, CT_INVOICE_REQ, MT_INVOICE, MT_PREQ
+from storefront.errors import DocumentMissing
 from storefront.merchant.documents import Document
 from storefront.merchant.store import OrderStore
 
+_REMEMBERED: Final = 128
+"""Payments that are under way at a time, about; each of some 30 KB."""
+
 
 def issued(store: OrderStore, xid: bytes) -> IssuedInvoice:
-    """The invoice of an order, as the buyer got it."""
-    answer = unwrap(store.required(xid, Document.INVOICE_ANSWER), expected=(MT_INVOICE,))
-    sent = decode(InvoiceMessage, answer.body)
-    gateway = GatewayIdentity.of(x509.load_der_x509_certificate(sent.gateway_certificate))
-    return IssuedInvoice.load(sent.invoice, store.required(xid, Document.INVOICE_REQUEST), gateway)
+    """The invoice of an order, as the buyer got it; raises DocumentMissing."""
+    return _issued(*_required(store.documents(xid), Document.INVOICE_ANSWER, Document.INVOICE_REQUEST))
 
 
 def purchase(store: OrderStore, xid: bytes) -> CheckedPurchase:
-    """The order that passed `check_purchase` when it came."""
-    received = receive_purchase(unwrap(store.required(xid, Document.PURCHASE), expected=(MT_PREQ,)))
+    """The order that passed `check_purchase` when it came; raises DocumentMissing."""
+    return purchase_of(store.documents(xid))
+
+
+def purchase_of(documents: Mapping[Document, bytes]) -> CheckedPurchase:
+    """As `purchase`, from all documents of the order."""
+    return _purchase(*_required(documents, Document.PURCHASE, Document.INVOICE_ANSWER, Document.INVOICE_REQUEST))
+
+
+def _required(documents: Mapping[Document, bytes], *kinds: Document) -> list[bytes]:
+    try:
+        return [documents[kind] for kind in kinds]
+    except KeyError as missing:
+        raise DocumentMissing(f"the order book has no {missing.args[0]} of an order") from None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _issued(answer: bytes, request: bytes) -> IssuedInvoice:
+    sent = decode(InvoiceMessage, unwrap(answer, expected=(MT_INVOICE,)).body)
+    gateway = GatewayIdentity.of(x509.load_der_x509_certificate(sent.gateway_certificate))
+    return IssuedInvoice.load(sent.invoice, request, gateway)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _purchase(preq_message: bytes, answer: bytes, request: bytes) -> CheckedPurchase:
+    received = receive_purchase(unwrap(preq_message, expected=(MT_PREQ,)))
     preq, dual = received.preq, received.dual
     return CheckedPurchase(
         oi=preq.oi_data,
@@ -38,7 +70,7 @@ def purchase(store: OrderStore, xid: bytes) -> CheckedPurchase:
         dual_signature=preq.dual_sig,
         h_dual_sig=dual.digest,
         pi_envelope=preq.pi_envelope,
-        issued=issued(store, xid),
+        issued=_issued(answer, request),
         card_certificate=dual.signer,
     )
 

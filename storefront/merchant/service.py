@@ -30,7 +30,7 @@ from kwbp.parties import MerchantIdentity
 from kwbp.structure import SIZE_LIMIT
 from pki.path import Trust
 from runtime import server
-from runtime.client import async_http_client
+from runtime.client import keepalive_client
 from runtime.secrets import read_secret
 from runtime.settings import Home, MerchantSettings, Settings
 from shetab.iran import Banks
@@ -87,7 +87,7 @@ async def opened(
             raise StorefrontError(
                 f"{name} is set up as merchant {merchant.merchant_id}, its certificate says {certified}"
             )
-        gateway = async_http_client(
+        gateway = keepalive_client(
             tls, settings.gateway.url, timeout=_GATEWAY_TIMEOUT, largest_answer=_LARGEST_GATEWAY_ANSWER
         )
         stack.push_async_callback(gateway.aclose)

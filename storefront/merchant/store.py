@@ -24,19 +24,19 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Row,
+    Select,
     String,
     Table,
+    bindparam,
     create_engine,
     event,
     insert,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from pki.der import sha256
-from runtime.database import open_database
+from runtime.database import insert_all_new, insert_new, open_database
 from runtime.group_writer import GroupWriter
 from storefront.errors import DocumentMissing, RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant.documents import Document
@@ -94,6 +94,27 @@ proofs: Final = Table(
     Column("der", LargeBinary, nullable=False),
     Column("stored_at", String(20), nullable=False),
 )
+
+
+# Composed once: composing takes longer than asking SQLite does, and each payment asks a score of times.
+_BY_XID: Final = select(orders).where(orders.c.xid == bindparam("value"))
+_BY_RRPID: Final = select(orders).where(orders.c.rrpid == bindparam("value"))
+_DOCUMENT: Final = select(documents.c.der).where(
+    documents.c.xid == bindparam("xid"), documents.c.kind == bindparam("kind")
+)
+_DOCUMENTS: Final = select(documents.c.kind, documents.c.der).where(documents.c.xid == bindparam("xid"))
+_CREATE: Final = insert(orders)
+_MOVE: Final = (
+    update(orders)
+    .where(orders.c.xid == bindparam("this"), orders.c.state == bindparam("before"))
+    .values(state=bindparam("after"), changed_at=bindparam("time"))
+)
+_ANSWERED: Final = _MOVE.values(auth_code=bindparam("code"), rrn=bindparam("reference"))
+_ORDERED: Final = _MOVE.values(h_purchase=bindparam("h"), purchase_rrpid=bindparam("rrpid_used"))
+_RRPID_USED: Final = select(orders.c.xid).where(
+    orders.c.purchase_rrpid == bindparam("value"), orders.c.xid != bindparam("this")
+)
+_PROOFS: Final = select(proofs.c.name, proofs.c.der).where(proofs.c.xid == bindparam("xid"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +196,7 @@ class OrderStore:
         """Store a new order in state INVOICED with its documents; raises RrpidAlreadyUsed."""
 
         def job(connection: Connection) -> None:
-            if connection.execute(select(orders.c.xid).where(orders.c.rrpid == rrpid)).first() is not None:
+            if connection.execute(_BY_RRPID, {"value": rrpid}).first() is not None:
                 raise RrpidAlreadyUsed
             time = as_text(now)
             row = {
@@ -187,7 +208,7 @@ class OrderStore:
                 "created_at": time,
                 "changed_at": time,
             }
-            connection.execute(insert(orders).values(row))
+            connection.execute(_CREATE, row)
             _put(connection, xid, stored, now)
 
         await self._writer.run(job)
@@ -213,15 +234,14 @@ class OrderStore:
         if not may_follow(before, after):
             raise ValueError(f"an order does not go from {before} to {after}")
         used = tuple(crls_used)
-        values: dict[str, Any] = {"state": after, "changed_at": as_text(now)}
+        values: dict[str, Any] = {"this": xid, "before": before, "after": after, "time": as_text(now)}
+        statement = _MOVE
         if auth_code is not None:
-            values |= {"auth_code": auth_code, "rrn": rrn}
+            statement = _ANSWERED
+            values |= {"code": auth_code, "reference": rrn}
 
         def job(connection: Connection) -> None:
-            changed = connection.execute(
-                update(orders).where(orders.c.xid == xid, orders.c.state == before).values(values)
-            )
-            if changed.rowcount != 1:
+            if connection.execute(statement, values).rowcount != 1:
                 raise XidAlreadyUsed
             _put(connection, xid, stored or {}, now)
             put_crls(connection, xid, used)
@@ -237,22 +257,13 @@ class OrderStore:
         :raises XidAlreadyUsed: another message was faster, or the same one. :raises RrpidAlreadyUsed: K3.
         """
         used = tuple(crls_used)
+        values = {"this": xid, "before": OrderState.INVOICED, "after": OrderState.PAID_PENDING}
+        values |= {"time": as_text(now), "h": sha256(purchase), "rrpid_used": rrpid}
 
         def job(connection: Connection) -> None:
-            taken = select(orders.c.xid).where(orders.c.purchase_rrpid == rrpid, orders.c.xid != xid)
-            if connection.execute(taken).first() is not None:
+            if connection.execute(_RRPID_USED, {"value": rrpid, "this": xid}).first() is not None:
                 raise RrpidAlreadyUsed
-            changed = connection.execute(
-                update(orders)
-                .where(orders.c.xid == xid, orders.c.state == OrderState.INVOICED)
-                .values(
-                    state=OrderState.PAID_PENDING,
-                    h_purchase=sha256(purchase),
-                    purchase_rrpid=rrpid,
-                    changed_at=as_text(now),
-                )
-            )
-            if changed.rowcount != 1:
+            if connection.execute(_ORDERED, values).rowcount != 1:
                 raise XidAlreadyUsed
             _put(connection, xid, {Document.PURCHASE: purchase}, now)
             put_crls(connection, xid, used)
@@ -281,13 +292,24 @@ class OrderStore:
         """Store documents of an order that keeps its state. The first one of a kind stays."""
         await self._writer.run(lambda connection: _put(connection, xid, stored, now))
 
-    async def prove(self, xid: bytes, name: str, der: bytes, *, now: datetime, crls_used: Iterable[bytes] = ()) -> None:
-        """Store a proof of what the order rests on, with the CRLs by which it was judged. The first of a name stays."""
-        used = tuple(crls_used)
-        row = {"xid": xid, "name": name, "der": der, "stored_at": as_text(now)}
+    async def keep_first(self, xid: bytes, kind: Document, der: bytes, *, now: datetime) -> bytes:
+        """As `keep`; returns the one that is stored: `der`, or one that was there."""
+        row = {"xid": xid, "kind": kind.value, "der": der, "stored_at": as_text(now)}
+        new = await self._writer.run(lambda connection: insert_new(connection, documents, **row))
+        return der if new else self.required(xid, kind)
+
+    async def prove(
+        self, xid: bytes, found: Mapping[str, bytes], *, now: datetime, crls_used: Iterable[bytes] = ()
+    ) -> None:
+        """Store proofs (by name) of what the order rests on, with the CRLs by which they were judged.
+
+        The first of a name stays.
+        """
+        used, time = tuple(crls_used), as_text(now)
+        rows = [{"xid": xid, "name": name, "der": der, "stored_at": time} for name, der in found.items()]
 
         def job(connection: Connection) -> None:
-            insert_if_absent(connection, proofs, row)
+            insert_all_new(connection, proofs, rows)
             put_crls(connection, xid, used)
 
         await self._writer.run(job)
@@ -295,7 +317,7 @@ class OrderStore:
     def proofs(self, xid: bytes) -> dict[str, bytes]:
         """The proofs of an order, by name."""
         with self._reader.connect() as connection:
-            rows = connection.execute(select(proofs.c.name, proofs.c.der).where(proofs.c.xid == xid)).all()
+            rows = connection.execute(_PROOFS, {"xid": xid}).all()
         return {row.name: bytes(row.der) for row in rows if row.name != self.COMPLETE}
 
     def unproven(self, limit: int = 1000) -> list[bytes]:
@@ -312,18 +334,16 @@ class OrderStore:
 
     def find(self, xid: bytes) -> Order | None:
         """The order of this XID."""
-        return self._one(orders.c.xid == xid)
+        return self._one(_BY_XID, xid)
 
     def find_by_rrpid(self, rrpid: bytes) -> Order | None:
         """The order that the invoice request of this RRPID made."""
-        return self._one(orders.c.rrpid == rrpid)
+        return self._one(_BY_RRPID, rrpid)
 
     def document(self, xid: bytes, kind: Document) -> bytes | None:
         """One stored object."""
         with self._reader.connect() as connection:
-            row = connection.execute(
-                select(documents.c.der).where(documents.c.xid == xid, documents.c.kind == kind)
-            ).first()
+            row = connection.execute(_DOCUMENT, {"xid": xid, "kind": kind.value}).first()
         return None if row is None else bytes(row.der)
 
     def required(self, xid: bytes, kind: Document) -> bytes:
@@ -336,7 +356,7 @@ class OrderStore:
     def documents(self, xid: bytes) -> dict[Document, bytes]:
         """All stored objects of an order."""
         with self._reader.connect() as connection:
-            rows = connection.execute(select(documents.c.kind, documents.c.der).where(documents.c.xid == xid)).all()
+            rows = connection.execute(_DOCUMENTS, {"xid": xid}).all()
         return {Document(row.kind): bytes(row.der) for row in rows}
 
     def crls(self, xid: bytes) -> list[bytes]:
@@ -367,30 +387,23 @@ class OrderStore:
             rows = connection.execute(select(orders).order_by(orders.c.created_at.desc()).limit(limit)).all()
         return [_order(row) for row in rows]
 
-    def _one(self, condition: Any) -> Order | None:
+    def _one(self, query: Select[Any], value: bytes) -> Order | None:
         with self._reader.connect() as connection:
-            row = connection.execute(select(orders).where(condition)).first()
+            row = connection.execute(query, {"value": value}).first()
         return None if row is None else _order(row)
 
 
 def _put(connection: Connection, xid: bytes, stored: Mapping[Document, bytes], now: datetime) -> None:
-    for kind, der in stored.items():
-        row = {"xid": xid, "kind": kind.value, "der": der, "stored_at": as_text(now)}
-        insert_if_absent(connection, documents, row)
+    time = as_text(now)
+    rows = [{"xid": xid, "kind": kind.value, "der": der, "stored_at": time} for kind, der in stored.items()]
+    insert_all_new(connection, documents, rows)
 
 
 def put_crls(connection: Connection, xid: bytes, ders: Iterable[bytes]) -> None:
     """Keep the CRLs (DER) by which something about an order was judged."""
-    for der in ders:
-        fingerprint = sha256(der)
-        insert_if_absent(connection, crls, {"sha256": fingerprint, "der": der})
-        insert_if_absent(connection, order_crls, {"xid": xid, "sha256": fingerprint})
-
-
-def insert_if_absent(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-    """Insert a row; one that is there already stays as it is."""
-    dialect_insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    connection.execute(dialect_insert(table).values(row).on_conflict_do_nothing())
+    found = [(sha256(der), der) for der in ders]
+    insert_all_new(connection, crls, [{"sha256": digest, "der": der} for digest, der in found])
+    insert_all_new(connection, order_crls, [{"xid": xid, "sha256": digest} for digest, _der in found])
 
 
 def _order(row: Row[Any]) -> Order:

@@ -27,9 +27,9 @@ from schemathesis.specs.openapi.checks import (
 from ca import app as ca_app
 from ca.app import create_app
 from ca.crl_routes import OPERATORS
-from ca.openapi import CALLERS, api_routes, callers
 from ca.status_routes import READERS
 from runtime.client import TlsFiles, http_client
+from runtime.openapi import CALLERS, api_routes, callers
 from runtime.server import start
 from tests.support.ca_world import CaWorld, tls_files
 from tests.support.cps_cases import Office

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -50,14 +51,39 @@ def test_crls_and_certificates_are_what_tools_expect(repository: httpx.Client) -
     assert repository.get("/cas/root.cer").status_code == 200
 
 
+@pytest.mark.parametrize("others", ["", '"other", '])
 @pytest.mark.parametrize("path", ["/status", "/crls/brand.crl", "/cas/brand.cer"])
-def test_what_did_not_change_is_not_sent_again(repository: httpx.Client, path: str) -> None:
+def test_what_did_not_change_is_not_sent_again(repository: httpx.Client, path: str, others: str) -> None:
     tag = repository.get(path).headers["etag"]
 
-    again = repository.get(path, headers={"if-none-match": f'"other", {tag}'})
+    again = repository.get(path, headers={"if-none-match": others + tag})
 
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    assert again.headers["cache-control"] == "no-cache"
     assert repository.get(path, headers={"if-none-match": '"other"'}).status_code == 200
+
+
+def test_a_list_that_could_not_be_read_is_looked_at_again(
+    repository: httpx.Client, world: CaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("ca.repository_crls.crl_outline", _unreadable)
+        assert repository.get("/status").status_code == 503
+        (world.folder / "crls" / "brand.crl").touch()
+    whole = repository.get("/status")
+    with monkeypatch.context() as patch:
+        patch.setattr("ca.repository_crls.crl_outline", _unreadable)
+        (world.folder / "crls" / "brand.crl").touch()
+        partly = repository.get("/status")
+
+    again = repository.get("/status", headers={"if-none-match": partly.headers["etag"]})
+
+    assert {each["issuer"] for each in whole.json()} - {each["issuer"] for each in partly.json()} == {"brand"}
+    assert (again.status_code, again.content) == (200, whole.content)
+
+
+def _unreadable(_file: object) -> NoReturn:
+    raise OSError("disk I/O error")
 
 
 def test_a_revocation_changes_the_status_at_once(repository: httpx.Client, world: CaWorld, office: Office) -> None:

@@ -113,3 +113,20 @@ def test_what_ends_a_command_is_told_in_the_language_of_the_environment(
     with pytest.raises(SystemExit):
         main.main()
     assert told in capsys.readouterr().err
+
+
+def test_a_table_for_people_says_its_headings_in_their_language(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KWBP_LANG", "fa")
+    output.table("Merchants", ("Merchant", "Active"), [("M-1", True), ("M-2", False)])
+    shown = capsys.readouterr().out
+    assert all(each in shown for each in ("پذیرنده‌ها", "فعال", "بله", "نه"))
+    monkeypatch.setenv("KWBP_LANG", "en")
+    output.table("Merchants", ("Merchant", "Active"), [("M-1", True)])
+    assert "yes" in capsys.readouterr().out
+
+
+def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table("Orders", ("XID",), [])
+    assert "There is nothing to show." in capsys.readouterr().out

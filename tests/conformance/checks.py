@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import Any, Final, Self
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.ciphers import algorithms
+from cryptography.hazmat.primitives.ciphers import BlockCipherAlgorithm, Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap, aes_key_wrap_with_padding
@@ -35,10 +36,11 @@ from hsm_service.errors import (
     MechanismMissing,
     PinRefused,
     TokenBusy,
+    TokenUnavailable,
     WeakKey,
     WrongCheckValue,
 )
-from hsm_service.keys import KeyKind, KeyRef, Usage, protected_template
+from hsm_service.keys import KeyKind, KeyRef, Usage, chain_of, protected_template
 from hsm_service.mechanisms import OAEP_HASHES
 from hsm_service.pkcs11_module import Pkcs11Module
 from hsm_service.private_key import TokenRsaPrivateKey
@@ -52,6 +54,8 @@ from tests.support.softhsm import raw_session, weak_rsa_key
 PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
 SECONDS_OF_LOAD: Final = 3
 THREADS: Final = 8
+DES3: Final = bytes.fromhex("0123456789ABCDEF23456789ABCDEF01456789ABCDEF0123")
+"""The key of the examples of NIST SP 800-67."""
 
 
 class Held:
@@ -455,6 +459,78 @@ def zone_keys_that_were_wrapped_elsewhere_are_taken_in(held: Held) -> None:
     assert held.token.find(label="came") is None
     ref = held.token.unwrap_zone_key(master, "came", KeyKind.DES2, wrapped, kcv, usage=Usage.PIN_BLOCK, cka_id=b"came")
     assert held.token.des3_ecb_encrypt(ref, bytes.fromhex("05124DCEDCBA9876")).hex() == "f92d1cfcc2103e10"
+    held.token.destroy(ref)
+    held.token.destroy(master)
+
+
+def _ecb(algorithm: BlockCipherAlgorithm, block: bytes) -> bytes:
+    return Cipher(algorithm, modes.ECB()).encryptor().update(block)  # noqa: S305  # single blocks
+
+
+@check(Ability.IMPORT, Ability.DES3_BLOCK)
+def pin_blocks_under_triple_length_des_keys_are_those_of_independent_software(held: Held) -> None:
+    ref = held.token.import_zone_key("zone-pin-3", KeyKind.DES3, components(DES3), usage=Usage.PIN_BLOCK)
+    block = bytes.fromhex("05124DCEDCBA9876")
+    assert held.token.des3_ecb_encrypt(ref, block) == _ecb(TripleDES(DES3), block)
+    assert held.token.check_value(ref) == _ecb(TripleDES(DES3), bytes(8))[:3]
+    held.token.destroy(ref)
+
+
+@check(Ability.IMPORT, Ability.AES_BLOCK)
+def pin_blocks_of_format_4_are_those_of_independent_software(held: Held) -> None:
+    for size in (16, 32):
+        value, pin_field, pan_field = os.urandom(size), os.urandom(16), os.urandom(16)
+        ref = held.token.import_zone_key("zone-pin-4", KeyKind.AES, components(value), usage=Usage.PIN_BLOCK)
+        joined = bytes(a ^ b for a, b in zip(_ecb(algorithms.AES(value), pin_field), pan_field, strict=True))
+        assert held.token.aes_pin_block(ref, pin_field, pan_field) == _ecb(algorithms.AES(value), joined)
+        reference = CMAC(algorithms.AES(value))
+        reference.update(bytes(16))
+        assert held.token.check_value(ref, Usage.PIN_BLOCK) == reference.finalize()[:3]
+        assert held.token.attributes(ref).usages == {"encrypt"}
+        with pytest.raises(BadInput):
+            held.token.aes_pin_block(ref, pin_field[:8], pan_field)
+        held.token.destroy(ref)
+
+
+@check(Ability.IMPORT, Ability.RETAIL_MAC)
+def x9_19_macs_are_those_of_two_independent_computations(held: Held) -> None:
+    """A key and its first half: told as one key, destroyed as one, and worth nothing alone."""
+    value = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
+    before = held.token.keys()
+    ref = held.token.import_zone_key("zone-mac-2", KeyKind.DES2, components(value), usage=Usage.RETAIL_MAC)
+    assert [each for each in held.token.keys() if each not in before] == [ref]  # noqa: SIM118  # a method, no mapping
+    assert held.token.retail_mac(ref, b"0200KWBP-MAC-TEST" + bytes(7)).hex() == "7425c2b8ab5e6107"
+    assert held.token.retail_mac(ref, b"0200KWBP-MAC-TEST\x80" + bytes(6)).hex() == "17d0ab9bf4bebd04"
+    assert held.token.check_value(ref, Usage.RETAIL_MAC).hex()[:6] == "08d7b4"
+    for wrong in (b"", bytes(7), bytes(9)):
+        with pytest.raises(BadInput):
+            held.token.retail_mac(ref, wrong)
+    (chain,) = raw_session(held.token).get_objects({Attribute.ID: chain_of(ref).cka_id})
+    assert (chain[Attribute.SENSITIVE], chain[Attribute.EXTRACTABLE]) == (True, False)
+    chain.destroy()
+    with pytest.raises((KeyNotFound, TokenBusy, TokenUnavailable)):
+        held.token.require_sound(ref, Usage.RETAIL_MAC)
+    held.token.destroy(ref)
+    assert held.token.keys() == before
+
+
+@check(Ability.IMPORT, Ability.RETAIL_MAC, Ability.ZONE_UNWRAP_LONG)
+def x9_19_keys_that_were_wrapped_elsewhere_are_taken_in_whole(held: Held) -> None:
+    """The second part of another key, and a part that is missing, are found out; then nothing is stored."""
+    value, clear, other = os.urandom(16), bytes.fromhex("0123456789ABCDEFFEDCBA9876543210"), os.urandom(8) * 3
+    master = held.token.import_zone_key("zone-master", KeyKind.AES, components(value), usage=Usage.RECEIVE)
+    first, second = aes_key_wrap(value, clear), aes_key_wrap(value, clear[:8] * 3)
+    known = held.token.import_zone_key("zone-mac-2", KeyKind.DES2, components(clear), usage=Usage.RETAIL_MAC)
+    kcv, arguments = held.token.check_value(known, Usage.RETAIL_MAC), {"usage": Usage.RETAIL_MAC, "cka_id": b"pair"}
+    held.token.destroy(known)
+    for sent in (first + aes_key_wrap(value, other), second + first, first + _flipped(second)):
+        with pytest.raises(WrongCheckValue):
+            held.token.unwrap_zone_key(master, "came", KeyKind.DES2, sent, kcv, **arguments)
+    with pytest.raises(BadInput):
+        held.token.unwrap_zone_key(master, "came", KeyKind.DES2, first, kcv, **arguments)
+    assert held.token.find(label="came") is None
+    ref = held.token.unwrap_zone_key(master, "came", KeyKind.DES2, first + second, kcv, **arguments)
+    assert held.token.retail_mac(ref, b"0200KWBP-MAC-TEST" + bytes(7)).hex() == "7425c2b8ab5e6107"
     held.token.destroy(ref)
     held.token.destroy(master)
 

@@ -71,6 +71,7 @@ SUBJECTS = {
             frozenset(
                 _RSA
                 | {Ability.LOCKED_IN, Ability.USAGES_FIXED, Ability.RANDOM, Ability.IMPORT, Ability.DES2_BLOCK}
+                | {Ability.DES3_BLOCK, Ability.AES_BLOCK, Ability.RETAIL_MAC}
                 | {Ability.RSA_KEYS, Ability.RSA_3072, Ability.AES_KEYS, Ability.OAEP_SHA1, Ability.OAEP_SHA256}
             ),
             start=lambda folder: [str(LIBRARY / "opencryptoki"), str(folder / "opencryptoki")],
@@ -82,6 +83,7 @@ SUBJECTS = {
             frozenset(
                 _RSA
                 | {Ability.USAGES_FIXED, Ability.RANDOM, Ability.IMPORT, Ability.DES2_BLOCK, Ability.AES_CMAC}
+                | {Ability.DES3_BLOCK, Ability.AES_BLOCK, Ability.RETAIL_MAC}
                 | {Ability.OAEP_SHA1, Ability.OAEP_SHA256}
             ),
             initialisation=lambda folder: (

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import pytest
 
@@ -47,6 +48,16 @@ def test_the_report_tells_the_purchase(demo: Demo) -> None:
     assert re.fullmatch(r"[0-9a-f]{40}", report["xid"])
     assert report["balance_before"] - report["balance_after"] == report["amount"] > 0
     assert report["amount"] > report["refunded"] > 0  # after that, and said twice: given back once
+
+
+def test_the_merchant_is_paid_once_what_is_left_after_refund_and_lost_answer(demo: Demo) -> None:
+    report, paid = demo.report, ElementTree.parse(demo.folder / "payments.xml")  # noqa: S314  # our own file
+    amounts = [element.text for element in paid.iter() if element.tag.endswith("}InstdAmt")]
+    accounts = [element.text for element in paid.iter() if element.tag.endswith("}IBAN")]
+    assert amounts == [str(report["amount"] - report["refunded"])] == [str(report["settled"])]
+    assert accounts[-1] == "IR820540102680020817909002"
+    (shown,) = demo.folder.glob("report-*.pdf")
+    assert shown.read_bytes().startswith(b"%PDF-")
 
 
 def test_three_frauds_are_refused(demo: Demo) -> None:
@@ -206,9 +217,10 @@ def test_pins_are_different_in_every_installation_and_in_no_other_file(demo: Dem
 
 def test_no_private_key_of_a_token_is_in_a_file(demo: Demo) -> None:
     keys = [path for path in files(demo) if b"PRIVATE KEY-----" in path.read_bytes()]
-    banks = [path for path in keys if path.name.startswith("issuer-") and path.name.endswith("-sealing-key")]
-    assert {path.parent.name for path in banks} == {"secrets"}  # the simulated bank's own: no key of ours
-    assert {path.parent.name for path in keys if path not in banks} == {"tls", "officers", "witness"}
+    # Of the simulated bank and network, not ours: what cards are sealed to, and what settlement lists are signed by.
+    theirs = [path for path in keys if path.name in {"issuer-603770-sealing-key", "switch-list-key"}]
+    assert [path.parent.name for path in theirs] == ["secrets", "secrets"]
+    assert {path.parent.name for path in keys if path not in theirs} == {"tls", "officers", "witness"}
 
 
 def test_no_service_met_an_unexpected_error(demo: Demo) -> None:

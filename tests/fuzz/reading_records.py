@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, date, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +36,7 @@ from cps.dossier import Dossier as Case
 from cps.errors import DossierError, PackError
 from cps.model import load_pack
 from cps.packs import published, published_file
+from gateway.acquirer.bank_answer import BankAnswerError, read_answer
 from hsm_service.key_approval import KeyApproval, build_approval, parse_approval
 from hsm_service.operation_request import RequestError, parse_request
 from kwbp.structure import decode
@@ -49,14 +51,20 @@ from ra.evidence_images import jpeg_fault, png_fault, tiff_fault
 from ra.evidence_pdf import pdf_fault
 from ra.request_signature import Head, content_digest, parse, require_digest, sign
 from runtime.secrets import Secret
+from shetab import explain
 from shetab.dialect import Dialect, Direction
 from shetab.errors import DialectError, FramingError, PinBlockError, ValueFormatError
 from shetab.framing import Framing
+from shetab.json_form import JsonForm
 from shetab.message import Message
+from shetab.pin_block import PinBlockFormat, parse_pin_field
 from shetab.pin_block import parse as parse_pin_block
+from shetab.pin_block import seal as seal_pin_block
+from shetab.pin_block import unseal as unseal_pin_block
+from shetab.settlement_list import ListedMovement, SettlementList, SettlementListError, read_list, write_list
 from shetab.subfields import AdditionalData, OriginalDataElements, SecurityControl
-from shetab.types import Pan
-from shetab.zone_keys import parse_component, unwrap, wrap
+from shetab.types import Pan, Pin
+from shetab.zone_keys import parse_component, unwrap, unwrap_pair, wrap, wrap_pair
 from storefront import strict_yaml as shop_yaml
 from storefront.errors import BundleRefused, WalletLocked
 from storefront.evidence.bundle import write_bundle
@@ -68,7 +76,7 @@ from storefront.wallet.records import check_record
 from tests.fuzz.decoder import Decoder
 from tests.fuzz.reading_protocol import catalogue
 from tests.hsm_service.test_operation_request import make as make_request
-from tests.support import documents
+from tests.support import bank_messages, documents
 from tests.support.cps_cases import Office
 from tests.support.iso8583_messages import request_fields, response_fields
 from tests.support.pki_factory import DAY, NOW, p256
@@ -111,6 +119,13 @@ def _log_key() -> VerifierKey:
     return VerifierKey.log("kwbp/1/log-hsm", ec.derive_private_key(7, ec.SECP256R1()).public_key())
 
 
+_LIST_KEY: Final = ec.derive_private_key(7, ec.SECP256R1())
+_LISTED: Final = ListedMovement(
+    merchant="M-1", terminal="T1", rrn="607912000017", stan="000017", movement="debit", amount=150_000
+)
+_LIST: Final = SettlementList("603770", date(2026, 3, 20), True, datetime(2026, 3, 21, tzinfo=UTC), (_LISTED,))
+
+
 def _wallet() -> bytes:
     """A wallet at the least cost that its reader takes: it is opened thousands of times here."""
     header = {
@@ -151,6 +166,14 @@ def fields_of_a_message(data: bytes) -> Any:
     ):
         if field in found:
             reader(found[field])
+    return found
+
+
+def explained_message(data: bytes) -> Any:
+    """A message of any dialect, for people."""
+    found = explain.guess(data, now=bank_messages.NOW, dialects=("shetab87_ascii", "shetab93_binary"))
+    if found.problem is not None:
+        raise found.problem
     return found
 
 
@@ -206,6 +229,20 @@ def decoders() -> Iterator[Decoder]:
     yield from _shop()
 
 
+_OTHER_DIALECTS: Final = ("shetab87_binary", "shetab93_ascii", "shetab93_binary")
+
+
+def _bank_messages(name: str) -> list[bytes]:
+    spoken = bank_messages.loaded(name)
+    told = bank_messages.catalogue(spoken)
+    kinds = ("purchase", "reversal of a part", "reversal done", "totals", "key sent")
+    return [bank_messages.sealed(spoken, told[kind]) for kind in kinds]
+
+
+def _whole_message(found: Message) -> Any:
+    return found.mti, dict(found.fields), found.mac, dict(found.kept)
+
+
 def _network() -> Iterator[Decoder]:
     dialect = Dialect.load("shetab87_ascii")
     for direction in (None, *_DIRECTIONS):
@@ -218,6 +255,23 @@ def _network() -> Iterator[Decoder]:
             statement=lambda found: (found.mti, dict(found.fields), found.mac),
             kind="text",
         )
+    for name in _OTHER_DIALECTS:
+        spoken = bank_messages.loaded(name)
+        yield Decoder(
+            f"iso8583.{name}",
+            spoken.decode,
+            (DialectError,),
+            encode=spoken.encode,
+            statement=_whole_message,
+            kind="text" if name.endswith("ascii") else "frames",
+        )
+    yield Decoder(
+        "iso8583.explained",
+        explained_message,
+        (DialectError,),
+        ("shetab.dialect:Dialect.take_apart", "shetab.octets:Octets.take_apart"),
+        kind="text",
+    )
     yield Decoder(
         "iso8583.elements",
         fields_of_a_message,
@@ -225,6 +279,24 @@ def _network() -> Iterator[Decoder]:
         statement=lambda f: f.mti,
         kind="text",
     )
+    form = JsonForm(dialect)
+    yield Decoder(
+        "iso8583.json",
+        form.decode,
+        (DialectError,),
+        ("shetab.json_form:JsonForm.decode",),
+        statement=lambda found: (found.mti, dict(found.fields)),
+        kind="text",
+    )
+    yield Decoder(
+        "settlement.list",
+        partial(read_list, key=_LIST_KEY.public_key()),
+        (SettlementListError,),
+        ("shetab.settlement_list:read_list",),
+        kind="text",
+        live=lambda: [write_list(_LIST, _LIST_KEY)],
+    )
+    yield Decoder("settlement.bank_answer", read_answer, (BankAnswerError,), kind="text")
     for size in (2, 4):
         framing = Framing(size)
         yield Decoder(
@@ -244,6 +316,22 @@ def _network() -> Iterator[Decoder]:
         kind="frames",
     )
     yield Decoder(
+        "pin_block_4",
+        lambda data: unseal_pin_block(data, _PAN, _ZONE_MASTER, block_format=PinBlockFormat.FORMAT_4),
+        (PinBlockError,),
+        ("shetab.pin_block:unseal",),
+        statement=lambda found: found.reveal(),
+        kind="frames",
+    )
+    yield Decoder(
+        "pin_field",
+        parse_pin_field,
+        (PinBlockError,),
+        ("shetab.pin_block:parse_pin_field",),
+        statement=lambda found: found.reveal(),
+        kind="frames",
+    )
+    yield Decoder(
         "zone_key_component", parse_component, (ValueFormatError,), ("shetab.zone_keys:parse_component",), kind="text"
     )
     yield Decoder(
@@ -252,6 +340,14 @@ def _network() -> Iterator[Decoder]:
         (ValueFormatError,),
         ("shetab.zone_keys:unwrap",),
         partial(wrap, _ZONE_MASTER),
+        kind="frames",
+    )
+    yield Decoder(
+        "zone_key_pair_wrapped",
+        partial(unwrap_pair, _ZONE_MASTER),
+        (ValueFormatError,),
+        ("shetab.zone_keys:unwrap_pair",),
+        partial(wrap_pair, _ZONE_MASTER),
         kind="frames",
     )
 
@@ -493,12 +589,20 @@ def honest() -> dict[str, list[bytes]]:
     transcript.append("end", {"n": 2}, NOW)
     return {
         "iso8583.any": [request, response],
+        **{f"iso8583.{name}": _bank_messages(name) for name in _OTHER_DIALECTS},
+        "iso8583.explained": [request, *_bank_messages("shetab93_binary")[1:2]],
         "iso8583.to_switch": [request],
         "iso8583.from_switch": [response],
         "iso8583.elements": [request, response],
+        "iso8583.json": [
+            JsonForm(dialect).encode(Message("0200", request_fields())),
+            JsonForm(dialect).encode(Message("0210", response_fields())),
+        ],
         "frames.2": [Framing(2).frame(b"0800abc") + Framing(2).frame(b"x") + b"\x00"],
         "frames.4": [Framing(4).frame(b"0800abc") + Framing(4).frame(b"x") + b"\x00"],
         "pin_block": [bytes.fromhex("05124DCEDCBA9876")],
+        "pin_block_4": [seal_pin_block(PinBlockFormat.FORMAT_4, Pin("12345"), _PAN, _ZONE_MASTER, rng=bytes)],
+        "pin_field": [bytes.fromhex("4512345AAAAAAAAA") + bytes(8)],
         "zone_key_component": [b"0123456789ABCDEFFEDCBA9876543210\n"],
         "log.entry": [entry],
         "log.line": [entry],
@@ -535,6 +639,7 @@ def honest() -> dict[str, list[bytes]]:
         "wallet.file": [_wallet()],
         "wallet.purchase": [json.dumps(_PURCHASE).encode()],
         "zone_key_wrapped": [wrap(_ZONE_MASTER, bytes(range(16)))],
+        "zone_key_pair_wrapped": [wrap_pair(_ZONE_MASTER, bytes(range(16)))],
     }
 
 

@@ -11,13 +11,16 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
-from gateway.link import LinkSettings, MessageAuthentication, SwitchLink
+from gateway.links.intake import MessageAuthentication
+from gateway.links.link import SwitchLink
+from gateway.links.settings import Address, LinkSettings
 from gateway.merchants import Merchant, MerchantRegistry
 from gateway.order import NewOrder, OrderKey
 from gateway.store import OrderStore
 from shetab.framing import Framing
 from shetab.message import Message
 from switch.service import RunningSwitch
+from tests.support.databases import gateway_database
 from tests.support.payment_parties import Buyer, Shop
 from tests.support.payment_site import Site
 from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, SoftwareMac
@@ -62,7 +65,7 @@ def clock() -> Clock:
 @pytest.fixture
 def book(tmp_path: Path) -> Iterator[OrderStore]:
     """An empty order book with one registered merchant."""
-    with OrderStore.open(tmp_path / "gateway.db") as store:
+    with OrderStore.open(gateway_database("sqlite", tmp_path)) as store:
         run(MerchantRegistry(store).register(SHOP, NOW))
         yield store
 
@@ -102,7 +105,7 @@ def link_settings(port: int, **changes: Any) -> LinkSettings:
         "institution": ACQUIRER,
         "framing": Framing(),
     }
-    return LinkSettings("127.0.0.1", port, **{**quick, **changes})
+    return LinkSettings(**{"addresses": (Address("127.0.0.1", port),), **quick, **changes})
 
 
 @asynccontextmanager

@@ -71,6 +71,7 @@ class Scene:
             clock=lambda: self.now,
             checkpoint=lambda step: None,
             on_reversal=self._wake,
+            hold_kept=timedelta(days=28),
         )
 
     def _wake(self) -> None:

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from sqlalchemy import func, select
 
-from gateway.disclosures import CERTIFICATE, CRL, Disclosures, public_objects
+from gateway.disclosure_tables import public_objects
+from gateway.disclosures import CERTIFICATE, CRL, Disclosures
 from gateway.store import OrderStore
 from kwbp.codes import PurchaseStatus
 from pki.crl import CrlSet

@@ -80,7 +80,7 @@ def test_a_forged_request_does_not_use_up_the_order(site: Site, gateway: str, sh
     at = purchase.message.rindex(purchase.signed[-20:]) + 10  # inside the merchant's signature
     forged = purchase.message[:at] + bytes([purchase.message[at] ^ 1]) + purchase.message[at + 1 :]
     opened = site.key_uses("gateway-encryption")
-    error = error_of(shop.post(gateway, "/v1/auth", forged).content, forged, site)
+    error = error_of(shop.post(gateway, "/v1/auth", forged).content, forged, site, signed=False)
     assert (error.error_code.protocol_name, error.clause) == ("signatureFailure", "G4")
     assert site.key_uses("gateway-encryption") == opened
     assert purchase.checked_answer(shop.collect(gateway, purchase)).approved

@@ -203,10 +203,10 @@ def test_p2_what_is_sealed_to_another_gateway_uses_no_key(gateway: str, site: Si
     body = unwrap(sent.message, expected=(CT_OTP_REQ,)).body
     before = site.key_uses("gateway-encryption")
     elsewhere = wrap(CT_OTP_REQ, holder_seal(body, identity), rrpid=sent.rrpid, xid=sent.xid)
-    error = error_of(holder.ask(gateway, replace(sent, message=elsewhere)), elsewhere, site)
+    error = error_of(holder.ask(gateway, replace(sent, message=elsewhere)), elsewhere, site, signed=False)
     assert (error.error_code, error.clause) == (ErrorCode.ENVELOPE_MISMATCH, "P2")
     bare = wrap(CT_OTP_REQ, b"\x30\x00", rrpid=sent.rrpid, xid=sent.xid)
-    assert error_of(holder.ask(gateway, replace(sent, message=bare)), bare, site).clause == "K4"
+    assert error_of(holder.ask(gateway, replace(sent, message=bare)), bare, site, signed=False).clause == "K4"
     assert site.key_uses("gateway-encryption") == before
 
 
@@ -245,9 +245,9 @@ def test_what_can_be_sent_no_more_is_forgotten(tmp_path: Path) -> None:
         kept = []
         for later in (timedelta(), timedelta(hours=23), timedelta(days=2)):
             each = asked() if later else first
-            await book.ask(each, "603770", start + later)
+            await book.ask(each, "603770", start + later, route="switch")
             await book.answered(each, b"answer")
-            kept.append(book.answer("M1", first.h_otp_req))
+            kept.append(await book.answer("M1", first.h_otp_req))
         return kept
 
     async def opened() -> list[bytes | None]:

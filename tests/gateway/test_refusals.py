@@ -120,7 +120,9 @@ def test_one_wrong_thing_is_refused_and_nothing_is_opened(
     purchase = site.purchase(shop, buyer)
     message = forge(site, purchase)
     opened = site.key_uses("gateway-encryption")
-    error = error_of(shop.post(gateway, "/v1/auth", message).content, message, site)
+    # What nobody of ours has signed is refused without a signature of ours (threat 40).
+    signed = code != "signatureFailure" and clause != "K4"
+    error = error_of(shop.post(gateway, "/v1/auth", message).content, message, site, signed=signed)
     assert (error.error_code.protocol_name, error.clause) == (code, clause)
     assert site.key_uses("gateway-encryption") == opened
     assert buyer.balance == OPENING
@@ -180,7 +182,7 @@ def test_a_stream_of_refused_messages_costs_a_bounded_number_of_signatures(
     site: Site, gateway: str, shop: Shop, buyer: Buyer
 ) -> None:
     purchase = site.purchase(shop, buyer)
-    junk = rewrapped(purchase, b"\x30\x00")
+    junk = wrap(CT_AUTH_REQ, purchase.signed, rrpid=purchase.sent.rrpid, xid=bytes(20))  # signed, and wrong (K2)
     signed = site.key_uses("gateway-signing")
     with http_client(shop.tls, gateway) as client:
         for _ in range(300):
@@ -309,7 +311,7 @@ def test_nothing_is_signed_about_a_used_xid_for_a_merchant_whose_signature_does_
     purchase = site.purchase(shop, buyer)
     shop.collect(gateway, purchase)
     forged = rewrapped(purchase, flipped(purchase.signed, len(purchase.signed) - 5))
-    error = error_of(shop.post(gateway, "/v1/auth", forged).content, forged, site)
+    error = error_of(shop.post(gateway, "/v1/auth", forged).content, forged, site, signed=False)
     assert (error.error_code.protocol_name, error.clause) == ("signatureFailure", "G4")
     assert shop.order(gateway, purchase.xid)["state"] == "APPROVED"
 
@@ -329,7 +331,7 @@ def test_acknowledgements_are_judged_too(site: Site, gateway: str, shop: Shop, b
 
     body = unwrap(ack, expected=(CT_AUTH_ACK,)).body
     forged = wrap(CT_AUTH_ACK, flipped(body, len(body) - 5), rrpid=purchase.sent.rrpid, xid=purchase.xid)
-    error = error_of(shop.acknowledge(gateway, forged), forged, site)
+    error = error_of(shop.acknowledge(gateway, forged), forged, site, signed=False)
     assert (error.error_code.protocol_name, error.clause) == ("signatureFailure", "K6")
 
     other_body = unwrap(other.ack(other_answer), expected=(CT_AUTH_ACK,)).body
@@ -347,7 +349,7 @@ def test_an_order_that_was_never_asked_for_cannot_be_acknowledged(
     purchase = site.purchase(shop, buyer)
     body = unwrap(purchase.message, expected=(CT_AUTH_REQ,)).body
     message = wrap(CT_AUTH_ACK, body, rrpid=os.urandom(20), xid=os.urandom(20))
-    error = error_of(shop.acknowledge(gateway, message), message, site)
+    error = error_of(shop.acknowledge(gateway, message), message, site, signed=False)
     assert (error.error_code.protocol_name, error.clause) == ("unknownXid", "B2")
 
 

@@ -9,10 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from gateway.link import SwitchLink
+from gateway.errors import StanExhaustedError
+from gateway.links.link import SwitchLink
 from gateway.order import Order, OrderKey
 from gateway.reversal import Reversals, ReversalSettings
+from gateway.routing import Routes
+from gateway.schema import trace_numbers
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import order_request, reversible_fields, unclaimed
@@ -35,6 +39,7 @@ class Card:
     pin_block: bytes | None = bytes.fromhex("F92D1CFCC2103E10")
     pin_key_index: int = 1
     mac_key_index: int = 1
+    pin_block_format: int = 3
 
 
 class Vault:
@@ -72,7 +77,7 @@ def worker(book: OrderStore, link: SwitchLink, clock: Clock, **settings: Any) ->
     return Reversals(
         ReversalSettings(**quick),
         book,
-        link,
+        Routes({link.name: link}),
         Vault(),
         CODES,
         clock=clock,
@@ -121,6 +126,32 @@ def test_an_unknown_outcome_is_taken_back(book: OrderStore, clock: Clock) -> Non
             assert [advice[field] for field in unchanged] == [request[field] for field in unchanged]
             assert advice[11] != request[11]
             assert not {14, 48, 52, 53} & advice.fields.keys()
+
+    run(scenario())
+
+
+def test_a_day_without_numbers_holds_up_no_reversal_that_has_its_own(book: OrderStore, clock: Clock) -> None:
+    """New orders leave numbers to reversals. If even these are used, what is queued is sent all the same."""
+
+    async def scenario() -> None:
+        first = (await unknown(book))[37]
+        await unknown(book, 2)
+        await book.receive(new_order(3), NOW)
+
+        async def used(count: int) -> None:
+            await book.writer.run(lambda connection: connection.execute(update(trace_numbers).values(used=count)))
+
+        await used(949_999)
+        with pytest.raises(StanExhaustedError):
+            await book.verify(new_order(3).key, acquirer=ACQUIRER, pan_sealed=b"", masked_pan="*", now=NOW)
+        await book.queue_reversal(new_order(1).key, OrderState.UNKNOWN, "no answer", NOW)
+        await used(999_999)
+        async with ScriptedSwitch() as switch, running(book, switch, clock):
+            await until(lambda: state(book) is OrderState.REVERSED)
+            assert [message[37] for message in switch.of("0420")] == [first]
+            assert state(book, 2) is OrderState.UNKNOWN
+            await used(1)
+            await until(lambda: state(book, 2) is OrderState.REVERSED)
 
     run(scenario())
 
@@ -262,7 +293,7 @@ def test_a_reversal_begun_before_a_restart_goes_on_as_a_repeat(book: OrderStore,
     async def scenario() -> None:
         await unknown(book)
         queued = await book.queue_reversal(new_order().key, OrderState.UNKNOWN, "no answer", NOW)
-        await book.begin_reversal_attempt(queued.key, NOW)  # counted, and then the process was killed
+        await book.claim_reversal(queued, NOW, now=NOW)  # counted, and then the process was killed
         async with ScriptedSwitch() as switch, running(book, switch, clock):
             await until(lambda: state(book) is OrderState.REVERSED)
             assert (switch.count("0420"), switch.count("0421")) == (0, 1)

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from tests.gateway.settling_shop import collected
 from tests.support.payment_parties import Buyer, now
 from tests.support.payment_site import ANSWER_TIMEOUT, Site, wait_for
 
+_LIMITS: Final = "rules: [{name: a, for: card, window: day, orders: 90, because: {en: agreed, fa: توافق}}]"
 _AROUND: Final = (timedelta(days=-1), timedelta(), timedelta(days=1))
 
 
@@ -52,15 +54,19 @@ def _values(value: Any) -> Iterator[str]:
 
 
 def _stored(folder: Path) -> Iterator[tuple[str, Any]]:
-    with sqlite3.connect(f"file:{folder / 'db' / 'gateway.sqlite'}?mode=ro", uri=True) as connection:
+    yield from _rows(folder / "db" / "gateway.sqlite")
+    for path in [*(folder / "log").glob("*.log"), *(folder / "audit").glob("*.jsonl")]:
+        for line in path.read_text("utf-8").splitlines():
+            yield path.name, json.loads(line)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608  # names out of the schema itself
             names = [column[0] for column in rows.description]
             for row in rows:
                 yield from ((f"{table}.{name}", value) for name, value in zip(names, row, strict=True))
-    for path in [*(folder / "log").glob("*.log"), *(folder / "audit").glob("*.jsonl")]:
-        for line in path.read_text("utf-8").splitlines():
-            yield path.name, json.loads(line)
 
 
 def leaks(folder: Path, buyer: Buyer) -> list[str]:
@@ -76,8 +82,8 @@ def leaks(folder: Path, buyer: Buyer) -> list[str]:
     alone = re.compile(rf"(?<!\d)({cvv2}|0{cvv2}|{expiry})(?!\d)")
     for where, value in _stored(folder):
         for text in _values(value):
-            # Signed objects are binary, where three digits in a row mean nothing; their types have no card data.
-            if len(text) <= 64 and where != "orders.settle_date" and alone.search(text):
+            # Signed objects are binary, where three digits in a row mean nothing; nor in digests.
+            if len(text) < 64 and where != "orders.settle_date" and alone.search(text):
                 found.append(f"CVV2 or expiry in {where}")
     return found
 
@@ -94,7 +100,9 @@ def telling_buyer(site: Site, **changes: Any) -> Buyer:
 
 
 def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
-    home, shop = site.gateway_home(tmp_path / "home"), site.new_shop()
+    limits = tmp_path / "limits.yaml"  # which count by card
+    limits.write_text(_LIMITS, "utf-8")
+    home, shop = site.gateway_home(tmp_path / "home", limits=str(limits)), site.new_shop()
     rich, poor = telling_buyer(site), telling_buyer(site, balance=1)
     with site.gateway_process(home) as gateway:
         site.register(gateway.url, shop)
@@ -120,6 +128,11 @@ def test_no_card_data_in_any_file(site: Site, tmp_path: Path) -> None:
     assert [leaks(home.path, buyer) for buyer in (rich, poor)] == [[], []]
     with sqlite3.connect(home.db / "gateway.sqlite") as connection:
         kept_blobs = connection.execute("SELECT count(*) FROM orders WHERE pan_sealed IS NOT NULL").fetchone()
+        counted = connection.execute("SELECT count(*), sum(orders) FROM limit_counters").fetchone()
+        by_hash = {row for (row,) in connection.execute("SELECT card_id FROM orders WHERE card_id IS NOT NULL")}
+    assert counted == (2, 4)  # each card under its digest, which is no plain hash of its number
+    assert not by_hash & {sha256(each.card.pan.reveal().encode()).digest() for each in (rich, poor)}
+    assert (home.db / "gateway-schedules.sqlite").exists()
     assert kept_blobs == (1,)  # sealed, of the one that can still be credited; of the others nothing can come
 
 

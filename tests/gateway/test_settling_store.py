@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 from structlog.testing import capture_logs
 
+from gateway.acquirer.tables import finished_days
 from gateway.errors import StateConflictError, UnknownOrderError
 from gateway.merchants import MerchantRegistry
 from gateway.order import Answer, NewOrder, OrderKey
-from gateway.schema import advices, batches, entries, reconciliations
+from gateway.schema import batches, entries, reconciliations
 from gateway.settling.book import standing_of, undecided
 from gateway.settling.days import DayState
 from gateway.settling.row import Settling
@@ -35,6 +36,7 @@ from pki.oids import CT_AUTH_RES
 from tests.gateway.conftest import SHOP, run
 from tests.kwbp.settling import Settling as Parties
 from tests.kwbp.world import TOTAL, Purchase, World
+from tests.support.databases import DATABASES, gateway_database
 from tests.support.pki_factory import PkiFactory
 
 SECOND: Final = timedelta(seconds=1)
@@ -129,9 +131,9 @@ class Desk:
             return [(EntryKind(row.kind), row.amount) for row in rows]
 
 
-@pytest.fixture
-def desk(parties: Parties, tmp_path: Path) -> Iterator[Desk]:
-    with OrderStore.open(tmp_path / "book.sqlite") as book:
+@pytest.fixture(params=DATABASES)
+def desk(request: pytest.FixtureRequest, parties: Parties, tmp_path: Path) -> Iterator[Desk]:
+    with OrderStore.open(gateway_database(request.param, tmp_path)) as book:
         yield Desk(parties, book)
 
 
@@ -236,24 +238,24 @@ def test_no_answer_is_dated_before_the_end_of_a_closed_batch(desk: Desk, parties
     assert desk.answer(again).state is SettlingState.ANSWERED
 
 
-@pytest.mark.parametrize("advised", [False, True])
-def test_money_that_moves_in_a_closed_day_is_entered_and_told(desk: Desk, parties: Parties, advised: bool) -> None:
-    """A network that is cut back to a day that was over: nothing is lost, what was not advised is compared again."""
+@pytest.mark.parametrize("finished", [False, True])
+def test_money_that_moves_in_a_closed_day_is_entered_and_told(desk: Desk, parties: Parties, finished: bool) -> None:
+    """A network that is cut back to a day that was over: nothing is lost, what is not made up is compared again."""
     day = desk.day()
-    part = {"merchant_id": "M-1", "business_day": day.business_day, "part": 1, "parts": 1, "message": b"advice"}
+    made_up = {"merchant_id": "M-1", "business_day": day.business_day, "gross": TOTAL, "fees": 0}
 
     def close(connection: Connection) -> None:
         connection.execute(update(reconciliations).values(state=DayState.CLOSED))
-        if advised:
-            connection.execute(insert(advices).values(**part, made_at=desk.now))
+        if finished:
+            connection.execute(insert(finished_days).values(**made_up, finished_at=desk.now))
 
     run(desk.book.writer.run(close))
     with capture_logs() as logs:
         desk.answer(desk.concluded(parties.capture(1000)))
     assert desk.entries() == [(EntryKind.CAPTURE, 1000), (EntryKind.SALE, TOTAL)]
-    assert desk.day().state == (DayState.CLOSED if advised else DayState.OPEN)
+    assert desk.day().state == (DayState.CLOSED if finished else DayState.OPEN)
     (told,) = [each for each in logs if each.get("alarm")]
-    assert (told["merchant"], told["day"], told["advised"]) == ("M-1", day.business_day, advised)
+    assert (told["merchant"], told["day"], told["finished"]) == ("M-1", day.business_day, finished)
 
 
 @pytest.mark.parametrize("settle_date", ["0231", None])

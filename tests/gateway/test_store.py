@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from gateway.errors import StateConflictError, StoreLockedError, UnknownOrderError
+from gateway.merchants import MerchantRegistry
 from gateway.order import Answer, NewOrder, Order, UnclaimedAnswer
-from gateway.schema import unclaimed_answers
+from gateway.schema import orders, unclaimed_answers
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from tests.gateway.conftest import ACQUIRER, NOW, SHOP, new_order, run
+from tests.support.databases import DATABASES, gateway_database
 
 SENT_FIELDS = {11: "000001", 37: "608015000001"}
 ANSWER = Answer(b"signed answer", 0)
+
+
+@pytest.fixture(params=DATABASES)
+def book(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OrderStore]:
+    """An empty order book with one registered merchant, on each database."""
+    with OrderStore.open(gateway_database(request.param, tmp_path)) as store:
+        run(MerchantRegistry(store).register(SHOP, NOW))
+        yield store
 
 
 async def received(book: OrderStore, number: int = 1) -> Order:
@@ -54,7 +66,7 @@ async def queued(book: OrderStore, number: int = 1) -> Order:
 
 async def reversed_without_original(book: OrderStore, number: int = 1) -> Order:
     order = await queued(book, number)
-    return await book.finish_reversal(order.key, "25", NOW, found_original=False)
+    return await book.finish_reversal(order, "25", NOW, found_original=False)
 
 
 def late(order: Order, *, rc: str = "00", mti: str = "0210") -> UnclaimedAnswer:
@@ -208,7 +220,7 @@ def test_a_reversal_has_a_number_of_its_own_and_is_due_at_once(book: OrderStore)
         order = await queued(book)
         assert (order.stan, order.reversal_stan, order.rrn) == ("000001", "000002", "608015000001")
         assert book.due_reversals(NOW, 10) == [order]
-        await book.begin_reversal_attempt(order.key, NOW + timedelta(seconds=30))
+        await book.claim_reversal(order, NOW + timedelta(seconds=30), now=NOW)
         assert book.due_reversals(NOW + timedelta(seconds=29), 10) == []
         (due,) = book.due_reversals(NOW + timedelta(seconds=30), 10)
         assert due.reversal_attempts == 1
@@ -219,7 +231,7 @@ def test_a_reversal_has_a_number_of_its_own_and_is_due_at_once(book: OrderStore)
 def test_a_finished_reversal_forgets_the_card(book: OrderStore) -> None:
     async def scenario() -> None:
         order = await queued(book)
-        ended = await book.finish_reversal(order.key, "00", NOW, found_original=True)
+        ended = await book.finish_reversal(order, "00", NOW, found_original=True)
         assert (ended.state, ended.pan_sealed) == (OrderState.REVERSED, None)
 
     run(scenario())
@@ -228,8 +240,8 @@ def test_a_finished_reversal_forgets_the_card(book: OrderStore) -> None:
 def test_an_approval_that_the_switch_cannot_find_needs_a_person(book: OrderStore) -> None:
     async def scenario() -> None:
         order = await approved(book)
-        await book.queue_reversal(order.key, OrderState.APPROVED, "no acknowledgement", NOW)
-        ended = await book.finish_reversal(order.key, "25", NOW, found_original=False)
+        order = await book.queue_reversal(order.key, OrderState.APPROVED, "no acknowledgement", NOW)
+        ended = await book.finish_reversal(order, "25", NOW, found_original=False)
         assert ended.state is OrderState.REV_FAILED
 
     run(scenario())
@@ -248,7 +260,7 @@ def test_a_late_approval_is_filed_and_does_not_stop_the_reversal(book: OrderStor
         filed = await book.file_unclaimed(late(order), NOW)
         assert filed is not None
         assert (filed.state, filed.late_rc, filed.late_approved) == (OrderState.REV_QUEUED, "00", True)
-        ended = await book.finish_reversal(order.key, "25", NOW, found_original=False)
+        ended = await book.finish_reversal(order, "25", NOW, found_original=False)
         assert ended.state is OrderState.REV_FAILED  # approved as we now know, and not to be found
 
     run(scenario())
@@ -308,6 +320,20 @@ def test_an_answer_of_nobody_is_filed_under_nobody(book: OrderStore, field: str)
     run(scenario())
 
 
+def test_a_connector_speaks_of_its_own_orders_alone(book: OrderStore) -> None:
+    """Another host's word, that it was refused say, must not stand where the late approval of the true one belongs."""
+
+    async def scenario() -> None:
+        order = await reversed_without_original(book)
+        await book.writer.run(lambda connection: connection.execute(update(orders).values(route="wallet")).rowcount)
+        assert await book.file_unclaimed(replace(late(order, rc="51"), route="switch"), NOW) is None
+        filed = await book.file_unclaimed(replace(late(order), route="wallet"), NOW)
+        assert filed is not None
+        assert filed.state is OrderState.REV_QUEUED
+
+    run(scenario())
+
+
 def test_sealed_pans_are_dropped_when_nothing_can_come_any_more(book: OrderStore) -> None:
     async def scenario() -> None:
         order = await reversed_without_original(book)
@@ -323,18 +349,23 @@ def test_sealed_pans_are_dropped_when_nothing_can_come_any_more(book: OrderStore
     run(scenario())
 
 
-def test_one_order_book_has_one_gateway(book: OrderStore, tmp_path: Path) -> None:
-    with pytest.raises(StoreLockedError):
-        OrderStore.open(tmp_path / "gateway.db")
+def test_a_file_has_one_gateway_and_a_server_has_many(book: OrderStore) -> None:
+    if not book.is_shared:
+        with pytest.raises(StoreLockedError):
+            OrderStore.open(book.url)
+        return
+    with OrderStore.open(book.url, replica="another") as other:
+        run(received(other))
+    assert book.find(new_order().key) is not None
 
 
-def test_everything_is_there_after_a_restart(tmp_path: Path, book: OrderStore) -> None:
+def test_everything_is_there_after_a_restart(book: OrderStore) -> None:
     async def before() -> Order:
         return await queued(book)
 
     order = run(before())
     book.close()
-    with OrderStore.open(tmp_path / "gateway.db") as again:
+    with OrderStore.open(book.url) as again:
         assert again.find(order.key) == order
 
 

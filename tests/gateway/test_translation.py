@@ -11,6 +11,7 @@ from gateway.order import Order
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import order_request, read_answer, reversal_request, reversible_fields, unclaimed
+from shetab.dialect import Dialect
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
 from shetab.types import Cvv2, Expiry, Pan
@@ -28,6 +29,7 @@ class Card:
     pin_block: bytes | None = bytes.fromhex("F92D1CFCC2103E10")
     pin_key_index: int = 1
     mac_key_index: int = 1
+    pin_block_format: int = 3
 
 
 class CardWithoutSecrets(Card):
@@ -147,3 +149,12 @@ def test_an_unclaimed_answer_is_filed_without_its_card() -> None:
     values: list[Any] = [getattr(filed, name) for name in filed.__slots__]
     assert PAN not in values
     assert (filed.stan, filed.terminal_id, filed.approved) == ("000042", "T0000001", True)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "told"),
+    [("shetab87_ascii", "M-1".ljust(40)), ("shetab93_binary", "کتاب‌فروشی 7")],
+)
+def test_a_persian_name_is_told_where_the_dialect_has_its_letters(order: Order, dialect: str, told: str) -> None:
+    shop = replace(SHOP, name="كتاب‌فروشي ۷")
+    assert order_request(Dialect.load(dialect), order, shop, Card(), NOW)[43] == told

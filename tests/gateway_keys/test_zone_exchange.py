@@ -7,47 +7,55 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
+from pkcs11 import Attribute, ObjectClass
 
 from gateway_keys import wire, zone_keys
 from gateway_keys.plugin import CALLER, GatewayKeys
 from gateway_keys.zone_exchange import index_of
+from hsm_service import tokens
+from hsm_service.errors import WrongCheckValue
 from hsm_service.key_states import KeyState
+from hsm_service.tokens import Token
 from hsm_service.vault import Vault
 from runtime.problems import Problem
 from runtime.settings import Home
-from shetab.mac import message_mac
-from shetab.zone_keys import aes_kcv, combine, next_index, tdes_kcv, with_odd_parity, wrap
-from tests.support.softhsm import provisioned_home
+from shetab.mac import zone_mac
+from shetab.zone import Zone
+from shetab.zone_keys import combine, next_index, single_des_part, wrap
+from tests.support.softhsm import provisioned_home, raw_session
 
 OVERLAP: Final = timedelta(seconds=30)
-KINDS: Final = ("zone-mac", "zone-pin")
+WorkingKey = Literal["zone-mac", "zone-pin"]
+KINDS: Final[tuple[WorkingKey, ...]] = ("zone-mac", "zone-pin")
+OTHER_SIZE: Final = 40
 DATA: Final = b"0800 and what follows"
 
 
 @dataclass
-class Zone:
+class End:
     """The gateway's end in the token, and what the other end would do."""
 
     vault: Vault
     plugin: GatewayKeys
     home: Home
     now: datetime
+    agreed: Zone
 
     def shared(self, which: zone_keys.ZoneKey) -> bytes:
-        return combine([each.reveal() for each in zone_keys.read_components(self.home.secrets, which)])
+        return combine([each.reveal() for each in zone_keys.read_components(self.home.secrets, which, self.agreed)])
 
-    def version(self, kind: str) -> int:
+    def version(self, kind: WorkingKey) -> int:
         return self.vault.key(kind).row.version
 
     def receive(
-        self, kind: str, value: bytes, *, master: bytes | None = None, caller: str = CALLER, **other: Any
+        self, kind: WorkingKey, value: bytes, *, master: bytes | None = None, caller: str = CALLER, **other: Any
     ) -> Any:
         """Hand over a key as the switch would, with one thing changed by `other`."""
-        wrapped = wrap(master or self.shared(zone_keys.ZONE_MASTER), value)
-        kcv = tdes_kcv(value) if kind == "zone-pin" else aes_kcv(value)
+        wrapped = self.agreed.wrap(kind, master or self.shared(zone_keys.ZONE_MASTER), value)
+        kcv = self.agreed.kcv(kind, value)
         honest = {
             "key": kind,
             "index": index_of(self.version(kind) + 1),
@@ -57,51 +65,65 @@ class Zone:
         return self.plugin.zone.receive(self.vault, caller, wire.ReceiveZoneKeyRequest(**{**honest, **other}))
 
     def verifies(self, key: bytes) -> bool:
-        request = wire.VerifyMacRequest(data=DATA, mac=message_mac(key, DATA))
+        request = wire.VerifyMacRequest(data=DATA, mac=self.mac(key))
         return self.plugin.verify_mac(self.vault, CALLER, request).valid
+
+    def mac(self, key: bytes) -> bytes:
+        return zone_mac(self.agreed.mac_algorithm, key, DATA)
+
+    def new_key(self, kind: WorkingKey) -> bytes:
+        return self.agreed.new_key(kind, os.urandom)
 
     def tend(self) -> dict[str, wire.ZoneKeyAnswer]:
         answer = self.plugin.zone.tend(self.vault, CALLER, wire.TendZoneKeysRequest())
         return {each.key: each for each in answer.keys}
 
     def objects(self) -> int:
+        """Keys in the token, both parts of X9.19 keys counted."""
         token, _ = self.vault.key("zone-mac").use()
-        return len(token.keys())
+        assert isinstance(token, Token)
+        return sum(1 for _ in raw_session(token).get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY}))
 
 
-@pytest.fixture(scope="module")
-def zone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zone]:
+AGREED: Final = {
+    "format 3, CMAC": Zone(),
+    "format 0, X9.19": Zone.agreed(0, "x9.19"),
+    "format 3 under three keys, X9.19 padding 2": Zone.agreed(3, "x9.19", "des3", mac_padding=2),
+    "format 4, CMAC, AES-256": Zone.agreed(4, "aes-cmac", "aes-256", "aes-256"),
+}
+
+
+@pytest.fixture(scope="module", params=AGREED.values(), ids=AGREED.keys())
+def zone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[End]:
+    agreed: Zone = request.param
     home = provisioned_home(tmp_path_factory.mktemp("zone"))
-    zone_keys.make_components(home.secrets)
+    zone_keys.make_components(home.secrets, agreed)
     start = datetime(2026, 3, 21, 12, 0, tzinfo=UTC)
     with Vault.open(home, ["gateway"], clock=lambda: zone.now) as vault:
-        zone = Zone(vault, GatewayKeys.of(home, overlap=OVERLAP, clock=lambda: zone.now), home, start)
-        zone_keys.load(vault, home.secrets)
+        plugin = GatewayKeys.of(home, overlap=OVERLAP, zone=agreed, clock=lambda: zone.now)
+        zone = End(vault, plugin, home, start, agreed)
+        zone_keys.load(vault, home.secrets, agreed)
         yield zone
 
 
-def new_key(kind: str) -> bytes:
-    return with_odd_parity(os.urandom(16)) if kind == "zone-pin" else os.urandom(16)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_key_is_in_use_at_once_and_cannot_leave(zone: Zone, kind: str) -> None:
-    value, before = new_key(kind), zone.version(kind)
+def test_a_key_is_in_use_at_once_and_cannot_leave(zone: End, kind: WorkingKey) -> None:
+    value, before = zone.new_key(kind), zone.version(kind)
     taken = zone.receive(kind, value)
     assert (taken.index, taken.check_value) == (
         index_of(before + 1),
-        tdes_kcv(value) if kind == "zone-pin" else aes_kcv(value),
+        zone.agreed.kcv(kind, value),
     )
     token, ref = zone.vault.key(kind).use()
     attributes = token.attributes(ref)
     assert (attributes.sensitive, attributes.extractable, attributes.imported) == (True, False, True)
     if kind == "zone-mac":
         made = zone.plugin.generate_mac(zone.vault, CALLER, wire.GenerateMacRequest(data=DATA)).mac
-        assert made == message_mac(value, DATA)
+        assert made == zone.mac(value)
 
 
-def test_the_mac_key_before_is_believed_for_its_overlap_and_destroyed_then(zone: Zone) -> None:
-    old, new = new_key("zone-mac"), new_key("zone-mac")
+def test_the_mac_key_before_is_believed_for_its_overlap_and_destroyed_then(zone: End) -> None:
+    old, new = zone.new_key("zone-mac"), zone.new_key("zone-mac")
     zone.receive("zone-mac", old)
     zone.now += OVERLAP
     zone.tend()
@@ -109,13 +131,13 @@ def test_the_mac_key_before_is_believed_for_its_overlap_and_destroyed_then(zone:
     held = zone.objects()
     assert zone.verifies(old)
     assert zone.verifies(new)
-    assert not zone.verifies(new_key("zone-mac"))
+    assert not zone.verifies(zone.new_key("zone-mac"))
     zone.now += OVERLAP - timedelta(seconds=1)
     assert (zone.verifies(old), zone.tend()["zone-mac"].replaced_still_valid) == (True, 1)
     zone.now += timedelta(seconds=1)
     assert not zone.verifies(old)
     assert zone.tend()["zone-mac"].replaced_still_valid == 0
-    assert zone.objects() == held - 1
+    assert zone.objects() == held - (2 if zone.agreed.has_mac_pair("zone-mac") else 1)
     states = {key.row.state for key in zone.vault.versions("zone-mac")[1:]}
     assert states == {KeyState.DESTROYED}
     assert zone.verifies(new)
@@ -126,50 +148,85 @@ class TestRefused:
     """The key in use stays, and the token holds what it held."""
 
     @pytest.fixture(autouse=True)
-    def unchanged(self, zone: Zone, kind: str) -> Iterator[None]:
+    def unchanged(self, zone: End, kind: WorkingKey) -> Iterator[None]:
         before = (zone.version(kind), zone.objects(), zone.tend()[kind].check_value)
         yield
         assert (zone.version(kind), zone.objects(), zone.tend()[kind].check_value) == before
 
-    def test_another_check_value(self, zone: Zone, kind: str) -> None:
+    def test_another_check_value(self, zone: End, kind: WorkingKey) -> None:
         with pytest.raises(Problem) as refusal:
-            zone.receive(kind, new_key(kind), check_value=b"\0\0\0")
+            zone.receive(kind, zone.new_key(kind), check_value=b"\0\0\0")
         assert (refusal.value.status, refusal.value.type) == (422, "wrong-check-value")
 
-    def test_under_another_master_key(self, zone: Zone, kind: str) -> None:
+    def test_under_another_master_key(self, zone: End, kind: WorkingKey) -> None:
         with pytest.raises(Problem) as refusal:
-            zone.receive(kind, new_key(kind), master=os.urandom(16))
+            zone.receive(kind, zone.new_key(kind), master=os.urandom(zone.agreed.size("zone-master")))
         assert refusal.value.type == "wrong-check-value"
 
-    def test_another_index(self, zone: Zone, kind: str) -> None:
+    def test_another_index(self, zone: End, kind: WorkingKey) -> None:
         with pytest.raises(Problem) as refusal:
-            zone.receive(kind, new_key(kind), index=index_of(zone.version(kind) + 2))
+            zone.receive(kind, zone.new_key(kind), index=index_of(zone.version(kind) + 2))
         assert (refusal.value.status, refusal.value.type) == (409, "wrong-key-index")
 
-    def test_another_key_of_the_index_in_use(self, zone: Zone, kind: str) -> None:
+    def test_another_key_of_the_index_in_use(self, zone: End, kind: WorkingKey) -> None:
         with pytest.raises(Problem) as refusal:
-            zone.receive(kind, new_key(kind), index=index_of(zone.version(kind)))
+            zone.receive(kind, zone.new_key(kind), index=index_of(zone.version(kind)))
         assert refusal.value.type == "wrong-check-value"
 
-    def test_another_length(self, zone: Zone, kind: str) -> None:
+    def test_another_length(self, zone: End, kind: WorkingKey) -> None:
         with pytest.raises(Problem) as refusal:
-            zone.receive(kind, new_key(kind), wrapped=wrap(zone.shared(zone_keys.ZONE_MASTER), os.urandom(32)))
+            zone.receive(
+                kind, zone.new_key(kind), wrapped=wrap(zone.shared(zone_keys.ZONE_MASTER), os.urandom(OTHER_SIZE))
+            )
         assert refusal.value.status == 400
 
-    def test_another_caller(self, zone: Zone, kind: str) -> None:
+    def test_another_caller(self, zone: End, kind: WorkingKey) -> None:
         with pytest.raises(Problem) as refusal:
-            zone.receive(kind, new_key(kind), caller="service:ca")
+            zone.receive(kind, zone.new_key(kind), caller="service:ca")
         assert refusal.value.status == 403
 
 
-def test_no_other_key_comes_over_the_line(zone: Zone) -> None:
+def test_no_other_key_comes_over_the_line(zone: End) -> None:
     with pytest.raises(Problem) as refusal:
-        zone.receive("zone-mac", new_key("zone-mac"), key="zone-master", index=2)
+        zone.receive("zone-mac", zone.new_key("zone-mac"), key="zone-master", index=2)
     assert refusal.value.status == 422
 
 
-def test_the_same_key_again_changes_nothing(zone: Zone) -> None:
-    value = new_key("zone-mac")
+def test_the_same_key_for_two_gateways_at_once_is_taken_for_both(zone: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refusing one of them would have the switch withdraw the key that is in use here."""
+    key, index, custody = zone.new_key("zone-mac"), index_of(zone.version("zone-mac") + 1), zone.vault._custody
+    receive, taken = custody.receive, list[int]()
+
+    def overtaken(*asked: Any) -> Any:
+        monkeypatch.undo()
+        taken.append(zone.receive("zone-mac", key, index=index).index)
+        return receive(*asked)
+
+    monkeypatch.setattr(custody, "receive", overtaken)
+    taken.append(zone.receive("zone-mac", key, index=index).index)
+    assert taken == [index, index]
+    assert zone.verifies(key)
+
+
+def test_another_key_for_two_gateways_at_once_is_taken_once(zone: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = zone.new_key("zone-mac"), zone.new_key("zone-mac")
+    index, custody = index_of(zone.version("zone-mac") + 1), zone.vault._custody
+    receive = custody.receive
+
+    def overtaken(*asked: Any) -> Any:
+        monkeypatch.undo()
+        zone.receive("zone-mac", first, index=index)
+        return receive(*asked)
+
+    monkeypatch.setattr(custody, "receive", overtaken)
+    with pytest.raises((WrongCheckValue, Problem)):
+        zone.receive("zone-mac", second, index=index)
+    assert zone.verifies(first)
+    assert not zone.verifies(second)
+
+
+def test_the_same_key_again_changes_nothing(zone: End) -> None:
+    value = zone.new_key("zone-mac")
     first = zone.receive("zone-mac", value)
     held = zone.objects()
     assert zone.receive("zone-mac", value, index=first.index) == first
@@ -178,9 +235,9 @@ def test_the_same_key_again_changes_nothing(zone: Zone) -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_what_a_killed_process_left_half_made_is_taken_up(
-    zone: Zone, monkeypatch: pytest.MonkeyPatch, same: bool
+    zone: End, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
-    value = new_key("zone-mac")
+    value = zone.new_key("zone-mac")
 
     def killed(*_arguments: object) -> None:
         raise KeyboardInterrupt
@@ -191,15 +248,15 @@ def test_what_a_killed_process_left_half_made_is_taken_up(
             zone.receive("zone-mac", value)
     held = zone.objects()
     assert not zone.verifies(value)  # in the token, and not in use
-    again = value if same else new_key("zone-mac")
+    again = value if same else zone.new_key("zone-mac")
     zone.receive("zone-mac", again)
     assert zone.objects() == held
     assert (zone.verifies(again), zone.verifies(value)) == (True, same)
 
 
-def test_the_ceremony_does_not_mind_a_key_that_was_changed_since(zone: Zone) -> None:
-    zone.receive("zone-pin", value := new_key("zone-pin"))
-    assert zone_keys.load(zone.vault, zone.home.secrets)["zone-pin"] == tdes_kcv(value)
+def test_the_ceremony_does_not_mind_a_key_that_was_changed_since(zone: End) -> None:
+    zone.receive("zone-pin", value := zone.new_key("zone-pin"))
+    assert zone_keys.load(zone.vault, zone.home.secrets, zone.agreed)["zone-pin"] == zone.agreed.kcv("zone-pin", value)
 
 
 def test_indexes_go_round() -> None:
@@ -207,9 +264,54 @@ def test_indexes_go_round() -> None:
     assert all(next_index(index_of(each)) == index_of(each + 1) for each in range(1, 250))
 
 
-def test_the_journal_has_check_values_and_no_key(zone: Zone, tmp_path: Path) -> None:
-    value = new_key("zone-mac")
+def test_the_journal_has_check_values_and_no_key(zone: End, tmp_path: Path) -> None:
+    value = zone.new_key("zone-mac")
     zone.receive("zone-mac", value)
     journal = (zone.home.audit / "hsm.jsonl").read_text()
-    assert aes_kcv(value) in journal
+    assert zone.agreed.kcv("zone-mac", value) in journal
     assert value.hex() not in journal.lower()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_old_key_message_is_not_taken_again(zone: End, kind: WorkingKey) -> None:
+    """What the switch sent one or two changes ago, byte for byte: neither its index nor its check value fits."""
+    old, before = zone.new_key(kind), zone.version(kind)
+    zone.receive(kind, old)
+    zone.receive(kind, zone.new_key(kind))
+    with pytest.raises(Problem) as refusal:
+        zone.receive(kind, old, index=index_of(before + 1))
+    assert (refusal.value.status, refusal.value.type) == (409, "wrong-key-index")
+    assert zone.version(kind) == before + 2
+
+
+def test_the_parts_of_two_x9_19_keys_are_not_put_together(zone: End) -> None:
+    if not zone.agreed.has_mac_pair("zone-mac"):
+        pytest.skip("the MAC key of this zone is one key")
+    master, value, other = zone.shared(zone_keys.ZONE_MASTER), zone.new_key("zone-mac"), zone.new_key("zone-mac")
+    held = zone.objects()
+    with pytest.raises(Problem) as refusal:
+        zone.receive("zone-mac", value, wrapped=wrap(master, value) + wrap(master, single_des_part(other)))
+    assert (refusal.value.type, zone.objects()) == ("wrong-check-value", held)
+
+
+def test_a_process_killed_between_the_two_parts_leaves_nothing_that_disturbs(
+    zone: End, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not zone.agreed.has_mac_pair("zone-mac"):
+        pytest.skip("the MAC key of this zone is one key")
+    value, held, calls = zone.new_key("zone-mac"), zone.objects(), []
+    honest = tokens._unwrapped_zone_key
+
+    def killed(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 4:  # two to try it, one of the two that stay
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens, "_unwrapped_zone_key", killed)
+        with pytest.raises(KeyboardInterrupt):
+            zone.receive("zone-mac", value)
+    assert zone.objects() == held + 1
+    zone.receive("zone-mac", value)
+    assert (zone.objects(), zone.verifies(value)) == (held + 2, True)

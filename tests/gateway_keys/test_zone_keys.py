@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway_keys.errors import ZoneKeyError
+from gateway_keys.plugin import GatewayKeys
 from gateway_keys.zone_keys import (
     ZONE_KEYS,
     ZONE_MAC,
@@ -17,9 +18,14 @@ from gateway_keys.zone_keys import (
     make_components,
     read_components,
 )
+from hsm_service import capabilities
+from hsm_service.capabilities import Ability, Capabilities, Finding
+from hsm_service.templates import Operation
 from hsm_service.vault import Vault
+from runtime.problems import Problem
 from runtime.secrets import Secret, SecretFileError
 from runtime.settings import Home
+from shetab.zone import Zone
 from shetab.zone_keys import aes_kcv, combine, tdes_kcv
 from tests.support.softhsm import provisioned_home
 
@@ -119,3 +125,65 @@ def test_components_do_not_print(tmp_path: Path) -> None:
     component = read_components(tmp_path, ZONE_PIN)[0]
     assert isinstance(component, Secret)
     assert component.reveal().hex() not in repr(component)
+
+
+def test_a_token_that_cannot_do_it_takes_no_such_key_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = provisioned_home(tmp_path)
+    zone = Zone.agreed(3, "x9.19")
+    make_components(home.secrets, zone)
+    honest = Capabilities.__getitem__
+
+    def without(found: Capabilities, ability: Ability) -> Finding:
+        lacking = Finding(Ability.RETAIL_MAC, False, reason="CKR_MECHANISM_INVALID")
+        return lacking if ability is Ability.RETAIL_MAC else honest(found, ability)
+
+    monkeypatch.setattr(capabilities.Capabilities, "__getitem__", without)
+    with Vault.open(home, ["gateway"]) as vault:
+        with pytest.raises(Problem, match=r"retail-mac \(CKR_MECHANISM_INVALID\)") as refusal:
+            load(vault, home.secrets, zone)
+        assert refusal.value.status == 409
+
+
+def test_a_zone_that_agreed_on_another_kind_of_key_is_not_served(home: Home) -> None:
+    with Vault.open(home, ["gateway"]) as vault:
+        load(vault, home.secrets)
+        plugin = GatewayKeys.of(home, zone=Zone.agreed(4, "x9.19"))
+        with pytest.raises(Problem) as refusal:
+            plugin._mac(vault, "service:gateway", Operation.MAC, b"data")
+        assert (refusal.value.status, refusal.value.type) == (503, "not-able")
+        for path in (*ZONE_PIN.files(home.secrets), *ZONE_MAC.files(home.secrets)):
+            path.unlink()
+        other = Zone.agreed(4, "x9.19")
+        make_components(home.secrets, other)
+        with pytest.raises(ZoneKeyError, match="zone-pin key of des2, not of aes-128"):
+            load(vault, home.secrets, other)
+
+
+@pytest.mark.parametrize(
+    "zone", [Zone.agreed(4, "aes-cmac", "aes-256", "aes-256"), Zone.agreed(3, "x9.19", "des3")], ids=str
+)
+def test_the_token_holds_keys_of_other_kinds(tmp_path: Path, zone: Zone) -> None:
+    home = provisioned_home(tmp_path)
+    make_components(home.secrets, zone)
+    with Vault.open(home, ["gateway"]) as vault:
+        first = load(vault, home.secrets, zone)
+        assert load(vault, home.secrets, zone) == first
+        for each in ZONE_KEYS:
+            value = combine([part.reveal() for part in read_components(home.secrets, each, zone)])
+            assert first[each.name] == zone.kcv(each.name, value)
+
+
+def test_components_that_make_a_weak_key_are_refused_before_the_token_sees_them(home: Home) -> None:
+    first, second = ZONE_PIN.files(home.secrets)
+    half = bytes.fromhex("0123456789ABCDEF")
+    second.write_text(first.read_text())
+    with Vault.open(home, ["gateway"]) as vault:
+        with pytest.raises(ZoneKeyError, match="cancel out"):
+            load(vault, home.secrets)
+        masked = bytes(a ^ b for a, b in zip(bytes.fromhex(first.read_text()), half * 2, strict=True))
+        second.write_text(masked.hex())
+        with pytest.raises(ZoneKeyError, match="equal or weak parts"):
+            load(vault, home.secrets)
+        assert vault.list_keys("ceremony") == []

@@ -29,7 +29,7 @@ from shetab.message import Message
 from shetab.subfields import SecurityControl
 from shetab.zone_keys import aes_kcv, combine, wrap
 from tests.gateway.conftest import line, run, until
-from tests.gateway.test_link import ask, sale
+from tests.gateway.links.test_link import ask, sale
 from tests.support.pki_factory import NOW
 from tests.support.scripted_switch import ScriptedSwitch, Step
 from tests.support.softhsm import provisioned_home

@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import Connection
 
+from gateway.routing import SWITCH, Routes
 from gateway.settling import entries
 from gateway.settling.days import DayState
 from gateway.settling.reconciliation import Reconciliation
@@ -228,13 +229,13 @@ async def settled_around_midnight(
         for (kind, answer), day in zip(answers, booked, strict=True):
             h_answer = sha256(f"{answer[37]} {last}".encode())
             entry = Entry(kind=kind, xid=bytes(20), h_answer=h_answer, amount=int(answer[4]), date=to_time(clock.now))
-            entries.enter(connection, MERCHANT, entry, day)
+            entries.enter(connection, MERCHANT, entry, day, SWITCH, clock.now)
 
     await book.writer.run(enter)
     async with line(switch, clock=clock, key=key, institution=ACQUIRER) as link:
         reconciliation = Reconciliation(
             book,
-            link,
+            Routes({SWITCH: link}),
             Dialect.load("shetab87_ascii"),
             acquirer=ACQUIRER,
             answer_timeout=10.0,
@@ -259,6 +260,5 @@ async def settled_around_midnight(
 
 
 def _day(reconciliation: Reconciliation, day: date) -> Any:
-    row = reconciliation.day(MERCHANT, day)
-    assert row is not None
+    (row,) = [each for each in reconciliation.days(MERCHANT) if each.business_day == day.isoformat()]
     return row

@@ -45,7 +45,9 @@ def test_a_token_that_keys_can_leave_serves_no_purpose(ability: Ability) -> None
         (Ability.RSA_KEYS, Purpose.OPEN_ORDER, (), "no rsa-keys (CKR_X)"),
         (Ability.AES_GCM, Purpose.SEAL_PAN, (), "no aes-gcm (CKR_X)"),
         (Ability.IMPORT, Purpose.PIN_BLOCK, (), "no import (CKR_X)"),
-        (Ability.DES2_BLOCK, Purpose.PIN_BLOCK, (), "no des2-block (CKR_X)"),
+        (Ability.DES2_BLOCK, Purpose.PIN_BLOCK, ("aes-128", "aes-256", "des3"), "des2: no des2-block (CKR_X)"),
+        (Ability.AES_BLOCK, Purpose.PIN_BLOCK, ("des2", "des3"), "aes-128, aes-256: no aes-block (CKR_X)"),
+        (Ability.RETAIL_MAC, Purpose.RETAIL_MAC, (), "no retail-mac (CKR_X)"),
         (Ability.AES_CMAC, Purpose.MAC, (), "no aes-cmac (CKR_X)"),
     ],
 )

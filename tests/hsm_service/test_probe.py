@@ -19,11 +19,14 @@ from hsm_service.mechanisms import Way
 from hsm_service.probe import Wrong
 from hsm_service.tokens import Token
 from runtime.secrets import Secret
+from tests.support import one_probe
 from tests.support.softhsm import opened, provisioned_home, raw_session
 
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Token]:
+    """A token that is tried here, whatever was tried before."""
+    one_probe.found.clear()
     with opened(provisioned_home(tmp_path_factory.mktemp("probe")), "gateway") as token:
         yield token
 

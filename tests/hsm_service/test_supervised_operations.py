@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -170,6 +170,16 @@ def test_secret_keys_seal_mac_and_encrypt_pin_blocks(token: SupervisedToken) -> 
     assert token.des3_ecb_encrypt(pin, bytes.fromhex("05124DCEDCBA9876")).hex() == "f92d1cfcc2103e10"
     assert token.check_value(pin).hex() == "08d7b4"
     assert token.attributes(mac).imported
+    aes = token.import_zone_key("zone-pin-4", KeyKind.AES, components(bytes(range(16))), usage=Usage.PIN_BLOCK)
+    assert token.aes_pin_block(aes, bytes(16), bytes(16)).hex() == ECB_TWICE
+    retail = token.import_zone_key(
+        "zone-mac-des2",
+        KeyKind.DES2,
+        components(bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")),
+        usage=Usage.RETAIL_MAC,
+    )
+    assert token.retail_mac(retail, b"0200KWBP-MAC-TEST" + bytes(7)).hex() == "7425c2b8ab5e6107"
+    assert token.check_value(retail, Usage.RETAIL_MAC).hex()[:6] == "08d7b4"
 
 
 def test_zone_keys_that_come_wrapped_are_compared_before_they_are_stored(token: SupervisedToken) -> None:
@@ -181,13 +191,17 @@ def test_zone_keys_that_come_wrapped_are_compared_before_they_are_stored(token: 
         with pytest.raises(WrongCheckValue):
             token.unwrap_zone_key(master, "zone-pin", KeyKind.DES2, sent, said, **arguments)
     with pytest.raises(BadInput):
-        token.unwrap_zone_key(master, "zone-pin", KeyKind.AES, wrapped, kcv, **arguments)
+        token.unwrap_zone_key(master, "zone-pin", KeyKind.DES3, wrapped, kcv, **arguments)  # 16 bytes
     assert token.find(cka_id=b"came over the line") is None
-    token.try_zone_key(master, KeyKind.DES2, wrapped, kcv)
+    token.try_zone_key(master, KeyKind.DES2, Usage.PIN_BLOCK, wrapped, kcv)
     ref = token.unwrap_zone_key(master, "zone-pin", KeyKind.DES2, wrapped, kcv, **arguments)
     assert token.des3_ecb_encrypt(ref, bytes.fromhex("05124DCEDCBA9876")).hex() == "f92d1cfcc2103e10"
     with pytest.raises(KeyMisused):  # the master key does nothing else
         token.des3_ecb_encrypt(master, bytes(8))
+
+
+ECB_TWICE: Final = "af9d9926f7dac87192b1c4143ad98958"
+"""Of a zero block under 000102…0F, by `openssl enc -aes-128-ecb -nopad`."""
 
 
 def components(value: bytes) -> tuple[Secret, Secret]:

@@ -71,8 +71,14 @@ def test_the_templates_of_the_product_are_these() -> None:
         "gateway-encryption",
         "gateway-vault",
         "zone-pin",
+        "zone-pin-des3",
+        "zone-pin-aes-128",
+        "zone-pin-aes-256",
         "zone-mac",
+        "zone-mac-aes-256",
+        "zone-mac-des2",
         "zone-master",
+        "zone-master-aes-256",
     }
 
 
@@ -171,6 +177,7 @@ def test_a_key_offers_what_its_purpose_is_and_nothing_else(template: Template) -
         Purpose.SEAL_PAN: {Operation.SEAL, Operation.UNSEAL},
         Purpose.PIN_BLOCK: {Operation.PIN_BLOCK},
         Purpose.MAC: {Operation.MAC, Operation.VERIFY_MAC},
+        Purpose.RETAIL_MAC: {Operation.MAC, Operation.VERIFY_MAC},
         Purpose.ZONE_MASTER: {Operation.RECEIVE},
         Purpose.OCSP: {Operation.OCSP},
         Purpose.TIMESTAMP: {Operation.TIMESTAMP},

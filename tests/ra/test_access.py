@@ -11,8 +11,8 @@ from pki.extensions import OfficerData
 from ra.access import REGISTRATION, Act, Actor, actor_of, require
 from ra.errors import IdentityNeededError, NotAllowedError
 from ra.openers import name_of
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from runtime.identity import ANONYMOUS, Caller
 from tests.support.cps_cases import Office
 from tests.support.pki_factory import NOW, Credential, PkiFactory

@@ -12,8 +12,8 @@ import pytest
 from audit import read
 from ra.access import Actor
 from ra.errors import ConflictError, RaError, RefusedError, WrongStateError
+from ra.records import Application
 from ra.states import Action, State
-from ra.store import Application
 from ra.submission import Submission
 from ra.workflow import NewEvidence
 from tests.support.cps_cases import Office, csr

@@ -26,8 +26,8 @@ from ra.est import EstDesk, OneTimeCode
 from ra.est_answer import Given, Waiting
 from ra.est_encoding import from_base64, to_base64
 from ra.rate_limit import rate_limits
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from ra.submission import Submission
 from runtime.client import TlsFiles, client_context, http_client
 from runtime.problems import Problem

@@ -24,8 +24,8 @@ from ra.access import Actor
 from ra.app import create_app
 from ra.errors import EvidenceChangedError, InvalidSubmissionError
 from ra.openers import name_of
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from ra.workflow import NewEvidence
 from runtime.client import TlsFiles, client_context
 from runtime.server import start

@@ -16,8 +16,8 @@ from audit import read
 from ca import tables
 from cps.decision import Choice
 from ra import queue, schema
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from runtime.database import reading
 from tests.support.cps_cases import Office
 from tests.support.pki_factory import PkiFactory

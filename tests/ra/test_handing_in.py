@@ -13,7 +13,7 @@ from pki.oids import CT_DECISION, CT_REVOCATION
 from ra.access import Act, actor_of, require
 from ra.errors import NotAllowedError, RefusedError
 from ra.handing_in import borrowed
-from ra.store import Application
+from ra.records import Application
 from runtime.identity import Caller
 from tests.ra.conftest import new_office
 from tests.support.cps_cases import DAY

@@ -14,9 +14,9 @@ from cps.dossier import Dossier
 from ra.app import create_app
 from ra.authority import CertificateAuthority
 from ra.errors import RefusedError, WrongStateError
+from ra.records import Application, RevocationRecord
 from ra.schedules import ra_schedules
 from ra.states import State
-from ra.store import Application, RevocationRecord
 from runtime.durable import Durable
 from runtime.problems import Problem
 from runtime.server import start

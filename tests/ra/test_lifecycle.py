@@ -22,8 +22,8 @@ from ra.errors import (
     RefusedError,
     WrongStateError,
 )
+from ra.records import Application
 from ra.states import Action, State
-from ra.store import Application
 from ra.submission import Submission
 from runtime.problems import Problem
 from tests.support.cps_cases import DAY, Office, csr

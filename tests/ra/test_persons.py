@@ -17,8 +17,8 @@ from ra import officer_views
 from ra.errors import ConflictError, RefusedError, UnknownError
 from ra.person_tables import credentials, grants, person_codes, persons
 from ra.persons import Persons
+from ra.records import Application, NewCertificate
 from ra.states import State
-from ra.store import Application, NewCertificate
 from ra.submission import Submission
 from tests.support.cps_cases import DAY, OFFICER, csr
 from tests.support.pki_factory import Credential, p256

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ra.errors import ConflictError
 from ra.persons import Persons
-from ra.store import NewCertificate
+from ra.records import NewCertificate
 from runtime.database import open_database
 from tests.support.cps_cases import Office
 from tests.support.databases import DATABASES, ra_database

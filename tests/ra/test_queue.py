@@ -18,8 +18,9 @@ from ra import schema
 from ra.errors import InvalidSubmissionError, RaError
 from ra.queue import AGES, Place, Wanted
 from ra.queue_order import Order
+from ra.records import Application, Change, Passage
 from ra.states import DECIDABLE, DECIDING, Action, State
-from ra.store import Application, Change, Passage, Store
+from ra.store import Store
 from ra.submission import Submission
 from ra.waiting import waits_for
 from runtime.database import open_database, reading

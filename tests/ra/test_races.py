@@ -21,8 +21,9 @@ from pki import cms_signed
 from pki.keys import spki_sha256
 from pki.oids import CT_REKEY
 from ra.errors import ConflictError, RaError, RefusedError, WrongStateError
+from ra.records import Application
 from ra.states import Action, State
-from ra.store import Application, Store
+from ra.store import Store
 from ra.submission import Submission
 from ra.workflow import NewEvidence
 from tests.cps.test_model import TEXT

@@ -12,8 +12,9 @@ from audit import read, verify
 from cps.dossier import Dossier
 from ra.errors import ApartError
 from ra.record import _COMPARED, ACCEPTED, Record, accept_database
+from ra.records import Passage
 from ra.states import Action, State
-from ra.store import Passage, Store
+from ra.store import Store
 from runtime.database import open_database
 from tests.support.cps_cases import Office
 from tests.support.databases import ra_database

@@ -18,8 +18,8 @@ from pki.keys import spki_sha256
 from pki.oids import CT_REKEY
 from ra.access import Actor
 from ra.errors import InvalidSubmissionError, NotAllowedError, RefusedError, UnknownError
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from ra.submission import Submission
 from ra.workflow import NewEvidence
 from tests.cps.test_model import TEXT

@@ -17,8 +17,8 @@ from cps.dossier import Dossier
 from ra.authority import CertificateAuthority
 from ra.errors import RaError
 from ra.record import Record
+from ra.records import Application
 from ra.states import Action, State
-from ra.store import Application
 from runtime.problems import Problem
 from tests.support.ca_world import CaWorld
 from tests.support.cps_cases import Office

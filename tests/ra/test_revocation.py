@@ -20,8 +20,8 @@ from pki.roles import Role
 from ra.access import Actor
 from ra.errors import NotAllowedError, RefusedError
 from ra.orders import Orders
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from runtime.problems import Problem
 from tests.cps.test_model import TEXT
 from tests.support.cps_cases import Office

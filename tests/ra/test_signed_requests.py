@@ -20,11 +20,11 @@ from sqlalchemy import func, insert, select
 from ra import evidence_routes, request_nonces
 from ra.app import create_app
 from ra.client import RaClient
+from ra.records import Application
 from ra.request_nonces import RequestNonces
 from ra.request_nonces import request_nonces as table
 from ra.signed_requests import AHEAD, OLDEST
 from ra.states import State
-from ra.store import Application
 from runtime.client import TlsFiles, client_context
 from runtime.database import open_database
 from runtime.problems import Problem

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ra.records import Passage
 from ra.states import OPEN, Action, State, allowed, leads
-from ra.store import Passage
 from tests.support.ra_world import OPERATOR, RaWorld
 
 ENDS = {State.REVOKED, State.REJECTED, State.WITHDRAWN, State.EXPIRED}

@@ -12,9 +12,9 @@ from sqlalchemy.exc import IntegrityError
 
 from ra import schema
 from ra.errors import ConflictError, RaError, RefusedError, UnknownError
+from ra.records import Change, Passage
 from ra.screening import Screening, screen
 from ra.states import Action, State
-from ra.store import Change, Passage
 from ra.submission import Submission
 from tests.support.cps_cases import csr
 from tests.support.pki_factory import p256

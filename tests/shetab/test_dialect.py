@@ -202,7 +202,7 @@ def _bare_encode(dialect: Dialect, mti: str, fields: dict[int, str], mac_field: 
     if mac_field is None:
         mac_field = 64 if max(fields) < 64 else 128
     document = {"t": mti, **{str(field): value for field, value in fields.items()}, str(mac_field): "0" * 16}
-    return bytes(iso8583.encode(document, dialect._spec)[0])
+    return bytes(iso8583.encode(document, dialect._octets.spec)[0])
 
 
 class TestHostileBytes:
@@ -253,7 +253,7 @@ class TestHostileBytes:
     def test_no_mac(self, dialect: Dialect) -> None:
         document = {"t": "0800", **{str(field): value for field, value in NETWORK_REQUEST.items()}}
         with pytest.raises(FieldPresenceError, match="mac_is_missing"):
-            dialect.decode(bytes(iso8583.encode(document, dialect._spec)[0]))
+            dialect.decode(bytes(iso8583.encode(document, dialect._octets.spec)[0]))
 
     def test_field_that_the_dialect_does_not_have(self, dialect: Dialect, raw: bytes) -> None:
         bitmap = int(raw[4:20], 16) | 1 << (64 - 5)

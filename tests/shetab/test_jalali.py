@@ -119,3 +119,50 @@ class TestMissingYear:
 
     def test_local_time_is_that_of_iran(self) -> None:
         assert jalali.local_time_and_date(datetime(2026, 12, 31, 21, 0, 5, tzinfo=UTC)) == ("003005", "0101")
+
+
+@pytest.mark.parametrize(
+    ("mmdd", "now", "day"),
+    [
+        ("1231", datetime(2027, 1, 1, 3, tzinfo=UTC), date(2026, 12, 31)),
+        ("0101", datetime(2026, 12, 31, 12, tzinfo=UTC), date(2027, 1, 1)),
+        ("0102", datetime(2026, 12, 31, 12, tzinfo=UTC), date(2026, 1, 2)),
+        ("0302", _NOW, date(2026, 3, 2)),
+        ("0303", _NOW, date(2025, 3, 3)),
+        ("0229", _NOW, date(2024, 2, 29)),
+        ("0229", datetime(2104, 2, 27, tzinfo=UTC), date(2096, 2, 29)),
+    ],
+)
+def test_a_day_that_has_been_is_the_latest_such_day(mmdd: str, now: datetime, day: date) -> None:
+    assert jalali.latest_date(mmdd, now) == day
+
+
+@pytest.mark.parametrize("mmdd", ["", "131", "01011", "۱۲۳۱", "0230", "1301"])
+def test_no_such_day_has_been(mmdd: str) -> None:
+    with pytest.raises(ValueFormatError):
+        jalali.latest_date(mmdd, _NOW)
+
+
+def test_a_moment_that_has_been_is_the_latest_such_moment() -> None:
+    assert jalali.complete_transmission_time("0901120000", _NOW) == datetime(2025, 9, 1, 12, tzinfo=UTC)
+    assert jalali.complete_transmission_time("0801120000", _NOW) == datetime(2026, 8, 1, 12, tzinfo=UTC)
+    assert jalali.complete_transmission_time("0801120000", _NOW, past=True) == datetime(2025, 8, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("time", "day", "near", "year"),
+    [
+        ("235930", "1231", datetime(2027, 1, 1, 8, tzinfo=UTC), 2026),
+        ("000010", "0101", datetime(2026, 12, 31, 8, tzinfo=UTC), 2027),
+        ("140045", "1122", datetime(2026, 11, 22, 10, 30, tzinfo=UTC), 2026),
+    ],
+)
+def test_a_local_moment_has_the_year_nearest_to_another(time: str, day: str, near: datetime, year: int) -> None:
+    found = jalali.local_moment(time, day, near)
+    assert (found.year, f"{found:%m%d%H%M%S}", found.tzinfo) == (year, day + time, jalali.IRAN_STANDARD_TIME)
+
+
+@pytest.mark.parametrize(("time", "day"), [("240000", "0101"), ("12", "0101"), ("120000", "0230"), ("", "")])
+def test_no_local_moment(time: str, day: str) -> None:
+    with pytest.raises(ValueFormatError):
+        jalali.local_moment(time, day, _NOW)

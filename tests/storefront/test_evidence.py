@@ -24,6 +24,7 @@ from tests.kwbp.test_contract import contract
 from tests.kwbp.test_receipt_ack import acknowledged
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.evidence_judges import ask_both
+from tests.support.judges import trusting_machine
 from tests.support.pki_factory import PkiFactory
 
 
@@ -186,6 +187,16 @@ def test_a_signature_of_another_hierarchy_is_found(bundle: Path, tmp_path: Path)
     shutil.copyfile(bundle / "root.pem", tmp_path / "forged" / "root.pem")
     reseal(tmp_path / "forged")
     result = judge(tmp_path / "forged")
+    assert result.returncode == 1
+    assert "FAILED   the gateway signed its answer" in result.stdout
+
+
+def test_what_the_machine_trusts_is_not_what_the_reader_trusts(bundle: Path, tmp_path: Path) -> None:
+    machine = trusting_machine(bundle / "root.pem", tmp_path / "trusted")
+    other = PkiFactory(brand="Another").root.certificate
+    (tmp_path / "bundle" / "root.pem").write_bytes(other.public_bytes(Encoding.PEM))
+    reseal(bundle)
+    result = ask_both(bundle, environment=machine).script
     assert result.returncode == 1
     assert "FAILED   the gateway signed its answer" in result.stdout
 

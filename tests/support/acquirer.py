@@ -17,11 +17,12 @@ from shetab import pin_block, zone_keys
 from shetab.dialect import Dialect, Direction
 from shetab.framing import Framing
 from shetab.jalali import local_time_and_date, transmission_time
-from shetab.mac import message_mac, verify_message_mac
+from shetab.mac import verify_zone_mac, zone_mac
 from shetab.message import Message
 from shetab.pin_block import PinBlockFormat
 from shetab.subfields import AdditionalData, SecurityControl, ZoneKeyKind
 from shetab.types import Rial
+from shetab.zone import Zone, ZoneKeyName
 from switch.records import IssuedCard
 from switch.zone import MAC_KEY_COMPONENTS, MASTER_KEY_COMPONENTS, PIN_KEY_COMPONENTS
 
@@ -29,11 +30,16 @@ ACQUIRER: Final = "603770"
 MERCHANT: Final = "M1"
 
 
-def write_zone_keys(secrets: Path) -> tuple[bytes, bytes]:
+def write_zone_keys(secrets: Path, agreed: Zone | None = None) -> tuple[bytes, bytes]:
     """Make the component files of the zone keys; returns (zone PIN key, zone MAC key)."""
-    keys = []
-    for names in (PIN_KEY_COMPONENTS, MAC_KEY_COMPONENTS, MASTER_KEY_COMPONENTS):
-        components = [os.urandom(16) for _ in names]
+    agreed, keys = agreed or Zone(), []
+    files: dict[ZoneKeyName, tuple[str, ...]] = {
+        "zone-pin": PIN_KEY_COMPONENTS,
+        "zone-mac": MAC_KEY_COMPONENTS,
+        "zone-master": MASTER_KEY_COMPONENTS,
+    }
+    for kind, names in files.items():
+        components = [os.urandom(agreed.size(kind)) for _ in names]
         for name, component in zip(names, components, strict=True):
             path = secrets / name
             path.touch(mode=0o600)
@@ -56,6 +62,7 @@ class Acquirer:
     dialect: Dialect = field(default_factory=lambda: Dialect.load("shetab87_ascii"))
     framing: Framing = field(default_factory=Framing)
     clock: datetime = field(default_factory=lambda: datetime.now(UTC))
+    agreed: Zone = field(default_factory=Zone)
     _stan: int = 0
 
     def __enter__(self) -> Self:
@@ -78,12 +85,12 @@ class Acquirer:
         card: IssuedCard,
         amount: int,
         *,
-        block_format: PinBlockFormat = PinBlockFormat.FORMAT_3,
+        block_format: PinBlockFormat | None = None,
         changed: dict[int, str | None] | None = None,
     ) -> Message:
         """An honest 0200 of this card, with the fields of `changed` replaced, or left out if None."""
         trace = self._trace()
-        clear = pin_block.build(block_format, card.pin2, card.pan, rng=os.urandom)
+        block_format = self.agreed.pin_block_format if block_format is None else block_format
         fields: dict[int, str | None] = {
             **trace,
             2: card.pan.reveal(),
@@ -103,7 +110,7 @@ class Acquirer:
             43: self.dialect.pad(43, "Bookshop"),
             48: AdditionalData(card.cvv2).to_de48(),
             49: "364",
-            52: pin_block.encrypt(clear, self.pin_key).hex().upper(),
+            52: pin_block.seal(block_format, card.pin2, card.pan, self.pin_key, rng=os.urandom).hex().upper(),
             53: SecurityControl(int(block_format)).to_de53(),
             62: f"ORDER {self.code} {self._stan}",
             100: card.pan.bin,
@@ -148,7 +155,9 @@ class Acquirer:
     def sealed(self, message: Message) -> bytes:
         """Bytes of the message with its MAC."""
         raw = self.dialect.encode(message)
-        return self.dialect.with_mac(raw, message_mac(self.mac_key, self.dialect.mac_input(raw)))
+        return self.dialect.with_mac(
+            raw, zone_mac(self.agreed.mac_algorithm, self.mac_key, self.dialect.mac_input(raw))
+        )
 
     def send(self, message: Message) -> None:
         """Send without waiting."""
@@ -162,7 +171,7 @@ class Acquirer:
         """The next message, which must be authentic."""
         raw = self.receive_raw()
         covered = self.dialect.mac_input(raw)
-        if not verify_message_mac(self.mac_key, covered, bytes.fromhex(raw[len(covered) :].decode("ascii"))):
+        if not verify_zone_mac(self.agreed.mac_algorithm, self.mac_key, covered, self.dialect.mac_of(raw)):
             raise AssertionError("wrong MAC")
         return self.dialect.decode(raw, Direction.FROM_SWITCH)
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import gateway.tables
 import ra.database
 from ca.schema import bring_up_to_date
 from runtime.database import open_database
@@ -18,6 +19,7 @@ from tests.support.postgres import Cluster
 DATABASES: Final = ("sqlite", "postgresql")
 _CA: Final = "ca"
 _RA: Final = "ra"
+_GATEWAY: Final = "gateway"
 
 
 @cache
@@ -70,6 +72,32 @@ def _ra_file() -> bytes:
 def _make_ra(url: str) -> None:
     engine = open_database(url)
     ra.database.bring_up_to_date(engine)
+    engine.dispose()
+
+
+def gateway_database(kind: str, folder: Path) -> str:
+    """The URL of a gateway's database, up to date and empty."""
+    if kind == "sqlite":
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "gateway.sqlite"
+        if not path.exists():
+            path.write_bytes(_gateway_file())
+        return f"sqlite:///{path}"
+    cluster().template(_GATEWAY, _make_gateway)
+    return cluster().database(_GATEWAY)
+
+
+@cache
+def _gateway_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gateway.sqlite"
+        _make_gateway(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+def _make_gateway(url: str) -> None:
+    engine = open_database(url)
+    gateway.tables.bring_up_to_date(engine)
     engine.dispose()
 
 

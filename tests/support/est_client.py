@@ -25,8 +25,8 @@ from cryptography import x509
 from ra.app import create_app
 from ra.est import EstDesk, OneTimeCode
 from ra.rate_limit import AddressLimits, rate_limits
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from runtime.server import start
 from tests.support.ca_world import tls_files
 from tests.support.cps_cases import Office

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,9 +34,10 @@ def states_said(report: str) -> dict[str, str]:
     return {words[1]: words[0] for words in map(str.split, lines) if len(words) == 2}
 
 
-def ask_both(folder: Path, *, other: Judgement | None = None) -> Opinions:
+def ask_both(folder: Path, *, other: Judgement | None = None, environment: Mapping[str, str] | None = None) -> Opinions:
     """Judge a bundle twice; AssertionError if the two disagree about the whole or about any statement."""
-    script = subprocess.run(["sh", str(folder / "verify.sh")], capture_output=True, text=True, check=False)
+    command = ["sh", str(folder / "verify.sh")]
+    script = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     ours, refusal = _ours(folder, other)
     if ours is None:
         assert script.returncode != 0, f"we refuse ({refusal}), verify.sh does not:\n{script.stdout}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from datetime import datetime
 from functools import lru_cache
@@ -40,6 +42,14 @@ def certtool(*arguments: str | Path, stdin: bytes = b"") -> bytes:
 def certtool_accepts(*arguments: str | Path, stdin: bytes = b"") -> bool:
     """Whether `certtool` with these arguments exits with success."""
     return run("certtool", *arguments, stdin=stdin).returncode == 0
+
+
+def trusting_machine(root: Path, folder: Path) -> dict[str, str]:
+    """The environment of a machine whose OpenSSL trusts a root (PEM) unasked; `folder` is made for it."""
+    folder.mkdir()
+    name = openssl("x509", "-in", root, "-noout", "-hash").decode("ascii").strip()
+    shutil.copyfile(root, folder / f"{name}.0")
+    return {**os.environ, "SSL_CERT_FILE": str(root), "SSL_CERT_DIR": str(folder)}
 
 
 @lru_cache(maxsize=1)

@@ -20,8 +20,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ra.record import Record
+from ra.records import Application, JournalEntry, Numbers, Transition
 from ra.states import State
-from ra.store import Application, JournalEntry, Numbers, Store, Transition
+from ra.store import Store
 from runtime.database import open_database
 
 NOW = datetime(2027, 3, 1, 9, tzinfo=UTC)

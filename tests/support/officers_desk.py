@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from cli.main import build
 from ra.app import create_app
-from ra.store import NewCertificate
+from ra.records import NewCertificate
 from runtime.server import start
 from runtime.settings import Home
 from tests.support.ca_world import tls_files

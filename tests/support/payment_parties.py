@@ -132,8 +132,8 @@ def signed_by(credential: Credential, draft: Draft[Any]) -> bytes:
     return credential.sign(draft.content_type, draft.content, signing_time=now())
 
 
-def error_of(answer: bytes, sent: bytes, site: Site) -> ErrorTBS:
-    """The Error message that answers `sent`, signed by the gateway."""
+def error_of(answer: bytes, sent: bytes, site: Site, *, signed: bool = True) -> ErrorTBS:
+    """The Error message that answers `sent`, signed by the gateway, or bare as told."""
     received = read_error(
         unwrap(answer, expected=(CT_ERROR,)),
         sent=sent,
@@ -141,7 +141,7 @@ def error_of(answer: bytes, sent: bytes, site: Site) -> ErrorTBS:
         trust=site.pki.trust(now()),
         now=now(),
     )
-    assert received.signer is not None
+    assert (received.signer is not None) == signed
     return received.body
 
 

@@ -26,7 +26,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Self
 
-import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_public_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -34,6 +33,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ca import repository
 from ca.bci_publisher import FILE
 from ca.crl_kinds import FULL
+from cli.zone import agreed_zone
 from gateway import service
 from gateway.app import create_app
 from gateway_keys import zone_keys
@@ -55,6 +55,7 @@ from switch.service import RunningSwitch
 from switch.service import running as running_switch
 from tests.support.payment_parties import Buyer, Purchase, Shop, now, signed_by, with_envelope
 from tests.support.pki_factory import Credential, PkiFactory
+from tests.support.readiness import is_ready
 from tests.support.ready_python import Python
 from tests.support.softhsm import provisioned_home
 
@@ -69,6 +70,7 @@ ANSWER_TIMEOUT: Final = 4.0
 _HSM_PROGRAM: Final = """
 import sys
 from pathlib import Path
+from cli.zone import agreed_zone
 from gateway_keys.plugin import GatewayKeys
 from hsm_service.app import create_app
 from hsm_service.dual_control_policy import built_in_policy
@@ -80,7 +82,8 @@ from runtime import logging, server
 from runtime.settings import Home, Settings
 
 home = Home(Path(sys.argv[1]))
-endpoint = Settings.load(home).hsm
+settings = Settings.load(home)
+endpoint = settings.hsm
 logging.configure("hsm", home.log)
 judges = {oid.dotted_string: validate for oid, validate in VALIDATORS.items()}
 # Keys of test shops are made at once; dual control has tests of its own.
@@ -88,7 +91,7 @@ policy = built_in_policy()
 at_once = policy.operations[KeyOperation.GENERATE].model_copy(update={"approvals": 0})
 policy = policy.model_copy(update={"operations": {**policy.operations, KeyOperation.GENERATE: at_once}})
 with Vault.open(home, content_types=judges, approving=Approving(policy=policy)) as vault:
-    app = create_app(vault, plugins=[GatewayKeys.of(home)])
+    app = create_app(vault, plugins=[GatewayKeys.of(home, zone=agreed_zone(home, settings))])
     server.serve(app, host=endpoint.host, port=endpoint.port, tls=home.tls_files("hsm"))
 """
 
@@ -99,12 +102,13 @@ from gateway import service
 from runtime import logging
 from runtime.settings import Home, Settings
 
-home, fatal = Home(Path(sys.argv[1])), sys.argv[2]
+home, steps, how = Home(Path(sys.argv[1])), [sys.argv[2]], int(sys.argv[3])
 
 
 def checkpoint(step: str) -> None:
-    if step == fatal:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if step in steps:
+        steps.clear()
+        os.kill(os.getpid(), how)
 
 
 logging.configure("gateway", home.log)
@@ -140,8 +144,17 @@ class GatewayProcess:
         """It kills itself at the step it was told; nothing else may end it."""
         assert self.process.wait(within) == -signal.SIGKILL
 
+    def wait_stopped(self, within: float = 60.0) -> None:
+        """It stops itself (SIGSTOP) at the step it was told, and nothing of it moves until `go_on`."""
+        status = Path(f"/proc/{self.process.pid}/stat")
+        wait_for(lambda: status.read_text("ascii").rpartition(")")[2].split()[0] == "T", within=within)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         if self.process.poll() is None:
+            self.go_on()
             self.process.terminate()
             self.process.wait(30)
 
@@ -302,16 +315,18 @@ class Site:
     def gateway(self, home: Home, *, ready: bool = True) -> Iterator[str]:
         """A gateway in a thread of this process; yields its URL."""
         settings = Settings.load(home)
-        app = create_app(partial(service.opened, home, settings))
+        app = create_app(partial(service.opened, home, settings, durable=False))
         with server.start(app, tls=home.tls_files("gateway")) as url:
             if ready:
                 wait_for(lambda: self._is_ready(url))
             yield url
 
     @contextmanager
-    def gateway_process(self, home: Home, *, fatal: str = "", ready: bool = True) -> Iterator[GatewayProcess]:
-        """A gateway as a process; it kills itself right after the step `fatal`."""
-        process = Python(["-c", _GATEWAY_PROGRAM, home.path, fatal])
+    def gateway_process(
+        self, home: Home, *, fatal: str = "", how: signal.Signals = signal.SIGKILL, ready: bool = True
+    ) -> Iterator[GatewayProcess]:
+        """A gateway as a process; it sends itself the signal `how` right after the step `fatal`."""
+        process = Python(["-c", _GATEWAY_PROGRAM, home.path, fatal, str(int(how))])
         started = GatewayProcess(Settings.load(home).gateway.url, home, process)
         try:
             if ready:
@@ -322,28 +337,33 @@ class Site:
             started.stop()
 
     def _is_ready(self, url: str) -> bool:
-        try:
-            with http_client(self.tls("operator"), url) as client:
-                return client.get("/health/ready").status_code == 200
-        except httpx.HTTPError:
-            return False
+        return is_ready(self.tls("operator"), url)
 
     # --- building it ------------------------------------------------------------------------------------------------
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path) -> Iterator[Self]:
-        """Build and run a site below `folder`."""
+    def running(
+        cls, folder: Path, dialect: str = "shetab87_ascii", zone: dict[str, Any] | None = None
+    ) -> Iterator[Self]:
+        """Build and run a site below `folder`; `dialect` and `[switch.zone]` are those of both ends of the line."""
         home = provisioned_home(folder)
         home.create()
-        zone_keys.make_components(home.secrets)
         pki = PkiFactory(now=now().replace(microsecond=0))
         settings: dict[str, Any] = {
             "hsm": {"port": free_port()},
             "repository": {"port": free_port(), "tls": False},
-            "switch": {"port": free_port(), "admin_port": free_port()},
+            "switch": {
+                "port": free_port(),
+                "admin_port": free_port(),
+                "authoriser_port": free_port(),
+                "authoriser_mac": True,
+                "dialect": dialect,
+                "zone": zone or {},
+            },
             "gateway": {
                 "gateway_id": GATEWAY_ID,
+                "dialect": dialect,
                 "acquirer_bin": ACQUIRER,
                 "answer_timeout": ANSWER_TIMEOUT,
                 "reversal_interval": 0.1,
@@ -351,8 +371,10 @@ class Site:
             },
         }
         write_settings(home, settings)
+        zone_keys.make_components(home.secrets, agreed_zone(home, Settings.load(home)))
         publish(home, pki)
-        tls_files(home, pki, "hsm", identity_uri("service", "hsm"))
+        for service_name in ("hsm", "switch"):
+            tls_files(home, pki, service_name, identity_uri("service", service_name))
         signing, encryption = _make_gateway_keys(home, pki)
         with ExitStack() as stack:
             stack.enter_context(_hsm_process(home, pki, settings["hsm"]["port"]))
@@ -374,7 +396,7 @@ def _make_gateway_keys(home: Home, pki: PkiFactory) -> tuple[Credential, Credent
     with Vault.open(home) as vault:
         ceremony = vault.as_caller("ceremony")
         ceremony.generate_key("gateway-vault", "gateway-vault")
-        zone_keys.load(vault, home.secrets)
+        zone_keys.load(vault, home.secrets, agreed_zone(home, Settings.load(home)))
         made = []
         for name, issue in (
             ("gateway-signing", pki.gateway_signing),
@@ -405,11 +427,7 @@ def _hsm_process(home: Home, pki: PkiFactory, port: int) -> Iterator[None]:
 
     def ready() -> bool:
         assert process.poll() is None, "the HSM service ended"
-        try:
-            with http_client(operator, f"https://127.0.0.1:{port}") as client:
-                return client.get("/health/ready").status_code == 200
-        except httpx.HTTPError:
-            return False
+        return is_ready(operator, f"https://127.0.0.1:{port}")
 
     try:
         wait_for(ready)
@@ -478,5 +496,12 @@ def write_settings(home: Home, settings: dict[str, Any]) -> None:
     lines = []
     for section, values in settings.items():
         lines.append(f"[{section}]")
-        lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # such values are TOML as well
+        lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
     home.config.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _toml(value: Any) -> str:
+    """All but tables is TOML as it is JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value)

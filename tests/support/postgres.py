@@ -29,6 +29,7 @@ _SETTINGS: Final = {
     "max_connections": "120",
     "shared_buffers": "32MB",
     "fsync": "on",
+    "recovery_init_sync_method": "syncfs",  # after a kill: not file by file, of every database that a test had
     "log_min_messages": "fatal",
 }
 

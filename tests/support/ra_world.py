@@ -37,7 +37,8 @@ from ra.access import Actor
 from ra.authority import CertificateAuthority
 from ra.openers import name_of
 from ra.record import Record
-from ra.store import Application, Store
+from ra.records import Application
+from ra.store import Store
 from ra.submission import Submission
 from ra.workflow import NewEvidence, Screener, Workflow
 from runtime.database import open_database

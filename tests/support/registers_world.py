@@ -21,8 +21,8 @@ from ra.checks.driver import Checks
 from ra.checks.https import HttpsMessenger, HttpsRegister
 from ra.checks.phone import PhoneCodes
 from ra.checks.store import Check, CheckStore
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from ra.submission import Submission
 from registers.service import RunningRegisters, running
 from runtime.client import TlsFiles

@@ -7,6 +7,7 @@ order of events must be exact. The bank network with accounts and issuers is the
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class Step:
     change: Mapping[int, str] = field(default_factory=dict)
     """Data elements that the answer falsifies, under a good MAC."""
     hang_up: bool = False
+    elsewhere: bool = False
+    """Answered on another connection than the request came by, if there is one."""
     junk: bytes | None = None
     """Bytes sent, framed, instead of an answer."""
 
@@ -54,12 +57,15 @@ class Step:
 class ScriptedSwitch:
     """`async with ScriptedSwitch() as switch`; `switch.plan("0200", Step(drop=True))` is for the next 0200 or 0201."""
 
-    def __init__(self, *, key: bytes = MAC_KEY, port: int = 0) -> None:
+    def __init__(self, *, key: bytes = MAC_KEY, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[Message] = []
         self.sessions = 0
+        self.on_line: dict[asyncio.StreamWriter, list[Message]] = {}
+        """What came, by the connection that it came on."""
         self._key = key
         self._answering = key
         self._port = port
+        self._tls = tls
         self._framing = Framing()
         self._steps: defaultdict[str, deque[Step]] = defaultdict(deque)
         self._default: dict[str, Step] = {}
@@ -70,6 +76,11 @@ class ScriptedSwitch:
     @property
     def port(self) -> int:
         return self._port
+
+    @property
+    def writers(self) -> list[asyncio.StreamWriter]:
+        """The connections that are open, oldest first."""
+        return [writer for writer in self._writers if not writer.is_closing()]
 
     def plan(self, mti: str, *steps: Step) -> None:
         """The next messages of `mti` (a first one or its repeats), one step each."""
@@ -90,7 +101,7 @@ class ScriptedSwitch:
         return self
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -126,6 +137,7 @@ class ScriptedSwitch:
                 assert message.mac is not None
                 assert verify_message_mac(self._key, DIALECT.mac_input(raw), message.mac)
                 self.received.append(message)
+                self.on_line.setdefault(writer, []).append(message)
                 if not message.is_response:
                     task = asyncio.create_task(self._answer(message, writer))
                     self._tasks.add(task)
@@ -147,6 +159,8 @@ class ScriptedSwitch:
         if step.junk is not None:
             writer.write(self._framing.frame(step.junk))
             return
+        if step.elsewhere:
+            writer = next((each for each in self._writers if each is not writer and not each.is_closing()), writer)
         raw = self._sealed(answer_to(request, step))
         if step.corrupt_mac:
             raw = raw[:-1] + (b"0" if raw[-1:] != b"0" else b"1")

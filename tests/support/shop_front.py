@@ -52,6 +52,7 @@ from storefront.wallet.wallet import CardCredential
 from tests.support import payment_site
 from tests.support.payment_site import ACQUIRER, CARD_BIN, Site, free_port, now, wait_for
 from tests.support.pki_factory import Credential
+from tests.support.readiness import listens
 from tests.support.ready_python import Python
 
 CATALOGUE: Final = Path(__file__).parents[2] / "storefront" / "merchant" / "bookshop.yaml"
@@ -312,6 +313,8 @@ class Front:
                 process.wait(30)
 
     def _is_ready(self) -> bool:
+        if not listens(self.origin):
+            return False
         try:
             with self.http() as client:
                 return client.get("/health/ready").status_code == 200

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ra.officer import officer_of
+from ra.records import NewCertificate
 from ra.request_signature import Head, content_digest, sign
 from ra.request_signer import RequestSigner
-from ra.store import NewCertificate
 from tests.support.cps_cases import Office
 from tests.support.pki_factory import Credential
 from tests.support.ra_world import RaWorld

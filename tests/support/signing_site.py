@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import shake_128
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,6 +88,18 @@ RESPONDERS: Final = {
 """Authority, role and usage of the keys of OTHERS that speak of certificates and of time."""
 RAW: Final = ("raw-ec", "raw-rsa-2048", "raw-rsa-3072")
 """Keys that sign digests, called like their templates, for `service:bench`."""
+ZONE_KEYS: Final = {
+    "zone-pin": 16,
+    "zone-pin-des3": 24,
+    "zone-pin-aes-128": 16,
+    "zone-pin-aes-256": 32,
+    "zone-mac": 16,
+    "zone-mac-des2": 16,
+    "zone-mac-aes-256": 32,
+    "zone-master": 16,
+    "zone-master-aes-256": 32,
+}
+"""Keys shared with the switch, called like their templates, and their bytes."""
 SHOPS: Final = {
     "shop": ("merchant-signing", "M-1"),
     "shop-ec": ("merchant-signing-ec", "M-1"),
@@ -205,8 +218,8 @@ def found(folder: Path) -> World:
             spki = ceremony.generate_key(key, template, owner=owner).public_key
             if key != "bare-shop":
                 ceremony.attach_certificate(key, der(*merchant_chain(pki, owner, public_key(spki))))
-        components = (Secret(bytes(range(16))), Secret(bytes(range(100, 116))))
-        for key in ("zone-pin", "zone-mac", "zone-master"):
+        for key, size in ZONE_KEYS.items():
+            components = tuple(Secret(shake_128(custodian).digest(size)) for custodian in (b"one", b"two"))
             ceremony.import_zone_key(key, key, components)
     return world
 

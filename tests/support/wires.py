@@ -23,7 +23,6 @@ from pki.oids import CT_ERROR
 from runtime import keepalive, server
 from shetab.dialect import Dialect
 from shetab.framing import Framing
-from switch.service import DIALECT
 
 REFUSALS: Final = "refusals"
 
@@ -131,7 +130,7 @@ class SwitchTap:
 
     def __init__(self, wires: Wires, target: int) -> None:
         self._wires, self._target = wires, target
-        self._dialect, self._framing = Dialect.load(DIALECT), Framing()
+        self._dialect, self._framing = Dialect.load("shetab87_ascii"), Framing()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()

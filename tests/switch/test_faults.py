@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runtime.problems import Problem
-from shetab.errors import DialectError
+from shetab.errors import DialectError, FramingError
 from shetab.message import Message
 from shetab.reversal import repeated, reversal_advice
-from switch.faults import Fault, FaultPlan
+from switch.faults import Fault, FaultPlan, Kind
 from switch.service import RunningSwitch
 from tests.support.acquirer import Acquirer
 from tests.switch.conftest import OPENING, Customer
@@ -21,6 +21,20 @@ def balance(switch: RunningSwitch, customer: Customer) -> int:
 @pytest.fixture
 def sale(acquirer: Acquirer, customer: Customer) -> Message:
     return acquirer.sale(customer.card, 150_000)
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        {"kind": "delay"},
+        {"kind": "alter"},
+        {"kind": "alter", "fields": {1: "x"}},
+        {"kind": "alter", "fields": {129: "x"}},
+    ],
+)
+def test_a_fault_that_would_do_nothing_is_none(idle: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"needs|numbered"):
+        Fault.model_validate({"mti": "0200", **idle})
 
 
 def test_ignore_loses_the_request(switch: RunningSwitch, acquirer: Acquirer, customer: Customer, sale: Message) -> None:
@@ -173,3 +187,42 @@ class TestPlan:
         with pytest.raises(Problem) as refusal:
             switch.admin._call("POST", "/v1/faults", body)
         assert refusal.value.status == 422
+
+
+def test_a_fault_of_one_card_leaves_the_others_alone(
+    switch: RunningSwitch, acquirer: Acquirer, customer: Customer
+) -> None:
+    last = customer.card.pan.reveal()[-4:]
+    other = "0000" if last != "0000" else "1111"
+    switch.admin.add(Fault(mti="0200", kind="refuse", rc="61", card=other))
+    assert acquirer.ask(acquirer.sale(customer.card, 1_000))[39] == "00"
+    switch.admin.add(Fault(mti="0200", kind="refuse", rc="62", card=last))
+    assert acquirer.ask(acquirer.sale(customer.card, 1_000))[39] == "62"
+    assert [fault.card for fault in switch.admin.faults()] == [other]
+
+
+def test_a_fault_that_is_only_probable_waits_for_its_chance() -> None:
+    chances = iter([0.9, 0.2, 0.1])
+    plan = FaultPlan(chance=lambda: next(chances))
+    plan.add(Fault(mti="0200", kind="drop", probability=0.5, count=2))
+    assert [plan.take("0200") is not None for _ in range(3)] == [False, True, True]
+    assert plan.waiting() == []
+
+
+def test_an_answer_of_one_rial_more_is_told_from_the_right_one_by_its_amount_alone(
+    switch: RunningSwitch, acquirer: Acquirer, customer: Customer, sale: Message
+) -> None:
+    switch.admin.add_fault("0200", "wrong_amount")
+    with pytest.raises(DialectError, match="field 4: must_equal_the_request"):
+        acquirer.ask(sale)
+    assert balance(switch, customer) == OPENING - 150_000
+
+
+@pytest.mark.parametrize("kind", ["partial", "bad_length"])
+def test_an_answer_that_is_not_whole_is_no_answer_and_the_sale_stands(
+    switch: RunningSwitch, acquirer: Acquirer, customer: Customer, sale: Message, kind: Kind
+) -> None:
+    switch.admin.add_fault("0200", kind)
+    with pytest.raises((FramingError, ConnectionError, EOFError)):
+        acquirer.ask(sale)
+    assert balance(switch, customer) == OPENING - 150_000

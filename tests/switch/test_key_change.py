@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from runtime.settings import Home, SwitchSettings
+from shetab.key_data import ZoneKeyData
 from shetab.message import Message
 from shetab.subfields import SecurityControl, ZoneKeyKind
 from shetab.types import Rial
-from shetab.zone_keys import aes_kcv, tdes_kcv
 from switch.service import RunningSwitch, running
 from switch.zone import MASTER_KEY_COMPONENTS, ZoneKeys
 from tests.support.acquirer import ACQUIRER, Acquirer
@@ -39,8 +39,9 @@ def take(acquirer: Acquirer, master: ZoneKeys) -> Received:
     """The key that the switch sends next; its check value must be right."""
     sent = acquirer.receive()
     kind, index = SecurityControl.from_de53(sent[53]).changed()
-    value = master.unwrap(bytes.fromhex(sent[96]))
-    assert sent[60] == (tdes_kcv(value) if kind == "zone-pin" else aes_kcv(value))
+    data = ZoneKeyData.from_fields(sent.fields)
+    value = master.unwrap(kind, data.wrapped)
+    assert data.check_value.hex().upper() == master.agreed.kcv(kind, value)
     return Received(sent, index, value)
 
 

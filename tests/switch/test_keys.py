@@ -80,7 +80,7 @@ class TestZoneKeys:
         pin_key, mac_key = write_zone_keys(secrets)
         loaded = ZoneKeys.load(secrets)
         assert loaded.check_values == ZoneKeys(pin_key, mac_key).check_values
-        assert loaded.unwrap(loaded.wrap(pin_key)) == pin_key
+        assert loaded.unwrap("zone-pin", loaded.wrap("zone-pin", pin_key)) == pin_key
 
     def test_a_zone_of_before_has_no_master_key(self, secrets: Path) -> None:
         write_zone_keys(secrets)
@@ -89,12 +89,12 @@ class TestZoneKeys:
         loaded = ZoneKeys.load(secrets)
         assert not loaded.can_exchange
         with pytest.raises(KeyFileError, match="no zone master key"):
-            loaded.wrap(bytes(16))
+            loaded.wrap("zone-pin", bytes(16))
 
     def test_keys_under_another_master_key_do_not_open(self, secrets: Path) -> None:
-        wrapped = ZoneKeys(bytes(16), bytes(16), bytes(range(16))).wrap(bytes(16))
+        wrapped = ZoneKeys(bytes(16), bytes(16), bytes(range(16))).wrap("zone-mac", bytes(16))
         with pytest.raises(KeyFileError, match="not the one"):
-            ZoneKeys(bytes(16), bytes(16), bytes(range(1, 17))).unwrap(wrapped)
+            ZoneKeys(bytes(16), bytes(16), bytes(range(1, 17))).unwrap("zone-mac", wrapped)
 
     @pytest.mark.parametrize("name", [*PIN_KEY_COMPONENTS, *MAC_KEY_COMPONENTS, *MASTER_KEY_COMPONENTS])
     def test_a_missing_component_is_named(self, secrets: Path, name: str) -> None:

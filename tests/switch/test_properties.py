@@ -23,7 +23,7 @@ from switch import authorisation
 from switch.bank import transact_on
 from switch.key_ring import KeyRing
 from switch.recording import Rules
-from switch.service import DIALECT, INSTITUTION, database_path, issuer_keys, open_bank
+from switch.service import INSTITUTION, database_path, issuer_keys, open_bank
 from switch.zone import ZoneKeys
 from tests.support.acquirer import ACQUIRER, Acquirer
 from tests.switch.conftest import new_zone
@@ -50,7 +50,7 @@ class Network(RuleBasedStateMachine):
         self._engine = open_database(database_path(zone.home))
         self._transact = transact_on(self._engine)
         ring = KeyRing(ZoneKeys.load(zone.home.secrets), overlap=timedelta(minutes=1), clock=lambda: datetime.now(UTC))
-        dialect = Dialect.load(DIALECT)
+        dialect = Dialect.load("shetab87_ascii")
         self._rules = Rules(
             dialect, issuer_keys(zone.home), ring, Banks.load(), INSTITUTION, os.urandom, PasswordSettings()
         )

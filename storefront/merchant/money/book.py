@@ -24,6 +24,7 @@ from kwbp.settling import Batch, BatchAdminResTBS, Entry, SettlingResTBS, Standi
 from kwbp.wrapper import wrap
 from pki.der import sha256
 from pki.oids import CT_BATCH_ADMIN_REQ
+from runtime.database import insert_new
 from runtime.language import Message
 from shetab.errors import ValueFormatError
 from shetab.jalali import IRAN_STANDARD_TIME, complete_date
@@ -33,7 +34,7 @@ from storefront.merchant.documents import Document
 from storefront.merchant.money import schema
 from storefront.merchant.money.states import RequestState
 from storefront.merchant.states import PAID
-from storefront.merchant.store import OrderStore, as_text, as_time, insert_if_absent, orders, put_crls
+from storefront.merchant.store import OrderStore, as_text, as_time, orders, put_crls
 
 _AT_ONCE: Final = 256
 BATCHES: Final = b"batches"
@@ -155,7 +156,7 @@ class MoneyBook:
             if connection.execute(update(schema.requests).where(*mine).values(values)).rowcount != 1:
                 return
             if entry is not None and business_day is not None:
-                insert_if_absent(connection, schema.entries, _entry_row(entry, business_day))
+                insert_new(connection, schema.entries, **_entry_row(entry, business_day))
             if batch is not None:
                 _put_batch(connection, batch)
             if request.xid is not None:
@@ -263,8 +264,8 @@ class MoneyBook:
 
         def job(connection: Connection) -> None:
             if row is not None:
-                insert_if_absent(connection, schema.entries, row)
-            insert_if_absent(connection, schema.purchases, {"xid": xid, "sale": row is not None})
+                insert_new(connection, schema.entries, **row)
+            insert_new(connection, schema.purchases, xid=xid, sale=row is not None)
 
         await self.orders.write(job)
 
@@ -304,7 +305,7 @@ class MoneyBook:
     async def keep_advice(self, business_date: str, part: int, parts: int, der: bytes, *, now: datetime) -> None:
         """Keep a part of a day's advice (SignedData); the first of a number stays."""
         row = {"business_date": business_date, "part": part, "parts": parts, "der": der, "stored_at": as_text(now)}
-        await self.orders.write(lambda connection: insert_if_absent(connection, schema.advices, row))
+        await self.orders.write(lambda connection: insert_new(connection, schema.advices, **row))
 
     def advice(self, business_date: str) -> Mapping[int, bytes]:
         """The parts of a day's advice that came, by their numbers."""
@@ -352,7 +353,7 @@ def batch_of(answer: BatchAdminResTBS) -> Batch:
 
 def _put_batch(connection: Connection, batch: Batch) -> None:
     begins, until = (None if each is None else as_text(each) for each in (batch.begins, batch.until))
-    insert_if_absent(connection, schema.batches, {"batch_id": batch.batch_id, "begins": begins, "until": until})
+    insert_new(connection, schema.batches, batch_id=batch.batch_id, begins=begins, until=until)
     if until is not None:
         connection.execute(
             update(schema.batches)

@@ -90,7 +90,7 @@ class BatchAsked(_Asked):
     operation: Literal["open", "close", "status"]
 
 
-def _office(request: HttpRequest) -> MoneyOffice:
+async def _office(request: HttpRequest) -> MoneyOffice:
     office = request.app.state.shop.money
     assert isinstance(office, MoneyOffice)
     return office

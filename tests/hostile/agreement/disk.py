@@ -68,7 +68,7 @@ class LoopWriter:
 def in_the_loop() -> Iterator[None]:
     """Order books that are opened in this block are written by a `LoopWriter`."""
     with (
-        mock.patch("gateway.store.GroupWriter", LoopWriter),
+        mock.patch("gateway.order_database.GroupWriter", LoopWriter),
         mock.patch("storefront.merchant.store.GroupWriter", LoopWriter),
     ):
         yield

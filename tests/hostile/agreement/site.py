@@ -29,7 +29,7 @@ from cryptography.x509 import ObjectIdentifier
 from gateway.authorization import AuthorizationSettings
 from gateway.gateway import Gateway, GatewayConfig
 from gateway.gateway import Resources as GatewayResources
-from gateway.link import LinkSettings
+from gateway.links.settings import Address, LinkSettings
 from gateway.merchants import Merchant
 from gateway.reversal import ReversalSettings
 from gateway.settling.forwarding import ForwardingSettings
@@ -284,7 +284,7 @@ class Site:
                 longest_pause=60.0,
                 tick=60.0,
             ),
-            link=LinkSettings("switch", 1, ACQUIRER, Framing(), echo_interval=3600.0),
+            link=LinkSettings((Address("switch", 1),), ACQUIRER, Framing(), echo_interval=3600.0),
         )
         gateway = self._gateway = Gateway(config, resources, checkpoint=self._checkpoint(GATEWAY))
 

@@ -99,8 +99,14 @@ class _Transport(asyncio.Transport):
         if not self._closed:
             self._protocol.data_received(data)
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self._closed
+
+    def abort(self) -> None:
+        self.close()
 
     def close(self) -> None:
         if not self._closed:

@@ -21,7 +21,7 @@ from sqlalchemy import delete
 
 from gateway.acknowledgement import Acknowledgement
 from gateway.authorization import Authorization
-from gateway.link import SwitchLink
+from gateway.links.intake import Intake
 from gateway.schema import orders
 from gateway.store import OrderStore
 from kwbp import fields
@@ -107,10 +107,10 @@ def answers_not_matched() -> Iterator[None]:
 def mac_not_verified() -> AbstractContextManager[Any]:
     """What comes over the line is believed."""
 
-    async def believed(self: SwitchLink, raw: bytes) -> bool:
+    async def believed(self: Intake, raw: bytes) -> bool:
         return True
 
-    return mock.patch.object(SwitchLink, "_authentic", believed)
+    return mock.patch.object(Intake, "_authentic", believed)
 
 
 def no_ack_clock() -> AbstractContextManager[Any]:
@@ -121,20 +121,20 @@ def no_ack_clock() -> AbstractContextManager[Any]:
 def nothing_recovered() -> AbstractContextManager[Any]:
     """A gateway that starts again leaves an order that was SENT as it is."""
 
-    async def nothing(self: OrderStore, now: datetime, *, sent_before: datetime) -> list[Any]:
+    async def nothing(self: OrderStore, now: datetime, which: Any) -> list[Any]:
         return []
 
-    return mock.patch.object(OrderStore, "recover", nothing)
+    return mock.patch.object(OrderStore, "_lost", nothing)
 
 
 def reversal_sent_once() -> AbstractContextManager[Any]:
     """A reversal that was not answered is not repeated."""
-    begin = OrderStore.begin_reversal_attempt
+    begin = OrderStore.claim_reversal
 
-    async def for_the_last_time(self: OrderStore, key: Any, next_at: datetime) -> Any:
-        return await begin(self, key, next_at + timedelta(days=30))
+    async def for_the_last_time(self: OrderStore, order: Any, next_at: datetime) -> Any:
+        return await begin(self, order, next_at + timedelta(days=30))
 
-    return mock.patch.object(OrderStore, "begin_reversal_attempt", for_the_last_time)
+    return mock.patch.object(OrderStore, "claim_reversal", for_the_last_time)
 
 
 def refused_by_the_clock() -> AbstractContextManager[Any]:

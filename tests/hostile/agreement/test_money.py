@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import func, select
 
+from gateway.acquirer import journal
 from gateway.order import OrderKey
 from gateway.schema import entries as gateway_entries
 from gateway.settling.book import standing_of
@@ -335,6 +336,11 @@ class MoneyMachine(RuleBasedStateMachine):
         for _, kind, amount, day in own:
             counted[(day, _DEBITS[kind])] = counted.get((day, _DEBITS[kind]), 0) + amount
         assert counted == self._moved(), self._story()
+        # The ledger is what these entries make of it, and owes the shop what they come to.
+        with site.gateway_store.reading() as connection:
+            assert journal.verify(connection) == [], self._story()
+            owed = {each.account: -each.balance for each in journal.balances(connection)}
+        assert owed.get(f"payable:{SHOP}", 0) == sum(kind.sign * amount for _, kind, amount, _ in own), self._story()
         site.cut_over(1)
         for _ in range(4):  # a day that is asked for: the network is in a later one, nothing is undecided, totals agree
             for each in site.settling.reconciliation.days(SHOP):

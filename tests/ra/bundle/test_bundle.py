@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from audit.checkpoint import Checkpoint
 from audit.log_key import LogKey
@@ -22,7 +23,8 @@ from cps.packs import published_file
 from ra import story
 from ra.bundle.contents import EXECUTABLE, Records, contents
 from tests.support.cps_cases import Office
-from tests.support.pki_factory import Key, p256
+from tests.support.judges import trusting_machine
+from tests.support.pki_factory import Key, PkiFactory, p256
 from tests.support.ra_world import OPERATOR, RaWorld
 
 
@@ -73,10 +75,9 @@ def written(files: dict[str, bytes], folder: Path) -> Path:
     return folder
 
 
-def judged(folder: Path, *arguments: str) -> tuple[bool, str]:
-    done = subprocess.run(
-        ["sh", str(folder / EXECUTABLE), *arguments], capture_output=True, text=True, check=False, timeout=120
-    )
+def judged(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[bool, str]:
+    command = ["sh", str(folder / EXECUTABLE), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     return done.returncode == 0, done.stdout + done.stderr
 
 
@@ -170,12 +171,29 @@ def test_a_forger_who_adjusts_the_digests_is_found(
 ) -> None:
     files = dict(made)
     change(files)
-    listed = {name: content for name, content in files.items() if name not in {EXECUTABLE, "digests.txt"}}
-    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(listed.items())]
-    files["digests.txt"] = "".join(lines).encode()
+    adjust(files)
     holds, said = judged(written(files, tmp_path / "bundle"))
     assert not holds, said
     assert "ok       all digests" in said
+
+
+def adjust(files: dict[str, bytes]) -> None:
+    """The digests are those of the files."""
+    listed = {name: content for name, content in files.items() if name not in {EXECUTABLE, "digests.txt"}}
+    lines = [f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in sorted(listed.items())]
+    files["digests.txt"] = "".join(lines).encode()
+
+
+def test_what_the_machine_trusts_is_not_what_the_reader_trusts(made: dict[str, bytes], tmp_path: Path) -> None:
+    (tmp_path / "root.pem").write_bytes(made["root.pem"])
+    machine = trusting_machine(tmp_path / "root.pem", tmp_path / "trusted")
+    other = PkiFactory(brand="Another").root.certificate.public_bytes(Encoding.PEM)
+    files = {**made, "root.pem": other}
+    adjust(files)
+    holds, said = judged(written(files, tmp_path / "bundle"), environment=machine)
+    assert not holds, said
+    assert "ok       all digests" in said
+    assert "FAILED   decision 1 of" in said
 
 
 def test_another_root_is_not_the_trusted_one(made: dict[str, bytes], tmp_path: Path) -> None:

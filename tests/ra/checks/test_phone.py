@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from ra.checks.phone import parse_phone
 from ra.errors import InvalidSubmissionError, NotAllowedError, UnknownError, WrongStateError
+from ra.records import Application
 from ra.states import State
-from ra.store import Application
 from registers.faults import Planned
 from tests.support.ra_world import ANONYMOUS, OPERATOR, officer
 from tests.support.registers_world import AskingRa

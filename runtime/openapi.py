@@ -1,4 +1,4 @@
-"""The served OpenAPI document, completed: who may call each route, and what refusals look like (RFC 9457).
+"""A served OpenAPI document, completed: who may call each route, and what refusals look like (RFC 9457).
 
 FastAPI describes what is asked and answered; this adds to each route `x-kwbp-callers`, read from its guard
 (`runtime.identity.require`), and every problem that the service answers with.
@@ -6,6 +6,7 @@ FastAPI describes what is asked and answered; this adds to each route `x-kwbp-ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -43,7 +44,7 @@ PROBLEM: Final[dict[str, Any]] = {
         "findings": [{"code": "SOD-PERSON", "clause": "CPS 5.2.2", "message": "the same person signed both steps"}],
     },
 }
-_STATUSES: Final = {
+STATUSES: Final[Mapping[int, str]] = {
     400: "the request cannot be read",
     401: "a client certificate is needed",
     403: "the caller may not, or the statement forbids it",
@@ -55,10 +56,12 @@ _STATUSES: Final = {
     502: "the signing service refused",
     503: "the token, the database or another replica is busy or away: try again",
 }
+"""Every status of a problem that a service answers with, unless it says otherwise."""
+_RETRY: Final = frozenset({429, 503})
 
 
-def complete(app: FastAPI) -> None:
-    """Have `app` serve its document with callers and problems."""
+def complete(app: FastAPI, statuses: Mapping[int, str] = STATUSES) -> None:
+    """Have `app` serve its document with callers and problems, of these `statuses` each with what it says."""
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -67,10 +70,10 @@ def complete(app: FastAPI) -> None:
         document = described()
         components = document.setdefault("components", {})
         components.setdefault("schemas", {})["Problem"] = PROBLEM
-        components["responses"] = {f"Problem{status}": _response(status, text) for status, text in _STATUSES.items()}
+        components["responses"] = {f"Problem{status}": _response(status, text) for status, text in statuses.items()}
         for route in api_routes(app):
             for method in route.methods or ():
-                _complete(document["paths"][route.path_format][method.lower()], route)
+                _complete(document["paths"][route.path_format][method.lower()], route, statuses)
         for unused in ("HTTPValidationError", "ValidationError"):
             components["schemas"].pop(unused, None)
         return document
@@ -94,12 +97,12 @@ def _patterns(dependant: Dependant) -> list[str]:
     return own + [pattern for each in dependant.dependencies for pattern in _patterns(each)]
 
 
-def _complete(operation: dict[str, Any], route: APIRoute) -> None:
+def _complete(operation: dict[str, Any], route: APIRoute, statuses: Mapping[int, str]) -> None:
     patterns = callers(route)
     operation[CALLERS] = list(patterns)
     if not patterns:
         return
-    for status in _STATUSES:
+    for status in statuses:
         operation["responses"][str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
 
 
@@ -108,6 +111,6 @@ def _response(status: int, text: str) -> dict[str, Any]:
         "description": text,
         "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
-    if status == 503:
+    if status in _RETRY:
         found["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     return found

@@ -7,13 +7,13 @@ import asyncio
 import pytest
 
 from gateway.errors import LinkDownError, NoAnswerError
-from gateway.link import SwitchLink
+from gateway.links.link import SwitchLink
 from shetab.errors import ShetabError
 from shetab.mac import message_mac
 from shetab.message import Message
 from tests.gateway.conftest import line, run, until
 from tests.support.iso8583_messages import PAN, request_fields
-from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, Step, answer_to
+from tests.support.scripted_switch import DIALECT, MAC_KEY, ScriptedSwitch, SoftwareMac, Step, answer_to
 
 SALE = Message("0200", request_fields())
 
@@ -308,8 +308,8 @@ def test_a_stream_out_of_step_is_closed() -> None:
     run(scenario())
 
 
-def test_the_token_is_asked_before_the_message_is_read() -> None:
-    """A MAC that does not verify hides even what kind of message came."""
+def test_the_token_is_asked_before_a_message_means_anything() -> None:
+    """A MAC that does not verify hides even what kind of message came: nothing is answered, filed or told."""
 
     async def scenario() -> None:
         asked: list[bytes] = []
@@ -324,6 +324,26 @@ def test_the_token_is_asked_before_the_message_is_read() -> None:
             await no_answer(link)
             assert len(asked) == 1
             assert asked[0].startswith(b"0210")
+
+    run(scenario())
+
+
+def test_what_has_no_form_costs_no_call_of_the_token() -> None:
+    async def scenario() -> None:
+        asked: list[bytes] = []
+
+        class Counting(SoftwareMac):
+            async def verify_mac(self, data: bytes, mac: bytes) -> bool:
+                asked.append(data)
+                return await super().verify_mac(data, mac)
+
+        async with ScriptedSwitch() as switch, line(switch, mac=Counting()) as link:
+            asked.clear()
+            for junk in (b"0210" + b"F" * 32, b"0210" + b"0" * 15 + b"1" + b"A" * 16, b"\x00" * 50):
+                switch.plan("0200", Step(junk=junk))
+                await no_answer(link)
+            assert asked == []
+            assert (await ask(link))[39] == "00"
 
     run(scenario())
 

@@ -1,0 +1,336 @@
+"""`kwbp gateway reconcile`, `settle`, `payment …`, `ledger`, `report`: the acquirer's money, for its people.
+
+Reconcile a day with the network, decide its differences, pay out what is closed, hand the payment file to the bank,
+take in what the bank says. A payment file is sent by another person than made it: `--as` names the officer who acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from cli import output
+from cli.gateway_orders import Person, gateway_as
+from cli.key_approval import PassphraseFile
+from cli.state import existing
+from runtime.client import raise_problem
+from runtime.language import Message
+
+payment_app = typer.Typer(help="Payment files for the bank, and what it answers.", no_args_is_help=True)
+
+
+class Format(Enum):
+    """Of a report."""
+
+    CSV = "csv"
+    PDF = "pdf"
+
+
+class Tongue(Enum):
+    """Of a report."""
+
+    EN = "en"
+    FA = "fa"
+
+
+class Decision(Enum):
+    """What a person says of a difference."""
+
+    EXPLAIN = "explain"
+    CORRECT = "correct"
+
+
+_DAYS = ["%Y-%m-%d"]
+Day = Annotated[datetime | None, typer.Option("--day", formats=_DAYS, help="Business day, Gregorian: 2026-03-21.")]
+MerchantId = Annotated[str | None, typer.Option("--merchant", help="Merchant id.")]
+Number = Annotated[int, typer.Argument(help="Number of the payment file.", min=1)]
+
+
+def install(app: typer.Typer) -> None:
+    """Add the commands to `kwbp gateway`."""
+    for command in (reconcile, differences, decide, settle, settlements, ledger, report):
+        app.command()(command)
+    app.add_typer(payment_app, name="payment")
+
+
+# --- reconciliation ---------------------------------------------------------------------------------------------------
+
+
+def reconcile(
+    day: Day = None,
+    merchant: MerchantId = None,
+    list_: Annotated[Path | None, typer.Option("--import", help="The network's settlement list to take in.")] = None,
+    route: Annotated[str, typer.Option(help="Name of the connector whose network made the list.")] = "switch",
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Compare open business days with the network (0500), or take in its list of a day; then show how they stand."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        if list_ is not None:
+            taken = _said(client.post("/v1/settlement-lists", params={"route": route}, content=_read(list_)))
+            if output.json_wanted():
+                output.emit(taken)
+            else:
+                _differences(client, {"day": taken["business_day"]})
+            return
+        _said(client.post("/v1/reconciliations:compare", json=_which(day, merchant)))
+        rows = _said(client.get("/v1/reconciliations", params=_which(day, merchant)))
+    output.table(
+        "Business days",
+        ("Merchant", "Day", "Route", "State", "Ours", "Theirs"),
+        [
+            (
+                row["merchant_id"],
+                row["business_day"],
+                row["route"],
+                row["state"],
+                net_of(row["own"]),
+                net_of(row["theirs"]),
+            )
+            for row in rows
+        ],
+        document=rows,
+    )
+
+
+def net_of(sums: dict[str, str] | None) -> int | None:
+    """DE 97 of sums, in rial: C is the merchant's, D the acquirer's."""
+    net = (sums or {}).get("97")
+    return None if net is None else int(net[1:]) * (1 if net[0] == "C" else -1)
+
+
+def differences(
+    day: Day = None,
+    merchant: MerchantId = None,
+    every: Annotated[bool, typer.Option("--all", help="Also those that are decided.")] = False,
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Show where the network's lists and our books differ, movement by movement."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        _differences(client, _which(day, merchant) | ({} if every else {"state": "OPEN"}))
+
+
+def decide(
+    number: Annotated[int, typer.Argument(help="Number of the difference.", min=1)],
+    decision: Annotated[Decision, typer.Argument(help="explain: no booking is needed; correct: book it to suspense.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Explain a difference, or take it into the books."""
+    body = {"decision": {"explain": "EXPLAINED", "correct": "CORRECTED"}[decision.value], "reason": reason}
+    with gateway_as(existing(), person, passphrase_file) as client:
+        row = _said(client.post(f"/v1/differences/{number}:decide", json=body))
+    output.emit(row, [output.said(Message("Difference {number}: {state}.", number=number, state=row["state"]))])
+
+
+def _differences(client: httpx.Client, which: Mapping[str, Any]) -> None:
+    rows = _said(client.get("/v1/differences", params=which))
+    names = ("number", "merchant_id", "business_day", "kind", "rrn", "stan", "own_amount", "their_amount", "state")
+    titles = ("Number", "Merchant", "Day", "Kind", "RRN", "STAN", "Ours", "Theirs", "State")
+    output.table("Differences", titles, [[row[name] for name in names] for row in rows], document=rows)
+
+
+# --- payouts ----------------------------------------------------------------------------------------------------------
+
+
+def settle(
+    day: Day = None, merchant: MerchantId = None, person: Person = None, passphrase_file: PassphraseFile = None
+) -> None:
+    """Pay out every closed business day that was not: net of the day, fees deducted. Asked again, nothing is left."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        done = _said(client.post("/v1/payouts", json=_which(day, merchant)))
+    if output.json_wanted():
+        output.emit(done)
+        return
+    _payouts(done["made"])
+    for left in done["left"]:
+        output.emit(
+            {}, [output.plain(f"not paid out: {left['merchant_id']} {left['business_day']} ({left['reason']})")]
+        )
+
+
+def settlements(
+    day: Day = None, merchant: MerchantId = None, person: Person = None, passphrase_file: PassphraseFile = None
+) -> None:
+    """Show what is paid to merchants, and how far it is."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        _payouts(_said(client.get("/v1/payouts", params=_which(day, merchant))))
+
+
+def _payouts(rows: list[dict[str, Any]]) -> None:
+    names = ("reference", "merchant_id", "business_day", "gross", "fees", "brought_forward", "amount", "state", "file")
+    titles = ("Reference", "Merchant", "Day", "Gross", "Fees", "Brought forward", "Paid", "State", "File")
+    output.table("Settlements", titles, [[row[name] for name in names] for row in rows], document=rows)
+
+
+@payment_app.command()
+def make(
+    out: Annotated[Path | None, typer.Option(help="Write the file there too.")] = None,
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a payment file of all payouts that are in none yet (ISO 20022 pain.001)."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        made = _said(client.post("/v1/payment-files"))
+        if out is not None:
+            _fetch(client, made["number"], out)
+    lines = [f"Payment file {made['number']}: {made['count']} payouts, {made['total']} rial.", f"  {made['digest']}"]
+    lines += [output.plain(f"  left: {each['merchant_id']} ({each['reason']})") for each in made["left"]]
+    output.emit(made, lines)
+
+
+@payment_app.command("list")
+def list_files(person: Person = None, passphrase_file: PassphraseFile = None) -> None:
+    """Show the payment files."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        rows = _said(client.get("/v1/payment-files"))
+    names = ("number", "message_id", "count", "total", "made_at", "made_by")
+    titles = ("Number", "Message", "Payouts", "Rial", "Made", "By")
+    output.table("Payment files", titles, [[row[name] for name in names] for row in rows], document=rows)
+
+
+@payment_app.command()
+def export(
+    number: Number,
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    table: Annotated[bool, typer.Option("--csv", help="As CSV instead of pain.001.")] = False,
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write a payment file for the bank."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        _fetch(client, number, out, "csv" if table else "xml")
+    output.emit({"file": str(out)}, [output.plain(f"Written to {out}.")])
+
+
+@payment_app.command()
+def send(
+    number: Number,
+    file: Annotated[Path, typer.Option(help="The pain.001 that you looked at and give to the bank.")],
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Say that the bank gets this payment file now. For another person than made it."""
+    digest = sha256(_read(file)).hexdigest()
+    with gateway_as(existing(), person, passphrase_file) as client:
+        _payouts(_said(client.post(f"/v1/payment-files/{number}:send", json={"digest": digest})))
+
+
+@payment_app.command()
+def withdraw(number: Number, person: Person = None, passphrase_file: PassphraseFile = None) -> None:
+    """Say that the bank does not get this payment file: the next one has its payouts."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        done = _said(client.post(f"/v1/payment-files/{number}:withdraw"))
+    output.emit(done, [f"Payment file {number} is withdrawn: {done['payouts']} payouts."])
+
+
+@payment_app.command()
+def answer(
+    file: Annotated[Path, typer.Argument(help="pain.002, or CSV with reference,status,reason (PAID, RETURNED).")],
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Take in what the bank says of payouts."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        _payouts(_said(client.post("/v1/bank-answers", content=_read(file))))
+
+
+@payment_app.command()
+def again(
+    reference: Annotated[str, typer.Argument(help="Reference of a payout that the bank returned.")],
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Pay a returned payout once more, to the account that is registered now."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        _payouts([_said(client.post(f"/v1/payouts/{reference}:again"))])
+
+
+# --- books and reports ------------------------------------------------------------------------------------------------
+
+
+def ledger(
+    account: Annotated[str | None, typer.Argument(help="An account, for its last lines; or 'verify'.")] = None,
+    through: Annotated[datetime | None, typer.Option(formats=_DAYS, help="Up to this business day.")] = None,
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Show the ledger's accounts, one account's lines, or verify the ledger against what caused it ('verify')."""
+    with gateway_as(existing(), person, passphrase_file) as client:
+        if account == "verify":
+            _verified(_said(client.get("/v1/ledger-verification")))
+            return
+        if account is not None:
+            rows = _said(client.get(f"/v1/ledger/{account}"))
+            names = ("business_day", "cause_kind", "cause", "amount", "balance")
+            titles = ("Day", "Cause", "Of", "Amount", "Balance")
+            output.table(account, titles, [[row[name] for name in names] for row in rows], document=rows)
+            return
+        rows = _said(client.get("/v1/ledger", params=_query({"through": through and f"{through:%Y-%m-%d}"})))
+    sums = [(row["account"], row["debits"], row["credits"], row["balance"]) for row in rows]
+    output.table("Ledger", ("Account", "Debits", "Credits", "Balance"), sums, document=rows)
+
+
+def _verified(findings: list[dict[str, Any]]) -> None:
+    if output.json_wanted():
+        output.emit(findings)
+    elif not findings:
+        output.emit({}, [output.said(Message("The ledger is what its causes make of it."))])
+    else:
+        rows = [(each["fault"], each["cause_kind"], each["cause"]) for each in findings]
+        output.table("Ledger", ("Fault", "Cause", "Of"), rows)
+    if findings:
+        raise typer.Exit(1)
+
+
+def report(
+    day: Annotated[datetime, typer.Option(formats=_DAYS, help="Business day, Gregorian: 2026-03-21.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    merchant: MerchantId = None,
+    form: Annotated[Format, typer.Option("--format", help="csv or pdf.")] = Format.CSV,
+    lang: Annotated[Tongue, typer.Option(help="en or fa.")] = Tongue.EN,
+    bom: Annotated[bool, typer.Option("--bom", help="CSV begins with U+FEFF, for spreadsheets.")] = False,
+    person: Person = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write the report of a business day: of one merchant, or of all at a glance."""
+    query = _query({"merchant_id": merchant, "format": form.value, "lang": lang.value, "bom": bom})
+    with gateway_as(existing(), person, passphrase_file) as client:
+        content = raise_problem(client.get(f"/v1/reports/{day:%Y-%m-%d}", params=query)).content
+    out.write_bytes(content)
+    output.emit({"file": str(out), "bytes": len(content)}, [output.plain(f"Written to {out}.")])
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _said(response: httpx.Response) -> Any:
+    return raise_problem(response).json()
+
+
+def _fetch(client: httpx.Client, number: int, out: Path, form: str = "xml") -> None:
+    out.write_bytes(raise_problem(client.get(f"/v1/payment-files/{number}", params={"format": form})).content)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        output.fail(f"{path} cannot be read: {error.strerror}")
+
+
+def _which(day: datetime | None, merchant: str | None) -> dict[str, Any]:
+    return _query({"day": day and f"{day:%Y-%m-%d}", "merchant_id": merchant})
+
+
+def _query(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

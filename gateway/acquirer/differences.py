@@ -1,0 +1,332 @@
+"""Lists of the network, the differences that they show, and what people say of those.
+
+A list is imported as the network signed it, and kept; importing the same again changes nothing. Each difference between
+it and our books is a row with a state:
+
+    OPEN ─┬─► EXPLAINED   a person knows why, and it needs no booking: it is another day's, say
+          ├─► CORRECTED   a person takes it into the books: the excess goes to suspense (`gateway.acquirer.ledger`)
+          └─► GONE        a later list of the day does not show it any more; so with what was EXPLAINED
+
+What was CORRECTED is booked and stays: if a later list shows another amount of it, or nothing, that is an alarm.
+Lists of a day come in the order in which the network made them: one that is older than the newest is refused.
+
+A merchant's business day with an open difference is neither advised nor paid, its other days are: a signed advice
+cannot be taken back, and a day is advised and paid as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+
+from gateway.acquirer import ledger, stated
+from gateway.acquirer.journal import post
+from gateway.acquirer.matching import Difference, Key, OwnMovement, match
+from gateway.acquirer.tables import differences, network_lists
+from gateway.order import SALE as SALE_KIND
+from gateway.schema import entries, orders, reconciliations, settlings
+from gateway.settling.days import DayState
+from gateway.states import OrderState
+from kwbp.codes import EntryKind
+from runtime.logging import get_logger
+from shetab.settlement_list import SIGNS, SettlementList, SettlementListError, read_list
+
+MOVEMENTS: Final = {
+    EntryKind.SALE: "debit",
+    EntryKind.CAPTURE: "debit",
+    EntryKind.SALE_REVERSAL: "debit_reversal",
+    EntryKind.CAPTURE_REVERSAL: "debit_reversal",
+    EntryKind.CREDIT: "credit",
+    EntryKind.CREDIT_REVERSAL: "credit_reversal",
+}
+"""What a kind of entry is called in a settlement list."""
+_GIVEN_BACK: Final = (OrderState.REV_QUEUED, OrderState.REVERSED, OrderState.REV_FAILED)
+_NEIGHBOURS: Final = timedelta(days=7)
+"""How far around a day lists of other days are looked at, for what was counted in those."""
+_AT_ONCE: Final = 400
+_log = get_logger("gateway.differences")
+
+Decision = Literal["EXPLAINED", "CORRECTED"]
+
+
+class ImportRefusedError(ValueError):
+    """A list that is not about this acquirer, or comes too early or too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of a list: its number, how many movements it names, and the differences that are open after it."""
+
+    number: int
+    route: str
+    business_day: date
+    movements: int
+    known: bool
+    open_differences: int
+
+
+def read(data: bytes, key: ec.EllipticCurvePublicKey, *, acquirer: str) -> SettlementList:
+    """A list of the network's, for this acquirer.
+
+    :raises SettlementListError: see `shetab.settlement_list`. :raises ImportRefusedError: another's, or not final.
+    """
+    found = read_list(data, key)
+    if found.acquirer != acquirer:
+        raise ImportRefusedError(f"the list is acquirer {found.acquirer}'s")
+    if not found.final:
+        raise ImportRefusedError("the network still counts in this day: its list is not final")
+    return found
+
+
+def take(
+    connection: Connection,
+    found: SettlementList,
+    data: bytes,
+    neighbours: Sequence[SettlementList],
+    *,
+    route: str,
+    by: str,
+    now: datetime,
+) -> Imported:
+    """Keep a list and what it shows; part of the caller's transaction. The same bytes again change nothing.
+
+    :param neighbours: lists of days around it, as `around` gives them.
+    :raises ImportRefusedError: the network made a later one, which is here.
+    """
+    digest, day = sha256(data).hexdigest(), found.business_day
+    this = and_(network_lists.c.route == route, network_lists.c.digest == digest)
+    number = connection.execute(select(network_lists.c.number).where(this)).scalar_one_or_none()
+    known = number is not None
+    if number is None:
+        _require_newest(connection, found, route)
+        values: dict[str, Any] = {"route": route, "business_day": day.isoformat(), "digest": digest, "content": data}
+        values |= {"made_at": found.made_at}
+        statement = insert(network_lists).values(**values, imported_at=now, imported_by=by)
+        number = connection.execute(statement.returning(network_lists.c.number)).scalar_one()
+        elsewhere = {
+            each.key: other.business_day
+            for other in neighbours
+            for each in other.movements
+            if not each.void and other.business_day != day
+        }
+        own, given_back = _own(connection, route, day, [each.key for each in found.movements])
+        shown = match(day, found.movements, own, given_back, elsewhere)
+        _keep(connection, shown, route=route, day=day, number=number, now=now)
+        _compare_again(connection, route, day, now)
+    waiting = select(differences.c.number).where(_of_list(route, day), differences.c.state == "OPEN")
+    left = len(connection.execute(waiting).all())
+    if left and not known:
+        _log.error("the network's list shows differences", route=route, day=day.isoformat(), open=left, alarm=True)
+    return Imported(number, route, day, len(found.movements), known, left)
+
+
+def _require_newest(connection: Connection, found: SettlementList, route: str) -> None:
+    of_day = and_(network_lists.c.route == route, network_lists.c.business_day == found.business_day.isoformat())
+    query = select(network_lists.c.made_at).where(of_day).order_by(network_lists.c.made_at.desc()).limit(1)
+    newest: datetime | None = connection.execute(query).scalar_one_or_none()
+    if newest is not None and found.made_at < newest:
+        raise ImportRefusedError(f"the network made a later list of this day, at {newest.isoformat()}")
+
+
+def around(connection: Connection, route: str, day: date, key: ec.EllipticCurvePublicKey) -> list[SettlementList]:
+    """The newest list of each day around `day` that was imported before."""
+    columns = network_lists.c
+    near = and_(
+        columns.route == route,
+        columns.business_day >= (day - _NEIGHBOURS).isoformat(),
+        columns.business_day <= (day + _NEIGHBOURS).isoformat(),
+        columns.business_day != day.isoformat(),
+    )
+    rows = connection.execute(select(network_lists).where(near).order_by(columns.number))
+    newest = {row.business_day: row.content for row in rows}
+    found = []
+    for content in newest.values():
+        try:
+            found.append(read_list(content, key))
+        except SettlementListError:  # of the network's key before; what it showed is in its differences
+            _log.warning("an earlier list is not looked at: it has another key", route=route)
+    return found
+
+
+def _keep(
+    connection: Connection, shown: Iterable[Difference], *, route: str, day: date, number: int, now: datetime
+) -> None:
+    """New differences are OPEN; those that the list does not show are GONE; what was corrected stays so."""
+    # Nobody decides one of these meanwhile, at another gateway.
+    before_it = select(differences).where(_of_list(route, day)).order_by(differences.c.number).with_for_update()
+    kept = {
+        (row.kind, row.merchant_id, row.terminal_id, row.stan, row.rrn, row.movement): row
+        for row in connection.execute(before_it)
+    }
+    for each in shown:
+        before = kept.pop((each.kind, *each.key), None)
+        values = _values(each) | {"list_number": number}
+        if before is None:
+            places = {"route": route, "business_day": day.isoformat(), "state": "OPEN", "found_at": now}
+            connection.execute(insert(differences).values(**values, **places))
+        elif before.state in ("OPEN", "GONE") or before.excess != each.excess:
+            if before.state == "CORRECTED":  # what was booked stays booked; another amount is another matter
+                _log.error("a corrected difference has changed", number=before.number, alarm=True)
+                continue
+            mine = differences.c.number == before.number
+            connection.execute(update(differences).where(mine).values(**values, state="OPEN", found_at=now))
+    for gone in kept.values():
+        if gone.state == "CORRECTED" and gone.list_number != number:
+            _log.error("a corrected difference is not shown any more", number=gone.number, alarm=True)
+        still = and_(differences.c.number == gone.number, differences.c.state.in_(("OPEN", "EXPLAINED")))
+        connection.execute(update(differences).where(still).values(state="GONE"))
+
+
+def _values(difference: Difference) -> dict[str, Any]:
+    merchant_id, terminal_id, stan, rrn, movement = difference.key
+    return {
+        "merchant_id": merchant_id,
+        "terminal_id": terminal_id,
+        "stan": stan,
+        "rrn": rrn,
+        "movement": movement,
+        "kind": difference.kind,
+        "own_amount": difference.own_amount,
+        "their_amount": difference.their_amount,
+        "own_day": None if difference.own_day is None else difference.own_day.isoformat(),
+        "their_day": None if difference.their_day is None else difference.their_day.isoformat(),
+        "excess": difference.excess,
+    }
+
+
+def _of_list(route: str, day: date) -> ColumnElement[bool]:
+    return and_(differences.c.route == route, differences.c.business_day == day.isoformat())
+
+
+def _compare_again(connection: Connection, route: str, day: date, now: datetime) -> None:
+    this = and_(reconciliations.c.business_day == day.isoformat(), reconciliations.c.route == route)
+    waiting = and_(this, reconciliations.c.state == DayState.OPEN)
+    connection.execute(update(reconciliations).where(waiting).values(next_at=now))
+
+
+# --- our own movements ------------------------------------------------------------------------------------------------
+
+
+def _own(
+    connection: Connection, route: str, day: date, listed: Sequence[Key]
+) -> tuple[dict[Key, OwnMovement], set[Key]]:
+    """Our movements of the day and those that the list names; and the sales it names that we have given back."""
+    of_route = entries.c.route == route
+    own = {each.key: each for each in _movements(connection, of_route, entries.c.business_day == day.isoformat())}
+    own |= {each.key: each for each in map(stated.own_movement, stated.of_day(connection, route, day))}
+    given_back: set[Key] = set()
+    unknown = [key for key in listed if key not in own]
+    for at in range(0, len(unknown), _AT_ONCE):
+        some = unknown[at : at + _AT_ONCE]
+        rrns = {key[3] for key in some}
+        own |= {each.key: each for each in _movements(connection, of_route, rrns=rrns)}
+        stay = [each for each in stated.all_of(connection, orders.c.rrn.in_(rrns)) if stated.route_of(each) == route]
+        own |= {each.key: each for each in map(stated.own_movement, stay)}
+        taken = and_(orders.c.rrn.in_(rrns), orders.c.state.in_(_GIVEN_BACK))
+        for row in connection.execute(select(orders).where(taken)):
+            given_back.add((row.merchant_id, row.terminal_id, row.stan, row.rrn, "debit"))
+    return own, given_back
+
+
+def _movements(
+    connection: Connection, *where: ColumnElement[bool], rrns: Collection[str] | None = None
+) -> Iterable[OwnMovement]:
+    """Entries with the numbers that the network knows them by: a sale by its order's, all else by its request's."""
+    its_order = and_(
+        orders.c.merchant_id == entries.c.merchant_id, orders.c.xid == entries.c.xid, orders.c.kind == SALE_KIND
+    )
+    its_request = settlings.c.h_answer == entries.c.h_answer
+    columns = (entries.c.merchant_id, entries.c.kind, entries.c.amount, entries.c.business_day, orders.c.terminal_id)
+    sale = entries.c.kind == int(EntryKind.SALE)
+    sales = select(*columns, orders.c.stan, orders.c.rrn).join(orders, its_order).where(sale, *where)
+    others = (
+        select(*columns, settlings.c.stan, settlings.c.rrn)
+        .join(orders, its_order)
+        .join(settlings, its_request)
+        .where(~sale, *where)
+    )
+    if rrns is not None:
+        sales, others = sales.where(orders.c.rrn.in_(rrns)), others.where(settlings.c.rrn.in_(rrns))
+    for query in (sales, others):
+        for row in connection.execute(query):
+            movement = MOVEMENTS[EntryKind(row.kind)]
+            day = date.fromisoformat(row.business_day)
+            yield OwnMovement(row.merchant_id, row.terminal_id, row.stan, row.rrn, movement, row.amount, day)
+
+
+# --- people -----------------------------------------------------------------------------------------------------------
+
+
+def decide(
+    connection: Connection,
+    number: int,
+    decision: Decision,
+    *,
+    excess: int | None = None,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> Row[Any] | None:
+    """An open difference is decided; what is corrected is booked in the same transaction. None: it is not open.
+
+    :param excess: what the person looked at, in rial: if a list came in since that says otherwise, nothing is decided.
+    """
+    open_ = and_(differences.c.number == number, differences.c.state == "OPEN")
+    if excess is not None:
+        open_ = and_(open_, differences.c.excess == excess)
+    values = {"state": decision, "decided_at": now, "decided_by": by, "reason": reason}
+    if connection.execute(update(differences).where(open_).values(values)).rowcount != 1:
+        return None
+    row = connection.execute(select(differences).where(differences.c.number == number)).one()
+    day = date.fromisoformat(row.business_day)
+    if decision == "CORRECTED":
+        posting = ledger.corrected(number, route=row.route, day=day, excess=row.excess)
+        post(connection, [] if posting is None else [posting], now)
+    _compare_again(connection, row.route, day, now)
+    _log.info("difference decided", number=number, decision=decision, by=by)
+    return row
+
+
+def listed(
+    connection: Connection, *, day: date | None = None, merchant_id: str | None = None, state: str | None = None
+) -> list[Row[Any]]:
+    """Differences by day, merchant and movement."""
+    query = select(differences)
+    if day is not None:
+        query = query.where(differences.c.business_day == day.isoformat())
+    if merchant_id is not None:
+        query = query.where(differences.c.merchant_id == merchant_id)
+    if state is not None:
+        query = query.where(differences.c.state == state)
+    return list(connection.execute(query.order_by(differences.c.business_day, differences.c.number)))
+
+
+def has_open(connection: Connection, merchant_id: str, day: date) -> bool:
+    """Whether anybody still has to look at a difference of the merchant's of this day."""
+    columns = differences.c
+    waiting = and_(columns.merchant_id == merchant_id, columns.business_day == day.isoformat(), columns.state == "OPEN")
+    return connection.execute(select(columns.number).where(waiting).limit(1)).first() is not None
+
+
+def accounted(connection: Connection, merchant_id: str, day: date, route: str) -> dict[str, int] | None:
+    """What the network counts beyond our books of a day, by movement, as people have decided.
+
+    None if nobody can say: no list of the day was imported, or a difference is open.
+    """
+    lists = and_(network_lists.c.route == route, network_lists.c.business_day == day.isoformat())
+    if connection.execute(select(network_lists.c.number).where(lists).limit(1)).first() is None:
+        return None
+    excess: dict[str, int] = {}
+    columns = differences.c
+    for row in connection.execute(select(differences).where(_of_list(route, day), columns.merchant_id == merchant_id)):
+        if row.state == "OPEN":
+            return None
+        if row.state != "GONE":
+            excess[row.movement] = excess.get(row.movement, 0) + SIGNS[row.movement] * row.excess
+    return excess

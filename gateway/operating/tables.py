@@ -1,0 +1,43 @@
+"""Tables of the life of orders: one row a step, and what persons stated about orders that nobody else could decide.
+
+`order_steps` is written at its right edge alone: its key begins with when the order was received, so that a step costs
+the same at the millionth order as at the first. No column holds card data.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table
+
+from gateway.schema import Instant, metadata
+
+order_steps: Final = Table(
+    "order_steps",
+    metadata,
+    Column("received_at", Instant, primary_key=True, doc="of the order"),
+    Column("xid", LargeBinary(20), primary_key=True),
+    Column("merchant_id", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("number", Integer, primary_key=True, doc="from 1, in the order in which they were made"),
+    Column("at", Instant, nullable=False),
+    Column("state", String, nullable=False, doc="of the order after the step"),
+    Column("what", JSON(none_as_null=True), doc="what else is known of it: response code, attempt, who, why"),
+    sqlite_with_rowid=False,
+)
+
+# The outcome of an order in REV_FAILED, as one person stated it and another confirmed it.
+resolutions: Final = Table(
+    "resolutions",
+    metadata,
+    Column("merchant_id", String, primary_key=True),
+    Column("xid", LargeBinary(20), primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("reversal", Integer, primary_key=True, doc="number of the order's reversal that failed"),
+    Column("outcome", String, nullable=False, doc="REVERSED or DEBITED"),
+    Column("reason", String, nullable=False),
+    Column("stated_by", String, nullable=False),
+    Column("stated_at", Instant, nullable=False),
+    Column("confirmed_by", String, doc="another person; none while it waits for one"),
+    Column("confirmed_at", Instant),
+)

@@ -1,0 +1,26 @@
+"""The section `[switch.zone]`: of what kinds the keys are that the gateway's token and the switch share.
+
+The form of PIN blocks and what MACs are made with are part of the dialect; here stands what a dialect leaves open. Key
+service, ceremony and switch read the same section (`shetab.zone.Zone.of`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_Key = Literal["des2", "des3", "aes-128", "aes-256"]
+
+
+class ZoneSettings(BaseModel):
+    """Kinds of zone keys; without one, the first that fits the dialect."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pin_key: _Key | None = Field(default=None, description="des2 or des3 for PIN blocks 0 and 3, AES for 4")
+    mac_key: _Key | None = Field(default=None, description="aes-128 or aes-256 for aes-cmac, des2 for x9.19")
+    master_key: Literal["aes-128", "aes-256"] | None = Field(
+        default=None, description="aes-256 where a key under it is aes-256"
+    )
+    mac_padding: Literal[1, 2] = Field(default=1, description="of x9.19: ISO/IEC 9797-1 padding method")
