@@ -26,6 +26,10 @@ from runtime.language import Message
 payment_app = typer.Typer(help="Payment files for the bank, and what it answers.", no_args_is_help=True)
 
 
+_PATIENCE = 20
+"""Seconds that the networks have to answer before the days are shown as they stand."""
+
+
 class Format(Enum):
     """Of a report."""
 
@@ -80,7 +84,8 @@ def reconcile(
             else:
                 _differences(client, {"day": taken["business_day"]})
             return
-        _said(client.post("/v1/reconciliations:compare", json=_which(day, merchant)))
+        asked = {"wait": _PATIENCE}
+        compared = _said(client.post("/v1/reconciliations:compare", params=asked, json=_which(day, merchant)))
         rows = _said(client.get("/v1/reconciliations", params=_which(day, merchant)))
     output.table(
         "Business days",
@@ -98,6 +103,11 @@ def reconcile(
         ],
         document=rows,
     )
+    if compared["unanswered"]:
+        message = Message(
+            "Not compared yet, because no network has answered: {count} days.", count=compared["unanswered"]
+        )
+        output.note(output.said(message))
 
 
 def net_of(sums: dict[str, str] | None) -> int | None:

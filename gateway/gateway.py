@@ -144,6 +144,7 @@ class Gateway:
             clock=resources.clock,
             rng=resources.rng,
             checkpoint=checkpoint,
+            on_wanted=self._wake_reconciliation,
         )
         self.admission = Admission(config.floods, clock=resources.clock)
         self.watch = Watch(
@@ -199,6 +200,10 @@ class Gateway:
     def _wake_reversals(self) -> None:
         if self._parts is not None:  # else they look by themselves when they begin
             self._parts.reversals.wake()
+
+    def _wake_reconciliation(self) -> None:
+        if self._parts is not None:
+            self._parts.settling.reconciliation.wake()
 
     async def start(self) -> None:
         """Put the order book right after whatever ended the last run, then begin in the background."""

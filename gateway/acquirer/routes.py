@@ -32,7 +32,7 @@ from starlette.requests import Request
 
 from gateway.acquirer import bank_answer
 from gateway.acquirer.payout import PayoutState
-from gateway.acquirer.service import LONGEST_STATEMENT, AcquirerService
+from gateway.acquirer.service import LONGEST_STATEMENT, LONGEST_WAIT, AcquirerService
 from gateway.routing import SWITCH
 from runtime.identity import Caller, require
 from runtime.language import Language
@@ -49,6 +49,7 @@ _LARGE: Final[Mapping[str, int]] = {
 _MEDIA: Final = {"csv": "text/csv; charset=utf-8", "pdf": "application/pdf", "xml": "application/xml"}
 Day = Annotated[date | None, Query(description="business day in Iran, YYYY-MM-DD")]
 MerchantId = Annotated[str | None, Query(max_length=15)]
+Wait = Annotated[int, Query(ge=0, le=LONGEST_WAIT, description="seconds")]
 Number = Annotated[int, Path(ge=1, lt=2**31)]
 
 
@@ -76,6 +77,13 @@ class ReconciliationDocument(_Document):
     rc: str | None
     own: dict[str, str] | None
     theirs: dict[str, str] | None
+
+
+class ComparedDocument(_Document):
+    """How far a comparison is."""
+
+    days: int = Field(description="open days that were asked about")
+    unanswered: int = Field(description="those of them that no network has answered for yet")
 
 
 class ImportedDocument(_Document):
@@ -244,9 +252,18 @@ def _reconciliation(routes: APIRouter) -> None:
         return [ReconciliationDocument.model_validate(row) for row in rows]
 
     @routes.post("/reconciliations:compare", status_code=202)
-    async def compare(body: WhichBody, _caller: OperatorCaller, acquirer: Served) -> dict[str, int]:
-        """Compare open days with their networks now; says how many there are, not how that ends."""
-        return {"days": await acquirer.compare(day=body.day, merchant_id=body.merchant_id)}
+    async def compare(
+        body: WhichBody,
+        _caller: OperatorCaller,
+        acquirer: Served,
+        wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT)] = 0,
+    ) -> ComparedDocument:
+        """Compare open days with their networks now, and wait up to `wait` seconds for their answers.
+
+        How it ended is in GET /v1/reconciliations.
+        """
+        days, unanswered = await acquirer.compare(day=body.day, merchant_id=body.merchant_id, wait=wait)
+        return ComparedDocument(days=days, unanswered=unanswered)
 
     @routes.post("/settlement-lists")
     async def take_list(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -12,7 +13,7 @@ from typing import Any, Final, Literal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, func, select, update
 
 from gateway.acquirer import differences, journal
 from gateway.acquirer.bank_answer import BankAnswerError, read_answer
@@ -34,6 +35,9 @@ from shetab.settlement_list import SettlementListError
 
 Format = Literal["csv", "pdf"]
 LONGEST_STATEMENT: Final = 1000
+LONGEST_WAIT: Final = 30
+"""Seconds that somebody may wait for networks to answer."""
+_LOOK_AGAIN: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,13 @@ class AcquirerService:
         clock: Callable[[], datetime],
         rng: Callable[[int], bytes],
         checkpoint: Callable[[str], None],
+        on_wanted: Callable[[], None] = lambda: None,
     ) -> None:
+        """:param on_wanted: called after days were marked to be compared now."""
         self._settings = settings
         self._orders = orders
         self._acquirer = acquirer
+        self._on_wanted = on_wanted
         self._clock = clock
         self._checkpoint = checkpoint
         self.payouts = Payouts(
@@ -88,19 +95,40 @@ class AcquirerService:
         with self._orders.reading() as connection:
             return list(connection.execute(query))
 
-    async def compare(self, *, day: date | None = None, merchant_id: str | None = None) -> int:
-        """Have all open days, or those, compared with their networks now; returns how many there are."""
+    async def compare(
+        self, *, day: date | None = None, merchant_id: str | None = None, wait: float = 0
+    ) -> tuple[int, int]:
+        """Have all open days, or those, compared with their networks now.
+
+        :param wait: seconds to wait for the networks' answers.
+        :returns: how many days there are, and how many of them no network has answered for yet.
+        """
         columns, now = reconciliations.c, self._clock()
-        statement = update(reconciliations).where(columns.state == DayState.OPEN)
+        which = columns.state == DayState.OPEN
         if day is not None:
-            statement = statement.where(columns.business_day == day.isoformat())
+            which = and_(which, columns.business_day == day.isoformat())
         if merchant_id is not None:
-            statement = statement.where(columns.merchant_id == merchant_id)
+            which = and_(which, columns.merchant_id == merchant_id)
 
         def job(connection: Connection) -> int:
-            return connection.execute(statement.values(next_at=now)).rowcount
+            return connection.execute(update(reconciliations).where(which).values(next_at=now)).rowcount
 
-        return await self._orders.writer.run(job)
+        def unanswered() -> int:
+            # An answer that ends the day has it compared once more, at once.
+            compared = and_(columns.compared_at >= now, columns.next_at > columns.compared_at)
+            query = select(func.count()).where(which, func.coalesce(compared, False).is_(False))
+            with self._orders.reading() as connection:
+                return connection.execute(query).scalar_one()
+
+        wanted = await self._orders.writer.run(job)
+        self._on_wanted()
+        left = await self._orders.look(unanswered)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                while left:
+                    await asyncio.sleep(_LOOK_AGAIN)
+                    left = await self._orders.look(unanswered)
+        return wanted, left
 
     async def take_list(self, data: bytes, *, route: str, by: str) -> Imported:
         """Import the network's list of a day.

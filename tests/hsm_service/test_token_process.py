@@ -289,24 +289,37 @@ def test_the_process_loads_nothing_but_what_a_token_needs() -> None:
 
 
 def test_nothing_is_left_open_and_nobody_unburied(home: Home) -> None:
-    def descriptors() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
+    # In a process of its own: what other tests leave behind is not counted.
+    program = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from hsm_service.provision import supervise_token
+from runtime.settings import Home
 
-    with supervise_token(home, "merchants") as first:
-        assert first.wait_healthy(PATIENCE)
-    before = descriptors()
-    for _ in range(2):
-        with supervise_token(home, "merchants") as token:
-            assert token.wait_healthy(PATIENCE)
-            process = token.process_id
-            assert process is not None
-            os.kill(process, signal.SIGKILL)
-            wait_until(partial(replaced, token, process))
-            last = token.process_id
-        assert not Path(f"/proc/{process}").exists()
-        assert not Path(f"/proc/{last}").exists()
-    assert descriptors() == before
-    assert "supervisor-merchants" not in {thread.name for thread in threading.enumerate()}
+def descriptors():
+    return sorted(os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.exists())
+
+with supervise_token(Home(Path(sys.argv[1])), "merchants") as first:
+    assert first.wait_healthy(60), first.trouble
+before = len(descriptors())
+for _ in range(2):
+    with supervise_token(Home(Path(sys.argv[1])), "merchants") as token:
+        assert token.wait_healthy(60), token.trouble
+        killed = token.process_id
+        os.kill(killed, signal.SIGKILL)
+        ends = time.monotonic() + 60
+        while token.process_id in (None, killed) or not token.wait_healthy(1):
+            assert time.monotonic() < ends, "not replaced"
+            time.sleep(0.01)
+        last = token.process_id
+    assert not Path(f"/proc/{killed}").exists(), "unburied"
+    assert not Path(f"/proc/{last}").exists(), "left running"
+assert len(descriptors()) == before, descriptors()
+assert "supervisor-merchants" not in {thread.name for thread in threading.enumerate()}
+"""
+    command = [sys.executable, "-c", program, home.path]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_process_dies_with_its_parent(home: Home) -> None:

@@ -20,7 +20,7 @@ from runtime.client import TlsFiles, http_client, raise_problem
 from runtime.settings import Home, Settings
 from tests.gateway.settling_shop import collected
 from tests.support.payment_parties import Buyer, Shop
-from tests.support.payment_site import ACQUIRER, Site, wait_for
+from tests.support.payment_site import ACQUIRER, Site
 from tests.support.pki_factory import IBAN
 
 FEES = """
@@ -64,12 +64,11 @@ def test_a_day_from_its_sales_to_the_banks_answer(
     # The network goes on to the next day, and both count the same: 0500 closes the day.
     site.switch.admin.cut_over(day + timedelta(days=1))
 
-    def closed() -> bool:
-        said(site, gateway, "POST", "/v1/reconciliations:compare", json={})
-        rows = said(site, gateway, "GET", "/v1/reconciliations", params={"merchant_id": shop.merchant_id})
-        return all(row["state"] == "CLOSED" for row in rows)
-
-    wait_for(closed, every=0.2)
+    compared = said(site, gateway, "POST", "/v1/reconciliations:compare", params={"wait": 20}, json={})
+    assert compared["days"] >= 1
+    assert compared["unanswered"] == 0
+    rows = said(site, gateway, "GET", "/v1/reconciliations", params={"merchant_id": shop.merchant_id})
+    assert {row["state"] for row in rows} == {"CLOSED"}
     # Movement by movement too, by the list that the switch signed.
     listed = site.switch.admin.settlement_list(ACQUIRER, day)
     taken = said(site, gateway, "POST", "/v1/settlement-lists", content=listed)
