@@ -167,7 +167,7 @@ def test_we_refuse_before_any_key_is_used(name: str, gateway: Credential) -> Non
 
 
 @pytest.mark.skipif(openssl_version()[:2] != (3, 0), reason="verdicts were recorded with OpenSSL 3.0")
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.openssl is not None])
 def test_openssl(name: str, gateway: Credential, tmp_path: Path) -> None:
     assert (opened_by_openssl(make(name, gateway), gateway, tmp_path) is not None) is CASES[name].openssl
 
