@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Final
 
+import httpx
 import typer
 
 from cli import output
 from cli.state import HomeOption, select
-from runtime.language import Message, Text
+from runtime.language import Language, Message, Text
 from runtime.problems import Problem
 from runtime.secrets import SecretFileError
 from runtime.settings import SettingsError
@@ -93,9 +94,14 @@ def start(
     json: Annotated[
         bool, typer.Option("--json", help="Answer with one JSON document on standard output; anywhere in the line.")
     ] = False,
+    lang: Annotated[
+        Language | None, typer.Option(help="Speak English or Persian; else what KWBP_LANG or the locale says.")
+    ] = None,
 ) -> None:
     select(home)
     output.use_json(json)
+    if lang is not None:
+        output.use_language(lang)
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -133,6 +139,8 @@ def main() -> None:
         _end(problem.text(output.language()), problem.document(), hint=_HINTS.get(problem.type))
     except (SecretFileError, SettingsError) as error:
         _end(str(error))
+    except httpx.TransportError as error:
+        _end(_not_reached(error), hint=_NOT_RUNNING)
     except OSError as error:
         if error.filename is None:
             raise
@@ -156,6 +164,14 @@ def _json_first(arguments: list[str]) -> list[str]:
     if "--json" not in arguments[:end]:
         return arguments
     return ["--json", *(each for each in arguments[:end] if each != "--json"), *arguments[end:]]
+
+
+def _not_reached(error: httpx.TransportError) -> str:
+    try:
+        url = str(error.request.url.copy_with(path="/", query=None))
+    except RuntimeError:  # it failed before there was a request
+        url = ""
+    return output.said(Message("the service at {url} does not answer: {fault}", url=url, fault=str(error)))
 
 
 def _foreseen(error: Exception) -> bool:

@@ -43,6 +43,11 @@ def use_json(enabled: bool) -> None:
     _mode.json = enabled
 
 
+def use_language(chosen: Language) -> None:
+    """Speak `chosen` from now on, and so do the commands that this process starts."""
+    os.environ["KWBP_LANG"] = chosen.value
+
+
 def json_wanted() -> bool:
     return _mode.json
 

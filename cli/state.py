@@ -40,8 +40,9 @@ class Installation:
         return files
 
     def client(self, url: str, identity: str = "operator") -> httpx.Client:
-        """A client for one of the services, as `identity`."""
-        return http_client(self.tls(identity) if url.startswith("https") else None, url)
+        """A client for one of the services, as `identity`; what it refuses is told in the reader's language."""
+        tls = self.tls(identity) if url.startswith("https") else None
+        return http_client(tls, url, language=output.language())
 
 
 _current: list[Installation] = []

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from gateway.acquirer import routes as acquirer_routes
-from gateway.errors import MerchantRegistryError, StoreError
+from gateway.errors import MerchantRegistryError, StoreError, TerminalTakenError
 from gateway.evidence import evidence_of
 from gateway.gateway import Gateway
 from gateway.links import routes as links_routes
@@ -49,6 +49,7 @@ from kwbp.wrapper import MEDIA_TYPE
 from runtime import health, problems
 from runtime.group_writer import DatabaseUnavailableError
 from runtime.identity import Caller, caller_of, require
+from runtime.language import Message
 from runtime.problems import Problem
 
 A = TypeVar("A")
@@ -233,7 +234,9 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
         try:
             new = await gateway.merchants.register(Merchant(**document.model_dump()), gateway.clock())
         except MerchantRegistryError as error:
-            raise Problem(409 if "registered" in str(error) else 422, "registration-refused", str(error)) from None
+            raise Problem(
+                409 if isinstance(error, TerminalTakenError) else 422, "registration-refused", error.told
+            ) from None
         response.status_code = 201 if new else 200
         return document
 
@@ -285,7 +288,9 @@ async def _exchange(
 
 async def _body(request: Request) -> bytes:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
-        raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
+        raise Problem(
+            415, "unsupported-media-type", Message("the body must be {type}", type=MEDIA_TYPE), clause="KWBP rule 7"
+        )
     return await request.body()
 
 
@@ -323,6 +328,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-async def _on_store_failure(_request: Request, _error: Exception) -> Response:
-    detail = "the order book cannot be written; send the same again"
-    return Problem(503, "order-book-unavailable", detail, headers={"retry-after": "1"}).response()
+async def _on_store_failure(request: Request, _error: Exception) -> Response:
+    told = "the order book cannot be written; send the same again"
+    problem = Problem(503, "order-book-unavailable", told, headers={"retry-after": "1"})
+    return problem.response(problems.reader_of(request.scope))

@@ -454,8 +454,12 @@ class Authorization:
 
 def _elsewhere() -> Problem:
     """Another gateway of this database is about to answer."""
-    detail = "the order is being worked on; send the same message again"
-    return Problem(503, "order-in-progress", detail, headers={"retry-after": "1"})
+    return Problem(
+        503,
+        "order-in-progress",
+        "the order is being worked on; send the same message again",
+        headers={"retry-after": "1"},
+    )
 
 
 def _new_order(received: ReceivedAuthReq) -> NewOrder:

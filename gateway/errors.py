@@ -17,7 +17,8 @@ GatewayError
 ├── CardKeyError               the key by which cards are told apart is not the one that the database knows
 ├── CardBusyError              another reversal of the same card is under way
 ├── OrderCommandError          an operator asks for what the rules do not allow
-├── MerchantRegistryError      a merchant's registration is refused (its terminal belongs to another)
+├── MerchantRegistryError      a merchant's registration is refused
+│   └── TerminalTakenError     its terminal is registered for another
 └── IdentityError              the gateway's keys have no certificates, or another gateway's
 
 A commit that fails is `runtime.group_writer.DatabaseUnavailableError`: nothing that depended on it may happen.
@@ -25,6 +26,8 @@ Refusals of the protocol are not here: they are `kwbp.errors.ProtocolError` with
 """
 
 from __future__ import annotations
+
+from runtime.language import Message, Text, ToldError
 
 
 class GatewayError(Exception):
@@ -38,7 +41,7 @@ class StoreError(GatewayError):
 class StateConflictError(StoreError):
     """Compare-and-set found another state: someone else moved the order first."""
 
-    def __init__(self, expected: str, found: str) -> None:
+    def __init__(self, expected: Text, found: Text) -> None:
         super().__init__(f"expected the order in state {expected}, found {found}")
         self.expected = expected
         self.found = found
@@ -84,8 +87,12 @@ class IdentityError(GatewayError):
     """The certificates of the gateway's keys do not make the gateway that the settings name."""
 
 
-class MerchantRegistryError(GatewayError):
-    """A registration that contradicts another one."""
+class MerchantRegistryError(ToldError, GatewayError):
+    """A registration that cannot be carried out, or contradicts another one."""
+
+
+class TerminalTakenError(MerchantRegistryError):
+    """The terminal is another merchant's."""
 
 
 class LimitExceededError(GatewayError):
@@ -109,9 +116,9 @@ class CardBusyError(GatewayError):
     """Reversals of one card go one at a time."""
 
 
-class OrderCommandError(GatewayError):
+class OrderCommandError(ToldError, GatewayError):
     """What an operator asked for is not allowed; `clause` says by which rule."""
 
-    def __init__(self, clause: str, told: str) -> None:
+    def __init__(self, clause: str, told: Message) -> None:
         super().__init__(told)
         self.clause = clause

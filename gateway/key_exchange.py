@@ -25,6 +25,7 @@ from typing import Final, Protocol
 from prometheus_client import Counter, Gauge
 
 from gateway.errors import LinkError
+from runtime.language import Message as Told
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.errors import ShetabError, ValueFormatError
@@ -195,15 +196,15 @@ class KeyExchange:
         try:
             rc = await line.manage("101", {53: SecurityControl.of_change(kind, held).to_de53()})
             if rc != _TAKEN:
-                raise _failed(f"the switch refused to change {kind} with response code {rc}")
+                raise _failed(Told("the switch refused to change {key} with response code {code}", key=kind, code=rc))
             async with asyncio.timeout(self._settings.arrival):
                 await arrived.wait()
         except TimeoutError:
             if any(state.key == kind and state.index != held for state in await self.state()):
                 return  # it came to another gateway's line
-            raise _failed(f"the next {kind} did not come") from None
+            raise _failed(Told("the next {key} did not come", key=kind)) from None
         except (LinkError, OSError, ShetabError) as error:
-            raise _failed(f"{kind} was not asked for: {error}") from None
+            raise _failed(Told("{key} was not asked for: {fault}", key=kind, fault=str(error))) from None
 
     async def state(self) -> list[KeyState]:
         """The keys in use. Keys whose overlap is over are destroyed on the way.
@@ -256,5 +257,5 @@ class KeyExchange:
         return not self._asked_at_sign_on and state.since <= self._begun
 
 
-def _failed(detail: str) -> Problem:
+def _failed(detail: Told) -> Problem:
     return Problem(503, "key-change-failed", detail)

@@ -40,6 +40,7 @@ from gateway.states import OrderState
 from kwbp.common import instant
 from kwbp.settling import Entry
 from runtime.database import insert_new
+from runtime.language import Message
 
 LATE_APPROVAL: Final = "late approval"
 _ORDER_RESPONSES: Final = frozenset({"0110", "0210"})
@@ -217,7 +218,7 @@ class LaterSteps(OrderDatabase):
                 raise StateConflictError(OrderState.REV_FAILED, order.state)
             values = {"outcome": outcome, "reason": reason, "stated_by": by, "stated_at": now}
             if not insert_new(connection, resolutions, **key_values(key), reversal=order.reversal_number, **values):
-                raise StateConflictError("no outcome stated", "a stated outcome")
+                raise StateConflictError(Message("no outcome stated"), Message("a stated outcome"))
             return noted(connection, order, now, {"stated": outcome, "reason": reason, "by": by})
 
         return await self.writer.run(job)
@@ -233,9 +234,12 @@ class LaterSteps(OrderDatabase):
             this = stated(get(connection, key, lock=True))
             row = connection.execute(select(resolutions).where(this)).one_or_none()
             if row is None or row.outcome != outcome:
-                raise StateConflictError(f"{outcome} as stated", "none" if row is None else row.outcome)
+                raise StateConflictError(
+                    Message("{outcome} as stated", outcome=outcome.value),
+                    Message("none") if row is None else row.outcome,
+                )
             if row.stated_by == by:
-                raise StateConflictError("another person than who stated it", by)
+                raise StateConflictError(Message("another person than who stated it"), by)
             connection.execute(update(resolutions).where(this).values(confirmed_by=by, confirmed_at=now))
             what = {"reason": row.reason, "stated_by": row.stated_by, "by": by}
             moved = move(connection, key, (OrderState.REV_FAILED,), outcome, now, what=what, pan_sealed=None)
@@ -254,7 +258,7 @@ class LaterSteps(OrderDatabase):
             order = get(connection, key, lock=True)
             waiting = and_(stated(order), resolutions.c.confirmed_by.is_(None))
             if connection.execute(delete(resolutions).where(waiting)).rowcount != 1:
-                raise StateConflictError("a stated outcome", "none")
+                raise StateConflictError(Message("a stated outcome"), Message("none"))
             return noted(connection, order, now, {"withdrawn": True, "by": by})
 
         return await self.writer.run(job)

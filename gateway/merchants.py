@@ -17,23 +17,27 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.errors import MerchantRegistryError
+from gateway.errors import MerchantRegistryError, TerminalTakenError
 from gateway.replica_tables import registry_version
 from gateway.schema import merchant_accounts, merchants
 from gateway.settling.accounts import is_bound
 from gateway.store import OrderStore
 from kwbp.gateway import EnrolledMerchant
 from runtime.database import insert_new
+from runtime.language import Message
 from shetab.dialect import Dialect
 from shetab.errors import ValueFormatError
 from shetab.iran import parse_iban
 
 _DE_43: Final = 43
 _FORMS: Final = {
-    "merchant_id": (re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"), "1 to 15 letters, digits, '.', '_', '-' (DE 42)"),
-    "terminal_id": (re.compile(r"[A-Za-z0-9]{1,8}"), "1 to 8 letters and digits (DE 41)"),
-    "name": (re.compile(r"(?=\S)[^\x00-\x1f\x7f-\x9f]{1,40}(?<=\S)"), "1 to 40 printable characters (DE 43)"),
-    "mcc": (re.compile(r"[0-9]{4}"), "4 digits (DE 18, ISO 18245)"),
+    "merchant_id": (
+        re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}"),
+        Message("1 to 15 letters, digits, '.', '_', '-' (DE 42)"),
+    ),
+    "terminal_id": (re.compile(r"[A-Za-z0-9]{1,8}"), Message("1 to 8 letters and digits (DE 41)")),
+    "name": (re.compile(r"(?=\S)[^\x00-\x1f\x7f-\x9f]{1,40}(?<=\S)"), Message("1 to 40 printable characters (DE 43)")),
+    "mcc": (re.compile(r"[0-9]{4}"), Message("4 digits (DE 18, ISO 18245)")),
 }
 
 
@@ -56,12 +60,12 @@ class Merchant:
     def __post_init__(self) -> None:
         for field, (form, expected) in _FORMS.items():
             if form.fullmatch(getattr(self, field)) is None:
-                raise MerchantRegistryError(f"{field} must be {expected}")
+                raise MerchantRegistryError("{field} must be {expected}", field=field, expected=expected)
         if self.iban is not None:
             try:
                 iban = parse_iban(self.iban)
             except ValueFormatError as error:
-                raise MerchantRegistryError(str(error)) from None
+                raise MerchantRegistryError("iban is none: {fault}", fault=Message(error.rule)) from None
             if iban != self.iban:
                 raise MerchantRegistryError("iban must be in electronic format: IR and 24 digits without spaces")
         if self.order_limit is not None and self.order_limit <= 0:
@@ -141,8 +145,9 @@ class MerchantRegistry:
         """
         name = self._dialect.canonical(_DE_43, merchant.name)
         if self._dialect.broken_rule(_DE_43, name):
-            kind = "printable" if self._dialect.fields[_DE_43].text else "printable ASCII"
-            raise MerchantRegistryError(f"name must be 1 to 40 {kind} characters (DE 43)")
+            if self._dialect.fields[_DE_43].text:
+                raise MerchantRegistryError("name must be 1 to 40 printable characters (DE 43)")
+            raise MerchantRegistryError("name must be 1 to 40 printable ASCII characters (DE 43)")
         merchant = replace(merchant, name=name)
         values: dict[str, Any] = {
             "terminal_id": merchant.terminal_id,
@@ -164,7 +169,7 @@ class MerchantRegistry:
                     values.update(merchant_id=merchant.merchant_id, registered_at=now)
                     connection.execute(insert(merchants).values(values))
             except IntegrityError:
-                raise MerchantRegistryError("the terminal is registered for another merchant") from None
+                raise TerminalTakenError("the terminal is registered for another merchant") from None
             connection.execute(delete(merchant_accounts).where(merchant_accounts.c.merchant_id == merchant.merchant_id))
             if merchant.iban is not None:
                 account = {"merchant_id": merchant.merchant_id, "iban": merchant.iban}

@@ -19,6 +19,7 @@ from gateway.gateway import Gateway
 from kwbp.wrapper import MEDIA_TYPE
 from runtime import problems
 from runtime.group_writer import DatabaseUnavailableError
+from runtime.language import Message
 from runtime.minute_budget import MinuteBudget
 from runtime.problems import Problem
 
@@ -40,14 +41,20 @@ def create_public_app(gateway: Gateway) -> FastAPI:
             raise Problem(503, "stopping", "the gateway is about to end", headers={"retry-after": "5"})
         if not budget.take(request.client.host if request.client is not None else ""):
             raise Problem(
-                429, "too-many-requests", "too many requests came from this address", headers={"retry-after": "60"}
+                429,
+                "too-many-requests",
+                "too many requests came from this address",
+                headers={"retry-after": "60"},
             )
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
-            raise Problem(415, "unsupported-media-type", f"the body must be {MEDIA_TYPE}", clause="KWBP rule 7")
+            raise Problem(
+                415, "unsupported-media-type", Message("the body must be {type}", type=MEDIA_TYPE), clause="KWBP rule 7"
+            )
         return Response(await gateway.inquire_as_card(await request.body()), media_type=MEDIA_TYPE)
 
     return app
 
 
-async def _on_store_failure(_request: Request, _error: Exception) -> Response:
-    return Problem(503, "order-book-unavailable", "the order book cannot be written; send the same again").response()
+async def _on_store_failure(request: Request, _error: Exception) -> Response:
+    problem = Problem(503, "order-book-unavailable", "the order book cannot be written; send the same again")
+    return problem.response(problems.reader_of(request.scope))

@@ -26,6 +26,7 @@ PACKAGES: Final = (
     "cps",
     "ca",
     "ra",
+    "gateway",
     "cli",
     "storefront.evidence",
     "storefront.wallet",

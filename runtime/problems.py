@@ -43,7 +43,8 @@ class Problem(Exception):
         self.status = status
         self.type = type
         self.title = title or HTTPStatus(status).phrase
-        self.told = detail
+        # A sentence without values is its own template: a catalogue may have it.
+        self.told = Message(detail) if isinstance(detail, str) else detail
         self.clause = clause
         self.headers = headers or {}
         self.extra = extra
@@ -61,7 +62,7 @@ class Problem(Exception):
 
     def spoken(self, language: Language) -> Language:
         """The language in which a reader of `language` is told of it: English where nobody translated it."""
-        return self.told.spoken(language) if isinstance(self.told, Message) else Language.EN
+        return self.told.spoken(language)
 
     def document(self, language: Language = Language.EN) -> dict[str, Any]:
         """The problem as the JSON object that goes over the wire."""

@@ -43,7 +43,15 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class SettlementListError(ShetabError):
-    """The list cannot be believed or read; says the line and the rule."""
+    """The list cannot be believed or read; says the line and the rule.
+
+    `template` with `values` is what the text says, for whoever tells it in another language.
+    """
+
+    def __init__(self, template: str, **values: object) -> None:
+        super().__init__(template.format(**values))
+        self.template = template
+        self.values = values
 
 
 class _Line(BaseModel):
@@ -123,7 +131,7 @@ def read_list(data: bytes, key: ec.EllipticCurvePublicKey) -> SettlementList:
     :raises SettlementListError: not signed by this key, damaged, out of form, or it does not add up.
     """
     if len(data) > LARGEST:
-        raise SettlementListError(f"a settlement list has at most {LARGEST} bytes")
+        raise SettlementListError("a settlement list has at most {bytes} bytes", bytes=LARGEST)
     lines = data.splitlines(keepends=True)
     if len(lines) < 3:
         raise SettlementListError("a settlement list has a header, a trailer and a signature")
@@ -154,10 +162,12 @@ def _read(kind: type[T], line: bytes, number: int) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "line"
-        raise SettlementListError(f"line {number}: {where}: {first['type']}") from None
+        raise SettlementListError(
+            "line {number}: {field}: {rule}", number=number, field=where, rule=first["type"]
+        ) from None
     # A key that is there twice, or a number for a day, would be read one way here and another way elsewhere.
     if _line(found.model_dump(mode="json")) != line:
-        raise SettlementListError(f"line {number}: not in the one form that it may have")
+        raise SettlementListError("line {number}: not in the one form that it may have", number=number)
     return found
 
 

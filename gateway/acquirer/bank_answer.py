@@ -20,6 +20,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from runtime.language import ToldError
+
 LARGEST: Final = 16 * 2**20
 _PAID: Final = frozenset({"ACSC", "ACCC"})
 _RETURNED: Final = frozenset({"RJCT", "CANC"})
@@ -29,7 +31,7 @@ _NAMESPACE: Final = "urn:iso:std:iso:20022:tech:xsd:pain.002."
 _COLUMNS: Final = ["reference", "status", "reason"]
 
 
-class BankAnswerError(ValueError):
+class BankAnswerError(ToldError):
     """The answer cannot be read; says where and why."""
 
 
@@ -49,14 +51,14 @@ def read_answer(data: bytes) -> list[Outcome]:
     :raises BankAnswerError: neither pain.002 nor CSV, too large, or it says two things of one payout.
     """
     if len(data) > LARGEST:
-        raise BankAnswerError(f"an answer has at most {LARGEST} bytes")
+        raise BankAnswerError("an answer has at most {bytes} bytes", bytes=LARGEST)
     found = _of_xml(data) if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") else _of_csv(data)
     told: dict[str, Outcome] = {}
     for each in found:
         if _REFERENCE.fullmatch(each.reference) is None:
             raise BankAnswerError("a reference has 1 to 35 characters of ASCII")
         if told.setdefault(each.reference, each).status != each.status:
-            raise BankAnswerError(f"two things are said of {each.reference}")
+            raise BankAnswerError("two things are said of {reference}", reference=each.reference)
     return list(told.values())
 
 
@@ -97,14 +99,14 @@ def _of_csv(data: bytes) -> list[Outcome]:
         if not row:
             continue
         if len(row) != len(_COLUMNS):
-            raise BankAnswerError(f"line {number}: three fields are expected")
+            raise BankAnswerError("line {number}: three fields are expected", number=number)
         reference, status, reason = (cell.strip() for cell in row)
         if status == "PAID":
             found.append(Outcome(reference, "PAID"))
         elif status == "RETURNED":
             found.append(Outcome(reference, "RETURNED", _line(reason)))
         else:
-            raise BankAnswerError(f"line {number}: status must be PAID or RETURNED")
+            raise BankAnswerError("line {number}: status must be PAID or RETURNED", number=number)
     return found
 
 

@@ -34,6 +34,7 @@ from gateway.schema import entries, orders, reconciliations, settlings
 from gateway.settling.days import DayState
 from gateway.states import OrderState
 from kwbp.codes import EntryKind
+from runtime.language import ToldError
 from runtime.logging import get_logger
 from shetab.settlement_list import SIGNS, SettlementList, SettlementListError, read_list
 
@@ -55,7 +56,7 @@ _log = get_logger("gateway.differences")
 Decision = Literal["EXPLAINED", "CORRECTED"]
 
 
-class ImportRefusedError(ValueError):
+class ImportRefusedError(ToldError):
     """A list that is not about this acquirer, or comes too early or too late."""
 
 
@@ -78,7 +79,7 @@ def read(data: bytes, key: ec.EllipticCurvePublicKey, *, acquirer: str) -> Settl
     """
     found = read_list(data, key)
     if found.acquirer != acquirer:
-        raise ImportRefusedError(f"the list is acquirer {found.acquirer}'s")
+        raise ImportRefusedError("the list is acquirer {acquirer}'s", acquirer=found.acquirer)
     if not found.final:
         raise ImportRefusedError("the network still counts in this day: its list is not final")
     return found
@@ -131,7 +132,7 @@ def _require_newest(connection: Connection, found: SettlementList, route: str) -
     query = select(network_lists.c.made_at).where(of_day).order_by(network_lists.c.made_at.desc()).limit(1)
     newest: datetime | None = connection.execute(query).scalar_one_or_none()
     if newest is not None and found.made_at < newest:
-        raise ImportRefusedError(f"the network made a later list of this day, at {newest.isoformat()}")
+        raise ImportRefusedError("the network made a later list of this day, at {time}", time=newest)
 
 
 def around(connection: Connection, route: str, day: date, key: ec.EllipticCurvePublicKey) -> list[SettlementList]:

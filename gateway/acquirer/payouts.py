@@ -34,6 +34,7 @@ from gateway.schema import merchant_accounts, merchants, reconciliations
 from gateway.settling.accounts import is_bound
 from gateway.settling.days import DayState
 from gateway.store import OrderStore
+from runtime.language import Message
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.jalali import IRAN_STANDARD_TIME
@@ -234,7 +235,11 @@ class Payouts:
             for each in waiting:
                 if _account(connection, each.merchant_id) != each.iban:
                     _log.error("account changed before the payment file was sent", payout=each.reference, alarm=True)
-                    raise Problem(409, "account-changed", f"the account of {each.merchant_id} is another one by now")
+                    raise Problem(
+                        409,
+                        "account-changed",
+                        Message("the account of {merchant} is another one by now", merchant=each.merchant_id),
+                    )
             self._send(connection, waiting, by, now)
             return [Payout.of(row) for row in connection.execute(query)]
 
@@ -276,7 +281,12 @@ class Payouts:
         if outcome.message_id is not None and before.file is not None:
             found = _file(connection, before.file)
             if outcome.message_id != found.message_id:
-                text = f"the bank speaks of {outcome.message_id}, {before.reference} is in {found.message_id}"
+                text = Message(
+                    "the bank speaks of {told}, {payout} is in {file}",
+                    told=outcome.message_id,
+                    payout=before.reference,
+                    file=found.message_id,
+                )
                 raise Problem(409, "another-file", text)
         if before.state is state:
             return before
@@ -286,7 +296,13 @@ class Payouts:
         if before.state not in _BEFORE[state] or not _moved(connection, mine, values):
             if before.sent_at is not None:  # it has returned what it paid, or never paid: somebody must ask it
                 _log.error("the bank contradicts itself", payout=before.reference, alarm=True)
-            raise Problem(409, "payout-state", f"{before.reference} is {before.state}: it cannot become {state}")
+            text = Message(
+                "{payout} is {state}: it cannot become {next}",
+                payout=before.reference,
+                state=before.state.value,
+                next=state.value,
+            )
+            raise Problem(409, "payout-state", text)
         day, amount = before.day, before.amount
         if state is _S.PAID:
             posting = ledger.payout_paid(before.reference, day=day, amount=amount)
@@ -408,7 +424,7 @@ def _file(connection: Connection, number: int) -> PaymentFile:
 def _of_reference(connection: Connection, reference: str) -> Payout:
     row = connection.execute(select(payouts).where(payouts.c.reference == reference)).one_or_none()
     if row is None:
-        raise Problem(404, "no-such-payout", f"there is no payout {reference}")
+        raise Problem(404, "no-such-payout", Message("there is no payout {reference}", reference=reference))
     return Payout.of(row)
 
 

@@ -29,7 +29,7 @@ from gateway.acquirer.report_csv import report_csv
 from gateway.schema import reconciliations
 from gateway.settling.days import DayState
 from gateway.store import OrderStore
-from runtime.language import Language
+from runtime.language import Language, Message
 from runtime.problems import Problem
 from shetab.settlement_list import SettlementListError
 
@@ -160,7 +160,11 @@ class AcquirerService:
     def _list_key(self, route: str) -> ec.EllipticCurvePublicKey:
         path = self._settings.list_keys.get(route)
         if path is None or not path.exists():
-            raise Problem(409, "no-list-key", f"nobody knows by which key the network of route {route} signs its lists")
+            raise Problem(
+                409,
+                "no-list-key",
+                Message("nobody knows by which key the network of route {route} signs its lists", route=route),
+            )
         try:
             key = load_pem_public_key(path.read_bytes())
         except (OSError, ValueError, UnsupportedAlgorithm):
@@ -206,7 +210,7 @@ class AcquirerService:
         try:
             outcomes = await asyncio.to_thread(read_answer, data)
         except BankAnswerError as error:
-            raise Problem(422, "bank-answer-refused", str(error)) from None
+            raise Problem(422, "bank-answer-refused", error.told) from None
         return await self.payouts.answered(outcomes, by=by)
 
     # --- books and reports --------------------------------------------------------------------------------------------
@@ -261,9 +265,12 @@ class AcquirerService:
         return merchant_report(connection, merchant_id, day, acquirer=self._acquirer, now=now)
 
 
-def _refused(error: Exception) -> Problem:
-    return Problem(422, "settlement-list-refused", str(error))
+def _refused(error: SettlementListError | ImportRefusedError) -> Problem:
+    told = error.told if isinstance(error, ImportRefusedError) else Message(error.template, **error.values)
+    return Problem(422, "settlement-list-refused", told)
 
 
 def _wrong_key(route: str) -> Problem:
-    return Problem(409, "no-list-key", f"the key of route {route} must be a public key on P-256 (PEM)")
+    return Problem(
+        409, "no-list-key", Message("the key of route {route} must be a public key on P-256 (PEM)", route=route)
+    )

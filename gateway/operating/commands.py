@@ -21,6 +21,7 @@ from gateway.errors import OrderCommandError, StateConflictError
 from gateway.order import Order, OrderKey
 from gateway.states import OrderState
 from gateway.store import OrderStore
+from runtime.language import Message
 from runtime.logging import get_logger
 
 OUTCOMES: Final = frozenset({OrderState.REVERSED, OrderState.DEBITED})
@@ -28,19 +29,19 @@ OUTCOMES: Final = frozenset({OrderState.REVERSED, OrderState.DEBITED})
 _S: Final = OrderState
 _NOT_REVERSED: Final = MappingProxyType(
     {
-        _S.RECEIVED: ("KWBP G12", "nothing of this order was sent"),
-        _S.VERIFIED: ("KWBP G12", "nothing of this order was sent"),
-        _S.SENT: ("KWBP G13", "the network is being asked: it is reversed by itself if no answer comes"),
-        _S.DECLINED: ("KWBP G14", "no money moved"),
-        _S.UNKNOWN: ("KWBP G14", "an unknown outcome is reversed by itself"),
-        _S.REV_QUEUED: ("KWBP B3", "it is being reversed"),
-        _S.REVERSED: ("KWBP B3", "it is reversed"),
-        _S.DEBITED: ("KWBP B3", "its outcome was stated and confirmed"),
+        _S.RECEIVED: ("KWBP G12", Message("nothing of this order was sent")),
+        _S.VERIFIED: ("KWBP G12", Message("nothing of this order was sent")),
+        _S.SENT: ("KWBP G13", Message("the network is being asked: it is reversed by itself if no answer comes")),
+        _S.DECLINED: ("KWBP G14", Message("no money moved")),
+        _S.UNKNOWN: ("KWBP G14", Message("an unknown outcome is reversed by itself")),
+        _S.REV_QUEUED: ("KWBP B3", Message("it is being reversed")),
+        _S.REVERSED: ("KWBP B3", Message("it is reversed")),
+        _S.DEBITED: ("KWBP B3", Message("its outcome was stated and confirmed")),
     }
 )
 _ACKNOWLEDGED: Final = (
     "KWBP row 20",
-    "its merchant holds a signed approval: only the merchant's AuthRevReq or CredReq gives the money back",
+    Message("its merchant holds a signed approval: only the merchant's AuthRevReq or CredReq gives the money back"),
 )
 _log = get_logger("gateway.operating")
 
@@ -70,14 +71,18 @@ class OrderCommands:
         if (refused := _NOT_REVERSED.get(order.state)) is not None:
             raise OrderCommandError(*refused)
         if order.pan_sealed is None:
-            raise OrderCommandError("PCI DSS 3.2", "the card of this order is forgotten: its bank alone can act")
+            raise OrderCommandError(
+                "PCI DSS 3.2", Message("the card of this order is forgotten: its bank alone can act")
+            )
         await self._put_down("order-reverse", key, by, reason=reason, state=order.state)
         try:
             queued = await self._store.queue_reversal(key, order.state, f"operator: {reason}", self._clock(), by=by)
         except StateConflictError as error:
             if order.state is OrderState.ACKED:
                 raise OrderCommandError(*_ACKNOWLEDGED) from None
-            raise OrderCommandError("KWBP B3", f"the order has moved on to {error.found}") from None
+            raise OrderCommandError(
+                "KWBP B3", Message("the order has moved on to {state}", state=error.found)
+            ) from None
         _log.warning("reversal queued by an operator", order=str(key), by=by)
         self._on_reversal()
         return queued
@@ -88,10 +93,13 @@ class OrderCommands:
         :raises OrderCommandError: the order does not wait for a person, or an outcome is stated already.
         """
         if outcome not in OUTCOMES:
-            raise OrderCommandError("CPS 5.2.2", "an outcome is REVERSED or DEBITED")
+            raise OrderCommandError("CPS 5.2.2", Message("an outcome is REVERSED or DEBITED"))
         found = (await self._known(key)).state
         if found is not OrderState.REV_FAILED:
-            raise OrderCommandError("CPS 5.2.2", f"only an order in REV_FAILED waits for a person; this is {found}")
+            raise OrderCommandError(
+                "CPS 5.2.2",
+                Message("only an order in REV_FAILED waits for a person; this is {state}", state=found.value),
+            )
         await self._put_down("order-outcome-stated", key, by, reason=reason, outcome=outcome)
         return await self._conflicts(self._store.state_outcome(key, outcome, by=by, reason=reason, now=self._clock()))
 
@@ -115,7 +123,7 @@ class OrderCommands:
     async def _known(self, key: OrderKey) -> Order:
         order = await self._store.found(key)
         if order is None:
-            raise OrderCommandError("XID", "there is no order of this XID for this merchant")
+            raise OrderCommandError("XID", Message("there is no order of this XID for this merchant"))
         return order
 
     async def _put_down(self, event: str, key: OrderKey, by: str, **more: Any) -> None:
@@ -126,5 +134,8 @@ class OrderCommands:
         try:
             order: Order = await step
         except StateConflictError as error:
-            raise OrderCommandError("CPS 5.2.2", f"it must have {error.expected}; it has {error.found}") from None
+            raise OrderCommandError(
+                "CPS 5.2.2",
+                Message("it must have {expected}; it has {found}", expected=error.expected, found=error.found),
+            ) from None
         return order

@@ -14,6 +14,7 @@ from gateway.operating.tables import resolutions
 from gateway.order import Order, OrderKey
 from gateway.schema import merchants, orders
 from gateway.states import OrderState
+from runtime.language import Message
 
 MOST: Final = 500
 """Orders of one page."""
@@ -69,7 +70,7 @@ def key_of(connection: Connection, xid: bytes, merchant_id: str | None) -> Order
     query = select(orders.c.merchant_id, orders.c.kind).where(orders.c.merchant_id.in_(known), orders.c.xid == xid)
     found = connection.execute(query).all()
     if len(found) > 1:
-        raise OrderCommandError("XID", "more than one merchant has an order of this XID: name the merchant")
+        raise OrderCommandError("XID", Message("more than one merchant has an order of this XID: name the merchant"))
     return OrderKey(found[0].merchant_id, xid, found[0].kind) if found else None
 
 

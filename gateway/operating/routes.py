@@ -234,7 +234,7 @@ async def _done(step: Any) -> Order:
     try:
         order: Order = await step
     except OrderCommandError as error:
-        raise Problem(409, "order-command-refused", str(error), clause=error.clause) from None
+        raise Problem(409, "order-command-refused", error.told, clause=error.clause) from None
     return order
 
 
@@ -250,7 +250,7 @@ async def _key(gateway: Served, xid: str, merchant_id: str | None) -> OrderKey:
     try:
         key = await _read(gateway, partial(key_of, xid=bytes.fromhex(xid), merchant_id=merchant_id))
     except OrderCommandError as error:
-        raise Problem(409, "order-command-refused", str(error), clause=error.clause) from None
+        raise Problem(409, "order-command-refused", error.told, clause=error.clause) from None
     if key is None:
         raise Problem(404, "unknown-xid", "there is no order of this XID")
     return key

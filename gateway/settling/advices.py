@@ -26,6 +26,7 @@ from gateway.store import OrderStore
 from kwbp.gateway import GatewayIdentity
 from kwbp.settling import AdviceLine, build_settle_advice
 from kwbp.settling.statements import MAX_ADVICE_LINES
+from runtime.language import Message
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.jalali import IRAN_STANDARD_TIME
@@ -70,7 +71,7 @@ class Advices:
             await self._require_closed(merchant_id, day)
             kept = await self._made(merchant_id, day)
         if part > len(kept):
-            raise Problem(404, "no-such-part", f"the advice of this day has {len(kept)} parts")
+            raise Problem(404, "no-such-part", Message("the advice of this day has {count} parts", count=len(kept)))
         return kept[part - 1]
 
     async def _require_closed(self, merchant_id: str, day: date) -> None:

@@ -139,5 +139,9 @@ class SettlingRequests:
 
 
 def _not_yet() -> Problem:
-    detail = "the request is being worked on; send the same message again"
-    return Problem(503, "not-answered-yet", detail, headers={"retry-after": "1"})
+    return Problem(
+        503,
+        "not-answered-yet",
+        "the request is being worked on; send the same message again",
+        headers={"retry-after": "1"},
+    )

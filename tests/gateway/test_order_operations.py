@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from gateway.order import OrderKey
 from gateway.reversal_workflows import workflow_id
 from kwbp.codes import AuthCode
 from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.language import Language
+from runtime.language_catalogue import of_package
 from tests.gateway.test_secrecy import leaks, telling_buyer
 from tests.support.payment_parties import auth_res_of
 from tests.support.payment_site import OPENING, GatewayProcess, Site, wait_for
@@ -180,3 +184,30 @@ def test_the_commands_tell_people_and_programs(site: Site, process: GatewayProce
         assert json.loads(said("orders", "--limit", "1"))["next"] is not None
     finally:
         output.use_json(False)
+
+
+def kwbp(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cli", "--home", str(home), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_refusals_of_the_gateway_are_told_in_persian_to_who_reads_it(site: Site, process: GatewayProcess) -> None:
+    sentence = of_package("gateway").messages["there is no order of this XID"]
+    refused = kwbp(process.home.path, "--lang", "fa", "gateway", "order", "00" * 20)
+    assert (refused.returncode, sentence in refused.stderr) == (1, True), refused.stderr
+    told = kwbp(process.home.path, "--lang", "fa", "--json", "gateway", "order", "00" * 20)
+    assert json.loads(told.stdout)["detail"] == "there is no order of this XID"
+    assert "there is no order" in kwbp(process.home.path, "--lang", "en", "gateway", "order", "00" * 20).stderr
+    with http_client(operator(site), process.url, language=Language.FA) as client:
+        answer = client.get(f"/v1/orders/{'00' * 20}/life")
+    assert (answer.headers["content-language"], answer.json()["detail"]) == ("fa", sentence)
+    assert answer.json()["title"] == "یافت نشد"
+
+
+def test_a_gateway_that_is_away_is_told_with_what_to_do(site: Site, tmp_path: Path) -> None:
+    home = site.gateway_home(tmp_path / "home")
+    away = kwbp(home.path, "gateway", "status")
+    assert away.returncode == 1
+    assert "does not answer" in away.stderr
+    assert "kwbp serve" in away.stderr
+    assert "Traceback" not in away.stderr

@@ -8,9 +8,10 @@ tables that names the same values is taken.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.language_catalogue import placeholders
 
@@ -27,10 +28,29 @@ class Said:
     place: str
 
 
-def said_in(package: str, errors: frozenset[str] = frozenset(), *, but: frozenset[str] = frozenset()) -> list[Said]:
-    """Everything that the code of `package` says; `errors` are the names of its `ToldError`s, `but` files left out."""
+def said_in(
+    package: str,
+    errors: frozenset[str] = frozenset(),
+    *,
+    but: frozenset[str] = frozenset(),
+    at: Mapping[str, int] = MappingProxyType({}),
+) -> list[Said]:
+    """Everything that the code of `package` says; `errors` are the names of its `ToldError`s, `but` files left out.
+
+    `at`: further functions by name, and which of their arguments is a sentence without values, where it is text.
+    """
     files = [each for each in sorted((ROOT / package).rglob("*.py")) if each.name not in but]
-    return [said for path in files for said in _in_file(path, errors)]
+    return [said for path in files for said in (*_in_file(path, errors), *_sentences(path, at))]
+
+
+def _sentences(path: Path, at: Mapping[str, int]) -> Iterator[Said]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in at:
+            continue
+        place = at[node.func.id]
+        argument = node.args[place] if len(node.args) > place else None
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+            yield Said(argument.value, None, f"{path.relative_to(ROOT)}:{node.lineno}")
 
 
 def _in_file(path: Path, errors: frozenset[str]) -> Iterator[Said]:
