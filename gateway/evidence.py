@@ -63,7 +63,7 @@ def evidence_of(order: Order, disclosures: Disclosures, settled: Sequence[Settli
         moments.append(instant(read_signed(InqResTBS, CT_INQ_RES, said[-1]).body.date))
     movements = []
     for each in settled:
-        if each.answer is not None and each.date is not None:
+        if each.request is not None and each.answer is not None and each.date is not None:
             movements.append((each.request, unwrap(each.answer, expected=tuple(ANSWERS.values())).body))
             moments.append(each.date.replace(microsecond=0))
     authorities = tuple(der for der in certificates if _is_authority(der))

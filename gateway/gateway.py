@@ -77,7 +77,7 @@ class GatewayConfig:
     floods: FloodSettings = field(default_factory=FloodSettings)
     alarms: OrderAlarms = field(default_factory=OrderAlarms)
     hold_kept: timedelta = timedelta(days=28)
-    """How long after its acknowledgement a hold that nobody captures lapses."""
+    """How long after its acknowledgement a hold lapses: what nobody has captured of it is given back."""
     acquirer: AcquirerSettings = field(default_factory=AcquirerSettings)
     hosts: Mapping[str, Host] = field(default_factory=dict)
     """What authorises beside the switch, by name."""

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     and_,
     bindparam,
+    exists,
     func,
     or_,
     select,
@@ -27,6 +28,7 @@ from gateway.operating.history import record
 from gateway.operating.tables import resolutions
 from gateway.order import Answer, Order, OrderKey, UnclaimedAnswer
 from gateway.schema import orders, settlings
+from gateway.settling.states import SettlingState
 from gateway.states import WITHOUT_PAN, OrderState, may_follow
 from gateway.trace_numbers import next_stan
 from kwbp.codes import AuthCode
@@ -136,10 +138,16 @@ def check_untouched_hold(connection: Connection, key: OrderKey) -> None:
     asked = select(settlings.c.number).where(
         settlings.c.merchant_id == key.merchant_id,
         settlings.c.xid == key.xid,
-        or_(settlings.c.answer.is_(None), settlings.c.auth_code == int(AuthCode.APPROVED)),
+        or_(settlings.c.state != SettlingState.ANSWERED, settlings.c.auth_code == int(AuthCode.APPROVED)),
     )
     if connection.execute(asked.limit(1)).first() is not None:
         raise StateConflictError("a hold that nothing was asked about", "one with a request")
+
+
+def done_about() -> ColumnElement[bool]:
+    """Orders about which something was approved after the authorisation."""
+    asked = and_(settlings.c.merchant_id == orders.c.merchant_id, settlings.c.xid == orders.c.xid)
+    return exists().where(asked, settlings.c.auth_code == int(AuthCode.APPROVED))
 
 
 def card_is_busy(connection: Connection, order: Order, now: datetime) -> bool:

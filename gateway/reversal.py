@@ -42,7 +42,8 @@ NO_ANSWER: Final = "no answer"
 NO_ACKNOWLEDGEMENT: Final = "no acknowledgement"
 NOT_ACCEPTED: Final = "not accepted by the merchant"
 LAPSED: Final = "hold lapsed"
-_NOT_FOUND: Final = "25"
+NOT_FOUND: Final = "25"
+"""DE 39: the network knows no such original."""
 _TOGETHER: Final = 32
 """Messages under way at once: they must not crowd payments out of the line."""
 _AT_A_LOOK: Final = 256
@@ -316,7 +317,7 @@ class Reversals:
     async def _conclude(self, order: Order, rc: str) -> float | None:
         entry = self._codes.of(rc)
         if entry.reversal == "done":
-            found = rc != _NOT_FOUND
+            found = rc != NOT_FOUND
             ended = await self._store.finish_reversal(order, rc, self._clock(), found_original=found)
             self._checkpoint("reversal-finished")
             _ended.labels(ended.state).inc()

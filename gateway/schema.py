@@ -114,7 +114,7 @@ orders: Final = Table(
     Column("reversal_number", Integer, nullable=False, default=0, doc="which reversal of the order it is, from 1"),
     Column("reversal_queued_at", Instant),
     Column("reversal_until", Instant, doc="while a message of it is under way: when that ends at the latest"),
-    Column("lapses_at", Instant, doc="of an acknowledged hold: when it is given back if nobody has captured it"),
+    Column("lapses_at", Instant, doc="of an acknowledged hold: when what nobody has captured of it is given back"),
     Column("card_id", LargeBinary(32), doc="keyed digest of the PAN (`gateway.limits.card_ids`)"),
     Column("counted", JSON(none_as_null=True), doc="what the order has used of limits, to be given back"),
     Column("steps", Integer, nullable=False, default=0, doc="number of its rows in `order_steps`"),
@@ -143,7 +143,8 @@ Index(
     postgresql_where=orders.c.state == "REV_QUEUED",
 )
 
-# What a merchant asks for after the authorisation (rows 19 to 21), one row a request that passed its checks.
+# What a merchant asks for after the authorisation (rows 19 to 21), one row a request that passed its checks; and the
+# gateway's own releases of what is still held (`gateway.settling.releases`), which nobody has asked for.
 settlings: Final = Table(
     "settlings",
     metadata,
@@ -151,9 +152,10 @@ settlings: Final = Table(
     Column("merchant_id", String, nullable=False),
     Column("xid", LargeBinary(20), nullable=False),
     Column("rrpid", LargeBinary(20), nullable=False),
-    Column("content_type", String, nullable=False, doc="of the request, dotted"),
-    Column("request", LargeBinary, nullable=False, doc="signed by the merchant (DER)"),
-    Column("digest", LargeBinary(32), nullable=False, doc="SHA-256 of `request`"),
+    Column("content_type", String, doc="of the request, dotted; none of a release"),
+    Column("request", LargeBinary, doc="signed by the merchant (DER); none of a release"),
+    Column("digest", LargeBinary(32), doc="SHA-256 of `request`"),
+    Column("leaves", BigInteger, doc="of a release: rial that stay held or captured (DE 95); none of a request"),
     Column("state", String, nullable=False, doc="see `gateway.settling.states`"),
     Column("received_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
@@ -185,8 +187,8 @@ Index(
     settlings.c.merchant_id,
     settlings.c.xid,
     unique=True,
-    sqlite_where=settlings.c.answer.is_(None),
-    postgresql_where=settlings.c.answer.is_(None),
+    sqlite_where=settlings.c.state != "ANSWERED",
+    postgresql_where=settlings.c.state != "ANSWERED",
 )
 Index("settlings_by_state", settlings.c.state, settlings.c.next_at)
 

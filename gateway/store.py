@@ -27,7 +27,18 @@ from gateway.later_steps import LaterSteps
 from gateway.limits.counting import Claim, Occasion, take
 from gateway.operating.history import record
 from gateway.order import Answer, NewOrder, Order, OrderKey
-from gateway.order_rows import ORDER, UNANSWERED, answer_values, get, is_order, key_values, move, of_routes, this
+from gateway.order_rows import (
+    ORDER,
+    UNANSWERED,
+    answer_values,
+    done_about,
+    get,
+    is_order,
+    key_values,
+    move,
+    of_routes,
+    this,
+)
 from gateway.schema import orders
 from gateway.states import OrderState
 from gateway.trace_numbers import FOR_WHAT_WAS_BEGUN, business_day, next_stan, rrn_for
@@ -63,9 +74,12 @@ class OrderStore(LaterSteps):
         return self._select(and_(orders.c.state == OrderState.APPROVED, orders.c.ack_by <= now))
 
     def lapsed(self, now: datetime, limit: int) -> list[Order]:
-        """Acknowledged holds whose time is over, and whose card is still known."""
+        """Acknowledged holds whose time is over, whose card is still known, and of which nothing was done yet.
+
+        What of others is still held is given back in part (`gateway.settling.releases`).
+        """
         over = and_(orders.c.lapses_at <= now, orders.c.state == OrderState.ACKED, orders.c.pan_sealed.is_not(None))
-        return self._select(over, orders.c.lapses_at, limit)
+        return self._select(and_(over, ~done_about()), orders.c.lapses_at, limit)
 
     async def hold_longer(self, key: OrderKey, until: datetime) -> None:
         """Look at a hold again at `until`: something is asked about it."""

@@ -232,8 +232,8 @@ class GatewaySettings(_WithDatabase):
     hold_kept: timedelta = Field(
         default=timedelta(days=28),
         gt=timedelta(0),
-        description="how long after its acknowledgement a hold that nobody captures is given back; at the latest, when"
-        " nine tenths of card_kept are over",
+        description="how long after its acknowledgement what nobody captures of a hold is given back; at the latest,"
+        " when nine tenths of card_kept are over",
     )
     limits: Path | None = Field(default=None, description="file of limits (YAML); none: orders are not limited")
     alarms: OrderAlarms = Field(default=OrderAlarms(), description="when the operator is told of orders")

@@ -40,11 +40,21 @@ def standing_of(connection: Connection, order: Order | None) -> Standing | None:
     if order.state in _TAKEN_BACK:
         standing = replace(standing, authorised=0, captures=())
     for row in of_order(connection, order):
-        standing = standing.taken_in(row.rrpid, row.digest)
+        approved = row.state is SettlingState.ANSWERED and row.auth_code == AuthCode.APPROVED
+        if row.leaves is not None:
+            standing = _released(standing, row, row.leaves, approved=approved)
+            continue
+        standing = standing.taken_in(row.rrpid, row.digest or b"")
         if row.state is SettlingState.ANSWERED:
-            approved = row.auth_code == AuthCode.APPROVED
             standing = standing.concluded(row.asked.body, row.h_answer if approved else None)
     return _with_settled(connection, standing)
+
+
+def _released(standing: Standing, row: Settling, leaves: int, *, approved: bool) -> Standing:
+    """Of an order with a release: it is open as a request is, and what it gave back is not authorised any more."""
+    if row.state is not SettlingState.ANSWERED:
+        return replace(standing, open_rrpid=row.rrpid)
+    return replace(standing, authorised=min(standing.authorised, leaves)) if approved else standing
 
 
 def of_order(connection: Connection, order: Order) -> list[Settling]:

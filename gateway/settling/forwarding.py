@@ -1,5 +1,7 @@
 """Sends what merchants ask for after the authorisation, until the outcome is known; then dates, signs and stores it.
 
+A release, which nobody has asked for, goes the same way, but that there is nobody to be answered.
+
 One request of an order is under way at a time. Each attempt is counted on the disk before it is sent, so what may have
 left is repeated as a repeat (0221, 0421, 0201), with the same STAN and RRN, which a switch books once. The work is done
 by whoever comes first: the merchant that asks, or asks again, or the clock. The queue is the order book.
@@ -27,15 +29,16 @@ from gateway.errors import LinkDownError, NoAnswerError, StateConflictError
 from gateway.merchants import MerchantRegistry
 from gateway.order import Order
 from gateway.ports import Connector
-from gateway.reversal import PanUnsealer
+from gateway.reversal import NOT_FOUND, PanUnsealer
 from gateway.routing import Routes
+from gateway.settling.releases import Releases
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState
 from gateway.settling.store import SettlingStore
 from gateway.settling.translation import first_message, kept_fields, repeated_message
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
-from gateway.translation import read_answer
+from gateway.translation import SwitchAnswer, read_answer
 from kwbp.codes import AuthCode
 from kwbp.gateway import GatewayIdentity
 from kwbp.settling import CapReqTBS, CheckedSettlingRequest, build_answer
@@ -58,7 +61,9 @@ _FRESH: Final = timedelta(seconds=60)
 _TIDY_EVERY: Final = timedelta(minutes=10)
 
 _ended: Final = prometheus_client.Counter(
-    "kwbp_gateway_settlings_total", "Requests of rows 19 to 21 that got their final answer", ["request", "auth_code"]
+    "kwbp_gateway_settlings_total",
+    "Requests of rows 19 to 21 that got their final answer, and releases that ended",
+    ["request", "auth_code"],
 )
 _log = get_logger("gateway.settling")
 
@@ -103,6 +108,7 @@ class Forwarding:
         self._identity = identity
         self._orders = orders
         self._store = store
+        self._releases = Releases(orders, store, acquirer=identity.acquirer_bin, rng=rng)
         self._merchants = merchants
         self._routes = routes
         self._keys = keys
@@ -160,6 +166,10 @@ class Forwarding:
         if free <= 0:
             return
         await self._merchants.refresh()
+        for row in await self._releases.take(self.lease(), self._clock(), free):
+            self._checkpoint("release-taken")
+            self.begin(row)
+        free = _TOGETHER - len(self._under_way)
         for row in await self._orders.look(self._due, free + len(self._under_way)):
             if not self.is_held(row):
                 self.begin(row)
@@ -172,7 +182,7 @@ class Forwarding:
         if now < self._tidy_at:
             return
         self._tidy_at = now + _TIDY_EVERY
-        await self._store.forget_pans(now - self._settings.pan_kept)
+        await self._store.forget_pans(now - self._settings.pan_kept, now)
 
     def _attempted(self, key: Key, task: asyncio.Task[None]) -> None:
         del self._under_way[key]
@@ -200,7 +210,7 @@ class Forwarding:
     async def _postpone(self, row: Settling) -> None:
         self._postponed[row.number] += 1
         current = await self._orders.look(self._store.find, row.order, row.rrpid)
-        if current is not None and current.answer is None:
+        if current is not None and current.state is not SettlingState.ANSWERED:
             next_at = self._clock() + timedelta(seconds=self._wait(self._postponed[row.number]))
             await self._store.postpone(current, next_at)
 
@@ -218,7 +228,7 @@ class Forwarding:
         try:
             answer = await connector.exchange(message, raw, self._settings.answer_timeout)
         except LinkDownError:
-            if row.attempts > 1:
+            if row.attempts > 1 or row.is_release:
                 return None
             return await self._concluded(row, auth_code=self._codes.auth_code(RC_NOT_SENT), rc=RC_NOT_SENT)
         except NoAnswerError as error:
@@ -227,12 +237,22 @@ class Forwarding:
         told = read_answer(self._codes, answer)
         if told.alarm:
             _log.error("response code needs attention", request=str(row), rc=told.rc, alarm=True)
-        not_worked_on = row.attempts > 1 and told.rc is not None and self._codes.of(told.rc).reversal == "repeat"
-        if told.outcome == "unknown" or not_worked_on:
+        reversal = None if told.rc is None else self._codes.of(told.rc).reversal
+        not_worked_on = (row.attempts > 1 or row.is_release) and reversal == "repeat"
+        if not_worked_on or (told.outcome == "unknown" and not (row.is_release and reversal == "done")):
             return self._open(row, message, f"response code {told.rc}")
         return await self._concluded(
-            row, auth_code=_final(told.auth_code), rc=told.told_rc, approval=told.approval, settle_date=told.settle_date
+            row,
+            auth_code=self._taken_back(told) if row.is_release else _final(told.auth_code),
+            rc=told.told_rc,
+            approval=told.approval,
+            settle_date=told.settle_date,
         )
+
+    def _taken_back(self, told: SwitchAnswer) -> int:
+        """What became of a release: as of a reversal, but one whose hold the network does not know gave nothing."""
+        done = told.rc is not None and self._codes.of(told.rc).reversal == "done" and told.rc != NOT_FOUND
+        return int(AuthCode.APPROVED) if done else _final(told.auth_code)
 
     @staticmethod
     def _open(row: Settling, message: Message, reason: str) -> None:
@@ -247,7 +267,7 @@ class Forwarding:
         if order.pan_sealed is None:
             if row.state is SettlingState.SENT:
                 raise Problem(409, "no-pan", "the order has no sealed PAN any more")
-            is_capture = isinstance(row.asked.body, CapReqTBS)
+            is_capture = not row.is_release and isinstance(row.asked.body, CapReqTBS)
             return AuthCode.CAPTURE_NOT_SUPPORTED if is_capture else AuthCode.INVALID_TRANSACTION
         pan = await self._keys.unseal_pan(row.xid, order.pan_sealed)
         connector, message = self._routes.of(order.route), await self._message(row, order, pan)
@@ -255,15 +275,25 @@ class Forwarding:
 
     async def _message(self, row: Settling, order: Order, pan: Pan) -> Message:
         now = self._clock()
-        h_answer, asked = row.asked.body.h_answer, await self._orders.look(self._store.of_order, order)
-        followed = next((each for each in asked if each.h_answer == h_answer), None)
+        followed = None if row.is_release else await self._followed(row, order)
         if row.state is SettlingState.SENT:
             return repeated_message(row, order, followed, pan, now)
         merchant = self._merchants.find(row.merchant_id)
         assert merchant is not None
         return first_message(self._dialect, row, order, followed, merchant, pan, now)
 
-    async def _concluded(self, row: Settling, *, auth_code: int, **told: str | None) -> Settling:
+    async def _followed(self, row: Settling, order: Order) -> Settling | None:
+        """The capture or credit that a request follows; None if it follows the order's own answer."""
+        h_answer, asked = row.asked.body.h_answer, await self._orders.look(self._store.of_order, order)
+        return next((each for each in asked if each.h_answer == h_answer), None)
+
+    async def _concluded(self, row: Settling, *, auth_code: int, **told: str | None) -> Settling | None:
+        """What is to be answered; None of a release: there is nobody to answer."""
+        if row.is_release:
+            await self._releases.ended(row, self._clock(), auth_code=auth_code, rc=told.get("rc"))
+            self._checkpoint("release-ended")
+            _ended.labels("Release", AuthCode(auth_code).protocol_name).inc()
+            return None
         concluded = await self._store.conclude(row, self._clock(), auth_code=auth_code, **told)
         self._checkpoint("settling-concluded")
         return concluded

@@ -33,6 +33,7 @@ from gateway.routing import SWITCH, Routes
 from gateway.schema import entries, orders, reconciliations, settlings
 from gateway.settling.days import DayState, end_of
 from gateway.settling.entries import summing, watch
+from gateway.settling.states import SettlingState
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.trace_numbers import next_stan
@@ -345,7 +346,10 @@ def _undecided(connection: Connection, merchant_id: str, over_at: datetime) -> b
         orders.c.merchant_id == merchant_id, orders.c.state.in_(_UNDER_WAY), orders.c.received_at <= over_at
     )
     request = select(settlings.c.number).where(
-        settlings.c.merchant_id == merchant_id, settlings.c.answer.is_(None), settlings.c.received_at <= over_at
+        settlings.c.merchant_id == merchant_id,
+        settlings.c.state != SettlingState.ANSWERED,
+        settlings.c.leaves.is_(None),  # a release moves no money of the merchant's
+        settlings.c.received_at <= over_at,
     )
     return any(connection.execute(query.limit(1)).first() is not None for query in (order, request))
 

@@ -42,12 +42,15 @@ Settling = Annotated[SettlingService, Depends(_settling)]
 
 
 class SettlingDocument(BaseModel):
-    """One request of rows 19 to 21. Amount in rial; `answer` is DER in base64."""
+    """One request of rows 19 to 21, or a release. Amount in rial; `answer` is DER in base64."""
 
-    request: str = Field(description="CapReq, CapRevReq, AuthRevReq, CredReq or CredRevReq")
-    rrpid: str
+    request: str = Field(
+        description="CapReq, CapRevReq, AuthRevReq, CredReq or CredRevReq; Release: the gateway gave back by itself "
+        "what nobody had captured in time"
+    )
+    rrpid: str | None = Field(description="none of a release")
     state: str
-    amount: int = Field(description="as asked for; of an AuthRevReq what is to be left")
+    amount: int = Field(description="as asked for; of an AuthRevReq and a Release what is to be left")
     received_at: datetime
     changed_at: datetime
     stan: str
@@ -117,12 +120,12 @@ def _owner(caller: Caller, merchant_id: str | None) -> str:
 
 
 def _document(row: rows.Settling) -> SettlingDocument:
-    body = row.asked.body
+    body = None if row.is_release else row.asked.body
     return SettlingDocument(
-        request=type(body).__name__.removesuffix("TBS"),
-        rrpid=row.rrpid.hex(),
+        request="Release" if body is None else type(body).__name__.removesuffix("TBS"),
+        rrpid=None if body is None else row.rrpid.hex(),
         state=row.state,
-        amount=body.amount.amount,
+        amount=row.leaves or 0 if body is None else body.amount.amount,
         received_at=row.received_at,
         changed_at=row.changed_at,
         stan=row.stan,

@@ -1,4 +1,4 @@
-"""A request of rows 19 to 21 as the order book knows it."""
+"""A request of rows 19 to 21, or a release, as the order book knows it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Settling:
     merchant_id: str
     xid: bytes
     rrpid: bytes
-    content_type: str
-    request: bytes
-    digest: bytes
+    content_type: str | None
+    request: bytes | None
+    digest: bytes | None
+    leaves: int | None
     state: SettlingState
     received_at: datetime
     changed_at: datetime
@@ -57,8 +58,15 @@ class Settling:
         return OrderKey(self.merchant_id, self.xid)
 
     @property
+    def is_release(self) -> bool:
+        """Whether the gateway gives back by itself what is still held: there is no request, and no answer to one."""
+        return self.leaves is not None
+
+    @property
     def asked(self) -> SettlingRequest:
         """The request as it was signed."""
+        if self.content_type is None or self.request is None:
+            raise ValueError("nobody has asked for a release")
         return read_request(x509.ObjectIdentifier(self.content_type), self.request)
 
     @property

@@ -25,6 +25,7 @@ class SettlingState(StrEnum):
     CONCLUDED = "CONCLUDED"
     """What the switch did is known, and the answer is dated. It is not signed yet."""
     ANSWERED = "ANSWERED"
+    """The final answer is signed and stored; of a release, what the network said of it is stored."""
 
 
 _S: Final = SettlingState
@@ -37,6 +38,15 @@ MOVES: Final[dict[SettlingState, frozenset[SettlingState]]] = {
 }
 
 
-def may_follow(before: SettlingState, after: SettlingState) -> bool:
-    """Whether a request may go from `before` to `after`."""
-    return after in MOVES[before]
+RELEASE_MOVES: Final[dict[SettlingState, frozenset[SettlingState]]] = {
+    _S.TAKEN: frozenset({_S.SENT, _S.ANSWERED}),
+    _S.SENT: frozenset({_S.SENT, _S.ANSWERED}),
+    _S.CONCLUDED: frozenset(),
+    _S.ANSWERED: frozenset(),
+}
+"""Of a release (`gateway.settling.releases`): there is nobody to answer, so nothing is dated and signed."""
+
+
+def may_follow(before: SettlingState, after: SettlingState, *, release: bool = False) -> bool:
+    """Whether a request, or a release, may go from `before` to `after`."""
+    return after in (RELEASE_MOVES if release else MOVES)[before]

@@ -7,7 +7,7 @@ one open request, which an index of the database guards too. A step is a compare
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
@@ -26,7 +26,7 @@ from gateway.store import OrderStore
 from gateway.trace_numbers import next_stan, rrn_for
 from kwbp.codes import AuthCode
 from kwbp.common import instant
-from kwbp.settling import CredReqTBS, SettlingRequest, SettlingResTBS, Standing, is_repeated
+from kwbp.settling import CapRevReqTBS, CredReqTBS, SettlingRequest, SettlingResTBS, Standing, is_repeated
 from kwbp.settling.request import check_against_book
 from runtime.logging import get_logger
 
@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 _log = get_logger("gateway.settling")
 _WAITING: Final = (SettlingState.TAKEN, SettlingState.SENT, SettlingState.CONCLUDED)
+LET_ALONE: Final = timedelta(hours=1)
+"""How long a hold that should lapse is let alone after something was done about it."""
 
 
 class SettlingStore:
@@ -84,7 +86,7 @@ class SettlingStore:
 
     def of_trace(self, stan: str | None, rrn: str | None) -> Settling | None:
         """The request that is open under this STAN and RRN."""
-        this = and_(settlings.c.stan == stan, settlings.c.rrn == rrn, settlings.c.answer.is_(None))
+        this = and_(settlings.c.stan == stan, settlings.c.rrn == rrn, settlings.c.state.in_(_WAITING))
         with self._store.reading() as connection:
             row = connection.execute(select(settlings).where(this)).first()
         return None if row is None else Settling.of(row)
@@ -175,7 +177,7 @@ class SettlingStore:
             closed = closed_until(connection, row.merchant_id)
             date = now.replace(microsecond=0)
             date = date if closed is None else max(date, closed)
-            return self._moved(connection, row, SettlingState.CONCLUDED, now, date=date, **values)
+            return self.moved(connection, row, SettlingState.CONCLUDED, now, date=date, **values)
 
         return await self._store.writer.run(job)
 
@@ -194,14 +196,17 @@ class SettlingStore:
             before = standing_of(connection, order)
             same = settlings.c.date == row.date
             values = {"answer": message, "h_answer": h_answer}
-            moved = self._moved(connection, row, SettlingState.ANSWERED, now, same, **values)
+            moved = self.moved(connection, row, SettlingState.ANSWERED, now, same, **values)
             if row.auth_code != AuthCode.APPROVED or before is None:
                 return moved
             body = row.asked.body
             after = before.concluded(body, h_answer)  # keeps 0 ≤ refunded ≤ captured ≤ authorised, or raises
+            mine = and_(orders.c.merchant_id == row.merchant_id, orders.c.xid == row.xid)
             if after.authorised == 0:  # nothing can follow any more
-                gone = and_(orders.c.merchant_id == row.merchant_id, orders.c.xid == row.xid)
-                connection.execute(update(orders).where(gone).values(pan_sealed=None))
+                connection.execute(update(orders).where(mine).values(pan_sealed=None))
+            elif isinstance(body, CapRevReqTBS):  # held again, and its time may be over
+                again = and_(mine, orders.c.lapses_at.is_(None))
+                connection.execute(update(orders).where(again).values(lapses_at=now + LET_ALONE))
             entry = before.entry(body, answer, h_answer)
             if entry is not None and order is not None:
                 day = day_of(row.settle_date, instant(entry.date))
@@ -220,39 +225,35 @@ class SettlingStore:
 
         return await self._store.writer.run(job)
 
-    async def forget_pans(self, before: datetime) -> int:
-        """Drop the sealed PANs of acknowledged orders of before `before`, if no request about them is open.
+    async def forget_pans(self, before: datetime, now: datetime) -> int:
+        """Drop the sealed PANs of acknowledged orders of before `before`, if nothing about them is open.
 
-        Without it a hold can be neither captured nor released any more: the operator is told of money that is held yet.
+        Without it a hold can be neither captured nor released any more: one that has not lapsed yet lapses now, and
+        its card is kept until that was tried. The operator is told of what the network would not take back.
         """
-        working = select(settlings.c.number).where(
-            settlings.c.merchant_id == orders.c.merchant_id,
-            settlings.c.xid == orders.c.xid,
-            settlings.c.answer.is_(None),
-        )
-        old = and_(
-            orders.c.state == OrderState.ACKED,
-            orders.c.pan_sealed.is_not(None),
-            orders.c.changed_at < before,
-            ~working.exists(),
-        )
+        its = and_(settlings.c.merchant_id == orders.c.merchant_id, settlings.c.xid == orders.c.xid)
+        card = and_(orders.c.state == OrderState.ACKED, orders.c.pan_sealed.is_not(None), orders.c.changed_at < before)
+        refused = and_(settlings.c.leaves.is_not(None), settlings.c.auth_code != int(AuthCode.APPROVED))
+        untried = and_(orders.c.lapses_at.is_not(None), ~exists().where(its, refused))
+        old = and_(card, ~exists().where(its, settlings.c.state.in_(_WAITING)), ~untried)
 
         def job(connection: Connection) -> int:
+            connection.execute(update(orders).where(card, untried, orders.c.lapses_at > now).values(lapses_at=now))
             for row in connection.execute(select(orders).where(old)).all():
                 order = Order.of(row)
                 standing = standing_of(connection, order)
                 if standing is not None and standing.captured < standing.authorised:
                     held = standing.authorised - standing.captured
-                    _log.error("only the card's bank can release what is still held", order=str(order.key), held=held,
-                               alarm=True)  # fmt: skip
+                    _log.error("not released, and the card is forgotten: only its bank can now", order=str(order.key),
+                               held=held, alarm=True)  # fmt: skip
             return connection.execute(update(orders).where(old).values(pan_sealed=None)).rowcount
 
         return await self._store.writer.run(job)
 
     async def _step(self, row: Settling, after: SettlingState, now: datetime, **values: Any) -> Settling:
-        return await self._store.writer.run(lambda connection: self._moved(connection, row, after, now, **values))
+        return await self._store.writer.run(lambda connection: self.moved(connection, row, after, now, **values))
 
-    def _moved(
+    def moved(
         self,
         connection: Connection,
         row: Settling,
@@ -262,7 +263,7 @@ class SettlingStore:
         **values: Any,
     ) -> Settling:
         """Compare-and-set of the state; part of the caller's transaction."""
-        if not may_follow(row.state, after):
+        if not may_follow(row.state, after, release=row.is_release):
             raise StateConflictError(f"one that may become {after}", row.state)
         mine = and_(_is(row), settlings.c.state == row.state, settlings.c.attempts == row.attempts, *also)
         values |= {"state": after, "changed_at": now, "runner": self._store.replica}

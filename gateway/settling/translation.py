@@ -5,6 +5,7 @@
 | CapReq     | 0220              | the 0100          | CAPTURE |
 | CapRevReq  | 0420              | the 0220          | CAPREV  |
 | AuthRevReq | 0420, DE 95       | the 0100 or 0200  | AUTHREV |
+| a release  | 0420, DE 95       | the 0100          | AUTHREV |
 | CredReq    | 0200, DE 3 200000 | the 0220 or 0200  | CREDIT  |
 | CredRevReq | 0420              | the 0200 refund   | CREDREV |
 
@@ -68,9 +69,11 @@ def _first(
 ) -> Message:
     original = sent_order(order) if followed is None else followed.sent
     sent_at = transmission_time(now)
-    body = row.asked.body
     left: Rial | None = None
+    body = None if row.is_release else row.asked.body
     match body:
+        case None:
+            action, left = "AUTHREV", Rial(row.leaves) if row.leaves else None
         case CredReqTBS():
             return _refund(dialect, row, order, original, merchant, Rial(body.amount.amount), pan, now)
         case CapReqTBS():

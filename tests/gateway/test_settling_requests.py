@@ -138,11 +138,10 @@ def test_an_order_whose_card_was_forgotten_is_not_settled_any_more(
     home = site.gateway_home(tmp_path / "home")
     with site.gateway(home) as url:
         site.register(url, shop)
-        order = collected(site, url, shop, buyer, AMOUNT, hold=True)
-        order.done(order.capture(1))  # of which nothing was captured, it would lapse
+        order = collected(site, url, shop, buyer, AMOUNT)
     home = site.gateway_home(tmp_path / "home", card_kept=0.000001)
     with site.gateway(home) as url:  # it tidies up when it starts
         order.url = url
-        answer = order.ask(order.capture(AMOUNT - 1))
-        assert (answer.body.auth_code, answer.body.stan) == (AuthCode.CAPTURE_NOT_SUPPORTED, None)
+        answer = order.ask(order.credit(1))
+        assert (answer.body.auth_code, answer.body.stan) == (AuthCode.INVALID_TRANSACTION, None)
     assert buyer.balance == OPENING - AMOUNT

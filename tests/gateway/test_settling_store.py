@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -281,14 +282,15 @@ def test_what_is_in_a_closed_batch_is_settled(desk: Desk, parties: Parties) -> N
 
 def test_the_card_is_forgotten_in_time_and_not_while_it_is_needed(desk: Desk, parties: Parties) -> None:
     row = desk.sent(parties.capture(1000))
-    assert run(desk.store.forget_pans(desk.now)) == 0  # not yet
+    forget_pans = partial(desk.store.forget_pans, now=desk.now)
+    assert run(forget_pans(desk.now)) == 0  # not yet
     with capture_logs() as logs:
-        assert run(desk.store.forget_pans(desk.now + SECOND)) == 1  # the sale's; the other is in use
+        assert run(forget_pans(desk.now + SECOND)) == 1  # the sale's; the other is in use
     assert logs == []
     concluded = run(desk.store.conclude(row, desk.now, auth_code=0, rc="00", settle_date="0320"))
     desk.answer(concluded)
     with capture_logs() as logs:
-        assert run(desk.store.forget_pans(desk.now + SECOND)) == 1
+        assert run(forget_pans(desk.now + SECOND)) == 1
     assert [(each["held"], each["alarm"]) for each in logs] == [(TOTAL - 1000, True)]  # nobody can release it here now
 
 

@@ -70,6 +70,12 @@ class Shop:
             found: dict[str, Any] = raise_problem(client.get(f"/v1/orders/{xid.hex()}")).json()
         return found
 
+    def settlings(self, url: str, xid: bytes) -> list[dict[str, Any]]:
+        """What the gateway says of what came of an order after its authorisation, oldest first."""
+        with http_client(self.tls, url) as client:
+            found: list[dict[str, Any]] = raise_problem(client.get(f"/v1/orders/{xid.hex()}/settlings")).json()
+        return found
+
 
 @dataclass(frozen=True)
 class Buyer:

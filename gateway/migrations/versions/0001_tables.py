@@ -291,9 +291,10 @@ def upgrade() -> None:
         sa.Column("merchant_id", sa.String(), nullable=False),
         sa.Column("xid", sa.LargeBinary(length=20), nullable=False),
         sa.Column("rrpid", sa.LargeBinary(length=20), nullable=False),
-        sa.Column("content_type", sa.String(), nullable=False),
-        sa.Column("request", sa.LargeBinary(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("content_type", sa.String(), nullable=True),
+        sa.Column("request", sa.LargeBinary(), nullable=True),
+        sa.Column("digest", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("leaves", sa.BigInteger(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("changed_at", sa.BigInteger(), nullable=False),
@@ -320,8 +321,8 @@ def upgrade() -> None:
         "settlings",
         ["merchant_id", "xid"],
         unique=True,
-        sqlite_where=sa.text("answer IS NULL"),
-        postgresql_where=sa.text("answer IS NULL"),
+        sqlite_where=sa.text("state != 'ANSWERED'"),
+        postgresql_where=sa.text("state != 'ANSWERED'"),
     )
     op.create_index("settlings_by_state", "settlings", ["state", "next_at"], unique=False)
     op.create_table(

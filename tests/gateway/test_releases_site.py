@@ -1,0 +1,142 @@
+"""Releases over a real gateway and switch: what was held beyond the capture is back on the card, booked once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, update
+from typer.testing import CliRunner
+
+from cli import gateway as gateway_commands
+from cli import output, state
+from gateway.schema import orders
+from runtime.settings import Home, Settings
+from switch.faults import Kind
+from tests.gateway.settling_shop import Collected, collected
+from tests.gateway.test_replicas import Shared, running
+from tests.gateway.test_settling_requests import AMOUNT, gets
+from tests.support.payment_parties import Buyer, Shop
+from tests.support.payment_site import OPENING, Site, wait_for
+
+CAPTURED = 100_000
+pytestmark = pytest.mark.slow
+
+
+def lapse(target: str, *held: Collected) -> None:
+    """What the passing of time does to these holds."""
+    engine = create_engine(target.replace("postgresql:", "postgresql+psycopg:", 1))
+    with engine.begin() as connection:
+        for each in held:
+            its = orders.c.xid == each.purchase.xid
+            assert connection.execute(update(orders).where(its).values(lapses_at=orders.c.received_at)).rowcount == 1
+    engine.dispose()
+
+
+def database(home: Home) -> str:
+    return f"sqlite:///{home.db / 'gateway.sqlite'}"
+
+
+def captured_in_part(site: Site, url: str, shop: Shop, buyer: Buyer) -> Collected:
+    held = collected(site, url, shop, buyer, AMOUNT, hold=True)
+    held.done(held.capture(CAPTURED))
+    return held
+
+
+def recorded(site: Site, held: Collected) -> list[str]:
+    """What the switch recorded of reversals of the order's authorisation."""
+    reference = f"KWBP2 {held.purchase.xid.hex()} AUTHREV"
+    return [each.state for each in site.switch.admin.transactions(reference=reference)]
+
+
+def settled(site: Site, held: Collected, buyer: Buyer, *, shops: int = CAPTURED) -> None:
+    """The release is booked once, and everybody knows of the same money."""
+    wait_for(lambda: buyer.balance == OPENING - CAPTURED)
+    wait_for(lambda: held.shop.settlings(held.url, held.purchase.xid)[-1]["state"] == "ANSWERED")
+    (_, release) = held.shop.settlings(held.url, held.purchase.xid)
+    told = {name: release[name] for name in ("request", "amount", "auth_code", "answer", "rrpid")}
+    assert told == {"request": "Release", "amount": CAPTURED, "auth_code": "approved", "answer": None, "rrpid": None}
+    assert recorded(site, held) == ["approved"]
+    assert gets(site, held.shop) == shops
+    assert site.switch.admin.is_balanced()
+    assert held.refused(held.capture(1)).clause == "H9"
+
+
+@pytest.mark.parametrize("kind", [None, "ignore", "drop", "corrupt_mac", "disconnect"])
+def test_the_rest_of_a_hold_is_given_back_once_whatever_the_line_does(
+    site: Site, tmp_path: Path, buyer: Buyer, kind: Kind | None
+) -> None:
+    home, shop = site.gateway_home(tmp_path / "home"), site.new_shop()
+    with site.gateway(home) as url:
+        site.register(url, shop)
+        held = captured_in_part(site, url, shop, buyer)
+        assert buyer.balance == OPENING - AMOUNT
+    if kind is not None:
+        site.switch.admin.add_fault("0420", kind)
+        site.switch.admin.add_fault("0421", "ignore")
+    lapse(database(home), held)
+    with site.gateway(home) as url:
+        held.url = url
+        settled(site, held, buyer)
+        site.switch.admin.clear_faults()
+
+
+def test_the_operator_sees_a_release_and_who_made_it(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    home, shop = site.gateway_home(tmp_path / "home"), site.new_shop()
+    with site.gateway_process(home) as gateway:
+        site.register(gateway.url, shop)
+        held = captured_in_part(site, gateway.url, shop, buyer)
+        lapse(database(home), held)
+        settled(site, held, buyer)
+        state.select(home.path)
+        output.use_json(True)
+        try:
+            asked = ["order", held.purchase.xid.hex(), "--merchant", shop.merchant_id]
+            told = CliRunner().invoke(gateway_commands.app, asked)
+        finally:
+            output.use_json(False)
+        shown: dict[str, Any] = json.loads(told.stdout)
+    found = [(each["request"], each["amount"]) for each in shown["settlings"]]
+    assert found == [("CapReq", CAPTURED), ("Release", CAPTURED)]
+    steps = [step["what"] for step in shown["life"]]
+    assert {"reason": "hold lapsed", "left": CAPTURED} in steps
+    assert {"released": True, "rc": "00"} in steps
+
+
+@pytest.mark.parametrize("step", ["release-taken", "settling-sent", "settling-answered", "release-ended"])
+def test_killed_at_a_step_it_is_released_once(site: Site, tmp_path: Path, buyer: Buyer, step: str) -> None:
+    home, shop = site.gateway_home(tmp_path / "home", answer_timeout=1.0), site.new_shop()
+    with site.gateway(home) as url:
+        site.register(url, shop)
+        held = captured_in_part(site, url, shop, buyer)
+    lapse(database(home), held)
+    with site.gateway_process(home, fatal=step, ready=False) as dying:
+        dying.wait_killed()
+    with site.gateway(home) as held.url:
+        settled(site, held, buyer)
+
+
+def test_before_its_card_is_forgotten_the_rest_of_a_hold_is_given_back(
+    site: Site, tmp_path: Path, buyer: Buyer
+) -> None:
+    home, shop = site.gateway_home(tmp_path / "home"), site.new_shop()
+    with site.gateway(home) as url:
+        site.register(url, shop)
+        held = captured_in_part(site, url, shop, buyer)
+    home = site.gateway_home(tmp_path / "home", card_kept=0.000001)
+    with site.gateway(home) as held.url:
+        settled(site, held, buyer)
+
+
+def test_two_gateways_release_it_once_also_if_one_is_killed_at_it(site: Site, tmp_path: Path) -> None:
+    shared, shop, buyers = Shared(site, tmp_path), site.new_shop(), [site.buyer() for _ in range(4)]
+    with shared.gateways("") as (staying,):
+        site.register(staying.url, shop)
+        held = [captured_in_part(site, staying.url, shop, buyer) for buyer in buyers]
+        steps = ("", "release-taken", "settling-sent", "settling-answered")
+        with running(site, [(shared, step) for step in steps]):
+            lapse(Settings.load(staying.home).gateway.database or "", *held)
+            for each, buyer in zip(held, buyers, strict=True):
+                settled(site, each, buyer, shops=4 * CAPTURED)
