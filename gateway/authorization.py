@@ -38,7 +38,7 @@ from typing import Final
 from prometheus_client import Counter
 
 from gateway.disclosures import Disclosures
-from gateway.errors import LimitExceededError, LinkDownError, NoAnswerError, StateConflictError
+from gateway.errors import CardKeyError, LimitExceededError, LinkDownError, NoAnswerError, StateConflictError
 from gateway.guarding.reception import receive
 from gateway.limits.guard import Limits
 from gateway.merchants import Merchant, MerchantRegistry, enrolled
@@ -247,13 +247,25 @@ class Authorization:
         try:
             return await self._keys.open_order(request.pi_envelope, request.dual_sig, verified.hod)
         except Problem as problem:
-            if problem.status >= 500 or problem.status == 429:
+            if problem.status >= 500 or problem.status in (404, 429):  # 404: a key that no ceremony has made yet
                 _log.error("key service away", problem=problem.type)
                 raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
             if problem.type != _SEALED_FAILURE:
                 _log.error("the key service does not share our judgement", problem=problem.type, clause=problem.clause)
             # Which of the reasons it was is in the key service's journal, and nowhere else.
             raise SealedContentError(ErrorCode.DECODING_FAILURE, "G8", "the sealed order was refused") from None
+
+    async def _check_card_key(self, card: OpenedOrder, now: datetime) -> None:
+        """An order whose card would be taken for another one is not collected; nothing was sent, it may come again."""
+        known = self._limits.card_key
+        if known.knows(card, now):
+            return
+        try:
+            await self._store.writer.run(known.look(card, now))
+        except CardKeyError as error:
+            _log.error("cards cannot be told apart", reason=str(error), alarm=True)
+            raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
+        known.found(card, now)
 
     async def _refuse_sealed(self, error: SealedContentError, verified: VerifiedAuthReq, key: OrderKey) -> bytes:
         """The XID is used up: every repeat gets this refusal, and the envelope is not tried again."""
@@ -267,6 +279,7 @@ class Authorization:
     async def _collect(self, verified: VerifiedAuthReq, merchant: Merchant, order: Order) -> bytes:
         card = await self._open(verified)  # G8 to G10
         now = self._clock()
+        await self._check_card_key(card, now)
         order = await self._store.verify(
             order.key,
             acquirer=self._identity.acquirer_bin,
@@ -274,7 +287,7 @@ class Authorization:
             masked_pan=card.masked_pan,
             now=now,
             route=self._routes.choose(card.pan),
-            card_id=self._limits.cards.id_of(card.pan),
+            card_id=card.card_id,
         )
         self._checkpoint("verified")
         if merchant.order_limit is not None and order.amount > merchant.order_limit:  # G11

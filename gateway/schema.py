@@ -115,7 +115,7 @@ orders: Final = Table(
     Column("reversal_queued_at", Instant),
     Column("reversal_until", Instant, doc="while a message of it is under way: when that ends at the latest"),
     Column("lapses_at", Instant, doc="of an acknowledged hold: when what nobody has captured of it is given back"),
-    Column("card_id", LargeBinary(32), doc="keyed digest of the PAN (`gateway.limits.card_ids`)"),
+    Column("card_id", LargeBinary(16), doc="keyed digest of the PAN (`gateway.limits.card_key`)"),
     Column("counted", JSON(none_as_null=True), doc="what the order has used of limits, to be given back"),
     Column("steps", Integer, nullable=False, default=0, doc="number of its rows in `order_steps`"),
     UniqueConstraint("acquirer", "business_day", "stan"),

@@ -38,7 +38,6 @@ from gateway.backoff import pause
 from gateway.connectors.building import hosts, switch_link, table
 from gateway.gateway import Gateway, GatewayConfig, Resources
 from gateway.key_exchange import KeyExchangeSettings
-from gateway.limits.card_ids import CardIds
 from gateway.limits.guard import Limits
 from gateway.limits.watched import WatchedRules
 from gateway.public_app import create_public_app
@@ -157,7 +156,6 @@ async def opened(
 
     :raises StoreLockedError: it runs already.
     :raises LimitRulesError: the file of limits is wrong.
-    :raises CardKeyError: gateways that share the database know cards by another key.
     """
     hierarchy = load_hierarchy(home.pki)
     async with AsyncExitStack() as stack:
@@ -190,7 +188,7 @@ async def opened(
             trust=RepositoryTrust(status),
             clock=_now,
             rng=os.urandom,
-            limits=await _limits(home, settings, store),
+            limits=Limits(WatchedRules(settings.gateway.limits)),
             runs=runs,
         )
         config = config_of(settings)
@@ -210,12 +208,6 @@ async def opened(
             )
             await stack.enter_async_context(public)
         yield gateway
-
-
-async def _limits(home: Home, settings: Settings, store: OrderStore) -> Limits:
-    limits = Limits(WatchedRules(settings.gateway.limits), CardIds.of(home.secrets))
-    await store.writer.run(limits.cards.bind)
-    return limits
 
 
 def _order_book(home: Home, settings: Settings) -> OrderStore:

@@ -15,7 +15,8 @@ class OpenedOrder:
     """Card data for one message to the switch.
 
     The PIN is in `pin_block` alone: ISO 9564-1 under the zone PIN key, 8 bytes or (format 4) 16. `pan_sealed` gives the
-    PAN back to `unseal_pan` for this XID: it may be stored for a reversal, and `masked_pan` too; the rest may not.
+    PAN back to `unseal_pan` for this XID: it may be stored for a reversal, `masked_pan` and `card_id` too; the rest may
+    not.
     """
 
     pan: Pan
@@ -24,6 +25,10 @@ class OpenedOrder:
     pin_block: bytes | None
     pan_sealed: bytes
     masked_pan: str
+    card_id: bytes
+    """Tells the card from others, under the key that `card_key_version` and `card_key_check` (8 bytes) name."""
+    card_key_check: bytes = b""
+    card_key_version: int = 1
     pin_key_index: int = 1
     """Of the zone PIN key of the block, for DE 53; and the next, of the zone MAC key in use."""
     mac_key_index: int = 1

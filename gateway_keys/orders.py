@@ -37,6 +37,9 @@ from shetab.types import Pan, Pin
 MAC_BYTES: Final = 8
 """DE 64/128 and the dialect: the first half of the CMAC."""
 _PAN_CONTEXT: Final = b"kwbp-pan-v1"
+_CARD_CONTEXT: Final = b"kwbp-card-id-v1\0"
+_CARD_KEY_CHECK: Final = b"kwbp-card-key-check-v1\0"
+CARD_KEY_CHECK_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class OrderKeys:
     token: TokenOperations
     encryption: KeyRef
     vault: KeyRef
+    cards: KeyRef
     zone_pin: KeyRef
 
 
@@ -98,6 +102,7 @@ def open_order(
         pin_block=block,
         pan_sealed=seal_pan(keys.token, keys.vault, order.dual.xid, card.pan),
         masked_pan=card.pan.masked,
+        card_id=card_id(keys.token, keys.cards, card.pan),
         pin_block_format=int(block_format),
     )
 
@@ -112,6 +117,20 @@ def seal_pin(token: TokenOperations, zone_pin: KeyRef, block_format: PinBlockFor
 def seal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, pan: Pan) -> bytes:
     """The PAN under the vault key, bound to its order: AES-GCM, additional data `kwbp-pan-v1` ‖ XID."""
     return token.aes_gcm_encrypt(vault, pan.reveal().encode("ascii"), _PAN_CONTEXT + xid)
+
+
+def card_id(token: TokenOperations, cards: KeyRef, pan: Pan) -> bytes:
+    """What tells this card from others: 16 bytes, the same for the same card under the same key.
+
+    A card number has so few unknown digits that its plain hash is as good as the number; whoever has these cannot try
+    numbers without having the token try each.
+    """
+    return token.keyed_digest(cards, _CARD_CONTEXT + pan.reveal().encode("ascii"))
+
+
+def card_key_check(token: TokenOperations, cards: KeyRef) -> bytes:
+    """What tells the key of `card_id` from others, and says nothing else about it: 8 bytes."""
+    return token.keyed_digest(cards, _CARD_KEY_CHECK)[:CARD_KEY_CHECK_BYTES]
 
 
 def unseal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:

@@ -32,7 +32,7 @@ from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
 from hsm_service.openapi_route import ApiRoute
 from hsm_service.templates import Operation
-from hsm_service.vault import Vault
+from hsm_service.vault import InUse, Vault
 from hsm_service.wire import read
 from kwbp.errors import ProtocolError
 from kwbp.gateway import VerifiedOrder
@@ -69,6 +69,7 @@ class KeyNames:
 
     encryption: str = "gateway-encryption"
     vault: str = "gateway-vault"
+    cards: str = "gateway-card-ids"
     zone_pin: str = ZONE_PIN.name
     zone_mac: str = ZONE_MAC.name
     zone_master: str = ZONE_MASTER.name
@@ -108,6 +109,8 @@ class GatewayKeys:
                 "PIN blocks of format 0: equal PINs of a card give equal blocks under a key; agree on format 3"
             )
         self._clock = clock
+        self._card_key: tuple[bytes, bytes] | None = None
+        """CKA_ID and check value of the key of cards that was used last."""
         found = self._names
         self.zone: Final = ZoneExchange(
             pin=found.zone_pin, mac=found.zone_mac, master=found.zone_master, overlap=overlap, clock=clock
@@ -202,7 +205,12 @@ class GatewayKeys:
 
     def _opening(self) -> dict[str, Operation]:
         names = self._names
-        return {names.encryption: Operation.OPEN, names.vault: Operation.SEAL, names.zone_pin: Operation.PIN_BLOCK}
+        return {
+            names.encryption: Operation.OPEN,
+            names.vault: Operation.SEAL,
+            names.cards: Operation.CARD_DIGEST,
+            names.zone_pin: Operation.PIN_BLOCK,
+        }
 
     def open_order(self, vault: Vault, caller: str, request: wire.OpenOrderRequest) -> wire.OpenOrderAnswer:
         """KWBP G8 to G10, once G1, G6 and G7 hold.
@@ -225,6 +233,7 @@ class GatewayKeys:
                 token=encryption.token,
                 encryption=encryption.ref,
                 vault=running.keys[names.vault].ref,
+                cards=running.keys[names.cards].ref,
                 zone_pin=running.keys[names.zone_pin].ref,
             )
             try:
@@ -239,6 +248,7 @@ class GatewayKeys:
                 running.outcome.cause = error.cause
                 raise _decoding_failure() from None
             running.outcome.output_sha256 = sha256(opened.pan_sealed).hex()
+            check = self._card_key_check(running.keys[names.cards])
         return wire.OpenOrderAnswer(
             pan=opened.pan.reveal(),
             expiry=opened.expiry.reveal(),
@@ -246,10 +256,20 @@ class GatewayKeys:
             pin_block=opened.pin_block,
             pan_sealed=opened.pan_sealed,
             masked_pan=opened.masked_pan,
+            card_id=opened.card_id,
+            card_key_version=running.keys[names.cards].key.row.version,
+            card_key_check=check,
             pin_key_index=index_of(running.keys[names.zone_pin].key.row.version),
             mac_key_index=index_of(vault.key(names.zone_mac).row.version),
             pin_block_format=opened.pin_block_format,
         )
+
+    def _card_key_check(self, cards: InUse) -> bytes:
+        """Computed once a key: an order does not wait for it."""
+        cka_id = cards.ref.cka_id
+        if self._card_key is None or self._card_key[0] != cka_id:
+            self._card_key = (cka_id, orders.card_key_check(cards.token, cards.ref))
+        return self._card_key[1]
 
     def open_password_request(
         self, vault: Vault, caller: str, request: wire.OpenPasswordRequest

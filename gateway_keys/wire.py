@@ -34,6 +34,8 @@ class OpenOrderRequest(_Message, frozen=True):
 class OpenOrderAnswer(_Message, frozen=True):
     """`pan`, `expiry` (YYMM, Jalali) and `cvv2` in clear; `pin_block` 8 or 16 bytes; `pan_sealed` for `pans:unseal`.
 
+    `card_id` tells the card from others (16 bytes) under the key of cards, of which `card_key_version` and
+    `card_key_check` (8 bytes) tell whether it is the one that was counted by before.
     `pin_key_index` is that of the zone PIN key of the block, `mac_key_index` that of the MAC key in use;
     `pin_block_format` that of ISO 9564-1.
     """
@@ -44,6 +46,9 @@ class OpenOrderAnswer(_Message, frozen=True):
     pin_block: bytes | None
     pan_sealed: bytes
     masked_pan: str
+    card_id: bytes
+    card_key_version: int
+    card_key_check: bytes
     pin_key_index: int
     mac_key_index: int
     pin_block_format: int = 3

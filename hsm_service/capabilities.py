@@ -112,6 +112,7 @@ _WORK: Final[Mapping[tuple[Usage, str], tuple[Ability, ...]]] = {
     (Usage.OPEN, "rsa"): (Ability.RSA_PKCS1V15,),  # the signature in the key's own request
     (Usage.RESTORE, "rsa"): (Ability.RESTORE,),
     (Usage.SEAL, "aes"): (Ability.AES_GCM,),
+    (Usage.DIGEST, "aes"): (Ability.AES_CMAC,),
     (Usage.MAC, "aes"): (Ability.IMPORT, Ability.AES_CMAC),
     (Usage.RECEIVE, "aes"): (Ability.IMPORT, Ability.AES_CMAC, Ability.DES2_BLOCK, Ability.ZONE_UNWRAP),
     (Usage.RETAIL_MAC, "des2"): (Ability.IMPORT, Ability.RETAIL_MAC),

@@ -74,9 +74,9 @@ class KeyStore(LoggedInToken):
     def generate_aes(
         self, label: str, bits: int = 256, *, usage: Usage = Usage.SEAL, cka_id: bytes | None = None
     ) -> KeyRef:
-        """Make an AES key in the token; `usage` is SEAL (AES-GCM) or MAC (AES-CMAC)."""
-        if usage not in {Usage.SEAL, Usage.MAC} or bits not in {128, 256}:
-            raise BadInput(f"an AES key has 128 or 256 bits and seals or MACs; not {bits} bits for {usage}")
+        """Make an AES key in the token; `usage` is SEAL (AES-GCM), MAC or DIGEST (AES-CMAC)."""
+        if usage not in {Usage.SEAL, Usage.MAC, Usage.DIGEST} or bits not in {128, 256}:
+            raise BadInput(f"an AES key has 128 or 256 bits and seals, MACs or digests; not {bits} bits for {usage}")
         ref = self._new_ref(label, KeyKind.AES, cka_id)
 
         def generate(session: Session) -> None:

@@ -41,6 +41,8 @@ class Usage(StrEnum):
     """TDES or AES zone key: encrypting PIN blocks, one direction only."""
     MAC = "mac"
     """AES zone key: AES-CMAC."""
+    DIGEST = "digest"
+    """AES key: AES-CMAC of what has too few unknown digits to be hashed without a key (card numbers)."""
     RETAIL_MAC = "retail-mac"
     """2-key TDES zone key, and beside it (`chain_of`) its first half as TDES of three equal parts: the MAC of ANSI
     X9.19, in encrypting steps."""
@@ -116,6 +118,7 @@ _ON: Final[dict[Usage, frozenset[Attribute]]] = {
     Usage.SEAL: frozenset({Attribute.ENCRYPT, Attribute.DECRYPT}),
     Usage.PIN_BLOCK: frozenset({Attribute.ENCRYPT}),
     Usage.MAC: frozenset({Attribute.SIGN}),
+    Usage.DIGEST: frozenset({Attribute.SIGN}),
     Usage.RETAIL_MAC: frozenset({Attribute.ENCRYPT}),
     Usage.RESTORE: frozenset({Attribute.UNWRAP}),
     Usage.RECEIVE: frozenset({Attribute.UNWRAP}),

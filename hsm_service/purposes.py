@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     RAW = "raw"
     OPEN_ORDER = "open-order"
     SEAL_PAN = "seal-pan"
+    CARD_DIGEST = "card-digest"
     PIN_BLOCK = "pin-block"
     MAC = "mac"
     RETAIL_MAC = "retail-mac"
@@ -42,6 +43,7 @@ USAGES: Final[Mapping[Purpose, Usage]] = {
     Purpose.RAW: Usage.SIGN,
     Purpose.OPEN_ORDER: Usage.OPEN,
     Purpose.SEAL_PAN: Usage.SEAL,
+    Purpose.CARD_DIGEST: Usage.DIGEST,
     Purpose.PIN_BLOCK: Usage.PIN_BLOCK,
     Purpose.MAC: Usage.MAC,
     Purpose.RETAIL_MAC: Usage.RETAIL_MAC,
@@ -60,6 +62,7 @@ ALGORITHMS: Final[Mapping[Purpose, frozenset[str]]] = {
     Purpose.RAW: frozenset({"rsa-2048", "rsa-3072", "ec-p256"}),  # foreign systems may still want RSA-2048
     Purpose.OPEN_ORDER: frozenset({"rsa-3072", "rsa-4096"}),
     Purpose.SEAL_PAN: frozenset({"aes-256"}),
+    Purpose.CARD_DIGEST: frozenset({"aes-256"}),
     Purpose.PIN_BLOCK: frozenset({"des2", "des3", "aes-128", "aes-256"}),  # ISO 9564-1: formats 0 and 3; format 4
     Purpose.MAC: frozenset({"aes-128", "aes-256"}),
     Purpose.RETAIL_MAC: frozenset({"des2"}),

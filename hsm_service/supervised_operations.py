@@ -92,6 +92,10 @@ class SupervisedOperations(ABC):
         """See `Token.aes_cmac`."""
         return cast(bytes, self._call("aes_cmac", ref, data))
 
+    def keyed_digest(self, ref: KeyRef, data: bytes) -> bytes:
+        """See `Token.keyed_digest`."""
+        return cast(bytes, self._call("keyed_digest", ref, data))
+
     def des3_ecb_encrypt(self, ref: KeyRef, block: bytes) -> bytes:
         """See `Token.des3_ecb_encrypt`."""
         return cast(bytes, self._call("des3_ecb_encrypt", ref, block))

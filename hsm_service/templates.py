@@ -63,6 +63,7 @@ class Operation(StrEnum):
     OPEN = "open"
     SEAL = "seal"
     UNSEAL = "unseal"
+    CARD_DIGEST = "card-digest"
     PIN_BLOCK = "pin-block"
     MAC = "mac"
     VERIFY_MAC = "verify-mac"
@@ -81,6 +82,7 @@ _OPERATIONS: Final[Mapping[Purpose, frozenset[Operation]]] = {
     Purpose.RAW: frozenset({Operation.RAW}),
     Purpose.OPEN_ORDER: frozenset({Operation.OPEN}),
     Purpose.SEAL_PAN: frozenset({Operation.SEAL, Operation.UNSEAL}),
+    Purpose.CARD_DIGEST: frozenset({Operation.CARD_DIGEST}),
     Purpose.PIN_BLOCK: frozenset({Operation.PIN_BLOCK}),
     Purpose.MAC: frozenset({Operation.MAC, Operation.VERIFY_MAC}),
     Purpose.RETAIL_MAC: frozenset({Operation.MAC, Operation.VERIFY_MAC}),

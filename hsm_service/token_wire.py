@@ -128,6 +128,7 @@ def _table() -> tuple[Method, ...]:
         ("aes_gcm_encrypt", (KeyRef, bytes, bytes), bytes, {"counted": "gcm-encrypt"}),
         ("aes_gcm_decrypt", (KeyRef, bytes, bytes), bytes, {"counted": "gcm-decrypt"}),
         ("aes_cmac", (KeyRef, bytes), bytes, {"counted": "mac"}),
+        ("keyed_digest", (KeyRef, bytes), bytes, {"counted": "digest"}),
         ("des3_ecb_encrypt", (KeyRef, bytes), bytes, {"counted": "pin-block"}),
         ("aes_pin_block", (KeyRef, bytes, bytes), bytes, {"counted": "pin-block"}),
         ("retail_mac", (KeyRef, bytes), bytes, {"counted": "mac"}),

@@ -258,6 +258,18 @@ class Token(KeyStore):
 
         return self._run(mac, ref)
 
+    def keyed_digest(self, ref: KeyRef, data: bytes) -> bytes:
+        """A digest of `data` that nobody can compute without the key: AES-CMAC under a DIGEST key, 16 bytes."""
+        self._require_kind(ref, KeyKind.AES, Usage.DIGEST)
+        cmac = mechanisms.named(mechanisms.CMAC, self._variant(Ability.AES_CMAC))
+
+        def digest(session: Session) -> bytes:
+            key = session.key(ref)
+            self._count("digest", ref)
+            return cmac(key, data)
+
+        return self._run(digest, ref)
+
     def try_zone_key(self, master: KeyRef, kind: KeyKind, usage: Usage, wrapped: bytes, check_value: bytes) -> None:
         """Unwrap a zone key as a session object, compare its check value (see `check_value`), destroy it.
 

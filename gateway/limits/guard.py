@@ -1,12 +1,11 @@
-"""What the path of an order asks of limits: the card's digest, and what the order would use."""
+"""What the path of an order asks of limits: that cards are known by the right key, and what the order would use."""
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from typing import Final
 
-from gateway.limits.card_ids import CardIds
+from gateway.limits.card_key import CardKey
 from gateway.limits.counting import Claim
 from gateway.limits.watched import WatchedRules
 from gateway.merchants import Merchant
@@ -18,11 +17,11 @@ _BEGINNING: Final = 8
 
 
 class Limits:
-    """The rules in force, and the key by which cards are told apart. Without a file nothing is limited."""
+    """The rules in force, and which key cards are told apart by. Without a file nothing is limited."""
 
-    def __init__(self, rules: WatchedRules | None = None, cards: CardIds | None = None) -> None:
+    def __init__(self, rules: WatchedRules | None = None) -> None:
         self.watched: Final = rules or WatchedRules(None)
-        self.cards: Final = cards or CardIds(os.urandom(32))
+        self.card_key: Final = CardKey()
 
     def claims(self, order: Order, merchant: Merchant, pan: Pan, now: datetime) -> list[Claim]:
         """What a VERIFIED order uses of the rules; raises LimitExceededError if it alone is more than one allows."""

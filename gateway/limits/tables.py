@@ -20,10 +20,11 @@ limit_counters: Final = Table(
     sqlite_with_rowid=False,
 )
 
-# One row: two gateways on one database must tell cards apart by the same key.
-card_id_key: Final = Table(
-    "card_id_key",
+# Gateways on one database must tell cards apart by the same key.
+card_keys: Final = Table(
+    "card_keys",
     metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False, doc="of the key in the key service's registry"),
     Column("check_value", LargeBinary(8), nullable=False),
+    Column("since", Instant, nullable=False),
 )

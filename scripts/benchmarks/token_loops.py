@@ -159,6 +159,7 @@ _OPERATION_OF: Final = {
     "timestamp-authority": TIME_STAMP,
     "gateway-encryption": "unwrap",
     "gateway-vault": "gcm-encrypt",
+    "gateway-card-ids": "digest",
     "zone-pin": "pin-block",
     "zone-mac": "mac",
 }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import CardKeyError, LimitExceededError, LimitRulesError
-from gateway.limits.card_ids import CardIds
+from gateway.limits.card_key import KEPT, CardKey
 from gateway.limits.counting import Claim, Occasion, forget, used_by
 from gateway.limits.rules import Rules, Window
 from gateway.limits.watched import WatchedRules
@@ -19,12 +19,10 @@ from gateway.schema import orders
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.tables import SCHEMA
-from shetab.types import Pan
 from tests.gateway.conftest import ACQUIRER, NOW, new_order, run
-from tests.support.iso8583_messages import PAN
 
 BECAUSE = "because: {en: so it is agreed, fa: چنین توافق شده}"
-CARD = b"\1" * 32
+CARD = b"\1" * 16
 
 
 def rules(*each: str) -> Rules:
@@ -140,29 +138,54 @@ def test_changes_are_taken_up_and_a_wrong_file_changes_nothing(
 # --- cards ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_card_is_known_by_a_digest_under_a_key_in_a_file_of_ours(tmp_path: Path) -> None:
-    ids, again, other = CardIds.of(tmp_path), CardIds.of(tmp_path), CardIds(os.urandom(32))
-    pan = Pan(PAN)
-    assert ids.id_of(pan) == again.id_of(pan) != other.id_of(pan)
-    assert len(ids.id_of(pan)) == 32
-    (path,) = tmp_path.iterdir()
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.read_bytes().hex() not in repr(ids)
-    path.write_bytes(b"short")
-    with pytest.raises(CardKeyError):
-        CardIds.of(tmp_path)
+@dataclass(frozen=True)
+class Told:
+    """What the key service tells of its key with a card."""
+
+    card_key_version: int
+    card_key_check: bytes
+
+
+FIRST, SECOND, OTHER = Told(1, b"A" * 8), Told(2, b"B" * 8), Told(1, b"C" * 8)
+
+
+def takes_up(book: OrderStore, told: Told, now: datetime = NOW) -> None:
+    """What one gateway does with a card that it sees, having seen none before."""
+    run(book.writer.run(CardKey().look(told, now)))
 
 
 def test_a_database_knows_cards_by_one_key(book: OrderStore) -> None:
-    ids = CardIds(os.urandom(32))
+    takes_up(book, FIRST)
+    takes_up(book, FIRST)
+    with pytest.raises(CardKeyError, match="rotate it"):  # a gateway of another key service, or a token made anew
+        takes_up(book, OTHER)
+    takes_up(book, FIRST)
 
-    async def scenario() -> None:
-        await book.writer.run(ids.bind)
-        await book.writer.run(ids.bind)
-        with pytest.raises(CardKeyError):
-            await book.writer.run(CardIds(os.urandom(32)).bind)
 
-    run(scenario())
+def test_a_rotated_key_is_taken_up_with_an_alarm_and_the_one_before_not_for_long(
+    book: OrderStore, capfd: pytest.CaptureFixture[str]
+) -> None:
+    takes_up(book, FIRST)
+    assert '"alarm": true' not in capfd.readouterr().err
+    takes_up(book, SECOND)
+    assert '"alarm": true' in capfd.readouterr().err
+    takes_up(book, FIRST, NOW + KEPT)  # an order that was opened before
+    with pytest.raises(CardKeyError, match="not by 1 any more"):
+        takes_up(book, FIRST, NOW + KEPT + timedelta(seconds=1))
+    with pytest.raises(CardKeyError):  # never was this one's
+        takes_up(book, OTHER)
+    takes_up(book, SECOND, NOW + timedelta(days=1))
+    assert capfd.readouterr().err.count('"alarm": true') == 0  # once
+
+
+def test_a_key_that_was_found_right_is_looked_at_again_after_a_while() -> None:
+    key = CardKey()
+    assert not key.knows(FIRST, NOW)
+    key.found(FIRST, NOW)
+    assert key.knows(FIRST, NOW)
+    assert key.knows(FIRST, NOW + KEPT / 2)
+    for told, now in ((SECOND, NOW), (OTHER, NOW), (FIRST, NOW + KEPT), (FIRST, NOW - timedelta(seconds=1))):
+        assert not key.knows(told, now)
 
 
 # --- counters ---------------------------------------------------------------------------------------------------------
@@ -265,5 +288,5 @@ def test_counters_of_old_windows_are_forgotten(book: OrderStore) -> None:
 
 
 def test_every_table_of_limits_is_in_the_schema() -> None:
-    assert {"limit_counters", "card_id_key", "order_steps", "resolutions"} <= set(SCHEMA.metadata.tables)
+    assert {"limit_counters", "card_keys", "order_steps", "resolutions"} <= set(SCHEMA.metadata.tables)
     assert "card_id" in orders.c

@@ -8,7 +8,6 @@ after a step of it: several at once, because what another one does about that is
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +20,6 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from gateway.limits.card_ids import FILE, CardIds
 from kwbp.codes import AuthCode, BatchOperation, BatchStatus
 from kwbp.settling import BatchTotals, sale_entry, totals_of, within
 from kwbp.wrapper import MEDIA_TYPE
@@ -57,9 +55,6 @@ class Shared:
     def home(self) -> Home:
         """Of one more gateway."""
         home = self._site.gateway_home(self._folder / f"home-{len(self._homes)}", **self._settings)
-        CardIds.of(home.secrets)
-        if self._homes:
-            shutil.copy(self._homes[0].secrets / FILE, home.secrets / FILE)
         self._homes.append(home)
         return home
 

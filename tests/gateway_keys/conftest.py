@@ -49,7 +49,8 @@ class Gateway:
     def uses(self) -> int:
         """How often any private or secret key of the gateway was used."""
         keys = self.keys
-        return sum(keys.token.uses(ref) for ref in (keys.encryption, keys.vault, keys.zone_pin, self.zone_mac))
+        used = (keys.encryption, keys.vault, keys.cards, keys.zone_pin, self.zone_mac)
+        return sum(keys.token.uses(ref) for ref in used)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,8 @@ def gateway(token: Token, home: Home) -> Gateway:
     pki = PkiFactory()
     in_token = TokenRsaPrivateKey(token, encryption)
     certificate = pki.gateway_encryption(key=in_token, suites=("oaep-sha1",)).certificate
-    keys = OrderKeys(token, encryption, token.generate_aes("gateway-vault"), zone_pin)
+    vault, cards = token.generate_aes("gateway-vault"), token.generate_aes("gateway-card-ids", usage=Usage.DIGEST)
+    keys = OrderKeys(token, encryption, vault, cards, zone_pin)
     trust = Trust(anchors=(pki.root.certificate,))
     return Gateway(keys, zone_mac, certificate, pki, trust, OrderMaker(pki, certificate, seal_with_our_library))
 

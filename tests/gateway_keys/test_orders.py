@@ -19,7 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gateway_keys import zone_keys
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.opened import OpenedOrder
-from gateway_keys.orders import message_mac, open_order, unseal_pan, verify_order
+from gateway_keys.orders import card_id, card_key_check, message_mac, open_order, unseal_pan, verify_order
+from hsm_service.errors import WeakKey
+from hsm_service.keys import Usage
 from kwbp import fields
 from kwbp.codes import SaleKind
 from kwbp.money import Money
@@ -128,6 +130,21 @@ def test_the_pan_is_unsealed_for_its_own_order_only(gateway: Gateway, card: Buye
         with pytest.raises(BlobError) as refusal:
             unseal_pan(token, vault, xid, wrong)
         assert refusal.value.__context__ is None
+
+
+def test_a_card_is_known_by_a_digest_whose_key_never_was_outside_the_token(gateway: Gateway, card: BuyersCard) -> None:
+    token, cards = gateway.keys.token, gateway.keys.cards
+    other = BuyersCard.issue("603799123456790")
+    ids = [open_it(gateway, gateway.orders.order(each)).card_id for each in (card, BuyersCard.issue(), other)]
+    assert ids[0] == ids[1] != ids[2]
+    assert len(ids[0]) == 16
+    said = token.attributes(cards)
+    assert (said.local, said.never_extractable, said.usages) == (True, True, frozenset({"sign"}))
+    stranger = token.generate_aes("other-cards", usage=Usage.DIGEST)
+    assert card_id(token, stranger, card.pan) != ids[0]
+    assert card_key_check(token, cards) != card_key_check(token, stranger)
+    with pytest.raises(WeakKey):  # a key that was brought in is none of these, although it could do the same
+        token.keyed_digest(gateway.zone_mac, b"")
 
 
 def test_a_sealed_value_that_is_no_pan_is_refused_without_showing_it(gateway: Gateway) -> None:

@@ -22,6 +22,7 @@ from gateway_keys.client import GatewayKeysClient
 from gateway_keys.plugin import GatewayKeys, KeyNames
 from hsm_service.app import create_app
 from hsm_service.service import KeyInfo
+from hsm_service.templates import Operation
 from hsm_service.vault import Vault
 from kwbp import fields
 from kwbp.codes import ErrorCode
@@ -86,7 +87,9 @@ class Site:
         """How often the gateway's keys were used, as the vault tells it."""
         names = KeyNames()
         listed: list[KeyInfo] = self.vault.list_keys("service:gateway")
-        return sum(key.uses for key in listed if key.name in {names.encryption, names.vault, names.zone_pin})
+        return sum(
+            key.uses for key in listed if key.name in {names.encryption, names.vault, names.cards, names.zone_pin}
+        )
 
     def journal(self) -> list[dict[str, Any]]:
         lines = (self.home.audit / "hsm.jsonl").read_text().splitlines()
@@ -104,7 +107,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         vault = stack.enter_context(Vault.open(home, clock=lambda: NOW))
         ceremony = vault.as_caller("ceremony")
         spki = ceremony.generate_key("gateway-encryption", "gateway-encryption").public_key
-        ceremony.generate_key("gateway-vault", "gateway-vault")
+        for own in ("gateway-vault", "gateway-card-ids"):
+            ceremony.generate_key(own, own)
         zone_keys.load(vault, home.secrets)
         certificate = certificate_for(pki, spki)
         ceremony.attach_certificate("gateway-encryption", [certificate.der, *chain_of(certificate)])
@@ -334,7 +338,7 @@ def test_every_operation_is_on_the_record_and_no_card_data_is(site: Site, card: 
         ("intent", "generate-mac"),
         ("outcome", None),
     ]
-    assert entries[0]["keys"] == ["gateway-encryption/1", "gateway-vault/1", "zone-pin/1"]
+    assert entries[0]["keys"] == ["gateway-encryption/1", "gateway-vault/1", "gateway-card-ids/1", "zone-pin/1"]
     assert entries[4]["input_sha256"] is None
     assert card.pin2 is not None
     everything = [path for path in site.home.path.rglob("*") if path.is_file()]
@@ -351,6 +355,9 @@ def test_wire_messages_do_not_print_their_fields() -> None:
         pin_block=None,
         pan_sealed=b"",
         masked_pan="",
+        card_id=b"",
+        card_key_version=1,
+        card_key_check=b"",
         pin_key_index=1,
         mac_key_index=1,
     )
@@ -383,6 +390,29 @@ def test_an_answer_of_another_form_is_not_believed() -> None:
 def test_the_trust_of_the_plugin_is_the_pinned_root(site: Site) -> None:
     plugin = GatewayKeys.of(site.home)
     assert Trust(anchors=plugin._anchors()).anchors == (site.orders.pki.root.certificate,)
+
+
+def test_a_rotated_key_of_cards_says_so_with_every_card(site: Site, card: BuyersCard) -> None:
+    first, again = (site.open(site.orders.order(card)) for _ in range(2))
+    told = (first.card_id, first.card_key_version, first.card_key_check)
+    assert told == (again.card_id, again.card_key_version, again.card_key_check)
+    site.vault.life.rotate("ceremony", "gateway-card-ids")
+    after = site.open(site.orders.order(card))
+    assert (first.card_key_version, after.card_key_version) == (1, 2)
+    assert after.card_id != first.card_id
+    assert after.card_key_check != first.card_key_check
+
+
+def test_the_key_of_cards_serves_the_gateway_alone_and_for_nothing_else(site: Site) -> None:
+    def ask(caller: str, operation: Operation) -> str:
+        keys = {"gateway-card-ids": operation}
+        with pytest.raises(Problem) as refused, site.vault.operation(caller, "try", keys, input_sha256=None):
+            pass  # pragma: no cover
+        return refused.value.type
+
+    for caller in ("service:ca", "service:operator", "ceremony", "merchant:M-1"):
+        assert ask(caller, Operation.CARD_DIGEST) == "caller-not-allowed"
+    assert {ask("service:gateway", each) for each in (Operation.MAC, Operation.SEAL, Operation.RAW)} == {"key-misused"}
 
 
 def test_an_order_is_opened_by_the_version_that_it_was_sealed_to(site: Site, card: BuyersCard) -> None:

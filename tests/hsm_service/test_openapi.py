@@ -229,7 +229,12 @@ def test_routes_of_plug_ins_are_described_as_fully(document: dict[str, Any], sit
             assert client.post(path, json={}).status_code == 403
             assert [each["reason"] for each in site.world.journal()[entries:]] == ["caller-not-allowed"]
     opening = routes["/v1/gateway/orders:open"]
-    assert opening[openapi.KEYS] == {"gateway-encryption": "open", "gateway-vault": "seal", "zone-pin": "pin-block"}
+    assert opening[openapi.KEYS] == {
+        "gateway-encryption": "open",
+        "gateway-vault": "seal",
+        "gateway-card-ids": "card-digest",
+        "zone-pin": "pin-block",
+    }
     assert opening[openapi.STANDINGS]["open"] == ["in use", "retired"]
 
 

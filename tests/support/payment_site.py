@@ -395,7 +395,8 @@ def _make_gateway_keys(home: Home, pki: PkiFactory) -> tuple[Credential, Credent
     """The ceremony: keys in the token, their certificates, the zone keys."""
     with Vault.open(home) as vault:
         ceremony = vault.as_caller("ceremony")
-        ceremony.generate_key("gateway-vault", "gateway-vault")
+        for own in ("gateway-vault", "gateway-card-ids"):
+            ceremony.generate_key(own, own)
         zone_keys.load(vault, home.secrets, agreed_zone(home, Settings.load(home)))
         made = []
         for name, issue in (

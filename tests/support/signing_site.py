@@ -79,6 +79,7 @@ OTHERS: Final = {
     "gateway-signing": "gateway-signing",
     "gateway-encryption": "gateway-encryption",
     "gateway-vault": "gateway-vault",
+    "gateway-card-ids": "gateway-card-ids",
     "backup-recipient": "backup-recipient",
 }
 RESPONDERS: Final = {

@@ -45,10 +45,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("merchant_id", "batch_id"),
     )
     op.create_table(
-        "card_id_key",
-        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        "card_keys",
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("check_value", sa.LargeBinary(length=8), nullable=False),
-        sa.PrimaryKeyConstraint("number"),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("version"),
     )
     op.create_table(
         "charged_fees",
@@ -412,7 +413,7 @@ def upgrade() -> None:
         sa.Column("reversal_queued_at", sa.BigInteger(), nullable=True),
         sa.Column("reversal_until", sa.BigInteger(), nullable=True),
         sa.Column("lapses_at", sa.BigInteger(), nullable=True),
-        sa.Column("card_id", sa.LargeBinary(length=32), nullable=True),
+        sa.Column("card_id", sa.LargeBinary(length=16), nullable=True),
         sa.Column("counted", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("steps", sa.Integer(), nullable=False),
         sa.ForeignKeyConstraint(

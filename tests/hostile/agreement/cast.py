@@ -50,6 +50,7 @@ PRICES: Final = {"M-1": 150_000, "M-2": 90_000}
 PIN_KEY: Final = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
 MAC_KEY: Final = bytes(range(16))
 _VAULT_KEY: Final = bytes(range(32))
+_CARD_KEY: Final = bytes(range(32, 64))
 _ISSUER_KEY: Final = b"\x07" * 32
 _TRUST_LIVES: Final = timedelta(hours=6)
 
@@ -88,6 +89,9 @@ class SoftwareToken:
 
     def aes_cmac(self, ref: Any, data: bytes) -> bytes:
         return aes_cmac(MAC_KEY, data)
+
+    def keyed_digest(self, ref: Any, data: bytes) -> bytes:
+        return aes_cmac(_CARD_KEY, data)
 
     def des3_ecb_encrypt(self, ref: Any, block: bytes) -> bytes:
         return pin_block.encrypt(block, PIN_KEY)

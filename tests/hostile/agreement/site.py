@@ -101,7 +101,7 @@ class _Keys:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._token: Any = SoftwareToken()
-        self._keys: Any = OrderKeys(self._token, *(None, None, None))  # type: ignore[arg-type]
+        self._keys: Any = OrderKeys(self._token, *(None, None, None, None))  # type: ignore[arg-type]
 
     async def describe_key(self, name: str) -> Any:
         return _Description(self._credential(name))
