@@ -12,6 +12,7 @@ from functools import partial
 from gateway.errors import StateConflictError
 from gateway.guarding.reception import receive
 from gateway.order import Order, OrderKey
+from gateway.patience import Patience
 from gateway.ports import TrustSource
 from gateway.refusals import Refusals
 from gateway.reversal import NO_ACKNOWLEDGEMENT, NOT_ACCEPTED
@@ -35,6 +36,7 @@ class Acknowledgement:
         self,
         *,
         store: OrderStore,
+        patience: Patience,
         refusals: Refusals,
         trust: TrustSource,
         clock: Callable[[], datetime],
@@ -44,6 +46,7 @@ class Acknowledgement:
     ) -> None:
         """`hold_kept`: how long after its acknowledgement a hold that nobody captures lapses."""
         self._store = store
+        self._patience = patience
         self._refusals = refusals
         self._trust = trust
         self._clock = clock
@@ -69,8 +72,9 @@ class Acknowledgement:
         if order.auth_ack == message.body:
             return  # the same bytes again: taken already, whatever the clock says now
         now = self._clock()
+        trust = await self._trust.trust(now)
         try:
-            ack = check_auth_ack(message, sent=SentAuthRes.load(answer), trust=await self._trust.trust(now), now=now)
+            ack = check_auth_ack(message, sent=SentAuthRes.load(answer), trust=trust, now=self._believed(order, now))
         except ProtocolError as late:
             if late.code is ErrorCode.ACK_TIMEOUT and order.auth_code == AuthCode.APPROVED:
                 await self._too_late(late, order.key, message, now)
@@ -94,6 +98,15 @@ class Acknowledgement:
                 raise ProtocolError(ErrorCode.ACK_TIMEOUT, "B3", "the approval is being reversed") from None
             if not ack.accepted and moved is not None and moved.state is OrderState.ACKED:
                 raise ProtocolError(ErrorCode.XID_ALREADY_USED, "B3", "the approval was accepted before") from None
+
+    def _believed(self, order: Order, now: datetime) -> datetime:
+        """The time by which an acknowledgement is judged: `ackBy` has not come before the approval has stood so long.
+
+        A clock that is ahead would have an approval taken back of which the merchant was promised that it stands.
+        """
+        if order.ack_by is None or now <= order.ack_by or self._patience.is_over(order):
+            return now
+        return order.ack_by
 
     async def _too_late(self, late: ProtocolError, key: OrderKey, message: KwbpMessage, now: datetime) -> None:
         """B3 broken: refused, but never by the clock alone.

@@ -43,6 +43,7 @@ from gateway.guarding.reception import receive
 from gateway.limits.guard import Limits
 from gateway.merchants import Merchant, MerchantRegistry, enrolled
 from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
+from gateway.patience import Patience
 from gateway.ports import Connector, OpenedOrder, OrderKeys, TrustSource
 from gateway.refusals import Refusals
 from gateway.routing import Routes
@@ -60,7 +61,7 @@ from gateway.translation import (
     reversible_fields,
 )
 from kwbp.codes import AuthCode, ErrorCode
-from kwbp.common import Draft, verify_signer
+from kwbp.common import Draft, instant, verify_signer
 from kwbp.errors import SealedContentError
 from kwbp.gateway import (
     GatewayIdentity,
@@ -124,6 +125,7 @@ class Authorization:
         identity: GatewayIdentity,
         *,
         store: OrderStore,
+        patience: Patience,
         disclosures: Disclosures,
         limits: Limits,
         merchants: MerchantRegistry,
@@ -141,6 +143,7 @@ class Authorization:
         self._settings = settings
         self._identity = identity
         self._store = store
+        self._patience = patience
         self._disclosures = disclosures
         self._limits = limits
         self._merchants = merchants
@@ -353,6 +356,7 @@ class Authorization:
         if answer.alarm:
             _log.error("response code needs attention", order=str(order.key), rc=answer.rc, alarm=True)
         ack_by = _whole_second(now + timedelta(seconds=self._settings.ack_timeout))
+        promise = self._patience.promise(asked=instant(verified.auth_req.date), ack_by=ack_by)
         draft = build_auth_res(
             verified,
             gateway=self._identity,
@@ -386,6 +390,7 @@ class Authorization:
                 approval=answer.approval,
                 settle_date=answer.settle_date,
                 ack_by=ack_by if outcome is OrderState.APPROVED else None,
+                promise=promise if outcome is OrderState.APPROVED else None,
                 answer=Answer(message, int(code)) if message is not None else None,
             )
         except StateConflictError:

@@ -41,6 +41,7 @@ from gateway.operating.watching import OrderWatch
 from gateway.order import Order
 from gateway.password_book import PasswordBook
 from gateway.passwords import Passwords
+from gateway.patience import Patience
 from gateway.ports import CmsSigner, GatewayKeys, ShownConnector, TrustSource
 from gateway.refusals import Refusals
 from gateway.reversal import Attempts, LoopRuns, ReversalRuns, Reversals, ReversalSettings
@@ -54,6 +55,7 @@ from runtime.flood_settings import FloodSettings
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.settings import OrderAlarms
+from runtime.uptime import Uptime
 from shetab.dialect import Dialect
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
@@ -99,6 +101,7 @@ class Resources:
     keys: GatewayKeys
     trust: TrustSource
     clock: Callable[[], datetime]
+    uptime: Uptime
     rng: Callable[[int], bytes]
     limits: Limits = field(default_factory=Limits)
     runs: Callable[[Attempts], ReversalRuns] = LoopRuns
@@ -354,12 +357,14 @@ class Gateway:
         around = Surroundings(resources.keys, next_stan, file, resources.clock, resources.rng)
         found: dict[str, ShownConnector] = {SWITCH: link, **connectors(config.hosts, around)}
         routes = Routes(found, config.routes)
+        patience = Patience(resources.uptime, timedelta(seconds=config.authorization.ack_timeout))
         reversals = Reversals(
             config.reversal,
             resources.store,
             routes,
             resources.keys,
             codes,
+            patience,
             clock=resources.clock,
             rng=resources.rng,
             checkpoint=self._checkpoint,
@@ -369,6 +374,7 @@ class Gateway:
             config.authorization,
             certificates.encryption,
             store=resources.store,
+            patience=patience,
             disclosures=self.disclosures,
             limits=resources.limits,
             merchants=self.merchants,
@@ -385,6 +391,7 @@ class Gateway:
         )
         acknowledgement = Acknowledgement(
             store=resources.store,
+            patience=patience,
             refusals=refusals,
             trust=resources.trust,
             clock=resources.clock,

@@ -75,6 +75,8 @@ class Order:
     answer: bytes | None
     auth_code: int | None
     ack_by: datetime | None
+    ack_boot: str | None
+    ack_until: int | None
     auth_ack: bytes | None
     reversal_reason: str | None
     reversal_stan: str | None
@@ -112,6 +114,14 @@ class Answer:
 
     message: bytes
     auth_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How long an approval stands: `until` milliseconds after the start `boot` of a machine (`gateway.patience`)."""
+
+    boot: str
+    until: int
 
 
 @dataclass(frozen=True, slots=True)

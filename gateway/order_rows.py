@@ -154,18 +154,25 @@ def card_is_busy(connection: Connection, order: Order, now: datetime) -> bool:
     """Whether another reversal of the order's card goes first: it is under way, or is due and has waited longer."""
     if order.card_id is None:
         return False
+    goes_on = connection.execute(select(orders.c.xid).where(is_order(order.key), goes_first(now))).first()
+    return goes_on is None
+
+
+def goes_first(now: datetime) -> ColumnElement[bool]:
+    """That no other reversal of the order's card is under way, or is due and has waited longer."""
+    other = orders.alias()
     same_card = and_(
-        orders.c.card_id == order.card_id,
-        orders.c.state == OrderState.REV_QUEUED,
-        orders.c.xid != order.xid,
-        orders.c.route.is_not_distinct_from(order.route),
+        other.c.card_id == orders.c.card_id,
+        other.c.state == OrderState.REV_QUEUED,
+        other.c.xid != orders.c.xid,
+        other.c.route.is_not_distinct_from(orders.c.route),
     )
     earlier = or_(
-        orders.c.reversal_queued_at < order.reversal_queued_at,
-        and_(orders.c.reversal_queued_at == order.reversal_queued_at, orders.c.xid < order.xid),
+        other.c.reversal_queued_at < orders.c.reversal_queued_at,
+        and_(other.c.reversal_queued_at == orders.c.reversal_queued_at, other.c.xid < orders.c.xid),
     )
-    first = or_(orders.c.reversal_until > now, and_(orders.c.reversal_next_at <= now, earlier))
-    return connection.execute(select(orders.c.xid).where(same_card, first).limit(1)).first() is not None
+    first = or_(other.c.reversal_until > now, and_(other.c.reversal_next_at <= now, earlier))
+    return ~exists().where(same_card, first)
 
 
 def lock_card(connection: Connection, card_id: bytes | None) -> None:

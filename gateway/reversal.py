@@ -28,6 +28,7 @@ import prometheus_client
 from gateway.backoff import pause
 from gateway.errors import CardBusyError, LinkDownError, NoAnswerError, StanExhaustedError, StateConflictError
 from gateway.order import Order, OrderKey
+from gateway.patience import Patience
 from gateway.routing import Routes
 from gateway.states import OrderState
 from gateway.store import OrderStore
@@ -142,6 +143,7 @@ class Reversals:
         routes: Routes,
         keys: PanUnsealer,
         codes: ResponseCodes,
+        patience: Patience,
         *,
         clock: Callable[[], datetime],
         rng: Callable[[int], bytes],
@@ -153,6 +155,7 @@ class Reversals:
         self._routes = routes
         self._keys = keys
         self._codes = codes
+        self._patience = patience
         self._clock = clock
         self._rng = rng
         self._checkpoint = checkpoint
@@ -199,32 +202,59 @@ class Reversals:
         settings = self._settings
         self._tidy_at = now + timedelta(seconds=settings.tidy)
         lost = timedelta(seconds=settings.answer_timeout + settings.lost_run)
-        for order in await self._store.recover(now, sent_before=now - lost):
+        for order in await self._recovered(now, now - lost):
             _log.warning("outcome unknown, the run is lost", order=str(order.key), runner=order.runner)
         await self._store.abandon(now, untouched_since=now - _STALE_REQUEST)
         await self._store.forget_pans(now - _LATE_ANSWERS)
 
+    async def _recovered(self, now: datetime, lost: datetime) -> list[Order]:
+        """Orders that were SENT before `lost` and whose run is not heard of, now UNKNOWN.
+
+        By two clocks: where the one on the wall is ahead, whatever is under way at this moment would seem lost.
+        """
+        answer_timeout = timedelta(seconds=self._settings.answer_timeout)
+        late = await self._store.look(self._store.sent_before, now - answer_timeout, _AT_A_LOOK)
+        stood = [order.key for order in late if self._patience.has_stood(("sent", order.key), answer_timeout)]
+        return await self._store.recover(now, sent_before=lost, only=stood) if stood else []
+
     def _waiting(self) -> list[tuple[Order, str]]:
         """Orders to be reversed, and why; it reads, and may block."""
-        now = self._clock()
-        waiting = [(order, NO_ANSWER) for order in self._store.in_states(OrderState.UNKNOWN)]
-        waiting += [(order, NO_ACKNOWLEDGEMENT) for order in self._store.unacknowledged(now)]
+        now, patience = self._clock(), self._patience
+        waiting = [(order, NO_ANSWER) for order in self._store.unknown(_AT_A_LOOK)]
+        over = patience.now()
+        waiting += [(order, NO_ACKNOWLEDGEMENT) for order in self._store.unacknowledged(now, over, _AT_A_LOOK)]
+        elsewhere = self._store.unacknowledged_elsewhere(now, over.boot)
+        waiting += [(order, NO_ACKNOWLEDGEMENT) for order in elsewhere if patience.is_over(order)]
         return waiting + [(order, LAPSED) for order in self._store.lapsed(now, _AT_A_LOOK)]
 
     async def _queue(self) -> None:
-        for order, reason in await self._store.look(self._waiting):
-            try:
-                await self._store.queue_reversal(order.key, order.state, reason, self._clock())
-            except StateConflictError:
-                # Acknowledged in the same moment: the acknowledgement was first. Or a hold that was asked about.
-                if reason == LAPSED:
-                    await self._store.hold_longer(order.key, self._clock() + _ASKED_ABOUT)
-                continue
-            except StanExhaustedError:  # those that have their numbers go on; this one at midnight
-                _log.error("no trace number is left for a reversal", order=str(order.key), alarm=True)
+        waiting = await self._store.look(self._waiting)
+        queued = 0
+        for first in range(0, len(waiting), _TOGETHER):  # together, so that they share a commit
+            some = waiting[first : first + _TOGETHER]
+            done = await asyncio.gather(*(self._queue_one(*each) for each in some), return_exceptions=True)
+            queued += sum(each is True for each in done)
+            faults = [each for each in done if isinstance(each, BaseException)]
+            if any(isinstance(each, StanExhaustedError) for each in faults):
+                # Those that have their numbers go on; the others at midnight.
+                _log.error("no trace number is left for a reversal", orders=len(waiting) - queued, alarm=True)
                 return
-            self._checkpoint("reversal-queued")
-            _log.warning("reversal queued", order=str(order.key), reason=reason)
+            if faults:
+                raise faults[0]
+        if queued >= _AT_A_LOOK:  # there are more
+            self.wake()
+
+    async def _queue_one(self, order: Order, reason: str) -> bool:
+        try:
+            await self._store.queue_reversal(order.key, order.state, reason, self._clock())
+        except StateConflictError:
+            # Acknowledged in the same moment: the acknowledgement was first. Or a hold that was asked about.
+            if reason == LAPSED:
+                await self._store.hold_longer(order.key, self._clock() + _ASKED_ABOUT)
+            return False
+        self._checkpoint("reversal-queued")
+        _log.warning("reversal queued", order=str(order.key), reason=reason)
+        return True
 
     def _due(self) -> list[Order]:
         return self._store.due_reversals(self._clock(), _AT_A_LOOK, routes=self._routes.up())
@@ -320,6 +350,8 @@ class Reversals:
             found = rc != NOT_FOUND
             ended = await self._store.finish_reversal(order, rc, self._clock(), found_original=found)
             self._checkpoint("reversal-finished")
+            if ended.card_id is not None:
+                self.wake()  # the card's next one may go
             _ended.labels(ended.state).inc()
             if ended.state is OrderState.REV_FAILED:
                 _log.error("the switch does not know an original that it approved", order=str(order.key), alarm=True)

@@ -103,6 +103,8 @@ orders: Final = Table(
     Column("answer", LargeBinary, doc="the KwbpMessage answered to the merchant, for every repeat (DER)"),
     Column("auth_code", Integer, doc="of the AuthRes in `answer`; none if that is an Error"),
     Column("ack_by", Instant),
+    Column("ack_boot", String, doc="the start of the machine that answered, which `ack_until` is counted from"),
+    Column("ack_until", BigInteger, doc="milliseconds since then; so long the approval stands, whatever clocks say"),
     Column("auth_ack", LargeBinary, doc="signed by the merchant (DER)"),
     # store-and-forward
     Column("reversal_reason", String),

@@ -59,6 +59,7 @@ from runtime.problems import Problem
 from runtime.replica import replica_name
 from runtime.settings import GatewaySettings, Home, Settings
 from runtime.shut_down import DRAIN
+from runtime.uptime import Uptime
 
 _CONNECTIONS: Final = 64
 _KEY_SERVICE_TIMEOUT: Final = 10.0  # seconds
@@ -187,6 +188,7 @@ async def opened(
             keys=GatewayKeysClient(key_service),
             trust=RepositoryTrust(status),
             clock=_now,
+            uptime=_uptime(),
             rng=os.urandom,
             limits=Limits(WatchedRules(settings.gateway.limits)),
             runs=runs,
@@ -292,3 +294,7 @@ def _cards(settings: Settings) -> Crowd:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _uptime() -> Uptime:
+    return Uptime.of_this_machine()

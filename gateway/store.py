@@ -26,13 +26,14 @@ from gateway.errors import StateConflictError
 from gateway.later_steps import LaterSteps
 from gateway.limits.counting import Claim, Occasion, take
 from gateway.operating.history import record
-from gateway.order import Answer, NewOrder, Order, OrderKey
+from gateway.order import Answer, NewOrder, Order, OrderKey, Promise
 from gateway.order_rows import (
     ORDER,
     UNANSWERED,
     answer_values,
     done_about,
     get,
+    goes_first,
     is_order,
     key_values,
     move,
@@ -45,6 +46,8 @@ from gateway.trace_numbers import FOR_WHAT_WAS_BEGUN, business_day, next_stan, r
 from runtime.database import insert_new
 
 _UNSENT: Final = (OrderState.RECEIVED, OrderState.VERIFIED)
+_STRANGE: Final = 4096
+"""Approvals of machines that are lost, as many as one look watches."""
 
 
 class OrderStore(LaterSteps):
@@ -69,9 +72,23 @@ class OrderStore(LaterSteps):
         """All orders in these states, oldest first."""
         return self._select(orders.c.state.in_(states))
 
-    def unacknowledged(self, now: datetime) -> list[Order]:
-        """Approved orders whose `ack_by` has come."""
-        return self._select(and_(orders.c.state == OrderState.APPROVED, orders.c.ack_by <= now))
+    def unknown(self, limit: int) -> list[Order]:
+        """Orders whose outcome is unknown, oldest first."""
+        return self._select(orders.c.state == OrderState.UNKNOWN, limit=limit)
+
+    def unacknowledged(self, now: datetime, over: Promise, limit: int) -> list[Order]:
+        """Approved orders whose `ack_by` has come, and what was promised of them on this machine is `over`."""
+        kept = and_(orders.c.ack_boot == over.boot, orders.c.ack_until <= over.until)
+        return self._select(and_(_is_unacknowledged(now), kept), orders.c.ack_by, limit)
+
+    def unacknowledged_elsewhere(self, now: datetime, boot: str) -> list[Order]:
+        """Approved orders whose `ack_by` has come; not those answered since the start `boot` of this machine."""
+        strange = orders.c.ack_boot.is_distinct_from(boot)
+        return self._select(and_(_is_unacknowledged(now), strange), orders.c.ack_by, _STRANGE)
+
+    def sent_before(self, before: datetime, limit: int) -> list[Order]:
+        """Orders that were SENT before then and have no outcome, oldest first."""
+        return self._select(and_(orders.c.state == OrderState.SENT, orders.c.changed_at <= before), limit=limit)
 
     def lapsed(self, now: datetime, limit: int) -> list[Order]:
         """Acknowledged holds whose time is over, whose card is still known, and of which nothing was done yet.
@@ -87,8 +104,11 @@ class OrderStore(LaterSteps):
         await self.writer.run(lambda connection: connection.execute(update(orders).where(this).values(lapses_at=until)))
 
     def due_reversals(self, now: datetime, limit: int, *, routes: Collection[str | None] | None = None) -> list[Order]:
-        """Queued reversals whose next attempt is due, the longest waiting first; `routes`: of these connectors only."""
-        due = and_(orders.c.state == OrderState.REV_QUEUED, orders.c.reversal_next_at <= now)
+        """Queued reversals whose next attempt is due, the longest waiting first; `routes`: of these connectors only.
+
+        Of each card's only the one that goes first: many of one card are in nobody's way.
+        """
+        due = and_(orders.c.state == OrderState.REV_QUEUED, orders.c.reversal_next_at <= now, goes_first(now))
         if routes is not None:
             due = and_(due, of_routes(routes))
         return self._select(due, orders.c.reversal_next_at, limit)
@@ -239,12 +259,14 @@ class OrderStore(LaterSteps):
         approval: str | None = None,
         settle_date: str | None = None,
         ack_by: datetime | None = None,
+        promise: Promise | None = None,
         answer: Answer | None = None,
         left: bool = True,
     ) -> Order:
         """APPROVED, DECLINED or UNKNOWN after SENT. `answer` is None if it could not be signed: `answered` adds it.
 
-        `approved` says what the switch answered; an approval that could not be signed is UNKNOWN all the same. `left`
+        `approved` says what the switch answered; an approval that could not be signed is UNKNOWN all the same.
+        `promise` is what `ack_by` comes to by a clock that nobody sets. `left`
         is False if it is certain that no byte of the request left.
         """
         return await self._step(
@@ -261,6 +283,8 @@ class OrderStore(LaterSteps):
             approval=approval,
             settle_date=settle_date,
             ack_by=ack_by,
+            ack_boot=None if promise is None else promise.boot,
+            ack_until=None if promise is None else promise.until,
             **({} if answer is None else answer_values(answer)),
         )
 
@@ -287,9 +311,15 @@ class OrderStore(LaterSteps):
         """What this replica's last run had SENT becomes UNKNOWN; to be called before it sends anything."""
         return await self._lost(now, or_(self._mine, orders.c.runner.is_(None)))
 
-    async def recover(self, now: datetime, *, sent_before: datetime) -> list[Order]:
-        """Orders that any replica SENT before `sent_before` become UNKNOWN: nobody waits for their answer any more."""
-        return await self._lost(now, orders.c.changed_at <= sent_before)
+    async def recover(
+        self, now: datetime, *, sent_before: datetime, only: Collection[OrderKey] | None = None
+    ) -> list[Order]:
+        """Orders that any replica SENT before `sent_before` become UNKNOWN: nobody waits for their answer any more.
+
+        :param only: of these orders.
+        """
+        which = orders.c.changed_at <= sent_before
+        return await self._lost(now, which if only is None else and_(which, or_(*map(is_order, only))))
 
     async def _lost(self, now: datetime, which: ColumnElement[bool]) -> list[Order]:
         def job(connection: Connection) -> list[Order]:
@@ -310,3 +340,7 @@ class OrderStore(LaterSteps):
             return len(left)
 
         return await self.writer.run(job)
+
+
+def _is_unacknowledged(now: datetime) -> ColumnElement[bool]:
+    return and_(orders.c.state == OrderState.APPROVED, orders.c.ack_by <= now)

@@ -13,7 +13,8 @@ import pytest
 
 from gateway.acknowledgement import Acknowledgement
 from gateway.merchants import MerchantRegistry
-from gateway.order import Answer, NewOrder, OrderKey
+from gateway.order import Answer, NewOrder, OrderKey, Promise
+from gateway.patience import Patience
 from gateway.reversal import NO_ACKNOWLEDGEMENT
 from gateway.states import OrderState
 from gateway.store import OrderStore
@@ -27,6 +28,7 @@ from tests.gateway.conftest import SHOP, run
 from tests.kwbp.forge import acknowledged
 from tests.kwbp.world import Purchase, World
 from tests.support.pki_factory import PkiFactory
+from tests.support.uptime import BOOT, following
 
 SECOND = timedelta(seconds=1)
 
@@ -64,8 +66,11 @@ class Scene:
         self.now = self.ack_by - 2 * SECOND
         self.woken = 0
         self.lists = Lists(world.trust)
+        self.ahead = timedelta(0)
+        """By how much the clock on the wall is, of the time that has passed."""
         self.taking = Acknowledgement(
             store=book,
+            patience=Patience(following(lambda: self.now - self.ahead), timedelta(minutes=15)),
             refusals=Told(),  # type: ignore[arg-type]
             trust=self.lists,
             clock=lambda: self.now,
@@ -107,6 +112,7 @@ class Scene:
             approved=True,
             rc="00",
             ack_by=self.ack_by,
+            promise=Promise(BOOT, int(self.ack_by.timestamp() * 1000)),
             answer=Answer(answer, int(AuthCode.APPROVED)),
         )
 
@@ -181,3 +187,19 @@ def test_a_late_copy_of_an_order_that_is_given_back_is_refused(scene: Scene) -> 
 
     assert run(play()) == [b"ackTimeout", b"ackTimeout"]
     assert scene.state is OrderState.REV_QUEUED
+
+
+def test_an_acknowledgement_is_not_late_by_a_clock_that_is_ahead(scene: Scene) -> None:
+    """The approval has not stood as long as was promised, whatever the clock on the wall says."""
+
+    async def play() -> bytes | None:
+        await scene.approved()
+        scene.lists.through.set()
+        ack = scene.ack()
+        scene.ahead = timedelta(seconds=100)
+        scene.now += scene.ahead
+        return await scene.take(ack)
+
+    assert run(play()) is None
+    assert scene.state is OrderState.ACKED
+    assert scene.woken == 0

@@ -34,6 +34,7 @@ from shetab.types import Pan
 from tests.gateway.conftest import run, until
 from tests.support.payment_parties import Buyer, Purchase, auth_res_of, error_of, now
 from tests.support.payment_site import OPENING, Site
+from tests.support.uptime import following
 
 AMOUNT = 150_000
 
@@ -115,6 +116,7 @@ async def _gateway(site: Site, folder: Path, outage: Outage) -> AsyncIterator[Ga
                 keys=Keys(GatewayKeysClient(transport), outage),
                 trust=RepositoryTrust(status),
                 clock=now,
+                uptime=following(now),
                 rng=os.urandom,
             )
             gateway = Gateway(config_of(settings), resources)

@@ -13,7 +13,8 @@ from sqlalchemy import update
 
 from gateway.errors import StanExhaustedError
 from gateway.links.link import SwitchLink
-from gateway.order import Order, OrderKey
+from gateway.order import Order, OrderKey, Promise
+from gateway.patience import Patience
 from gateway.reversal import Reversals, ReversalSettings
 from gateway.routing import Routes
 from gateway.schema import trace_numbers
@@ -28,6 +29,7 @@ from shetab.types import Cvv2, Expiry, Pan
 from tests.gateway.conftest import ACQUIRER, NOW, SHOP, Clock, line, new_order, run, until
 from tests.support.iso8583_messages import PAN
 from tests.support.scripted_switch import DIALECT, ScriptedSwitch, Step
+from tests.support.uptime import BOOT, following
 
 CODES = ResponseCodes.load()
 
@@ -65,14 +67,20 @@ async def unknown(book: OrderStore, number: int = 1) -> Message:
     return request
 
 
-async def approved(book: OrderStore, number: int = 1, *, ack_by: float = 900) -> OrderKey:
+async def approved(
+    book: OrderStore, number: int = 1, *, ack_by: float = 900, promise: Promise | None = None
+) -> OrderKey:
     order, _ = await sent(book, number)
     due = NOW + timedelta(seconds=ack_by)
-    await book.conclude(order.key, OrderState.APPROVED, NOW, approved=True, rc="00", ack_by=due)
+    promise = promise or Promise(BOOT, int(due.timestamp() * 1000))
+    await book.conclude(order.key, OrderState.APPROVED, NOW, approved=True, rc="00", ack_by=due, promise=promise)
     return order.key
 
 
-def worker(book: OrderStore, link: SwitchLink, clock: Clock, **settings: Any) -> Reversals:
+def worker(
+    book: OrderStore, link: SwitchLink, clock: Clock, *, passed: Clock | None = None, **settings: Any
+) -> Reversals:
+    """`passed`: the time that passes, where the clock is wrong."""
     quick = {"answer_timeout": 2.0, "first_pause": 0.01, "longest_pause": 0.02, "tick": 0.01, **settings}
     return Reversals(
         ReversalSettings(**quick),
@@ -80,6 +88,7 @@ def worker(book: OrderStore, link: SwitchLink, clock: Clock, **settings: Any) ->
         Routes({link.name: link}),
         Vault(),
         CODES,
+        Patience(following(passed or clock), timedelta(minutes=15)),
         clock=clock,
         rng=lambda size: bytes(size),
         checkpoint=lambda step: None,
@@ -231,6 +240,47 @@ def test_an_approval_nobody_acknowledged_is_taken_back_when_its_time_comes(book:
             assert order is not None
             assert order.reversal_reason == "no acknowledgement"
 
+    run(scenario())
+
+
+def test_a_clock_that_is_set_forward_takes_no_approval_back(book: OrderStore, clock: Clock) -> None:
+    """What was answered here stands as long as was promised; what was answered elsewhere a whole time from now on."""
+    passed = Clock()
+    elsewhere = Promise("another machine", 0)
+
+    async def scenario() -> None:
+        await approved(book, 1, ack_by=60)
+        await approved(book, 2, ack_by=30, promise=elsewhere)
+        async with ScriptedSwitch() as switch, running(book, switch, clock, passed=passed):
+            looks = clock()
+            await until(lambda: clock() > looks + timedelta(seconds=30))
+            assert (state(book, 1), state(book, 2)) == (OrderState.APPROVED, OrderState.APPROVED)
+            assert switch.count("0420") == 0
+            passed.advance(61)
+            await until(lambda: state(book, 1) is OrderState.REVERSED)
+            assert state(book, 2) is OrderState.APPROVED
+            passed.advance(15 * 60)
+            await until(lambda: state(book, 2) is OrderState.REVERSED)
+
+    clock.advance(3600)
+    run(scenario())
+
+
+def test_a_clock_that_is_set_forward_gives_up_no_order_under_way(book: OrderStore, clock: Clock) -> None:
+    """It was SENT an hour ago by the clock; but by the time that passed its answer may still come."""
+    passed = Clock()
+
+    async def scenario() -> None:
+        await sent(book)
+        quick = {"answer_timeout": 5.0, "lost_run": 1.0, "tidy": 0.01}
+        async with ScriptedSwitch() as switch, running(book, switch, clock, passed=passed, **quick):
+            looks = clock()
+            await until(lambda: clock() > looks + timedelta(seconds=30))
+            assert state(book) is OrderState.SENT
+            passed.advance(6)
+            await until(lambda: state(book) is OrderState.REVERSED)
+
+    clock.advance(3600)
     run(scenario())
 
 

@@ -13,15 +13,17 @@ from sqlalchemy import select, update
 
 from gateway.errors import StateConflictError, StoreLockedError, UnknownOrderError
 from gateway.merchants import MerchantRegistry
-from gateway.order import Answer, NewOrder, Order, UnclaimedAnswer
+from gateway.order import Answer, NewOrder, Order, Promise, UnclaimedAnswer
 from gateway.schema import orders, unclaimed_answers
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from tests.gateway.conftest import ACQUIRER, NOW, SHOP, new_order, run
 from tests.support.databases import DATABASES, gateway_database
+from tests.support.uptime import BOOT
 
 SENT_FIELDS = {11: "000001", 37: "608015000001"}
 ANSWER = Answer(b"signed answer", 0)
+PROMISE = Promise(BOOT, 7_200_000)
 
 
 @pytest.fixture(params=DATABASES)
@@ -50,7 +52,15 @@ async def approved(book: OrderStore, number: int = 1) -> Order:
     order = await sent(book, number)
     ack_by = NOW + timedelta(minutes=15)
     return await book.conclude(
-        order.key, OrderState.APPROVED, NOW, approved=True, rc="00", approval="A12345", ack_by=ack_by, answer=ANSWER
+        order.key,
+        OrderState.APPROVED,
+        NOW,
+        approved=True,
+        rc="00",
+        approval="A12345",
+        ack_by=ack_by,
+        promise=PROMISE,
+        answer=ANSWER,
     )
 
 
@@ -209,8 +219,21 @@ def test_an_order_that_was_never_sent_is_given_up_when_its_request_is_too_old(bo
 def test_approvals_fall_due_by_their_own_clock(book: OrderStore) -> None:
     async def scenario() -> None:
         order = await approved(book)
-        assert book.unacknowledged(NOW + timedelta(minutes=14)) == []
-        assert book.unacknowledged(NOW + timedelta(minutes=15)) == [order]
+        quarter, over = NOW + timedelta(minutes=15), PROMISE
+        assert book.unacknowledged(quarter - timedelta(minutes=1), over, 10) == []
+        assert book.unacknowledged(quarter, over, 10) == [order]
+
+    run(scenario())
+
+
+def test_an_approval_stands_as_long_as_was_promised_on_this_machine(book: OrderStore) -> None:
+    async def scenario() -> None:
+        order = await approved(book)
+        much_later = NOW + timedelta(days=1)  # by a clock that is ahead
+        assert book.unacknowledged(much_later, Promise(BOOT, PROMISE.until - 1), 10) == []
+        assert book.unacknowledged(much_later, Promise("another start", PROMISE.until), 10) == []
+        assert book.unacknowledged_elsewhere(much_later, BOOT) == []
+        assert book.unacknowledged_elsewhere(much_later, "another start") == [order]
 
     run(scenario())
 

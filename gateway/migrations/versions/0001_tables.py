@@ -402,6 +402,8 @@ def upgrade() -> None:
         sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.Column("auth_code", sa.Integer(), nullable=True),
         sa.Column("ack_by", sa.BigInteger(), nullable=True),
+        sa.Column("ack_boot", sa.String(), nullable=True),
+        sa.Column("ack_until", sa.BigInteger(), nullable=True),
         sa.Column("auth_ack", sa.LargeBinary(), nullable=True),
         sa.Column("reversal_reason", sa.String(), nullable=True),
         sa.Column("reversal_stan", sa.String(length=6), nullable=True),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
+
+PEOPLE: Final = "people.clock"
 
 
 class MovedClock:
@@ -14,6 +17,16 @@ class MovedClock:
 
     def __call__(self) -> datetime:
         return datetime.now(UTC) + timedelta(seconds=self.offset)
+
+    @property
+    def folder(self) -> Path:
+        """Where the clocks of its system are."""
+        return self._path.parent
+
+    @property
+    def of_people(self) -> MovedClock:
+        """The people's in the same system: the time that has passed."""
+        return MovedClock(self.folder / PEOPLE)
 
     @property
     def offset(self) -> float:

@@ -90,7 +90,12 @@ def gateway_engine(system: System) -> Engine:
     """The order book, for reading: also while gateways run."""
     if system.database_url is not None:
         return create_engine(system.database_url.replace("postgresql:", "postgresql+psycopg:", 1))
-    return create_engine(f"sqlite:///file:{system.gateways[0].db / 'gateway.sqlite'}?mode=ro&uri=true")
+    return order_book(system.gateways[0].db / "gateway.sqlite")
+
+
+def order_book(path: Path) -> Engine:
+    """The order book of a gateway that has a file of its own, for reading."""
+    return create_engine(f"sqlite:///file:{path}?mode=ro&uri=true")
 
 
 def gateway_orders(engine: Engine) -> Iterator[tuple[bytes, tuple[str, AtGateway]]]:
@@ -179,6 +184,11 @@ def merchant_open(engine: Engine) -> int:
 
 
 # --- issuers ----------------------------------------------------------------------------------------------------------
+
+
+def at_issuer(system: System) -> dict[bytes, list[Booking]]:
+    """What the bank network has booked of each order, for reading: also while it runs."""
+    return _issuer(system)[0]
 
 
 def _issuer(system: System) -> tuple[dict[bytes, list[Booking]], list[Booking], list[Account]]:

@@ -16,6 +16,8 @@ from typing import Final
 
 from runtime import logging
 from runtime.settings import Home, Settings
+from runtime.uptime import Uptime
+from tests.faults.payments import fall
 from tests.faults.payments.clock import MovedClock
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
@@ -36,10 +38,12 @@ def hsm(home: Home, settings: Settings, clock: MovedClock, _name: str) -> None:
 
 
 def gateway(home: Home, settings: Settings, clock: MovedClock, _name: str) -> None:
-    """A gateway."""
+    """A gateway. How long the machine has run goes on with the people's clock, never with its own."""
     from gateway import service
 
+    people, machine = clock.of_people, Uptime.of_this_machine()
     service._now = clock
+    service._uptime = lambda: Uptime(machine.boot, lambda: machine.seconds() + people.offset)
     service.run(home, settings)
 
 
@@ -48,6 +52,7 @@ def switch(home: Home, settings: Settings, clock: MovedClock, _name: str) -> Non
     from switch import service
 
     service._utc_now = clock
+    fall.arm(clock.folder)
     service.run(home, settings)
 
 

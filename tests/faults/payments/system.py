@@ -34,7 +34,7 @@ from runtime import server
 from runtime.client import TlsFiles, http_client
 from runtime.settings import Home, Settings
 from switch.service import RunningSwitch, admin_client
-from tests.faults.payments.clock import MovedClock
+from tests.faults.payments.clock import PEOPLE, MovedClock
 from tests.faults.payments.wire import Fault, Wire
 from tests.support import payment_parties, payment_site, shop_front
 from tests.support.payment_parties import Shop
@@ -140,15 +140,24 @@ class System:
 
     @classmethod
     @contextmanager
-    def running(cls, folder: Path, *, random: Random, database: str = SQLITE, gateways: int = 1) -> Iterator[System]:
-        """Build and start a system below `folder`; everything is ready."""
+    def running(
+        cls,
+        folder: Path,
+        *,
+        random: Random,
+        database: str = SQLITE,
+        gateways: int = 1,
+        fronts: int = SHOPS,
+        **settings: Any,
+    ) -> Iterator[System]:
+        """Build and start a system below `folder`; everything is ready. `settings` are those of `[gateway]`."""
         assert gateways == 1 or database == POSTGRESQL, "a SQLite file has one gateway"
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            people = MovedClock(folder / "people.clock")
+            people = MovedClock(folder / PEOPLE)
             for module in (payment_parties, payment_site, shop_front):
                 stack.enter_context(patch.object(module, "now", people))
-            system = cls(folder, _site(folder, people), database, random, people)
+            system = cls(folder, _site(folder, people, settings), database, random, people)
             stack.enter_context(
                 server.start(
                     repository.create_app(system.site.home.pki),
@@ -163,7 +172,7 @@ class System:
             stack.callback(system._end)
             system._start_behind()
             system._start_gateways(stack, gateways)
-            system._start_shops()
+            system._start_shops(fronts)
             yield system
 
     # --- the hand on it -----------------------------------------------------------------------------------------------
@@ -271,8 +280,8 @@ class System:
         """Where merchants reach the gateways: over the wire."""
         return f"https://127.0.0.1:{self.wires['front'].port}"
 
-    def _start_shops(self) -> None:
-        for number in range(1, SHOPS + 1):
+    def _start_shops(self, fronts: int) -> None:
+        for number in range(1, fronts + 1):
             front = Front.of(self.site, self.gateway_url, self.folder / f"front-{number}", key=p256())
             home = front.home()
             self.fronts.append(front)
@@ -284,7 +293,7 @@ class System:
             self.desks.append(shop)
 
 
-def _site(folder: Path, people: MovedClock) -> Site:
+def _site(folder: Path, people: MovedClock, own: dict[str, Any]) -> Site:
     """Tokens, keys, certificates and settings; nothing runs yet."""
     home = provisioned_home(folder / "bank")
     home.create()
@@ -293,12 +302,18 @@ def _site(folder: Path, people: MovedClock) -> Site:
     settings: dict[str, Any] = {
         "hsm": {"port": free_port()},
         "repository": {"port": free_port(), "tls": False},
-        "switch": {"port": free_port(), "admin_port": free_port()},
-        "gateway": {"gateway_id": GATEWAY_ID, "acquirer_bin": ACQUIRER, **_CLOCKS},
+        "switch": {
+            "port": free_port(),
+            "admin_port": free_port(),
+            "authoriser_port": free_port(),
+            "authoriser_mac": True,
+        },
+        "gateway": {"gateway_id": GATEWAY_ID, "acquirer_bin": ACQUIRER, **_CLOCKS, **own},
     }
     payment_site.write_settings(home, settings)
     payment_site.publish(home, pki)
-    payment_site.tls_files(home, pki, "hsm", identity_uri("service", "hsm"))
+    for service in ("hsm", "switch"):
+        payment_site.tls_files(home, pki, service, identity_uri("service", service))
     signing, encryption = payment_site._make_gateway_keys(home, pki)
     admin = admin_client(home, Settings.load(home).switch)
     return Site(folder, home, pki, signing, encryption, settings, cast("RunningSwitch", _Counter(admin)))

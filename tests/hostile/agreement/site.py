@@ -83,6 +83,7 @@ from tests.hostile.agreement.network import ACK, AUTH, CERTIFICATES, INQUIRY, Ne
 from tests.hostile.agreement.switch_line import DIALECT, SwitchLine
 from tests.hostile.agreement.virtual_time import VirtualLoop, as_party
 from tests.support.pki_factory import NOW
+from tests.support.uptime import following
 
 ACK_TIMEOUT: Final = 60.0
 ANSWER_TIMEOUT: Final = 15.0
@@ -270,6 +271,7 @@ class Site:
             keys=keys,  # type: ignore[arg-type]  # row 11 is not played
             trust=_Repository(self, GATEWAY),
             clock=self.now,
+            uptime=following(self.now),
             rng=self.rng.randbytes,
         )
         config = GatewayConfig(
