@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from tests.faults.payments import storm
 from tests.faults.payments.campaign import Outcome, Size, run
 from tests.faults.payments.system import POSTGRESQL, SQLITE
 
@@ -22,6 +23,9 @@ _EVENTS: Final = 4
 def main() -> None:
     """Run until there were enough purchases, time is over, or something is wrong."""
     asked = _arguments()
+    if asked.storm is not None:
+        _storm(asked)
+        return
     began, seed, bought, wrong = time.monotonic(), asked.seed, 0, 0
     while bought < asked.purchases and (asked.seconds is None or time.monotonic() - began < asked.seconds):
         count = min(_RUN, asked.purchases - bought)
@@ -48,6 +52,17 @@ def _one(size: Size, seed: int, keep: Path | None) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _storm(asked: argparse.Namespace) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="kwbp-storm-"))
+    folder.chmod(0o711)
+    try:
+        figures = storm.run(folder / "run", orders=asked.storm, database=asked.database, gateways=asked.replicas)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(figures)
+    sys.exit(min(len(figures.findings), 1))
+
+
 def _tell(seconds: float, line: str) -> None:
     print(f"{seconds:7.1f} s  {line}", flush=True)
 
@@ -59,6 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones count on (default 1)")
     parser.add_argument("--database", choices=(SQLITE, POSTGRESQL), default=SQLITE, help="of the gateways")
     parser.add_argument("--replicas", type=int, default=1, help="gateways that share a PostgreSQL (default 1)")
+    parser.add_argument("--storm", type=int, metavar="N", help="instead: N reversals that are due in one moment")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all files of runs with something wrong here")
     asked = parser.parse_args()
     if asked.replicas > 1 and asked.database == SQLITE:
