@@ -67,21 +67,21 @@ class PublishedLists:
         self._known: dict[Path, tuple[tuple[int, int, int], PublishedList]] = {}
         self._told: set[Path] = set()
 
-    def marks(self) -> dict[Path, tuple[int, int, int]]:
-        """What is another after any list came, went or was replaced; quick enough for an event loop."""
-        found, folders = {}, [self._crls]
+    def marks(self) -> dict[str, tuple[int, int, int]]:
+        """By path: what is another after any list came, went or was replaced; quick enough for an event loop."""
+        found, folders = {}, [str(self._crls)]
         while folders:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if _is_list(entry.name):
-                        found[Path(entry.path)] = _mark(entry.stat())
+                        found[entry.path] = _mark(entry.stat())
                     elif entry.is_dir():
-                        folders.append(Path(entry.path))
+                        folders.append(entry.path)
         return found
 
-    def has_read(self, marks: Mapping[Path, tuple[int, int, int]]) -> bool:
+    def has_read(self, marks: Mapping[str, tuple[int, int, int]]) -> bool:
         """Whether all these lists are known: none of them could not be read."""
-        known = [self._known.get(path) for path in marks]
+        known = [self._known.get(Path(path)) for path in marks]
         return all(each is not None and each[0] == mark for each, mark in zip(known, marks.values(), strict=True))
 
     def status(self) -> list[dict[str, Any]]:

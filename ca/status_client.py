@@ -34,6 +34,7 @@ from pki.errors import PkiError
 from pki.oids import CT_BCI
 from pki.path import Trust
 from runtime.client import AsyncTransport, http_client, keepalive_client
+from runtime.keepalive import Answer
 
 _CLAUSE: Final = "CPS 4.9.6"
 _TIMEOUT: Final = 5.0  # seconds; a payment waits for this
@@ -119,7 +120,7 @@ class _State:
         """What is known, if a request that began after `ticket` was taken ended well."""
         return self._trust if self.finished > ticket else None
 
-    def exchange(self, now: datetime) -> Generator[_Get, httpx.Response, Trust]:
+    def exchange(self, now: datetime) -> Generator[_Get, Answer, Trust]:
         """One look at the repository: yields requests, is sent their responses, returns what may be believed."""
         self.started += 1
         number = self.started
@@ -151,7 +152,7 @@ class _State:
                 return self._confirm(now, number)
         raise behind or StatusError("the repository's status and its CRLs do not fit together", clause=_CLAUSE)
 
-    def _unchanged(self, response: httpx.Response) -> bool:
+    def _unchanged(self, response: Answer) -> bool:
         """Whether /status answered that nothing changed; raises StatusError for any other answer than 200."""
         if response.status_code == httpx.codes.NOT_MODIFIED and self._trust is not None:
             return True
@@ -159,7 +160,7 @@ class _State:
             raise StatusError(f"the repository answers {response.status_code}", clause=_CLAUSE)
         return False
 
-    def _missing(self, response: httpx.Response) -> tuple[list[_Entry], list[_Entry]]:
+    def _missing(self, response: Answer) -> tuple[list[_Entry], list[_Entry]]:
         """All lines of /status, and those whose CRL has to be fetched."""
         try:
             lines = msgspec.json.decode(response.content, type=list[_Line])
@@ -178,7 +179,7 @@ class _State:
         known = self._known.get((entry.issuer, entry.scope))
         return known is not None and known.entry == entry
 
-    def _read(self, entry: _Entry, response: httpx.Response) -> _Known | None:
+    def _read(self, entry: _Entry, response: Answer) -> _Known | None:
         """The CRL of a line, verified; None if it was replaced meanwhile, by one that a new /status will name."""
         if response.status_code != httpx.codes.OK:
             raise StatusError(f"the repository has no CRL of {entry.issuer}", clause=_CLAUSE)
@@ -202,7 +203,7 @@ class _State:
                 return certificate
         raise ValueError("its issuer is not an authority that is trusted here")
 
-    def _accept(self, entries: Iterable[_Entry], fetched: Iterable[_Known], response: httpx.Response) -> None:
+    def _accept(self, entries: Iterable[_Entry], fetched: Iterable[_Known], response: Answer) -> None:
         known = self._known | {(each.entry.issuer, each.entry.scope): each for each in fetched}
         named = {(entry.issuer, entry.scope): entry for entry in entries}
         for issuer, scope in known.keys() - named.keys():
@@ -216,7 +217,7 @@ class _State:
         self._etag = response.headers.get("etag")
         self._trust = Trust(self._anchors, self._intermediates, CrlSet(each.crl for each in known.values()))
 
-    def _check_bci(self, response: httpx.Response, now: datetime) -> StatusError | None:
+    def _check_bci(self, response: Answer, now: datetime) -> StatusError | None:
         """Whether all lists of the newest BCI are here, none of them older than it says; what is to be said, if not.
 
         A list may be newer: it is published a moment before the BCI that names it. One that is older here may be one

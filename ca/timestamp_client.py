@@ -16,6 +16,7 @@ from pki.errors import TimestampError
 from pki.path import Trust
 from pki.timestamp import MAX_RESPONSE, Timestamp, build_query, read_response, verify_token
 from runtime.client import AsyncTransport, http_client, keepalive_client
+from runtime.keepalive import Answer
 
 _CLAUSE: Final = "RFC 3161 3.4"
 _PATH: Final = "/tsa"
@@ -33,7 +34,7 @@ class _Question:
         self._nonce = None if rng is None else int.from_bytes(rng(_NONCE_BYTES), "big")
         self.query: Final = build_query(data, nonce=self._nonce)
 
-    def judged(self, response: httpx.Response, trust: Trust) -> Timestamp:
+    def judged(self, response: Answer, trust: Trust) -> Timestamp:
         media_type = response.headers.get("content-type", "").split(";")[0].strip().lower()
         if response.status_code != httpx.codes.OK or media_type != _REPLY_TYPE or len(response.content) > MAX_RESPONSE:
             raise TimestampError("unavailable", f"the authority answers {response.status_code}", clause=_CLAUSE)

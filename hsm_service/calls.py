@@ -38,6 +38,7 @@ from hsm_service.wire import (
     KeyList,
 )
 from runtime.client import raise_problem
+from runtime.keepalive import Answer
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -93,7 +94,7 @@ class Conversation(Generic[T]):
         if call.keyed and policy.keyed and policy.attempts > 1:
             self.headers["idempotency-key"] = call.key or secrets.token_urlsafe(18)
 
-    def answered(self, response: httpx.Response, now: float, draw: float) -> float | None:
+    def answered(self, response: Answer, now: float, draw: float) -> float | None:
         """None when `answer` is there, else the seconds to wait before the next attempt; raises Problem."""
         self._attempt += 1
         asked = retry_after(response.status_code, response.headers)
@@ -114,7 +115,7 @@ class Conversation(Generic[T]):
         raise Problem(503, "hsm-unreachable", f"the HSM service does not answer: {type(error).__name__}") from error
 
 
-def _read(decoder: msgspec.json.Decoder[T], response: httpx.Response) -> T:
+def _read(decoder: msgspec.json.Decoder[T], response: Answer) -> T:
     try:
         content = raise_problem(response).content
     except Problem as problem:

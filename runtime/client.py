@@ -7,15 +7,17 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, KeepAliveClient, KeepAliveTransport
+from runtime.keepalive import CONNECTIONS, LARGEST_ANSWER, Answer, KeepAliveClient, KeepAliveTransport
 from runtime.language import Language, Message
 from runtime.problems import MEDIA_TYPE, Problem
 from runtime.secrets import Secret
 from runtime.tls_reload import FollowingContext
+
+A = TypeVar("A", bound=Answer)
 
 
 class AsyncTransport(Protocol):
@@ -23,7 +25,7 @@ class AsyncTransport(Protocol):
 
     async def request(
         self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    ) -> Answer:
         """The whole answer to one request for the path `url`; raises httpx.TransportError."""
 
     async def aclose(self) -> None:
@@ -129,7 +131,7 @@ def _context(tls: TlsFiles | None, ca: Path | None, base_url: str) -> ssl.SSLCon
     return client_context(tls, ca=ca)
 
 
-def raise_problem(response: httpx.Response) -> httpx.Response:
+def raise_problem(response: A) -> A:
     """The response itself if it is a success, else the `Problem` it carries."""
     if response.is_success:
         return response

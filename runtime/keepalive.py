@@ -5,7 +5,7 @@ more than its own work: a payment makes five calls to the HSM service, and most 
 This one knows what its peer is (our own server, known by its certificate) and does what such calls need and no more:
 one server, TLS or plain TCP, answers with `Content-Length` or in chunks and of bounded size, deadlines, a bounded
 number of connections. Its errors are httpx's own. It has two faces: `KeepAliveTransport` under an `httpx.AsyncClient`,
-and `KeepAliveClient` for callers that send whole requests and want nothing of httpx but its answers.
+and `KeepAliveClient` for callers that send whole requests and want nothing of httpx but its errors.
 
 A request is never sent twice. A connection is looked at before it is used again: one that the server has closed, or on
 which anything unasked has come, is dropped and another taken, before a byte is written. From then on nobody here can
@@ -26,7 +26,8 @@ import select
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
 
 import httptools
 import httpx
@@ -44,6 +45,36 @@ _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 5.
 _FIELD_VALUE: Final = re.compile(rb"[^\x00\r\n]*")
 
 
+class Answer(Protocol):
+    """What callers want of an answer: an `httpx.Response` is one, too."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+    @property
+    def is_success(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """An answer that came whole. httpx's own makes itself ready for one that comes in pieces: fifty times the work."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return httpx.codes.is_success(self.status_code)
+
+
 class _Connection(asyncio.Protocol):
     """One connection; `ask` it once the answer before has been read. The `on_…` methods are httptools' callbacks."""
 
@@ -54,7 +85,7 @@ class _Connection(asyncio.Protocol):
         self._largest = largest_answer
         self._transport: asyncio.Transport | None = None
         self._readable = select.poll()
-        self._answer: asyncio.Future[httpx.Response] | None = None
+        self._answer: asyncio.Future[WholeAnswer] | None = None
         self._begin(has_body=True)
 
     def _begin(self, *, has_body: bool) -> None:
@@ -65,7 +96,7 @@ class _Connection(asyncio.Protocol):
         self._has_body = has_body
         self._in_head = True
 
-    async def ask(self, message: bytes, *, has_body: bool, seconds: float | None) -> httpx.Response:
+    async def ask(self, message: bytes, *, has_body: bool, seconds: float | None) -> WholeAnswer:
         """Send a whole request and give its whole answer; raises httpx.TransportError.
 
         `has_body` is False for an answer to HEAD. Whoever asked then looks at `kept`.
@@ -178,7 +209,7 @@ class _Connection(asyncio.Protocol):
     def _complete(self) -> None:
         if self._answer is not None and not self._answer.done():
             status, body = self._parser.get_status_code(), b"".join(self._body)
-            self._answer.set_result(httpx.Response(status, headers=self._headers, content=body))
+            self._answer.set_result(WholeAnswer(status, httpx.Headers(self._headers), body))
 
 
 class _Pool:
@@ -211,7 +242,7 @@ class _Pool:
         pool: float | None = None,
         connect: float | None = None,
         read: float | None = None,
-    ) -> httpx.Response:
+    ) -> WholeAnswer:
         """The whole answer to a whole request; the deadlines are seconds. Raises httpx.TransportError."""
         if self._slots.locked():
             await self._wait(pool)
@@ -305,13 +336,14 @@ class KeepAliveTransport(httpx.AsyncBaseTransport):
             head = _head(method, request.url.raw_path, fields)
         except ValueError as error:
             raise httpx.LocalProtocolError(str(error)) from None
-        return await self._pool.exchange(
+        answer = await self._pool.exchange(
             head + body,
             has_body=method != b"HEAD",
             pool=timeout.get("pool"),
             connect=timeout.get("connect"),
             read=timeout.get("read"),
         )
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     async def aclose(self) -> None:
         """Close what lies idle."""
@@ -340,7 +372,7 @@ class KeepAliveClient:
 
     async def request(
         self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
-    ) -> httpx.Response:
+    ) -> WholeAnswer:
         """The whole answer to one request for the path `url`.
 
         Raises httpx.TransportError when there is none in time, ValueError for a path or header that HTTP does not know.
@@ -356,7 +388,7 @@ class KeepAliveClient:
         except TimeoutError:
             raise httpx.ReadTimeout(f"no answer within {self._timeout} s") from None
 
-    async def post(self, url: str, *, content: bytes, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    async def post(self, url: str, *, content: bytes, headers: Mapping[str, str] | None = None) -> WholeAnswer:
         """POST `content` to the path `url`."""
         return await self.request("POST", url, content=content, headers=headers)
 

@@ -16,6 +16,7 @@ import httpx
 from kwbp.structure import SIZE_LIMIT
 from kwbp.wrapper import MEDIA_TYPE
 from runtime.client import AsyncTransport
+from runtime.keepalive import Answer
 from storefront.errors import NoMessage
 
 # identity: a compressed answer could be small on the wire and huge here
@@ -70,7 +71,7 @@ async def _asked(client: AsyncTransport, method: str, path: str, message: bytes 
 class _Reading:
     """An answer while it comes in."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: Answer) -> None:
         self._status = response.status_code
         self._content = bytearray()
         if self._status != httpx.codes.NO_CONTENT and not is_message(response.headers):

@@ -6,16 +6,19 @@ It is the calendar day in Iran, unless somebody at the counter has set it: a cut
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select
 
 from shetab.jalali import IRAN_STANDARD_TIME
 from switch.schema import business_days
 
+_DAY: Final = select(business_days.c.day)
+
 
 def current(connection: Connection, now: datetime) -> date:
     """The day that is open at `now` (aware)."""
-    day = connection.execute(select(business_days.c.day)).scalar_one_or_none()
+    day = connection.execute(_DAY).scalar_one_or_none()
     return day or now.astimezone(IRAN_STANDARD_TIME).date()
 
 

@@ -26,6 +26,8 @@ from switch.schema import card_policies, cards
 MAX_WRONG_TRIES: Final = 3
 _CARD: Final = select(cards).where(cards.c.pan_lookup == bindparam("lookup"))
 
+_STATIC_PIN2: Final = select(card_policies.c.static_pin2).where(card_policies.c.card_id == bindparam("card"))
+
 
 @dataclass(frozen=True, slots=True)
 class Presented:
@@ -113,8 +115,7 @@ def _first_wrong(
 
 
 def _pays_with_pin(connection: Connection, card: Row[tuple[object, ...]], otherwise: bool) -> bool:
-    query = select(card_policies.c.static_pin2).where(card_policies.c.card_id == card.card_id)
-    own = connection.execute(query).scalar_one_or_none()
+    own = connection.execute(_STATIC_PIN2, {"card": card.card_id}).scalar_one_or_none()
     return otherwise if own is None else bool(own)
 
 

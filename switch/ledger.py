@@ -18,6 +18,7 @@ _MOVE: Final = (
     .where(accounts.c.iban == bindparam("account"))
     .values(balance=accounts.c.balance + bindparam("signed"))
 )
+_ENTER: Final = insert(entries)
 
 
 def naive_utc(moment: datetime) -> datetime:
@@ -47,7 +48,7 @@ def transfer(
     if moved.rowcount != len(sides):
         raise LedgerError("no such account")
     common = {"transaction_id": transaction_id, "text": text, "booked_at": naive_utc(now)}
-    connection.execute(insert(entries), [{**common, "iban": iban, "amount": signed} for iban, signed in sides])
+    connection.execute(_ENTER, [{**common, "iban": iban, "amount": signed} for iban, signed in sides])
 
 
 def is_balanced(connection: Connection) -> bool:

@@ -12,7 +12,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from switch import business_day, ledger
@@ -20,6 +20,12 @@ from switch.schema import accounts, movements, standing_amounts, transactions
 
 HELD: Final = "HELD"
 """The account that holds what was authorised and not captured yet."""
+
+
+_OF_TRANSACTION: Final = select(transactions.c.acquirer, transactions.c.merchant).where(
+    transactions.c.id == bindparam("transaction")
+)
+_ENTER: Final = insert(movements)
 
 
 class Movement(StrEnum):
@@ -50,18 +56,17 @@ class Totals:
 
 def move(connection: Connection, transaction_id: int, kind: Movement, amount: int, *, now: datetime) -> None:
     """Enter a movement of the transaction, in the business day that is open."""
-    row = connection.execute(select(transactions).where(transactions.c.id == transaction_id)).one()
-    connection.execute(
-        insert(movements).values(
-            transaction_id=transaction_id,
-            acquirer=row.acquirer,
-            merchant=row.merchant,
-            day=business_day.current(connection, now),
-            kind=kind,
-            amount=amount,
-            void=False,
-        )
-    )
+    row = connection.execute(_OF_TRANSACTION, {"transaction": transaction_id}).one()
+    movement = {
+        "transaction_id": transaction_id,
+        "acquirer": row.acquirer,
+        "merchant": row.merchant,
+        "day": business_day.current(connection, now),
+        "kind": kind,
+        "amount": amount,
+        "void": False,
+    }
+    connection.execute(_ENTER, movement)
 
 
 def void(connection: Connection, transaction_id: int) -> None:

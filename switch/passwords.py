@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from kwbp.errors import ProtocolError
 from kwbp.money import Money
@@ -36,6 +36,10 @@ from switch.issuer_keys import IssuerKeys
 from switch.schema import password_buckets, passwords, phones
 
 Rng = Callable[[int], bytes]
+
+_GIVEN: Final = select(passwords).where(
+    passwords.c.pan_lookup == bindparam("lookup"), passwords.c.xid == bindparam("payment")
+)
 
 _SHOWN: Final = 4, 2
 """Digits of a telephone number that are told, at its beginning and its end."""
@@ -151,8 +155,7 @@ def masked(number: str) -> str:
 
 
 def _find(connection: Connection, lookup: bytes, xid: bytes) -> Row[Any] | None:
-    query = select(passwords).where(passwords.c.pan_lookup == lookup, passwords.c.xid == xid)
-    return connection.execute(query).one_or_none()
+    return connection.execute(_GIVEN, {"lookup": lookup, "payment": xid}).one_or_none()
 
 
 def _count(connection: Connection, rules: PasswordSettings, lookup: bytes, now: datetime) -> bool:

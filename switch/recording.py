@@ -28,6 +28,7 @@ _NOT_WORKED_ON: Final = frozenset({"90", "91", "92", "96"})
 
 _TRACE: Final = ("kind", "acquirer", "terminal", "stan", "local_time", "local_date")
 _FIND: Final = select(transactions).where(*(transactions.c[name] == bindparam(name) for name in _TRACE))
+_INSERT: Final = insert(transactions)
 _INTERMEDIARY: Final = select(acquirers.c.intermediary).where(acquirers.c.code == bindparam("acquirer"))
 
 
@@ -75,7 +76,7 @@ def find(connection: Connection, kind: str, *trace: str) -> Row[Any] | None:
 
 
 def insert_row(connection: Connection, values: Mapping[str, object]) -> int:
-    key = connection.execute(insert(transactions), dict(values)).inserted_primary_key
+    key = connection.execute(_INSERT, dict(values)).inserted_primary_key
     return int(key[0]) if key is not None else 0
 
 

@@ -15,6 +15,7 @@ import httpx
 from gateway.errors import NoAnswerError, NotAcceptedError
 from gateway.links.intake import MessageAuthentication
 from gateway.links.meters import Meters
+from runtime.keepalive import Answer
 from runtime.logging import get_logger
 from runtime.problems import MEDIA_TYPE as PROBLEM
 from shetab.dialect import MAC_SIZE, Dialect, Direction
@@ -51,7 +52,7 @@ class Answers:
         self._with_mac = with_mac
         self._on_unclaimed = on_unclaimed
 
-    async def judge(self, request: Message, response: httpx.Response) -> Message:
+    async def judge(self, request: Message, response: Answer) -> Message:
         """The answer to `request`.
 
         :raises NotAcceptedError: certainly nothing was done.
@@ -72,12 +73,12 @@ class Answers:
             _log.error("an answer could not be judged", connector=self._name, error=type(error).__name__)
             raise NoAnswerError("the answer could not be judged") from None
 
-    def _says_no(self, response: httpx.Response) -> bool:
+    def _says_no(self, response: Answer) -> bool:
         if self._with_mac or not 400 <= response.status_code < 500 or response.status_code in _UNDECIDED:
             return False
         return _media_type(response) == PROBLEM
 
-    async def _believed(self, request: Message, response: httpx.Response) -> Message:
+    async def _believed(self, request: Message, response: Answer) -> Message:
         body = response.content
         if len(body) > LARGEST or _media_type(response) != MEDIA_TYPE:
             raise self._refused("dialect", "what came is no message")
@@ -110,7 +111,7 @@ class Answers:
         return NoAnswerError(reason)
 
 
-def _media_type(response: httpx.Response) -> str:
+def _media_type(response: Answer) -> str:
     """Without its parameters; its letters may be large or small (RFC 9110 8.3.1)."""
     told: str = response.headers.get("content-type", "")
     return told.partition(";")[0].strip().lower()

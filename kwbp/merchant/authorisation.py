@@ -90,9 +90,9 @@ class SentAuthReq:
         return cls._from(request.body, request.digest, sha256(request.body.dual_sig), invoice)
 
     @classmethod
-    def of(cls, draft: Draft[AuthReqTBS], signed: bytes, purchase: CheckedPurchase) -> SentAuthReq:
-        """As `load`, from what is at hand when the request is sent; `signed` is the merchant's SignedData."""
-        return cls._from(draft.body, sha256(signed), purchase.h_dual_sig, purchase.issued.invoice)
+    def of(cls, body: AuthReqTBS, signed: bytes, purchase: CheckedPurchase) -> SentAuthReq:
+        """As `load`, from what is at hand when the request is sent; `signed` is the merchant's SignedData of `body`."""
+        return cls._from(body, sha256(signed), purchase.h_dual_sig, purchase.issued.invoice)
 
     @classmethod
     def _from(cls, body: AuthReqTBS, h_auth_req: bytes, h_dual_sig: bytes, invoice: InvoiceTBS) -> SentAuthReq:

@@ -144,7 +144,7 @@ class Collection:
             await self._refused(purchase, signed, error, answer.body, trust)
             return
         try:
-            checked = protocol.check_auth_res(answer, sent=protocol.SentAuthReq.load(signed), trust=trust, now=now)
+            checked = protocol.check_auth_res(answer, sent=recall.sent(signed, purchase), trust=trust, now=now)
         except ProtocolError as error:
             if error.code is not ErrorCode.ACK_TIMEOUT:
                 raise

@@ -176,24 +176,26 @@ class Shop:
         )
         signed = await self._resources.signer.sign(draft.invoice.content_type, draft.invoice.content)
         answer = draft.message(signed, gateway.chain)
+        documents = {
+            Document.INVOICE_REQUEST: request.signed,
+            Document.INVOICE: signed,
+            Document.ORDER_DETAILS: draft.order_details,
+            Document.INVOICE_ANSWER: answer,
+        }
         try:
             await self._store.create(
                 xid=draft.invoice.body.xid,
                 rrpid=message.rrpid,
                 h_request=sha256(data),
                 amount=draft.invoice.body.amount.amount,
-                stored={
-                    Document.INVOICE_REQUEST: request.signed,
-                    Document.INVOICE: signed,
-                    Document.ORDER_DETAILS: draft.order_details,
-                    Document.INVOICE_ANSWER: answer,
-                },
+                stored=documents,
                 now=now,
             )
         except RrpidAlreadyUsed:  # by another request that was being judged at the same time
             known = self._store.find_by_rrpid(message.rrpid)
             assert known is not None  # that is what the refusal says
             return self._repeated_invoice(known, data)
+        recall.keep_issued(draft.issued(signed), documents)
         self._resources.checkpoint("invoiced")
         return answer
 
@@ -225,11 +227,12 @@ class Shop:
             raise ProtocolError(ErrorCode.UNKNOWN_XID, "M2", "no invoice has this XID")
         if order.state is not OrderState.INVOICED:
             return await self._repeated_purchase(order, data)
-        issued = recall.issued(self._store, order.xid)
+        documents = self._store.documents(order.xid)
+        issued = recall.issued_of(documents)
         if now > instant(issued.invoice.not_after):
             raise ProtocolError(ErrorCode.INVOICE_EXPIRED, "M2", "the invoice is no longer in force")
         trust = await self._resources.trust.trust(now)
-        protocol.check_purchase(received, issued=issued, trust=trust, now=now)  # M3 to M8
+        purchase = protocol.check_purchase(received, issued=issued, trust=trust, now=now)  # M3 to M8
         try:
             await self._store.order(order.xid, rrpid=message.rrpid, purchase=data, now=now, crls_used=crls_of(trust))
         except RrpidAlreadyUsed:
@@ -238,6 +241,7 @@ class Shop:
             moved = self._store.find(order.xid)
             assert moved is not None  # orders are never deleted
             return await self._repeated_purchase(moved, data)
+        recall.keep_purchase(purchase, documents | {Document.PURCHASE: data})
         self._resources.checkpoint("ordered")
         return await self._finish(order.xid)
 

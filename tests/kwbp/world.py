@@ -262,7 +262,7 @@ class World:
         auth_req = merchant.build_auth_req(checked_purchase, terminal_id="T0000001", rrpid=self.rng(20), now=self.now)
         auth_req_signed = shop.sign(auth_req.content_type, auth_req.content)
         auth_req_message = auth_req.message(auth_req_signed)
-        sent = merchant.SentAuthReq.of(auth_req, auth_req_signed, checked_purchase)
+        sent = merchant.SentAuthReq.of(auth_req.body, auth_req_signed, checked_purchase)
         verified = self.check_auth_req(auth_req_message)
         plaintext = unseal(verified.envelope.der, rsa_key(0))
         card = self.check_opened(plaintext, verified)

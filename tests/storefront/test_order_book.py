@@ -15,8 +15,9 @@ from pki.der import sha256
 from runtime.group_writer import DatabaseUnavailableError
 from storefront.errors import DocumentMissing, RrpidAlreadyUsed, XidAlreadyUsed
 from storefront.merchant.documents import Document
+from storefront.merchant.schema import metadata
 from storefront.merchant.states import MOVES, PAID, UNFINISHED, OrderState, may_follow
-from storefront.merchant.store import OrderStore, metadata
+from storefront.merchant.store import OrderStore
 
 T = TypeVar("T")
 NOW = datetime(2026, 3, 21, 12, 0, 0, tzinfo=UTC)
@@ -131,6 +132,20 @@ def test_an_invoice_is_ordered_once_and_by_its_own_rrpid(book: OrderStore) -> No
         order(book, second, rrpid=b"p" * 20)
     assert book.document(XID, Document.PURCHASE) == b"preq"
     assert sorted(book.crls(XID)) == [b"crl-1", b"crl-2"]
+
+
+def test_orders_that_were_judged_by_the_same_crls_share_them(book: OrderStore) -> None:
+    for number in (1, 2):
+        order(book, create(book, number), crls_used=[b"crl-1", b"crl-2"])
+        assert sorted(book.crls(bytes([number]) * 20)) == [b"crl-1", b"crl-2"]
+
+
+def test_crls_of_a_change_that_failed_are_kept_with_the_next(book: OrderStore) -> None:
+    create(book)
+    with pytest.raises(XidAlreadyUsed):
+        run(book.move(XID, OrderState.PAID_PENDING, OrderState.DECLINED, now=NOW, crls_used=[b"crl"]))
+    order(book, crls_used=[b"crl"])
+    assert book.crls(XID) == [b"crl"]
     assert [each.xid for each in book.unfinished()] == [XID]
 
 

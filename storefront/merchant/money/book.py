@@ -31,10 +31,12 @@ from shetab.jalali import IRAN_STANDARD_TIME, complete_date
 from storefront.errors import MoneyRefused
 from storefront.merchant import recall
 from storefront.merchant.documents import Document
+from storefront.merchant.judged_by import JudgedBy
 from storefront.merchant.money import schema
 from storefront.merchant.money.states import RequestState
+from storefront.merchant.schema import orders
 from storefront.merchant.states import PAID
-from storefront.merchant.store import OrderStore, as_text, as_time, orders, put_crls
+from storefront.merchant.store import OrderStore, as_text, as_time
 
 _AT_ONCE: Final = 256
 BATCHES: Final = b"batches"
@@ -160,7 +162,7 @@ class MoneyBook:
             if batch is not None:
                 _put_batch(connection, batch)
             if request.xid is not None:
-                put_crls(connection, request.xid, used)
+                JudgedBy(used).put(connection, request.xid)
 
         await self.orders.write(job)
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table
 
-from storefront.merchant.store import orders
+from storefront.merchant.schema import orders
 
 metadata: Final = MetaData()
 

@@ -30,7 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import gateway.schema
 from runtime.problems import Problem
 from shetab.jalali import IRAN_STANDARD_TIME
-from storefront.merchant import store
+from storefront.merchant import schema as shop_schema
 from storefront.merchant.money import schema
 from tests.faults.payments import plans
 from tests.faults.payments.books import Books, Finding, counted, judge
@@ -312,7 +312,7 @@ def _history(system: System, xid: bytes) -> list[str]:
     with suppress(SQLAlchemyError):
         lines += rows_about(gateway_engine(system), [gateway.schema.orders, gateway.schema.settlings], xid)
     for front in system.fronts:
-        rows = rows_about(merchant_engine(front), [store.orders, store.documents, schema.requests], xid)
+        rows = rows_about(merchant_engine(front), [shop_schema.orders, shop_schema.documents, schema.requests], xid)
         lines += [f"{front.name} {row}" for row in rows]
     with sqlite3.connect(system.site.home.db / "switch.sqlite") as bank:
         query = "SELECT id, kind, state, rc, stan, amount, original, received_at, reference FROM transactions"
