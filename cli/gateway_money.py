@@ -51,6 +51,23 @@ class Decision(Enum):
     CORRECT = "correct"
 
 
+LEFT: Mapping[str, Message] = {
+    "not-ended": Message("the network still counts in this day; it is closed by itself when that ends"),
+    "not-compared": Message(
+        "the network has not said its totals since the day ended; it is asked again by itself, "
+        "or now with 'kwbp gateway reconcile'"
+    ),
+    "undecided": Message("something of it is not decided yet; 'kwbp gateway orders' shows what"),
+    "totals-differ": Message(
+        "the network has other totals; take in its list with 'kwbp gateway reconcile --import FILE'"
+    ),
+    "differences-open": Message("differences wait for a decision; 'kwbp gateway differences' shows them"),
+    "no-account": Message("the merchant has no account yet; register one with 'kwbp gateway add-merchant … --iban'"),
+    "account-not-bound": Message(
+        "the registered account is not that of the merchant's certificate; one of the two must be put right"
+    ),
+}
+"""Why a day is not paid out (`gateway.acquirer.payout.Left`), and what to do next."""
 _DAYS = ["%Y-%m-%d"]
 Day = Annotated[datetime | None, typer.Option("--day", formats=_DAYS, help="Business day, Gregorian: 2026-03-21.")]
 MerchantId = Annotated[str | None, typer.Option("--merchant", help="Merchant id.")]
@@ -132,11 +149,24 @@ def decide(
     number: Annotated[int, typer.Argument(help="Number of the difference.", min=1)],
     decision: Annotated[Decision, typer.Argument(help="explain: no booking is needed; correct: book it to suspense.")],
     reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
+    excess: Annotated[
+        int | None,
+        typer.Option(
+            help="Rial in the column Excess when you looked. If a newer list says otherwise by now, nothing is decided."
+        ),
+    ] = None,
     person: Person = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Explain a difference, or take it into the books."""
+    """Explain a difference, or take it into the books.
+
+    \b
+    kwbp gateway differences                                  # column Excess: what the network pays beyond our books
+    kwbp gateway decide 7 correct --excess -40000 --reason "void at the bank, letter 31"
+    kwbp gateway decide 8 explain --excess 50000 --reason "counted in the next day"
+    """
     body = {"decision": {"explain": "EXPLAINED", "correct": "CORRECTED"}[decision.value], "reason": reason}
+    body |= _query({"excess": excess})
     with gateway_as(existing(), person, passphrase_file) as client:
         row = _said(client.post(f"/v1/differences/{number}:decide", json=body))
     output.emit(row, [output.said(Message("Difference {number}: {state}.", number=number, state=row["state"]))])
@@ -144,8 +174,9 @@ def decide(
 
 def _differences(client: httpx.Client, which: Mapping[str, Any]) -> None:
     rows = _said(client.get("/v1/differences", params=which))
-    names = ("number", "merchant_id", "business_day", "kind", "rrn", "stan", "own_amount", "their_amount", "state")
-    titles = ("Number", "Merchant", "Day", "Kind", "RRN", "STAN", "Ours", "Theirs", "State")
+    numbers, amounts = ("number", "merchant_id", "business_day", "kind", "rrn", "stan"), ("own_amount", "their_amount")
+    names = (*numbers, *amounts, "excess", "state")
+    titles = ("Number", "Merchant", "Day", "Kind", "RRN", "STAN", "Ours", "Theirs", "Excess", "State")
     output.table("Differences", titles, [[row[name] for name in names] for row in rows], document=rows)
 
 
@@ -155,17 +186,26 @@ def _differences(client: httpx.Client, which: Mapping[str, Any]) -> None:
 def settle(
     day: Day = None, merchant: MerchantId = None, person: Person = None, passphrase_file: PassphraseFile = None
 ) -> None:
-    """Pay out every closed business day that was not: net of the day, fees deducted. Asked again, nothing is left."""
+    """Pay out every closed business day that was not: net of the day, fees deducted.
+
+    A day is closed by itself: after its end the gateway asks the network until the totals agree. Days that are not paid
+    out are told, with the reason and what to do.
+    """
     with gateway_as(existing(), person, passphrase_file) as client:
         done = _said(client.post("/v1/payouts", json=_which(day, merchant)))
     if output.json_wanted():
         output.emit(done)
         return
     _payouts(done["made"])
-    for left in done["left"]:
-        output.emit(
-            {}, [output.plain(f"not paid out: {left['merchant_id']} {left['business_day']} ({left['reason']})")]
-        )
+    _left(done["left"])
+
+
+def _left(days: list[dict[str, Any]]) -> None:
+    """Which days were not paid out, why, and what to do about it."""
+    for each in days:
+        why = LEFT.get(each["reason"]) or Message(each["reason"])
+        told = {"merchant": each["merchant_id"], "day": each["business_day"], "why": why}
+        output.note(output.said(Message("Not paid out: {merchant}, {day}: {why}.", **told)))
 
 
 def settlements(
@@ -194,8 +234,8 @@ def make(
         if out is not None:
             _fetch(client, made["number"], out)
     lines = [f"Payment file {made['number']}: {made['count']} payouts, {made['total']} rial.", f"  {made['digest']}"]
-    lines += [output.plain(f"  left: {each['merchant_id']} ({each['reason']})") for each in made["left"]]
     output.emit(made, lines)
+    _left(made["left"])
 
 
 @payment_app.command("list")

@@ -10,7 +10,7 @@
 | `journal` | postings, written in the transaction that causes them; built anew from the causes to verify them |
 | `day_end` | what the closing of a business day does to the books |
 | `differences` | lists of the network, what they show, what people say of it |
-| `payouts` | what is paid to a merchant for a business day |
+| `payouts`, `payment_files` | what is paid to a merchant for a business day; how the bank is told |
 | `report`, `report_csv`, `report_pdf` | a merchant's day for people |
 | `routes` | HTTP |
 

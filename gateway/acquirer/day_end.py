@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
@@ -21,13 +22,47 @@ from gateway.acquirer.journal import post
 from gateway.acquirer.tables import charged_fees, finished_days, network_payments
 from gateway.schema import entries, merchants, reconciliations
 from gateway.settling.book import entries_settled
+from gateway.settling.days import DayState, end_of
 from gateway.settling.entries import summing
-from gateway.settling.reconciliation import is_closed, read_net
+from gateway.settling.reconciliation import is_closed, is_undecided, read_net
 from kwbp.settling import Entry
 
 
 class DayOpenError(Exception):
     """The day is not closed yet, or a difference of it is open."""
+
+
+class OpenReason(StrEnum):
+    """Why a day is not closed; the value is what operators are told."""
+
+    NOT_ENDED = "not-ended"
+    """The network still counts in it."""
+    NOT_COMPARED = "not-compared"
+    """It has ended, and the network has not said its totals since."""
+    UNDECIDED = "undecided"
+    """Something of it may still become a movement of money."""
+    TOTALS = "totals-differ"
+    """The network has other totals, and nobody has explained them."""
+    DIFFERENCES = "differences-open"
+    """A person must decide what the network's list shows."""
+
+
+def why_open(connection: Connection, merchant_id: str, day: date, now: datetime) -> OpenReason | None:
+    """What keeps a day from being finished; None if nothing does. It is closed by itself once that has gone."""
+    if has_open(connection, merchant_id, day):
+        return OpenReason.DIFFERENCES
+    rows = connection.execute(select(reconciliations).where(_rows_of(merchant_id, day))).all()
+    waiting = [row for row in rows if row.state != DayState.CLOSED]
+    if not waiting:
+        return None
+    running = [row for row in waiting if row.over_at is None]
+    if running:
+        told = all(row.compared_at is not None and row.compared_at >= end_of(day) for row in running)
+        return OpenReason.NOT_ENDED if told or now < end_of(day) else OpenReason.NOT_COMPARED
+    if any(is_undecided(connection, merchant_id, row.over_at) for row in waiting):
+        return OpenReason.UNDECIDED
+    differ = any(row.theirs is not None and row.theirs != row.own for row in waiting)
+    return OpenReason.TOTALS if differ else OpenReason.NOT_COMPARED
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,9 @@ class Payout:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A merchant's day that was not paid out, and why: `day-open`, `no-account` or `account-not-bound`."""
+    """A merchant's day that was not paid out, and why: `no-account`, `account-not-bound`, or a reason of
+    `gateway.acquirer.day_end.OpenReason`.
+    """
 
     merchant_id: str
     business_day: date

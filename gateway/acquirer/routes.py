@@ -166,7 +166,11 @@ class LeftDocument(_Document):
 
     merchant_id: str
     business_day: date
-    reason: str
+    reason: str = Field(
+        description="not-ended: the network still counts in it; not-compared: the network has not said its totals "
+        "since; undecided: an order or request of it is; totals-differ; differences-open: a person must decide; "
+        "no-account; account-not-bound"
+    )
 
 
 class CreatedDocument(_Document):
@@ -309,7 +313,7 @@ def _payouts(routes: APIRouter) -> None:
 
     @routes.post("/payouts")
     async def create(body: WhichBody, caller: OperatorCaller, acquirer: Served) -> CreatedDocument:
-        """Pay out every closed day that was not; asked again, there is nothing left to do."""
+        """Pay out every closed day that was not; the others are left, with the reason. Asked again, nothing is paid."""
         made, left = await acquirer.payouts.create(by=str(caller), day=body.day, merchant_id=body.merchant_id)
         return CreatedDocument(
             made=[PayoutDocument.model_validate(each) for each in made],

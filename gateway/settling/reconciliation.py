@@ -245,7 +245,7 @@ class Reconciliation:
         if row.next_at > now or row.state != DayState.OPEN:
             return None
         own = sums(_counted(connection, merchant_id, day, route))
-        decided = row.over_at is not None and not _undecided(connection, merchant_id, row.over_at)
+        decided = row.over_at is not None and not is_undecided(connection, merchant_id, row.over_at)
         wait = pause(row.attempts + 1, first=self._first_pause, longest=300.0, rng=self._rng)
         next_at = now + timedelta(seconds=self._answer_timeout + wait)
         connection.execute(
@@ -340,7 +340,7 @@ def _counted(connection: Connection, merchant_id: str, day: date, route: str) ->
     return found
 
 
-def _undecided(connection: Connection, merchant_id: str, over_at: datetime) -> bool:
+def is_undecided(connection: Connection, merchant_id: str, over_at: datetime) -> bool:
     """Whether anything of before `over_at` may still become a movement, and so one of the day that is over."""
     order = select(orders.c.xid).where(
         orders.c.merchant_id == merchant_id, orders.c.state.in_(_UNDER_WAY), orders.c.received_at <= over_at

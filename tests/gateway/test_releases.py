@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from gateway.errors import StateConflictError
 from gateway.order import Order
 from gateway.schema import orders, settlings
-from gateway.settling.reconciliation import _undecided
+from gateway.settling.reconciliation import is_undecided
 from gateway.settling.releases import Releases
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState
@@ -210,10 +210,10 @@ def test_an_open_release_keeps_no_business_day_open(holds: Holds, parties: Parti
     holds.done(parties.capture(1000))
     (row,) = holds.taken()
     with holds.book.reading() as connection:
-        assert not _undecided(connection, row.merchant_id, holds.now + DAY)
+        assert not is_undecided(connection, row.merchant_id, holds.now + DAY)
     holds.ended(row)
     with holds.book.reading() as connection:
-        assert not _undecided(connection, row.merchant_id, holds.now + DAY)
+        assert not is_undecided(connection, row.merchant_id, holds.now + DAY)
         last = connection.execute(select(settlings).where(settlings.c.leaves.is_not(None))).one()
     assert last.state == SettlingState.ANSWERED
 

@@ -13,13 +13,17 @@ from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
+from cli.gateway_money import LEFT
 from gateway.acquirer import day_end, differences, journal
 from gateway.acquirer.bank_answer import Outcome
+from gateway.acquirer.day_end import OpenReason
 from gateway.acquirer.fees import FeeSchedule
 from gateway.acquirer.ledger import CauseKind, Fault, Finding, fee
 from gateway.acquirer.payout import Payout, PayoutState
 from gateway.acquirer.tables import charged_fees, finished_days, ledger_lines, network_lists, payment_files
-from gateway.schema import entries, merchant_accounts
+from gateway.schema import entries, merchant_accounts, reconciliations
+from gateway.settling.days import end_of
+from runtime.language import Language
 from runtime.problems import Problem
 from tests.gateway.acquirer.books import DAY, MAKER, NEXT, SENDER, Books, listed
 from tests.gateway.conftest import run
@@ -152,7 +156,7 @@ def test_lines_that_were_slipped_in_beside_a_posting_are_found(
 def test_a_closed_day_is_paid_out_once_with_its_fees(books: Books) -> None:
     first, _ = books.sale(150_000), books.sale(70_000)
     books.credit(first, 30_000)
-    assert create(books) == ([], [])  # nothing is closed
+    assert create(books)[0] == []  # nothing is closed
     books.close()
     (payout,), left = create(books)
     assert left == []
@@ -208,6 +212,37 @@ def test_what_a_merchant_owes_is_deducted_from_its_next_payouts(books: Books) ->
     assert verified(books) == []
 
 
+def test_a_day_that_is_left_says_why_until_it_is_closed(books: Books) -> None:
+    order = books.sale(100_000)
+
+    def reason(**values: Any) -> str:
+        if values:
+            told = update(reconciliations).values(**values)
+            run(books.store.writer.run(lambda connection: connection.execute(told)))
+        made, left = create(books)
+        assert made == []
+        return str(left[0].reason)
+
+    ended, sums = end_of(DAY), {"88": "1"}
+    books.clock.now = ended - timedelta(seconds=1)
+    assert reason() == "not-ended"
+    books.clock.now = ended
+    assert reason() == "not-compared"
+    assert reason(compared_at=ended) == "not-ended"  # asked after the end of the calendar day: it still counts in it
+    assert reason(over_at=ended, own=sums, theirs=sums) == "not-compared"
+    assert reason(theirs={"88": "2"}) == "totals-differ"
+    books.given_back()
+    assert reason(over_at=books.clock.now) == "undecided"
+    books.take([listed(order, amount=1)])
+    assert reason() == "differences-open"
+
+
+def test_every_reason_is_told_to_people_in_both_languages() -> None:
+    assert set(LEFT) == {*OpenReason, "no-account", "account-not-bound"}
+    for message in LEFT.values():
+        assert message.spoken(Language.FA) is Language.FA
+
+
 def test_money_of_a_finished_day_is_settled_with_the_next(books: Books) -> None:
     books.sale(100_000)
     books.close()
@@ -229,7 +264,7 @@ def test_a_day_is_closed_when_all_of_its_networks_have_closed_it(books: Books) -
     assert [(row.route, row.state) for row in books.rows()] == [("host", "OPEN"), ("switch", "CLOSED")]
     made, left = create(books)
     assert made == []
-    assert [each.reason for each in left] == ["day-open"]
+    assert [each.reason for each in left] == ["not-compared"]
     books.close()
     assert [each.amount for each in create(books)[0]] == [198_000]
 
@@ -382,7 +417,7 @@ def test_an_open_difference_keeps_a_day_from_being_paid_until_somebody_decides(b
         foreign.rrn: ("other_day", 50_000),
     }
     books.close(excess=sum(row.excess for row in rows))
-    assert [each.reason for each in create(books, day=DAY)[1]] == ["day-open"]
+    assert [each.reason for each in create(books, day=DAY)[1]] == ["differences-open"]
     with books.store.reading() as connection:
         assert differences.accounted(connection, "M-1", DAY, "switch") is None
     for row in rows:
