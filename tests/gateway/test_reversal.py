@@ -243,6 +243,23 @@ def test_an_approval_nobody_acknowledged_is_taken_back_when_its_time_comes(book:
     run(scenario())
 
 
+def test_however_many_are_due_new_orders_have_their_share_of_the_line(book: OrderStore, clock: Clock) -> None:
+    """The switch is silent about reversals: so many are under way, the others wait, and an order is answered."""
+
+    async def scenario() -> None:
+        await asyncio.gather(*(unknown(book, number) for number in range(1, 101)))
+        async with ScriptedSwitch() as switch:
+            switch.always("0420", Step(drop=True))
+            async with running(book, switch, clock, answer_timeout=60) as link:
+                await until(lambda: switch.count("0420") == 32)
+                _, request = await sent(book, 1000)
+                answer = await link.exchange(request, await link.authenticate(request), 20)
+                assert answer[39] == "00"
+                assert switch.count("0420") == 32
+
+    run(scenario())
+
+
 def test_a_clock_that_is_set_forward_takes_no_approval_back(book: OrderStore, clock: Clock) -> None:
     """What was answered here stands as long as was promised; what was answered elsewhere a whole time from now on."""
     passed = Clock()

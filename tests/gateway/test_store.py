@@ -238,6 +238,28 @@ def test_an_approval_stands_as_long_as_was_promised_on_this_machine(book: OrderS
     run(scenario())
 
 
+def test_many_reversals_of_one_card_are_in_no_other_ones_way(book: OrderStore) -> None:
+    async def scenario() -> None:
+        cards = [bytes(32), bytes(32), bytes(32), b"\1" * 32]
+        for number, card in enumerate(cards, start=1):
+            key = (await received(book, number)).key
+            values = {"acquirer": ACQUIRER, "pan_sealed": b"sealed", "masked_pan": "603799******7893"}
+            await book.verify(key, now=NOW, card_id=card, **values)
+            await book.sent(key, SENT_FIELDS, NOW)
+            await book.conclude(key, OrderState.UNKNOWN, NOW)
+            queued_at = NOW + timedelta(seconds=number)
+            await book.queue_reversal(key, OrderState.UNKNOWN, "no answer", queued_at)
+        now = NOW + timedelta(minutes=1)
+        first, other = book.due_reversals(now, 2)
+        assert (first.key, other.key) == (new_order(1).key, new_order(4).key)
+        await book.claim_reversal(first, now + timedelta(minutes=1), now=now, until=now + timedelta(seconds=30))
+        assert book.due_reversals(now, 10) == [other]  # one of the card is under way
+        after = now + timedelta(seconds=31)
+        assert [each.key for each in book.due_reversals(after, 10)] == [new_order(2).key, other.key]
+
+    run(scenario())
+
+
 def test_a_reversal_has_a_number_of_its_own_and_is_due_at_once(book: OrderStore) -> None:
     async def scenario() -> None:
         order = await queued(book)

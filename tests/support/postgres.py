@@ -52,10 +52,10 @@ class Cluster:
         self._templates: dict[str, str] = {}
 
     @classmethod
-    def start(cls) -> Cluster:
-        """Make a cluster and start it; returns when it answers."""
+    def start(cls, within: Path | None = None) -> Cluster:
+        """Make a cluster and start it; returns when it answers. `within`: a folder to make it in, with a short path."""
         # A Unix socket's path holds 107 bytes, fewer than pytest's folders have.
-        folder = Path(tempfile.mkdtemp(prefix="kwbp-pg-"))
+        folder = Path(tempfile.mkdtemp(prefix="kwbp-pg-", dir=within))
         made = cls(folder)
         if os.geteuid() == 0:
             shutil.chown(folder, _server_user())
@@ -91,6 +91,15 @@ class Cluster:
     def resume(self) -> None:
         """Start the server again."""
         self._run("pg_ctl", "-D", self._data, "-w", "-t", "60", "-l", self._folder / "log", "-s", "start")
+
+    @property
+    def runs(self) -> bool:
+        """Whether the server lets anybody in: it may have ended by itself."""
+        try:
+            psycopg.connect(f"host={self._folder} user=kwbp dbname=postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End the server as a crash does: no checkpoint, every connection cut."""
