@@ -7,7 +7,9 @@ it and our books is a row with a state:
           ├─► CORRECTED   a person takes it into the books: the excess goes to suspense (`gateway.acquirer.ledger`)
           └─► GONE        a later list of the day does not show it any more; so with what was EXPLAINED
 
-What was CORRECTED is booked and stays: if a later list shows another amount of it, or nothing, that is an alarm.
+What was CORRECTED is booked and stays until a person says otherwise: if a later list shows another amount of it, or
+nothing, that is an alarm and it is OPEN again. `correct` then books what is new, `explain` books all of it back: each
+decision is a row of `corrections`, and the ledger has a posting for each.
 Lists of a day come in the order in which the network made them: one that is older than the newest is refused.
 
 A merchant's business day with an open difference is neither advised nor paid, its other days are: a signed advice
@@ -23,12 +25,12 @@ from hashlib import sha256
 from typing import Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
 
 from gateway.acquirer import ledger, stated
 from gateway.acquirer.journal import post
 from gateway.acquirer.matching import Difference, Key, OwnMovement, match
-from gateway.acquirer.tables import differences, network_lists
+from gateway.acquirer.tables import corrections, differences, network_lists
 from gateway.order import SALE as SALE_KIND
 from gateway.schema import entries, orders, reconciliations, settlings
 from gateway.settling.days import DayState
@@ -118,7 +120,9 @@ def take(
         }
         own, given_back = _own(connection, route, day, [each.key for each in found.movements])
         shown = match(day, found.movements, own, given_back, elsewhere)
-        _keep(connection, shown, route=route, day=day, number=number, now=now)
+        # By the word of persons it is a sale by now, and what was booked of it stays.
+        settled = {stated.own_movement(each).key for each in stated.of_day(connection, route, day)}
+        _keep(connection, shown, settled, route=route, day=day, number=number, now=now)
         _compare_again(connection, route, day, now)
     waiting = select(differences.c.number).where(_of_list(route, day), differences.c.state == "OPEN")
     left = len(connection.execute(waiting).all())
@@ -156,9 +160,16 @@ def around(connection: Connection, route: str, day: date, key: ec.EllipticCurveP
 
 
 def _keep(
-    connection: Connection, shown: Iterable[Difference], *, route: str, day: date, number: int, now: datetime
+    connection: Connection,
+    shown: Iterable[Difference],
+    settled: Collection[Key],
+    *,
+    route: str,
+    day: date,
+    number: int,
+    now: datetime,
 ) -> None:
-    """New differences are OPEN; those that the list does not show are GONE; what was corrected stays so."""
+    """New differences are OPEN; those that the list does not show are GONE; what was corrected may be OPEN again."""
     # Nobody decides one of these meanwhile, at another gateway.
     before_it = select(differences).where(_of_list(route, day)).order_by(differences.c.number).with_for_update()
     kept = {
@@ -172,16 +183,28 @@ def _keep(
             places = {"route": route, "business_day": day.isoformat(), "state": "OPEN", "found_at": now}
             connection.execute(insert(differences).values(**values, **places))
         elif before.state in ("OPEN", "GONE") or before.excess != each.excess:
-            if before.state == "CORRECTED":  # what was booked stays booked; another amount is another matter
+            if before.state == "CORRECTED":  # what was booked stays booked until a person decides again
                 _log.error("a corrected difference has changed", number=before.number, alarm=True)
-                continue
             mine = differences.c.number == before.number
             connection.execute(update(differences).where(mine).values(**values, state="OPEN", found_at=now))
     for gone in kept.values():
-        if gone.state == "CORRECTED" and gone.list_number != number:
+        this, booked = differences.c.number == gone.number, _booked(connection, gone.number)
+        if booked == 0 and gone.state in ("OPEN", "EXPLAINED"):
+            connection.execute(update(differences).where(this).values(state="GONE"))
+        elif booked != 0 and (gone.state != "CORRECTED" or gone.excess) and _key(gone) not in settled:
             _log.error("a corrected difference is not shown any more", number=gone.number, alarm=True)
-        still = and_(differences.c.number == gone.number, differences.c.state.in_(("OPEN", "EXPLAINED")))
-        connection.execute(update(differences).where(still).values(state="GONE"))
+            values = {"state": "OPEN", "excess": 0, "their_amount": None, "list_number": number, "found_at": now}
+            connection.execute(update(differences).where(this).values(**values))
+
+
+def _key(row: Row[Any]) -> Key:
+    return row.merchant_id, row.terminal_id, row.stan, row.rrn, row.movement
+
+
+def _booked(connection: Connection, number: int) -> int:
+    """Rial of a difference that stand in suspense."""
+    query = select(func.coalesce(func.sum(corrections.c.excess), 0)).where(corrections.c.difference == number)
+    return int(connection.execute(query).scalar_one())
 
 
 def _values(difference: Difference) -> dict[str, Any]:
@@ -276,6 +299,8 @@ def decide(
 ) -> Row[Any] | None:
     """An open difference is decided; what is corrected is booked in the same transaction. None: it is not open.
 
+    Of one that was corrected before, what is new is booked; if it is explained now, all of it is booked back.
+
     :param excess: what the person looked at, in rial: if a list came in since that says otherwise, nothing is decided.
     """
     open_ = and_(differences.c.number == number, differences.c.state == "OPEN")
@@ -286,12 +311,24 @@ def decide(
         return None
     row = connection.execute(select(differences).where(differences.c.number == number)).one()
     day = date.fromisoformat(row.business_day)
-    if decision == "CORRECTED":
-        posting = ledger.corrected(number, route=row.route, day=day, excess=row.excess)
-        post(connection, [] if posting is None else [posting], now)
+    _book(connection, number, (row.excess if decision == "CORRECTED" else 0) - _booked(connection, number), row)
     _compare_again(connection, row.route, day, now)
     _log.info("difference decided", number=number, decision=decision, by=by)
     return row
+
+
+def _book(connection: Connection, number: int, excess: int, decided: Row[Any]) -> None:
+    """Book what a decision adds to those before it; nothing, if that is nothing."""
+    if excess == 0:
+        return
+    last = select(func.coalesce(func.max(corrections.c.part), 0)).where(corrections.c.difference == number)
+    part = int(connection.execute(last).scalar_one()) + 1
+    values = {"difference": number, "part": part, "route": decided.route, "business_day": decided.business_day}
+    values |= {"excess": excess, "decided_at": decided.decided_at, "decided_by": decided.decided_by}
+    connection.execute(insert(corrections).values(**values, reason=decided.reason))
+    day = date.fromisoformat(decided.business_day)
+    posting = ledger.corrected(number, part, route=decided.route, day=day, excess=excess)
+    post(connection, [] if posting is None else [posting], decided.decided_at)
 
 
 def listed(

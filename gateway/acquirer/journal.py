@@ -15,7 +15,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from gateway.acquirer import ledger, stated
 from gateway.acquirer.ledger import Finding, Line, Posting
-from gateway.acquirer.tables import charged_fees, differences, ledger_lines, network_payments, payouts
+from gateway.acquirer.tables import charged_fees, corrections, ledger_lines, network_payments, payouts
 from gateway.schema import entries
 from kwbp.codes import EntryKind
 from kwbp.settling import Entry
@@ -149,9 +149,9 @@ def _of_days(connection: Connection) -> Iterator[Posting]:
 
 
 def _of_differences(connection: Connection) -> Iterator[Posting]:
-    for row in connection.execute(select(differences).where(differences.c.state == "CORRECTED")):
+    for row in connection.execute(select(corrections)):
         day = date.fromisoformat(row.business_day)
-        corrected = ledger.corrected(row.number, route=row.route, day=day, excess=row.excess)
+        corrected = ledger.corrected(row.difference, row.part, route=row.route, day=day, excess=row.excess)
         if corrected is not None:
             yield corrected
 

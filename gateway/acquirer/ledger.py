@@ -56,7 +56,7 @@ class CauseKind(StrEnum):
     NETWORK = "network"
     """A closed business day: merchant, day, route."""
     DIFFERENCE = "difference"
-    """A difference that was corrected: its number."""
+    """A difference that was corrected: its number; with the number of the decision from the second on."""
     STATED = "stated"
     """A sale that stays debited by the word of persons: merchant, XID."""
     SENT = "payout-sent"
@@ -119,14 +119,16 @@ def day_cause(merchant_id: str, day: date, route: str) -> str:
     return f"{merchant_id}/{day.isoformat()}/{route}"
 
 
-def corrected(number: int, *, route: str, day: date, excess: int) -> Posting | None:
+def corrected(number: int, part: int, *, route: str, day: date, excess: int) -> Posting | None:
     """A difference that people settled: what the network pays beyond our books is nobody's yet.
 
-    :param excess: rial, negative if the network pays less.
+    :param part: which decision about it. :param excess: rial that it books, beyond those before it; negative if the
+        network pays less, or if it books back.
     """
     if excess == 0:
         return None
-    return _moved(CauseKind.DIFFERENCE, str(number), day, receivable(route), SUSPENSE, excess)
+    cause = str(number) if part == 1 else f"{number}/{part}"
+    return _moved(CauseKind.DIFFERENCE, cause, day, receivable(route), SUSPENSE, excess)
 
 
 def stated(*, merchant_id: str, xid: bytes, route: str, day: date, amount: int) -> Posting:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, select, update
 
 from gateway.acquirer import ledger
 from gateway.acquirer.matching import OwnMovement
-from gateway.acquirer.tables import differences
+from gateway.acquirer.tables import corrections, differences
 from gateway.order import Order
 from gateway.routing import SWITCH
 from gateway.schema import orders
@@ -70,9 +70,12 @@ def own_movement(order: Order) -> OwnMovement:
 
 
 def posting_of(connection: Connection, order: Order) -> ledger.Posting | None:
-    """What the ledger says of it; None where a difference was corrected that is this sale."""
-    corrected = and_(_its_difference(order), differences.c.state == "CORRECTED")
-    if connection.execute(select(differences.c.number).where(corrected).limit(1)).first() is not None:
+    """What the ledger says of it; None where a difference was corrected that is this sale, and stood so then."""
+    before = and_(
+        corrections.c.difference.in_(select(differences.c.number).where(_its_difference(order))),
+        corrections.c.decided_at <= order.changed_at,  # what came later says nothing of this posting
+    )
+    if connection.execute(select(func.sum(corrections.c.excess)).where(before)).scalar_one():
         return None
     told = {"merchant_id": order.merchant_id, "xid": order.xid, "amount": order.amount}
     return ledger.stated(**told, route=route_of(order), day=day_of_order(order))  # type: ignore[arg-type]
@@ -80,7 +83,8 @@ def posting_of(connection: Connection, order: Order) -> ledger.Posting | None:
 
 def settle_differences(connection: Connection, order: Order) -> None:
     """What a list showed as nobody's is this sale: nobody has to look at it any more."""
-    waiting = and_(_its_difference(order), differences.c.state == "OPEN")
+    booked = exists().where(corrections.c.difference == differences.c.number)
+    waiting = and_(_its_difference(order), differences.c.state == "OPEN", ~booked)
     connection.execute(update(differences).where(waiting).values(state="GONE"))
 
 

@@ -117,6 +117,21 @@ Index(
     unique=True,
 )
 
+# What was booked of a difference, one row a decision: they sum to what stands of it in suspense.
+corrections: Final = Table(
+    "corrections",
+    metadata,
+    Column("difference", Integer, primary_key=True, doc="its number"),
+    Column("part", Integer, primary_key=True, doc="1 and on: a newer list showed another amount, or none, in between"),
+    Column("route", String, nullable=False),
+    Column("business_day", String, nullable=False),
+    Column("excess", BigInteger, nullable=False, doc="rial that this decision books, beyond those before it"),
+    Column("decided_at", Instant, nullable=False),
+    Column("decided_by", String, nullable=False),
+    Column("reason", String, nullable=False),
+)
+append_only(corrections)
+
 payouts: Final = Table(
     "payouts",
     metadata,

@@ -63,6 +63,19 @@ def upgrade() -> None:
     )
     op.create_index("charged_fees_by_day", "charged_fees", ["merchant_id", "business_day"], unique=False)
     op.create_table(
+        "corrections",
+        sa.Column("difference", sa.Integer(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
+        sa.Column("route", sa.String(), nullable=False),
+        sa.Column("business_day", sa.String(), nullable=False),
+        sa.Column("excess", sa.BigInteger(), nullable=False),
+        sa.Column("decided_at", sa.BigInteger(), nullable=False),
+        sa.Column("decided_by", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("difference", "part"),
+        info={"append_only": True},
+    )
+    op.create_table(
         "differences",
         sa.Column("number", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("merchant_id", sa.String(), nullable=False),
@@ -476,6 +489,14 @@ def upgrade() -> None:
             " RAISE(ABORT, 'charged_fees is append-only'); END"
         )
         op.execute(
+            "CREATE TRIGGER corrections_no_update BEFORE UPDATE ON corrections BEGIN SELECT "
+            "RAISE(ABORT, 'corrections is append-only'); END"
+        )
+        op.execute(
+            "CREATE TRIGGER corrections_no_delete BEFORE DELETE ON corrections BEGIN SELECT "
+            "RAISE(ABORT, 'corrections is append-only'); END"
+        )
+        op.execute(
             "CREATE TRIGGER finished_days_no_update BEFORE UPDATE ON finished_days BEGIN "
             "SELECT RAISE(ABORT, 'finished_days is append-only'); END"
         )
@@ -532,6 +553,18 @@ def upgrade() -> None:
         op.execute(
             "CREATE TRIGGER charged_fees_no_truncate BEFORE TRUNCATE ON charged_fees FOR EACH"
             " STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            "CREATE TRIGGER corrections_no_update BEFORE UPDATE ON corrections FOR EACH "
+            "STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            "CREATE TRIGGER corrections_no_delete BEFORE DELETE ON corrections FOR EACH "
+            "STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            "CREATE TRIGGER corrections_no_truncate BEFORE TRUNCATE ON corrections FOR EACH "
+            "STATEMENT EXECUTE FUNCTION refuse_change()"
         )
         op.execute(
             "CREATE TRIGGER finished_days_no_update BEFORE UPDATE ON finished_days FOR EACH "

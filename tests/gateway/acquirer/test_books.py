@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
@@ -486,16 +487,52 @@ def test_what_was_explained_is_gone_with_the_list_that_showed_it(books: Books) -
         assert differences.accounted(connection, "M-1", DAY, "switch") == {}
 
 
-def test_what_was_corrected_stays_booked_and_a_list_that_says_otherwise_is_an_alarm(books: Books) -> None:
-    order = books.sale()
+def test_what_was_corrected_stays_booked_until_a_person_decides_about_a_list_that_says_otherwise(books: Books) -> None:
+    order = books.sale(1_000)
     books.take([listed(order, amount=1)])
     (row,) = books.acquirer.differences()
-    run(books.acquirer.decide(row.number, "CORRECTED", reason="theirs", by=MAKER))
-    for minutes, amount in ((1, 2), (2, order.amount)):
-        with capture_logs() as logs:
-            books.take([listed(order, amount=amount)], made_at=books.clock.now + timedelta(minutes=minutes))
-        assert [each["number"] for each in logs if each.get("alarm")] == [row.number]
-    assert [each.state for each in books.acquirer.differences()] == ["CORRECTED"]
+    for minutes, amount, decision, booked in (
+        (0, 1, "CORRECTED", -999),
+        (1, 2, "CORRECTED", -998),
+        (2, 1_000, "CORRECTED", 0),  # it is not shown any more: booked back
+        (3, 5, "CORRECTED", -995),
+        (4, 7, "EXPLAINED", 0),  # no booking is needed, so none may stand
+    ):
+        if minutes:
+            before = balances(books).get("suspense", 0)
+            with capture_logs() as logs:
+                books.take([listed(order, amount=amount)], made_at=books.clock.now + timedelta(minutes=minutes))
+            assert [each["number"] for each in logs if "number" in each] == [row.number]
+            assert balances(books).get("suspense", 0) == before  # nothing is booked by a list alone
+            assert verified(books) == []
+        told = {"excess": amount - 1_000, "reason": "as they say", "by": MAKER}
+        assert run(books.acquirer.decide(row.number, decision, **told)).state == decision
+        assert balances(books).get("suspense", 0) == -booked
+        assert verified(books) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_after_any_lists_and_decisions_suspense_is_what_was_taken_on(books: Books, seed: int) -> None:
+    """Amounts come and go in the network's lists, people decide in any order: the ledger is what they said last."""
+    rng = random.Random(seed)
+    sold = [books.sale(rng.randrange(1_000, 9_000)) for _ in range(4)]
+    for minutes in range(6):
+        movements = [listed(each, amount=rng.choice((each.amount, rng.randrange(1, 9_999)))) for each in sold]
+        some = rng.sample(movements, rng.randrange(len(movements) + 1))
+        books.take(some, made_at=books.clock.now + timedelta(minutes=minutes))
+        for row in books.acquirer.differences(state="OPEN"):
+            if rng.random() < 0.7:
+                told = {"excess": row.excess, "reason": "looked it up", "by": MAKER}
+                run(books.acquirer.decide(row.number, rng.choice(("CORRECTED", "EXPLAINED")), **told))
+        assert verified(books) == []
+        found = balances(books)
+        assert sum(found.values()) == 0
+    for row in books.acquirer.differences(state="OPEN"):
+        run(books.acquirer.decide(row.number, "CORRECTED", reason="looked it up", by=MAKER))
+    taken_on = sum(row.excess for row in books.acquirer.differences(state="CORRECTED"))
+    found = balances(books)
+    assert -found.get("suspense", 0) == taken_on
+    assert found["receivable:switch"] == sum(each.amount for each in sold) + taken_on
     assert verified(books) == []
 
 

@@ -55,7 +55,7 @@ def test_a_movement_is_the_networks_debt_and_the_merchants_due(kind: EntryKind, 
 
 def test_nothing_is_booked_where_nothing_moved() -> None:
     assert ledger.network_paid(merchant_id="M", route="r", day=DAY, net=0) is None
-    assert ledger.corrected(1, route="r", day=DAY, excess=0) is None
+    assert ledger.corrected(1, 1, route="r", day=DAY, excess=0) is None
 
 
 def test_what_was_posted_is_compared_with_its_causes_line_by_line() -> None:
