@@ -29,6 +29,8 @@ from runtime.logging import get_logger
 _NAME: Final = "reversal"
 _FORGOTTEN: Final = 10_000
 """Reversals that are remembered as begun."""
+_TAKEN_OVER: Final = 8
+"""Reversals of others that one look takes over: where hundreds are due, many are late though everybody is at work."""
 _log = get_logger("gateway.reversal")
 
 
@@ -40,6 +42,7 @@ class DurableRuns:
     ) -> None:
         """`overdue`: whoever is alive and has a line has claimed an attempt so long after it was due."""
         self._attempts = attempts
+        self._replica = store.replica
         self._overdue = overdue
         self._clock = clock
         self._loop = asyncio.get_running_loop()
@@ -64,13 +67,18 @@ class DurableRuns:
 
     def begin(self, due: Sequence[Order]) -> None:
         now = self._clock()
-        new, late = [], []
-        for order in due:
+        new, late = list[str](), list[str]()
+        # This gateway's own first: of two that are alive, each begins at another end.
+        for order in sorted(due, key=lambda order: order.runner != self._replica):
             name = workflow_id(order.key, order.reversal_number)
             if name not in self._seen:
                 self._seen[name] = now
                 new.append(name)
-            elif now - max(self._seen[name], order.reversal_next_at or now) > self._overdue:
+            elif (
+                not self._beginning  # what waits for its turn here looks late as well
+                and len(late) < _TAKEN_OVER
+                and now - max(self._seen[name], order.reversal_next_at or now) > self._overdue
+            ):
                 self._seen[name] = now
                 late.append(name)
         while len(self._seen) > _FORGOTTEN:

@@ -191,8 +191,8 @@ class Crowd:
         answer = placed.shop.collect(url, purchase)
         if unwrap(answer, expected=(CT_AUTH_RES, CT_ERROR)).msg_type == CT_ERROR:
             code = error_of(answer, purchase.message, self.system.site).error_code
-            if code is ErrorCode.MESSAGE_TOO_OLD:  # it was not taken in, or will be given back
-                placed.said, placed.done = "refused as too old", True
+            if (said := refused_for_good(code)) is not None:
+                placed.said, placed.done = said, True
             return
         placed.answer, placed.said = answer, auth_res_of(answer).auth_code.protocol_name
 
@@ -213,6 +213,16 @@ class Crowd:
         refused = placed.shop.acknowledge(self.system.gateway_url, ack)
         placed.done = not refused or error_of(refused, ack, self.system.site).error_code is ErrorCode.ACK_TIMEOUT
         placed.said = "given back"
+
+
+def refused_for_good(code: ErrorCode) -> str | None:
+    """What a merchant's book says of an order after this Error; None if the same is to be sent again."""
+    match code:
+        case ErrorCode.MESSAGE_TOO_OLD:  # it was not taken in, or will be given back
+            return "refused as too old"
+        case ErrorCode.DECODING_FAILURE:  # the token did not open it (its clock was wrong, say), and never will
+            return "refused by the token"
+    return None
 
 
 class _Sessions:

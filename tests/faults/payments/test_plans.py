@@ -6,6 +6,8 @@ from random import Random
 
 import pytest
 
+from kwbp.codes import ErrorCode
+from tests.faults.payments.buyers import refused_for_good
 from tests.faults.payments.plans import Manner, What, purchases, schedule
 from tests.faults.payments.wire import Fault
 
@@ -39,3 +41,10 @@ def test_orders_are_placed_in_every_manner() -> None:
     assert {plan.manner for plan in bought} == set(Manner)
     assert {operation for plan in bought for operation in plan.after} >= {"refund", "cancel", "capture", "uncapture"}
     assert {plan.buyer for plan in bought} == set(range(8))
+
+
+def test_an_order_that_the_token_refused_is_over_for_its_merchant() -> None:
+    """Every repeat gets the same Error: whoever asks on leaves the order open for ever (seed 903)."""
+    assert refused_for_good(ErrorCode.DECODING_FAILURE) is not None
+    assert refused_for_good(ErrorCode.MESSAGE_TOO_OLD) is not None
+    assert refused_for_good(ErrorCode.UNKNOWN_OUTCOME) is None
