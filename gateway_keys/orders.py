@@ -8,6 +8,8 @@ Whether a certificate is revoked is left to the gateway, which fetches the lists
 From the moment of opening on there is one failure, whatever the cause: a tag, a hash, a commitment that is wrong look
 alike, so that the answer tells nothing about what was sealed. Clear card data lives in local variables of `open_order`
 alone; the PIN leaves it as an ISO 9564-1 block under the zone PIN key, or not at all.
+
+What the token does is done in steps (`hsm_service.steps`), calls alone: what is recorded of them stands around them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from typing import Final
 
 from cryptography import x509
@@ -24,6 +27,7 @@ from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedErro
 from gateway_keys.opened import OpenedOrder
 from hsm_service.errors import DecodingFailure
 from hsm_service.keys import KeyRef
+from hsm_service.steps import Call, Steps
 from hsm_service.token_operations import TokenOperations
 from kwbp.errors import ProtocolError, SealedContentError
 from kwbp.gateway import GatewayIdentity, OpenedCard, VerifiedOrder, check_opened, check_sealed_order
@@ -40,6 +44,8 @@ _PAN_CONTEXT: Final = b"kwbp-pan-v1"
 _CARD_CONTEXT: Final = b"kwbp-card-id-v1\0"
 _CARD_KEY_CHECK: Final = b"kwbp-card-key-check-v1\0"
 CARD_KEY_CHECK_BYTES: Final = 8
+_FILL_BYTES: Final = 256
+"""Asked of the token for a PIN block at once: it takes 10 or so, and a few more where some are thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ def open_order(
     now: datetime,
     accepts_bin: Callable[[str], bool],
     block_format: PinBlockFormat = PinBlockFormat.FORMAT_3,
-) -> OpenedOrder:
+) -> Steps[OpenedOrder]:
     """G8 to G10 in the token, then re-seal what must not be seen.
 
     :param block_format: of the PIN block; the zone PIN key is of a kind that fits it.
@@ -93,54 +99,72 @@ def open_order(
     :raises DecodingFailedError: the same for every cause.
     :raises HsmError: the token's trouble.
     """
-    card = _open(order, keys, accepts_bin, now)
-    block = None if card.pin2 is None else seal_pin(keys.token, keys.zone_pin, block_format, card.pin2, card.pan)
+    card = yield from _open(order, keys, accepts_bin, now)
+    block = None
+    if card.pin2 is not None:
+        block = yield from seal_pin(keys.token, keys.zone_pin, block_format, card.pin2, card.pan)
+    sealed = yield from seal_pan(keys.token, keys.vault, order.dual.xid, card.pan)
+    identifier = yield from card_id(keys.token, keys.cards, card.pan)
     return OpenedOrder(
         pan=card.pan,
         expiry=card.expiry,
         cvv2=card.cvv2,
         pin_block=block,
-        pan_sealed=seal_pan(keys.token, keys.vault, order.dual.xid, card.pan),
+        pan_sealed=sealed,
         masked_pan=card.pan.masked,
-        card_id=card_id(keys.token, keys.cards, card.pan),
+        card_id=identifier,
         pin_block_format=int(block_format),
     )
 
 
-def seal_pin(token: TokenOperations, zone_pin: KeyRef, block_format: PinBlockFormat, pin: Pin, pan: Pan) -> bytes:
+def seal_pin(
+    token: TokenOperations, zone_pin: KeyRef, block_format: PinBlockFormat, pin: Pin, pan: Pan
+) -> Steps[bytes]:
     """The PIN as an encrypted block of ISO 9564-1: 8 bytes, or 16 in format 4. The random fill is the token's."""
+    fill = b""
+    if block_format is not PinBlockFormat.FORMAT_0:
+        fill = yield Call(token, "random", (_FILL_BYTES,))
+    rng = BytesIO(fill).read
     if block_format is PinBlockFormat.FORMAT_4:
-        return token.aes_pin_block(zone_pin, pin_block.pin_field(pin, rng=token.random), pin_block.pan_field(pan))
-    return token.des3_ecb_encrypt(zone_pin, pin_block.build(block_format, pin, pan, rng=token.random))
+        fields = (pin_block.pin_field(pin, rng=rng), pin_block.pan_field(pan))
+        block: bytes = yield Call(token, "aes_pin_block", (zone_pin, *fields))
+    else:
+        clear = pin_block.build(block_format, pin, pan, rng=rng)
+        block = yield Call(token, "des3_ecb_encrypt", (zone_pin, clear))
+    return block
 
 
-def seal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, pan: Pan) -> bytes:
+def seal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, pan: Pan) -> Steps[bytes]:
     """The PAN under the vault key, bound to its order: AES-GCM, additional data `kwbp-pan-v1` ‖ XID."""
-    return token.aes_gcm_encrypt(vault, pan.reveal().encode("ascii"), _PAN_CONTEXT + xid)
+    sealed: bytes = yield Call(token, "aes_gcm_encrypt", (vault, pan.reveal().encode("ascii"), _PAN_CONTEXT + xid))
+    return sealed
 
 
-def card_id(token: TokenOperations, cards: KeyRef, pan: Pan) -> bytes:
+def card_id(token: TokenOperations, cards: KeyRef, pan: Pan) -> Steps[bytes]:
     """What tells this card from others: 16 bytes, the same for the same card under the same key.
 
     A card number has so few unknown digits that its plain hash is as good as the number; whoever has these cannot try
     numbers without having the token try each.
     """
-    return token.keyed_digest(cards, _CARD_CONTEXT + pan.reveal().encode("ascii"))
+    identifier: bytes = yield Call(token, "keyed_digest", (cards, _CARD_CONTEXT + pan.reveal().encode("ascii")))
+    return identifier
 
 
-def card_key_check(token: TokenOperations, cards: KeyRef) -> bytes:
+def card_key_check(token: TokenOperations, cards: KeyRef) -> Steps[bytes]:
     """What tells the key of `card_id` from others, and says nothing else about it: 8 bytes."""
-    return token.keyed_digest(cards, _CARD_KEY_CHECK)[:CARD_KEY_CHECK_BYTES]
+    check: bytes = yield Call(token, "keyed_digest", (cards, _CARD_KEY_CHECK))
+    return check[:CARD_KEY_CHECK_BYTES]
 
 
-def unseal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, blob: bytes) -> Pan:
+def unseal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, blob: bytes) -> Steps[Pan]:
     """The PAN that was sealed for the order `xid`.
 
     :raises BlobError: the blob is not one of this key for this XID.
     """
     pan = None
     with contextlib.suppress(DecodingFailure, ShetabError, UnicodeDecodeError):
-        pan = Pan.parse(token.aes_gcm_decrypt(vault, blob, _PAN_CONTEXT + xid).decode("ascii"))
+        digits: bytes = yield Call(token, "aes_gcm_decrypt", (vault, blob, _PAN_CONTEXT + xid))
+        pan = Pan.parse(digits.decode("ascii"))
     # Raised out here, so that no exception that has seen the PAN is its context.
     if pan is None:
         raise BlobError
@@ -149,7 +173,7 @@ def unseal_pan(token: TokenOperations, vault: KeyRef, xid: bytes, blob: bytes) -
 
 def message_mac(
     token: TokenOperations, zone_mac: KeyRef, data: bytes, algorithm: MacAlgorithm = MacAlgorithm.AES_CMAC
-) -> bytes:
+) -> Steps[bytes]:
     """The MAC of an ISO 8583 message under the zone MAC key, 8 bytes.
 
     AES-CMAC (RFC 4493), its first 8 bytes, or ANSI X9.19.
@@ -158,21 +182,19 @@ def message_mac(
     """
     padding = algorithm.padding
     if padding is None:
-        return token.aes_cmac(zone_mac, data)[:MAC_BYTES]
-    return token.retail_mac(zone_mac, padded(data, padding))
+        mac: bytes = yield Call(token, "aes_cmac", (zone_mac, data))
+        return mac[:MAC_BYTES]
+    mac = yield Call(token, "retail_mac", (zone_mac, padded(data, padding)))
+    return mac
 
 
-def _open(order: VerifiedOrder, keys: OrderKeys, accepts_bin: Callable[[str], bool], now: datetime) -> OpenedCard:
+def _open(
+    order: VerifiedOrder, keys: OrderKeys, accepts_bin: Callable[[str], bool], now: datetime
+) -> Steps[OpenedCard]:
     envelope = order.envelope
+    sealed = (envelope.suite, envelope.encrypted_key, envelope.nonce, envelope.ciphertext, envelope.tag)
     try:
-        plaintext = keys.token.unwrap_and_decrypt_gcm(
-            keys.encryption,
-            envelope.suite,
-            envelope.encrypted_key,
-            envelope.nonce,
-            envelope.ciphertext,
-            envelope.tag,
-        )
+        plaintext: bytes = yield Call(keys.token, "unwrap_and_decrypt_gcm", (keys.encryption, *sealed))
         return check_opened(plaintext, order, accepts_bin=accepts_bin, now=now)
     except DecodingFailure:
         cause = "G8 decodingFailure"

@@ -10,30 +10,29 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from starlette.requests import Request
-from starlette.responses import Response
 
 from gateway_keys import orders, passwords, wire
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.orders import OrderKeys
+from gateway_keys.routes import route_in_steps, route_in_thread
 from gateway_keys.zone_exchange import ZoneExchange, index_of
 from gateway_keys.zone_keys import ZONE_MAC, ZONE_MASTER, ZONE_PIN
 from hsm_service.kept_key import Key
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
+from hsm_service.lending import InUse, Running
 from hsm_service.openapi_route import ApiRoute
+from hsm_service.steps import Steps
 from hsm_service.templates import Operation
-from hsm_service.vault import InUse, Vault
-from hsm_service.wire import read
+from hsm_service.vault import Vault
 from kwbp.errors import ProtocolError
 from kwbp.gateway import VerifiedOrder
 from kwbp.wrapper import KwbpMessage, unwrap
@@ -42,14 +41,12 @@ from pki.der import sha256
 from pki.errors import CmsError
 from pki.oids import CT_OTP_REQ
 from pki.path import Trust
-from runtime.identity import caller_of, check
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.settings import Home
 from shetab.iran import Banks
 from shetab.zone import Zone
 
-CALLER: Final = "service:gateway"
 OVERLAP: Final = timedelta(seconds=60)
 
 _log = get_logger("gateway.keys")
@@ -59,8 +56,6 @@ _NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
 _HASH_BYTES: Final = 32
 _MAC_RECORDS: Final = {Operation.MAC: "generate-mac", Operation.VERIFY_MAC: "verify-mac"}
 """What the journal calls them."""
-
-_In = TypeVar("_In", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +123,15 @@ class GatewayKeys:
     ) -> GatewayKeys:
         """For an installation: its pinned root is read for every order, because a ceremony may write it meanwhile."""
 
+        known: tuple[bytes, tuple[x509.Certificate, ...]] = b"", ()
+
         def anchors() -> tuple[x509.Certificate, ...]:
+            nonlocal known
             path = home.trust_anchors
-            return tuple(x509.load_pem_x509_certificates(path.read_bytes())) if path.exists() else ()
+            pem = path.read_bytes() if path.exists() else b""
+            if pem != known[0]:  # reading it takes less than parsing it
+                known = pem, tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
+            return known[1]
 
         return cls(anchors, names=names, overlap=overlap, zone=zone, clock=clock)
 
@@ -138,7 +139,7 @@ class GatewayKeys:
         """POST routes, all for the gateway service alone; see `gateway_keys.wire` for the bodies."""
         names = self._names
         return [
-            _route(
+            route_in_steps(
                 wire.OPEN_ORDER,
                 "open-order",
                 "Verify a buyer's sealed order, open it in the token, and give back what the gateway may see",
@@ -147,7 +148,7 @@ class GatewayKeys:
                 partial(self.open_order, vault),
                 self._opening(),
             ),
-            _route(
+            route_in_thread(
                 wire.OPEN_OTP_REQ,
                 "open-password-request",
                 "Open a holder's request for a one-time password in the token, and give back what the gateway may see",
@@ -156,7 +157,7 @@ class GatewayKeys:
                 partial(self.open_password_request, vault),
                 {names.encryption: Operation.OPEN},
             ),
-            _route(
+            route_in_steps(
                 wire.UNSEAL_PAN,
                 "unseal-pan",
                 "The card number of an order, for its reversal",
@@ -165,7 +166,7 @@ class GatewayKeys:
                 partial(self.unseal_pan, vault),
                 {names.vault: Operation.UNSEAL},
             ),
-            _route(
+            route_in_steps(
                 wire.GENERATE_MAC,
                 "generate-mac",
                 "The MAC of an ISO 8583 message",
@@ -174,7 +175,7 @@ class GatewayKeys:
                 partial(self.generate_mac, vault),
                 {names.zone_mac: Operation.MAC},
             ),
-            _route(
+            route_in_steps(
                 wire.VERIFY_MAC,
                 "verify-mac",
                 "Whether the MAC of an ISO 8583 message is right",
@@ -183,7 +184,7 @@ class GatewayKeys:
                 partial(self.verify_mac, vault),
                 {names.zone_mac: Operation.VERIFY_MAC},
             ),
-            _route(
+            route_in_thread(
                 wire.RECEIVE_ZONE_KEY,
                 "receive-zone-key",
                 "Take in the zone key that the switch sent, wrapped under the zone master key; it is in use at once",
@@ -192,7 +193,7 @@ class GatewayKeys:
                 partial(self.zone.receive, vault),
                 {names.zone_master: Operation.RECEIVE},
             ),
-            _route(
+            route_in_thread(
                 wire.TEND_ZONE_KEYS,
                 "tend-zone-keys",
                 "Destroy zone keys that were replaced long enough ago, and tell of those in use",
@@ -212,7 +213,7 @@ class GatewayKeys:
             names.zone_pin: Operation.PIN_BLOCK,
         }
 
-    def open_order(self, vault: Vault, caller: str, request: wire.OpenOrderRequest) -> wire.OpenOrderAnswer:
+    def open_order(self, vault: Vault, caller: str, request: wire.OpenOrderRequest) -> Steps[wire.OpenOrderAnswer]:
         """KWBP G8 to G10, once G1, G6 and G7 hold.
 
         Raises Problem 422 `order-refused` (clause and code of the check) before anything is opened, 422
@@ -221,55 +222,63 @@ class GatewayKeys:
         names, now = self._names, self._clock()
         operations = self._opening()
         digest = sha256(request.pi_envelope)
-        with vault.refusals(caller, "open-order", list(operations), input_sha256=digest):
+        try:
             _check_length("hod", request.hod, _HASH_BYTES)
             self._check_agreed(vault, names.zone_pin, self._agreed.pin_key)
             key = self._recipient(vault, request.pi_envelope)
             order = self._verify(key, request, now)
-        version = {names.encryption: key.row.version}
-        with vault.operation(caller, "open-order", operations, input_sha256=digest, versions=version) as running:
-            encryption = running.keys[names.encryption]
+        except Exception as error:
+            yield from vault.lending.refuse(caller, "open-order", list(operations), error, input_sha256=digest)
+            raise
+
+        def work(running: Running) -> Steps[wire.OpenOrderAnswer]:
+            encryption, cards = running.keys[names.encryption], running.keys[names.cards]
+            zone_pin = running.keys[names.zone_pin]
             keys = OrderKeys(
                 token=encryption.token,
                 encryption=encryption.ref,
                 vault=running.keys[names.vault].ref,
-                cards=running.keys[names.cards].ref,
-                zone_pin=running.keys[names.zone_pin].ref,
+                cards=cards.ref,
+                zone_pin=zone_pin.ref,
             )
+            block_format = self._agreed.pin_block_format
             try:
-                opened = orders.open_order(
-                    order,
-                    keys=keys,
-                    now=now,
-                    accepts_bin=self._accepts_bin,
-                    block_format=self._agreed.pin_block_format,
+                opened = yield from orders.open_order(
+                    order, keys=keys, now=now, accepts_bin=self._accepts_bin, block_format=block_format
                 )
             except DecodingFailedError as error:
                 running.outcome.cause = error.cause
                 raise _decoding_failure() from None
             running.outcome.output_sha256 = sha256(opened.pan_sealed).hex()
-            check = self._card_key_check(running.keys[names.cards])
-        return wire.OpenOrderAnswer(
-            pan=opened.pan.reveal(),
-            expiry=opened.expiry.reveal(),
-            cvv2=None if opened.cvv2 is None else opened.cvv2.reveal(),
-            pin_block=opened.pin_block,
-            pan_sealed=opened.pan_sealed,
-            masked_pan=opened.masked_pan,
-            card_id=opened.card_id,
-            card_key_version=running.keys[names.cards].key.row.version,
-            card_key_check=check,
-            pin_key_index=index_of(running.keys[names.zone_pin].key.row.version),
-            mac_key_index=index_of(vault.key(names.zone_mac).row.version),
-            pin_block_format=opened.pin_block_format,
+            check = yield from self._card_key_check(cards)
+            return wire.OpenOrderAnswer(
+                pan=opened.pan.reveal(),
+                expiry=opened.expiry.reveal(),
+                cvv2=None if opened.cvv2 is None else opened.cvv2.reveal(),
+                pin_block=opened.pin_block,
+                pan_sealed=opened.pan_sealed,
+                masked_pan=opened.masked_pan,
+                card_id=opened.card_id,
+                card_key_version=cards.key.row.version,
+                card_key_check=check,
+                pin_key_index=index_of(zone_pin.key.row.version),
+                mac_key_index=index_of(vault.key(names.zone_mac).row.version),
+                pin_block_format=opened.pin_block_format,
+            )
+
+        version = {names.encryption: key.row.version}
+        return (
+            yield from vault.lending.steps(
+                caller, "open-order", operations, work, input_sha256=digest, versions=version
+            )
         )
 
-    def _card_key_check(self, cards: InUse) -> bytes:
+    def _card_key_check(self, cards: InUse) -> Steps[bytes]:
         """Computed once a key: an order does not wait for it."""
-        cka_id = cards.ref.cka_id
-        if self._card_key is None or self._card_key[0] != cka_id:
-            self._card_key = (cka_id, orders.card_key_check(cards.token, cards.ref))
-        return self._card_key[1]
+        cka_id, known = cards.ref.cka_id, self._card_key
+        if known is None or known[0] != cka_id:
+            known = self._card_key = (cka_id, (yield from orders.card_key_check(cards.token, cards.ref)))
+        return known[1]
 
     def open_password_request(
         self, vault: Vault, caller: str, request: wire.OpenPasswordRequest
@@ -281,10 +290,10 @@ class GatewayKeys:
         """
         name, now = self._names.encryption, self._clock()
         digest = sha256(request.message)
-        with vault.refusals(caller, "open-password-request", [name], input_sha256=digest):
+        with vault.lending.refusals(caller, "open-password-request", [name], input_sha256=digest):
             key, message, envelope = self._addressed(vault, request.message)
         gateway, operations = key.pair().certificate, {name: Operation.OPEN}
-        with vault.operation(
+        with vault.lending.operation(
             caller, "open-password-request", operations, input_sha256=digest, versions={name: key.row.version}
         ) as running:
             encryption = running.keys[name]
@@ -354,86 +363,83 @@ class GatewayKeys:
                 422, "order-refused", error.detail, clause=f"KWBP {error.check}", code=int(error.code)
             ) from None
 
-    def unseal_pan(self, vault: Vault, caller: str, request: wire.UnsealPanRequest) -> wire.UnsealPanAnswer:
+    def unseal_pan(self, vault: Vault, caller: str, request: wire.UnsealPanRequest) -> Steps[wire.UnsealPanAnswer]:
         """The PAN of an order, for its reversal; Problem 422 `decoding-failure` if the blob is not of this order."""
         name, digest = self._names.vault, sha256(request.pan_sealed)
-        with vault.refusals(caller, "unseal-pan", [name], input_sha256=digest):
+        try:
             _check_length("xid", request.xid, _XID_BYTES)
+        except Problem as error:
+            yield from vault.lending.refuse(caller, "unseal-pan", [name], error, input_sha256=digest)
         # The blob does not say which version sealed it; after a rotation, the older ones are tried too.
         older = [key.row.version for key in vault.versions(name) if _opens_still(key)]
         for version in older[:-1]:
             with contextlib.suppress(_NotThisVersion):
-                return self._unseal(vault, caller, request, version)
+                return (yield from self._unseal(vault, caller, request, version))
         try:
-            return self._unseal(vault, caller, request, older[-1] if older else None)
+            return (yield from self._unseal(vault, caller, request, older[-1] if older else None))
         except _NotThisVersion:
             raise _decoding_failure() from None
 
     def _unseal(
         self, vault: Vault, caller: str, request: wire.UnsealPanRequest, version: int | None
-    ) -> wire.UnsealPanAnswer:
+    ) -> Steps[wire.UnsealPanAnswer]:
         name, digest = self._names.vault, sha256(request.pan_sealed)
-        versions = {} if version is None else {name: version}
-        operations = {name: Operation.UNSEAL}
-        with vault.operation(caller, "unseal-pan", operations, input_sha256=digest, versions=versions) as running:
+
+        def work(running: Running) -> Steps[wire.UnsealPanAnswer]:
             key = running.keys[name]
             try:
-                pan = orders.unseal_pan(key.token, key.ref, request.xid, request.pan_sealed)
+                pan = yield from orders.unseal_pan(key.token, key.ref, request.xid, request.pan_sealed)
             except BlobError:
                 raise _NotThisVersion from None
-        return wire.UnsealPanAnswer(pan=pan.reveal())
+            return wire.UnsealPanAnswer(pan=pan.reveal())
 
-    def generate_mac(self, vault: Vault, caller: str, request: wire.GenerateMacRequest) -> wire.GenerateMacAnswer:
+        versions = {} if version is None else {name: version}
+        operations = {name: Operation.UNSEAL}
+        return (
+            yield from vault.lending.steps(
+                caller, "unseal-pan", operations, work, input_sha256=digest, versions=versions
+            )
+        )
+
+    def generate_mac(
+        self, vault: Vault, caller: str, request: wire.GenerateMacRequest
+    ) -> Steps[wire.GenerateMacAnswer]:
         """The MAC of an ISO 8583 message under the zone MAC key in use."""
-        return wire.GenerateMacAnswer(mac=self._mac(vault, caller, Operation.MAC, request.data))
+        return wire.GenerateMacAnswer(mac=(yield from self._mac(vault, caller, Operation.MAC, request.data)))
 
-    def verify_mac(self, vault: Vault, caller: str, request: wire.VerifyMacRequest) -> wire.VerifyMacAnswer:
+    def verify_mac(self, vault: Vault, caller: str, request: wire.VerifyMacRequest) -> Steps[wire.VerifyMacAnswer]:
         """Whether the MAC is right under the key in use, or under one that was replaced just now.
 
         Compared in constant time, here, so that the right one is not told.
         """
         for version in self.zone.verifying(vault):
-            mac = self._mac(vault, caller, Operation.VERIFY_MAC, request.data, version)
+            mac = yield from self._mac(vault, caller, Operation.VERIFY_MAC, request.data, version)
             if hmac.compare_digest(mac, request.mac):
                 return wire.VerifyMacAnswer(valid=True)
         return wire.VerifyMacAnswer(valid=False)
 
-    def _mac(self, vault: Vault, caller: str, operation: Operation, data: bytes, version: int | None = None) -> bytes:
+    def _mac(
+        self, vault: Vault, caller: str, operation: Operation, data: bytes, version: int | None = None
+    ) -> Steps[bytes]:
         name, what = self._names.zone_mac, _MAC_RECORDS[operation]
         versions = {} if version is None else {name: version}
         algorithm = self._agreed.mac_algorithm
         if not data and algorithm.padding == 1:
             raise Problem(422, "invalid-request", "an X9.19 MAC with padding method 1 is not of an empty message")
         self._check_agreed(vault, name, self._agreed.mac_key)
-        with vault.operation(caller, what, {name: operation}, input_sha256=None, versions=versions) as running:
+
+        def work(running: Running) -> Steps[bytes]:
             key = running.keys[name]
-            return orders.message_mac(key.token, key.ref, data, algorithm)
+            return (yield from orders.message_mac(key.token, key.ref, data, algorithm))
+
+        keys = {name: operation}
+        return (yield from vault.lending.steps(caller, what, keys, work, input_sha256=None, versions=versions))
 
     def _check_agreed(self, vault: Vault, name: str, algorithm: str) -> None:
         """Problem 503 `not-able` for a key of another kind than the settings agree on with the switch."""
         held = vault.key(name).template.algorithm
         if held != algorithm:
             raise Problem(503, "not-able", f"key {name} is {held}; the zone agreed on {algorithm}: see [switch.zone]")
-
-
-def _route(
-    path: str,
-    name: str,
-    summary: str,
-    body: type[_In],
-    answer: type[msgspec.Struct],
-    work: Callable[[str, _In], msgspec.Struct],
-    keys: Mapping[str, Operation],
-) -> ApiRoute:
-    decoder = msgspec.json.Decoder(body)
-
-    async def endpoint(request: Request) -> Response:
-        caller = str(check(caller_of(request.scope), CALLER))
-        parsed = read(decoder, await request.body())
-        done = await request.app.state.workers.run(work, caller, parsed)
-        return Response(msgspec.json.encode(done), media_type="application/json")
-
-    return ApiRoute("POST", path, endpoint, name, summary, (), answer, body, callers=(CALLER,), keys=keys)
 
 
 def _check_length(field: str, value: bytes, length: int) -> None:

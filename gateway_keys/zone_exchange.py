@@ -52,7 +52,7 @@ class ZoneExchange:
 
     def tend(self, vault: Vault, caller: str, _request: wire.TendZoneKeysRequest) -> wire.ZoneKeysAnswer:
         """Destroy the keys whose overlap is over, and tell of those in use."""
-        with vault.refusals(caller, _TEND, list(self._working), input_sha256=None):
+        with vault.lending.refusals(caller, _TEND, list(self._working), input_sha256=None):
             keys = [vault.key(name) for name in self._working]
         vault.zone_keys.end_replaced(caller, self._working, self._overlap)
         return wire.ZoneKeysAnswer(keys=[self._told(vault, key) for key in keys])

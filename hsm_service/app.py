@@ -50,8 +50,8 @@ class Plugin(Protocol):
     """Further operations inside the same process, such as the gateway's.
 
     A route's endpoint runs its blocking work with `await request.app.state.workers.run(work, …)` and does everything
-    with keys through `Vault.operation`. What the route says of itself (bodies, callers, keys) stands in the OpenAPI
-    document.
+    with keys through `Vault.lending`; one that is asked for every payment has steps instead. What the route says of
+    itself (bodies, callers, keys) stands in the OpenAPI document.
     """
 
     def routes(self, vault: Vault) -> Sequence[ApiRoute]: ...
@@ -67,7 +67,8 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
     api = [*handlers.routes(), *KeyLifeRoutes(vault, workers, idempotency).routes()]
     api += CrlRoutes(vault, workers).routes()
     api += OperationRoutes(vault.operations, workers).routes()
-    api += [route for plugin in plugins for route in plugin.routes(vault)]
+    plugged = [route for plugin in plugins for route in plugin.routes(vault)]
+    api += plugged
     document = msgspec.json.encode(openapi.document(api))
     page = openapi_page.page(api)
 
@@ -90,7 +91,7 @@ def create_app(vault: Vault, plugins: Sequence[Plugin] = (), *, threads: int = T
             idempotency.close()
 
     app = _Application(
-        HotPath(vault, workers, idempotency, refusals),
+        HotPath(vault, workers, idempotency, refusals, plugged),
         routes=[
             *(
                 Route(each.path, refusals.recorded(each.name, each.endpoint), methods=[each.method], name=each.name)

@@ -1,7 +1,8 @@
-"""The routes that sign, as bare ASGI: they are called for every payment, and a framework costs more than the policy.
+"""Routes that are called for every payment, as bare ASGI: a framework costs more than the policy.
 
     POST /v1/keys/{name}:sign  …/versions/{n}:sign             one structure   ?dry_run=true: judged, not signed
     POST /v1/keys/{name}:batchSign  …/versions/{n}:batchSign   many structures of one kind
+    POST whatever else plug-ins have steps for
 
 Whatever takes long to judge (a certificate and its approvals, a revocation list) goes to a thread; the rest is judged
 on the event loop, and waits for disk and token there without a thread (`hsm_service.steps`).
@@ -10,7 +11,7 @@ on the event loop, and waits for disk and token there without a thread (`hsm_ser
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,13 +22,14 @@ from audit import Journal
 from hsm_service.idempotency import Idempotency, idempotency_key
 from hsm_service.kinds import KINDS
 from hsm_service.metrics import METRICS, Timing, result_of
+from hsm_service.openapi_route import ApiRoute
 from hsm_service.refusals import Refusals, client_gone
 from hsm_service.service import SignCommand, Signed
 from hsm_service.steps import AsyncRunner, Steps, run
 from hsm_service.vault import Vault
 from hsm_service.wire import BatchAnswer, BatchCommand, BatchResult, read
 from hsm_service.workers import Workers
-from runtime.identity import caller_of
+from runtime.identity import caller_of, check
 from runtime.problem_handlers import answer_error
 from runtime.problems import Problem
 from runtime.server import is_gone
@@ -49,48 +51,71 @@ _batch_command: Final = msgspec.json.Decoder(BatchCommand)
 class HotPath:
     """ASGI application in front of another: answers what it knows, hands on the rest."""
 
-    def __init__(self, vault: Vault, workers: Workers, idempotency: Idempotency, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        workers: Workers,
+        idempotency: Idempotency,
+        refusals: Refusals,
+        plugged: Sequence[ApiRoute] = (),
+    ) -> None:
+        """`plugged` are the routes of plug-ins; those with steps, whose paths name nothing, are answered here."""
+        self._plugged: Final = {route.path: route for route in plugged if route.steps is not None}
         self._vault = vault
         self._workers = workers
         self._idempotency = idempotency
         self._refusals = refusals
         self._runner = AsyncRunner(vault.journal, workers.run)
 
-    def knows(self, scope: Scope) -> re.Match[str] | None:
-        """The match of a request's path if it is answered here."""
-        return _PATH.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+    def knows(self, scope: Scope) -> re.Match[str] | ApiRoute | None:
+        """The match of a request's path, or the route of a plug-in, if it is answered here."""
+        if scope["method"] != "POST":
+            return None
+        return self._plugged.get(scope["path"]) or _PATH.fullmatch(scope["path"])
 
-    async def answer(self, match: re.Match[str], scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request whose path matched."""
+    async def answer(self, known: re.Match[str] | ApiRoute, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that it knows."""
         try:
-            body = await _body(receive)
-            name, number, verb = match.groups()
-            version = int(number) if number is not None else None
-            work = self._sign if verb == "sign" else self._sign_batch
-            caller = str(caller_of(scope))
-            key = idempotency_key(scope["headers"])
-            if key is None:
-                content = await work(scope, caller, name, version, body)
+            if isinstance(known, ApiRoute):
+                content = await self._plugged_in(known, scope, receive)
             else:
-                route = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
-                content = await self._idempotency.answer(
-                    caller, key, route, body, lambda: work(scope, caller, name, version, body)
-                )
+                content = await self._signing(known, scope, receive)
         except Exception as error:
             if isinstance(error, Problem):
                 if error.status == 413 and error.clause == "KWBP K1":
                     raise  # the limit of the server itself, which answers it
-                error = await self._recorded(match, scope, error)
+                error = await self._recorded(known, scope, error)
             response = await answer_error(Request(scope), error)
             await response(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": _headers(content)})
         await send({"type": "http.response.body", "body": content})
 
-    async def _recorded(self, match: re.Match[str], scope: Scope, problem: Problem) -> Problem:
+    async def _plugged_in(self, route: ApiRoute, scope: Scope, receive: Receive) -> bytes:
+        caller = str(check(caller_of(scope), *route.callers))
+        assert route.steps is not None  # only such routes are known
+        steps = route.steps(caller, await _body(receive))
+        return _encoder.encode(await self._runner.run(steps, lambda: is_gone(scope)))
+
+    async def _signing(self, match: re.Match[str], scope: Scope, receive: Receive) -> bytes:
+        body = await _body(receive)
+        name, number, verb = match.groups()
+        version = int(number) if number is not None else None
+        work = self._sign if verb == "sign" else self._sign_batch
+        caller = str(caller_of(scope))
+        key = idempotency_key(scope["headers"])
+        if key is None:
+            return await work(scope, caller, name, version, body)
+        route = f"{scope['path']}?{scope['query_string'].decode('latin-1')}"
+        return await self._idempotency.answer(
+            caller, key, route, body, lambda: work(scope, caller, name, version, body)
+        )
+
+    async def _recorded(self, known: re.Match[str] | ApiRoute, scope: Scope, problem: Problem) -> Problem:
         """The problem, its refusal recorded; or why that cannot be."""
+        what, key = (known.name, None) if isinstance(known, ApiRoute) else (known[3], known[1])
         try:
-            await self._refusals.record(match[3], str(caller_of(scope)), match[1], problem)
+            await self._refusals.record(what, str(caller_of(scope)), key, problem)
         except Problem as trouble:
             return trouble
         return problem

@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hsm_service.steps import Steps
 from hsm_service.templates import Operation
 
 
@@ -19,7 +20,8 @@ class ApiRoute:
     A route that is not about a key of a template says in `callers` for whom it is, and in `keys` which keys it uses for
     what (by name). One that `asks` may answer 202 with the request that officers must approve first; one that is
     `keyed` takes an Idempotency-Key; one that can run `dry` takes the query `dry_run=true`.
-    The body of a `stream` is of this media type, and read in pieces.
+    The body of a `stream` is of this media type, and read in pieces. One with `steps` is asked for every payment: it is
+    answered on the event loop (`hsm_service.hot_path`), which runs what they make of caller and body for its `callers`.
     """
 
     method: str
@@ -37,6 +39,7 @@ class ApiRoute:
     asks: bool = False
     keyed: bool = False
     dry: bool = False
+    steps: Callable[[str, bytes], Steps[msgspec.Struct]] | None = None
 
     @property
     def plain_path(self) -> str:

@@ -12,8 +12,8 @@ An intent without outcome means that the process died in between: the signature 
 several structures at once has `count` and `inputs_sha256`, its outcome `outputs_sha256`, in the same order; so has
 `claims`, where they claim something, an object for each with what it claims.
 
-`Recorder` has each of these twice: as context managers for what runs in a thread of its own (key management, plug-ins),
-and as steps (`hsm_service.steps`) for signing.
+`Recorder` has each of these twice: as context managers for what runs in a thread of its own (key management, what
+plug-ins do seldom), and as steps (`hsm_service.steps`) for signing and what plug-ins do for every payment.
 """
 
 from __future__ import annotations
@@ -104,10 +104,15 @@ class Recorder:
             raise
         return index
 
-    def fail(self, intent: int, error: Exception, claims: Sequence[Claim] = ()) -> Steps[NoReturn]:
-        """Records that the operation failed, gives its claims back and raises the error, an HsmError as a Problem."""
+    def fail(
+        self, intent: int, error: Exception, claims: Sequence[Claim] = (), cause: str | None = None
+    ) -> Steps[NoReturn]:
+        """Records that the operation failed, gives its claims back and raises the error, an HsmError as a Problem.
+
+        `cause` is recorded with it: what the caller is not told.
+        """
         problem = problem_of(error)
-        yield Record(_failure(intent, problem, None))
+        yield Record(_failure(intent, problem, cause))
         self.give_back(claims)
         _raise(error, problem)
 

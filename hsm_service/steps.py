@@ -97,15 +97,17 @@ def run(steps: Steps[T], journal: Journal, spent: Timing | None = None) -> T:
     `spent` is told how long the steps took.
     """
     spent = Timing() if spent is None else spent
+    told: list[Any] = []  # emptied when it is handed over: secrets stay in no frame but the operation's
     try:
         step = next(steps)
         while True:
+            failed: list[Exception] = []
             try:
-                result = _do(step, journal, spent)
+                told.append(_do(step, journal, spent))
             except Exception as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(result)
+                failed.append(error)
+            # Out here, so that the error is no context of what the operation raises instead.
+            step = steps.throw(failed.pop()) if failed else steps.send(told.pop())
     except StopIteration as end:
         value: T = end.value
         return value
@@ -164,25 +166,29 @@ class AsyncRunner:
         """
         spent = Timing() if spent is None else spent
         held: _Turnstile | None = None
+        told: list[Any] = []  # emptied when it is handed over: secrets stay in no frame but the operation's
         try:
             step = next(steps)
             while True:
+                failed: list[Exception] = []
                 began = perf_counter()
                 try:
-                    result: Any = None
                     if isinstance(step, Record):
                         try:
-                            result = await self._record(step.entry)
+                            told.append(await self._record(step.entry))
                         finally:
                             spent.audit += perf_counter() - began
                     elif isinstance(step, Call):
                         try:
-                            result = await self._call(step)
+                            told.append(await self._call(step))
                         finally:
                             spent.token += perf_counter() - began
                     elif isinstance(step, Pause):
                         await asyncio.sleep(0)
                     else:
+                        if held is not None:  # an operation that follows another: one turn at a time
+                            held.leave()
+                            held = None
                         turnstile = self._turns[step.token.label]
                         try:
                             await turnstile.enter()
@@ -192,9 +198,9 @@ class AsyncRunner:
                         if gone():
                             raise Problem(400, GONE, "the caller did not wait for the answer")
                 except Exception as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(result)
+                    failed.append(error)
+                # Out here, so that the error is no context of what the operation raises instead.
+                step = steps.throw(failed.pop()) if failed else steps.send(told.pop() if told else None)
         except StopIteration as end:
             value: T = end.value
             return value

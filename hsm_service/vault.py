@@ -1,8 +1,8 @@
 """The vault: the one door to the keys. It asks who calls, what for and about what, records it, and calls the token.
 
 The API server and a ceremony use the same vault: the caller comes from a client certificate in the one, and is
-`ceremony` in the other. What is done with a key stands in `hsm_service.signing` and `hsm_service.key_management`; this
-module opens tokens, registry and journal, puts the parts together, and lends keys to plug-ins.
+`ceremony` in the other. What is done with a key stands in `hsm_service.signing`, `hsm_service.key_management` and, for
+plug-ins, `hsm_service.lending`; this module opens tokens, registry and journal, and puts the parts together.
 
 All methods block but those that return steps (`hsm_service.steps`); they are safe for threads. They raise `Problem`.
 """
@@ -13,9 +13,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,16 +33,15 @@ from hsm_service.errors import HsmError
 from hsm_service.key_check import report, report_unfit
 from hsm_service.key_life import KeyLife
 from hsm_service.key_management import SERVICE, KeyManagement
-from hsm_service.keys import KeyRef
 from hsm_service.kinds import Fields
 from hsm_service.ledger import Ledger
+from hsm_service.lending import Lending
 from hsm_service.limits import Meter
-from hsm_service.metrics import DONE, METRICS, result_of
 from hsm_service.operation_docket import Approving, Docket
 from hsm_service.operation_store import OperationStore
 from hsm_service.operations import Operations
 from hsm_service.provision import open_token, supervise_token
-from hsm_service.record import Outcome, Recorder
+from hsm_service.record import Recorder
 from hsm_service.registry import Registry
 from hsm_service.service import Basis, KeyInfo, SignCommand, Signed, SignedCrl
 from hsm_service.signing import Signing
@@ -76,23 +73,6 @@ T = TypeVar("T")
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class InUse:
-    """A key lent to a plug-in for one recorded operation."""
-
-    token: TokenOperations
-    ref: KeyRef
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A recorded operation of a plug-in: its keys by name, and the outcome to which it adds its output's digest."""
-
-    keys: Mapping[str, InUse]
-    outcome: Outcome
 
 
 class Vault:
@@ -159,6 +139,8 @@ class Vault:
             clock=clock,
         )
         self.zone_keys: Final = ZoneWorkingKeys(self._custody, self._recorder, clock=clock)
+        self.lending: Final = Lending(self._custody, self._recorder, self._meter, clock)
+        """Keys for plug-ins, each time for one recorded operation."""
         self.life: Final = KeyLife(self._custody, self._recorder, self.operations, info=self.keys.info, clock=clock)
 
     @classmethod
@@ -412,54 +394,6 @@ class Vault:
         return signer.row.name
 
     # -- plug-ins ------------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def operation(
-        self,
-        caller: str,
-        what: str,
-        keys: Mapping[str, Operation],
-        *,
-        input_sha256: bytes | None,
-        fields: Mapping[str, JsonValue] | None = None,
-        versions: Mapping[str, int] | None = None,
-    ) -> Iterator[Running]:
-        """A recorded operation of a plug-in, called `what`, that does with each of `keys` (by name) what it names.
-
-        Every key must exist, serve, and permit its operation to this caller; otherwise the refusal is recorded and
-        nothing runs. `versions` names the version of a key that is not the one in use. Inside, the tokens may be
-        called; an exception is recorded as failure, an HsmError leaves as a Problem. `input_sha256` is the digest of
-        what came in, `fields` more to be recorded: neither may hold secrets.
-        """
-        digest = input_sha256.hex() if input_sha256 is not None else None
-        with self._recorder.refusals(what, caller, list(keys), digest):
-            lent = {}
-            for name, operation in keys.items():
-                key = permitted(self._custody, caller, operation, name, (versions or {}).get(name))
-                key.check_window(operation, self._clock())
-                lent[name] = InUse(*key.use(), key)
-            for each in lent.values():
-                self._meter.admit_key(each.key, self._clock())
-        labels: list[JsonValue] = [each.key.label for each in lent.values()]
-        recorded: dict[str, JsonValue] = {**(fields or {}), "keys": labels}
-        began = time.perf_counter()
-        became = DONE
-        try:
-            with self._recorder.operation(what, caller, digest, recorded) as outcome:
-                yield Running(lent, outcome)
-        except BaseException as error:
-            became = result_of(error)
-            raise
-        finally:
-            for name in lent:
-                METRICS.took((name, what, "plugin"), time.perf_counter() - began, became)
-
-    def refusals(
-        self, caller: str, what: str, keys: Sequence[str], *, input_sha256: bytes | None
-    ) -> AbstractContextManager[None]:
-        """Records a Problem raised inside as a plug-in's refusal of `what`, before anything was done."""
-        digest = input_sha256.hex() if input_sha256 is not None else None
-        return self._recorder.refusals(what, caller, keys, digest)
 
     def refused(self, caller: str, what: str, keys: Sequence[str], problem: Problem) -> None:
         """Records what was refused before it came here (`hsm_service.refusals`)."""

@@ -289,7 +289,7 @@ def test_the_vault_itself_refuses_another_caller(site: Site, card: BuyersCard) -
     order = site.orders.order(card)
     request = wire.OpenOrderRequest(pi_envelope=order.pi_envelope, dual_signature=order.dual_signature, hod=order.hod)
     with pytest.raises(Problem) as refusal:
-        GatewayKeys.of(site.home, clock=lambda: NOW).open_order(site.vault, "service:ca", request)
+        site.vault.run(GatewayKeys.of(site.home, clock=lambda: NOW).open_order(site.vault, "service:ca", request))
     assert refusal.value.type == "caller-not-allowed"
 
 
@@ -319,7 +319,7 @@ def test_before_the_ceremony_there_is_no_root_and_no_order_is_opened(
     request = wire.OpenOrderRequest(pi_envelope=order.pi_envelope, dual_signature=order.dual_signature, hod=order.hod)
     unfounded = GatewayKeys.of(Home(tmp_path), clock=lambda: NOW)
     with pytest.raises(Problem) as refusal:
-        unfounded.open_order(site.vault, "service:gateway", request)
+        site.vault.run(unfounded.open_order(site.vault, "service:gateway", request))
     assert (refusal.value.type, refusal.value.clause) == ("order-refused", "KWBP G6")
 
 
@@ -406,7 +406,7 @@ def test_a_rotated_key_of_cards_says_so_with_every_card(site: Site, card: Buyers
 def test_the_key_of_cards_serves_the_gateway_alone_and_for_nothing_else(site: Site) -> None:
     def ask(caller: str, operation: Operation) -> str:
         keys = {"gateway-card-ids": operation}
-        with pytest.raises(Problem) as refused, site.vault.operation(caller, "try", keys, input_sha256=None):
+        with pytest.raises(Problem) as refused, site.vault.lending.operation(caller, "try", keys, input_sha256=None):
             pass  # pragma: no cover
         return refused.value.type
 

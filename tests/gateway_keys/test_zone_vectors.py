@@ -18,6 +18,7 @@ from shetab.pin_block import PinBlockFormat, pan_field, pin_field, unseal
 from shetab.types import Pan, Pin
 from tests.shetab.zone_vectors import of
 from tests.support.softhsm import provisioned_home
+from tests.support.steps import done
 
 PAN, PIN = Pan("6037991234567893"), Pin("12345")
 _X9_19 = {1: MacAlgorithm.X9_19, 2: MacAlgorithm.X9_19_PADDING_2}
@@ -46,14 +47,14 @@ def held(token: TokenOperations, kind: KeyKind, value: bytes, usage: Usage) -> K
 def test_x9_19(token: TokenOperations) -> None:
     for row in of("retail_mac"):
         ref = held(token, KeyKind.DES2, row["key"], Usage.RETAIL_MAC)
-        assert message_mac(token, ref, row["data"], _X9_19[row["padding"]]) == row["mac"]
+        assert done(message_mac(token, ref, row["data"], _X9_19[row["padding"]])) == row["mac"]
 
 
 def test_aes_cmac(token: TokenOperations) -> None:
     for row in of("aes_cmac"):
         if row["data"]:
             ref = held(token, KeyKind.AES, row["key"], Usage.MAC)
-            assert message_mac(token, ref, row["data"]) == row["mac"][:8]
+            assert done(message_mac(token, ref, row["data"])) == row["mac"][:8]
 
 
 def test_formats_0_and_3(token: TokenOperations) -> None:
@@ -75,7 +76,7 @@ def test_a_block_of_the_token_opens_at_the_other_end(token: TokenOperations, blo
     kind = KeyKind.AES if block_format is PinBlockFormat.FORMAT_4 else KeyKind.DES2
     value = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
     ref = held(token, kind, value, Usage.PIN_BLOCK)
-    block = seal_pin(token, ref, block_format, PIN, PAN)
+    block = done(seal_pin(token, ref, block_format, PIN, PAN))
     assert len(block) == block_format.block_size
     assert unseal(block, PAN, value, block_format=block_format) == PIN
-    assert (seal_pin(token, ref, block_format, PIN, PAN) == block) is (block_format is PinBlockFormat.FORMAT_0)
+    assert (done(seal_pin(token, ref, block_format, PIN, PAN)) == block) is (block_format is PinBlockFormat.FORMAT_0)

@@ -21,7 +21,8 @@ from gateway.trace_numbers import next_stan, rrn_for
 from gateway.translation import times
 from gateway_keys import wire, zone_keys
 from gateway_keys.errors import ZoneKeyError
-from gateway_keys.plugin import CALLER, GatewayKeys
+from gateway_keys.plugin import GatewayKeys
+from gateway_keys.routes import CALLER
 from hsm_service.vault import Vault
 from runtime.database import open_database
 from runtime.settings import Home
@@ -49,10 +50,11 @@ class TokenEnd:
         self._plugin = GatewayKeys.of(home)
 
     async def mac(self, data: bytes) -> bytes:
-        return self._plugin.generate_mac(self.vault, CALLER, wire.GenerateMacRequest(data=data)).mac
+        return self.vault.run(self._plugin.generate_mac(self.vault, CALLER, wire.GenerateMacRequest(data=data))).mac
 
     async def verify_mac(self, data: bytes, mac: bytes) -> bool:
-        return self._plugin.verify_mac(self.vault, CALLER, wire.VerifyMacRequest(data=data, mac=mac)).valid
+        request = wire.VerifyMacRequest(data=data, mac=mac)
+        return self.vault.run(self._plugin.verify_mac(self.vault, CALLER, request)).valid
 
     async def receive_zone_key(self, key: str, index: int, wrapped: bytes, check_value: bytes) -> wire.ZoneKeyAnswer:
         request = wire.ReceiveZoneKeyRequest(key=key, index=index, wrapped=wrapped, check_value=check_value)

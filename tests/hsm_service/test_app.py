@@ -326,7 +326,7 @@ class Macs:
 
     def routes(self, vault: Vault) -> list[ApiRoute]:
         def work(caller: str) -> str:
-            with vault.operation(caller, "mac", {"zone-mac": Operation.MAC}, input_sha256=None) as running:
+            with vault.lending.operation(caller, "mac", {"zone-mac": Operation.MAC}, input_sha256=None) as running:
                 key = running.keys["zone-mac"]
                 return key.token.aes_cmac(key.ref, b"data").hex()
 

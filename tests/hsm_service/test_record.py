@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from audit import verify
 from hsm_service.errors import TokenBusy
+from hsm_service.lending import Running
+from hsm_service.steps import Call, Steps, Turn
 from hsm_service.templates import Operation, built_in
 from hsm_service.tokens import Token
 from hsm_service.typed_cms import ContentValidator
@@ -162,7 +164,9 @@ def test_a_journal_that_was_tampered_with_keeps_the_vault_shut(world: World) -> 
 
 def test_a_plug_in_uses_keys_in_one_recorded_operation(world: World, vault: Vault) -> None:
     keys = {"gateway-vault": Operation.SEAL, "zone-mac": Operation.MAC}
-    with vault.operation(GATEWAY, "seal-and-mac", keys, input_sha256=bytes(32), fields={"order": "1"}) as running:
+    with vault.lending.operation(
+        GATEWAY, "seal-and-mac", keys, input_sha256=bytes(32), fields={"order": "1"}
+    ) as running:
         vault_key, mac_key = running.keys["gateway-vault"], running.keys["zone-mac"]
         sealed = vault_key.token.aes_gcm_encrypt(vault_key.ref, b"clear", b"")
         mac_key.token.aes_cmac(mac_key.ref, sealed)
@@ -187,7 +191,7 @@ def test_a_plug_in_gets_no_key_that_its_caller_may_not_use(
     caller: str, keys: dict[str, Operation], status: int, slug: str, world: World, vault: Vault
 ) -> None:
     def attempt() -> None:
-        with vault.operation(caller, "plug", keys, input_sha256=None):
+        with vault.lending.operation(caller, "plug", keys, input_sha256=None):
             pytest.fail("nothing runs")
 
     refusal(attempt, status, slug)
@@ -196,7 +200,7 @@ def test_a_plug_in_gets_no_key_that_its_caller_may_not_use(
 
 def test_a_plug_ins_failure_is_recorded_and_a_tokens_trouble_leaves_as_a_problem(world: World, vault: Vault) -> None:
     def attempt(error: Exception) -> None:
-        with vault.operation(GATEWAY, "plug", {"zone-mac": Operation.MAC}, input_sha256=None):
+        with vault.lending.operation(GATEWAY, "plug", {"zone-mac": Operation.MAC}, input_sha256=None):
             raise error
 
     refusal(lambda: attempt(TokenBusy("busy")), 503, "token-busy")
@@ -204,3 +208,43 @@ def test_a_plug_ins_failure_is_recorded_and_a_tokens_trouble_leaves_as_a_problem
     with pytest.raises(ZeroDivisionError):
         attempt(ZeroDivisionError())
     assert world.journal()[-1]["reason"] == "internal"
+
+
+def test_in_steps_a_plug_in_is_recorded_and_refused_alike(world: World, vault: Vault) -> None:
+    def work(running: Running) -> Steps[bytes]:
+        key = running.keys["zone-mac"]
+        mac: bytes = yield Call(key.token, "aes_cmac", (key.ref, b"message"))
+        running.outcome.output_sha256 = _sha256(mac)
+        return mac
+
+    keys = {"zone-mac": Operation.MAC}
+    mac = vault.run(vault.lending.steps(GATEWAY, "mac", keys, work, input_sha256=bytes(32)))
+    intent, outcome = world.journal()[-2:]
+    assert (intent["operation"], intent["keys"], intent["input_sha256"]) == ("mac", ["zone-mac/1"], "00" * 32)
+    assert outcome["output_sha256"] == _sha256(mac)
+    recorded = len(world.journal())
+    for caller, status, slug in ((SHOP, 403, "caller-not-allowed"), ("anonymous", 401, "client-certificate-required")):
+        steps = vault.lending.steps(caller, "mac", keys, work, input_sha256=None)
+        refusal(lambda steps=steps: vault.run(steps), status, slug)  # type: ignore[misc]
+    assert [each["event"] for each in world.journal()[recorded:]] == ["refused", "refused"]
+
+
+def test_a_key_that_was_disabled_while_a_plug_in_waited_for_its_turn_does_nothing(world: World, vault: Vault) -> None:
+    def work(_running: Running) -> Steps[None]:
+        pytest.fail("nothing runs")
+        yield
+
+    steps = vault.lending.steps(GATEWAY, "mac", {"zone-mac": Operation.MAC}, work, input_sha256=None)
+    assert isinstance(next(steps), Turn)
+    vault.life.disable("ceremony", "zone-mac", 1)
+    refusal(lambda: vault.run(_going_on(steps)), 409, "key-not-enabled")
+    assert [each["event"] for each in world.journal()[-1:]] == ["refused"]
+    vault.life.enable("ceremony", "zone-mac", 1)
+
+
+def _going_on(steps: Steps[None]) -> Steps[None]:
+    """What is left of steps whose first one was done."""
+    step, answer = steps.send(None), None
+    while True:
+        answer = yield step
+        step = steps.send(answer)

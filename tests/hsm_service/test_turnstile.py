@@ -139,3 +139,18 @@ def test_a_flush_that_fails_in_a_way_that_nobody_expected_is_told_to_all(tmp_pat
     journal = Journal.open(tmp_path / "journal.jsonl")
     journal._sync = broken
     asyncio.run(main(journal))
+
+
+def test_an_operation_that_follows_another_has_one_turn_at_a_time(tmp_path: Path) -> None:
+    def twice(token: Erratic) -> Steps[str]:
+        yield Turn(token)
+        yield Turn(token)
+        return "done"
+
+    async def run() -> list[str]:
+        with Journal.open(tmp_path / "log.jsonl") as journal:
+            runner = AsyncRunner(journal, asyncio.to_thread, in_flight=1)
+            token = Erratic(random.Random(0))
+            return [await asyncio.wait_for(runner.run(twice(token)), 30) for _ in range(3)]
+
+    assert asyncio.run(run()) == ["done"] * 3

@@ -83,6 +83,7 @@ from tests.hostile.agreement.network import ACK, AUTH, CERTIFICATES, INQUIRY, Ne
 from tests.hostile.agreement.switch_line import DIALECT, SwitchLine
 from tests.hostile.agreement.virtual_time import VirtualLoop, as_party
 from tests.support.pki_factory import NOW
+from tests.support.steps import done
 from tests.support.uptime import following
 
 ACK_TIMEOUT: Final = 60.0
@@ -129,17 +130,20 @@ class _Keys:
                 trust=cast().trust(now),
                 now=now,
             )
-            return token_side.open_order(order, keys=self._keys, now=now, accepts_bin=lambda prefix: prefix == CARD_BIN)
+            opening = token_side.open_order(
+                order, keys=self._keys, now=now, accepts_bin=lambda prefix: prefix == CARD_BIN
+            )
+            return done(opening)
         except OrderRefusedError as error:
             raise Problem(422, "order-refused", error.detail, clause=error.check) from None
         except DecodingFailedError:
             raise Problem(422, "decoding-failure", "the sealed data could not be opened") from None
 
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
-        return token_side.unseal_pan(self._token, None, xid, blob)  # type: ignore[arg-type]
+        return done(token_side.unseal_pan(self._token, None, xid, blob))  # type: ignore[arg-type]
 
     async def mac(self, data: bytes) -> bytes:
-        return token_side.message_mac(self._token, None, data)  # type: ignore[arg-type]
+        return done(token_side.message_mac(self._token, None, data))  # type: ignore[arg-type]
 
     async def verify_mac(self, data: bytes, mac: bytes) -> bool:
         return await self.mac(data) == mac
