@@ -89,7 +89,8 @@ def _moving(
     :param also: conditions; the statement is found again if they are the same objects.
     """
     new = {name: bindparam(f"new_{name}", type_=orders.c[name].type) for name in ("state", "changed_at", *names)}
-    statement = update(orders).where(THIS, orders.c.state.in_(before), *also)
+    # Not `IN`, which SQLAlchemy writes out anew each time.
+    statement = update(orders).where(THIS, or_(*(orders.c.state == state for state in before)), *also)
     return statement.values(**new, steps=orders.c.steps + 1).returning(orders)
 
 

@@ -4,12 +4,13 @@ SQLite has one writer at a time anyway. Instead of letting requests queue for it
 own sync, they queue here: the thread takes every job that is waiting, runs them in one transaction and syncs once.
 An idle database costs one sync a step, a busy one a share of it; no job waits for a timer.
 
-Each job keeps its own fate: it runs in a savepoint, so one that fails (a lost compare-and-set, say) is undone and told
-so, and takes nobody with it. A job's future is resolved only after the commit that holds it: whoever awaits it may act
-on it, even if the machine loses power the next moment.
+Each job keeps its own fate: one that fails (a lost compare-and-set, say) is undone and told so, and takes nobody with
+it. A job's future is resolved only after the commit that holds it: whoever awaits it may act on it, even if the machine
+loses power the next moment. Jobs seldom fail, and a savepoint takes longer than most of them: a group first runs
+without, and from its start again, each in a savepoint, if one fails.
 
-A PostgreSQL may have other writers. A transaction that ran into one of them (a deadlock) is run again from its start,
-which its jobs bear: they touch nothing but their connection.
+A PostgreSQL may have other writers. A transaction that ran into one of them (a deadlock) is run again from its start
+too. Jobs bear it: they touch nothing but their connection.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ _Job: TypeAlias = "tuple[Callable[[Connection], Any], Future[Any]]"
 
 class DatabaseUnavailableError(Exception):
     """The job was not committed: the writer is closed, the disk full, the database gone."""
+
+
+class _OneFailed(Exception):
+    """A job of a group that runs without savepoints failed: nothing of the group was committed."""
 
 
 class GroupWriter:
@@ -111,11 +116,13 @@ class GroupWriter:
         self._let_go()
 
     def _commit(self, group: list[_Job]) -> None:
-        tries = 1
+        tries, apart = 1, False
         while True:
             try:
-                done, failed = self._transaction(group)
+                done, failed = self._transaction(group, apart=apart)
                 break
+            except _OneFailed:
+                apart = True
             except Exception as error:
                 if tries < _MOST_TRIES and _ran_into_another(error):
                     tries += 1
@@ -131,20 +138,21 @@ class GroupWriter:
             future.set_exception(failure)
 
     def _transaction(
-        self, group: list[_Job]
+        self, group: list[_Job], *, apart: bool
     ) -> tuple[list[tuple[Future[Any], Any]], list[tuple[Future[Any], Exception]]]:
         done: list[tuple[Future[Any], Any]] = []
         failed: list[tuple[Future[Any], Exception]] = []
         with self._begin() as connection:
+            alone = len(group) == 1
             for job, future in group:
-                # What is alone in its transaction needs no savepoint, which takes longer than most jobs.
-                alone = len(group) == 1
                 try:
-                    with nullcontext() if alone else connection.begin_nested():
+                    with connection.begin_nested() if apart else nullcontext():
                         result = job(connection)
                 except Exception as error:  # belongs to whoever submitted the job
                     if _ran_into_another(error) or _is_lost(error):
                         raise
+                    if not (alone or apart):
+                        raise _OneFailed from error
                     failed.append((future, self._told(error)))
                     if alone:
                         connection.rollback()

@@ -19,6 +19,8 @@ from gateway.order import Order
 ATTEMPT: Final = "attempt"
 """In `Step.what`: which attempt of a reversal, from 1."""
 
+_STEP: Final = insert(order_steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -34,7 +36,7 @@ def record(connection: Connection, order: Order, at: datetime, what: Mapping[str
     """Write the step that made `order` what it is; its `steps` counts this one. Part of the caller's transaction."""
     known = {name: value for name, value in (what or {}).items() if value is not None}
     connection.execute(
-        insert(order_steps),
+        _STEP,
         {
             "received_at": order.received_at,
             "xid": order.xid,

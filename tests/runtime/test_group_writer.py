@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, event, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from runtime.database import open_database
 from runtime.group_writer import DatabaseUnavailableError, GroupWriter
@@ -92,6 +93,34 @@ def test_a_job_that_fails_is_undone_alone(writer: GroupWriter, engine: Engine) -
     with pytest.raises(KeyError):
         bad.result(20)
     assert _count(engine) == 2
+
+
+def test_savepoints_are_taken_only_where_a_job_failed(writer: GroupWriter, engine: Engine) -> None:
+    taken: list[str] = []
+    event.listen(engine, "savepoint", lambda _connection, name: taken.append(name))
+    ran: list[str] = []
+
+    def counted(name: str) -> Callable[[Connection], str]:
+        def job(connection: Connection) -> str:
+            ran.append(name)
+            return _add(name)(connection)
+
+        return job
+
+    go = _held(writer)
+    futures = [writer.submit(counted(name)) for name in "abc"]
+    go.set()
+    assert [future.result(20) for future in futures] == ["a", "b", "c"]
+    assert (ran, taken) == (["a", "b", "c"], [])
+    go = _held(writer)
+    futures = [writer.submit(counted(name)) for name in ("d", "a", "e")]
+    go.set()
+    assert [futures[0].result(20), futures[2].result(20)] == ["d", "e"]
+    with pytest.raises(IntegrityError):
+        futures[1].result(20)
+    assert ran[3:] == ["d", "a", "d", "a", "e"]  # undone as a whole, and done again each by itself
+    assert len(taken) == 3
+    assert _count(engine) == 5
 
 
 def test_a_job_that_fails_with_nobody_beside_it_is_undone_too(writer: GroupWriter, engine: Engine) -> None:
