@@ -17,7 +17,8 @@ import httpx
 import typer
 
 from cli import output
-from cli.gateway_orders import Person, gateway_as
+from cli.gateway_officer import gateway_as
+from cli.gateway_orders import Person
 from cli.key_approval import PassphraseFile
 from cli.state import existing
 from runtime.client import raise_problem

@@ -1,20 +1,21 @@
-"""`kwbp gateway orders|order|reverse|resolve|limits`: orders as operators see them, and what they may do to one."""
+"""`kwbp gateway orders|order|reverse|resolve|statements|limits`: orders, and what persons do to one."""
 
 from __future__ import annotations
 
+import base64
 import re
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import httpx
 import typer
 
-from cli import enrolment, output
+from cli import output
+from cli.gateway_officer import gateway_as
 from cli.key_approval import PassphraseFile
-from cli.state import Installation, existing
-from runtime.client import http_client, raise_problem
+from cli.state import existing
+from runtime.client import raise_problem
 from runtime.language import Message
 
 
@@ -175,6 +176,32 @@ def resolve(
     output.emit(life, _timeline(life))
 
 
+def statements(
+    out: Annotated[Path | None, typer.Option(help="Folder to write them to: NUMBER.p7s, and NUMBER.body.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most, newest first.")] = 50,
+) -> None:
+    """Show what officers signed to act at the gateway, or write it out as evidence.
+
+    A statement of officers whose key is in a token is a CMS SignedData about one act: 'openssl cms -verify -inform DER
+    -in 1.p7s -CAfile pki/root.pem -purpose any' judges it; its digest is that of 1.body.
+    """
+    found = existing()
+    with found.client(found.settings.gateway.url) as client:
+        rows = raise_problem(client.get("/v1/officer-statements", params={"limit": limit})).json()
+    for row in rows if out is not None else ():
+        assert out is not None
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{row['number']}.p7s").write_bytes(base64.b64decode(row["statement"]))
+        if row["body"] is not None:
+            (out / f"{row['number']}.body").write_bytes(base64.b64decode(row["body"]))
+    output.table(
+        "Statements",
+        ("Number", "At", "Person", "Act"),
+        [(row["number"], _moment(row["taken_at"]), row["person"], f"{row['method']} {row['target']}") for row in rows],
+        document=rows,
+    )
+
+
 def limits() -> None:
     """Show the rules of limits in force: what they count, in which window, how much, and why."""
     found = existing()
@@ -200,14 +227,6 @@ def limits() -> None:
     )
 
 
-def gateway_as(found: Installation, person: str | None, passphrase_file: Path | None) -> httpx.Client:
-    """A client of the gateway, as the officer `person`, or as the operator."""
-    url = found.settings.gateway.url
-    if person is None:
-        return found.client(url)
-    return http_client(enrolment.officer(found, person, passphrase_file)[1], url)
-
-
 def _of(merchant: str | None) -> dict[str, str]:
     return {} if merchant is None else {"merchant_id": merchant}
 
@@ -229,5 +248,5 @@ def _moment(text: str) -> str:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `kwbp gateway`."""
-    for each in (orders, order, reverse, resolve, limits):
+    for each in (orders, order, reverse, resolve, statements, limits):
         app.command()(each)

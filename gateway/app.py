@@ -39,6 +39,7 @@ from gateway.gateway import Gateway
 from gateway.links import routes as links_routes
 from gateway.merchants import Merchant
 from gateway.openapi import MESSAGE_IN, complete
+from gateway.operating.officer_acts import acting
 from gateway.operating.routes import create_router as operating_routes
 from gateway.order import Order, OrderKey
 from gateway.settling.routes import create_router
@@ -59,7 +60,7 @@ _OPERATOR: Final = "service:operator"
 _MESSAGE: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {MEDIA_TYPE: {}}, "description": "KwbpMessage"}}
 
 MerchantCaller = Annotated[Caller, Depends(require(_MERCHANT))]
-OperatorCaller = Annotated[Caller, Depends(require(_OPERATOR))]
+OperatorCaller = Annotated[Caller, Depends(acting(_OPERATOR))]
 OrderReader = Annotated[Caller, Depends(require(_MERCHANT, _OPERATOR))]
 XidHex = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$", description="XID, 20 bytes as lower-case hexadecimal")]
 

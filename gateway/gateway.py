@@ -16,6 +16,7 @@ from typing import Final
 
 from audit.journal import Journal
 from gateway.acknowledgement import Acknowledgement
+from gateway.acquirer.list_folder import ListFolders
 from gateway.acquirer.service import AcquirerService, AcquirerSettings
 from gateway.authorization import Authorization, AuthorizationSettings
 from gateway.backoff import pause
@@ -37,6 +38,7 @@ from gateway.links.meters import LineState
 from gateway.links.settings import LinkSettings
 from gateway.merchants import MerchantRegistry
 from gateway.operating.commands import OrderCommands
+from gateway.operating.officer_acts import OfficerActs
 from gateway.operating.watching import OrderWatch
 from gateway.order import Order
 from gateway.password_book import PasswordBook
@@ -149,12 +151,26 @@ class Gateway:
             checkpoint=checkpoint,
             on_wanted=self._wake_reconciliation,
         )
+        self._lists = ListFolders(
+            config.acquirer.list_folders,
+            self.acquirer,
+            resources.store,
+            clock=resources.clock,
+            checkpoint=checkpoint,
+        )
         self.admission = Admission(config.floods, clock=resources.clock)
         self.watch = Watch(
             resources.store, resources.signer, resources.trust, key=config.signing_key, clock=resources.clock
         )
         self.commands = OrderCommands(
             resources.store, resources.journal, clock=resources.clock, on_reversal=self._wake_reversals
+        )
+        self.officer_acts = OfficerActs(
+            resources.store,
+            resources.journal,
+            resources.trust,
+            gateway_id=config.gateway_id,
+            clock=resources.clock,
         )
         self._orders = OrderWatch(
             resources.store, config.alarms, clock=resources.clock, connectors=(SWITCH, *config.hosts)
@@ -216,6 +232,7 @@ class Gateway:
             _log.warning("outcome unknown after a restart", order=str(order.key))
         self._tasks.append(asyncio.create_task(self.watch.run()))
         self._tasks.append(asyncio.create_task(self._orders.run()))
+        self._tasks.append(asyncio.create_task(self._lists.run()))
         self._tasks.append(asyncio.create_task(self._begin()))
 
     async def stop(self) -> None:

@@ -30,6 +30,7 @@ from ca.known_callers import KnownCallers
 from ca.status_client import AsyncStatusCache
 from gateway.acquirer import routes as acquirer_routes
 from gateway.acquirer.fees import FeeSchedule, FeesError
+from gateway.acquirer.list_folder import ListFolderSettings
 from gateway.acquirer.payment_file import Payer
 from gateway.acquirer.service import AcquirerSettings
 from gateway.app import create_app
@@ -104,7 +105,10 @@ def acquirer_of(home: Home, settings: Settings) -> AcquirerSettings:
     own = settings.gateway
     payer = None if own.payer_iban is None else Payer(own.payer_name, own.payer_iban, own.payer_bic)
     keys = {SWITCH: home.pki / "switch-lists.pem"} | own.list_keys
-    return AcquirerSettings(payer, own.dual_control, keys)
+    folders = ListFolderSettings(
+        {route: home.path / folder for route, folder in own.list_folders.items()}, due=own.list_due
+    )
+    return AcquirerSettings(payer, own.dual_control, keys, folders)
 
 
 def config_of(settings: Settings) -> GatewayConfig:

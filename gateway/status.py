@@ -11,13 +11,14 @@ from starlette.requests import Request
 
 from gateway.gateway import Gateway
 from gateway.open_work import OpenWork, open_work
+from gateway.operating.officer_acts import acting
 from gateway.states import OrderState
-from runtime.identity import Caller, require
+from runtime.identity import Caller
 from runtime.problems import Problem
 
 _OPERATOR: Final = "service:operator"
 
-OperatorCaller = Annotated[Caller, Depends(require(_OPERATOR))]
+OperatorCaller = Annotated[Caller, Depends(acting(_OPERATOR))]
 
 
 class KeyAge(BaseModel):

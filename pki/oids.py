@@ -56,6 +56,7 @@ CT_REKEY: Final = _kwbp("1.32")
 CT_REVIEW: Final = _kwbp("1.33")
 CT_PACK_PUBLICATION: Final = _kwbp("1.36")
 CT_CHECK_ANSWER: Final = _kwbp("1.35")
+CT_GATEWAY_ACT: Final = _kwbp("1.34")
 CT_INQ_REQ: Final = _kwbp("1.37")
 CT_INQ_RES: Final = _kwbp("1.38")
 CT_P_CERT_REQ: Final = _kwbp("1.60")
@@ -185,6 +186,7 @@ NAMES: Final[dict[ObjectIdentifier, str]] = {
     CT_REKEY: "id-kwbp-ct-rekey",
     CT_REVIEW: "id-kwbp-ct-review",
     CT_PACK_PUBLICATION: "id-kwbp-ct-packPublication",
+    CT_GATEWAY_ACT: "id-kwbp-ct-gatewayAct",
     CT_KEY_DENIAL: "id-kwbp-ct-keyDenial",
     CT_CHECK_ANSWER: "id-kwbp-ct-checkAnswer",
     CT_P_CERT_REQ: "id-kwbp-ct-pCertReq",

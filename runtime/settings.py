@@ -249,6 +249,14 @@ class GatewaySettings(_WithDatabase):
         description="by route: PEM of the public key that its network signs settlement lists with; without one for"
         " 'switch' it is the simulator's own, pki/switch-lists.pem",
     )
+    list_folders: dict[str, Path] = Field(
+        default={}, description="by route: folder that its network's settlement lists appear in; they are imported"
+    )
+    list_due: timedelta = Field(
+        default=timedelta(hours=12),
+        gt=timedelta(0),
+        description="how long after a day is over for a network its list is missed, where there is a folder",
+    )
     payer_iban: str | None = Field(
         default=None, max_length=26, description="the acquirer's account that merchants are paid from"
     )

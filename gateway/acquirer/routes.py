@@ -33,15 +33,16 @@ from starlette.requests import Request
 from gateway.acquirer import bank_answer
 from gateway.acquirer.payout import PayoutState
 from gateway.acquirer.service import LONGEST_STATEMENT, LONGEST_WAIT, AcquirerService
+from gateway.operating.officer_acts import acting
 from gateway.routing import SWITCH
-from runtime.identity import Caller, require
+from runtime.identity import Caller
 from runtime.language import Language
 from runtime.problems import Problem
 from shetab import settlement_list
 
 _OPERATORS: Final = ("service:operator", "officer:*")
-OperatorCaller = Annotated[Caller, Depends(require(*_OPERATORS))]
-ReportReader = Annotated[Caller, Depends(require("merchant:*", *_OPERATORS))]
+OperatorCaller = Annotated[Caller, Depends(acting(*_OPERATORS))]
+ReportReader = Annotated[Caller, Depends(acting("merchant:*", *_OPERATORS))]
 _LARGE: Final[Mapping[str, int]] = {
     "/v1/settlement-lists": settlement_list.LARGEST,
     "/v1/bank-answers": bank_answer.LARGEST,

@@ -21,6 +21,7 @@ from gateway.acquirer.differences import Decision, Imported, ImportRefusedError
 from gateway.acquirer.fees import FeeSchedule
 from gateway.acquirer.journal import Balance, StatementLine
 from gateway.acquirer.ledger import Finding
+from gateway.acquirer.list_folder import ListFolderSettings
 from gateway.acquirer.payment_file import Payer
 from gateway.acquirer.payout import Payout
 from gateway.acquirer.payouts import Payouts
@@ -48,6 +49,7 @@ class AcquirerSettings:
     dual_control: bool = True
     list_keys: Mapping[str, Path] = field(default_factory=dict)
     """By route: PEM of the public key (P-256) that its network signs settlement lists with."""
+    list_folders: ListFolderSettings = field(default_factory=lambda: ListFolderSettings({}))
 
 
 class AcquirerService:

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from gateway.links.meters import LineState
+from gateway.operating.officer_acts import acting
 from gateway.routing import Routes
-from runtime.identity import Caller, require
+from runtime.identity import Caller
 
-OperatorCaller = Annotated[Caller, Depends(require("service:operator"))]
+OperatorCaller = Annotated[Caller, Depends(acting("service:operator"))]
 
 
 class LineDocument(BaseModel):

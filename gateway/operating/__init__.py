@@ -5,5 +5,6 @@ history       writes a step in the transaction that makes it, reads the life of 
 orders        lists of orders, newest first
 commands      what an operator may do to an order, and by which rule not
 watching      metrics and alarms about orders
+officer_acts  who acts: by their own TLS, or by a signed statement about the one act, which is kept
 routes        all of it over HTTP
 """

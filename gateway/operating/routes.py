@@ -8,6 +8,7 @@
 | POST /v1/orders/{xid}/resolution     | operator, officers | state what the bank told of a reversal that failed       |
 | DELETE /v1/orders/{xid}/resolution   | operator, officers | forget what was stated and not confirmed                 |
 | POST /v1/orders/{xid}/confirmation   | officers           | confirm what another person stated; the order ends       |
+| GET /v1/officer-statements           | operator, officers | what officers signed to act here, newest first           |
 | GET /v1/limits                       | operator, officers | the rules of limits in force                             |
 
 What the rules do not allow is answered 409 `order-command-refused` with the clause.
@@ -15,6 +16,7 @@ What the rules do not allow is answered 409 `order-command-refused` with the cla
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,11 +31,12 @@ from gateway.errors import OrderCommandError
 from gateway.limits.guard import Limits
 from gateway.limits.rules import Rule
 from gateway.operating.commands import OrderCommands
+from gateway.operating.officer_acts import OfficerActs, acting
 from gateway.operating.orders import MOST, Life, Selection, key_of, life_of, listed
 from gateway.order import Order, OrderKey
 from gateway.states import OrderState
 from gateway.store import OrderStore
-from runtime.identity import Caller, require
+from runtime.identity import Caller
 from runtime.problems import Problem
 
 T = TypeVar("T")
@@ -42,8 +45,8 @@ _WATCHING: Final = ("service:operator", "officer:*")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-Operating = Annotated[Caller, Depends(require(*_WATCHING))]
-Confirming = Annotated[Caller, Depends(require("officer:*"))]
+Operating = Annotated[Caller, Depends(acting(*_WATCHING))]
+Confirming = Annotated[Caller, Depends(acting("officer:*"))]
 XidHex = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$", description="XID, 20 bytes as lower-case hexadecimal")]
 MerchantId = Annotated[str | None, Query(max_length=15, description="needed if two merchants have this XID")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,17}-[0-9a-f]{40}$", description="`next` of the page before")]
@@ -132,6 +135,18 @@ class OutcomeConfirmed(_Document):
     merchant_id: str | None = Field(default=None, max_length=15)
 
 
+class OfficerStatementDocument(BaseModel):
+    """What an officer signed to act here; `statement` is CMS SignedData (DER); it and `body` in base64."""
+
+    number: int
+    person: str
+    method: str
+    target: str
+    body: str | None
+    statement: str
+    taken_at: datetime
+
+
 class RuleDocument(BaseModel):
     """A rule of limits. Amount in rial."""
 
@@ -152,6 +167,8 @@ class Served(Protocol):
     def store(self) -> OrderStore: ...
     @property
     def commands(self) -> OrderCommands: ...
+    @property
+    def officer_acts(self) -> OfficerActs: ...
     @property
     def limits(self) -> Limits: ...
 
@@ -222,6 +239,14 @@ def create_router() -> APIRouter:
         await _done(gateway.commands.confirm(key, OrderState(stated.outcome.upper()), by=str(caller)))
         return await _life(gateway, key)
 
+    @routes.get("/officer-statements")
+    async def statements(
+        _caller: Operating, gateway: Gateway, limit: Annotated[int, Query(ge=1, le=MOST)] = 50
+    ) -> list[OfficerStatementDocument]:
+        """What officers signed to act here, newest first."""
+        rows = await gateway.store.look(gateway.officer_acts.list, limit)
+        return [_statement(each) for each in rows]
+
     @routes.get("/limits")
     async def limits(_caller: Operating, gateway: Gateway) -> list[RuleDocument]:
         """The rules of limits in force."""
@@ -273,6 +298,18 @@ async def _life(gateway: Served, key: OrderKey) -> LifeDocument:
 def _listed(row: Any) -> ListedOrder:
     values = {name: getattr(row, name) for name in ListedOrder.model_fields}
     return ListedOrder(**{**values, "xid": row.xid.hex()})
+
+
+def _statement(row: Any) -> OfficerStatementDocument:
+    return OfficerStatementDocument(
+        number=row.number,
+        person=row.person,
+        method=row.method,
+        target=row.target,
+        body=None if row.body is None else base64.b64encode(row.body).decode("ascii"),
+        statement=base64.b64encode(row.statement).decode("ascii"),
+        taken_at=row.taken_at,
+    )
 
 
 def _rule(rule: Rule) -> RuleDocument:

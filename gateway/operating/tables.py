@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table
+from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table, UniqueConstraint
 
 from gateway.schema import Instant, metadata
+from runtime.append_only import append_only
 
 order_steps: Final = Table(
     "order_steps",
@@ -25,6 +26,23 @@ order_steps: Final = Table(
     Column("what", JSON(none_as_null=True), doc="what else is known of it: response code, attempt, who, why"),
     sqlite_with_rowid=False,
 )
+
+# What officers signed to act here (`gateway.operating.officer_acts`), each used once and kept as evidence.
+officer_statements: Final = Table(
+    "officer_statements",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("credential", String(64), nullable=False, doc="SHA-256 of the officer's certificate, hexadecimal"),
+    Column("nonce", String(32), nullable=False, doc="hexadecimal"),
+    Column("person", String, nullable=False),
+    Column("method", String, nullable=False),
+    Column("target", String, nullable=False, doc="path and query"),
+    Column("body", LargeBinary, doc="what was asked; none if it is long: `target` says where it is kept then"),
+    Column("statement", LargeBinary, nullable=False, doc="CMS SignedData (DER)"),
+    Column("taken_at", Instant, nullable=False),
+    UniqueConstraint("credential", "nonce"),
+)
+append_only(officer_statements)
 
 # The outcome of an order in REV_FAILED, as one person stated it and another confirmed it.
 resolutions: Final = Table(

@@ -21,6 +21,7 @@ from cps.card_confirmation import parse_card_confirmation
 from cps.check_statement import CheckStatement
 from cps.decision import parse_decision, parse_key_denial, parse_revocation
 from cps.errors import StatementError
+from cps.gateway_act import LASTS, GatewayAct, build_gateway_act, parse_gateway_act
 from cps.publication import Publication, build_publication, parse_publication
 from cps.rekey_statement import build_rekey, parse_rekey
 from cps.review import Judgement, Review, build_review, parse_review
@@ -79,6 +80,7 @@ EXTENSIONS: Final[tuple[type[Any], ...]] = (
 )  # fmt: skip
 STATEMENTS: Final[tuple[Callable[[bytes], Any], ...]] = (
     parse_acceptance, parse_decision, parse_revocation, parse_key_denial, parse_publication, parse_rekey, parse_review,
+    parse_gateway_act,
 )  # fmt: skip
 CONTENTS: Final[tuple[type[Any], ...]] = (Bci, CeremonySeal, KeyAttestation, SelfAudit)
 
@@ -277,6 +279,9 @@ def honest() -> dict[str, list[bytes]]:
     made |= {
         "statement.acceptance": [build_acceptance("case-1", [shop.certificate], NOW)],
         "statement.review": [build_review(Review(bytes(32), Judgement.JUSTIFIED, "as it should be", NOW))],
+        "statement.gateway_act": [
+            build_gateway_act(GatewayAct("GW-1", "POST", "/v1/payouts", bytes(32), bytes(16), NOW, NOW + LASTS))
+        ],
         "statement.rekey": [build_rekey("case-1", shop.certificate, [bytes(32)], NOW)],
         "statement.publication": [
             build_publication(Publication("kwbp-cps", "1.0.1", bytes(32), bytes(32), bytes(32), NOW + DAY, NOW))

@@ -107,6 +107,9 @@ FIRING: Final = {
     "GatewayJournalNotSigned": ['kwbp_log_unsigned_entries{instance="g",log="log-gateway"}', "5x60"],
     "GatewayDayNotReconciled": ['kwbp_gateway_open_day_overdue_seconds{instance="g"}', "21601x60"],
     "GatewayDifferencesOpen": ['kwbp_gateway_open_differences_count{instance="g"}', "1x60"],
+    "GatewayListMissing": ['kwbp_gateway_missing_lists_count{instance="g",route="switch"}', "1x60"],
+    "GatewayListRefused": ['kwbp_gateway_refused_lists_count{instance="g",route="switch"}', "1x60"],
+    "GatewayListWaiting": ['kwbp_gateway_waiting_lists_count{instance="g",route="switch"}', "1x60"],
     "GatewayPayoutReturned": ['kwbp_gateway_returned_payouts_count{instance="g"}', "1x60"],
     "GatewayPayoutNotAnswered": ['kwbp_gateway_oldest_unanswered_payout_seconds{instance="g"}', "172801x60"],
 }

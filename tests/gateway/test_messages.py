@@ -19,9 +19,9 @@ ERRORS = frozenset(
     name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, ToldError)
 ) - {"ToldError", "OrderCommandError"} | {"BankAnswerError", "ImportRefusedError", "Told"}
 """Of the gateway's errors those that a person is told of; what OrderCommandError tells is a message of its own."""
-SENTENCES = {"Problem": 2, "_away": 3}
+SENTENCES = {"Problem": 2, "_away": 3, "_refused": 0}
 """Who is given a sentence as it is, and as which argument."""
-TOLD = {"detail", "text", "told", "said"}
+TOLD = {"detail", "text", "told", "said", "objection", "error"}
 """Names that hold a message, or a sentence that stands where the function is called."""
 
 

@@ -19,9 +19,11 @@ from typer.testing import CliRunner
 
 from cli import gateway as gateway_commands
 from cli import output, state
+from cli.gateway_officer import StatementSigner
 from gateway.order import OrderKey
 from gateway.reversal_workflows import workflow_id
 from kwbp.codes import AuthCode
+from ra.officer import officer_of
 from runtime.client import TlsFiles, http_client, raise_problem
 from runtime.language import Language
 from runtime.language_catalogue import of_package
@@ -211,3 +213,46 @@ def test_a_gateway_that_is_away_is_told_with_what_to_do(site: Site, tmp_path: Pa
     assert "does not answer" in away.stderr
     assert "kwbp serve" in away.stderr
     assert "Traceback" not in away.stderr
+
+
+def test_an_officer_whose_key_is_elsewhere_confirms_by_a_signed_statement(site: Site, process: GatewayProcess) -> None:
+    shop, buyer, url = site.new_shop(), site.buyer(), process.url
+    site.register(url, shop)
+    site.switch.admin.add_fault("0200", "drop")
+    site.switch.admin.add_fault("0420", "alter", changed={39: "13"})
+    lost = site.purchase(shop, buyer, 10_000)
+    shop.collect(url, lost)
+    wait_for(lambda: shop.order(url, lost.xid)["state"] == "REV_FAILED")
+    path, told = f"/v1/orders/{lost.xid.hex()}", {"outcome": "reversed", "reason": "call 32"}
+
+    def by(person: str, role: str = "security_officer") -> StatementSigner:
+        made = site.pki.officer(person, roles=(role,))
+        return StatementSigner(officer_of(made.certificate, made.chain, made.key), "GW-1")
+
+    first, confirmation = by("security-officer-1"), {"outcome": "reversed"}
+    with http_client(operator(site), url) as console:
+        raise_problem(console.post(f"{path}/resolution", json=told, auth=first))
+        by_tls = by("security-officer-1")  # another credential of the same person
+        assert console.post(f"{path}/confirmation", json=confirmation, auth=by_tls).status_code == 409
+        refused = console.post(f"{path}/confirmation", json=confirmation, auth=by("auditor-1", "auditor"))
+        assert (refused.status_code, refused.json()["type"]) == (403, "urn:kwbp:problem:officer-statement-refused")
+        assert console.post(f"{path}/confirmation", json=confirmation).status_code == 403
+        sent = console.build_request("POST", f"{path}/confirmation", json=confirmation)
+        life = raise_problem(console.send(sent, auth=by("security-officer-2"))).json()
+        assert (life["stated"]["stated_by"], life["stated"]["confirmed_by"]) == (
+            *("officer:security-officer-1", "officer:security-officer-2"),
+        )
+        again = console.send(sent)  # the statement is in its headers
+        assert (again.status_code, "came before" in again.json()["detail"]) == (403, True)
+        kept = raise_problem(console.get("/v1/officer-statements")).json()
+    assert [each["person"] for each in kept[:3]] == ["security-officer-2", "security-officer-1", "security-officer-1"]
+
+
+def test_an_auditor_looks_and_does_nothing(site: Site, process: GatewayProcess) -> None:
+    login = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    made = site.pki.officer("auditor-7", roles=("auditor",), replace={"extended_key_usage": (login, False)})
+    made.write(site.home.tls, "auditor-7")
+    with http_client(site.home.tls_files("auditor-7"), process.url) as client:
+        assert client.get("/v1/orders").status_code == 200
+        refused = client.post("/v1/payouts", json={})
+    assert (refused.status_code, refused.json()["clause"]) == (403, "CPS 5.2.1")

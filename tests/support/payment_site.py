@@ -448,6 +448,11 @@ def tls_files(home: Home, pki: PkiFactory, name: str, uri: str) -> TlsFiles:
             x509.UniformResourceIdentifier(uri),
         ]
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        if uri == identity_uri("officer", name):
+            login = (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+            officer = pki.officer(name, roles=("security_officer",), replace={"extended_key_usage": login})
+            officer.write(home.tls, name)
+            return files
         credential = pki.service(
             name,
             replace={

@@ -200,6 +200,21 @@ def upgrade() -> None:
         info={"append_only": True},
     )
     op.create_table(
+        "officer_statements",
+        sa.Column("number", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("credential", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.String(length=32), nullable=False),
+        sa.Column("person", sa.String(), nullable=False),
+        sa.Column("method", sa.String(), nullable=False),
+        sa.Column("target", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("statement", sa.LargeBinary(), nullable=False),
+        sa.Column("taken_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("number"),
+        sa.UniqueConstraint("credential", "nonce"),
+        info={"append_only": True},
+    )
+    op.create_table(
         "order_steps",
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("xid", sa.LargeBinary(length=20), nullable=False),
@@ -529,6 +544,14 @@ def upgrade() -> None:
             "BEGIN SELECT RAISE(ABORT, 'network_payments is append-only'); END"
         )
         op.execute(
+            "CREATE TRIGGER officer_statements_no_update BEFORE UPDATE ON officer_statements "
+            "BEGIN SELECT RAISE(ABORT, 'officer_statements is append-only'); END"
+        )
+        op.execute(
+            "CREATE TRIGGER officer_statements_no_delete BEFORE DELETE ON officer_statements "
+            "BEGIN SELECT RAISE(ABORT, 'officer_statements is append-only'); END"
+        )
+        op.execute(
             "CREATE TRIGGER payment_files_no_update BEFORE UPDATE ON payment_files BEGIN "
             "SELECT RAISE(ABORT, 'payment_files is append-only'); END"
         )
@@ -613,6 +636,18 @@ def upgrade() -> None:
         op.execute(
             "CREATE TRIGGER network_payments_no_truncate BEFORE TRUNCATE ON network_payments "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            "CREATE TRIGGER officer_statements_no_update BEFORE UPDATE ON officer_statements "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            "CREATE TRIGGER officer_statements_no_delete BEFORE DELETE ON officer_statements "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        )
+        op.execute(
+            "CREATE TRIGGER officer_statements_no_truncate BEFORE TRUNCATE ON "
+            "officer_statements FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         )
         op.execute(
             "CREATE TRIGGER payment_files_no_update BEFORE UPDATE ON payment_files FOR EACH "
