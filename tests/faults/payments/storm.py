@@ -24,6 +24,7 @@ from sqlalchemy import Engine, create_engine, func, select, text, update
 
 from gateway.schema import orders
 from gateway.states import OrderState
+from kwbp.errors import ProtocolError
 from runtime.problems import Problem
 from tests.faults.payments.books import AtMerchant, Finding, Kind, Order, Stand, judge_order
 from tests.faults.payments.reading import at_issuer, gateway_engine, gateway_orders
@@ -38,6 +39,8 @@ _AT_ONCE: Final = 6
 _OF_ONE_CARD: Final = 3
 """Orders of each card: of one card they go back one after the other."""
 _PATIENCE: Final = 300.0
+_NOT_YET: Final = (httpx.HTTPError, Problem, ProtocolError, AssertionError)
+"""What a merchant may meet that one gateway has just registered and the other does not know yet."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def sale(system: System, buyer: Buyer, book: Engine) -> bool:
     while True:
         purchase = system.site.purchase(system.desks[1], buyer, AMOUNT)
         answer: list[bytes] = []
-        with suppress(httpx.HTTPError, Problem, AssertionError):
+        with suppress(*_NOT_YET):
             answer.append(purchase.shop.collect(system.gateway_url, purchase))
             if purchase.checked_answer(answer[0]).approved:
                 purchase.shop.acknowledge(system.gateway_url, purchase.ack(answer[0]))
@@ -114,7 +117,7 @@ def _told(sold: Future[bool]) -> bool:
 
 
 def _collected(system: System, purchase: Purchase) -> bool:
-    with suppress(httpx.HTTPError, Problem, AssertionError):
+    with suppress(*_NOT_YET):
         return purchase.checked_answer(purchase.shop.collect(system.gateway_url, purchase)).approved
     return False
 
