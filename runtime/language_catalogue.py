@@ -77,7 +77,7 @@ def of_package(package: str) -> Catalogue:
 def load(text: str) -> Catalogue:
     """Read a catalogue; raises CatalogueError for anything that is not exactly its form."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise CatalogueError(f"not YAML: {error}") from None
     tree = {} if root is None else _read(root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -236,9 +236,7 @@ def test_a_revoked_certificate_renews_nothing(site: EstSite, client: EstClient) 
 def test_an_expired_certificate_does_not_get_through_tls(site: EstSite, client: EstClient) -> None:
     client.fetch_authorities()
     pki = site.world.office.pki
-    expired = pki.merchant(
-        not_before=pki.now.replace(year=pki.now.year - 2), not_after=pki.now.replace(year=pki.now.year - 1)
-    )
+    expired = pki.merchant(not_before=pki.now - timedelta(days=730), not_after=pki.now - timedelta(days=365))
     certificate, key = expired.write(client.folder, "expired")
     assert client.is_cut_off(f"{PREFIX}/cacerts", "--cert", certificate, "--key", key)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Final
 
 import httpx
 import pytest
@@ -45,12 +47,22 @@ async def _slow(_request: Request) -> Response:
     return Response(b"late")
 
 
+_HELD: Final = threading.Event()
+
+
+async def _held(_request: Request) -> Response:
+    """The answer of a server that takes as long as the test says, however busy the machine is."""
+    await asyncio.to_thread(_HELD.wait, 60)
+    return Response(b"late")
+
+
 APP = Starlette(
     routes=[
         Route("/echo", _echo, methods=["POST"]),
         Route("/chunks", _chunks),
         Route("/port", _port),
         Route("/slow", _slow),
+        Route("/held", _held),
     ]
 )
 
@@ -187,10 +199,12 @@ def test_connections_are_bounded(plain: str) -> None:
 
 def test_waiting_for_a_connection_ends_too(plain: str) -> None:
     async def work(client: httpx.AsyncClient) -> None:
-        first = asyncio.create_task(client.get("/slow"))
+        _HELD.clear()
+        first = asyncio.create_task(client.get("/held", timeout=60))
         await asyncio.sleep(0.05)
         with pytest.raises(httpx.PoolTimeout):
-            await client.get("/port", timeout=httpx.Timeout(10, pool=0.05))
+            await client.get("/port", timeout=httpx.Timeout(60, pool=0.05))
+        _HELD.set()
         assert (await first).text == "late"
 
     ask(plain, work, connections=1)
@@ -198,8 +212,10 @@ def test_waiting_for_a_connection_ends_too(plain: str) -> None:
 
 def test_an_answer_after_the_deadline_is_not_taken_for_the_next_one(plain: str) -> None:
     async def work(client: httpx.AsyncClient) -> None:
+        _HELD.clear()
         with pytest.raises(httpx.ReadTimeout):
-            await client.get("/slow", timeout=0.05)
+            await client.get("/held", timeout=httpx.Timeout(60, read=0.05))
+        _HELD.set()
         assert (await client.post("/echo", content=b"mine")).content == b"mine"
 
     ask(plain, work, connections=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -213,35 +214,44 @@ def totals(acquirer: Acquirer, day: date, **changed: str) -> Message:
     return Message("0500", fields | {int(field[2:]): value for field, value in changed.items()})
 
 
-def today() -> date:
-    return datetime.now(IRAN_STANDARD_TIME).date()
+TODAY: Final = datetime.now(IRAN_STANDARD_TIME).date()
 
 
+@pytest.fixture
+def one_day(switch: RunningSwitch) -> Iterator[None]:
+    """The network counts in this day however late it is: midnight in Iran does not come between two messages."""
+    switch.admin.cut_over(TODAY)
+    yield
+    switch.admin.cut_over(None)
+
+
+@pytest.mark.usefixtures("one_day")
 def test_totals_are_compared_and_told(desk: Desk) -> None:
-    empty = desk.acquirer.ask(totals(desk.acquirer, today()))
+    empty = desk.acquirer.ask(totals(desk.acquirer, TODAY))
     assert (empty[39], empty[66], empty[97]) == ("00", "1", f"C{0:016d}")
     sale = desk.order()
     desk.rc(desk.credit(sale, 50_000))
     lost = desk.order(70_000)
     void = reversal_advice(lost, stan=desk.acquirer.next_stan(), transmission_time="0101000000")
     assert desk.rc(void) == "00"  # nobody knew its outcome: it never was
-    wrong = desk.acquirer.ask(totals(desk.acquirer, today()))
+    wrong = desk.acquirer.ask(totals(desk.acquirer, TODAY))
     assert (wrong[39], wrong[66]) == ("00", "2")
     sums = {f"de{field}": wrong[field] for field in (74, 75, 76, 77, 86, 87, 88, 89, 97)}
     assert sums["de76"] == f"{1:010d}"
     assert sums["de97"] == f"C{100_000:016d}"
-    assert desk.acquirer.ask(totals(desk.acquirer, today(), **sums))[66] == "1"
+    assert desk.acquirer.ask(totals(desk.acquirer, TODAY, **sums))[66] == "1"
     assert desk.accounts()[1] == 100_000
 
 
+@pytest.mark.usefixtures("one_day")
 def test_a_cut_over_moves_what_comes_after_it(switch: RunningSwitch, desk: Desk) -> None:
-    tomorrow = today() + timedelta(days=1)
+    tomorrow = TODAY + timedelta(days=1)
     sale = desk.order()
     assert switch.admin.cut_over(tomorrow) == switch.admin.business_day() == tomorrow
     try:
         credit = desk.acquirer.ask(desk.credit(sale, 50_000))
         assert credit[15] == tomorrow.strftime("%m%d")
-        nets = [desk.acquirer.ask(totals(desk.acquirer, day)) for day in (today(), tomorrow)]
+        nets = [desk.acquirer.ask(totals(desk.acquirer, day)) for day in (TODAY, tomorrow)]
     finally:
         switch.admin.cut_over(None)
     assert [each[97] for each in nets] == [f"C{AMOUNT:016d}", f"D{50_000:016d}"]
@@ -249,8 +259,8 @@ def test_a_cut_over_moves_what_comes_after_it(switch: RunningSwitch, desk: Desk)
 
 
 def test_another_acquirers_totals_are_not_told(switch: RunningSwitch, desk: Desk) -> None:
-    asked = totals(desk.acquirer, today())
+    asked = totals(desk.acquirer, TODAY)
     answer = desk.acquirer.ask(Message("0500", {**asked.fields, 32: "603770"}))
     assert (answer[39], answer[66], 97 in answer) == ("58", "3", False)
-    nonsense = desk.acquirer.ask(Message("0500", {**totals(desk.acquirer, today()).fields, 15: "0231"}))
+    nonsense = desk.acquirer.ask(Message("0500", {**totals(desk.acquirer, TODAY).fields, 15: "0231"}))
     assert (nonsense[39], nonsense[66]) == ("12", "3")
