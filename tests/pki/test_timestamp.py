@@ -226,6 +226,13 @@ def test_bytes_that_are_nothing_are_refused_and_break_nothing(data: bytes) -> No
         read_response(data)
 
 
+@pytest.mark.parametrize("data", [b"", b"\x30\x00", b"<html>", b"\x30\x80\x00\x00"])
+def test_an_answer_that_is_none_is_malformed(data: bytes) -> None:
+    with pytest.raises(TimestampError) as wrong:
+        read_response(data)
+    assert wrong.value.reason == "malformed"
+
+
 # -- certificates and answers ------------------------------------------------------------------------------------------
 
 
