@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
 
 from gateway.acquirer import differences, journal
 from gateway.acquirer.bank_answer import BankAnswerError, read_answer
@@ -116,8 +116,9 @@ class AcquirerService:
             return connection.execute(update(reconciliations).where(which).values(next_at=now)).rowcount
 
         def unanswered() -> int:
-            # An answer that ends the day has it compared once more, at once.
-            compared = and_(columns.compared_at >= now, columns.next_at > columns.compared_at)
+            # The answer that ends the day has it compared once more, at once: that one counts.
+            last_word = or_(columns.over_at.is_(None), columns.compared_at > columns.over_at)
+            compared = and_(columns.compared_at >= now, last_word)
             query = select(func.count()).where(which, func.coalesce(compared, False).is_(False))
             with self._orders.reading() as connection:
                 return connection.execute(query).scalar_one()
