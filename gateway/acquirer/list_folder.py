@@ -6,7 +6,8 @@
 
 A list that its network's key has signed is whole: it is imported at once. What cannot be believed may be half of one,
 and is left as long as it grows: it is refused once nothing of it has changed for `settled`. Hidden files and `.part`,
-`.tmp`, `.filepart` are somebody's who still writes. Links are not followed.
+`.tmp`, `.filepart` are somebody's who still writes. No link is followed (`gateway.acquirer.list_inbox`). A file that
+cannot be read or moved is an alarm and stays; no other waits for it.
 
 A file is moved after what it says is in the database, where the same bytes change nothing: whoever is killed between
 the two imports it again, and it is imported once. Gateways that share a folder do no more.
@@ -15,9 +16,7 @@ the two imports it again, and it is imported once. Gateways that share a folder 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import stat
+import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -28,6 +27,7 @@ from prometheus_client import Gauge
 from sqlalchemy import exists, select
 
 from gateway.acquirer.differences import Imported
+from gateway.acquirer.list_inbox import DONE, REFUSED, ListInbox, Mark, shown
 from gateway.acquirer.tables import network_lists
 from gateway.schema import reconciliations
 from gateway.store import OrderStore
@@ -37,10 +37,6 @@ from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.settlement_list import LARGEST
 
-DONE: Final = "done"
-REFUSED: Final = "refused"
-REASON: Final = ".reason.txt"
-_UNFINISHED: Final = (".part", ".tmp", ".filepart")
 _LOOKED_BACK: Final = timedelta(days=7)
 """Days before that are no alarm any more: whoever names a folder today did without one until now."""
 _NOT_A_LIST: Final = 422
@@ -49,8 +45,6 @@ _log = get_logger("gateway.lists")
 _missing = Gauge("kwbp_gateway_missing_lists_count", "Days over for a network that it has sent no list of", ["route"])
 _waiting = Gauge("kwbp_gateway_waiting_lists_count", "Files in a folder of lists that are not whole yet", ["route"])
 _refused = Gauge("kwbp_gateway_refused_lists_count", "Files that are no list, and wait for a person", ["route"])
-
-_Mark = tuple[int, int, int]
 
 
 class _Acquirer(Protocol):
@@ -84,7 +78,8 @@ class ListFolders:
         self._orders = orders
         self._clock = clock
         self._checkpoint = checkpoint
-        self._seen: dict[Path, tuple[_Mark, datetime]] = {}
+        self._inboxes = {route: ListInbox(folder) for route, folder in settings.folders.items()}
+        self._seen: dict[str, dict[str, tuple[Mark, datetime]]] = {route: {} for route in settings.folders}
         self._told: set[tuple[str, date]] = set()
 
     async def run(self) -> None:
@@ -99,46 +94,70 @@ class ListFolders:
 
     async def look(self, route: str) -> None:
         """One look at one folder, and for lists that should be here by now."""
-        folder = self._settings.folders[route]
-        waiting = 0
-        for path in await asyncio.to_thread(_files, folder):
+        inbox, waiting = self._inboxes[route], 0
+        names: list[str] = []
+        try:
+            names = await asyncio.to_thread(inbox.names)
+            _refused.labels(route).set(await asyncio.to_thread(inbox.count, REFUSED))
+        except OSError as error:  # then the list of a day is missed all the more
+            _log.error("a folder of lists cannot be read", route=route, reason=_reason(error), alarm=True)
+        seen = self._seen[route]
+        self._seen[route] = {name: seen[name] for name in names if name in seen}
+        for name in names:
             try:
-                waiting += not await self._taken(path, route)
+                waiting += not await self._taken(name, route)
             except FileNotFoundError:  # another gateway of this folder was faster
-                self._seen.pop(path, None)
+                self._seen[route].pop(name, None)
+            except OSError as error:  # this one waits for a person; the others do not wait for it
+                waiting += 1
+                told = {"route": route, "file": shown(name), "reason": _reason(error)}
+                _log.error("a file can be read or moved by no gateway", **told, alarm=True)
         _waiting.labels(route).set(waiting)
-        _refused.labels(route).set(await asyncio.to_thread(_left_in, folder / REFUSED))
         await self._miss(route)
 
-    async def _taken(self, path: Path, route: str) -> bool:
+    async def _taken(self, name: str, route: str) -> bool:
         """Whether the file is done with; it stays where it is if not."""
-        data, mark = await asyncio.to_thread(_read, path)
+        inbox = self._inboxes[route]
+        if self._settles(name, route, await asyncio.to_thread(inbox.mark, name)):
+            return False
+        data, mark = await asyncio.to_thread(inbox.read, name, largest=LARGEST)
+        told: dict[str, object] = {"route": route, "file": shown(name)}
         try:
             if data is None:
                 raise Problem(_NOT_A_LIST, "settlement-list-refused", "this is no file of a size that a list may have")
             taken = await self._acquirer.take_list(data, route=route, by=f"folder:{route}")
         except (Problem, DatabaseUnavailableError) as error:
             if not isinstance(error, Problem) or error.status != _NOT_A_LIST:
-                _log.error("a list waits", route=route, file=path.name, reason=str(error), alarm=True)
+                _log.error("a list waits", **told, reason=str(error), alarm=True)
                 return False
-            if not self._has_settled(path, mark):
+            if not self._has_settled(name, route, mark):
                 return False
-            await asyncio.to_thread(_put_aside, path, error)
-            _log.error("a file is refused", route=route, file=path.name, reason=str(error), alarm=True)
+            reason = f"{error.text(Language.EN)}\n{error.text(Language.FA)}\n"
+            if not await asyncio.to_thread(inbox.move, name, REFUSED, mark, reason=reason):
+                return False
+            _refused.labels(route).inc()
+            _log.error("a file is refused", **told, reason=str(error), alarm=True)
         else:
             self._checkpoint("list-of-folder-imported")
-            await asyncio.to_thread(_move, path, path.parent / DONE)
             day = taken.business_day.isoformat()
-            _log.info("a list is imported", route=route, file=path.name, day=day, known=taken.known)
-        self._seen.pop(path, None)
+            if not await asyncio.to_thread(inbox.move, name, DONE, mark):
+                _log.info("a list is imported, and its file is another one by now", **told, day=day)
+                return False
+            _log.info("a list is imported", **told, day=day, known=taken.known)
+        self._seen[route].pop(name, None)
         self._checkpoint("list-of-folder-moved")
         return True
 
-    def _has_settled(self, path: Path, mark: _Mark) -> bool:
+    def _settles(self, name: str, route: str, mark: Mark) -> bool:
+        """Whether this very file could not be believed a moment ago, and still has time: it is not read again."""
+        before = self._seen[route].get(name)
+        return before is not None and before[0] == mark and self._clock() - before[1] < self._settings.settled
+
+    def _has_settled(self, name: str, route: str, mark: Mark) -> bool:
         now = self._clock()
-        before = self._seen.get(path)
+        before = self._seen[route].get(name)
         if before is None or before[0] != mark:
-            self._seen[path] = (mark, now)
+            self._seen[route][name] = (mark, now)
             return False
         return now - before[1] >= self._settings.settled
 
@@ -167,64 +186,5 @@ class ListFolders:
             return [date.fromisoformat(day) for day in connection.execute(query).scalars()]
 
 
-def _files(folder: Path) -> list[Path]:
-    """What may be lists, by name: the same order for every gateway."""
-    return sorted(
-        each
-        for each in folder.iterdir()
-        if not each.name.startswith(".") and each.suffix.lower() not in _UNFINISHED and not each.is_dir()
-    )
-
-
-def _read(path: Path) -> tuple[bytes | None, _Mark]:
-    """What is in a file and by what it is known again; None if it cannot be a list by its kind or size."""
-    found = path.lstat()
-    mark = (found.st_ino, found.st_size, found.st_mtime_ns)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
-        return None, mark
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(LARGEST + 1)
-    return (None if len(data) > LARGEST else data), mark
-
-
-def _left_in(folder: Path) -> int:
-    with contextlib.suppress(FileNotFoundError):
-        return sum(1 for each in folder.iterdir() if not each.name.endswith(REASON))
-    return 0
-
-
-def _put_aside(path: Path, problem: Problem) -> None:
-    """The reason goes first: no file is ever there without it."""
-    target = _free(path.parent / REFUSED, path.name)
-    reason = target.with_name(target.name + REASON)
-    with reason.open("w", encoding="utf-8") as file:
-        file.write(f"{problem.text(Language.EN)}\n{problem.text(Language.FA)}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    path.rename(target)
-    _sync(target.parent)
-
-
-def _move(path: Path, folder: Path) -> None:
-    path.rename(_free(folder, path.name))
-    _sync(folder)
-
-
-def _free(folder: Path, name: str) -> Path:
-    """A place in `folder` where nothing is: `name`, else with a number. A reason alone was left by a crash."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    number, target = 0, folder / name
-    while os.path.lexists(target):
-        number += 1
-        target = folder / f"{name}.{number}"
-    return target
-
-
-def _sync(folder: Path) -> None:
-    for each in (folder, folder.parent):
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _reason(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)

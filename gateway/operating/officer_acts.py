@@ -9,9 +9,11 @@ all of this holds, in this order; whatever fails, the request is refused, and is
 | connection | the operator's console, or the same officer's own                                                      |
 | signature  | over the statement, by the certificate that comes with it                                              |
 | officer    | the path to the root, the lists in force: nobody revoked, expired or of another hierarchy              |
-| act        | of this gateway: method, path, query and body as they came                                             |
+| act        | of this gateway: method, path and query as they came                                                   |
 | time       | made at most `LASTS` ago, not more than `AHEAD` in the future, for no longer than `LASTS`               |
-| role       | `ACTING` held when it was signed and still, in full or by a grant                                      |
+| role       | `ACTING` held when it was signed and still, in full or by a grant; and the route is for officers        |
+| body       | the one that was signed; it is read only now, so that nobody else has a long one read                   |
+| number     | fewer than `MOST` of this person's were taken within `WITHIN`: they are kept for ever                   |
 | nonce      | used for the first time, in whatever replica; written down with the statement before anything is done   |
 
 Officers who come by their own TLS certificate are held to the same roles. Both are `officer:PERSON`, so that dual
@@ -29,7 +31,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, and_, func, select
 from starlette.requests import Request
 
 from audit.journal import Journal
@@ -54,6 +56,9 @@ ACTING: Final = ("security_officer", "ca_operator")
 AHEAD: Final = timedelta(seconds=30)
 LARGEST: Final = 24 * 1024
 """Characters of the header."""
+MOST: Final = 500
+WITHIN: Final = timedelta(hours=1)
+"""More acts of one person than anybody reads, fewer than fill a disk."""
 _KEPT_BODY: Final = 64 * 1024
 _CONSOLE: Final = "service:operator"
 _LOOKING: Final = frozenset({"GET", "HEAD"})
@@ -77,10 +82,20 @@ class OfficerActs:
         self._gateway_id = gateway_id
         self._clock = clock
 
-    async def judge(self, carrier: Caller, header: str, *, method: str, target: str, body: bytes) -> Caller:
+    async def judge(
+        self,
+        carrier: Caller,
+        header: str,
+        *patterns: str,
+        method: str,
+        target: str,
+        read: Callable[[], Awaitable[bytes]],
+    ) -> Caller:
         """The officer who signed the statement in `header` about this act, brought by `carrier`.
 
-        :raises Problem: 403 it does not count; 503 nobody knows now whether the officer's certificate does.
+        :param patterns: who may do this. :param read: gives the body.
+        :raises Problem: 403 it does not count; 429 too many of this person; 503 nobody knows now whether the officer's
+            certificate does.
         """
         if str(carrier) != _CONSOLE and carrier.kind != "officer":
             raise _refused("a statement comes over the operator's connection or the officer's own", "CPS 5.2.1")
@@ -94,12 +109,16 @@ class OfficerActs:
         except (PkiError, StatementError) as error:
             raise _refused(Message("the statement does not count: {fault}", fault=fault(error)), "CPS 5.2.3") from None
         self._require_officer(signatory, carrier)
-        self._require_this(act, method, target, body)
+        self._require_this(act, method, target)
         _require_time(act, signed.signing_time, now)
         if not signatory.holds(ACTING, NO_CLASS, now):
             raise _wrong_role(signatory.person)
+        officer = check(Caller("officer", signatory.person, signatory.certificate), *patterns)
+        body = await read()
+        if act.body != sha256(body).digest():
+            raise _refused("the statement is about another act", "CPS 5.2.2")
         await self._use(signatory, act, statement, body, now)
-        return Caller("officer", signatory.person, signatory.certificate)
+        return officer
 
     def list(self, limit: int) -> list[Row[Any]]:
         """The newest statements, newest first."""
@@ -116,10 +135,10 @@ class OfficerActs:
         if carrier.kind == "officer" and carrier.name != signatory.person:
             raise _refused("the statement is another officer's than the connection", "CPS 5.2.1")
 
-    def _require_this(self, act: GatewayAct, method: str, target: str, body: bytes) -> None:
+    def _require_this(self, act: GatewayAct, method: str, target: str) -> None:
         if act.gateway != self._gateway_id:
             raise _refused("the statement is for another gateway", "CPS 5.2.2")
-        if (act.method, act.target) != (method, target) or act.body != sha256(body).digest():
+        if (act.method, act.target) != (method, target):
             raise _refused("the statement is about another act", "CPS 5.2.2")
 
     async def _use(self, signatory: Signatory, act: GatewayAct, statement: bytes, body: bytes, now: datetime) -> None:
@@ -134,7 +153,14 @@ class OfficerActs:
             "taken_at": now,
         }
 
+        columns = officer_statements.c
+        lately = and_(columns.person == signatory.person, columns.taken_at > now - WITHIN)
+
         def job(connection: Connection) -> bool:
+            taken = connection.execute(select(func.count()).select_from(officer_statements).where(lately)).scalar_one()
+            if taken >= MOST:
+                told = Message("{person} has signed {count} acts within the hour", person=signatory.person, count=taken)
+                raise Problem(429, "too-many-statements", told, headers={"retry-after": "60"})
             return insert_new(connection, officer_statements, **values)
 
         if not await self._store.writer.run(job):
@@ -166,9 +192,8 @@ def acting(*patterns: str) -> Callable[[Request], Awaitable[Caller]]:
         scope = request.scope
         path, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
         target = f"{path}?{query}" if query else path
-        body = await request.body()
-        officer = await acts.judge(carrier, headers[0], method=request.method, target=target, body=body)
-        return check(officer, *patterns)
+        of = {"method": request.method, "target": target}
+        return await acts.judge(carrier, headers[0], *patterns, **of, read=request.body)
 
     dependency.patterns = patterns  # type: ignore[attr-defined]  # as those of `runtime.identity.require`
     return dependency
@@ -177,8 +202,9 @@ def acting(*patterns: str) -> Callable[[Request], Awaitable[Caller]]:
 def _require_role(caller: Caller, now: datetime) -> None:
     """Of an officer who came by TLS, whose path and status were judged when the request came in."""
     data = None if caller.certificate is None else OfficerData.from_certificate(caller.certificate)
-    held = frozenset() if data is None else _held(data, now)
-    if held.isdisjoint(ACTING):
+    if data is None or data.person_id != caller.name:  # else one person would be two, by TLS and by statements
+        raise _refused("the client certificate names no officer", "CPS 5.2.1")
+    if _held(data, now).isdisjoint(ACTING):
         raise _wrong_role(caller.name)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import JSON, Column, Integer, LargeBinary, String, Table, UniqueConstraint
+from sqlalchemy import JSON, Column, Index, Integer, LargeBinary, String, Table, UniqueConstraint
 
 from gateway.schema import Instant, metadata
 from runtime.append_only import append_only
@@ -41,6 +41,7 @@ officer_statements: Final = Table(
     Column("statement", LargeBinary, nullable=False, doc="CMS SignedData (DER)"),
     Column("taken_at", Instant, nullable=False),
     UniqueConstraint("credential", "nonce"),
+    Index("officer_statements_of_person", "person", "taken_at"),
 )
 append_only(officer_statements)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from sqlalchemy import delete
 
 from audit.journal import Journal
 from cps.gateway_act import LASTS, GatewayAct, build_gateway_act, parse_gateway_act
+from gateway.operating import officer_acts
 from gateway.operating.officer_acts import OfficerActs
 from gateway.operating.tables import officer_statements
 from gateway.store import OrderStore
@@ -48,6 +50,7 @@ class Desk:
 
     def __init__(self, book: OrderStore, folder: Path, pki: PkiFactory) -> None:
         self.clock = Clock(NOW)
+        self.bodies_read = 0
         self.book, self.pki, self.path = book, pki, folder / "gateway.jsonl"
         self.journal = Journal.open(self.path)
         self.acts = OfficerActs(book, self.journal, self, gateway_id=GATEWAY, clock=self.clock)
@@ -56,8 +59,14 @@ class Desk:
         return self.pki.trust(now)
 
     def judge(self, statement: bytes, *, carrier: Caller = CONSOLE, **changes: Any) -> Caller:
-        act: dict[str, Any] = {"method": "POST", "target": TARGET, "body": BODY} | changes
-        return run(self.acts.judge(carrier, base64.b64encode(statement).decode(), **act))
+        act: dict[str, Any] = {"method": "POST", "target": TARGET, "body": BODY, "for_": ("officer:*",)} | changes
+        body, patterns = act.pop("body"), act.pop("for_")
+
+        async def read() -> bytes:
+            self.bodies_read += 1
+            return bytes(body)
+
+        return run(self.acts.judge(carrier, base64.b64encode(statement).decode(), *patterns, **act, read=read))
 
     def refused(self, why: str, statement: bytes, **how: Any) -> None:
         kept = self.acts.list(50)
@@ -187,6 +196,71 @@ def test_a_granted_role_counts_while_it_is_held_and_for_everything(desk: Desk, p
     assert desk.judge(signed(granted("stands-in", timedelta(hours=-1)))).name == "stands-in"
     desk.refused("may look", signed(granted("not-yet", timedelta(hours=1))))
     desk.refused("may look", signed(granted("merchants-only", timedelta(hours=-1), ("merchant",))))
+
+
+def test_nobodys_body_is_read_before_who_signed_is_believed(desk: Desk, pki: PkiFactory, officer: Credential) -> None:
+    """A settlement list may have 64 MiB: who may not send one has none of it read."""
+    desk.refused("operator's connection", signed(officer), carrier=Caller("merchant", "M-1"))
+    desk.refused("does not count", b"no statement")
+    desk.refused("may look", signed(pki.officer("an-auditor", roles=("auditor",))))
+    desk.refused("another act", signed(officer), target="/v1/settlement-lists")
+    assert desk.bodies_read == 0
+
+
+def test_a_statement_where_officers_do_not_act_is_not_kept(desk: Desk, officer: Credential) -> None:
+    desk.refused("may not do this", signed(officer), for_=("service:operator",))
+    assert desk.bodies_read == 0
+
+
+def test_one_person_fills_no_disk_with_statements(
+    desk: Desk, pki: PkiFactory, officer: Credential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(officer_acts, "MOST", 3)
+    another_key = pki.officer("security-officer-1", roles=("security_officer",))
+    for number, credential in enumerate((officer, another_key, officer)):
+        desk.judge(signed(credential, replace(ACT, nonce=bytes([number]) * 16)))
+    fourth = signed(another_key, replace(ACT, nonce=b"4" * 16))
+    with pytest.raises(Problem) as refusal:
+        desk.judge(fourth)
+    assert (refusal.value.status, len(desk.acts.list(50))) == (429, 3)
+    desk.judge(signed(pki.officer("security-officer-2", roles=("security_officer",))))
+    desk.clock.now = NOW + officer_acts.WITHIN
+    later = replace(ACT, nonce=b"5" * 16, date=desk.clock.now, expires=desk.clock.now + LASTS)
+    desk.judge(signed(officer, later, signing_time=desk.clock.now))
+
+
+def test_replicas_take_one_statement_once_between_them(desk: Desk, officer: Credential) -> None:
+    statement = base64.b64encode(signed(officer)).decode()
+    other = OfficerActs(desk.book, desk.journal, desk, gateway_id=GATEWAY, clock=desk.clock)
+
+    async def read() -> bytes:
+        return BODY
+
+    async def at_once() -> list[Any]:
+        asked = (
+            each.judge(CONSOLE, statement, "officer:*", method="POST", target=TARGET, read=read)
+            for each in (desk.acts, other, desk.acts, other)
+        )
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert sorted(type(each).__name__ for each in run(at_once())) == ["Caller", "Problem", "Problem", "Problem"]
+    assert len(desk.acts.list(50)) == 1
+
+
+@pytest.mark.parametrize("other", ["//v1/orders/00/confirmation", "/v1/orders%2F00/confirmation", f"{TARGET}?", "/v1"])
+def test_the_path_is_what_travels_and_no_other_spelling_of_it(desk: Desk, officer: Credential, other: str) -> None:
+    desk.refused("another act", signed(officer), target=other)
+
+
+def test_the_body_is_its_bytes_and_not_what_they_mean(desk: Desk, officer: Credential) -> None:
+    desk.refused("another act", signed(officer), body=b'{"outcome": "debited"}')
+
+
+def test_a_tls_certificate_that_names_somebody_else_acts_for_nobody(pki: PkiFactory) -> None:
+    made = pki.officer("security-officer-1", roles=("security_officer",)).certificate
+    officer_acts._require_role(Caller("officer", "security-officer-1", made), NOW)
+    with pytest.raises(Problem, match="names no officer"):
+        officer_acts._require_role(Caller("officer", "security-officer-2", made), NOW)
 
 
 def test_an_act_is_read_as_it_was_built() -> None:

@@ -214,6 +214,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("credential", "nonce"),
         info={"append_only": True},
     )
+    op.create_index("officer_statements_of_person", "officer_statements", ["person", "taken_at"], unique=False)
     op.create_table(
         "order_steps",
         sa.Column("received_at", sa.BigInteger(), nullable=False),

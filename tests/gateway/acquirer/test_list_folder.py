@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import func, select, update
 
 from gateway.acquirer.list_folder import ListFolders, ListFolderSettings
+from gateway.acquirer.list_inbox import ListInbox, Mark
 from gateway.acquirer.tables import network_lists
 from gateway.schema import reconciliations
 from tests.gateway.acquirer.books import DAY, Books, listed
@@ -122,6 +123,107 @@ def test_what_is_no_list_for_us_is_put_aside_with_the_reason(folder: Folder, wro
     english, persian = (folder.path / "refused" / "day.jsonl.reason.txt").read_text("utf-8").splitlines()
     assert english != persian
     assert gauge("refused") == 1
+
+
+@pytest.mark.parametrize("planted", ["done", "refused"])
+def test_whoever_owns_the_folder_cannot_have_files_put_elsewhere(folder: Folder, planted: str, tmp_path: Path) -> None:
+    """A link in the place of `done` or `refused` would let who brings lists write where the gateway may."""
+    (tmp_path / "elsewhere").mkdir()
+    (folder.path / planted).symlink_to(tmp_path / "elsewhere")
+    contents = folder.books.list_of([]) if planted == "done" else b"no list"
+    (folder.path / "a.jsonl").write_bytes(contents)
+    other = b"no list" if planted == "done" else folder.books.list_of([])
+    (folder.path / "b.jsonl").write_bytes(other)
+    watcher = folder.watcher()
+    for _ in range(3):
+        run(watcher.look("switch"))
+        folder.books.clock.advance(SETTLED.total_seconds())
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (folder.names(), gauge("waiting")) == (["a.jsonl"], 1)
+    assert folder.imported == 1, "and the other files do not wait for it"
+    assert folder.names("refused" if planted == "done" else "done")
+
+
+def test_a_reason_is_never_written_through_a_link(folder: Folder, tmp_path: Path) -> None:
+    settings = tmp_path / "kwbp.toml"
+    settings.write_text("mine")
+    (folder.path / "refused").mkdir()
+    (folder.path / "refused" / "day.jsonl.reason.txt").symlink_to(settings)
+    (folder.path / "day.jsonl").write_bytes(b"no list")
+    watcher = folder.watcher()
+    run(watcher.look("switch"))
+    folder.books.clock.advance(SETTLED.total_seconds())
+    run(watcher.look("switch"))
+    assert settings.read_text() == "mine"
+    assert not (folder.path / "refused" / "day.jsonl.reason.txt").is_symlink()
+    assert folder.names("refused") == ["day.jsonl", "day.jsonl.reason.txt"]
+
+
+def test_a_list_that_took_the_place_of_one_just_imported_is_imported_too(folder: Folder) -> None:
+    """It came between the import and the move: in `done` nobody would have looked at it."""
+    path, books = folder.path / "day.jsonl", folder.books
+    path.write_bytes(books.list_of([]))
+    following = books.list_of([], made_at=books.clock.now + timedelta(minutes=1))
+
+    def replaced(step: str) -> None:
+        if step == "list-of-folder-imported" and folder.imported == 1:
+            (folder.path / ".new").write_bytes(following)
+            (folder.path / ".new").rename(path)
+
+    settings = ListFolderSettings({"switch": folder.path}, settled=SETTLED)
+    watcher = ListFolders(settings, books.acquirer, books.store, clock=books.clock, checkpoint=replaced)
+    run(watcher.look("switch"))
+    assert (folder.names(), folder.imported) == (["day.jsonl"], 1)
+    run(watcher.look("switch"))
+    assert (folder.names(), folder.imported) == ([], 2)
+    assert (folder.path / "done" / "day.jsonl").read_bytes() == following
+
+
+@pytest.mark.parametrize("name", [b"two\nlines.jsonl", b"not-utf8-\xff\xfe.jsonl", b"\x1b[31mred", b"n" * 255])
+def test_whatever_a_file_is_called_it_is_imported_or_refused(folder: Folder, name: bytes) -> None:
+    path = os.fsencode(folder.path) + b"/"
+    Path(os.fsdecode(path + name)).write_bytes(folder.books.list_of([]))
+    watcher = folder.watcher()
+    run(watcher.look("switch"))
+    assert (folder.imported, folder.names()) == (1, [])
+    Path(os.fsdecode(path + name)).write_bytes(b"no list")
+    run(watcher.look("switch"))
+    folder.books.clock.advance(SETTLED.total_seconds())
+    run(watcher.look("switch"))
+    assert (folder.names(), gauge("waiting"), gauge("refused")) == ([], 0, 1)
+
+
+def test_a_folder_that_is_gone_does_not_hide_that_a_list_is_missing(folder: Folder) -> None:
+    folder.books.sale()
+    over = folder.books.clock.now
+    run(
+        folder.books.store.writer.run(
+            lambda connection: connection.execute(update(reconciliations).values(over_at=over))
+        )
+    )
+    folder.path.rmdir()
+    folder.books.clock.advance(timedelta(hours=12).total_seconds())
+    run(folder.watcher().look("switch"))
+    assert gauge("missing") == 1
+
+
+def test_many_files_that_are_no_lists_are_read_twice_each(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(200):
+        (folder.path / f"{number}").write_bytes(b"no list")
+    read, counted = ListInbox.read, [0]
+
+    def counting(inbox: ListInbox, name: str, *, largest: int) -> tuple[bytes | None, Mark]:
+        counted[0] += 1
+        return read(inbox, name, largest=largest)
+
+    monkeypatch.setattr(ListInbox, "read", counting)
+    watcher = folder.watcher()
+    for _ in range(4):
+        run(watcher.look("switch"))
+    assert (gauge("waiting"), counted[0]) == (200, 200)
+    folder.books.clock.advance(SETTLED.total_seconds())
+    run(watcher.look("switch"))
+    assert (gauge("waiting"), gauge("refused"), folder.names()) == (0, 200, [])
 
 
 def test_while_nobody_knows_the_networks_key_a_list_waits(folder: Folder, tmp_path: Path) -> None:
