@@ -223,7 +223,7 @@ class Reversals:
         waiting = [(order, NO_ANSWER) for order in self._store.unknown(_AT_A_LOOK)]
         over = patience.now()
         waiting += [(order, NO_ACKNOWLEDGEMENT) for order in self._store.unacknowledged(now, over, _AT_A_LOOK)]
-        elsewhere = self._store.unacknowledged_elsewhere(now, over.boot)
+        elsewhere = self._store.unacknowledged_elsewhere(now, patience.furthest())
         waiting += [(order, NO_ACKNOWLEDGEMENT) for order in elsewhere if patience.is_over(order)]
         return waiting + [(order, LAPSED) for order in self._store.lapsed(now, _AT_A_LOOK)]
 

@@ -81,9 +81,12 @@ class OrderStore(LaterSteps):
         kept = and_(orders.c.ack_boot == over.boot, orders.c.ack_until <= over.until)
         return self._select(and_(_is_unacknowledged(now), kept), orders.c.ack_by, limit)
 
-    def unacknowledged_elsewhere(self, now: datetime, boot: str) -> list[Order]:
-        """Approved orders whose `ack_by` has come; not those answered since the start `boot` of this machine."""
-        strange = orders.c.ack_boot.is_distinct_from(boot)
+    def unacknowledged_elsewhere(self, now: datetime, furthest: Promise) -> list[Order]:
+        """Approved orders whose `ack_by` has come; not those answered since this start of this machine.
+
+        :param furthest: what goes beyond it was not counted here, whatever start it names.
+        """
+        strange = or_(orders.c.ack_boot.is_distinct_from(furthest.boot), orders.c.ack_until > furthest.until)
         return self._select(and_(_is_unacknowledged(now), strange), orders.c.ack_by, _STRANGE)
 
     def sent_before(self, before: datetime, limit: int) -> list[Order]:

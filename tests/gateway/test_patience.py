@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from gateway.order import Promise
+from gateway.order import Answer, Order, Promise
 from gateway.patience import Patience
+from gateway.states import OrderState
+from gateway.store import OrderStore
 from runtime.uptime import Uptime
-from tests.gateway.conftest import NOW, Clock
+from tests.gateway.conftest import ACQUIRER, NOW, Clock, new_order, run
 from tests.support.uptime import BOOT, following
 
 WHOLE = timedelta(minutes=15)
@@ -65,6 +68,57 @@ def test_what_is_asked_about_no_more_is_forgotten(patience: Patience, passed: Cl
     passed.advance(4 * WHOLE.total_seconds() + 1)
     patience.has_stood("new", MINUTE)
     assert list(patience._seen) == ["new"]
+
+
+def test_a_promise_that_nothing_here_can_have_made_is_judged_as_a_strangers(patience: Patience, book: OrderStore) -> None:
+    """A machine that was set back to an earlier state has its start's name, and counts less by days."""
+    far = Promise(BOOT, until(Clock(), timedelta(days=30)).until)
+
+    async def approved() -> Order:
+        key = (await book.receive(new_order(), NOW)).key
+        await book.verify(key, acquirer=ACQUIRER, pan_sealed=b"sealed", masked_pan="603799******7893", now=NOW)
+        await book.sent(key, {11: "000001"}, NOW)
+        told = Answer(b"answer", 0)
+        return await book.conclude(
+            key, OrderState.APPROVED, NOW, approved=True, ack_by=NOW + WHOLE, promise=far, answer=told
+        )
+
+    order = run(approved())
+    due = NOW + WHOLE
+    assert book.unacknowledged(due, patience.now(), 9) == []
+    assert book.unacknowledged_elsewhere(due, patience.furthest()) == [order]
+    assert not patience.is_over(order)
+
+
+def test_a_promise_that_cannot_be_judged_stands_for_a_whole_time(
+    patience: Patience, passed: Clock, book: OrderStore
+) -> None:
+    made = run(book.receive(new_order(), NOW))
+    order = replace(made, ack_boot=BOOT, ack_until=until(passed, timedelta(days=30)).until)
+    assert not patience.is_over(order)
+    passed.advance(WHOLE.total_seconds() - 1)
+    assert not patience.is_over(order)
+    passed.advance(1)
+    assert patience.is_over(order)
+
+
+def test_nothing_is_promised_that_is_taken_for_a_strangers(patience: Patience) -> None:
+    made = patience.promise(asked=NOW - timedelta(days=9), ack_by=NOW + WHOLE)
+    assert made.until <= patience.furthest().until
+
+
+def test_where_the_uptime_is_set_apart_it_is_another_start(tmp_path: Path) -> None:
+    """A container with a time of its own (time_namespaces(7)) has the kernel's boot id, and counts from elsewhere."""
+    boot_id, offsets = tmp_path / "boot_id", tmp_path / "timens_offsets"
+    boot_id.write_text("a-start\n")
+    assert Uptime.of_this_machine(boot_id, offsets).boot == "a-start"
+    offsets.write_text("monotonic           0         0\nboottime            0         0\n")
+    assert Uptime.of_this_machine(boot_id, offsets).boot == "a-start"
+    offsets.write_text("monotonic           0         0\nboottime      -86400         5\n")
+    apart = Uptime.of_this_machine(boot_id, offsets).boot
+    assert apart.startswith("a-start")
+    assert apart != "a-start"
+    assert Uptime.of_this_machine(boot_id, offsets).boot == apart
 
 
 def test_processes_of_one_machine_share_its_uptime() -> None:

@@ -232,8 +232,9 @@ def test_an_approval_stands_as_long_as_was_promised_on_this_machine(book: OrderS
         much_later = NOW + timedelta(days=1)  # by a clock that is ahead
         assert book.unacknowledged(much_later, Promise(BOOT, PROMISE.until - 1), 10) == []
         assert book.unacknowledged(much_later, Promise("another start", PROMISE.until), 10) == []
-        assert book.unacknowledged_elsewhere(much_later, BOOT) == []
-        assert book.unacknowledged_elsewhere(much_later, "another start") == [order]
+        assert book.unacknowledged_elsewhere(much_later, PROMISE) == []
+        assert book.unacknowledged_elsewhere(much_later, Promise("another start", PROMISE.until)) == [order]
+        assert book.unacknowledged_elsewhere(much_later, Promise(BOOT, PROMISE.until - 1)) == [order]
 
     run(scenario())
 
