@@ -70,7 +70,9 @@ def test_what_is_asked_about_no_more_is_forgotten(patience: Patience, passed: Cl
     assert list(patience._seen) == ["new"]
 
 
-def test_a_promise_that_nothing_here_can_have_made_is_judged_as_a_strangers(patience: Patience, book: OrderStore) -> None:
+def test_a_promise_that_nothing_here_can_have_made_is_judged_as_a_strangers(
+    patience: Patience, book: OrderStore
+) -> None:
     """A machine that was set back to an earlier state has its start's name, and counts less by days."""
     far = Promise(BOOT, until(Clock(), timedelta(days=30)).until)
 
