@@ -107,6 +107,7 @@ def take(
     number = connection.execute(select(network_lists.c.number).where(this)).scalar_one_or_none()
     known = number is not None
     if number is None:
+        _lock_day(connection, route, day)
         _require_newest(connection, found, route)
         values: dict[str, Any] = {"route": route, "business_day": day.isoformat(), "digest": digest, "content": data}
         values |= {"made_at": found.made_at}
@@ -129,6 +130,13 @@ def take(
     if left and not known:
         _log.error("the network's list shows differences", route=route, day=day.isoformat(), open=left, alarm=True)
     return Imported(number, route, day, len(found.movements), known, left)
+
+
+def _lock_day(connection: Connection, route: str, day: date) -> None:
+    """Of gateways that share a server one at a time takes a list of the day: the other then sees which is newer."""
+    if connection.dialect.name == "postgresql":
+        number = int.from_bytes(sha256(f"list {route} {day}".encode()).digest()[:8], "big", signed=True)
+        connection.execute(select(func.pg_advisory_xact_lock(number)))
 
 
 def _require_newest(connection: Connection, found: SettlementList, route: str) -> None:

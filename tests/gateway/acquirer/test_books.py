@@ -21,7 +21,7 @@ from gateway.acquirer.day_end import OpenReason
 from gateway.acquirer.fees import FeeSchedule
 from gateway.acquirer.ledger import CauseKind, Fault, Finding, fee
 from gateway.acquirer.payout import Payout, PayoutState
-from gateway.acquirer.tables import charged_fees, finished_days, ledger_lines, network_lists, payment_files
+from gateway.acquirer.tables import charged_fees, corrections, finished_days, ledger_lines, network_lists, payment_files
 from gateway.schema import entries, merchant_accounts, reconciliations
 from gateway.settling.days import end_of
 from runtime.language import Language
@@ -105,11 +105,15 @@ def test_a_sale_that_stays_debited_is_posted_once_though_a_list_showed_it_before
     assert sorted(each.state for each in books.acquirer.differences()) == ["CORRECTED", "GONE"]
 
 
-@pytest.mark.parametrize("table", [ledger_lines, charged_fees, finished_days, network_lists, payment_files])
+@pytest.mark.parametrize(
+    "table", [ledger_lines, charged_fees, finished_days, network_lists, payment_files, corrections]
+)
 def test_what_is_written_into_the_books_takes_no_change(books: Books, table: Table) -> None:
     order = books.sale()
-    books.take([listed(order)])
-    books.close()
+    books.take([listed(order, amount=order.amount + 1_000)])
+    (row,) = books.acquirer.differences()
+    run(books.acquirer.decide(row.number, "CORRECTED", excess=1_000, reason="looked it up", by=MAKER))
+    books.close(excess=1_000)
     create(books)
     sent(books)
     column = next(iter(table.c))

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gateway.acquirer.payout import Payout, PayoutState
 from gateway.merchants import MerchantRegistry
 from gateway.open_work import open_work
 from runtime.problems import Problem
-from tests.gateway.acquirer.books import MAKER, NEXT, SENDER, Books
+from tests.gateway.acquirer.books import MAKER, NEXT, SENDER, Books, listed
 from tests.gateway.conftest import SHOP, run
 from tests.support.databases import gateway_database
 from tests.support.payment_site import wait_for
@@ -238,3 +239,18 @@ def test_a_difference_that_is_being_decided_is_not_opened_by_a_list_at_the_other
     assert ended[0].open_differences == 0
     assert [each.state for each in one.acquirer.differences()] == ["CORRECTED"]
     assert run(one.acquirer.verify()) == []
+
+
+def test_of_two_lists_that_come_at_once_the_newer_one_counts(two: tuple[Books, Books]) -> None:
+    """Each gateway has one of them: the older must not undo what the newer shows, though neither saw the other."""
+    one, other = two
+    order = one.sale()
+    one.take([listed(order, amount=1)])
+    hour = one.clock.now.replace(minute=0) + timedelta(hours=1)
+    newer = one.list_of([listed(order, amount=2)], made_at=hour + timedelta(hours=1))
+    older = one.list_of([listed(order)], made_at=hour)
+    with overtaken(one, lambda: run(other.acquirer.take_list(older, route="switch", by=SENDER))) as ended:
+        run(one.acquirer.take_list(newer, route="switch", by=SENDER))
+    assert isinstance(ended[0], Problem)
+    (row,) = one.acquirer.differences()
+    assert (row.state, row.their_amount) == ("OPEN", 2)
