@@ -107,14 +107,16 @@ class OrderStore(LaterSteps):
         await self.writer.run(lambda connection: connection.execute(update(orders).where(this).values(lapses_at=until)))
 
     def due_reversals(self, now: datetime, limit: int, *, routes: Collection[str | None] | None = None) -> list[Order]:
-        """Queued reversals whose next attempt is due, the longest waiting first; `routes`: of these connectors only.
+        """Queued reversals whose next attempt is due; `routes`: of these connectors only.
 
+        This gateway's own, the longest waiting first, then as many of others: what a lost one left hides none of these.
         Of each card's only the one that goes first: many of one card are in nobody's way.
         """
         due = and_(orders.c.state == OrderState.REV_QUEUED, orders.c.reversal_next_at <= now, goes_first(now))
         if routes is not None:
             due = and_(due, of_routes(routes))
-        return self._select(due, orders.c.reversal_next_at, limit)
+        own, longest_waiting = orders.c.runner.is_not_distinct_from(self.replica), orders.c.reversal_next_at
+        return [each for mine in (own, ~own) for each in self._select(and_(due, mine), longest_waiting, limit)]
 
     def counts(self) -> dict[OrderState, int]:
         """Number of orders in each state that has any."""

@@ -166,13 +166,14 @@ class Forwarding:
         if free <= 0:
             return
         await self._merchants.refresh()
-        for row in await self._releases.take(self.lease(), self._clock(), free):
-            self._checkpoint("release-taken")
-            self.begin(row)
-        free = _TOGETHER - len(self._under_way)
-        for row in await self._orders.look(self._due, free + len(self._under_way)):
+        # What merchants wait for goes first: thousands of holds may lapse on one day.
+        for row in await self._orders.look(self._due, _TOGETHER):
             if not self.is_held(row):
                 self.begin(row)
+        free = _TOGETHER - len(self._under_way)
+        for row in await self._releases.take(self.lease(), self._clock(), max(0, free)):
+            self._checkpoint("release-taken")
+            self.begin(row)
 
     def _due(self, limit: int) -> list[Settling]:
         return self._store.due(self._clock(), limit, routes=self._routes.up())

@@ -19,6 +19,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
+from gateway.errors import StanExhaustedError
 from gateway.order import Order
 from gateway.order_rows import done_about, get, is_order, noted
 from gateway.schema import orders, settlings
@@ -56,7 +57,11 @@ class Releases:
         """
         taken = []
         for order in await self._orders.look(self._lapsed, now, limit):
-            row = await self._take(order, next_at, now)
+            try:
+                row = await self._take(order, next_at, now)
+            except StanExhaustedError:  # at midnight there are some again
+                _log.error("no trace number is left for a release", order=str(order.key), alarm=True)
+                break
             if row is not None:
                 _log.warning("hold released", order=str(order.key), left=row.leaves)
                 taken.append(row)

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from gateway.errors import StateConflictError
 from gateway.order import Order
-from gateway.schema import orders, settlings
+from gateway.schema import orders, settlings, trace_numbers
 from gateway.settling.reconciliation import is_undecided
 from gateway.settling.releases import Releases
 from gateway.settling.row import Settling
@@ -123,6 +123,18 @@ def test_two_gateways_that_see_it_lapse_release_it_once(holds: Holds, parties: P
         return [row for taken in await asyncio.gather(*looks) for row in taken]
 
     assert len(run(both())) == 1
+
+
+def test_without_a_trace_number_it_waits_for_the_next_day(holds: Holds, parties: Parties) -> None:
+    holds.done(parties.capture(1000))
+    used = update(trace_numbers).values(used=999_999)
+    run(holds.book.writer.run(lambda each: each.execute(used)))
+    with capture_logs() as logs:
+        assert holds.taken() == []  # and whatever else is due is looked at
+    assert [each["alarm"] for each in logs] == [True]
+    assert holds.hold.lapses_at == holds.now
+    assert holds.money == (TOTAL, 1000)
+    assert [row.leaves for row in holds.taken(holds.now + DAY)] == [1000]
 
 
 @pytest.mark.parametrize("captured", [0, TOTAL])

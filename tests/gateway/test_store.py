@@ -239,6 +239,23 @@ def test_an_approval_stands_as_long_as_was_promised_on_this_machine(book: OrderS
     run(scenario())
 
 
+def test_however_many_of_a_lost_gateway_are_due_they_hide_none_of_this_one(book: OrderStore) -> None:
+    async def scenario() -> None:
+        for number in range(1, 6):
+            key = (await received(book, number)).key
+            await book.verify(key, acquirer=ACQUIRER, pan_sealed=b"sealed", masked_pan="603799******7893", now=NOW)
+            await book.sent(key, {11: "000001"}, NOW)
+            await book.conclude(key, OrderState.UNKNOWN, NOW)
+            await book.queue_reversal(key, OrderState.UNKNOWN, "no answer", NOW + timedelta(seconds=number))
+            theirs = update(orders).where(orders.c.xid == key.xid).values(runner="lost")
+            if number < 5:
+                await book.writer.run(lambda connection, theirs=theirs: connection.execute(theirs))
+        due = book.due_reversals(NOW + timedelta(minutes=1), 3)
+        assert [int.from_bytes(order.xid, "big") for order in due] == [5, 1, 2, 3]
+
+    run(scenario())
+
+
 def test_many_reversals_of_one_card_are_in_no_other_ones_way(book: OrderStore) -> None:
     async def scenario() -> None:
         cards = [bytes(32), bytes(32), bytes(32), b"\1" * 32]
