@@ -24,7 +24,6 @@ from typing import Final
 from gateway.order import Order, Promise
 from runtime.uptime import Uptime
 
-
 _MOST: Final = timedelta(hours=1)
 """Beyond T_ack nothing is promised for longer: K7 bounds by minutes how far the clocks are apart, and how old a request
 is that is worked on."""
