@@ -77,6 +77,7 @@ def test_the_rest_of_a_hold_is_given_back_once_whatever_the_line_does(
         site.switch.admin.add_fault("0420", kind)
         site.switch.admin.add_fault("0421", "ignore")
     lapse(database(home), held)
+    home = site.gateway_home(home.path, answer_timeout=1.0)  # that nothing came is known soon
     with site.gateway(home) as url:
         held.url = url
         settled(site, held, buyer)

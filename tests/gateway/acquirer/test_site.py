@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import httpx
 import pytest
 import typer
+from click.testing import Result
 from typer.testing import CliRunner
 
 from cli import gateway_money, output
 from cli.state import Installation
 from pki.names import identity_uri
 from runtime.client import TlsFiles, http_client, raise_problem
+from runtime.problems import Problem
 from runtime.settings import Home, Settings
 from tests.gateway.settling_shop import collected
 from tests.support.payment_parties import Buyer, Shop
@@ -104,29 +106,74 @@ def test_a_day_from_its_sales_to_the_banks_answer(
     assert foreign.status_code == 403
 
 
-def test_the_commands_say_the_same(
-    site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site.register(gateway, shop, iban=IBAN)
-    collected(site, gateway, shop, buyer, 70_000)
-    found = Installation(Home(tmp_path))
-    monkeypatch.setattr(gateway_money, "existing", lambda: found)
-    monkeypatch.setattr(Settings, "load", lambda home: Settings())
-    monkeypatch.setattr(
-        Installation, "client", lambda self, url, identity="operator": http_client(site.tls(identity), gateway)
-    )
-    app = typer.Typer()
+@pytest.fixture
+def command(site: Site, gateway: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs a command of people who see to money, asked for JSON."""
+    app, found = typer.Typer(), Installation(Home(tmp_path))
     gateway_money.install(app)
 
-    def run(*arguments: object) -> Any:
-        output.use_json(True)
-        try:
-            ended = CliRunner().invoke(app, [str(each) for each in arguments])
-        finally:
-            output.use_json(False)
-        assert ended.exit_code == 0, ended.output
-        return json.loads(ended.stdout)
+    def run(*arguments: object) -> Result:
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway_money, "existing", lambda: found)
+            patch.setattr(Settings, "load", lambda home: Settings())
+            patch.setattr(
+                Installation, "client", lambda self, url, identity="operator": http_client(site.tls(identity), gateway)
+            )
+            output.use_json(True)
+            try:
+                return CliRunner().invoke(app, [str(each) for each in arguments])
+            finally:
+                output.use_json(False)
 
+    return run
+
+
+def shown(ended: Result) -> Any:
+    assert ended.exit_code == 0, ended.output
+    return json.loads(ended.stdout)
+
+
+def test_a_command_decides_only_the_excess_that_was_looked_at(
+    site: Site,
+    gateway: str,
+    shop: Shop,
+    buyer: Buyer,
+    cut_over: date,
+    tmp_path: Path,
+    command: Callable[..., Result],
+) -> None:
+    """The network lists a sale that another gateway of the acquirer has in its books."""
+    site.register(gateway, shop, iban=IBAN)
+    day = site.switch.admin.business_day()
+    with site.gateway(site.gateway_home(tmp_path / "other")) as other:
+        site.register(other, shop, iban=IBAN)
+        collected(site, other, shop, buyer, 60_000)
+    site.switch.admin.cut_over(day + timedelta(days=1))
+    said(site, gateway, "POST", "/v1/settlement-lists", content=site.switch.admin.settlement_list(ACQUIRER, day))
+
+    def found() -> dict[str, Any]:
+        (row,) = shown(command("differences", "--merchant", shop.merchant_id, "--all"))
+        return dict(row)
+
+    row = found()
+    assert (row["excess"], row["state"]) == (60_000, "OPEN")
+    decide = ("decide", row["number"], "correct", "--reason", "void at the bank")
+    with pytest.raises(Problem) as refused:
+        raise command(*decide, "--excess", -60_000).exception or AssertionError
+    assert refused.value.type.endswith("no-open-difference")
+    assert found()["state"] == "OPEN"
+    assert shown(command(*decide, "--excess", row["excess"]))["state"] == "CORRECTED"
+    assert (found()["state"], shown(command("ledger", "verify"))) == ("CORRECTED", [])
+
+
+def test_the_commands_say_the_same(
+    site: Site, gateway: str, shop: Shop, buyer: Buyer, tmp_path: Path, command: Callable[..., Result]
+) -> None:
+    def run(*arguments: object) -> Any:
+        return shown(command(*arguments))
+
+    site.register(gateway, shop, iban=IBAN)
+    collected(site, gateway, shop, buyer, 70_000)
     today = site.switch.admin.business_day()
     (row,) = run("reconcile", "--merchant", shop.merchant_id)
     assert (row["business_day"], row["route"], row["state"]) == (today.isoformat(), "switch", "OPEN")
