@@ -7,16 +7,24 @@ follow what is decided here, one mark after the other, before a tree is made of 
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Hashable
 from typing import Any, Final
 
 import yaml
+
+if not yaml.__with_libyaml__:
+    raise ImportError("statements are read with libyaml: install a PyYAML that was built with it, as the wheels are")
+
 from yaml._yaml import CParser
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.resolver import Resolver
 
 _MAX_DEPTH: Final = 32
+_HIDDEN: Final = re.compile("\r(?!\n)|[\x85\u2028\u2029\u202d\u202e]")
+"""Ends a line for YAML where most editors show none, so that a comment hides a key; or shows text in another order."""
 _STR: Final = "tag:yaml.org,2002:str"
 
 
@@ -32,24 +40,30 @@ class _StrictLoader(Composer, CParser, SafeConstructor, Resolver):
         Resolver.__init__(self)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _value in node.value if key.tag == _STR]
-        if len(keys) != len(node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a key is not text", node.start_mark)
-        if len(set(keys)) != len(keys):
-            raise yaml.constructor.ConstructorError(None, None, "a key stands twice", node.start_mark)
+        seen: set[str] = set()
+        for key, _value in node.value:
+            if key.tag != _STR:
+                raise yaml.constructor.ConstructorError(None, None, "a key is not text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, "a key stands twice", key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "an alias is not allowed", None)
+            raise self._refused("an alias is not allowed")
         if getattr(self.peek_event(), "tag", None) is not None:
-            raise yaml.composer.ComposerError(None, None, "a tag is not allowed", None)
+            raise self._refused("a tag is not allowed")
         if self._depth == _MAX_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"more than {_MAX_DEPTH} levels", None)
+            raise self._refused(f"more than {_MAX_DEPTH} levels")
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
+
+    def _refused(self, why: str) -> yaml.composer.ComposerError:
+        mark: Any = getattr(self.peek_event(), "start_mark", None)
+        return yaml.composer.ComposerError(None, None, why, mark)
 
 
 _StrictLoader.yaml_implicit_resolvers = {
@@ -58,13 +72,21 @@ _StrictLoader.yaml_implicit_resolvers = {
 }
 
 
+def _name(character: str) -> str:
+    return unicodedata.name(character, f"U+{ord(character):04X}")
+
+
 def load(text: str | bytes) -> Any:
     """The one document in `text` (UTF-8); raises ValueError with the place and the rule that it breaks."""
     try:
         plain = text if isinstance(text, str) else text.decode("utf-8")
         if "\ufeff" in plain[1:]:  # nobody sees it, and readers of YAML disagree about it
             raise ValueError("a byte order mark is not at the beginning")
+        hidden = _HIDDEN.search(plain)
+        if hidden is not None:
+            line = plain.count("\n", 0, hidden.start()) + 1
+            raise ValueError(f"{_name(hidden.group())} shows something else than is read, line {line}")
         return _StrictLoader(plain).get_single_data()
-    except (yaml.YAMLError, ValueError) as error:
-        # A ValueError is an impossible number or byte.
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # The others are impossible numbers or bytes.
         raise ValueError(f"not YAML as we read it: {error}") from None

@@ -166,8 +166,8 @@ class MerchantRegistry:
             try:
                 known = connection.execute(update(merchants).where(this).values(values)).rowcount
                 if not known:
-                    values.update(merchant_id=merchant.merchant_id, registered_at=now)
-                    connection.execute(insert(merchants).values(values))
+                    new = {"merchant_id": merchant.merchant_id, "registered_at": now}
+                    connection.execute(insert(merchants).values(values | new))
             except IntegrityError:
                 raise TerminalTakenError("the terminal is registered for another merchant") from None
             connection.execute(delete(merchant_accounts).where(merchant_accounts.c.merchant_id == merchant.merchant_id))

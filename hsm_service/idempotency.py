@@ -152,16 +152,19 @@ class Idempotency:
             return kept[1]
         answer = await work()
 
+        prune = now - self._pruned > _PRUNE_EVERY
+
         def keep(connection: Connection) -> None:
             put(connection, _answers, caller=caller, key=key, request=request, answer=answer, kept=_text(now))
-            if now - self._pruned > _PRUNE_EVERY:
-                self._pruned = now
+            if prune:
                 connection.execute(_prune, {"oldest": oldest})
 
         try:
             await self._writer.run(keep)
         except DatabaseUnavailableError:
             raise _unavailable() from None
+        if prune:  # not in `keep`, which may run twice, or in vain
+            self._pruned = now
         return answer
 
     def _kept(self, caller: str, key: str, oldest: str) -> tuple[bytes, bytes] | None:

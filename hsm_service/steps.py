@@ -20,7 +20,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -79,7 +79,7 @@ class Call:
 
     token: Any
     method: str
-    arguments: tuple[Any, ...]
+    arguments: tuple[Any, ...] = field(repr=False)  # card numbers and PINs among them
 
 
 @dataclass(frozen=True, slots=True)

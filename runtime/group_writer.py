@@ -54,6 +54,10 @@ class _OneFailed(Exception):
     """A job of a group that runs without savepoints failed: nothing of the group was committed."""
 
 
+class _TornError(Exception):
+    """The transaction has ended under its jobs; nothing that they have done may be told as done."""
+
+
 class GroupWriter:
     """The only writer of an engine's database. `start` it, `run` jobs from any event loop, `close` it."""
 
@@ -123,7 +127,7 @@ class GroupWriter:
                 break
             except _OneFailed:
                 apart = True
-            except Exception as error:
+            except BaseException as error:  # whatever it is: nobody may wait for ever
                 if tries < _MOST_TRIES and _ran_into_another(error):
                     tries += 1
                     continue
@@ -148,9 +152,12 @@ class GroupWriter:
                 try:
                     with connection.begin_nested() if apart else nullcontext():
                         result = job(connection)
+                        _require_whole(connection)
                 except Exception as error:  # belongs to whoever submitted the job
                     if _ran_into_another(error) or _is_lost(error):
                         raise
+                    if apart:
+                        _require_whole(connection)
                     if not (alone or apart):
                         raise _OneFailed from error
                     failed.append((future, self._told(error)))
@@ -186,14 +193,27 @@ class GroupWriter:
 
     def _told(self, error: Exception) -> Exception:
         """A database's own trouble (a full disk, a lock not had in time) is told as such."""
-        if not isinstance(error, OperationalError | InterfaceError):
+        if not isinstance(error, OperationalError | InterfaceError | _TornError):
             return error
         told = DatabaseUnavailableError(f"the database {self._name} could not do it")
         told.__cause__ = error
         return told
 
 
-def _ran_into_another(error: Exception) -> bool:
+def _require_whole(connection: Connection) -> None:
+    """Raises _TornError if the transaction has ended, or can only be undone.
+
+    SQLite ends one by itself when it cannot undo a statement (a full disk, no memory): what comes then is committed
+    piece by piece, and the commit of the rest does nothing and says nothing. So does PostgreSQL's after an error that a
+    job has kept to itself.
+    """
+    raw: Any = connection.connection.driver_connection
+    is_sqlite = connection.dialect.name == "sqlite"
+    if not (raw.in_transaction if is_sqlite else raw.info.transaction_status.name == "INTRANS"):
+        raise _TornError("the transaction of a job has ended before its commit")
+
+
+def _ran_into_another(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _RAN_INTO_ANOTHER
 
 

@@ -26,7 +26,7 @@ import select
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 import httptools
@@ -67,7 +67,7 @@ class WholeAnswer:
 
     status_code: int
     headers: httpx.Headers
-    content: bytes
+    content: bytes = field(repr=False)  # that of an opened order is a card
 
     @property
     def is_success(self) -> bool:

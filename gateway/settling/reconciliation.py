@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -112,6 +113,16 @@ def sums(rows: Mapping[EntryKind, tuple[int, int]]) -> dict[int, str]:
     fields = {field: f"{count:010d}" for field, count in numbers.items()}
     fields |= {field: f"{amount:016d}" for field, amount in amounts.items()}
     return fields | {97: f"{'C' if net >= 0 else 'D'}{abs(net):016d}"}
+
+
+class _Verdict(Enum):
+    """What a comparison came to. It is told once the transaction that keeps it is on the disk, which may run twice."""
+
+    OPEN = auto()
+    ENDED = auto()
+    AGREED = auto()
+    EXPLAINED = auto()
+    DISAGREED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +243,10 @@ class Reconciliation:
         answer = await connector.exchange(message, raw, self._answer_timeout)
         self._checkpoint("reconciliation-answered")
         now = self._clock()
-        if await self._store.writer.run(lambda connection: self._judge(connection, snapshot, answer, now)):
+        verdict = await self._store.writer.run(lambda connection: self._judge(connection, snapshot, answer, now))
+        if verdict is not None:
+            _tell(verdict, snapshot, answer)
+        if verdict is _Verdict.ENDED:
             self.wake()
 
     def _snapshot(
@@ -267,34 +281,34 @@ class Reconciliation:
         }
         return Message("0500", fields)
 
-    def _judge(self, connection: Connection, snapshot: _Snapshot, answer: Message, now: datetime) -> bool:
-        """Keep what the switch answered; True if the day is to be compared again at once."""
+    def _judge(self, connection: Connection, snapshot: _Snapshot, answer: Message, now: datetime) -> _Verdict | None:
+        """Keep what the switch answered, and say what it came to; None if the day was closed meanwhile."""
         summing(connection, snapshot.merchant_id)
         this = _is(snapshot.merchant_id, snapshot.day, snapshot.route)
         row = connection.execute(select(reconciliations).where(this).with_for_update()).one()
         if row.state == DayState.CLOSED:
-            return False
+            return None
         theirs = {field: answer[field] for field in snapshot.own if field in answer}
         # What DE 66 says is not believed against the sums beside it.
         agreed = (answer[39], answer[66], theirs) == (_APPROVED, _IN_BALANCE, snapshot.own)
         over = answer[39] == _APPROVED and complete_date(answer[15], now) > snapshot.day
         values: dict[str, Any] = {"compared_at": now, "rc": answer[39], "settled": answer[66]}
         values |= {"theirs": {str(field): value for field, value in theirs.items()}}
-        told = {"merchant": snapshot.merchant_id, "day": snapshot.day.isoformat(), "route": snapshot.route}
-        ended = over and row.over_at is None
-        if ended:
+        if over and row.over_at is None:
+            verdict = _Verdict.ENDED
             values |= {"over_at": now, "next_at": now, "attempts": 0}
         elif over and snapshot.decided and (agreed or self._explained(connection, snapshot, answer, theirs)):
+            verdict = _Verdict.AGREED if agreed else _Verdict.EXPLAINED
             values |= {"state": DayState.CLOSED}
-            _log.info("business day closed", **told, agreed=agreed)
         elif over and snapshot.decided:
+            verdict = _Verdict.DISAGREED
             values |= {"next_at": now + _RARELY}
-            _log.error("totals of a business day do not agree", **told, alarm=True)
-        elif not over:
+        else:
+            verdict = _Verdict.OPEN
+        if not over:
             values |= {"next_at": max(end_of(snapshot.day), now + timedelta(minutes=1))}
-        _compared.labels(answer[66]).inc()
         connection.execute(update(reconciliations).where(this).values(values))
-        return ended
+        return verdict
 
     @staticmethod
     def _explained(connection: Connection, snapshot: _Snapshot, answer: Message, theirs: dict[int, str]) -> bool:
@@ -306,6 +320,15 @@ class Reconciliation:
         net = read_net(snapshot.own[97]) + sum(SIGNS[movement] * amount for movement, amount in excess.items())
         told = {field: int(theirs[field]) for field in amounts}
         return told == amounts and read_net(theirs[97]) == net
+
+
+def _tell(verdict: _Verdict, snapshot: _Snapshot, answer: Message) -> None:
+    _compared.labels(answer[66]).inc()
+    told = {"merchant": snapshot.merchant_id, "day": snapshot.day.isoformat(), "route": snapshot.route}
+    if verdict in (_Verdict.AGREED, _Verdict.EXPLAINED):
+        _log.info("business day closed", **told, agreed=verdict is _Verdict.AGREED)
+    elif verdict is _Verdict.DISAGREED:
+        _log.error("totals of a business day do not agree", **told, alarm=True)
 
 
 def is_closed(connection: Connection, merchant_id: str, day: date) -> bool:

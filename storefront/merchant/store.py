@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
+from weakref import WeakSet
 
 from sqlalchemy import (
     Connection,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.pool import NullPool
 
 from pki.der import sha256
 from runtime.database import insert_all_new, insert_new, open_database
@@ -96,7 +98,7 @@ class OrderStore:
         self._engine = engine
         self._reader = reader
         self._mine = threading.local()
-        self._kept: list[Connection] = []
+        self._kept: WeakSet[Connection] = WeakSet()
         self._lists = KnownLists()
         self._writer = GroupWriter(engine, "merchant")
         self._writer.start()
@@ -108,7 +110,10 @@ class OrderStore:
         if engine.dialect.name != "sqlite":
             return cls(engine, engine)
         reader = create_engine(
-            engine.url, connect_args={"check_same_thread": False, "timeout": 30}, isolation_level="AUTOCOMMIT"
+            engine.url,
+            connect_args={"check_same_thread": False, "timeout": 30},
+            isolation_level="AUTOCOMMIT",
+            poolclass=NullPool,  # kept here, by as many threads as ask; one that ends gives its own up
         )
         event.listen(reader, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
         return cls(engine, reader)
@@ -127,9 +132,9 @@ class OrderStore:
         if self._reader is self._engine:  # to a server: it may have been cut
             return self._reader.connect()
         kept: Connection | None = getattr(self._mine, "connection", None)
-        if kept is None or kept.closed:
+        if kept is None or kept.closed or kept.invalidated:
             kept = self._mine.connection = self._reader.connect()
-            self._kept.append(kept)
+            self._kept.add(kept)
         return nullcontext(kept)
 
     def close(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from importlib.resources import files
 from typing import Any
 
@@ -74,3 +77,43 @@ def test_a_byte_order_mark_that_nobody_sees_is_refused(text: str) -> None:
 
 def test_one_at_the_beginning_says_nothing() -> None:
     assert load("\ufeffa: b") == load("\ufeffa: b".encode()) == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a: 1\n# said in a comment\u2028b: 2\n", "LINE SEPARATOR"),
+        ("a: 1\n# said in a comment\u2029b: 2\n", "PARAGRAPH SEPARATOR"),
+        ("a: 1\n# said in a comment\x85b: 2\n", "U+0085"),
+        ("a: 1\n# said in a comment\rb: 2\n", "U+000D"),
+        ("a: 1\nb: \u202etlaf\n", "RIGHT-TO-LEFT OVERRIDE"),
+    ],
+)
+def test_what_shows_something_else_than_is_read_is_refused(text: str, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(name)} .* line 2$"):
+        load(text)
+
+
+def test_lines_may_end_as_on_windows() -> None:
+    assert load("a: 1\r\nb: 2\r\n") == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    "bad", ["b: *x", "b: !x y", "b: !!str y", "b: " + "[" * 33 + "]" * 33, "a: 2", "2: 3", "b: {<<: {c: 1}}"]
+)
+def test_a_refusal_names_the_line(bad: str) -> None:
+    with pytest.raises(ValueError, match="line 2"):
+        load(f"a: &x 1\n{bad}\n")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "1" + ":59" * 20_000 + ".5"])
+def test_a_number_beyond_all_numbers_is_refused_like_everything_else(number: str) -> None:
+    with pytest.raises(ValueError, match="not YAML as we read it"):
+        load(f"a: {number}\n")
+
+
+def test_without_libyaml_the_reader_says_what_is_missing() -> None:
+    code = "import yaml; yaml.__with_libyaml__ = False; import cps.strict_yaml"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "install a PyYAML" in done.stderr

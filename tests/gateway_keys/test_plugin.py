@@ -22,6 +22,7 @@ from gateway_keys.client import GatewayKeysClient
 from gateway_keys.plugin import GatewayKeys, KeyNames
 from hsm_service.app import create_app
 from hsm_service.service import KeyInfo
+from hsm_service.steps import Call
 from hsm_service.templates import Operation
 from hsm_service.vault import Vault
 from kwbp import fields
@@ -35,6 +36,7 @@ from pki.names import common_name
 from pki.oids import CT_OTP_REQ
 from pki.path import Trust
 from runtime.client import TlsFiles, async_http_client, http_client
+from runtime.keepalive import WholeAnswer
 from runtime.problems import Problem
 from runtime.server import start
 from runtime.settings import Home
@@ -345,6 +347,19 @@ def test_every_operation_is_on_the_record_and_no_card_data_is(site: Site, card: 
     canaries = [card.pan.reveal().encode(), card.pin2.reveal().encode()]
     assert not [path for path in everything if any(canary in path.read_bytes() for canary in canaries)]
     assert Journal.verify(site.home.audit / "hsm.jsonl")
+
+
+@pytest.mark.parametrize("path", [wire.OPEN_ORDER, wire.UNSEAL_PAN, wire.GENERATE_MAC, wire.VERIFY_MAC])
+def test_what_is_almost_a_path_of_ours_is_none(site: Site, path: str) -> None:
+    assert site.post(f"{path}%0A", b"{}").status_code == 404
+
+
+def test_what_carries_card_data_between_the_layers_does_not_print_it() -> None:
+    for carrier in (
+        Call(None, "aes_gcm_encrypt", (b"6037991234567893",)),
+        WholeAnswer(200, httpx.Headers(), b'{"pan":"6037991234567893"}'),
+    ):
+        assert "6037991234567893" not in repr(carrier) + str(carrier)
 
 
 def test_wire_messages_do_not_print_their_fields() -> None:

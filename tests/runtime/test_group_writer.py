@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, event, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from runtime.database import open_database
 from runtime.group_writer import DatabaseUnavailableError, GroupWriter
+from tests.support.databases import empty_database
 
 metadata = MetaData()
 names = Table("names", metadata, Column("name", String, primary_key=True))
@@ -121,6 +123,68 @@ def test_savepoints_are_taken_only_where_a_job_failed(writer: GroupWriter, engin
     assert ran[3:] == ["d", "a", "d", "a", "e"]  # undone as a whole, and done again each by itself
     assert len(taken) == 3
     assert _count(engine) == 5
+
+
+def test_a_transaction_that_the_database_ended_by_itself_is_told_to_nobody_as_done(
+    writer: GroupWriter, engine: Engine
+) -> None:
+    """SQLite does so when it cannot undo a statement: a full disk, no memory. `OR ROLLBACK` asks it to."""
+    writer.submit(_add("1")).result(20)
+
+    def ended(connection: Connection) -> None:
+        connection.exec_driver_sql("INSERT OR ROLLBACK INTO names (name) VALUES ('1')")
+
+    def ended_unheard(connection: Connection) -> None:
+        with contextlib.suppress(IntegrityError):
+            ended(connection)
+
+    for bad in (ended, ended_unheard):
+        go = _held(writer)
+        futures = [writer.submit(_add("before")), writer.submit(bad), writer.submit(_add("after"))]
+        go.set()
+        for future in futures:
+            with pytest.raises(DatabaseUnavailableError):
+                future.result(20)
+        assert _count(engine) == 1  # nothing of them by itself, either
+    with pytest.raises(DatabaseUnavailableError):
+        writer.submit(ended_unheard).result(20)
+    assert writer.submit(_add("2")).result(20) == "2"
+
+
+def test_an_error_that_a_job_kept_to_itself_commits_nothing_unseen() -> None:
+    """PostgreSQL can only undo such a transaction, and answers COMMIT with a ROLLBACK: for the driver it is done."""
+    engine = open_database(empty_database("postgresql", Path()))
+    metadata.create_all(engine)
+    writer = GroupWriter(engine, "test")
+    writer.start()
+
+    def kept_to_itself(connection: Connection) -> None:
+        with contextlib.suppress(IntegrityError):
+            _add("1")(connection)
+
+    try:
+        writer.submit(_add("1")).result(20)
+        with pytest.raises(DatabaseUnavailableError):
+            writer.submit(kept_to_itself).result(20)
+        go = _held(writer)
+        futures = [writer.submit(_add("2")), writer.submit(kept_to_itself)]
+        go.set()
+        assert futures[0].result(20) == "2"
+        with pytest.raises((DatabaseUnavailableError, DBAPIError)):
+            futures[1].result(20)
+        assert _count(engine) == 2
+    finally:
+        writer.close()
+        engine.dispose()
+
+
+def test_nobody_waits_for_ever_for_a_job_that_ends_its_thread(writer: GroupWriter) -> None:
+    def ends(_connection: Connection) -> None:
+        raise SystemExit
+
+    with pytest.raises(DatabaseUnavailableError):
+        writer.submit(ends).result(20)
+    assert writer.submit(_add("1")).result(20) == "1"
 
 
 def test_a_job_that_fails_with_nobody_beside_it_is_undone_too(writer: GroupWriter, engine: Engine) -> None:

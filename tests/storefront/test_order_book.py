@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sqlite3
+import threading
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from itertools import product
@@ -202,3 +205,51 @@ def test_the_newest_orders_come_first(book: OrderStore) -> None:
 def test_the_order_book_has_no_column_for_what_it_must_not_hold() -> None:
     columns = {column.name for table in metadata.tables.values() for column in table.columns}
     assert not columns & {"pan", "pin", "pin2", "cvv2", "expiry", "card"}
+
+
+def test_threads_that_read_and_end_leave_no_connection_open(book: OrderStore) -> None:
+    create(book)
+    found: list[object] = []
+
+    def read() -> None:
+        found.append(book.find(XID))
+
+    def opened() -> int:
+        gc.collect()
+        return sum(isinstance(each, sqlite3.Connection) for each in gc.get_objects())
+
+    read()
+    before = opened()
+    for _ in range(12):
+        thread = threading.Thread(target=read)
+        thread.start()
+        thread.join()
+    assert len(found) == 13
+    assert None not in found
+    assert opened() == before
+
+
+def test_as_many_threads_as_like_read_at_a_time(book: OrderStore) -> None:
+    create(book)
+    together, found = threading.Barrier(32), list[object]()
+
+    def read() -> None:
+        found.append(book.find(XID))
+        together.wait(60)  # its connection is kept meanwhile
+
+    threads = [threading.Thread(target=read) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 32
+
+
+def test_what_was_read_before_keeps_no_old_state(book: OrderStore) -> None:
+    create(book)
+    for state in (OrderState.INVOICED, OrderState.PAID_PENDING):
+        found = book.find(XID)
+        assert found is not None
+        assert found.state is state
+        if state is OrderState.INVOICED:
+            order(book)
