@@ -37,7 +37,12 @@ from runtime.language import Message
 from storefront.evidence.bundle import write_bundle
 from storefront.evidence.records import from_gateway_book
 
-app = typer.Typer(help="The payment gateway: merchants, orders.", no_args_is_help=True)
+app = typer.Typer(
+    help="The payment gateway: orders and what needs a person, money of merchants, its keys and lines.\n\n"
+    "Begin with 'kwbp gateway status': it tells what is open. A new gateway: apply → collect → add-merchant. "
+    "A day's money: reconcile → differences → decide → settle → payment make, send, answer.",
+    no_args_is_help=True,
+)
 gateway_orders.register(app)
 gateway_links.add_to(app)
 gateway_status.add_to(app)

@@ -24,7 +24,10 @@ from cli.state import existing
 from runtime.client import raise_problem
 from runtime.language import Message
 
-payment_app = typer.Typer(help="Payment files for the bank, and what it answers.", no_args_is_help=True)
+payment_app = typer.Typer(
+    help="Payment files for the bank, and what it answers: make, then send by another person, then answer.",
+    no_args_is_help=True,
+)
 
 
 _PATIENCE = 20
@@ -190,7 +193,7 @@ def settle(
     """Pay out every closed business day that was not: net of the day, fees deducted.
 
     A day is closed by itself: after its end the gateway asks the network until the totals agree. Days that are not paid
-    out are told, with the reason and what to do.
+    out are told, with the reason and what to do. The bank gets nothing yet: see 'kwbp gateway payment'.
     """
     with gateway_as(existing(), person, passphrase_file) as client:
         done = _said(client.post("/v1/payouts", json=_which(day, merchant)))

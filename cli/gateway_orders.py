@@ -32,7 +32,12 @@ Merchant = Annotated[
     str | None, typer.Option("--merchant", help="Merchant id; needed if two merchants have an order of this XID.")
 ]
 Person = Annotated[
-    str | None, typer.Option("--as", help="The officer who acts; the key must be on this machine. None: the operator.")
+    str | None,
+    typer.Option(
+        "--as",
+        help="The officer who acts, as security_officer or ca_operator; the key is on this machine, or in a token that "
+        "signs each act ('kwbp officer here' lists them). Without it the operator's console asks, and no person.",
+    ),
 ]
 _FACTS: Final = ("state", "amount", "auth_code", "rc", "stan", "rrn", "masked_pan", "reversal_reason", "changed_at")
 _MARKS: Final = {"APPROVED": "green", "ACKED": "green", "DECLINED": "yellow", "REVERSED": "yellow"} | dict.fromkeys(
@@ -140,7 +145,10 @@ def reverse(
 
 def resolve(
     xid: Xid,
-    outcome: Annotated[Outcome | None, typer.Option(help="What the bank told.", case_sensitive=False)] = None,
+    outcome: Annotated[
+        Outcome | None,
+        typer.Option(help="reversed: the money is back on the card. debited: it is not.", case_sensitive=False),
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Who at the bank told it, when, by which reference.")] = None,
     confirm: Annotated[bool, typer.Option("--confirm", help="Confirm what another person stated.")] = False,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Forget what was stated and not confirmed.")] = False,
@@ -183,7 +191,9 @@ def statements(
     """Show what officers signed to act at the gateway, or write it out as evidence.
 
     A statement of officers whose key is in a token is a CMS SignedData about one act: 'openssl cms -verify -inform DER
-    -in 1.p7s -CAfile pki/root.pem -purpose any' judges it; its digest is that of 1.body.
+    -in 1.p7s -CAfile pki/root.pem -purpose any -out act.der' judges it. What it says is in act.der ('openssl asn1parse
+    -inform DER -in act.der'): gateway, method, target, and the SHA-256 that 1.body has. A body of more than 64 KiB is
+    not kept.
     """
     found = existing()
     with found.client(found.settings.gateway.url) as client:
@@ -203,7 +213,10 @@ def statements(
 
 
 def limits() -> None:
-    """Show the rules of limits in force: what they count, in which window, how much, and why."""
+    """Show the rules of limits in force: what they count, in which window, how much, and why.
+
+    They are in the file that 'limits' in [gateway] of kwbp.toml names; a changed file is taken up without a restart.
+    """
     found = existing()
     with found.client(found.settings.gateway.url) as client:
         rules = raise_problem(client.get("/v1/limits")).json()

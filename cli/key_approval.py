@@ -43,7 +43,10 @@ RequestIds = Annotated[
 ]
 AsPerson = Annotated[str, typer.Option("--as", help="The officer who acts; the key must be on this machine.")]
 PassphraseFile = Annotated[
-    Path | None, typer.Option(help="File of mode 0600 with the officer's passphrase; without it you are asked.")
+    Path | None,
+    typer.Option(
+        help="File of mode 0600 with the officer's passphrase, or the PIN of their token; else you are asked."
+    ),
 ]
 Shown = Annotated[Language, typer.Option("--language", envvar="KWBP_LANGUAGE", help="Persian or English.")]
 Reason = Annotated[str, typer.Option(help="Why, in a sentence; part of what is signed.")]
