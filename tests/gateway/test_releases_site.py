@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from sqlalchemy import create_engine, update
@@ -14,7 +14,7 @@ from cli import gateway as gateway_commands
 from cli import output, state
 from gateway.schema import orders
 from runtime.settings import Home, Settings
-from switch.faults import Kind
+from switch.faults import Fault, Kind
 from tests.gateway.settling_shop import Collected, collected
 from tests.gateway.test_replicas import Shared, running
 from tests.gateway.test_settling_requests import AMOUNT, gets
@@ -22,6 +22,17 @@ from tests.support.payment_parties import Buyer, Shop
 from tests.support.payment_site import OPENING, Site, wait_for
 
 CAPTURED = 100_000
+BROKEN: Final[tuple[Kind, ...]] = (
+    "ignore",
+    "drop",
+    "delay",
+    "repeat",
+    "disconnect",
+    "corrupt_mac",
+    "garble",
+    "wrong_stan",
+    "wrong_amount",
+)
 pytestmark = pytest.mark.slow
 
 
@@ -64,23 +75,25 @@ def settled(site: Site, held: Collected, buyer: Buyer, *, shops: int = CAPTURED)
     assert held.refused(held.capture(1)).clause == "H9"
 
 
-@pytest.mark.parametrize("kind", [None, "ignore", "drop", "corrupt_mac", "disconnect"])
-def test_the_rest_of_a_hold_is_given_back_once_whatever_the_line_does(
-    site: Site, tmp_path: Path, buyer: Buyer, kind: Kind | None
-) -> None:
-    home, shop = site.gateway_home(tmp_path / "home"), site.new_shop()
+def test_the_rest_of_each_hold_is_given_back_once_whatever_the_line_does(site: Site, tmp_path: Path) -> None:
+    """The first message or its answer is lost, late, twice, another's or broken, and the first repeat is lost too."""
+    home, shop, buyers = site.gateway_home(tmp_path / "home"), site.new_shop(), [site.buyer() for _ in (None, *BROKEN)]
     with site.gateway(home) as url:
         site.register(url, shop)
-        held = captured_in_part(site, url, shop, buyer)
-        assert buyer.balance == OPENING - AMOUNT
-    if kind is not None:
-        site.switch.admin.add_fault("0420", kind)
-        site.switch.admin.add_fault("0421", "ignore")
-    lapse(database(home), held)
+        held = [captured_in_part(site, url, shop, buyer) for buyer in buyers]
+        assert {buyer.balance for buyer in buyers} == {OPENING - AMOUNT}
+    for kind, buyer in zip(BROKEN, buyers, strict=False):  # of the last one nothing is broken
+        card = buyer.issued.pan.reveal()[-4:]
+        site.switch.admin.add(Fault(mti="0420", kind=kind, card=card, seconds=2.0 if kind == "delay" else 0.0))
+        site.switch.admin.add(Fault(mti="0421", kind="ignore", card=card))
+    lapse(database(home), *held)
     home = site.gateway_home(home.path, answer_timeout=1.0)  # that nothing came is known soon
-    with site.gateway(home) as url:
-        held.url = url
-        settled(site, held, buyer)
+    try:
+        with site.gateway(home) as url:
+            for each, buyer in zip(held, buyers, strict=True):
+                each.url = url
+                settled(site, each, buyer, shops=len(held) * CAPTURED)
+    finally:
         site.switch.admin.clear_faults()
 
 
