@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -18,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from cps.gateway_act import parse_gateway_act
 from hsm_service.token_layout import configuration_of, layout, pin_file
-from runtime.client import http_client
+from runtime.client import client_context, http_client
 from runtime.settings import Home
 from tests.support.payment_site import GatewayProcess, Site, wait_for
 from tests.support.pki_factory import pem
@@ -121,3 +123,18 @@ def test_an_officer_with_a_card_acts_and_openssl_judges_what_is_kept(
     changed[-1] ^= 1
     kept[0].write_bytes(changed)
     assert subprocess.run(words, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("statement", ["", "no-statement"])
+def test_nobody_waits_for_the_body_of_who_may_not_send_one(site: Site, process: GatewayProcess, statement: str) -> None:
+    """A list may have 64 MiB. A merchant is refused by the head of the request: the body is never sent here."""
+    shop, at = site.new_shop(), urlsplit(process.url)
+    header = f"Kwbp-Officer-Statement: {statement}\r\n" if statement else ""
+    head = f"POST /v1/settlement-lists HTTP/1.1\r\nHost: localhost\r\nContent-Length: {60 * 2**20}\r\n{header}\r\n"
+    context = client_context(shop.tls)
+    with (
+        socket.create_connection((at.hostname or "", at.port or 0), timeout=60) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as line,
+    ):
+        line.sendall(head.encode("ascii"))
+        assert line.recv(65536).startswith(b"HTTP/1.1 403 ")
