@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -10,10 +11,11 @@ import typer
 from cli import output
 from cli.ceremony_rooms import service_room
 from cli.state import existing
-from cli.zone import agreed_zone
+from cli.zone import agreed_zone, host_zones
 from gateway_keys.zone_keys import load, make_components
 from hsm_service.access import CEREMONY
 from hsm_service.vault import Vault
+from shetab.zone import SWITCH_ZONE
 
 OWN_KEYS = ("gateway-vault", "gateway-card-ids")
 """Keys that the gateway shares with nobody, called like their templates: they are made in its token, once."""
@@ -30,13 +32,25 @@ def make_key(
     output.emit(msgspec.to_builtins(info), [f"{info.algorithm} key {info.name} in the token {info.token}."])
 
 
-def zone_keys() -> None:
+def zone_keys(
+    zone: Annotated[
+        str | None, typer.Option(help="Only this one: 'switch', or a connector with keys of its own. Else all.")
+    ] = None,
+) -> None:
     """Make the components of the zone keys, one file a custodian, and load them into the gateway's token."""
     found = existing()
-    zone = agreed_zone(found.home, found.settings)
-    written = make_components(found.home.secrets, zone)
+    zones = {SWITCH_ZONE: agreed_zone(found.home, found.settings)}
+    zones |= {name: each.agreed for name, each in host_zones(found.home, found.settings).items()}
+    if zone is not None and zone not in zones:
+        output.fail(f"there is no zone {zone}", hint=f"there are: {', '.join(zones)}")
+    chosen = zones if zone is None else {zone: zones[zone]}
+    written: list[Path] = []
+    for name, agreed in chosen.items():
+        written += make_components(found.home.secrets, agreed, of=name)
     with Vault.open(found.home) as vault:
-        values = load(vault, found.home.secrets, zone)
+        values: dict[str, str] = {}
+        for name, agreed in chosen.items():
+            values |= load(vault, found.home.secrets, agreed, of=name)
         room = vault.as_caller(CEREMONY)
         for missing in sorted(set(OWN_KEYS) - {info.name for info in room.list_keys()}):
             room.generate_key(missing, missing)

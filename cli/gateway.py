@@ -248,19 +248,24 @@ def days(merchant_id: Annotated[str, typer.Argument(help="Merchant id.")]) -> No
 
 @app.command()
 def keys(
-    change: Annotated[bool, typer.Option("--change", help="Have the switch send new ones first.")] = False,
+    change: Annotated[bool, typer.Option("--change", help="Have the other end send new ones first.")] = False,
+    zone: Annotated[
+        str | None, typer.Option(help="Only this one: 'switch', or a connector with keys of its own. Else all.")
+    ] = None,
 ) -> None:
     """Show the zone keys in use: index, check value, age, when they are changed by themselves."""
     found = existing()
     with found.client(found.settings.gateway.url) as client:
-        asked = client.post("/v1/zone-keys:change") if change else client.get("/v1/zone-keys")
-        rows = raise_problem(asked).json()
+        chosen = {} if zone is None else {"zone": zone}
+        asked = client.post("/v1/zone-keys:change", params=chosen) if change else client.get("/v1/zone-keys")
+        rows = [row for row in raise_problem(asked).json() if zone in (None, row["zone"])]
     now = enrolment.now()
     output.table(
         "Zone keys",
-        ("Key", "Index", "Check value", "Age", "Next change"),
+        ("Zone", "Key", "Index", "Check value", "Age", "Next change"),
         [
             (
+                row["zone"],
                 row["key"],
                 row["index"],
                 row["check_value"],

@@ -57,7 +57,11 @@ def _lines(shown: dict[str, Any], now: datetime) -> list[Message]:
         lines.append(Message("The zone keys cannot be asked for now."))
     for key in shown["zone_keys"] or ():
         age = _age(key["since"], now)
-        lines.append(Message("Key {key} {index}: {age} old.", key=key["key"], index=key["index"], age=age))
+        lines.append(
+            Message(
+                "Key {key} {index} ({zone}): {age} old.", zone=key["zone"], key=key["key"], index=key["index"], age=age
+            )
+        )
     return lines
 
 

@@ -103,7 +103,7 @@ def run(found: Installation, name: str) -> None:
 def _hsm(found: Installation) -> None:
     from ca.known_callers import KnownCallers
     from ca.published_trust import published_trust
-    from cli.zone import agreed_zone
+    from cli.zone import agreed_zone, host_zones, zone_of_cards
     from gateway_keys.plugin import GatewayKeys
     from hsm_service.app import LARGEST_BODY, create_app
     from hsm_service.crl_routes import largest_body
@@ -135,7 +135,14 @@ def _hsm(found: Installation) -> None:
         keeper.keep(vault.journal, sign, own=ENTRIES_OF_A_SIGNATURE)
         try:
             overlap, zone = found.settings.gateway.key_overlap, agreed_zone(found.home, found.settings)
-            app = create_app(vault, plugins=[GatewayKeys.of(found.home, overlap=overlap, zone=zone)])
+            keys = GatewayKeys.of(
+                found.home,
+                overlap=overlap,
+                zone=zone,
+                others=host_zones(found.home, found.settings),
+                zone_of=zone_of_cards(found.settings),
+            )
+            app = create_app(vault, plugins=[keys])
             server.serve(
                 app,
                 host=endpoint.host,

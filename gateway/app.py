@@ -108,6 +108,7 @@ class OrderDocument(BaseModel):
 class ZoneKeyDocument(BaseModel):
     """A zone key in use: what the two ends compare, and when it is changed by itself."""
 
+    zone: str = Field(description="switch, or the connector whose own keys these are")
     key: str
     index: int
     check_value: str
@@ -249,13 +250,15 @@ def create_app(open_gateway: Callable[[], AbstractAsyncContextManager[Gateway]])
 
     @app.get("/v1/zone-keys")
     async def zone_keys(_caller: OperatorCaller, gateway: Served) -> list[ZoneKeyDocument]:
-        """The zone keys in use."""
+        """The zone keys in use, of all zones whose keys are exchanged."""
         return [ZoneKeyDocument.model_validate(each, from_attributes=True) for each in await gateway.zone_keys()]
 
     @app.post("/v1/zone-keys:change")
-    async def change_zone_keys(_caller: OperatorCaller, gateway: Served) -> list[ZoneKeyDocument]:
-        """Have the switch send new zone keys, and wait until they are in use."""
-        changed = await gateway.change_zone_keys()
+    async def change_zone_keys(
+        _caller: OperatorCaller, gateway: Served, zone: str | None = None
+    ) -> list[ZoneKeyDocument]:
+        """Have the other end send new zone keys, of one zone or of all, and wait until they are in use."""
+        changed = await gateway.change_zone_keys(zone)
         return [ZoneKeyDocument.model_validate(each, from_attributes=True) for each in changed]
 
     app.include_router(create_router())

@@ -270,6 +270,12 @@ class Authorization:
             raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment") from None
         known.found(card, now)
 
+    def _check_zone(self, card: OpenedOrder, order: Order) -> None:
+        """The key service sealed the PIN for another connector than ours: it is not told a third party."""
+        if order.route is not None and self._routes.zone_of(order.route) != card.zone:
+            _log.error("the key service has other routes", route=order.route, zone=card.zone, alarm=True)
+            raise Problem(503, "key-service-away", "the gateway cannot open orders at the moment")
+
     async def _refuse_sealed(self, error: SealedContentError, verified: VerifiedAuthReq, key: OrderKey) -> bytes:
         """The XID is used up: every repeat gets this refusal, and the envelope is not tried again."""
         signed, rrpid = verified.received.request.signed.der, verified.auth_req.rrpid
@@ -292,6 +298,7 @@ class Authorization:
             route=self._routes.choose(card.pan),
             card_id=card.card_id,
         )
+        self._check_zone(card, order)
         self._checkpoint("verified")
         if merchant.order_limit is not None and order.amount > merchant.order_limit:  # G11
             return await self._decline(verified, order, RC_LIMIT)

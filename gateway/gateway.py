@@ -22,7 +22,7 @@ from gateway.authorization import Authorization, AuthorizationSettings
 from gateway.backoff import pause
 from gateway.card_inquiry import CardInquiries
 from gateway.certificate_requests import CertificateRequests
-from gateway.connectors.building import Host, Surroundings, connectors
+from gateway.connectors.building import Host, IsoHost, Surroundings, connectors, own_zones
 from gateway.disclosures import Disclosures
 from gateway.errors import IdentityError
 from gateway.guarding.admission import Admission
@@ -44,7 +44,7 @@ from gateway.order import Order
 from gateway.password_book import PasswordBook
 from gateway.passwords import Passwords
 from gateway.patience import Patience
-from gateway.ports import CmsSigner, GatewayKeys, ShownConnector, TrustSource
+from gateway.ports import CmsSigner, Connector, GatewayKeys, ShownConnector, TrustSource
 from gateway.refusals import Refusals
 from gateway.reversal import Attempts, LoopRuns, ReversalRuns, Reversals, ReversalSettings
 from gateway.routing import SWITCH, Routes, RouteTable
@@ -61,6 +61,7 @@ from runtime.uptime import Uptime
 from shetab.dialect import Dialect
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
+from shetab.zone import SWITCH_ZONE
 
 _LONGEST_PAUSE: Final = 5.0
 _KEY_CHANGE: Final = timedelta(minutes=2)
@@ -87,7 +88,7 @@ class GatewayConfig:
     """What authorises beside the switch, by name."""
     routes: RouteTable = field(default_factory=RouteTable)
     key_exchange: KeyExchangeSettings | None = None
-    """Without it the zone keys of the ceremony stay."""
+    """With the switch; without it the zone keys of the ceremony stay."""
     dialect: str = "shetab87_ascii"
     signing_key: str = "gateway-signing"
     encryption_key: str = "gateway-encryption"
@@ -121,7 +122,8 @@ class _Parts:
     link: SwitchLink
     routes: Routes
     connectors: Mapping[str, ShownConnector]
-    key_exchange: KeyExchange | None
+    key_exchanges: Mapping[str, tuple[KeyExchange, Connector]]
+    """By zone: the exchange of its keys, and the connector that they are exchanged with."""
     reversals: Reversals
     settling: SettlingService
 
@@ -288,13 +290,20 @@ class Gateway:
         return self._begun().routes
 
     async def zone_keys(self) -> list[KeyState]:
-        """The zone keys in use; Problem for the key service's trouble."""
-        return await _exchange_of(self._begun()).state()
+        """The zone keys in use, of all zones; Problem for the key service's trouble."""
+        exchanges = _exchanges_of(self._begun()).values()
+        return [state for exchange, _connector in exchanges for state in await exchange.state()]
 
-    async def change_zone_keys(self) -> list[KeyState]:
-        """Have the switch send new zone keys; see `KeyExchange.change`."""
-        parts = self._begun()
-        return await _exchange_of(parts).change(parts.link)
+    async def change_zone_keys(self, zone: str | None = None) -> list[KeyState]:
+        """Have the other end send new zone keys, of one zone or of all; see `KeyExchange.change`."""
+        exchanges = _exchanges_of(self._begun())
+        if zone is not None and zone not in exchanges:
+            raise Problem(404, "no-key-exchange", f"this gateway exchanges no keys of a zone {zone}")
+        changed: list[KeyState] = []
+        for name in exchanges if zone is None else (zone,):
+            exchange, connector = exchanges[name]
+            changed += await exchange.change(connector)
+        return changed
 
     async def certificates(self, tls_merchant_id: str, data: bytes) -> bytes:
         """PCertReq to PCertRes or Error; see `CertificateRequests.answer`."""
@@ -310,10 +319,22 @@ class Gateway:
         self._parts = self._assemble(certificates)
         for connector in self._parts.connectors.values():
             self._tasks.append(asyncio.create_task(connector.run()))
-        if self._parts.key_exchange is not None:
-            self._tasks.append(asyncio.create_task(self._parts.key_exchange.run(self._parts.link)))
+        for exchange, with_whom in self._parts.key_exchanges.values():
+            self._tasks.append(asyncio.create_task(exchange.run(with_whom)))
         self._tasks.append(asyncio.create_task(self._parts.reversals.run()))
         self._tasks.append(asyncio.create_task(self._parts.settling.run()))
+
+    def _key_exchange(self, zone: str, settings: KeyExchangeSettings) -> KeyExchange:
+        resources = self._resources
+        turn = "zone-keys" if zone == SWITCH else f"zone-keys-{zone}"
+        return KeyExchange(
+            settings,
+            resources.keys.of_zone(zone),
+            clock=resources.clock,
+            checkpoint=self._checkpoint,
+            turn=Lease(resources.store, turn, lasts=_KEY_CHANGE, clock=resources.clock),
+            zone=zone,
+        )
 
     async def _load_certificates(self) -> GatewayCertificates:
         config, attempt = self._config, 0
@@ -351,29 +372,22 @@ class Gateway:
             _note_unclaimed(answer, order)
             reversals.wake()
 
-        key_exchange = None
-        if config.key_exchange is not None:
-            key_exchange = KeyExchange(
-                config.key_exchange,
-                resources.keys,
-                clock=resources.clock,
-                checkpoint=self._checkpoint,
-                turn=Lease(resources.store, "zone-keys", lasts=_KEY_CHANGE, clock=resources.clock),
-            )
+        exchanges = {name: self._key_exchange(name, settings) for name, settings in _exchanged(config).items()}
+        on_key = exchanges[SWITCH].serve if SWITCH in exchanges else None
         link = SwitchLink(
             config.link,
             dialect,
-            resources.keys,
+            resources.keys.of_zone(SWITCH_ZONE),
             next_stan=next_stan,
             on_unclaimed=partial(file, SWITCH),
             clock=resources.clock,
             rng=resources.rng,
-            on_key=None if key_exchange is None else key_exchange.serve,
+            on_key=on_key,
             name=SWITCH,
         )
-        around = Surroundings(resources.keys, next_stan, file, resources.clock, resources.rng)
+        around = Surroundings(resources.keys.of_zone, exchanges, next_stan, file, resources.clock, resources.rng)
         found: dict[str, ShownConnector] = {SWITCH: link, **connectors(config.hosts, around)}
-        routes = Routes(found, config.routes)
+        routes = Routes(found, config.routes, own_zones=own_zones(config.hosts))
         patience = Patience(resources.uptime, timedelta(seconds=config.authorization.ack_timeout))
         reversals = Reversals(
             config.reversal,
@@ -478,16 +492,25 @@ class Gateway:
             link,
             routes,
             found,
-            key_exchange,
+            {name: (exchange, found[name]) for name, exchange in exchanges.items()},
             reversals,
             settling,
         )
 
 
-def _exchange_of(parts: _Parts) -> KeyExchange:
-    if parts.key_exchange is None:
+def _exchanged(config: GatewayConfig) -> dict[str, KeyExchangeSettings]:
+    """How the keys of each zone that are exchanged at all are, by zone."""
+    found = {} if config.key_exchange is None else {SWITCH: config.key_exchange}
+    for name, host in config.hosts.items():
+        if isinstance(host, IsoHost) and host.exchange is not None:
+            found[name] = host.exchange
+    return found
+
+
+def _exchanges_of(parts: _Parts) -> Mapping[str, tuple[KeyExchange, Connector]]:
+    if not parts.key_exchanges:
         raise Problem(409, "no-key-exchange", "this gateway exchanges no zone keys")
-    return parts.key_exchange
+    return parts.key_exchanges
 
 
 def _note_unclaimed(answer: Message, order: Order | None) -> None:

@@ -33,6 +33,7 @@ from shetab.key_data import ZoneKeyData
 from shetab.message import Message
 from shetab.response_codes import OUT_OF_STEP
 from shetab.subfields import ZONE_KEY_KINDS, SecurityControl, ZoneKeyKind
+from shetab.zone import SWITCH_ZONE
 
 _TAKEN: Final = "00"
 _MALFORMED: Final = "30"
@@ -41,8 +42,8 @@ _NOT_CERTAIN: Final = "96"
 _ELSEWHERE: Final = "key-change-elsewhere"
 _KINDS: Final[dict[str, ZoneKeyKind]] = {kind: kind for kind in ZONE_KEY_KINDS}
 
-_age: Final = Gauge("kwbp_gateway_zone_key_age_seconds", "Age of the zone key in use", ["key"])
-_changes: Final = Counter("kwbp_gateway_zone_keys_total", "Zone keys that the switch sent", ["key", "rc"])
+_age: Final = Gauge("kwbp_gateway_zone_key_age_seconds", "Age of the zone key in use", ["zone", "key"])
+_changes: Final = Counter("kwbp_gateway_zone_keys_total", "Zone keys that the other end sent", ["zone", "key", "rc"])
 _log = get_logger("gateway.keys")
 
 
@@ -106,6 +107,7 @@ class KeyExchangeSettings:
 class KeyState:
     """A zone key in use, for people: `changes_at` is when it is changed by itself."""
 
+    zone: str
     key: str
     index: int
     check_value: str
@@ -125,8 +127,13 @@ class KeyExchange:
         clock: Callable[[], datetime],
         checkpoint: Callable[[str], None] = lambda step: None,
         turn: Turn | None = None,
+        zone: str = SWITCH_ZONE,
     ) -> None:
-        """`turn` is had by one at a time of gateways that share the keys; without it there is one."""
+        """`keys` are those of the zone called `zone`.
+
+        `turn` is had by one at a time of gateways that share the keys; without it there is one.
+        """
+        self._zone = zone
         self._turn = turn
         self._begun = clock()
         self._settings = settings
@@ -147,13 +154,15 @@ class KeyExchange:
             return _MALFORMED
         self._checkpoint(f"{kind}-came")
         rc = await self._take(kind, index, sent.wrapped, sent.check_value)
-        _changes.labels(kind, rc).inc()
+        _changes.labels(self._zone, kind, rc).inc()
         if rc == _TAKEN:
             self._checkpoint(f"{kind}-taken")
             self._arrived[kind].set()
-            _log.info("zone key changed", key=kind, index=index, check_value=sent.check_value.hex().upper())
+            _log.info(
+                "zone key changed", zone=self._zone, key=kind, index=index, check_value=sent.check_value.hex().upper()
+            )
         else:
-            _log.error("a zone key was not taken", key=kind, index=index, rc=rc, alarm=True)
+            _log.error("a zone key was not taken", zone=self._zone, key=kind, index=index, rc=rc, alarm=True)
         return rc
 
     async def _take(self, kind: ZoneKeyKind, index: int, wrapped: bytes, check_value: bytes) -> str:
@@ -214,9 +223,10 @@ class KeyExchange:
         found = []
         for held in await self._keys.tend_zone_keys():
             since = datetime.fromisoformat(held.since)
-            _age.labels(held.key).set(max(0.0, (self._clock() - since).total_seconds()))
+            _age.labels(self._zone, held.key).set(max(0.0, (self._clock() - since).total_seconds()))
             found.append(
                 KeyState(
+                    zone=self._zone,
                     key=held.key,
                     index=held.index,
                     check_value=held.check_value,

@@ -13,6 +13,7 @@ from typing import Protocol
 from cryptography import x509
 
 from gateway.key_exchange import ZoneKeyStore
+from gateway.links.intake import MessageAuthentication
 from gateway.links.meters import LineState
 from gateway.translation import OpenedCard
 from kwbp.password import AskedPassword
@@ -28,6 +29,8 @@ class OpenedOrder(OpenedCard, Protocol):
     def pan_sealed(self) -> bytes: ...
     @property
     def masked_pan(self) -> str: ...
+    @property
+    def zone(self) -> str: ...
     @property
     def card_id(self) -> bytes: ...
     @property
@@ -63,15 +66,16 @@ class OrderKeys(Protocol):
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
         """The PAN that `open_order` sealed for the order `xid`."""
 
-    async def mac(self, data: bytes) -> bytes:
-        """The 8-byte MAC of `data` under the zone MAC key."""
 
-    async def verify_mac(self, data: bytes, mac: bytes) -> bool:
-        """Whether `mac` is the MAC of `data`."""
+class ZoneKeys(MessageAuthentication, ZoneKeyStore, Protocol):
+    """The keys of one zone: MACs, and their exchange."""
 
 
-class GatewayKeys(OrderKeys, ZoneKeyStore, Protocol):
+class GatewayKeys(OrderKeys, Protocol):
     """All of the gateway's token operations."""
+
+    def of_zone(self, zone: str) -> ZoneKeys:
+        """Those with the keys of one zone, by its name."""
 
 
 class Connector(Protocol):

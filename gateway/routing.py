@@ -16,12 +16,12 @@ from gateway.errors import LinkDownError, RoutingError
 from gateway.ports import Connector
 from runtime.logging import get_logger
 from shetab.message import Message
+from shetab.prefixes import LONGEST_PREFIX, longest
 from shetab.types import Pan
+from shetab.zone import SWITCH_ZONE
 
 SWITCH: Final = "switch"
 """The connector that every installation has, and the default of the table."""
-_LONGEST_PREFIX: Final = 11
-"""Digits. An issuer is told by 6 to 8 of them; what is beyond tells customers apart, not hosts."""
 
 _log = get_logger("gateway.routing")
 
@@ -38,22 +38,29 @@ class RouteTable:
     def __post_init__(self) -> None:
         """:raises RoutingError: a prefix that is none."""
         for prefix in self.prefixes:
-            if not (prefix.isascii() and prefix.isdigit() and len(prefix) <= _LONGEST_PREFIX):
-                raise RoutingError(f"a prefix has 1 to {_LONGEST_PREFIX} digits: {prefix!r} is none")
+            if not (prefix.isascii() and prefix.isdigit() and len(prefix) <= LONGEST_PREFIX):
+                raise RoutingError(f"a prefix has 1 to {LONGEST_PREFIX} digits: {prefix!r} is none")
 
     def find(self, digits: str) -> str | None:
         """The connector of a card that begins with `digits`, by the longest prefix."""
-        for length in range(min(len(digits), _LONGEST_PREFIX), 0, -1):
-            if (name := self.prefixes.get(digits[:length])) is not None:
-                return name
-        return self.default
+        return longest(self.prefixes, digits) or self.default
 
 
 class Routes:
     """The connectors by name, and the table. Stateless: what an order was given is in its row."""
 
-    def __init__(self, connectors: Mapping[str, Connector], table: RouteTable | None = None) -> None:
-        """:raises RoutingError: the table names a connector that there is none of."""
+    def __init__(
+        self,
+        connectors: Mapping[str, Connector],
+        table: RouteTable | None = None,
+        *,
+        own_zones: frozenset[str] = frozenset(),
+    ) -> None:
+        """`own_zones` names the connectors with zone keys of their own; the others work with those of the switch.
+
+        :raises RoutingError: the table names a connector that there is none of.
+        """
+        self._own_zones = own_zones
         self.table = RouteTable() if table is None else table
         self._connectors = dict(connectors)
         named = {*self.table.prefixes.values(), *([] if self.table.default is None else [self.table.default])}
@@ -82,6 +89,10 @@ class Routes:
     def choose(self, pan: Pan) -> str | None:
         """The name of the connector for a new order of this card; None if no route leads to its issuer."""
         return self.table.find(pan.reveal())
+
+    def zone_of(self, name: str) -> str:
+        """Under whose zone keys messages of this connector are."""
+        return name if name in self._own_zones else SWITCH_ZONE
 
     def of(self, name: str | None) -> Connector:
         """The connector that an order was given; the main one for an order that was given none."""

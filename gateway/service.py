@@ -36,9 +36,8 @@ from gateway.acquirer.service import AcquirerSettings
 from gateway.app import create_app
 from gateway.authorization import AuthorizationSettings
 from gateway.backoff import pause
-from gateway.connectors.building import hosts, switch_link, table
+from gateway.connectors.building import exchange_of, hosts, switch_link, table
 from gateway.gateway import Gateway, GatewayConfig, Resources
-from gateway.key_exchange import KeyExchangeSettings
 from gateway.limits.guard import Limits
 from gateway.limits.watched import WatchedRules
 from gateway.public_app import create_public_app
@@ -137,9 +136,7 @@ def config_of(settings: Settings) -> GatewayConfig:
             pan_kept=own.card_kept,
             fees=fees_of(own),
         ),
-        key_exchange=KeyExchangeSettings(
-            at_sign_on=own.key_change_at_sign_on, lifetime=own.key_lifetime, tick=own.key_tick
-        ),
+        key_exchange=exchange_of(own),
         link=switch_link(None, settings),
         routes=table(settings),
     )

@@ -24,6 +24,7 @@ OperatorCaller = Annotated[Caller, Depends(acting(_OPERATOR))]
 class KeyAge(BaseModel):
     """A zone key in use; `since` when."""
 
+    zone: str = Field(description="switch, or the connector whose own keys these are")
     key: str
     index: int
     check_value: str

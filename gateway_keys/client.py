@@ -20,6 +20,7 @@ from kwbp.password import AskedPassword
 from runtime.client import AsyncTransport, raise_problem
 from runtime.problems import Problem
 from shetab.types import Cvv2, Expiry, Pan
+from shetab.zone import SWITCH_ZONE
 
 __all__ = ["GatewayKeysClient", "OpenedOrder", "OpenedPasswordRequest"]
 
@@ -53,6 +54,7 @@ class GatewayKeysClient:
             pin_key_index=answer.pin_key_index,
             mac_key_index=answer.mac_key_index,
             pin_block_format=answer.pin_block_format,
+            zone=answer.zone,
         )
 
     async def open_password_request(self, message: bytes, merchant_id: str) -> OpenedPasswordRequest:
@@ -86,28 +88,35 @@ class GatewayKeysClient:
         request = wire.UnsealPanRequest(xid=xid, pan_sealed=blob)
         return Pan.parse((await self._ask(wire.UNSEAL_PAN, request, wire.UnsealPanAnswer)).pan)
 
-    async def mac(self, data: bytes) -> bytes:
-        """The MAC of an ISO 8583 message, 8 bytes."""
-        return (await self._ask(wire.GENERATE_MAC, wire.GenerateMacRequest(data=data), wire.GenerateMacAnswer)).mac
+    def of_zone(self, zone: str) -> ZoneKeysClient:
+        """The keys of one zone."""
+        return ZoneKeysClient(self, zone)
 
-    async def verify_mac(self, data: bytes, mac: bytes) -> bool:
+    async def mac(self, data: bytes, zone: str = SWITCH_ZONE) -> bytes:
+        """The MAC of an ISO 8583 message, 8 bytes."""
+        request = wire.GenerateMacRequest(data=data, zone=zone)
+        return (await self._ask(wire.GENERATE_MAC, request, wire.GenerateMacAnswer)).mac
+
+    async def verify_mac(self, data: bytes, mac: bytes, zone: str = SWITCH_ZONE) -> bool:
         """Whether `mac` is the MAC of `data`."""
-        request = wire.VerifyMacRequest(data=data, mac=mac)
+        request = wire.VerifyMacRequest(data=data, mac=mac, zone=zone)
         return (await self._ask(wire.VERIFY_MAC, request, wire.VerifyMacAnswer)).valid
 
-    async def receive_zone_key(self, key: str, index: int, wrapped: bytes, check_value: bytes) -> wire.ZoneKeyAnswer:
-        """Have a zone key taken in that the switch sent; it is in use when this returns.
+    async def receive_zone_key(
+        self, key: str, index: int, wrapped: bytes, check_value: bytes, zone: str = SWITCH_ZONE
+    ) -> wire.ZoneKeyAnswer:
+        """Have a zone key taken in that the other end sent; it is in use when this returns.
 
         :param key: zone-pin or zone-mac. :param wrapped: under the zone master key (RFC 3394): 24 bytes or more.
         :param check_value: 3 bytes, or 6 (`shetab.zone_keys.pair_kcv`).
         :raises Problem: 422 `wrong-check-value` or 409 `wrong-key-index`: the key in use stays; the service's trouble.
         """
-        request = wire.ReceiveZoneKeyRequest(key=key, index=index, wrapped=wrapped, check_value=check_value)
+        request = wire.ReceiveZoneKeyRequest(key=key, index=index, wrapped=wrapped, check_value=check_value, zone=zone)
         return await self._ask(wire.RECEIVE_ZONE_KEY, request, wire.ZoneKeyAnswer)
 
-    async def tend_zone_keys(self) -> list[wire.ZoneKeyAnswer]:
-        """The zone keys in use; those that were replaced long enough ago are destroyed."""
-        return (await self._ask(wire.TEND_ZONE_KEYS, wire.TendZoneKeysRequest(), wire.ZoneKeysAnswer)).keys
+    async def tend_zone_keys(self, zone: str = SWITCH_ZONE) -> list[wire.ZoneKeyAnswer]:
+        """The keys of a zone in use; those that were replaced long enough ago are destroyed."""
+        return (await self._ask(wire.TEND_ZONE_KEYS, wire.TendZoneKeysRequest(zone=zone), wire.ZoneKeysAnswer)).keys
 
     async def _ask(self, path: str, request: msgspec.Struct, answer: type[_T]) -> _T:
         try:
@@ -124,3 +133,27 @@ class GatewayKeysClient:
         if decoded is None:
             raise Problem(502, "unreadable-answer", "the HSM service gave an answer of another form")
         return decoded
+
+
+class ZoneKeysClient:
+    """The keys of one zone: what a connector works with. It cannot be had to use another zone's."""
+
+    def __init__(self, keys: GatewayKeysClient, zone: str) -> None:
+        self._keys = keys
+        self._zone = zone
+
+    async def mac(self, data: bytes) -> bytes:
+        """See `GatewayKeysClient.mac`."""
+        return await self._keys.mac(data, self._zone)
+
+    async def verify_mac(self, data: bytes, mac: bytes) -> bool:
+        """See `GatewayKeysClient.verify_mac`."""
+        return await self._keys.verify_mac(data, mac, self._zone)
+
+    async def receive_zone_key(self, key: str, index: int, wrapped: bytes, check_value: bytes) -> wire.ZoneKeyAnswer:
+        """See `GatewayKeysClient.receive_zone_key`."""
+        return await self._keys.receive_zone_key(key, index, wrapped, check_value, self._zone)
+
+    async def tend_zone_keys(self) -> list[wire.ZoneKeyAnswer]:
+        """See `GatewayKeysClient.tend_zone_keys`."""
+        return await self._keys.tend_zone_keys(self._zone)

@@ -8,6 +8,7 @@ from cryptography import x509
 
 from kwbp.password import AskedPassword
 from shetab.types import Cvv2, Expiry, Pan
+from shetab.zone import SWITCH_ZONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class OpenedOrder:
     mac_key_index: int = 1
     pin_block_format: int = 3
     """ISO 9564-1 format of the block, for DE 53 too."""
+    zone: str = SWITCH_ZONE
+    """Of the keys that these are: the order must go to the connector of this zone."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -25,6 +25,7 @@ from cryptography import x509
 
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.opened import OpenedOrder
+from gateway_keys.zone_exchange import index_of
 from hsm_service.errors import DecodingFailure
 from hsm_service.keys import KeyRef
 from hsm_service.steps import Call, Steps
@@ -57,6 +58,7 @@ class OrderKeys:
     vault: KeyRef
     cards: KeyRef
     zone_pin: KeyRef
+    zone_pin_version: int = 1
 
 
 def verify_order(
@@ -84,6 +86,27 @@ def verify_order(
         raise OrderRefusedError(error.check, error.code, error.detail) from None
 
 
+@dataclass(frozen=True, slots=True)
+class PinKey:
+    """A zone PIN key, and the form of the blocks under it."""
+
+    token: TokenOperations
+    ref: KeyRef
+    block_format: PinBlockFormat
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPin:
+    """A PIN as it leaves here, with the form of its block and the version of the key that it is under.
+
+    Without a block where no PIN was given: form and version are those that it would have had.
+    """
+
+    block: bytes | None
+    block_format: PinBlockFormat
+    key_version: int
+
+
 def open_order(
     order: VerifiedOrder,
     *,
@@ -91,46 +114,50 @@ def open_order(
     now: datetime,
     accepts_bin: Callable[[str], bool],
     block_format: PinBlockFormat = PinBlockFormat.FORMAT_3,
+    elsewhere: Callable[[Pin | None, Pan], Steps[SealedPin | None]] | None = None,
 ) -> Steps[OpenedOrder]:
     """G8 to G10 in the token, then re-seal what must not be seen.
 
     :param block_format: of the PIN block; the zone PIN key is of a kind that fits it.
+    :param elsewhere: seals the PIN of a card that is of another zone than `keys`; None of a card that is of this one.
     :param accepts_bin: whether the issuer of a card, by its first six digits, is served (G10).
     :raises DecodingFailedError: the same for every cause.
     :raises HsmError: the token's trouble.
     """
     card = yield from _open(order, keys, accepts_bin, now)
-    block = None
-    if card.pin2 is not None:
-        block = yield from seal_pin(keys.token, keys.zone_pin, block_format, card.pin2, card.pan)
     sealed = yield from seal_pan(keys.token, keys.vault, order.dual.xid, card.pan)
     identifier = yield from card_id(keys.token, keys.cards, card.pan)
+    # Last: an operation of another zone takes a turn at the token of its own, and gives ours up for it.
+    pin = None if elsewhere is None else (yield from elsewhere(card.pin2, card.pan))
+    if pin is None:
+        own = PinKey(keys.token, keys.zone_pin, block_format)
+        block = None if card.pin2 is None else (yield from seal_pin(own, card.pin2, card.pan))
+        pin = SealedPin(block, block_format, keys.zone_pin_version)
     return OpenedOrder(
         pan=card.pan,
         expiry=card.expiry,
         cvv2=card.cvv2,
-        pin_block=block,
+        pin_block=pin.block,
         pan_sealed=sealed,
         masked_pan=card.pan.masked,
         card_id=identifier,
-        pin_block_format=int(block_format),
+        pin_key_index=index_of(pin.key_version),
+        pin_block_format=int(pin.block_format),
     )
 
 
-def seal_pin(
-    token: TokenOperations, zone_pin: KeyRef, block_format: PinBlockFormat, pin: Pin, pan: Pan
-) -> Steps[bytes]:
+def seal_pin(key: PinKey, pin: Pin, pan: Pan) -> Steps[bytes]:
     """The PIN as an encrypted block of ISO 9564-1: 8 bytes, or 16 in format 4. The random fill is the token's."""
     fill = b""
-    if block_format is not PinBlockFormat.FORMAT_0:
-        fill = yield Call(token, "random", (_FILL_BYTES,))
+    if key.block_format is not PinBlockFormat.FORMAT_0:
+        fill = yield Call(key.token, "random", (_FILL_BYTES,))
     rng = BytesIO(fill).read
-    if block_format is PinBlockFormat.FORMAT_4:
+    if key.block_format is PinBlockFormat.FORMAT_4:
         fields = (pin_block.pin_field(pin, rng=rng), pin_block.pan_field(pan))
-        block: bytes = yield Call(token, "aes_pin_block", (zone_pin, *fields))
+        block: bytes = yield Call(key.token, "aes_pin_block", (key.ref, *fields))
     else:
-        clear = pin_block.build(block_format, pin, pan, rng=rng)
-        block = yield Call(token, "des3_ecb_encrypt", (zone_pin, clear))
+        clear = pin_block.build(key.block_format, pin, pan, rng=rng)
+        block = yield Call(key.token, "des3_ecb_encrypt", (key.ref, clear))
     return block
 
 

@@ -9,8 +9,7 @@ insider does not know, so its hash is left out; so is that of an answer, in favo
 from __future__ import annotations
 
 import contextlib
-import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -21,10 +20,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway_keys import orders, passwords, wire
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
-from gateway_keys.orders import OrderKeys
+from gateway_keys.orders import OrderKeys, SealedPin
 from gateway_keys.routes import route_in_steps, route_in_thread
-from gateway_keys.zone_exchange import ZoneExchange, index_of
+from gateway_keys.zone_exchange import index_of
 from gateway_keys.zone_keys import ZONE_MAC, ZONE_MASTER, ZONE_PIN
+from gateway_keys.zones import OVERLAP, HostZone, Zones
 from hsm_service.kept_key import Key
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
@@ -41,21 +41,15 @@ from pki.der import sha256
 from pki.errors import CmsError
 from pki.oids import CT_OTP_REQ
 from pki.path import Trust
-from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.settings import Home
 from shetab.iran import Banks
-from shetab.zone import Zone
-
-OVERLAP: Final = timedelta(seconds=60)
-
-_log = get_logger("gateway.keys")
+from shetab.types import Pan, Pin
+from shetab.zone import SWITCH_ZONE, Zone
 
 _XID_BYTES: Final = 20
 _NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
 _HASH_BYTES: Final = 32
-_MAC_RECORDS: Final = {Operation.MAC: "generate-mac", Operation.VERIFY_MAC: "verify-mac"}
-"""What the journal calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +83,29 @@ class GatewayKeys:
         accepts_bin: Callable[[str], bool] = _is_known_issuer,
         overlap: timedelta = OVERLAP,
         zone: Zone | None = None,
+        others: Mapping[str, HostZone] | None = None,
+        zone_of: Callable[[str], str] = lambda pan: SWITCH_ZONE,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         """`anchors` gives the pinned roots, `accepts_bin` tells which issuers are served (G10), by six digits.
 
         `overlap` is how long a zone MAC key verifies after it was replaced. `zone` says what PIN blocks and MACs are.
+        `others` are zones beside the switch's, by name; `zone_of` tells in which of them an order of a PAN is sent: the
+        gateway is not asked, for the PIN must be sealed before the gateway knows the card.
         """
         self._anchors = anchors
         self._names = names or KeyNames()
         self._accepts_bin = accepts_bin
-        self._agreed = zone or Zone()
-        if self._agreed.is_deterministic:
-            _log.warning(
-                "PIN blocks of format 0: equal PINs of a card give equal blocks under a key; agree on format 3"
-            )
+        self._zone_of = zone_of
         self._clock = clock
         self._card_key: tuple[bytes, bytes] | None = None
         """CKA_ID and check value of the key of cards that was used last."""
         found = self._names
-        self.zone: Final = ZoneExchange(
-            pin=found.zone_pin, mac=found.zone_mac, master=found.zone_master, overlap=overlap, clock=clock
+        self.zones: Final = Zones(
+            HostZone(zone or Zone(), overlap),
+            (found.zone_pin, found.zone_mac, found.zone_master),
+            others or {},
+            clock=clock,
         )
 
     @classmethod
@@ -119,6 +116,8 @@ class GatewayKeys:
         names: KeyNames | None = None,
         overlap: timedelta = OVERLAP,
         zone: Zone | None = None,
+        others: Mapping[str, HostZone] | None = None,
+        zone_of: Callable[[str], str] = lambda pan: SWITCH_ZONE,
         clock: Callable[[], datetime] = _utc_now,
     ) -> GatewayKeys:
         """For an installation: its pinned root is read for every order, because a ceremony may write it meanwhile."""
@@ -133,7 +132,7 @@ class GatewayKeys:
                 known = pem, tuple(x509.load_pem_x509_certificates(pem)) if pem else ()
             return known[1]
 
-        return cls(anchors, names=names, overlap=overlap, zone=zone, clock=clock)
+        return cls(anchors, names=names, overlap=overlap, zone=zone, others=others, zone_of=zone_of, clock=clock)
 
     def routes(self, vault: Vault) -> list[ApiRoute]:
         """POST routes, all for the gateway service alone; see `gateway_keys.wire` for the bodies."""
@@ -172,7 +171,7 @@ class GatewayKeys:
                 "The MAC of an ISO 8583 message",
                 wire.GenerateMacRequest,
                 wire.GenerateMacAnswer,
-                partial(self.generate_mac, vault),
+                partial(self.zones.generate_mac, vault),
                 {names.zone_mac: Operation.MAC},
             ),
             route_in_steps(
@@ -181,7 +180,7 @@ class GatewayKeys:
                 "Whether the MAC of an ISO 8583 message is right",
                 wire.VerifyMacRequest,
                 wire.VerifyMacAnswer,
-                partial(self.verify_mac, vault),
+                partial(self.zones.verify_mac, vault),
                 {names.zone_mac: Operation.VERIFY_MAC},
             ),
             route_in_thread(
@@ -190,7 +189,7 @@ class GatewayKeys:
                 "Take in the zone key that the switch sent, wrapped under the zone master key; it is in use at once",
                 wire.ReceiveZoneKeyRequest,
                 wire.ZoneKeyAnswer,
-                partial(self.zone.receive, vault),
+                partial(self.zones.receive, vault),
                 {names.zone_master: Operation.RECEIVE},
             ),
             route_in_thread(
@@ -199,7 +198,7 @@ class GatewayKeys:
                 "Destroy zone keys that were replaced long enough ago, and tell of those in use",
                 wire.TendZoneKeysRequest,
                 wire.ZoneKeysAnswer,
-                partial(self.zone.tend, vault),
+                partial(self.zones.tend, vault),
                 {names.zone_mac: Operation.DESCRIBE, names.zone_pin: Operation.DESCRIBE},
             ),
         ]
@@ -224,12 +223,19 @@ class GatewayKeys:
         digest = sha256(request.pi_envelope)
         try:
             _check_length("hod", request.hod, _HASH_BYTES)
-            self._check_agreed(vault, names.zone_pin, self._agreed.pin_key)
+            own = self.zones.find(SWITCH_ZONE)
+            own.check_kind(vault, own.pin, own.agreed.pin_key)
             key = self._recipient(vault, request.pi_envelope)
             order = self._verify(key, request, now)
         except Exception as error:
             yield from vault.lending.refuse(caller, "open-order", list(operations), error, input_sha256=digest)
             raise
+        sealed_in = own
+
+        def elsewhere(pin: Pin | None, pan: Pan) -> Steps[SealedPin | None]:
+            nonlocal sealed_in
+            sealed_in = self.zones.find(self._zone_of(pan.reveal()))
+            return None if sealed_in is own else (yield from sealed_in.seal(vault, caller, pin, pan))
 
         def work(running: Running) -> Steps[wire.OpenOrderAnswer]:
             encryption, cards = running.keys[names.encryption], running.keys[names.cards]
@@ -240,11 +246,16 @@ class GatewayKeys:
                 vault=running.keys[names.vault].ref,
                 cards=cards.ref,
                 zone_pin=zone_pin.ref,
+                zone_pin_version=zone_pin.key.row.version,
             )
-            block_format = self._agreed.pin_block_format
             try:
                 opened = yield from orders.open_order(
-                    order, keys=keys, now=now, accepts_bin=self._accepts_bin, block_format=block_format
+                    order,
+                    keys=keys,
+                    now=now,
+                    accepts_bin=self._accepts_bin,
+                    block_format=own.agreed.pin_block_format,
+                    elsewhere=elsewhere,
                 )
             except DecodingFailedError as error:
                 running.outcome.cause = error.cause
@@ -261,9 +272,10 @@ class GatewayKeys:
                 card_id=opened.card_id,
                 card_key_version=cards.key.row.version,
                 card_key_check=check,
-                pin_key_index=index_of(zone_pin.key.row.version),
-                mac_key_index=index_of(vault.key(names.zone_mac).row.version),
+                pin_key_index=opened.pin_key_index,
+                mac_key_index=index_of(vault.key(sealed_in.mac).row.version),
                 pin_block_format=opened.pin_block_format,
+                zone=sealed_in.name,
             )
 
         version = {names.encryption: key.row.version}
@@ -400,46 +412,6 @@ class GatewayKeys:
                 caller, "unseal-pan", operations, work, input_sha256=digest, versions=versions
             )
         )
-
-    def generate_mac(
-        self, vault: Vault, caller: str, request: wire.GenerateMacRequest
-    ) -> Steps[wire.GenerateMacAnswer]:
-        """The MAC of an ISO 8583 message under the zone MAC key in use."""
-        return wire.GenerateMacAnswer(mac=(yield from self._mac(vault, caller, Operation.MAC, request.data)))
-
-    def verify_mac(self, vault: Vault, caller: str, request: wire.VerifyMacRequest) -> Steps[wire.VerifyMacAnswer]:
-        """Whether the MAC is right under the key in use, or under one that was replaced just now.
-
-        Compared in constant time, here, so that the right one is not told.
-        """
-        for version in self.zone.verifying(vault):
-            mac = yield from self._mac(vault, caller, Operation.VERIFY_MAC, request.data, version)
-            if hmac.compare_digest(mac, request.mac):
-                return wire.VerifyMacAnswer(valid=True)
-        return wire.VerifyMacAnswer(valid=False)
-
-    def _mac(
-        self, vault: Vault, caller: str, operation: Operation, data: bytes, version: int | None = None
-    ) -> Steps[bytes]:
-        name, what = self._names.zone_mac, _MAC_RECORDS[operation]
-        versions = {} if version is None else {name: version}
-        algorithm = self._agreed.mac_algorithm
-        if not data and algorithm.padding == 1:
-            raise Problem(422, "invalid-request", "an X9.19 MAC with padding method 1 is not of an empty message")
-        self._check_agreed(vault, name, self._agreed.mac_key)
-
-        def work(running: Running) -> Steps[bytes]:
-            key = running.keys[name]
-            return (yield from orders.message_mac(key.token, key.ref, data, algorithm))
-
-        keys = {name: operation}
-        return (yield from vault.lending.steps(caller, what, keys, work, input_sha256=None, versions=versions))
-
-    def _check_agreed(self, vault: Vault, name: str, algorithm: str) -> None:
-        """Problem 503 `not-able` for a key of another kind than the settings agree on with the switch."""
-        held = vault.key(name).template.algorithm
-        if held != algorithm:
-            raise Problem(503, "not-able", f"key {name} is {held}; the zone agreed on {algorithm}: see [switch.zone]")
 
 
 def _check_length(field: str, value: bytes, length: int) -> None:

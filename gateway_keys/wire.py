@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from shetab.zone import SWITCH_ZONE
+
 OPEN_ORDER: Final = "/v1/gateway/orders:open"
 OPEN_OTP_REQ: Final = "/v1/gateway/password-requests:open"
 UNSEAL_PAN: Final = "/v1/gateway/pans:unseal"
@@ -23,7 +25,11 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return f"<{type(self).__name__}>"
 
 
-class OpenOrderRequest(_Message, frozen=True):
+class _Request(_Message, frozen=True, omit_defaults=True):
+    """What is at its default is left out when it is written: `hsm_service.wire.read` counts on it."""
+
+
+class OpenOrderRequest(_Request, frozen=True):
     """`pi_envelope` and `dual_signature` DER, `hod` 32 bytes."""
 
     pi_envelope: bytes
@@ -36,8 +42,8 @@ class OpenOrderAnswer(_Message, frozen=True):
 
     `card_id` tells the card from others (16 bytes) under the key of cards, of which `card_key_version` and
     `card_key_check` (8 bytes) tell whether it is the one that was counted by before.
-    `pin_key_index` is that of the zone PIN key of the block, `mac_key_index` that of the MAC key in use;
-    `pin_block_format` that of ISO 9564-1.
+    `zone` is that of the card's connector, under whose keys the order is to be sent: `pin_key_index` is that of its PIN
+    key of the block, `mac_key_index` that of its MAC key in use; `pin_block_format` that of ISO 9564-1.
     """
 
     pan: str
@@ -52,9 +58,10 @@ class OpenOrderAnswer(_Message, frozen=True):
     pin_key_index: int
     mac_key_index: int
     pin_block_format: int = 3
+    zone: str = SWITCH_ZONE
 
 
-class OpenPasswordRequest(_Message, frozen=True):
+class OpenPasswordRequest(_Request, frozen=True):
     """`message` is the DER KwbpMessage with the OTPReq, `merchant_id` who passed it on."""
 
     message: bytes
@@ -74,7 +81,7 @@ class OpenPasswordAnswer(_Message, frozen=True):
     certificates: list[bytes]
 
 
-class UnsealPanRequest(_Message, frozen=True):
+class UnsealPanRequest(_Request, frozen=True):
     """`xid` 20 bytes, `pan_sealed` as it was given."""
 
     xid: bytes
@@ -87,10 +94,11 @@ class UnsealPanAnswer(_Message, frozen=True):
     pan: str
 
 
-class GenerateMacRequest(_Message, frozen=True):
-    """`data`: the ISO 8583 message up to its MAC."""
+class GenerateMacRequest(_Request, frozen=True):
+    """`data`: the ISO 8583 message up to its MAC, of the zone `zone`."""
 
     data: bytes
+    zone: str = SWITCH_ZONE
 
 
 class GenerateMacAnswer(_Message, frozen=True):
@@ -99,11 +107,12 @@ class GenerateMacAnswer(_Message, frozen=True):
     mac: bytes
 
 
-class VerifyMacRequest(_Message, frozen=True):
-    """`data` and the `mac` that came with it."""
+class VerifyMacRequest(_Request, frozen=True):
+    """`data` and the `mac` that came with it from the zone `zone`."""
 
     data: bytes
     mac: bytes
+    zone: str = SWITCH_ZONE
 
 
 class VerifyMacAnswer(_Message, frozen=True):
@@ -112,17 +121,20 @@ class VerifyMacAnswer(_Message, frozen=True):
     valid: bool
 
 
-class ReceiveZoneKeyRequest(_Message, frozen=True):
+class ReceiveZoneKeyRequest(_Request, frozen=True):
     """`key` is zone-pin or zone-mac; `wrapped` under the zone master key (RFC 3394); `check_value` 3 or 6 bytes."""
 
     key: str
     index: int
     wrapped: bytes
     check_value: bytes
+    zone: str = SWITCH_ZONE
 
 
-class TendZoneKeysRequest(_Message, frozen=True):
-    """Nothing is asked but that it be done."""
+class TendZoneKeysRequest(_Request, frozen=True):
+    """That it be done for the zone `zone`."""
+
+    zone: str = SWITCH_ZONE
 
 
 class ZoneKeyAnswer(_Message, frozen=True):
@@ -136,9 +148,10 @@ class ZoneKeyAnswer(_Message, frozen=True):
     check_value: str
     since: str
     replaced_still_valid: int
+    zone: str = SWITCH_ZONE
 
 
 class ZoneKeysAnswer(_Message, frozen=True):
-    """Both zone keys in use."""
+    """Both keys of a zone in use."""
 
     keys: list[ZoneKeyAnswer]

@@ -13,11 +13,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gateway_keys import wire
+from gateway_keys.zone_keys import ZONE_MAC, ZONE_PIN
 from hsm_service.custody import Key
 from hsm_service.key_states import KeyState
 from hsm_service.key_versions import Standing
 from hsm_service.vault import Vault
 from runtime.problems import Problem
+from shetab.zone import SWITCH_ZONE
 from shetab.zone_keys import HIGHEST_INDEX
 
 _TEND: Final = "tend-zone-keys"
@@ -29,10 +31,21 @@ def index_of(version: int) -> int:
 
 
 class ZoneExchange:
-    """What the gateway service may have done with the keys named `pin`, `mac` and `master`. All methods block."""
+    """What the gateway service may have done with the keys of a zone, by their names. All methods block."""
 
-    def __init__(self, *, pin: str, mac: str, master: str, overlap: timedelta, clock: Callable[[], datetime]) -> None:
-        self._working = (pin, mac)
+    def __init__(
+        self,
+        *,
+        pin: str,
+        mac: str,
+        master: str,
+        overlap: timedelta,
+        clock: Callable[[], datetime],
+        zone: str = SWITCH_ZONE,
+    ) -> None:
+        self._zone = zone
+        self._working = {ZONE_PIN.kind: pin, ZONE_MAC.kind: mac}
+        self._kinds = {name: kind for kind, name in self._working.items()}
         self._mac = mac
         self._master = master
         self._overlap = overlap
@@ -43,18 +56,20 @@ class ZoneExchange:
 
         Problem 422 `wrong-check-value`, 409 `wrong-key-index`; the key in use stays.
         """
-        if request.key not in self._working:
+        name = next((name for kind, name in self._working.items() if kind == request.key), None)
+        if name is None:
             raise Problem(422, "invalid-request", f"{request.key!r} is none of {', '.join(self._working)}")
-        in_use = vault.key(request.key).row.version
+        in_use = vault.key(name).row.version
         version = next((each for each in (in_use, in_use + 1) if index_of(each) == request.index), 0)
-        key = vault.zone_keys.receive(caller, self._master, request.key, version, request.wrapped, request.check_value)
+        key = vault.zone_keys.receive(caller, self._master, name, version, request.wrapped, request.check_value)
         return self._told(vault, key)
 
     def tend(self, vault: Vault, caller: str, _request: wire.TendZoneKeysRequest) -> wire.ZoneKeysAnswer:
         """Destroy the keys whose overlap is over, and tell of those in use."""
-        with vault.lending.refusals(caller, _TEND, list(self._working), input_sha256=None):
-            keys = [vault.key(name) for name in self._working]
-        vault.zone_keys.end_replaced(caller, self._working, self._overlap)
+        names = list(self._working.values())
+        with vault.lending.refusals(caller, _TEND, names, input_sha256=None):
+            keys = [vault.key(name) for name in names]
+        vault.zone_keys.end_replaced(caller, names, self._overlap)
         return wire.ZoneKeysAnswer(keys=[self._told(vault, key) for key in keys])
 
     def verifying(self, vault: Vault) -> list[int]:
@@ -73,7 +88,8 @@ class ZoneExchange:
     def _told(self, vault: Vault, key: Key) -> wire.ZoneKeyAnswer:
         row = key.row
         return wire.ZoneKeyAnswer(
-            key=row.name,
+            key=self._kinds[row.name],
+            zone=self._zone,
             index=index_of(row.version),
             check_value=vault.zone_keys.check_value(key).hex().upper(),
             since=(row.activates_at or row.created).isoformat(),

@@ -4,9 +4,10 @@
     home/secrets/zone-mac-component-1, -2      zone MAC key
     home/secrets/zone-master-component-1, -2   zone master key, under which the next ones of both come
 
-What kinds of keys they are was agreed with the other end of the zone (`shetab.zone`). Each file is one custodian's (ISO
-11568-2 4.4): as many hexadecimal digits as the key has, mode 0600; the key is the XOR of both. For the moment of the
-ceremony components and key are in the memory of the process that loads them, a command that ends then; no service ever
+These are the switch's; a connector with a zone of its own has its own, called zone-pin-NAME and so on. What kinds of
+keys they are was agreed with the other end of the zone (`shetab.zone`). Each file is one custodian's (ISO 11568-2 4.4):
+as many hexadecimal digits as the key has, mode 0600; the key is the XOR of both. For the moment of the ceremony
+components and key are in the memory of the process that loads them, a command that ends then; no service ever
 has them. The other end loads the same components; that both hold the same key is seen by its check value, which is no
 secret.
 """
@@ -26,7 +27,7 @@ from hsm_service.purposes import USAGES
 from hsm_service.vault import Vault
 from runtime.secrets import Secret, read_secret, write_secret
 from shetab.errors import ValueFormatError
-from shetab.zone import Zone, ZoneKeyName
+from shetab.zone import SWITCH_ZONE, Zone, ZoneKeyName, key_label
 from shetab.zone_keys import KEY_SIZE, KeyAlgorithm, aes_kcv, check_strength, combine, parse_component, wrap
 
 CUSTODIANS: Final = 2
@@ -47,9 +48,16 @@ _TEMPLATES: Final[dict[tuple[ZoneKeyName, KeyAlgorithm], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ZoneKey:
-    """One of the zone's keys. `name` is that of the key, and the start of its component files."""
+    """One of a zone's keys."""
 
-    name: ZoneKeyName
+    kind: ZoneKeyName
+    zone: str = SWITCH_ZONE
+    """Which zone: the switch's, or that of the connector of this name."""
+
+    @property
+    def name(self) -> str:
+        """That of the key, and the start of its component files."""
+        return key_label(self.kind, self.zone)
 
     def files(self, secrets: Path) -> tuple[Path, ...]:
         """The component files, one a custodian."""
@@ -57,7 +65,7 @@ class ZoneKey:
 
     def template(self, zone: Zone) -> str:
         """The key template that it is made from."""
-        return _TEMPLATES[self.name, zone.algorithm(self.name)]
+        return _TEMPLATES[self.kind, zone.algorithm(self.kind)]
 
 
 ZONE_PIN: Final = ZoneKey("zone-pin")
@@ -67,15 +75,23 @@ WORKING_KEYS: Final = (ZONE_PIN, ZONE_MAC)
 ZONE_KEYS: Final = (*WORKING_KEYS, ZONE_MASTER)
 
 
+def keys_of(zone: str) -> tuple[ZoneKey, ...]:
+    """The keys of the zone of this name: PIN, MAC and master key."""
+    return tuple(ZoneKey(each.kind, zone) for each in ZONE_KEYS)
+
+
 def make_components(
-    secrets: Path, zone: Zone | None = None, *, rng: Callable[[int], bytes] = os.urandom
+    secrets: Path, zone: Zone | None = None, *, of: str = SWITCH_ZONE, rng: Callable[[int], bytes] = os.urandom
 ) -> tuple[Path, ...]:
-    """Write the component files that are missing; which were written. `rng(n)` gives n random bytes."""
+    """Write the component files of the zone `of` that are missing; which were written.
+
+    :param zone: what was agreed on. :param rng: `rng(n)` gives n random bytes.
+    """
     zone, written = zone or Zone(), []
-    for zone_key in ZONE_KEYS:
+    for zone_key in keys_of(of):
         for path in zone_key.files(secrets):
             if not path.exists():
-                write_secret(path, rng(zone.size(zone_key.name)).hex().upper().encode() + b"\n")
+                write_secret(path, rng(zone.size(zone_key.kind)).hex().upper().encode() + b"\n")
                 written.append(path)
     return tuple(written)
 
@@ -90,14 +106,16 @@ def read_components(secrets: Path, zone_key: ZoneKey, zone: Zone | None = None) 
         if not path.exists():
             raise ZoneKeyError(f"{path} is missing: its custodian has not brought the component")
         try:
-            components.append(Secret(parse_component(read_secret(path).reveal(), zone.size(zone_key.name))))
+            components.append(Secret(parse_component(read_secret(path).reveal(), zone.size(zone_key.kind))))
         except ValueFormatError as error:
             raise ZoneKeyError(f"{path}: {error}") from None
     return tuple(components)
 
 
-def load(vault: Vault, secrets: Path, zone: Zone | None = None) -> dict[str, str]:
-    """Load the zone keys that the vault does not hold yet; the check value of each by name, as the token computes it.
+def load(vault: Vault, secrets: Path, zone: Zone | None = None, *, of: str = SWITCH_ZONE) -> dict[str, str]:
+    """Load the keys of the zone `of` that the vault does not hold yet; the check value of each by name.
+
+    The token computes it.
 
     Check values are hexadecimal digits in upper case (ANSI X9.24-1), as custodians and the other end compare them.
 
@@ -110,22 +128,20 @@ def load(vault: Vault, secrets: Path, zone: Zone | None = None) -> dict[str, str
     """
     zone = zone or Zone()
     held = {key.name for key in vault.list_keys(CEREMONY)}
-    return {zone_key.name: _load(vault, zone_key, secrets, zone, held) for zone_key in ZONE_KEYS}
+    return {zone_key.name: _load(vault, zone_key, secrets, zone, held) for zone_key in keys_of(of)}
 
 
 def _load(vault: Vault, zone_key: ZoneKey, secrets: Path, zone: Zone, held: set[str]) -> str:
     components = read_components(secrets, zone_key, zone)
     value = _combined(secrets, zone_key, components, zone)
-    expected = zone.kcv(zone_key.name, value)
+    expected, agreed = zone.kcv(zone_key.kind, value), zone.algorithm(zone_key.kind)
     if zone_key.name not in held:
         vault.import_zone_key(CEREMONY, zone_key.name, zone_key.template(zone), components)
     key = vault.key(zone_key.name)
-    if key.template.algorithm != zone.algorithm(zone_key.name):
-        raise ZoneKeyError(
-            f"the token holds a {zone_key.name} key of {key.template.algorithm}, not of {zone.algorithm(zone_key.name)}"
-        )
+    if key.template.algorithm != agreed:
+        raise ZoneKeyError(f"the token holds a {zone_key.name} key of {key.template.algorithm}, not of {agreed}")
     token, ref = key.use()
-    if zone_key is ZONE_MASTER:
+    if zone_key.kind == ZONE_MASTER.kind:
         # The token uses it for nothing but unwrapping: that it is the same key is seen by what it unwraps.
         probe = os.urandom(KEY_SIZE)
         wrapped = wrap(value, probe)
@@ -145,7 +161,7 @@ def _load(vault: Vault, zone_key: ZoneKey, secrets: Path, zone: Zone, held: set[
 def _combined(secrets: Path, zone_key: ZoneKey, components: tuple[Secret, ...], zone: Zone) -> bytes:
     try:
         value = combine([each.reveal() for each in components])
-        check_strength(zone.algorithm(zone_key.name), value)
+        check_strength(zone.algorithm(zone_key.kind), value)
     except ValueFormatError as error:
         raise ZoneKeyError(f"{zone_key.files(secrets)[0]} and those beside it: {error}") from None
     return value

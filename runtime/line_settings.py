@@ -12,6 +12,9 @@ addresses = ["10.2.0.5:9000"]
 dialect = "shetab93_ascii"
 network_management = false
 
+[gateway.connectors.melli.zone]         # with zone keys of its own; without the section: those of the switch
+mac_key = "aes-128"
+
 [gateway.connectors.wallet]             # a service that speaks JSON over HTTPS
 kind = "http"
 url = "https://authoriser.example:8443"
@@ -27,6 +30,8 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from runtime.zone_settings import HostZoneSettings
 
 _ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+):([0-9]{1,5})")
 _HTTPS: Final = re.compile(r"(?P<origin>https://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?)/?")
@@ -103,7 +108,10 @@ class IsoHostSettings(_Section):
     connections: int = Field(default=1, ge=1, le=32, description="lines to each address")
     length_prefix: Literal[2, 4] = 2
     dialect: str = Field(default="shetab87_ascii", description="the name of one, or its .yaml file")
-    network_management: bool = Field(default=True, description="whether it is signed on to and sends echoes")
+    network_management: bool = Field(
+        default=True, description="whether it is signed on to, sends echoes, and exchanges the keys of its zone"
+    )
+    zone: HostZoneSettings | None = Field(default=None, description="keys of its own; none: those of the switch")
     limits: LineLimits = LineLimits()
     tls: LineTls | None = None
 
@@ -116,6 +124,7 @@ class HttpHostSettings(_Section):
     connections: int = Field(default=32, ge=1, le=256, description="requests under way at once")
     kept_for_reversals: int = Field(default=8, ge=0, description="of these, not for new orders")
     mac: bool = Field(default=False, description="whether bodies carry a MAC by the zone key")
+    zone: HostZoneSettings | None = Field(default=None, description="keys of its own; none: those of the switch")
     look_every: float = Field(default=5.0, gt=0, description="seconds between two looks whether it is there")
     management_timeout: float = Field(default=10.0, gt=0, description="such a look unanswered: it is not there")
     tls: MutualTls = MutualTls()

@@ -53,6 +53,13 @@ class KindsOfKeys(Protocol):
 
 
 ZoneKeyName = Literal["zone-pin", "zone-mac", "zone-master"]
+SWITCH_ZONE: Final = "switch"
+"""The zone shared with the switch, which every installation has. Others are called like the connector they are with."""
+
+
+def key_label(kind: ZoneKeyName, zone: str = SWITCH_ZONE) -> str:
+    """What a key of a zone is called in registry, token and component files: zone-pin, or zone-pin-melli."""
+    return kind if zone == SWITCH_ZONE else f"{kind}-{zone}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.connectors.authoriser import AuthoriserSettings, HttpAuthoriser
 from gateway.errors import RoutingError
+from gateway.key_exchange import KeyExchange, KeyExchangeSettings
 from gateway.links.intake import MessageAuthentication
 from gateway.links.link import SwitchLink
 from gateway.links.settings import Address, LinkSettings
@@ -31,11 +32,13 @@ from runtime.line_settings import (
     MutualTls,
     host_and_port,
 )
-from runtime.settings import Home, Settings
+from runtime.settings import GatewaySettings, Home, Settings
+from runtime.zone_settings import HostZoneSettings
 from shetab.dialect import Dialect
 from shetab.framing import Framing
 from shetab.json_form import LARGEST
 from shetab.message import Message
+from shetab.zone import SWITCH_ZONE
 
 CANONICAL: Final = "shetab87_ascii"
 """The dialect whose rules the JSON form keeps."""
@@ -51,6 +54,10 @@ class IsoHost:
 
     link: LinkSettings
     dialect: str
+    exchange: KeyExchangeSettings | None = None
+    """How the keys of its zone are changed; None: they stay, or are another's to change."""
+    own_zone: bool = False
+    """Whether it has zone keys of its own, called by its name; else it works with those of the switch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ class Authoriser:
 
     settings: AuthoriserSettings
     connect: Callable[[], AsyncTransport]
+    own_zone: bool = False
 
 
 Host = IsoHost | Authoriser
@@ -68,7 +76,10 @@ Host = IsoHost | Authoriser
 class Surroundings:
     """What connectors share with the rest of the gateway."""
 
-    keys: MessageAuthentication
+    keys: Callable[[str], MessageAuthentication]
+    """Those of a zone, by its name."""
+    exchanges: Mapping[str, KeyExchange]
+    """Of the connectors that have one, by name."""
     next_stan: Callable[[], Awaitable[str]]
     on_unclaimed: Callable[[str, Message], Awaitable[None]]
     """Told the connector's name, too."""
@@ -92,17 +103,38 @@ def hosts(home: Home, settings: Settings) -> dict[str, Host]:
     found: dict[str, Host] = {}
     for name, each in settings.gateway.connectors.items():
         try:
-            found[name] = _host(home, each, settings.gateway.acquirer_bin)
+            found[name] = _host(home, each, settings.gateway)
         except (OSError, ValueError) as error:  # ssl.SSLError is one
             raise RoutingError(f"the connector {name} cannot be: {error}") from error
     return found
 
 
-def _host(home: Home, own: ConnectorSettings, institution: str) -> Host:
+def own_zones(found: Mapping[str, Host]) -> frozenset[str]:
+    """Names of the connectors with zone keys of their own."""
+    return frozenset(name for name, host in found.items() if host.own_zone)
+
+
+def exchange_of(own: GatewaySettings, zone: HostZoneSettings | None = None) -> KeyExchangeSettings:
+    """How zone keys are changed: as `[gateway]` says, where the zone's own section says nothing else."""
+    at_sign_on = None if zone is None else zone.key_change_at_sign_on
+    return KeyExchangeSettings(
+        at_sign_on=own.key_change_at_sign_on if at_sign_on is None else at_sign_on,
+        lifetime=(zone and zone.key_lifetime) or own.key_lifetime,
+        tick=own.key_tick,
+    )
+
+
+def _host(home: Home, own: ConnectorSettings, gateway: GatewaySettings) -> Host:
     if isinstance(own, IsoHostSettings):
         dialect = home.dialect(own.dialect)
         Dialect.load(dialect)  # the connector loads it again, with a clock
-        return IsoHost(_iso_link(home, own, institution), dialect)
+        exchanges = own.zone is not None and own.network_management
+        return IsoHost(
+            _iso_link(home, own, gateway.acquirer_bin),
+            dialect,
+            exchange_of(gateway, own.zone) if exchanges else None,
+            own_zone=own.zone is not None,
+        )
     settings = AuthoriserSettings(
         own.url,
         own.connections,
@@ -112,7 +144,7 @@ def _host(home: Home, own: ConnectorSettings, institution: str) -> Host:
         management_timeout=own.management_timeout,
     )
     _context(home, own.tls)  # the transport makes it again
-    return Authoriser(settings, _transport(home, own))
+    return Authoriser(settings, _transport(home, own), own_zone=own.zone is not None)
 
 
 def table(settings: Settings) -> RouteTable:
@@ -135,15 +167,18 @@ def connectors(found: Mapping[str, Host], around: Surroundings) -> dict[str, Sho
 
 def _connector(name: str, host: Host, around: Surroundings) -> ShownConnector:
     on_unclaimed = partial(around.on_unclaimed, name)
+    keys = around.keys(name if host.own_zone else SWITCH_ZONE)
     if isinstance(host, IsoHost):
+        exchange = around.exchanges.get(name)
         return SwitchLink(
             host.link,
             Dialect.load(host.dialect, clock=around.clock),
-            around.keys,
+            keys,
             next_stan=around.next_stan,
             on_unclaimed=on_unclaimed,
             clock=around.clock,
             rng=around.rng,
+            on_key=None if exchange is None else exchange.serve,
             name=name,
         )
     return HttpAuthoriser(
@@ -151,7 +186,7 @@ def _connector(name: str, host: Host, around: Surroundings) -> ShownConnector:
         host.settings,
         Dialect.load(CANONICAL, clock=around.clock),
         host.connect(),
-        around.keys,
+        keys,
         on_unclaimed=on_unclaimed,
         clock=around.clock,
     )

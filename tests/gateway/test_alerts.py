@@ -103,7 +103,7 @@ FIRING: Final = {
         'kwbp_server_connections_refused_total{instance="g",port="cards",reason="total"}',
         "0+600x60",
     ],
-    "GatewayZoneKeyOld": ['kwbp_gateway_zone_key_age_seconds{instance="g",key="zone-mac"}', "172801x60"],
+    "GatewayZoneKeyOld": ['kwbp_gateway_zone_key_age_seconds{instance="g",zone="switch",key="zone-mac"}', "172801x60"],
     "GatewayJournalNotSigned": ['kwbp_log_unsigned_entries{instance="g",log="log-gateway"}', "5x60"],
     "GatewayDayNotReconciled": ['kwbp_gateway_open_day_overdue_seconds{instance="g"}', "21601x60"],
     "GatewayDifferencesOpen": ['kwbp_gateway_open_differences_count{instance="g"}', "1x60"],

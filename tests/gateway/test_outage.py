@@ -82,6 +82,9 @@ class Keys:
         await self._outage.check("open")
         return await self._real.open_order(pi_envelope, dual_signature, hod)
 
+    def of_zone(self, zone: str) -> Keys:
+        return self
+
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
         await self._outage.check("unseal")
         return await self._real.unseal_pan(xid, blob)

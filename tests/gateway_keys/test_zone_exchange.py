@@ -63,11 +63,11 @@ class End:
             "wrapped": wrapped,
             "check_value": bytes.fromhex(kcv),
         }
-        return self.plugin.zone.receive(self.vault, caller, wire.ReceiveZoneKeyRequest(**{**honest, **other}))
+        return self.plugin.zones.receive(self.vault, caller, wire.ReceiveZoneKeyRequest(**{**honest, **other}))
 
     def verifies(self, key: bytes) -> bool:
         request = wire.VerifyMacRequest(data=DATA, mac=self.mac(key))
-        return self.vault.run(self.plugin.verify_mac(self.vault, CALLER, request)).valid
+        return self.vault.run(self.plugin.zones.verify_mac(self.vault, CALLER, request)).valid
 
     def mac(self, key: bytes) -> bytes:
         return zone_mac(self.agreed.mac_algorithm, key, DATA)
@@ -76,7 +76,7 @@ class End:
         return self.agreed.new_key(kind, os.urandom)
 
     def tend(self) -> dict[str, wire.ZoneKeyAnswer]:
-        answer = self.plugin.zone.tend(self.vault, CALLER, wire.TendZoneKeysRequest())
+        answer = self.plugin.zones.tend(self.vault, CALLER, wire.TendZoneKeysRequest())
         return {each.key: each for each in answer.keys}
 
     def objects(self) -> int:
@@ -119,7 +119,9 @@ def test_a_key_is_in_use_at_once_and_cannot_leave(zone: End, kind: WorkingKey) -
     attributes = token.attributes(ref)
     assert (attributes.sensitive, attributes.extractable, attributes.imported) == (True, False, True)
     if kind == "zone-mac":
-        made = zone.vault.run(zone.plugin.generate_mac(zone.vault, CALLER, wire.GenerateMacRequest(data=DATA))).mac
+        made = zone.vault.run(
+            zone.plugin.zones.generate_mac(zone.vault, CALLER, wire.GenerateMacRequest(data=DATA))
+        ).mac
         assert made == zone.mac(value)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway_keys import wire
 from gateway_keys.errors import ZoneKeyError
 from gateway_keys.plugin import GatewayKeys
 from gateway_keys.zone_keys import (
@@ -20,7 +21,6 @@ from gateway_keys.zone_keys import (
 )
 from hsm_service import capabilities
 from hsm_service.capabilities import Ability, Capabilities, Finding
-from hsm_service.templates import Operation
 from hsm_service.vault import Vault
 from runtime.problems import Problem
 from runtime.secrets import Secret, SecretFileError
@@ -151,7 +151,7 @@ def test_a_zone_that_agreed_on_another_kind_of_key_is_not_served(home: Home) -> 
         load(vault, home.secrets)
         plugin = GatewayKeys.of(home, zone=Zone.agreed(4, "x9.19"))
         with pytest.raises(Problem) as refusal:
-            vault.run(plugin._mac(vault, "service:gateway", Operation.MAC, b"data"))
+            vault.run(plugin.zones.generate_mac(vault, "service:gateway", wire.GenerateMacRequest(data=b"data")))
         assert (refusal.value.status, refusal.value.type) == (503, "not-able")
         for path in (*ZONE_PIN.files(home.secrets), *ZONE_MAC.files(home.secrets)):
             path.unlink()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway_keys.orders import message_mac, seal_pin
+from gateway_keys.orders import PinKey, message_mac, seal_pin
 from hsm_service.keys import KeyKind, KeyRef, Usage
 from hsm_service.token_operations import TokenOperations
 from hsm_service.vault import Vault
@@ -76,7 +76,8 @@ def test_a_block_of_the_token_opens_at_the_other_end(token: TokenOperations, blo
     kind = KeyKind.AES if block_format is PinBlockFormat.FORMAT_4 else KeyKind.DES2
     value = bytes.fromhex("0123456789ABCDEFFEDCBA9876543210")
     ref = held(token, kind, value, Usage.PIN_BLOCK)
-    block = done(seal_pin(token, ref, block_format, PIN, PAN))
+    key = PinKey(token, ref, block_format)
+    block = done(seal_pin(key, PIN, PAN))
     assert len(block) == block_format.block_size
     assert unseal(block, PAN, value, block_format=block_format) == PIN
-    assert (done(seal_pin(token, ref, block_format, PIN, PAN)) == block) is (block_format is PinBlockFormat.FORMAT_0)
+    assert (done(seal_pin(key, PIN, PAN)) == block) is (block_format is PinBlockFormat.FORMAT_0)

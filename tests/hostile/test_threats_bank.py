@@ -23,11 +23,13 @@ from gateway_keys import wire, zone_keys
 from gateway_keys.errors import ZoneKeyError
 from gateway_keys.plugin import GatewayKeys
 from gateway_keys.routes import CALLER
+from gateway_keys.zones import HostZone
 from hsm_service.vault import Vault
 from runtime.database import open_database
 from runtime.settings import Home
 from shetab.message import Message
 from shetab.subfields import SecurityControl
+from shetab.zone import SWITCH_ZONE, Zone
 from shetab.zone_keys import aes_kcv, combine, wrap
 from tests.gateway.conftest import line, run, until
 from tests.gateway.links.test_link import ask, sale
@@ -36,32 +38,37 @@ from tests.support.scripted_switch import ScriptedSwitch, Step
 from tests.support.softhsm import provisioned_home
 
 DAY: Final = timedelta(days=1)
+HOST: Final = "melli"
+"""A connector with a zone of its own."""
 
 
 class TokenEnd:
     """The gateway's end of the zone: its keys in a real token, without the network between the two."""
 
-    def __init__(self, vault: Vault, home: Home) -> None:
+    def __init__(self, vault: Vault, home: Home, zone: str = SWITCH_ZONE) -> None:
         self.vault = vault
+        self._zone = zone
+        _pin, mac, master = zone_keys.keys_of(zone)
         self.master, self.first = (
             combine([each.reveal() for each in zone_keys.read_components(home.secrets, which)])
-            for which in (zone_keys.ZONE_MASTER, zone_keys.ZONE_MAC)
+            for which in (master, mac)
         )
-        self._plugin = GatewayKeys.of(home)
+        self._plugin = GatewayKeys.of(home, others={HOST: HostZone(Zone())})
 
     async def mac(self, data: bytes) -> bytes:
-        return self.vault.run(self._plugin.generate_mac(self.vault, CALLER, wire.GenerateMacRequest(data=data))).mac
+        request = wire.GenerateMacRequest(data=data, zone=self._zone)
+        return self.vault.run(self._plugin.zones.generate_mac(self.vault, CALLER, request)).mac
 
     async def verify_mac(self, data: bytes, mac: bytes) -> bool:
-        request = wire.VerifyMacRequest(data=data, mac=mac)
-        return self.vault.run(self._plugin.verify_mac(self.vault, CALLER, request)).valid
+        request = wire.VerifyMacRequest(data=data, mac=mac, zone=self._zone)
+        return self.vault.run(self._plugin.zones.verify_mac(self.vault, CALLER, request)).valid
 
     async def receive_zone_key(self, key: str, index: int, wrapped: bytes, check_value: bytes) -> wire.ZoneKeyAnswer:
         request = wire.ReceiveZoneKeyRequest(key=key, index=index, wrapped=wrapped, check_value=check_value)
-        return self._plugin.zone.receive(self.vault, CALLER, request)
+        return self._plugin.zones.receive(self.vault, CALLER, request)
 
     async def tend_zone_keys(self) -> list[wire.ZoneKeyAnswer]:
-        return self._plugin.zone.tend(self.vault, CALLER, wire.TendZoneKeysRequest()).keys
+        return self._plugin.zones.tend(self.vault, CALLER, wire.TendZoneKeysRequest()).keys
 
 
 def key_message(number: int, index: int, wrapped: bytes, check_value: str) -> Message:
@@ -98,6 +105,40 @@ def test_36_wrong_or_exchanged_zone_key(tmp_path: Path) -> None:
                 zone_keys.load(vault, other.secrets)
             component.write_bytes(kept)
         zone_keys.load(vault, other.secrets)
+
+
+def test_a_message_under_the_key_of_another_zone_is_dropped(tmp_path: Path) -> None:
+    """Two hosts, each of a zone: one answers, and asks, under the key of the other, which the gateway holds too."""
+    home = provisioned_home(tmp_path)
+    for zone in (SWITCH_ZONE, HOST):
+        zone_keys.make_components(home.secrets, of=zone)
+    with Vault.open(home, ["gateway"]) as vault:
+        for zone in (SWITCH_ZONE, HOST):
+            zone_keys.load(vault, home.secrets, of=zone)
+        run(two_zones(TokenEnd(vault, home), TokenEnd(vault, home, HOST)))
+
+
+async def two_zones(first: TokenEnd, second: TokenEnd) -> None:
+    filed: list[Message] = []
+
+    async def file(message: Message) -> None:
+        filed.append(message)
+
+    async with (
+        ScriptedSwitch(key=first.first) as switch,
+        ScriptedSwitch(key=second.first) as host,
+        line(switch, mac=first, on_unclaimed=file) as to_switch,
+        line(host, mac=second, on_unclaimed=file) as to_host,
+    ):
+        for end, link, other in ((switch, to_switch, second), (host, to_host, first)):
+            own = first.first if other is second else second.first
+            assert (await ask(link, sale("000001")))[39] == "00"
+            end.becomes(own, answers=other.first)  # it still believes ours
+            with pytest.raises(NoAnswerError):
+                await ask(link, sale("000002"), within=0.3)
+            end.becomes(own)
+            assert (await ask(link, sale("000003")))[39] == "00"
+    assert filed == []
 
 
 async def another_mac_key_in_mid_traffic() -> None:

@@ -264,6 +264,15 @@ TABLE = [
         GATEWAY,
     ),
     Bad(
+        "open: a zone twice",
+        "POST",
+        "/v1/gateway/macs:verify",
+        422,
+        "invalid-request",
+        b'{"data":"","mac":"","zone":"switch","zone":"melli"}',
+        GATEWAY,
+    ),
+    Bad(
         "open: a hash of another length",
         "POST",
         "/v1/gateway/orders:open",

@@ -154,3 +154,23 @@ def test_an_operation_that_follows_another_has_one_turn_at_a_time(tmp_path: Path
             return [await asyncio.wait_for(runner.run(twice(token)), 30) for _ in range(3)]
 
     assert asyncio.run(run()) == ["done"] * 3
+
+
+def test_operations_within_others_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    def within(token: Erratic, depth: int) -> Steps[str]:
+        yield Turn(token)
+        yield Record({"event": "intent"})
+        if depth:
+            yield from within(token, depth - 1)
+        yield Record({"event": "outcome"})
+        return "done"
+
+    async def run() -> list[str]:
+        with Journal.open(tmp_path / "log.jsonl") as journal:
+            runner = AsyncRunner(journal, asyncio.to_thread, in_flight=2)
+            token = Erratic(random.Random(0))
+            found = await asyncio.wait_for(asyncio.gather(*(runner.run(within(token, 2)) for _ in range(8))), 30)
+            assert not runner._turns[token.label]._queue
+            return found
+
+    assert asyncio.run(run()) == ["done"] * 8

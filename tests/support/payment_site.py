@@ -33,7 +33,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from ca import repository
 from ca.bci_publisher import FILE
 from ca.crl_kinds import FULL
-from cli.zone import agreed_zone
+from cli.zone import agreed_zone, host_zones
 from gateway import service
 from gateway.app import create_app
 from gateway_keys import zone_keys
@@ -70,7 +70,7 @@ ANSWER_TIMEOUT: Final = 4.0
 _HSM_PROGRAM: Final = """
 import sys
 from pathlib import Path
-from cli.zone import agreed_zone
+from cli.zone import agreed_zone, host_zones, zone_of_cards
 from gateway_keys.plugin import GatewayKeys
 from hsm_service.app import create_app
 from hsm_service.dual_control_policy import built_in_policy
@@ -91,7 +91,14 @@ policy = built_in_policy()
 at_once = policy.operations[KeyOperation.GENERATE].model_copy(update={"approvals": 0})
 policy = policy.model_copy(update={"operations": {**policy.operations, KeyOperation.GENERATE: at_once}})
 with Vault.open(home, content_types=judges, approving=Approving(policy=policy)) as vault:
-    app = create_app(vault, plugins=[GatewayKeys.of(home, zone=agreed_zone(home, settings))])
+    app = create_app(vault, plugins=[
+        GatewayKeys.of(
+            home,
+            zone=agreed_zone(home, settings),
+            others=host_zones(home, settings),
+            zone_of=zone_of_cards(settings),
+        )
+    ])
     server.serve(app, host=endpoint.host, port=endpoint.port, tls=home.tls_files("hsm"))
 """
 
@@ -207,9 +214,11 @@ class Site:
         with http_client(self.tls("operator"), url) as client:
             raise_problem(client.post("/v1/merchants", json=document))
 
-    def buyer(self, *, balance: int = OPENING, with_pin: bool = True, years: int = 3, **wrong: Any) -> Buyer:
+    def buyer(
+        self, *, balance: int = OPENING, with_pin: bool = True, years: int = 3, issuer: str = CARD_BIN, **wrong: Any
+    ) -> Buyer:
         """A customer with a card; `wrong` replaces what the card's holder types (cvv2, pin2, expiry)."""
-        account = self.switch.admin.open_account(CARD_BIN, holder="Member One", balance=Rial(balance))
+        account = self.switch.admin.open_account(issuer, holder="Member One", balance=Rial(balance))
         issued = self.switch.admin.issue_card(account.iban, years=years)
         secret = os.urandom(32)
         typed: dict[str, Any] = {
@@ -344,9 +353,17 @@ class Site:
     @classmethod
     @contextmanager
     def running(
-        cls, folder: Path, dialect: str = "shetab87_ascii", zone: dict[str, Any] | None = None
+        cls,
+        folder: Path,
+        dialect: str = "shetab87_ascii",
+        zone: dict[str, Any] | None = None,
+        hosts: dict[str, Any] | None = None,
+        prefixes: dict[str, str] | None = None,
     ) -> Iterator[Self]:
-        """Build and run a site below `folder`; `dialect` and `[switch.zone]` are those of both ends of the line."""
+        """Build and run a site below `folder`; `dialect` and `[switch.zone]` are those of both ends of the line.
+
+        `hosts` are further connectors, to which the cards of `prefixes` go; who is at their end is not run here.
+        """
         home = provisioned_home(folder)
         home.create()
         pki = PkiFactory(now=now().replace(microsecond=0))
@@ -368,10 +385,14 @@ class Site:
                 "answer_timeout": ANSWER_TIMEOUT,
                 "reversal_interval": 0.1,
                 "key_change_at_sign_on": False,  # many gateways come and go on one line
+                **({"connectors": hosts} if hosts else {}),
+                **({"routes": {"prefixes": prefixes}} if prefixes else {}),
             },
         }
         write_settings(home, settings)
         zone_keys.make_components(home.secrets, agreed_zone(home, Settings.load(home)))
+        for name, each in host_zones(home, Settings.load(home)).items():
+            zone_keys.make_components(home.secrets, each.agreed, of=name)
         publish(home, pki)
         for service_name in ("hsm", "switch"):
             tls_files(home, pki, service_name, identity_uri("service", service_name))
@@ -398,6 +419,8 @@ def _make_gateway_keys(home: Home, pki: PkiFactory) -> tuple[Credential, Credent
         for own in ("gateway-vault", "gateway-card-ids"):
             ceremony.generate_key(own, own)
         zone_keys.load(vault, home.secrets, agreed_zone(home, Settings.load(home)))
+        for zone, each in host_zones(home, Settings.load(home)).items():
+            zone_keys.load(vault, home.secrets, each.agreed, of=zone)
         made = []
         for name, issue in (
             ("gateway-signing", pki.gateway_signing),

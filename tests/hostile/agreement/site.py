@@ -139,6 +139,9 @@ class _Keys:
         except DecodingFailedError:
             raise Problem(422, "decoding-failure", "the sealed data could not be opened") from None
 
+    def of_zone(self, zone: str) -> Any:
+        return self
+
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
         return done(token_side.unseal_pan(self._token, None, xid, blob))  # type: ignore[arg-type]
 
