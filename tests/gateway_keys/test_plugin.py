@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,9 +39,10 @@ from runtime.client import TlsFiles, async_http_client, http_client
 from runtime.keepalive import WholeAnswer
 from runtime.problems import Problem
 from runtime.server import start
-from runtime.settings import Home
+from runtime.settings import Home, Settings
 from shetab import mac
 from shetab.zone_keys import combine
+from tests.faults.faulty_module import wait_until
 from tests.gateway_keys.conftest import seal_with_our_library
 from tests.support.pki_factory import NOW, Credential, PkiFactory
 from tests.support.sealed_orders import BuyersCard, OrderMaker, SealedOrder
@@ -100,13 +101,21 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory) as made:
+        yield made
+
+
+@contextmanager
+def running_site(tmp_path_factory: pytest.TempPathFactory, isolated: Settings | None = None) -> Iterator[Site]:
+    """A service with the gateway's keys; `isolated`: with its tokens in processes of their own."""
     home = provisioned_home(tmp_path_factory.mktemp("plugin"))
     zone_keys.make_components(home.secrets)
     pki = PkiFactory()
     home.trust_anchors.write_bytes(pki.root.certificate.public_bytes(Encoding.PEM))
     tls = tls_issuer(tmp_path_factory.mktemp("tls"))
     with ExitStack() as stack:
-        vault = stack.enter_context(Vault.open(home, clock=lambda: NOW))
+        vault = stack.enter_context(Vault.open(home, clock=lambda: NOW, isolated=isolated))
+        wait_until(lambda: vault.ready)
         ceremony = vault.as_caller("ceremony")
         spki = ceremony.generate_key("gateway-encryption", "gateway-encryption").public_key
         for own in ("gateway-vault", "gateway-card-ids"):
