@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import pytest
@@ -13,12 +16,17 @@ from typer.testing import CliRunner
 from cli import gateway as gateway_commands
 from cli import output, state
 from gateway.schema import orders
+from kwbp.common import Draft
+from kwbp.settling import ANSWERS, Followed
+from kwbp.wrapper import unwrap
+from pki.oids import CT_CAP_RES, CT_ERROR
+from runtime.client import http_client, raise_problem
 from runtime.settings import Home, Settings
 from switch.faults import Fault, Kind
-from tests.gateway.settling_shop import Collected, collected
+from tests.gateway.settling_shop import Collected, changed, collected, request_message
 from tests.gateway.test_replicas import Shared, running
 from tests.gateway.test_settling_requests import AMOUNT, gets
-from tests.support.payment_parties import Buyer, Shop
+from tests.support.payment_parties import Buyer, Shop, error_of
 from tests.support.payment_site import OPENING, Site, wait_for
 
 CAPTURED = 100_000
@@ -154,3 +162,56 @@ def test_two_gateways_release_it_once_also_if_one_is_killed_at_it(site: Site, tm
             lapse(Settings.load(staying.home).gateway.database or "", *held)
             for each, buyer in zip(held, buyers, strict=True):
                 settled(site, each, buyer, shops=4 * CAPTURED)
+
+
+def test_captures_that_come_as_holds_lapse_leave_everybody_the_same_money(site: Site, tmp_path: Path) -> None:
+    """The shop goes by what it is told; each order's steps are chance, and all orders' come at once."""
+    home, shop, buyers = site.gateway_home(tmp_path / "home"), site.new_shop(), [site.buyer() for _ in range(6)]
+    with site.gateway(home) as url, ThreadPoolExecutor(len(buyers)) as pool:
+        site.register(url, shop)
+        held = [captured_in_part(site, url, shop, buyer) for buyer in buyers]
+        taken = list(pool.map(lambda each: sells(database(home), each[1], Random(each[0])), enumerate(held)))
+        for each, buyer, captured in zip(held, buyers, taken, strict=True):
+            wait_for(
+                lambda each=each: all(row["state"] == "ANSWERED" for row in shop.settlings(url, each.purchase.xid))
+            )
+            lapse(database(home), each)
+            wait_for(lambda buyer=buyer, captured=captured: buyer.balance == OPENING - captured, every=0.1)
+        assert gets(site, shop) == sum(taken)
+        assert site.switch.admin.is_balanced()
+        with http_client(site.tls("operator"), url) as client:
+            accounts = {row["account"]: row["balance"] for row in raise_problem(client.get("/v1/ledger")).json()}
+            assert raise_problem(client.get("/v1/ledger-verification")).json() == []
+        assert accounts.get(f"payable:{shop.merchant_id}", 0) == -sum(taken)
+        assert sum(accounts.values()) == 0
+
+
+def sells(target: str, held: Collected, rng: Random) -> int:
+    """Captures and takes captures back while the hold lapses again and again; what is captured, as the shop knows."""
+    captures: list[tuple[int, Followed]] = []
+    for _ in range(4):
+        lapse(target, held)
+        if captures and rng.random() < 0.4:
+            _, capture = captures.pop(rng.randrange(len(captures)))
+            draft, amount = held.capture_reversal(capture), 0
+        else:
+            amount = rng.randrange(1, 20_000)
+            draft = held.capture(amount)
+        while (followed := told(held, draft)) is None and not amount:
+            pass  # the release is under way: what must be taken back is asked for until it is
+        if followed is not None and amount:
+            captures.append((amount, followed))
+    return CAPTURED + sum(amount for amount, _ in captures)
+
+
+def told(held: Collected, draft: Draft[Any]) -> Followed | None:
+    """What may be followed of it; None if it was refused: a release is under way, or nothing is held any more."""
+    draft = changed(draft, rrpid=os.urandom(20))
+    message = request_message(held.shop, draft)
+    answer = held.sent(message)
+    if unwrap(answer, expected=(CT_ERROR, ANSWERS[draft.content_type])).msg_type == CT_ERROR:
+        assert error_of(answer, message, held.shop.site).clause in ("H5", "H9")
+        return None
+    judged = held.judged(draft, message, answer)
+    assert judged.approved, judged.body
+    return Followed.capture(judged.signed) if ANSWERS[draft.content_type] == CT_CAP_RES else held.authorisation
