@@ -54,6 +54,7 @@ from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from gateway.translation import unclaimed
 from runtime.flood_settings import FloodSettings
+from runtime.language import Message as Told
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.settings import OrderAlarms
@@ -298,7 +299,7 @@ class Gateway:
         """Have the other end send new zone keys, of one zone or of all; see `KeyExchange.change`."""
         exchanges = _exchanges_of(self._begun())
         if zone is not None and zone not in exchanges:
-            raise Problem(404, "no-key-exchange", f"this gateway exchanges no keys of a zone {zone}")
+            raise Problem(404, "no-key-exchange", Told("this gateway exchanges no keys of a zone {zone}", zone=zone))
         changed: list[KeyState] = []
         for name in exchanges if zone is None else (zone,):
             exchange, connector = exchanges[name]

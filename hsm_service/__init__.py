@@ -19,6 +19,7 @@ The only package that loads a PKCS#11 module. From the outside in, the way that 
       vault bound           puts everything below together; the vault as one caller sees it
       access                who may do what with which key
       steps                 "judge, intent, token, outcome, answer", blocking or on an event loop
+      lending               keys lent to plug-ins, each time for one recorded operation
       record ledger         the journal's entries, and what they forbid to happen twice
 
     typed signing   what is signed, kind by kind; each judge is pure

@@ -173,7 +173,8 @@ def _make(token: Token, name: str, algorithm: str) -> KeyRef:
     if algorithm == "ec-p256":
         return token.generate_ec(name)[0]
     if algorithm == "aes-256":
-        return token.generate_aes(name, 256)
+        usage = Usage.DIGEST if name == "gateway-card-ids" else Usage.SEAL
+        return token.generate_aes(name, 256, usage=usage)
     kind, usage = (KeyKind.DES2, Usage.PIN_BLOCK) if algorithm == "des2" else (KeyKind.AES, Usage.MAC)
     return token.import_zone_key(name, kind, [Secret(os.urandom(16)), Secret(os.urandom(16))], usage=usage)
 

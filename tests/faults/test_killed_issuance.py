@@ -13,6 +13,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -211,11 +213,23 @@ def cases(office: Office) -> list[Dossier]:
     return merchant_cases(office, ROUNDS * len(BOUNDARIES) * TOGETHER + 2 * SUDDEN)
 
 
-@pytest.fixture(params=DATABASES)
-def site(request: pytest.FixtureRequest, tmp_path: Path, office: Office) -> Site:
-    made = Site(tmp_path, office, ca_database(request.param, tmp_path))
+def founded(folder: Path, office: Office, database: str) -> Site:
+    made = Site(folder, office, ca_database(database, folder))
     made.open(start=True).close()
     return made
+
+
+def alone(test: str) -> None:
+    """Run a test in a process of its own.
+
+    Of a process that is forked only the thread lives that forked it: a lock that another test's service held just then
+    is held for ever.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
 
 
 def account(site: Site, world: CaWorld) -> Counter[str]:
@@ -258,9 +272,16 @@ def account(site: Site, world: CaWorld) -> Counter[str]:
     return Counter(intent.state for intent in intents)
 
 
+@pytest.mark.parametrize("database", DATABASES)
 def test_an_authority_that_is_killed_at_every_step_loses_doubles_and_forgets_nothing(
-    site: Site, cases: list[Dossier]
+    database: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        alone(f"{__file__}::{request.node.name}")
+        return
+    office: Office = request.getfixturevalue("office")
+    cases: list[Dossier] = request.getfixturevalue("cases")
+    site = founded(tmp_path, office, database)
     left = iter(cases)
     tried: list[Dossier] = []
 

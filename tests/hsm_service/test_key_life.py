@@ -162,7 +162,7 @@ def _killed(*_arguments: object, **_options: object) -> None:
 
 def test_a_zone_key_is_rotated_from_components_at_its_time(opened: Vault, clock: Clock) -> None:
     def mac() -> bytes:
-        with opened.operation(GATEWAY, "mac", {"zone-mac": Operation.MAC}, input_sha256=None) as running:
+        with opened.lending.operation(GATEWAY, "mac", {"zone-mac": Operation.MAC}, input_sha256=None) as running:
             lent = running.keys["zone-mac"]
             return lent.token.aes_cmac(lent.ref, b"message")
 
