@@ -37,7 +37,11 @@ def test_no_problem_is_told_in_words_that_no_catalogue_can_have(path: Path) -> N
             told = node.args[SENTENCES[node.func.id]]
             fits = (
                 isinstance(told, ast.Constant)
-                or (isinstance(told, ast.Call) and isinstance(told.func, ast.Name) and told.func.id in {"Message", "Told"})
+                or (
+                    isinstance(told, ast.Call)
+                    and isinstance(told.func, ast.Name)
+                    and told.func.id in {"Message", "Told"}
+                )
                 or (isinstance(told, ast.Attribute) and told.attr == "told")
                 or (isinstance(told, ast.Name) and told.id in TOLD)
             )
