@@ -80,9 +80,10 @@ class Market:
         await asyncio.gather(*(shopper(number) for number in range(concurrency)))
         return payments
 
-    async def offer(self, rate: float, seconds: float, rng: random.Random) -> list[Payment]:
+    async def offer(self, rate: float, seconds: float, fewest: int, rng: random.Random) -> list[Payment]:
         """Buyers who come by themselves, `rate` a second on average, whether those before them are done or not.
 
+        They come for `seconds`, and on after that until `fewest` have come.
         How long a payment takes counts from when its buyer came. Raises as `trade`.
         """
         begun, due = time.perf_counter(), 0.0
@@ -94,7 +95,7 @@ class Market:
             return Payment(ended, ended - came, amount)
 
         async with asyncio.TaskGroup() as visits:
-            while (due := due + rng.expovariate(rate)) < seconds:
+            while (due := due + rng.expovariate(rate)) < seconds or len(under_way) < fewest:
                 await asyncio.sleep(max(0.0, begun + due - time.perf_counter()))
                 buyer = self._buyers[len(under_way) % len(self._buyers)]
                 under_way.append(visits.create_task(shopper(buyer, begun + due)))

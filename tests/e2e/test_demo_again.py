@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import subprocess
 from pathlib import Path
 
@@ -21,15 +20,9 @@ from shetab.iran import build_iban, company_check_digit
 from tests.e2e.conftest import Demo, Shell
 from tests.e2e.strangers import Shop, fetched, shop_in
 from tests.support.judges import openssl, run
+from tests.support.payment_site import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_the_purchase_is_still_known_everywhere(demo: Demo, kwbp: Shell) -> None:
