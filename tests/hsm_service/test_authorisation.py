@@ -23,6 +23,7 @@ from hsm_service.operation_info import ApprovalNeeded
 from hsm_service.operation_routes import OperationRoutes
 from hsm_service.templates import built_in
 from runtime.client import TlsFiles, client_context, http_client
+from tests.support.plain_client import PlainClient
 from tests.support.signing_site import AUTHORITIES, RAW, Served
 from tests.support.tls import tls_issuer
 
@@ -81,8 +82,8 @@ TABLE = list(_table())
 
 
 @pytest.fixture(scope="module")
-def clients(served: Served) -> Iterator[dict[str, httpx.Client]]:
-    clients = {caller: served.http(caller) for caller in CALLERS}
+def clients(served: Served) -> Iterator[dict[str, PlainClient]]:
+    clients = {caller: PlainClient(served.identity(caller), served.url) for caller in CALLERS}
     yield clients
     for client in clients.values():
         client.close()
@@ -134,7 +135,7 @@ def test_a_route_serves_those_it_names_and_nobody_else(
     operation: str,
     patterns: tuple[str, ...],
     served: Served,
-    clients: dict[str, httpx.Client],
+    clients: dict[str, PlainClient],
 ) -> None:
     name = KEYS.get(template, template)
     url = path.replace("{name}", name).replace("{version}", "1")
@@ -155,7 +156,7 @@ def test_a_route_serves_those_it_names_and_nobody_else(
         assert (entry["event"], entry["caller"], entry["operation"]) == ("refused", caller, operation)
 
 
-def test_the_running_server_describes_itself_as_tested_above(served: Served, clients: dict[str, httpx.Client]) -> None:
+def test_the_running_server_describes_itself_as_tested_above(served: Served, clients: dict[str, PlainClient]) -> None:
     document = clients["anonymous"].get("/openapi.json").json()
     described = {
         (method.upper(), path, template, operation, tuple(patterns))
@@ -221,7 +222,7 @@ def test_requests_are_for_officers_and_for_who_asked(
     what: str,
     patterns: tuple[str, ...],
     served: Served,
-    clients: dict[str, httpx.Client],
+    clients: dict[str, PlainClient],
     request_id: str,
 ) -> None:
     document = clients["anonymous"].get("/openapi.json").json()
@@ -239,14 +240,14 @@ def test_requests_are_for_officers_and_for_who_asked(
         assert (entry["event"], entry["caller"], entry["operation"]) == ("refused", caller, what)
 
 
-def test_no_route_serves_the_root(served: Served, clients: dict[str, httpx.Client]) -> None:
+def test_no_route_serves_the_root(served: Served, clients: dict[str, PlainClient]) -> None:
     assert "root" not in clients["anonymous"].get("/openapi.json").json()["paths"]["/v1/keys"]["post"][openapi.CALLERS]
     for client in clients.values():
         made = client.post("/v1/keys", json={"name": "root", "template": "root-ca"})
         assert made.status_code in {401, 403}
 
 
-def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, httpx.Client]) -> None:
+def test_a_list_holds_what_the_caller_may_touch(clients: dict[str, PlainClient]) -> None:
     listed = {
         caller: {key["name"] for key in client.get("/v1/keys").json()["keys"]} for caller, client in clients.items()
     }
