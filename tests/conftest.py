@@ -18,11 +18,14 @@ _TOGETHER: Final = "tests/e2e/"
 
 
 def pytest_configure() -> None:
-    """No test fails because the machine was busy: properties have no deadline."""
+    """No test fails because the machine was busy: properties have no deadline. RSA keys are proven sound once."""
     from hypothesis import settings
+
+    from tests.support.one_check import check_once
 
     settings.register_profile("kwbp", deadline=None)
     settings.load_profile("kwbp")
+    check_once()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
