@@ -135,12 +135,14 @@ class Ledger:
         self._timestamps: defaultdict[str, dict[int, str]] = defaultdict(dict)
         self._latest: dict[str, int] = {}  # of each key the latest genTime, seconds
         self._open: dict[int, tuple[Claim, ...]] = {}
+        self._unended: set[int] = set()
         self._checkpoints: dict[str, TreeHead] = {}
 
     def replay(self, entry: Entry) -> None:
         """Takes in one entry of the journal."""
         fields = entry.entry
         if fields.get("event") == INTENT:
+            self._unended.add(entry.index)
             count = fields.get("count", 1)  # structures that share this intent
             for key, version in _keys(fields):
                 self._uses[key, version] += count if isinstance(count, int) else 1
@@ -154,10 +156,17 @@ class Ledger:
                 self._take(claim)
         elif fields.get("event") == OUTCOME:
             intent = fields.get("intent")
-            claims = self._open.pop(intent, ()) if isinstance(intent, int) else ()
-            if fields.get("result") == FAILED:
-                for claim in claims:
-                    self.release(claim)
+            if isinstance(intent, int):
+                self._unended.discard(intent)
+                claims = self._open.pop(intent, ())
+                if fields.get("result") == FAILED:
+                    for claim in claims:
+                        self.release(claim)
+
+    @property
+    def unended(self) -> list[int]:
+        """The numbers of the intents in the journal that had no outcome when it was opened."""
+        return sorted(self._unended)
 
     def claim(self, claim: Claim) -> None:
         """Takes a serial number, a CRL number, or a log's next checkpoint; raises as `check`."""

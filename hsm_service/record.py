@@ -5,9 +5,13 @@ Entries of the journal:
     {"event": "intent", "operation": "cms", "caller": "merchant:M-1", "keys": ["shop/1"], "input_sha256": …, …}
     {"event": "outcome", "intent": 17, "result": "done", "output_sha256": …}
     {"event": "outcome", "intent": 17, "result": "failed", "reason": "token-unavailable"}
+    {"event": "outcome", "intent": 17, "result": "unknown", "reason": "stopped"}
     {"event": "refused", "operation": "cms", "caller": …, "keys": ["shop"], "input_sha256": …, "reason": …, "rule": …}
 
-An intent without outcome means that the process died in between: the signature may have been made, nobody received it.
+What was under way when the service ended (`stopped`), or when its process died before it could say anything
+(`process-ended`, written at the next start), has an unknown outcome: the signature may have been made, nobody received
+it. So every intent has one outcome, and only the last lines of a log that is not open may lack theirs.
+
 `keys` names what the token was asked to use; making a key or attaching a certificate says `key` instead. An intent of
 several structures at once has `count` and `inputs_sha256`, its outcome `outputs_sha256`, in the same order; so has
 `claims`, where they claim something, an object for each with what it claims.
@@ -19,6 +23,7 @@ plug-ins do seldom), and as steps (`hsm_service.steps`) for signing and what plu
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NoReturn
 
@@ -27,12 +32,21 @@ from audit.entry import JsonValue
 from hsm_service.errors import HsmError
 from hsm_service.ledger import FAILED, INTENT, OUTCOME, REFUSED, Claim, Ledger
 from hsm_service.steps import Record, Steps, unrecorded
+from runtime.logging import get_logger
 from runtime.problems import Problem
 
 DONE: Final = "done"
+UNKNOWN: Final = "unknown"
+STOPPED: Final = "stopped"
+"""Why an outcome is not known: the service ended while the operation was under way."""
+PROCESS_ENDED: Final = "process-ended"
+"""The same, of a process that died, or could not write any more."""
 ENTRIES_OF_A_SIGNATURE: Final = 2
 """Intent and outcome: by so much this log grows when its own checkpoint is signed."""
 _LONGEST_NAME: Final = 64
+_NAMED: Final = 20
+"""So many operations are named in a line of the log for people; the journal has them all."""
+_log = get_logger("record")
 Fields = Mapping[str, JsonValue]
 
 
@@ -55,6 +69,47 @@ class Recorder:
         self._journal = journal
         self._ledger = ledger
         self._policy = policy
+        self._settling = threading.Lock()
+        self._under_way: set[int] = set()  # intents without outcome
+
+    # -- what nobody will know -----------------------------------------------------------------------------------------
+
+    def own_up(self) -> None:
+        """Records an unknown outcome for every intent to which the processes before this one wrote none.
+
+        When the journal has just been opened: it is locked, so nobody else can be at work on any of them.
+        """
+        self._not_known(self._ledger.unended, PROCESS_ENDED)
+
+    def close(self) -> None:
+        """Records an unknown outcome for what is still under way; what comes of it yet is told to nobody."""
+        with self._settling:
+            left, self._under_way = sorted(self._under_way), set()
+        self._not_known(left, STOPPED)
+
+    def _not_known(self, intents: Sequence[int], reason: str) -> None:
+        if not intents:
+            return
+        _log.warning(
+            "operations without a known outcome", count=len(intents), intents=list(intents[:_NAMED]), reason=reason
+        )
+        try:
+            for intent in intents:
+                self._journal.buffer({"event": OUTCOME, "intent": intent, "result": UNKNOWN, "reason": reason})
+            self._journal.flush()
+        except AuditError as error:  # then nothing else can be recorded either, and the next start says it
+            _log.error("unknown outcomes cannot be recorded", count=len(intents), error=type(error).__name__)
+
+    def _begun(self, intent: int) -> None:
+        with self._settling:
+            self._under_way.add(intent)
+
+    def _settle(self, intent: int) -> None:
+        """The intent gets its outcome from whoever called this, and from nobody else; Problem 503 if it has one."""
+        with self._settling:
+            if intent not in self._under_way:
+                raise unrecorded()
+            self._under_way.discard(intent)
 
     # -- as steps ------------------------------------------------------------------------------------------------------
 
@@ -81,7 +136,8 @@ class Recorder:
     ) -> Steps[int]:
         """Records the intent and returns its number; claims are given back if it cannot be recorded."""
         try:
-            index: int = yield Record(self._intent(operation, caller, input_sha256, fields, claims))
+            intent = self._intent(operation, caller, input_sha256, fields, claims)
+            index: int = yield Record(intent, self._begun)
         except Exception:
             self.give_back(claims)
             raise
@@ -97,7 +153,7 @@ class Recorder:
         if any(claimed):
             fields = {**fields, "claims": claimed}
         try:
-            index: int = yield Record(self._intent(operation, caller, None, fields, ()))
+            index: int = yield Record(self._intent(operation, caller, None, fields, ()), self._begun)
         except Exception:
             for each in claims:
                 self.give_back(each)
@@ -112,12 +168,14 @@ class Recorder:
         `cause` is recorded with it: what the caller is not told.
         """
         problem = problem_of(error)
+        self._settle(intent)
         yield Record(_failure(intent, problem, cause))
         self.give_back(claims)
         _raise(error, problem)
 
     def conclude(self, intent: int, fields: Fields) -> Steps[int]:
         """Records that the operation was done, with the digests of what came out; returns the number of the record."""
+        self._settle(intent)
         index: int = yield Record({**fields, "event": OUTCOME, "intent": intent, "result": DONE})
         return index
 
@@ -150,12 +208,15 @@ class Recorder:
         """
         outcome = Outcome()
         intent = self._append(self._intent(operation, caller, input_sha256, fields, ()))
+        self._begun(intent)
         try:
             yield outcome
         except Exception as error:
             problem = problem_of(error)
+            self._settle(intent)
             self._append(_failure(intent, problem, outcome.cause))
             _raise(error, problem)
+        self._settle(intent)
         outcome.index = self._append(
             {"event": OUTCOME, "intent": intent, "result": DONE, "output_sha256": outcome.output_sha256}
         )

@@ -68,9 +68,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Put `entry` into the journal."""
+    """Put `entry` into the journal.
+
+    `numbered` is told the entry's number as soon as it has one, also if the operation is cancelled before the entry is
+    on the disk.
+    """
 
     entry: Mapping[str, JsonValue]
+    numbered: Callable[[int], None] = lambda _index: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,9 @@ def _do(step: Step, journal: Journal, spent: Timing) -> Any:
     began = perf_counter()
     if isinstance(step, Record):
         try:
-            return journal.append(step.entry)
+            index = journal.append(step.entry)
+            step.numbered(index)
+            return index
         except AuditError as error:
             raise unrecorded() from error
         finally:
@@ -175,7 +182,7 @@ class AsyncRunner:
                 try:
                     if isinstance(step, Record):
                         try:
-                            told.append(await self._record(step.entry))
+                            told.append(await self._record(step))
                         finally:
                             spent.audit += perf_counter() - began
                     elif isinstance(step, Call):
@@ -209,12 +216,12 @@ class AsyncRunner:
                 held.leave()
             steps.close()  # what was cancelled ends now, not when somebody collects it
 
-    async def _record(self, entry: Mapping[str, JsonValue]) -> Any:
+    async def _record(self, step: Record) -> Any:
         try:
             if self._commits.quick:
-                return await self._commits.record(entry)
+                return await self._commits.record(step)
             future, done = self._mailbox.expect()
-            self._journal.submit(entry, done)
+            step.numbered(self._journal.submit(step.entry, done))
             return await future
         except AuditError as error:
             raise unrecorded() from error
@@ -253,9 +260,10 @@ class _Commits:
         """Whether syncs have been quick lately."""
         return self._seconds < _QUICK or time.monotonic() > self._try_again
 
-    def record(self, entry: Mapping[str, JsonValue]) -> asyncio.Future[int]:
+    def record(self, step: Record) -> asyncio.Future[int]:
         """The number of the entry, once it is on the disk. Raises EntryError and JournalFailedError known at once."""
-        index = self._journal.buffer(entry)
+        index = self._journal.buffer(step.entry)
+        step.numbered(index)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[int] = loop.create_future()
         if not self._waiting:

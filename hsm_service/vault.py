@@ -113,6 +113,7 @@ class Vault:
             self.journal.close()
             raise
         self._recorder = Recorder(self.journal, ledger, built_in().digest)
+        self._recorder.own_up()
         judges = {**built_in_content_types(), **content_types}
         self._meter = Meter(ledger.uses)
         beliefs, trust = Beliefs(self._custody, ledger, anchors, statements), approving.trust
@@ -250,9 +251,13 @@ class Vault:
                 token.hear_on(loop)
 
     def close(self) -> None:
-        """Flushes the journal, logs out of the tokens, lets go of the registry. May be called twice."""
+        """Flushes the journal, logs out of the tokens, lets go of the registry. May be called twice.
+
+        What is still under way has an unknown outcome from now on: the last entries of the journal.
+        """
         if self._upkeep is not None:
             self._upkeep.close()
+        self._recorder.close()
         self.journal.close()
         # Together: each that hangs takes its time to be given up.
         closing = [threading.Thread(target=token.close, name=f"close-{label}") for label, token in self._tokens.items()]

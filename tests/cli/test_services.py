@@ -12,11 +12,12 @@ from cli.services import lacking, require_free
 from cli.state import Installation
 from runtime.settings import Home
 from tests.cli.test_main import kwbp
+from tests.support.ports import free_port
 
 
 def test_a_port_in_use_ends_the_command_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         with pytest.raises(typer.Exit) as ended:
             require_free(f"https://127.0.0.1:{port}")
         assert ended.value.exit_code == 1

@@ -20,7 +20,7 @@ from shetab.iran import build_iban, company_check_digit
 from tests.e2e.conftest import Demo, Shell
 from tests.e2e.strangers import Shop, fetched, shop_in
 from tests.support.judges import openssl, run
-from tests.support.payment_site import free_port
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

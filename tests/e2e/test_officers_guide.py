@@ -55,10 +55,16 @@ serial_of() { command kwbp --json ra show "$CASE" | python -c '
 import json, sys
 print(next(each["serial"] for each in json.load(sys.stdin)["certificates"] if each["purpose"] == "signing"))'; }
 free_port() { python -c '
-import socket
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    print(probe.getsockname()[1])'; }
+import random, socket
+while True:
+    port = random.randrange(10000, 32000)  # below those that connections are given by themselves
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+    print(port)
+    break'; }
 card() { # a new token, with a PIN that its holder knows
   mkdir -p "${SOFTHSM2_CONF%/*}/tokens"
   printf 'directories.tokendir = %s\n' "${SOFTHSM2_CONF%/*}/tokens" >"$SOFTHSM2_CONF"

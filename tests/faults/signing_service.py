@@ -19,6 +19,7 @@ from runtime.server import serve
 from runtime.settings import Home, Settings
 from tests.faults.faulty_module import wait_until
 from tests.support.pki_factory import NOW
+from tests.support.ports import free_port
 from tests.support.ready_python import Python
 from tests.support.signing_site import JUDGES
 
@@ -27,8 +28,7 @@ class SigningService:
     """The test's end."""
 
     def __init__(self, home: Home, tls: TlsFiles) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"https://localhost:{port}"
         self._port = port
         self._command = ["-m", "tests.faults.signing_service", home.path, tls.certificate.parent, port]

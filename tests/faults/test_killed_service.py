@@ -164,6 +164,13 @@ def test_what_a_client_received_is_in_the_journal_whenever_the_service_was_kille
     assert len(signed) <= len(clients.received + clients.crls) + KILLS * (SHOPS + 1)
     assert len({each["output_sha256"] for each in signed}) == len(signed)
 
+    # Every intent has one outcome: what was under way at a kill has one that says that nobody knows.
+    intents = [number for number, each in enumerate(entries) if each["event"] == "intent"]
+    assert sorted(each["intent"] for each in entries if each["event"] == "outcome") == intents
+    left = [each["reason"] for each in entries if each.get("result") == "unknown"]
+    assert set(left) <= {"process-ended"}
+    assert len(left) <= KILLS * (SHOPS + 1)
+
     numbers = [_number(each.signed) for each in clients.crls]
     assert len(set(numbers)) == len(numbers)
     by_number: dict[str, set[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -156,8 +157,7 @@ def test_readiness_names_the_token_that_hangs_and_the_service_still_ends(site: W
     verify(site.home.audit / "hsm.jsonl")
     states = [(each["token"], each["state"]) for each in site.journal() if each["event"] == "token-state"]
     assert states[:3] == [("merchants", "no-answer"), ("merchants", "ready"), ("merchants", "no-answer")]
-    intents = {number for number, each in enumerate(site.journal()) if each["event"] == "intent"}
-    assert intents == {each["intent"] for each in site.journal() if each["event"] == "outcome"}
+    assert without_outcome(site) == set()
 
 
 def test_a_second_signal_hurries(site: World) -> None:
@@ -170,10 +170,56 @@ def test_a_second_signal_hurries(site: World) -> None:
             os.kill(children["merchants"], signal.SIGSTOP)
             service.terminate()
             wait_until(lambda: "stopping" in (site.home.log / "hsm.log").read_text())
+            wait_until(lambda: without_outcome(site))
+            held = without_outcome(site)
             service.terminate()
             assert service.process.wait(ENDS) == 0
         assert all(map(is_gone, children.values()))
+    assert without_outcome(site) == set()
+    assert held <= {intent for intent, _ in unknown(site)}
+    assert {reason for _, reason in unknown(site)} == {"stopped"}
     verify(site.home.audit / "hsm.jsonl")
+
+
+def test_of_what_was_under_way_at_a_sudden_end_the_next_start_says_that_nobody_knows(site: World) -> None:
+    with serving(site, "call_deadline = 600\nself_test_interval = 600") as service:
+        children = service.token_processes()
+        load = Load(service)
+        with load.run():
+            wait_until(lambda: len(load.signed) > 10)
+            os.kill(children["merchants"], signal.SIGSTOP)
+            wait_until(lambda: len(without_outcome(site)) >= 4)  # each of them waits for the token now
+            service.process.kill()
+            service.process.wait()
+    held = without_outcome(site)
+    assert held
+    with serving(site) as service:
+        assert unknown(site) == {(each, "process-ended") for each in held}
+        said = [json.loads(line) for line in (site.home.log / "hsm.log").read_text().splitlines()]
+        [told] = [each for each in said if each["event"] == "operations without a known outcome"]
+        assert (told["count"], set(told["intents"]), told["reason"]) == (len(held), held, "process-ended")
+        service.terminate()
+        assert service.process.wait(ENDS) == 0
+    with serving(site) as service:  # and that once
+        assert unknown(site) == {(each, "process-ended") for each in held}
+        service.terminate()
+        assert service.process.wait(ENDS) == 0
+    assert without_outcome(site) == set()
+    verify(site.home.audit / "hsm.jsonl")
+
+
+def without_outcome(site: World) -> set[int]:
+    """Intents whose outcome is not on record."""
+    entries = site.journal()
+    intents = {number for number, each in enumerate(entries) if each["event"] == "intent"}
+    outcomes = [each["intent"] for each in entries if each["event"] == "outcome"]
+    assert len(set(outcomes)) == len(outcomes)  # one each
+    return intents - set(outcomes)
+
+
+def unknown(site: World) -> set[tuple[int, str]]:
+    """Intents of which nobody knows what became, and why."""
+    return {(each["intent"], each["reason"]) for each in site.journal() if each.get("result") == "unknown"}
 
 
 def load_key(site: World) -> Any:

@@ -15,8 +15,9 @@ from pki.names import identity_uri
 from pki.oids import CT_AUTH_RES
 from runtime.client import TlsFiles, http_client
 from tests.support.payment_parties import Buyer, Shop
-from tests.support.payment_site import Site, free_port
+from tests.support.payment_site import Site
 from tests.support.pki_factory import IBAN
+from tests.support.ports import free_port
 
 MERCHANT = {"merchant_id": "SHOP-X", "terminal_id": "TX", "name": "Shop", "mcc": "5942"}
 

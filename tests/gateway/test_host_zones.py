@@ -20,7 +20,8 @@ from shetab.zone import SWITCH_ZONE
 from shetab.zone_keys import next_index
 from switch.service import running as running_switch
 from tests.support.payment_parties import Buyer
-from tests.support.payment_site import ACQUIRER, OPENING, Site, free_port, wait_for
+from tests.support.payment_site import ACQUIRER, OPENING, Site, wait_for
+from tests.support.ports import free_port
 
 AMOUNT: Final = 10_000
 BANK: Final = "saman"

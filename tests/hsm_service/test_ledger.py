@@ -98,6 +98,15 @@ def test_the_journal_brings_every_claim_back(claim: Claim) -> None:
     failed.claim(other)
 
 
+def test_an_outcome_that_nobody_knows_ends_an_intent_and_keeps_its_claims() -> None:
+    ledger = Ledger()
+    ended: dict[str, JsonValue] = {"event": "outcome", "intent": 0, "result": "unknown", "reason": "process-ended"}
+    _replay(ledger, _intent(SERIAL), _intent(CRL), ended)
+    assert ledger.unended == [1]
+    _refused(ledger, SerialClaim("ca", 77, "bb"))
+    _refused(ledger, CrlClaim("ca", 5, "bb"))
+
+
 def test_uses_are_counted_by_intents_of_the_version() -> None:
     ledger = Ledger()
     use: dict[str, JsonValue] = {"event": "intent", "keys": ["shop/1", "vault/2"], "input_sha256": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from typing import Any
@@ -13,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from audit import verify
 from hsm_service.errors import TokenBusy
 from hsm_service.lending import Running
-from hsm_service.steps import Call, Steps, Turn
+from hsm_service.service import SignCommand
+from hsm_service.steps import AsyncRunner, Call, Steps, Turn
 from hsm_service.templates import Operation, built_in
 from hsm_service.tokens import Token
 from hsm_service.typed_cms import ContentValidator
 from hsm_service.vault import Vault
+from runtime.problems import Problem
 from tests.support.pki_factory import NOW
 from tests.support.signing_site import (
     ACK,
@@ -240,6 +243,59 @@ def test_a_key_that_was_disabled_while_a_plug_in_waited_for_its_turn_does_nothin
     refusal(lambda: vault.run(_going_on(steps)), 409, "key-not-enabled")
     assert [each["event"] for each in world.journal()[-1:]] == ["refused"]
     vault.life.enable("ceremony", "zone-mac", 1)
+
+
+def test_what_the_end_does_not_wait_for_is_told_to_nobody_afterwards(world: World) -> None:
+    def work(running: Running) -> Steps[None]:
+        key = running.keys["zone-mac"]
+        yield Call(key.token, "aes_cmac", (key.ref, b"message"))
+        vault._recorder.close()  # the end comes while the token works
+
+    with world.vault() as vault:
+        before = len(world.journal())
+        steps = vault.lending.steps(GATEWAY, "mac", {"zone-mac": Operation.MAC}, work, input_sha256=None)
+        refusal(lambda: vault.run(steps), 503, "journal-unavailable")
+        with (
+            pytest.raises(Problem),
+            vault.lending.operation(GATEWAY, "mac", {"zone-mac": Operation.MAC}, input_sha256=None),
+        ):
+            vault._recorder.close()
+    told = [(each["event"], each.get("intent"), each.get("result")) for each in world.journal()[before:]]
+    assert told == [
+        ("intent", None, None),
+        ("outcome", before, "unknown"),
+        ("intent", None, None),
+        ("outcome", before + 2, "unknown"),
+    ]
+    with world.vault():
+        assert len(world.journal()) == before + 4  # and the next start has nothing to add
+
+
+def test_of_a_record_that_was_cancelled_on_its_way_the_end_is_told_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.vault() as vault:
+        before = len(world.journal())
+
+        async def cancelled() -> None:
+            runner = AsyncRunner(vault.journal, asyncio.to_thread)
+            steps = vault.signing.sign(SHOP, "shop-ec", SignCommand("cms", acknowledgement(), ACK))
+            task = asyncio.ensure_future(runner.run(steps))
+            buffer = vault.journal.buffer
+
+            def on_its_way(entry: Any) -> int:
+                task.cancel()
+                return buffer(entry)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(vault.journal, "buffer", on_its_way)
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        asyncio.run(cancelled())
+    intent, outcome = world.journal()[before:]
+    assert (intent["event"], intent["operation"]) == ("intent", "cms")
+    assert (outcome["intent"], outcome["result"], outcome["reason"]) == (before, "unknown", "stopped")
 
 
 def _going_on(steps: Steps[None]) -> Steps[None]:

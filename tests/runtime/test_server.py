@@ -21,6 +21,7 @@ from runtime.client import TlsFiles, async_http_client, client_context, http_cli
 from runtime.identity import Caller, caller_of, require
 from runtime.problems import Problem
 from runtime.server import beside, start
+from tests.support.ports import free_port
 
 
 class Amount(BaseModel):
@@ -341,9 +342,7 @@ def test_what_libraries_log_has_the_form_of_all_logs_and_quotes_no_exception(tmp
 
 def test_an_application_beside_another_has_its_own_routes_and_ends_with_it() -> None:
     other = FastAPI()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
 
     @other.get("/public")
     async def public(request: Request) -> dict[str, str]:

@@ -7,10 +7,11 @@ import subprocess
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.ready_python import Python
 
 SERVER = """
-import contextlib, signal, socket
+import contextlib, signal, sys
 from starlette.applications import Starlette
 from runtime.server import serve
 
@@ -21,16 +22,14 @@ async def lifespan(_app):
     print("drained", flush=True)
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests themselves were started by
-with socket.create_server(("127.0.0.1", 0)) as free:
-    port = free.getsockname()[1]
-serve(Starlette(lifespan=lifespan), host="127.0.0.1", port=port, tls=None, client_certificate="none")
+serve(Starlette(lifespan=lifespan), host="127.0.0.1", port=int(sys.argv[1]), tls=None, client_certificate="none")
 print("closed")
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_returns_to_whoever_closes_what_is_below(number: signal.Signals) -> None:
-    with Python(["-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
+    with Python(["-c", SERVER, free_port()], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "up" in process.stdout.readline()
         process.send_signal(number)

@@ -28,8 +28,9 @@ from storefront.wallet.purchase import PurchaseState
 from storefront.wallet.records import PurchaseFolder
 from tests.support.evidence_judges import ask_both
 from tests.support.payment_parties import Shop, now
-from tests.support.payment_site import OPENING, Site, free_port, wait_for
+from tests.support.payment_site import OPENING, Site, wait_for
 from tests.support.pki_factory import Credential
+from tests.support.ports import free_port
 from tests.support.shop_front import BASKET, TOTAL, Customer, Front
 
 

@@ -25,6 +25,7 @@ from runtime.settings import Home
 from tests.faults.faulty_module import wait_until
 from tests.support.ca_world import tls_credential, write_hierarchy
 from tests.support.pki_factory import PkiFactory, pem
+from tests.support.ports import free_port
 from tests.support.ready_python import Python
 from tests.support.signing_site import World, der, merchant_chain, public_key
 
@@ -111,8 +112,7 @@ def _answer(client: httpx.Client, path: str) -> int | None:
 @contextmanager
 def serving(site: World, settings: str = "", environment: Mapping[str, str] | None = None) -> Iterator[Serve]:
     """Serve until the end of the block; `settings` are added to kwbp.toml, below `[hsm]` first."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     site.home.config.write_text(f"[hsm]\nport = {port}\n{settings}\n")
     command = ["-m", "cli", "--home", site.home.path, "serve", "hsm"]
     process = Python(command, env={**os.environ, **(environment or {})}, start_new_session=True)

@@ -13,9 +13,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +54,7 @@ from switch.service import RunningSwitch
 from switch.service import running as running_switch
 from tests.support.payment_parties import Buyer, Purchase, Shop, now, signed_by, with_envelope
 from tests.support.pki_factory import Credential, PkiFactory
+from tests.support.ports import free_port
 from tests.support.readiness import is_ready
 from tests.support.ready_python import Python
 from tests.support.softhsm import provisioned_home
@@ -122,18 +121,6 @@ def checkpoint(step: str) -> None:
 logging.configure("gateway", home.log)
 service.run(home, Settings.load(home), checkpoint=checkpoint)
 """
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on, below those that connections are given by themselves."""
-    while True:
-        port = secrets.choice(range(10_000, 32_000))
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def wait_for(condition: Callable[[], object], *, within: float = 60.0, every: float = 0.02) -> None:

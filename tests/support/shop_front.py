@@ -50,8 +50,9 @@ from storefront.signers import FileSigner, Signer, TokenSigner
 from storefront.wallet.purchase import BRAND, Buyer
 from storefront.wallet.wallet import CardCredential
 from tests.support import payment_site
-from tests.support.payment_site import ACQUIRER, CARD_BIN, Site, free_port, now, wait_for
+from tests.support.payment_site import ACQUIRER, CARD_BIN, Site, now, wait_for
 from tests.support.pki_factory import Credential
+from tests.support.ports import free_port
 from tests.support.readiness import listens
 from tests.support.ready_python import Python
 

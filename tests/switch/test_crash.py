@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,9 @@ from runtime.settings import Home, Settings, SwitchSettings
 from shetab.types import Rial
 from switch.records import IssuedCard
 from switch.service import admin_client, open_bank, running
+from tests.faults.faulty_module import wait_until
 from tests.support.acquirer import ACQUIRER, Acquirer
+from tests.support.ports import free_port
 from tests.support.ready_python import Python
 from tests.switch.conftest import OPENING, Zone, new_zone
 
@@ -30,28 +31,24 @@ run(Home(Path(sys.argv[1])), Settings.model_validate_json(sys.argv[2]))
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def process(zone: Zone, settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """The simulator as a process of its own, ready."""
     command = ["-c", _RUN, zone.home.path, settings.model_dump_json()]
     started = Python(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            with contextlib.suppress(httpx.TransportError), admin_client(zone.home, settings.switch) as admin:
-                if admin._http.get("/health/ready").status_code == 200:
-                    break
-            assert started.poll() is None, "the simulator ended"
-            time.sleep(0.05)
+        wait_until(lambda: _is_ready(started, zone, settings))
         yield started
     finally:
         started.kill()
         started.wait()
+
+
+def _is_ready(started: subprocess.Popen[bytes], zone: Zone, settings: Settings) -> bool:
+    assert started.poll() is None, "the simulator ended"
+    with contextlib.suppress(httpx.TransportError), admin_client(zone.home, settings.switch) as admin:
+        return admin._http.get("/health/ready").status_code == 200
+    return False
 
 
 @pytest.fixture
@@ -61,7 +58,7 @@ def zone(tmp_path: Path) -> Zone:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings.model_validate({"switch": {"port": _free_port(), "admin_port": _free_port()}})
+    return Settings.model_validate({"switch": {"port": free_port(), "admin_port": free_port()}})
 
 
 @pytest.fixture
@@ -104,7 +101,7 @@ def test_what_was_answered_survives_and_what_is_asked_again_is_done_once(
 def test_terminate_ends_it_cleanly(zone: Zone, settings: Settings) -> None:
     with process(zone, settings) as simulator:
         simulator.terminate()
-        assert simulator.wait(20) in (0, -15)
+        assert simulator.wait(60) in (0, -15)
 
 
 def test_a_taken_port_is_an_error(zone: Zone) -> None:

@@ -38,8 +38,9 @@ from tests.faults.payments.clock import PEOPLE, MovedClock
 from tests.faults.payments.wire import Fault, Wire
 from tests.support import payment_parties, payment_site, shop_front
 from tests.support.payment_parties import Shop
-from tests.support.payment_site import ACQUIRER, GATEWAY_ID, Site, free_port, wait_for
+from tests.support.payment_site import ACQUIRER, GATEWAY_ID, Site, wait_for
 from tests.support.pki_factory import PkiFactory, p256
+from tests.support.ports import free_port
 from tests.support.postgres import Cluster
 from tests.support.ready_python import Python
 from tests.support.shop_front import Front

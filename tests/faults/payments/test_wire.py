@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from tests.faults.payments.wire import Fault, Wire
+from tests.support.ports import free_port
 
 
 @pytest.fixture
@@ -152,9 +153,7 @@ def test_a_line_that_breaks_does_so_in_the_middle_of_a_message(wire: Wire) -> No
 
 
 def test_who_is_away_is_passed_over(echo: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    with Wire.between(port, echo, random=Random(1)) as wire:
+    with Wire.between(free_port(), echo, random=Random(1)) as wire:
         for _ in range(2):
             with connect(wire) as line:
                 line.sendall(b"hello")

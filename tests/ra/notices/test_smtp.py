@@ -21,6 +21,7 @@ from ra.notices.smtp import SmtpServer
 from runtime.client import TlsFiles
 from runtime.notice_settings import SmtpSettings
 from tests.support.notice_book import NOW, ONE, TWO, NoticeBook
+from tests.support.ports import free_port
 from tests.support.tls import tls_issuer
 
 PASSWORD = b"correct horse"
@@ -75,11 +76,6 @@ class Post:
     def client(self, **changes: Any) -> SmtpServer:
         values = {"host": "localhost", "port": self.port, "security": self.security, "ca": self.ca, "deadline": 10}
         return SmtpServer(SmtpSettings.model_validate({**values, **changes}), name="kwbp.example")
-
-
-def free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +246,7 @@ def test_a_server_that_drips_is_left_when_the_time_is_over(book: NoticeBook) -> 
 
 
 def test_a_server_that_is_away_costs_one_attempt_of_one_notice(serve: Callable[..., Post], book: NoticeBook) -> None:
-    port = free_port("127.0.0.1")
+    port = free_port()
     book.case(TWO, contact="other@example.ir")
     book.step(TWO, "submit", "DRAFT", "SCREENING")
     book.derive()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from runtime.problems import Problem
 from tests.support.judges import attime, openssl, openssl_accepts
 from tests.support.notice_book import NOW, ONE, NoticeBook
 from tests.support.pki_factory import Credential, PkiFactory
+from tests.support.ports import free_port
 from tests.support.tls import tls_issuer
 
 
@@ -230,9 +230,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(
 def test_nobody_there_and_no_signature_are_said_in_our_words(
     receiver: Receiver, ra: tuple[PkiFactory, Credential], notice: StoredNotice
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"https://localhost:{free.getsockname()[1]}/"
-    outcome = webhook(receiver, ra, url=url).send(notice, NOW)
+    outcome = webhook(receiver, ra, url=f"https://localhost:{free_port()}/").send(notice, NOW)
     assert outcome == Failed("the webhook cannot be reached: ConnectionRefusedError", away=True)
 
     def away(_content: bytes) -> bytes:
