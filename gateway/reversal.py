@@ -45,6 +45,9 @@ NOT_ACCEPTED: Final = "not accepted by the merchant"
 LAPSED: Final = "hold lapsed"
 NOT_FOUND: Final = "25"
 """DE 39: the network knows no such original."""
+_OF_THE_ORDER: Final = frozenset({"no-pan", "decoding-failure", "invalid-request"})
+"""Problems for which no later attempt fares better. All others are of keys and services: a key that was disabled, or
+whose time is over, is put right by people, and until then nothing is lost."""
 _TOGETHER: Final = 32
 """Messages under way at once: they must not crowd payments out of the line."""
 _AT_A_LOOK: Final = 256
@@ -291,11 +294,14 @@ class Reversals:
         try:
             message, raw = await self._prepare(order)
         except Problem as problem:
-            if problem.status >= 500 or problem.status == 429:
-                return await self._postpone(order, problem.type)
-            _log.error("a reversal cannot be made", order=str(key), problem=problem.type)
-            await self._give_up(order, None, problem.type)
-            return None
+            is_refused = problem.status < 500 and problem.status != 429
+            if problem.type in _OF_THE_ORDER or (is_refused and self._is_over(order)):
+                _log.error("a reversal cannot be made", order=str(key), problem=problem.type)
+                await self._give_up(order, None, problem.type)
+                return None
+            if is_refused and not self._unprepared[key]:
+                _log.error("a reversal waits for a key", order=str(key), problem=problem.type, alarm=True)
+            return await self._postpone(order, problem.type)
         self._unprepared.pop(key, None)
         wait = pause(
             order.reversal_attempts + 1, first=settings.first_pause, longest=settings.longest_pause, rng=self._rng

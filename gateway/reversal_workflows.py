@@ -111,9 +111,11 @@ class DurableRuns:
 
     async def _patiently(self, key: OrderKey, number: int) -> float | None:
         """Short waits, for a line or another reversal of the card, are no steps: each step is a row."""
-        while (wait := await self._attempts.attempt(key, number)) is not None and wait <= self._attempts.tick:  # noqa: ASYNC110
+        while True:
+            wait = await self._attempts.attempt(key, number)
+            if wait is None or wait > self._attempts.tick:
+                return wait
             await asyncio.sleep(max(wait, 0.01))
-        return wait
 
 
 def workflow_id(key: OrderKey, number: int) -> str:

@@ -8,7 +8,6 @@ insider does not know, so its hash is left out; so is that of an answer, in favo
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -49,6 +48,9 @@ from shetab.zone import SWITCH_ZONE, Zone
 
 _XID_BYTES: Final = 20
 _NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
+_OUT_OF_USE: Final = "key-not-enabled"
+_WITHHELD: Final = frozenset({KeyState.DISABLED, KeyState.DESTROY_SCHEDULED})
+"""States of a version that the token still holds, and that can be enabled again."""
 _HASH_BYTES: Final = 32
 
 
@@ -376,21 +378,35 @@ class GatewayKeys:
             ) from None
 
     def unseal_pan(self, vault: Vault, caller: str, request: wire.UnsealPanRequest) -> Steps[wire.UnsealPanAnswer]:
-        """The PAN of an order, for its reversal; Problem 422 `decoding-failure` if the blob is not of this order."""
+        """The PAN of an order, for its reversal; Problem 422 `decoding-failure` if the blob is not of this order.
+
+        Problem 409 `key-not-enabled` if a version that is out of use may be the one that sealed it: that is no fault of
+        the order, and can be mended.
+        """
         name, digest = self._names.vault, sha256(request.pan_sealed)
         try:
             _check_length("xid", request.xid, _XID_BYTES)
         except Problem as error:
             yield from vault.lending.refuse(caller, "unseal-pan", [name], error, input_sha256=digest)
         # The blob does not say which version sealed it; after a rotation, the older ones are tried too.
-        older = [key.row.version for key in vault.versions(name) if _opens_still(key)]
-        for version in older[:-1]:
-            with contextlib.suppress(_NotThisVersion):
+        versions = vault.versions(name)
+        out_of_use: Problem | None = None
+        serving: list[int | None] = [key.row.version for key in versions if _opens_still(key)]
+        for version in serving or [None]:
+            try:
                 return (yield from self._unseal(vault, caller, request, version))
-        try:
-            return (yield from self._unseal(vault, caller, request, older[-1] if older else None))
-        except _NotThisVersion:
-            raise _decoding_failure() from None
+            except _NotThisVersion:
+                continue
+            except Problem as problem:
+                if problem.type != _OUT_OF_USE:
+                    raise
+                out_of_use = problem  # since this asked for its turn: another version may open it all the same
+        if out_of_use is not None:
+            raise out_of_use
+        if any(key.row.state in _WITHHELD for key in versions):
+            withheld = Problem(409, _OUT_OF_USE, f"no enabled version of {name} opens this; one that is disabled may")
+            yield from vault.lending.refuse(caller, "unseal-pan", [name], withheld, input_sha256=digest)
+        raise _decoding_failure()
 
     def _unseal(
         self, vault: Vault, caller: str, request: wire.UnsealPanRequest, version: int | None

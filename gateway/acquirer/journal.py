@@ -43,8 +43,10 @@ def post(connection: Connection, postings: Iterable[Posting], now: datetime) -> 
 
 def post_movement(connection: Connection, merchant_id: str, route: str, entry: Entry, day: date, now: datetime) -> None:
     """The posting of a new entry."""
-    told = {"merchant_id": merchant_id, "route": route, "kind": entry.kind, "amount": entry.amount, "day": day}
-    post(connection, [ledger.movement(entry.h_answer, **told)], now)  # type: ignore[arg-type]
+    posting = ledger.movement(
+        entry.h_answer, merchant_id=merchant_id, route=route, kind=entry.kind, amount=entry.amount, day=day
+    )
+    post(connection, [posting], now)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -179,8 +179,8 @@ class PaymentFiles:
         for each in waiting:
             values = {"state": _S.SENT, "sent_at": now, "sent_by": by}
             connection.execute(update(payouts).where(payouts.c.number == each.number).values(values))
-            told = {"merchant_id": each.merchant_id, "day": each.day, "amount": each.amount}
-            post(connection, [ledger.payout_sent(each.reference, **told)], now)  # type: ignore[arg-type]
+            posting = ledger.payout_sent(each.reference, merchant_id=each.merchant_id, day=each.day, amount=each.amount)
+            post(connection, [posting], now)
 
     def _the_payer(self) -> Payer:
         if self._payer is None:

@@ -77,8 +77,13 @@ def posting_of(connection: Connection, order: Order) -> ledger.Posting | None:
     )
     if connection.execute(select(func.sum(corrections.c.excess)).where(before)).scalar_one():
         return None
-    told = {"merchant_id": order.merchant_id, "xid": order.xid, "amount": order.amount}
-    return ledger.stated(**told, route=route_of(order), day=day_of_order(order))  # type: ignore[arg-type]
+    return ledger.stated(
+        merchant_id=order.merchant_id,
+        xid=order.xid,
+        route=route_of(order),
+        day=day_of_order(order),
+        amount=order.amount,
+    )
 
 
 def settle_differences(connection: Connection, order: Order) -> None:

@@ -448,6 +448,59 @@ def test_a_pan_that_the_vault_does_not_give_back_needs_a_person(book: OrderStore
     run(scenario())
 
 
+def test_a_key_that_is_out_of_use_delays_a_reversal_and_loses_none(book: OrderStore, clock: Clock) -> None:
+    async def scenario() -> None:
+        await unknown(book)
+        refusals = iter(
+            [
+                Problem(409, "key-not-enabled", "no enabled version opens this; one that is disabled may"),
+                Problem(403, "key-expired", "the key might be used until yesterday"),
+            ]
+        )
+
+        class Disabled(Vault):
+            async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
+                if (refused := next(refusals, None)) is not None:
+                    raise refused
+                return await super().unseal_pan(xid, blob)
+
+        async with ScriptedSwitch() as switch, line(switch) as link:
+            reversals = worker(book, link, clock)
+            reversals._keys = Disabled()
+            task, ticking = asyncio.create_task(reversals.run()), asyncio.create_task(_tick(clock))
+            await until(lambda: state(book) is OrderState.REVERSED)
+            for each in (task, ticking):
+                each.cancel()
+            await asyncio.gather(task, ticking, return_exceptions=True)
+            assert switch.count("0420") == 1
+
+    run(scenario())
+
+
+def test_a_key_that_stays_out_of_use_leaves_an_old_reversal_to_a_person(book: OrderStore, clock: Clock) -> None:
+    async def scenario() -> None:
+        await unknown(book)
+
+        class Disabled(Vault):
+            async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
+                raise Problem(409, "key-not-enabled", "no enabled version opens this; one that is disabled may")
+
+        async with ScriptedSwitch() as switch, line(switch) as link:
+            reversals = worker(book, link, clock)
+            reversals._keys = Disabled()
+            task, ticking = asyncio.create_task(reversals.run()), asyncio.create_task(_tick(clock))
+            await until(lambda: bool(reversals._unprepared))
+            assert state(book) is OrderState.REV_QUEUED
+            clock.advance(2 * 86_400)
+            await until(lambda: state(book) is OrderState.REV_FAILED)
+            for each in (task, ticking):
+                each.cancel()
+            await asyncio.gather(task, ticking, return_exceptions=True)
+            assert switch.count("0420") == 0
+
+    run(scenario())
+
+
 def test_orders_left_half_way_are_tidied_up(book: OrderStore, clock: Clock) -> None:
     async def scenario() -> None:
         await sent(book, 1)  # a run that could not store its outcome

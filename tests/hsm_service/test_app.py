@@ -409,4 +409,6 @@ def test_a_server_killed_between_intent_and_outcome_leaves_a_readable_journal(fo
             assert message(client, "shop-ec").status_code == 200
             assert client.get("/v1/keys/shop-ec").json()["uses"] == 2
         process.communicate("")
-    assert verify(path).head.size == len(entries) + 2
+    assert verify(path).head.size == len(entries) + 3
+    left = dict(next(entry.entry for entry in read(path) if entry.index == len(entries)))
+    assert (left["intent"], left["result"], left["reason"]) == (len(entries) - 1, "unknown", "process-ended")
