@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from hsm_service.client import AsyncHsmClient
+from hsm_service.wire import BatchItem
 from pki import cms_signed
+from runtime.problems import Problem
 from runtime.secrets import Secret, SecretFileError, read_secret
 from storefront.errors import StorefrontError
+
+Content: TypeAlias = "tuple[x509.ObjectIdentifier, bytes]"
+"""A content type, and a content (DER) of it."""
 
 
 class Signer(Protocol):
@@ -27,6 +32,13 @@ class Signer(Protocol):
 
     async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
         """The SignedData (DER ContentInfo) over `content` (DER)."""
+        ...
+
+    async def sign_each(self, contents: Sequence[Content]) -> list[bytes | Problem]:
+        """As `sign`, of several at once: each is judged by itself, and has its own SignedData or refusal, in order.
+
+        :raises Problem: what concerns all of them; nothing was signed, as far as is known.
+        """
         ...
 
 
@@ -52,6 +64,13 @@ class TokenSigner:
 
     async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
         return await self._client.sign_cms(self._key, content_type.dotted_string, content)
+
+    async def sign_each(self, contents: Sequence[Content]) -> list[bytes | Problem]:
+        items = [BatchItem(content, content_type.dotted_string) for content_type, content in contents]
+        answer = await self._client.batch_sign(self._key, "cms", items)
+        if len(answer.items) != len(items):
+            raise Problem(502, "unreadable-answer", "the HSM service answers for more or fewer than it was asked for")
+        return [each.outcome() for each in answer.items]
 
 
 class FileSigner:
@@ -99,3 +118,6 @@ class FileSigner:
             signing_time=self._clock(),
         )
         return await asyncio.to_thread(sign)
+
+    async def sign_each(self, contents: Sequence[Content]) -> list[bytes | Problem]:
+        return [await self.sign(*each) for each in contents]

@@ -8,6 +8,11 @@ one for accidents.
     AUTHORISED    AuthRes and AuthAck are stored, then AuthAck is sent until the gateway has taken it
     ACKED         the receipt is signed and stored
 
+AuthReq is mostly there when the order is accepted (`request`), and stored with it. The receipt is mostly signed in the
+same request to the token as the AuthAck; it stays in memory, and is neither stored nor given to anybody before the
+gateway has taken the AuthAck: then it is stored in the transaction that says so. A merchant that dies in between has
+only an order that is AUTHORISED, as if no receipt had ever been, and signs another one in ACKED.
+
 The gateway takes a signed message for two minutes only (K7). After a longer interruption it refuses the stored one as
 too old, and another is signed. That can never collect twice: the gateway asks its order book for the XID before it asks
 for the age (G3 before G4), and has at most one AuthReq for an XID.
@@ -18,6 +23,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -30,6 +36,7 @@ from kwbp.wrapper import unwrap
 from pki.oids import CT_AUTH_RES, CT_ERROR
 from pki.path import Trust
 from runtime.logging import get_logger
+from runtime.problems import Problem
 from storefront.errors import XidAlreadyUsed
 from storefront.merchant import recall
 from storefront.merchant.documents import Document
@@ -70,6 +77,8 @@ class Collection:
         self._proofs = resources.proofs
         self._refusals = refusals
         self._driving: dict[bytes, asyncio.Task[None]] = {}
+        self._receipts: dict[bytes, dict[Document, bytes]] = {}
+        """Signed receipts of orders that this process drives in AUTHORISED."""
 
     def start(self) -> None:
         """Take up every order that was under way when the merchant stopped."""
@@ -82,6 +91,17 @@ class Collection:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def request(self, purchase: protocol.CheckedPurchase) -> bytes | None:
+        """The AuthReq (SignedData) to store with an order that is being accepted, and to send only afterwards.
+
+        None if it cannot be signed now: the order is accepted all the same, and driven on when it can.
+        """
+        try:
+            return await self._sign_auth_req(purchase, attempt=1)
+        except Exception as error:  # whatever it is, `_drive` meets it again, and is patient
+            _log.warning("no request yet", xid=purchase.issued.invoice.xid.hex(), **_cause(error))
+            return None
 
     async def answer(self, xid: bytes, *, patience: float) -> bytes | None:
         """Drive the order to its end; its answer (DER KwbpMessage), None if it has none after `patience` seconds."""
@@ -97,8 +117,12 @@ class Collection:
         if task is None:
             task = asyncio.create_task(self._drive(xid))
             self._driving[xid] = task
-            task.add_done_callback(lambda _task: self._driving.pop(xid, None))
+            task.add_done_callback(lambda _task: self._driven(xid))
         return task
+
+    def _driven(self, xid: bytes) -> None:
+        self._driving.pop(xid, None)
+        self._receipts.pop(xid, None)
 
     async def _drive(self, xid: bytes) -> None:
         steps = {
@@ -132,7 +156,7 @@ class Collection:
         if signed is None:
             signed = await self._sign_auth_req(purchase, attempt=1)
             signed = await self._store.keep_first(xid, Document.AUTH_REQ, signed, now=self._clock())
-            self._checkpoint("requested")
+        self._checkpoint("requested")
         message = recall.auth_req_message(signed)
         answer = unwrap(await self._gateway.authorise(message), expected=(CT_AUTH_RES, CT_ERROR))
         self._checkpoint("answered")
@@ -150,8 +174,10 @@ class Collection:
                 raise
             await self._too_late(xid, OrderState.PAID_PENDING, error, {Document.AUTH_RES: answer.body}, trust)
             return
+        receipt: dict[Document, bytes] | None = None
         if checked.approved:
-            stored = {Document.AUTH_ACK: await self._sign_auth_ack(checked)}
+            ack, receipt = await self._sign_ack_and_receipt(purchase, checked)
+            stored = {Document.AUTH_ACK: ack}
             after = OrderState.AUTHORISED
         else:
             stored = await self._sign_receipt(purchase, checked)
@@ -166,6 +192,8 @@ class Collection:
             auth_code=int(checked.body.auth_code),
             rrn=checked.body.rrn,
         )
+        if receipt is not None:
+            self._receipts[xid] = receipt
         self._checkpoint(after.lower())
         if after is OrderState.UNKNOWN:
             self._on_open()
@@ -210,6 +238,11 @@ class Collection:
         self._checkpoint("acknowledged")
         now = self._clock()
         if answer is None:
+            receipt = self._receipts.pop(xid, None)
+            if receipt is not None:
+                await self._store.conclude(xid, receipt, now=now)
+                self._checkpoint("receipted")
+                return
             await self._store.move(xid, OrderState.AUTHORISED, OrderState.ACKED, now=now)
             self._checkpoint("acked")
             return
@@ -234,6 +267,7 @@ class Collection:
         self, xid: bytes, before: OrderState, error: ProtocolError, stored: dict[Document, bytes], trust: Trust
     ) -> None:
         """ackBy has passed: the gateway takes the money back. The buyer is told so, signed, in place of a receipt."""
+        self._receipts.pop(xid, None)
         told = await self._refusals.final(error, self._store.required(xid, Document.PURCHASE))
         await self._store.move(
             xid,
@@ -267,6 +301,31 @@ class Collection:
     async def _sign_auth_ack(self, approval: protocol.CheckedAuthRes) -> bytes:
         draft = protocol.build_auth_ack(approval, accepted=True, now=self._clock())
         return await self._signer.sign(draft.content_type, draft.content)
+
+    async def _sign_ack_and_receipt(
+        self, purchase: protocol.CheckedPurchase, approval: protocol.CheckedAuthRes
+    ) -> tuple[bytes, dict[Document, bytes] | None]:
+        """AuthAck, and the receipt for when it has been taken; None if that was refused: it is asked for again then.
+
+        Only AuthAck must be there now: what stands in the way of the receipt alone never delays it.
+        """
+        now = self._clock()
+        ack = protocol.build_auth_ack(approval, accepted=True, now=now)
+        receipt = protocol.build_receipt(purchase, approval, now=now)
+        contents = [(ack.content_type, ack.content), (receipt.content_type, receipt.content)]
+        try:
+            signed_ack, signed_receipt = await self._signer.sign_each(contents)
+        except Problem as problem:
+            if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+            _log.warning("signed singly", xid=purchase.issued.invoice.xid.hex(), error=problem.type)
+            return await self._signer.sign(*contents[0]), None  # such as a limit of the key that has room for one
+        if isinstance(signed_ack, Problem):
+            raise signed_ack
+        if isinstance(signed_receipt, Problem):
+            _log.warning("no receipt yet", xid=purchase.issued.invoice.xid.hex(), error=signed_receipt.type)
+            return signed_ack, None
+        return signed_ack, {Document.RECEIPT: signed_receipt, Document.ANSWER: receipt.message(signed_receipt)}
 
     async def _sign_receipt(
         self, purchase: protocol.CheckedPurchase, answer: protocol.CheckedAuthRes

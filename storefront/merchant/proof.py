@@ -2,20 +2,20 @@
 
 A purchase never waits for this and never fails by it. Once the gateway's answer is stored, a task of its own asks the
 responders about every certificate that the purchase rests on, then has the answer stamped: AuthRes as it came, with its
-signature, so that the stamp bounds when the whole purchase existed. Each answer that was asked for is stored as it
-comes, and once only; what is missing after a failure or a crash is taken up again, from the order book, with growing
-pauses.
+signature, so that the stamp bounds when the whole purchase existed. What was answered is stored in one transaction,
+also when something is missing; what is missing after a failure or a crash is taken up again, from the order book, with
+growing pauses.
 
 Most certificates of a purchase are those of every other: the merchant's, the gateway's, the authorities'. An answer
-about one of them serves the purchases of the next minute too, as long as the revocation lists stay what they are. Those
-are stored together with the time-stamp. Purchases that wait are stamped together: the authority has them signed in one
-go.
+about one of them serves the purchases of the next minute too, as long as the revocation lists stay what they are.
+Purchases that end within a moment are stamped together: the authority has them signed in one go, and the lists in force
+are asked for once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -44,6 +44,8 @@ _SHARED_FOR: Final = timedelta(minutes=1)
 _MOST_SHARED: Final = 256
 _TOGETHER: Final = 16
 """Purchases that are proven at a time."""
+_MOMENT: Final = 0.25
+"""Seconds in which purchases that end are gathered; the stamp says so much later that the answer was there."""
 
 _log = get_logger("proof")
 
@@ -114,34 +116,42 @@ class Proofs:
                 unproven, missing = [], True
                 _log.error("the order book cannot be read", error=type(error).__name__, pause=round(pause, 1))
             for start in range(0, len(unproven), _TOGETHER):
-                proven = await asyncio.gather(*(self._try(xid, pause) for xid in unproven[start : start + _TOGETHER]))
-                missing = missing or not all(proven)
+                missing = not await self._try_together(unproven[start : start + _TOGETHER], pause) or missing
             if not missing:
                 pause, look = _FIRST_PAUSE, look and bool(unproven)  # there may be more than was told of at once
                 if not look:
                     await self._wake.wait()
+                    await asyncio.sleep(_MOMENT)
                 continue
             look = True
             with_timeout = asyncio.wait_for(self._wake.wait(), pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             await asyncio.gather(with_timeout, return_exceptions=True)
 
-    async def _try(self, xid: bytes, pause: float) -> bool:
+    async def _try_together(self, xids: Sequence[bytes], pause: float) -> bool:
+        """Whether all proofs of these orders are there now."""
+        try:
+            trust = await self._trust.trust(self._clock())
+        except Exception as error:
+            _log.warning("proofs are missing", orders=len(xids), reason=type(error).__name__, pause=round(pause, 1))
+            return False
+        return all(await asyncio.gather(*(self._try(xid, trust, pause) for xid in xids)))
+
+    async def _try(self, xid: bytes, trust: Trust, pause: float) -> bool:
         """Whether all proofs of an order are there now."""
         try:
-            await self._prove(xid)
+            await self._prove(xid, trust)
         except Exception as error:  # whatever it was, the next order is not to suffer
             reason = error.reason if isinstance(error, PkiError) else type(error).__name__
             _log.warning("a proof is missing", xid=xid.hex(), reason=reason, pause=round(pause, 1))
             return False
         return True
 
-    async def _prove(self, xid: bytes) -> None:
+    async def _prove(self, xid: bytes, trust: Trust) -> None:
         """Obtain what is missing; raises the first failure after everything was tried."""
         answer = self._store.required(xid, Document.AUTH_RES)
         have = self._store.proofs(xid)
         now = self._clock()
-        trust = await self._trust.trust(now)
         crls = [crl.public_bytes(Encoding.DER) for crl in trust.crls]
         first: Exception | None = None
         gathered: dict[str, bytes] = {}
@@ -151,12 +161,7 @@ class Proofs:
                 if name in have:
                     continue
                 try:
-                    found, new = await self._answer(name, certificate, issuer, crls)
-                    if new:
-                        await self._store.prove(xid, {name: found.der}, now=now)
-                        self._checkpoint("status")
-                    else:
-                        gathered[name] = found.der
+                    gathered[name] = (await self._answer(name, certificate, issuer, crls)).der
                 except Exception as error:
                     first = first or error
         if TIMESTAMP not in have:
@@ -174,8 +179,8 @@ class Proofs:
 
     async def _answer(
         self, name: str, certificate: x509.Certificate, issuer: x509.Certificate, crls: list[bytes]
-    ) -> tuple[OcspAnswer, bool]:
-        """What the responder says of a certificate now (True), or said a moment ago under the same revocation lists."""
+    ) -> OcspAnswer:
+        """What the responder says of a certificate now, or said a moment ago under the same revocation lists."""
         now, under = self._clock(), tuple(map(sha256, crls))
         if under != self._shared_under or len(self._shared) >= _MOST_SHARED:
             self._shared_under = under
@@ -184,8 +189,7 @@ class Proofs:
         if asked_at is None or found is None or not timedelta(0) <= now - asked_at <= _SHARED_FOR:
             found = await self._responder.ask(certificate, issuer, now)
             self._shared[name] = (now, found)
-            return found, True
-        return found, False
+        return found
 
 
 def asked_about(store: OrderStore, xid: bytes, trust: Trust) -> Iterator[tuple[x509.Certificate, x509.Certificate]]:

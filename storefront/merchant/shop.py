@@ -233,8 +233,12 @@ class Shop:
             raise ProtocolError(ErrorCode.INVOICE_EXPIRED, "M2", "the invoice is no longer in force")
         trust = await self._resources.trust.trust(now)
         purchase = protocol.check_purchase(received, issued=issued, trust=trust, now=now)  # M3 to M8
+        # Signed before, so that order and AuthReq share a commit; who comes second (M9) has signed in vain.
+        auth_req = await self._collection.request(purchase)
         try:
-            await self._store.order(order.xid, rrpid=message.rrpid, purchase=data, now=now, crls_used=crls_of(trust))
+            await self._store.order(
+                order.xid, rrpid=message.rrpid, purchase=data, now=now, auth_req=auth_req, crls_used=crls_of(trust)
+            )
         except RrpidAlreadyUsed:
             raise _rrpid_used() from None
         except XidAlreadyUsed:

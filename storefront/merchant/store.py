@@ -211,24 +211,45 @@ class OrderStore:
         await self._writer.run(job)
         self._lists.committed(used)
 
+    async def conclude(self, xid: bytes, receipt: Mapping[Document, bytes], *, now: datetime) -> None:
+        """AUTHORISED through ACKED to RECEIPTED in one transaction, with the receipt; raises XidAlreadyUsed."""
+        time, s = as_text(now), OrderState
+
+        def job(connection: Connection) -> None:
+            for before, after in ((s.AUTHORISED, s.ACKED), (s.ACKED, s.RECEIPTED)):
+                values = {"this": xid, "before": before, "after": after, "time": time}
+                if connection.execute(_MOVE, values).rowcount != 1:
+                    raise XidAlreadyUsed
+            _put(connection, xid, receipt, now)
+
+        await self._writer.run(job)
+
     async def order(
-        self, xid: bytes, *, rrpid: bytes, purchase: bytes, now: datetime, crls_used: Iterable[bytes] = ()
+        self,
+        xid: bytes,
+        *,
+        rrpid: bytes,
+        purchase: bytes,
+        now: datetime,
+        auth_req: bytes | None = None,
+        crls_used: Iterable[bytes] = (),
     ) -> None:
         """M9: INVOICED to PAID_PENDING by the buyer's message `purchase`, once.
 
-        :param rrpid: of the PReq.
+        :param rrpid: of the PReq. :param auth_req: what the gateway will be asked with, if it is signed already.
         :raises XidAlreadyUsed: another message was faster, or the same one. :raises RrpidAlreadyUsed: K3.
         """
         used = self._lists.judged_by(crls_used)
         values = {"this": xid, "before": OrderState.INVOICED, "after": OrderState.PAID_PENDING}
         values |= {"time": as_text(now), "h": sha256(purchase), "rrpid_used": rrpid}
+        stored = {Document.PURCHASE: purchase} | ({} if auth_req is None else {Document.AUTH_REQ: auth_req})
 
         def job(connection: Connection) -> None:
             if connection.execute(_RRPID_USED, {"value": rrpid, "this": xid}).first() is not None:
                 raise RrpidAlreadyUsed
             if connection.execute(_ORDERED, values).rowcount != 1:
                 raise XidAlreadyUsed
-            _put(connection, xid, {Document.PURCHASE: purchase}, now)
+            _put(connection, xid, stored, now)
             used.put(connection, xid)
 
         await self._writer.run(job)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kwbp import merchant as protocol
@@ -28,7 +29,7 @@ from storefront.merchant.store import OrderStore
 from storefront.wallet.purchase import PurchaseState, ShopUnreachable
 from storefront.wallet.records import all_purchases
 from tests.support.payment_site import OPENING, Site, now, wait_for
-from tests.support.shop_front import BASKET, TOTAL, Clock, Customer, Front
+from tests.support.shop_front import BASKET, TOTAL, Clock, Customer, Forward, Front
 
 # step → the state in which the order book is left
 STEPS = {
@@ -72,7 +73,9 @@ def test_started_again_it_ends_the_order_before_anybody_asks(
     make_front: Callable[..., Front], customer: Customer, purchases: Path, step: str
 ) -> None:
     front = make_front()
-    with front.serving(fall=step), customer.shopping(front, purchases) as buyer:
+    # A merchant that dies with a receipt in its memory has none any more: the next one comes through ACKED.
+    first = "authorised" if step == "acked" else step
+    with front.serving(fall=first), customer.shopping(front, purchases) as buyer:
         checked = buyer.request_invoice(BASKET)
         if step == "ordered":
             with pytest.raises(ShopUnreachable):
@@ -83,7 +86,14 @@ def test_started_again_it_ends_the_order_before_anybody_asks(
             outcome = buyer.order(checked, **customer.typed)
             assert outcome.state is (PurchaseState.PAID if step == "receipted" else PurchaseState.PENDING)
     xid = checked.invoice.xid
+    if first != step:
+        with front.serving(fall=step):
+            wait_for(lambda: state_of(front, xid) is STEPS[step])
     assert state_of(front, xid) is STEPS[step]
+    # Nothing leaves before it is in the book, and nothing that says "paid" is there before the money is safe.
+    assert (front.document(xid, Document.AUTH_REQ) is not None) == (front.document(xid, Document.PURCHASE) is not None)
+    for kind in (Document.RECEIPT, Document.ANSWER):
+        assert (front.document(xid, kind) is not None) == (step == "receipted")
     with front.serving():
         wait_for(lambda: state_of(front, xid) is OrderState.RECEIPTED)
         paid_once(front, customer, purchases, xid)
@@ -225,3 +235,23 @@ def test_a_refused_order_is_told_the_same_after_a_restart(front: Front, customer
     with front.serving(), customer.shopping(front, purchases) as buyer:
         assert buyer.resume(outcome.xid).state is PurchaseState.REFUSED  # never another answer for the same order
     assert front.debits() == 0
+
+
+def test_a_receipt_that_was_signed_with_an_acknowledgement_in_vain_is_never_seen(
+    make_front: Callable[..., Front], hasty: str, customer: Customer, purchases: Path
+) -> None:
+    front = make_front(at=hasty)
+    front.rules["patience"] = 1.0
+
+    async def no_acknowledgement(request: httpx.Request, forward: Forward) -> httpx.Response:
+        if request.url.path == "/v1/ack" and sales(front) != ["reversed"]:
+            raise httpx.ConnectError("no route")
+        return await forward(request)
+
+    front.line.always = no_acknowledgement
+    with front.serving(), customer.shopping(front, purchases) as buyer:
+        xid = buyer.order(buyer.request_invoice(BASKET), **customer.typed).xid
+        wait_for(lambda: state_of(front, xid) is OrderState.REVERSED)
+        assert buyer.resume(xid).state is PurchaseState.REVERSED
+    assert front.document(xid, Document.RECEIPT) is None
+    assert (customer.balance, front.debits()) == (OPENING, 0)

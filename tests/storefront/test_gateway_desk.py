@@ -71,7 +71,7 @@ def test_a_shop_that_is_never_heard_of_again(
 ) -> None:
     """It collected, acknowledged, and was gone: the buyer has paid, and has the gateway's signature for it."""
     front.rules["patience"] = 1.0
-    with front.serving(fall="acked"), customer.shopping(front, purchases) as buyer:
+    with front.serving(fall="acknowledged"), customer.shopping(front, purchases) as buyer:
         invoice = buyer.request_invoice(BASKET)
         assert buyer.order(invoice, **customer.typed).state is PurchaseState.PENDING
     xid = invoice.invoice.xid

@@ -1,4 +1,4 @@
-"""Proofs are collected behind the purchase: each is stored as it comes, obtained once, and taken up after a failure."""
+"""Proofs are collected behind the purchase: stored together, obtained once, and what is missing after a failure."""
 
 from __future__ import annotations
 
@@ -35,13 +35,16 @@ class Public:
     world: World
     stamps: Stamps
     away: bool = False
+    no_time: bool = False
+    lists_asked: int = 0
     asked: Counter[str] = field(default_factory=Counter)
 
     async def trust(self, _now: datetime) -> Trust:
+        self.lists_asked += 1
         return self.world.pki.trust()
 
     async def stamp(self, data: bytes, trust: Trust) -> Timestamp:
-        if self.away:
+        if self.away or self.no_time:
             raise TimestampError("unavailable", clause="RFC 3161 3.4")
         self.asked[TIMESTAMP] += 1
         return verify_token(self.stamps.token(data), data, trust=trust, nonce=1)
@@ -200,13 +203,12 @@ def test_an_order_book_that_cannot_be_read_is_read_again(
     store.close()
 
 
-@pytest.mark.parametrize("fatal", ["status", "stamped"])
 def test_what_was_stored_before_a_fall_is_not_asked_for_again(
-    tmp_path: Path, purchase: Purchase, public: Public, fatal: str
+    tmp_path: Path, purchase: Purchase, public: Public
 ) -> None:
     def fall(step: str) -> None:
-        if step == fatal:
-            raise asyncio.CancelledError
+        assert step == "stamped"
+        raise asyncio.CancelledError
 
     async def first() -> bytes:
         store = OrderStore.open(tmp_path / "book.sqlite")
@@ -215,7 +217,7 @@ def test_what_was_stored_before_a_fall_is_not_asked_for_again(
         proofs.start()
         assert proofs._task is not None
         await asyncio.wait({proofs._task})
-        assert store.unproven() == ([xid] if fatal == "status" else [])
+        assert store.unproven() == []
         assert len(store.proofs(xid)) == len(public.asked) > 0
         store.close()
         return xid
@@ -231,4 +233,43 @@ def test_what_was_stored_before_a_fall_is_not_asked_for_again(
     asyncio.run(again(store))
     assert set(public.asked.values()) == {1}
     assert len(store.proofs(xid)) == 9
+    store.close()
+
+
+def test_what_was_answered_is_stored_although_the_time_is_missing(
+    tmp_path: Path, purchase: Purchase, public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "_FIRST_PAUSE", 0.01)
+    public.no_time = True
+
+    async def run(store: OrderStore) -> None:
+        xid = await answered(store, purchase)
+        proofs = collector(store, public)
+        proofs.start()
+        await until(lambda: len(store.proofs(xid)) == 8)
+        assert store.unproven() == [xid]
+        public.no_time = False
+        await until(lambda: not store.unproven())
+        await proofs.stop()
+
+    store = OrderStore.open(tmp_path / "book.sqlite")
+    asyncio.run(run(store))
+    assert set(public.asked.values()) == {1}
+    store.close()
+
+
+def test_purchases_that_wait_are_proven_under_lists_that_are_asked_for_once(
+    tmp_path: Path, world: World, public: Public
+) -> None:
+    async def run(store: OrderStore) -> None:
+        for number in range(3):
+            await answered(store, world.purchase(), number)
+        proofs = collector(store, public)
+        proofs.start()
+        await until(lambda: not store.unproven())
+        await proofs.stop()
+
+    store = OrderStore.open(tmp_path / "book.sqlite")
+    asyncio.run(run(store))
+    assert public.lists_asked == 1
     store.close()

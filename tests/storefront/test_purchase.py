@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from kwbp.codes import AuthCode, CompletionCode
 from pki.csr import parse_csr
+from runtime.problems import Problem
 from storefront.merchant.documents import Document
 from storefront.merchant.states import OrderState
+from storefront.signers import Content
 from storefront.wallet.purchase import PurchaseState
 from storefront.wallet.purchase import purchases as listed
 from tests.support.judges import openssl
@@ -60,6 +62,9 @@ class OpensslSigner:
 
     async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
         return await asyncio.to_thread(self._sign, content_type, content)
+
+    async def sign_each(self, contents: Sequence[Content]) -> list[bytes | Problem]:
+        return [await self.sign(*each) for each in contents]
 
     def _sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
         key = self._folder / "shop.key"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -50,6 +50,7 @@ from kwbp.wrapper import MEDIA_TYPE, KwbpMessage, unwrap
 from pki.der import sha256
 from pki.oids import CT_BATCH_ADMIN_REQ, CT_P_CERT_REQ, MT_PREQ
 from pki.path import Trust
+from runtime.problems import Problem
 from storefront.merchant.documents import Document
 from storefront.merchant.gateway_link import GatewayLink
 from storefront.merchant.money.office import MoneyOffice
@@ -57,7 +58,7 @@ from storefront.merchant.named_gateway import NamedGateway
 from storefront.merchant.resources import Resources
 from storefront.merchant.states import OrderState
 from storefront.merchant.store import OrderStore
-from storefront.signers import FileSigner
+from storefront.signers import Content, FileSigner
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.pki_factory import IBAN
 
@@ -343,6 +344,9 @@ class _Counting:
     async def sign(self, content_type: Any, content: bytes) -> bytes:
         self.signed.append(content_type)
         return await self._signer.sign(content_type, content)
+
+    async def sign_each(self, contents: Sequence[Content]) -> list[bytes | Problem]:
+        return [await self.sign(*each) for each in contents]
 
 
 def paid(world: World, *, held: bool, now: datetime) -> Purchase:
