@@ -131,15 +131,17 @@ class Collection:
             OrderState.ACKED: self._write_receipt,
         }
         pause, state = _FIRST_PAUSE, None
+        moved: OrderState | None = None  # to what the last step has moved it by compare-and-set: it need not be read
         while True:
             try:
-                order = self._store.find(xid)
-                step = steps.get(order.state) if order is not None else None
-                if order is None or step is None:
+                found = moved or self._state(xid)
+                moved = None
+                step = steps.get(found) if found is not None else None
+                if found is None or step is None:
                     return
-                if order.state is not state:
-                    pause, state = _FIRST_PAUSE, order.state
-                await step(xid)
+                if found is not state:
+                    pause, state = _FIRST_PAUSE, found
+                moved = await step(xid)
             except XidAlreadyUsed:
                 continue  # somebody else moved the order on
             except Exception as error:  # an order is never given up because one try failed, whatever the cause
@@ -147,10 +149,17 @@ class Collection:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
+    def _state(self, xid: bytes) -> OrderState | None:
+        order = self._store.find(xid)
+        return None if order is None else order.state
+
     # --- PAID_PENDING: M10 --------------------------------------------------------------------------------------------
 
-    async def _authorise(self, xid: bytes) -> None:
-        """Ask the gateway, with the same AuthReq each time; judge and store its answer."""
+    async def _authorise(self, xid: bytes) -> OrderState | None:
+        """Ask the gateway, with the same AuthReq each time; judge and store its answer.
+
+        Like every step: the state that it has moved the order to, None if that has to be looked up.
+        """
         documents = self._store.documents(xid)
         purchase, signed = recall.purchase_of(documents), documents.get(Document.AUTH_REQ)
         if signed is None:
@@ -166,14 +175,14 @@ class Collection:
             gateway = purchase.issued.gateway
             error = gateway_refusal(answer, message, gateway=gateway, trust=trust, now=now)
             await self._refused(purchase, signed, error, answer.body, trust)
-            return
+            return None
         try:
             checked = protocol.check_auth_res(answer, sent=recall.sent(signed, purchase), trust=trust, now=now)
         except ProtocolError as error:
             if error.code is not ErrorCode.ACK_TIMEOUT:
                 raise
             await self._too_late(xid, OrderState.PAID_PENDING, error, {Document.AUTH_RES: answer.body}, trust)
-            return
+            return None
         receipt: dict[Document, bytes] | None = None
         if checked.approved:
             ack, receipt = await self._sign_ack_and_receipt(purchase, checked)
@@ -199,6 +208,7 @@ class Collection:
             self._on_open()
         if self._proofs is not None:
             self._proofs.wake(xid)
+        return after
 
     async def _refused(
         self, purchase: protocol.CheckedPurchase, signed: bytes, error: ProtocolError, body: bytes, trust: Trust
@@ -230,7 +240,7 @@ class Collection:
 
     # --- AUTHORISED ---------------------------------------------------------------------------------------------------
 
-    async def _acknowledge(self, xid: bytes) -> None:
+    async def _acknowledge(self, xid: bytes) -> OrderState | None:
         """Tell the gateway that its answer arrived, until it has taken that."""
         signed = self._store.required(xid, Document.AUTH_ACK)
         message = recall.auth_ack_message(signed)
@@ -242,10 +252,10 @@ class Collection:
             if receipt is not None:
                 await self._store.conclude(xid, receipt, now=now)
                 self._checkpoint("receipted")
-                return
+                return OrderState.RECEIPTED
             await self._store.move(xid, OrderState.AUTHORISED, OrderState.ACKED, now=now)
             self._checkpoint("acked")
-            return
+            return OrderState.ACKED
         trust = await self._trust.trust(now)
         refusal = unwrap(answer, expected=(CT_ERROR,))
         gateway = recall.issued(self._store, xid).gateway
@@ -259,9 +269,10 @@ class Collection:
                 raise error
             anew = await self._sign_auth_ack(approval)
             await self._store.replace(xid, OrderState.AUTHORISED, Document.AUTH_ACK, anew, now=now)
-            return
+            return None
         late = ProtocolError(ErrorCode.ACK_TIMEOUT, "B3", "acknowledgement did not come before ackBy")
         await self._too_late(xid, OrderState.AUTHORISED, late, {Document.GATEWAY_ERROR: refusal.body}, trust)
+        return None
 
     async def _too_late(
         self, xid: bytes, before: OrderState, error: ProtocolError, stored: dict[Document, bytes], trust: Trust
@@ -282,13 +293,14 @@ class Collection:
 
     # --- ACKED --------------------------------------------------------------------------------------------------------
 
-    async def _write_receipt(self, xid: bytes) -> None:
+    async def _write_receipt(self, xid: bytes) -> OrderState | None:
         """The money is safe; sign the receipt."""
         documents = self._store.documents(xid)
         purchase, answer = recall.purchase_of(documents), recall.auth_res(documents[Document.AUTH_RES])
         stored = await self._sign_receipt(purchase, answer)
         await self._store.move(xid, OrderState.ACKED, OrderState.RECEIPTED, now=self._clock(), stored=stored)
         self._checkpoint("receipted")
+        return OrderState.RECEIPTED
 
     # --- what the merchant signs --------------------------------------------------------------------------------------
 

@@ -15,11 +15,12 @@ are asked for once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ca.ocsp_client import OcspAnswer
@@ -149,15 +150,15 @@ class Proofs:
 
     async def _prove(self, xid: bytes, trust: Trust) -> None:
         """Obtain what is missing; raises the first failure after everything was tried."""
-        answer = self._store.required(xid, Document.AUTH_RES)
+        documents = self._store.documents(xid)
         have = self._store.proofs(xid)
         now = self._clock()
         crls = [crl.public_bytes(Encoding.DER) for crl in trust.crls]
         first: Exception | None = None
         gathered: dict[str, bytes] = {}
         async with self._asking:  # one purchase after the other: the next one asks less
-            for certificate, issuer in asked_about(self._store, xid, trust):
-                name = f"ocsp-{sha256(certificate.public_bytes(Encoding.DER)).hex()}"
+            for certificate, issuer in asked_about(documents, trust):
+                name = f"ocsp-{certificate.fingerprint(SHA256()).hex()}"
                 if name in have:
                     continue
                 try:
@@ -166,7 +167,7 @@ class Proofs:
                     first = first or error
         if TIMESTAMP not in have:
             try:
-                gathered[TIMESTAMP] = (await self._stamper.stamp(answer, trust)).der
+                gathered[TIMESTAMP] = (await self._stamper.stamp(documents[Document.AUTH_RES], trust)).der
             except Exception as error:
                 first = first or error
         if first is None:
@@ -192,20 +193,22 @@ class Proofs:
         return found
 
 
-def asked_about(store: OrderStore, xid: bytes, trust: Trust) -> Iterator[tuple[x509.Certificate, x509.Certificate]]:
+def asked_about(
+    documents: Mapping[Document, bytes], trust: Trust
+) -> Iterator[tuple[x509.Certificate, x509.Certificate]]:
     """Every certificate that the purchase rests on and that has a responder, with its issuer.
 
     The root answers for none: what it certified is on its CRL, which is kept.
     """
     try:
-        purchase = recall.purchase(store, xid)
+        purchase = recall.purchase_of(documents)
         signed = [
             parse_signed_data(purchase.issued.signed, content_type=CT_INVOICE),
             parse_signed_data(purchase.dual_signature, content_type=CT_DUAL_SIGNATURE),
-            parse_signed_data(store.required(xid, Document.AUTH_RES), content_type=CT_AUTH_RES),
+            parse_signed_data(documents[Document.AUTH_RES], content_type=CT_AUTH_RES),
         ]
         leaf = purchase.issued.gateway.certificate
-    except (ProtocolError, PkiError, ValueError, StorefrontError) as error:
+    except (ProtocolError, PkiError, KeyError, ValueError, StorefrontError) as error:
         raise StorefrontError(f"a record of the purchase cannot be read ({type(error).__name__})") from None
     # All authorities: what stamps the answer is certified by one that signed nothing in the purchase.
     known = dict.fromkeys((leaf, *(each for one in signed for each in one.certificates), *trust.intermediates))
