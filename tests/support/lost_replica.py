@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import ra.database  # noqa: F401  # which a store loads late, so that each child would do it by itself
 from ra.record import Record
 from ra.records import Application, JournalEntry, Numbers, Transition
 from ra.states import State
@@ -135,6 +136,7 @@ def processes() -> Iterator[Processes]:
 
 def main() -> None:
     """A child for each line."""
+    open_database("postgresql+psycopg:///").dispose()  # loads the driver, which each child would do by itself
     while line := sys.stdin.readline():
         if os.fork() == 0:
             work(*line.split())
