@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import unicodedata
 import zlib
 from pathlib import Path
 
@@ -144,6 +145,12 @@ def test_one_thing_wrong_is_refused_with_the_clause(office: Office, body: bytes,
 def test_a_document_under_another_name_is_refused(office: Office, claimed: str) -> None:
     with pytest.raises(InvalidSubmissionError, match="not what it was called"):
         check_document(PDF, claimed, office.pack)
+
+
+def test_a_text_has_no_control_character_but_line_ends_and_tabs() -> None:
+    refused = {each for each in map(chr, range(0xD800)) if media_type(f"a{each}b".encode()) is None}
+    controls = {each for each in map(chr, range(0x110000)) if unicodedata.category(each) == "Cc"}
+    assert refused == controls - set("\n\r\t")
 
 
 def test_sizes_are_those_of_the_statement(office: Office) -> None:
