@@ -11,7 +11,7 @@
         message built and MACed, so that what can fail has failed
     G12 SENT ── durable: from here on the order counts as sent, whatever happens
     G13 0200 → 0210 of a sale, 0100 → 0110 where the buyer agreed that the money is held and captured later
-    G14 answer signed
+    G14 answer signed: in the request that verifies the MAC of the 0210, after it (`gateway.provisional`)
         APPROVED, DECLINED or UNKNOWN ── durable, with the answer
     G15 the card data go out of scope
 
@@ -45,6 +45,7 @@ from gateway.merchants import Merchant, MerchantRegistry, enrolled
 from gateway.order import Answer, NewOrder, Order, OrderKey, UnclaimedAnswer
 from gateway.patience import Patience
 from gateway.ports import Connector, OpenedOrder, OrderKeys, TrustSource
+from gateway.provisional import Drafted, Provisional
 from gateway.refusals import Refusals
 from gateway.routing import Routes
 from gateway.signing import AnswerSigner
@@ -318,28 +319,41 @@ class Authorization:
         except LimitExceededError as error:
             return await self._decline(verified, order, error.rc, rule=error.rule)
         self._checkpoint("sent")
-        answer = await self._ask(order, connector, request, raw)  # G13
+        concluded, message = await self._ask(verified, order, connector, request, raw)  # G13
         del request, raw  # G15: the last references to PIN block, CVV2 and expiry in this process
         self._checkpoint("answered")
-        return await self._conclude(verified, order, answer)
+        return await self._conclude(verified, order, concluded, message)
 
-    async def _ask(self, order: Order, connector: Connector, request: Message, raw: bytes) -> SwitchAnswer:
-        """What the switch says, or what its silence means.
+    async def _ask(
+        self, verified: VerifiedAuthReq, order: Order, connector: Connector, request: Message, raw: bytes
+    ) -> tuple[Drafted, bytes | None]:
+        """What the switch says, or what its silence means; with the signed answer to the merchant where there is one.
 
         A gateway that was stopped since it wrote SENT may be given up by now, and its order reversed: a request that
         is so late is not sent any more. What cannot be excluded, that it is stopped right here, `_too_late` makes good.
         """
         if self._clock() >= order.changed_at + timedelta(seconds=self._settings.answer_timeout):
             _log.error("a request came too late to be sent", order=str(order.key), alarm=True)
-            return not_sent(self._codes, RC_NOT_SENT)
+            return self._drafted(verified, order, not_sent(self._codes, RC_NOT_SENT)), None
+        provisional = Provisional(
+            lambda answer: self._drafted(verified, order, read_answer(self._codes, answer)),
+            partial(self._sign_if_authentic, self._routes.zone_of(connector.name)),
+        )
         try:
-            answer = await connector.exchange(request, raw, self._settings.answer_timeout)
+            answer = await connector.exchange(request, raw, self._settings.answer_timeout, provisional.judge)
         except LinkDownError:
-            return not_sent(self._codes, RC_NOT_SENT)
+            return self._drafted(verified, order, not_sent(self._codes, RC_NOT_SENT)), None
         except NoAnswerError as error:
             _log.warning("outcome unknown", order=str(order.key), reason=str(error))
-            return NO_ANSWER
-        return read_answer(self._codes, answer)
+            return self._drafted(verified, order, NO_ANSWER), None
+        signed = provisional.signed(answer)
+        return signed or (self._drafted(verified, order, read_answer(self._codes, answer)), None)
+
+    async def _sign_if_authentic(self, zone: str, draft: Draft[AuthResTBS], data: bytes, mac: bytes) -> bytes | None:
+        async def sign(key: str, content: bytes) -> bytes | None:
+            return await self._keys.sign_answer(data, mac, key=key, content=content, zone=zone)
+
+        return await self._signer.message_if(draft, sign)
 
     # --- G14: answers -------------------------------------------------------------------------------------------------
 
@@ -356,18 +370,15 @@ class Authorization:
         _concluded.labels(OrderState.DECLINED).inc()
         return message
 
-    async def _conclude(self, verified: VerifiedAuthReq, order: Order, answer: SwitchAnswer) -> bytes:
-        """Sign what the network said, store it with the outcome, return it."""
+    def _drafted(self, verified: VerifiedAuthReq, order: Order, answer: SwitchAnswer) -> Drafted:
+        """What the merchant is to be told of what the network said. It decides nothing, and nothing is kept of it."""
         now = self._clock()
-        outcome, code = _OUTCOMES[answer.outcome], AuthCode(answer.auth_code)
-        if answer.alarm:
-            _log.error("response code needs attention", order=str(order.key), rc=answer.rc, alarm=True)
         ack_by = _whole_second(now + timedelta(seconds=self._settings.ack_timeout))
         promise = self._patience.promise(asked=instant(verified.auth_req.date), ack_by=ack_by)
         draft = build_auth_res(
             verified,
             gateway=self._identity,
-            auth_code=code,
+            auth_code=AuthCode(answer.auth_code),
             now=now,
             ack_by=ack_by,
             rc=answer.told_rc,
@@ -377,14 +388,23 @@ class Authorization:
             masked_pan=order.masked_pan,
             settle_date=answer.settle_date,
         )
-        message: bytes | None
-        try:
-            message = await self._signer.message(draft)
-        except Exception as error:  # whatever keeps us from signing: an approval nobody can prove is given back
-            _log.error("answer could not be signed", order=str(order.key), error=type(error).__name__)
-            message = None
-            if outcome is OrderState.APPROVED:
-                outcome = OrderState.UNKNOWN
+        return Drafted(answer, now, ack_by, promise, draft)
+
+    async def _conclude(
+        self, verified: VerifiedAuthReq, order: Order, drafted: Drafted, message: bytes | None
+    ) -> bytes:
+        """Sign what the network said unless it is signed, store it with the outcome, return it."""
+        answer, now, ack_by = drafted.answer, drafted.now, drafted.ack_by
+        outcome, code = _OUTCOMES[answer.outcome], AuthCode(answer.auth_code)
+        if answer.alarm:
+            _log.error("response code needs attention", order=str(order.key), rc=answer.rc, alarm=True)
+        if message is None:
+            try:
+                message = await self._signer.message(drafted.draft)
+            except Exception as error:  # whatever keeps us from signing: an approval nobody can prove is given back
+                _log.error("answer could not be signed", order=str(order.key), error=type(error).__name__)
+                if outcome is OrderState.APPROVED:
+                    outcome = OrderState.UNKNOWN
         self._checkpoint("signed")
         try:
             order = await self._store.conclude(
@@ -397,7 +417,7 @@ class Authorization:
                 approval=answer.approval,
                 settle_date=answer.settle_date,
                 ack_by=ack_by if outcome is OrderState.APPROVED else None,
-                promise=promise if outcome is OrderState.APPROVED else None,
+                promise=drafted.promise if outcome is OrderState.APPROVED else None,
                 answer=Answer(message, int(code)) if message is not None else None,
             )
         except StateConflictError:

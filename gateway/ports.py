@@ -13,6 +13,7 @@ from typing import Protocol
 from cryptography import x509
 
 from gateway.key_exchange import ZoneKeyStore
+from gateway.links.in_flight import Judge
 from gateway.links.intake import MessageAuthentication
 from gateway.links.meters import LineState
 from gateway.translation import OpenedCard
@@ -66,6 +67,9 @@ class OrderKeys(Protocol):
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
         """The PAN that `open_order` sealed for the order `xid`."""
 
+    async def sign_answer(self, data: bytes, mac: bytes, *, key: str, content: bytes, zone: str) -> bytes | None:
+        """SignedData (DER) over the AuthRes `content`, if `mac` is the MAC of `data` in `zone`; None if it is not."""
+
 
 class ZoneKeys(MessageAuthentication, ZoneKeyStore, Protocol):
     """The keys of one zone: MACs, and their exchange."""
@@ -99,8 +103,18 @@ class Connector(Protocol):
         :raises ShetabError: the message breaks the dialect; whatever the token's client raises.
         """
 
-    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # T1
+    async def exchange(
+        self,
+        message: Message,
+        raw: bytes,
+        timeout: float,  # noqa: ASYNC109  # T1
+        judge: Judge | None = None,
+    ) -> Message:
         """Send `raw`, what `authenticate` gave for `message`, and wait `timeout` seconds for its answer.
+
+        `judge` may be asked instead of the zone's keys whether the MAC of an answer is right, and then it is asked
+        before the answer is believed: who waits can have more done in the same request to the key service. It says
+        None if it cannot tell. A connector that never asks it, or not of this answer, verifies the MAC by itself.
 
         :raises LinkDownError: no byte was written; `NotAcceptedError`: the other side says that nothing was done.
         :raises NoAnswerError: unknown: a byte may have been written, and no answer came that can be believed. Nothing

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.errors import LinkDownError, RoutingError
+from gateway.links.in_flight import Judge
 from gateway.ports import Connector
 from runtime.logging import get_logger
 from shetab.message import Message
@@ -113,7 +114,13 @@ class MissingConnector:
         """:raises LinkDownError: always."""
         raise self._missing()
 
-    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in Connector
+    async def exchange(
+        self,
+        message: Message,
+        raw: bytes,
+        timeout: float,  # noqa: ASYNC109  # as in Connector
+        judge: Judge | None = None,
+    ) -> Message:
         """:raises LinkDownError: always."""
         raise self._missing()
 

@@ -7,6 +7,7 @@ merchant will ever take the answer (K7), however often the stored bytes are sent
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from gateway.ports import CmsSigner
@@ -47,6 +48,19 @@ class AnswerSigner:
                 _check_clocks(draft, signed)
                 return draft.message(signed)
         raise Problem(503, "key-service-away", "the gateway cannot sign at the moment; send the same message again")
+
+    async def message_if(self, draft: Draft[T], sign: Callable[[str, bytes], Awaitable[bytes | None]]) -> bytes | None:
+        """The DER KwbpMessage around what `sign` makes of the key's name and the content; None if it declines.
+
+        Tried once: who asks has another way.
+
+        :raises Problem: of `sign`; 503 if the key service has another time.
+        """
+        signed = await sign(self._key_name, draft.content)
+        if signed is None:
+            return None
+        _check_clocks(draft, signed)
+        return draft.message(signed)
 
 
 def _check_clocks(draft: Draft[T], signed: bytes) -> None:

@@ -102,6 +102,21 @@ class GatewayKeysClient:
         request = wire.VerifyMacRequest(data=data, mac=mac, zone=zone)
         return (await self._ask(wire.VERIFY_MAC, request, wire.VerifyMacAnswer)).valid
 
+    async def sign_answer(
+        self, data: bytes, mac: bytes, *, key: str, content: bytes, zone: str = SWITCH_ZONE
+    ) -> bytes | None:
+        """SignedData (DER) of `key` over the AuthRes `content`, if `mac` is the MAC of `data`; None if it is not.
+
+        :raises Problem: the service's trouble, or what it refuses; whether the MAC is right is not known then.
+        """
+        request = wire.SignAnswerRequest(data=data, mac=mac, key=key, content=content, zone=zone)
+        try:
+            return (await self._ask(wire.SIGN_ANSWER, request, wire.SignAnswerAnswer)).signed
+        except Problem as problem:
+            if problem.type != wire.WRONG_MAC:
+                raise
+            return None
+
     async def receive_zone_key(
         self, key: str, index: int, wrapped: bytes, check_value: bytes, zone: str = SWITCH_ZONE
     ) -> wire.ZoneKeyAnswer:

@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway_keys import orders, passwords, wire
+from gateway_keys.answers import sign_answer
 from gateway_keys.errors import BlobError, DecodingFailedError, OrderRefusedError
 from gateway_keys.orders import OrderKeys, SealedPin
 from gateway_keys.routes import route_in_steps, route_in_thread
@@ -64,6 +65,8 @@ class KeyNames:
     zone_pin: str = ZONE_PIN.name
     zone_mac: str = ZONE_MAC.name
     zone_master: str = ZONE_MASTER.name
+    signing: str = "gateway-signing"
+    """Described as the key that signs answers; which one does is said by each request."""
 
 
 def _utc_now() -> datetime:
@@ -184,6 +187,15 @@ class GatewayKeys:
                 wire.VerifyMacAnswer,
                 partial(self.zones.verify_mac, vault),
                 {names.zone_mac: Operation.VERIFY_MAC},
+            ),
+            route_in_steps(
+                wire.SIGN_ANSWER,
+                "sign-answer",
+                "Have the answer to a merchant signed, if the MAC of the network's answer is right",
+                wire.SignAnswerRequest,
+                wire.SignAnswerAnswer,
+                partial(sign_answer, self.zones, vault),
+                {names.zone_mac: Operation.VERIFY_MAC, names.signing: Operation.CMS},
             ),
             route_in_thread(
                 wire.RECEIVE_ZONE_KEY,

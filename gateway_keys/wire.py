@@ -16,8 +16,12 @@ OPEN_OTP_REQ: Final = "/v1/gateway/password-requests:open"
 UNSEAL_PAN: Final = "/v1/gateway/pans:unseal"
 GENERATE_MAC: Final = "/v1/gateway/macs:generate"
 VERIFY_MAC: Final = "/v1/gateway/macs:verify"
+SIGN_ANSWER: Final = "/v1/gateway/answers:sign"
 RECEIVE_ZONE_KEY: Final = "/v1/gateway/zone-keys:receive"
 TEND_ZONE_KEYS: Final = "/v1/gateway/zone-keys:tend"
+
+WRONG_MAC: Final = "wrong-mac"
+"""Type of the problem that says that nothing was signed, because the network's answer is not authentic."""
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,6 +123,22 @@ class VerifyMacAnswer(_Message, frozen=True):
     """Whether the MAC is right."""
 
     valid: bool
+
+
+class SignAnswerRequest(_Request, frozen=True):
+    """`data` and `mac` of the network's answer, from the zone `zone`; `content` is the AuthRes (DER) for `key`."""
+
+    data: bytes
+    mac: bytes
+    key: str
+    content: bytes
+    zone: str = SWITCH_ZONE
+
+
+class SignAnswerAnswer(_Message, frozen=True):
+    """`signed` is the SignedData (DER); there is none without a right MAC."""
+
+    signed: bytes
 
 
 class ReceiveZoneKeyRequest(_Request, frozen=True):

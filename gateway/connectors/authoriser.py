@@ -33,6 +33,7 @@ import prometheus_client
 from gateway.connectors.answers import MAC_HEADER, MEDIA_TYPE, Answers
 from gateway.errors import LinkBusyError, LinkDownError, NoAnswerError
 from gateway.links.alarms import LinkAlarms
+from gateway.links.in_flight import Judge
 from gateway.links.intake import MessageAuthentication
 from gateway.links.meters import LineState, Meters
 from gateway.translation import ORDERS
@@ -149,8 +150,16 @@ class HttpAuthoriser:
         body = self._form.encode(message)
         return (await self._keys.mac(body) if self._settings.with_mac else b"") + body
 
-    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # T1 is part of the protocol
+    async def exchange(
+        self,
+        message: Message,
+        raw: bytes,
+        timeout: float,  # noqa: ASYNC109  # T1 is part of the protocol
+        judge: Judge | None = None,
+    ) -> Message:
         """Send `raw`, what `authenticate` gave for `message`, and wait `timeout` seconds for its answer.
+
+        `judge` is never asked: most authorisers agree on no MAC, and the others' is verified here.
 
         :raises LinkDownError: not sent (`LinkBusyError`: too much under way), or not taken in (`NotAcceptedError`).
         :raises NoAnswerError: unknown.

@@ -13,7 +13,9 @@ routes        the operator's routes
 What keeps a payment from believing the wrong thing, in the order in which an incoming message meets it:
 
 1. it has a form: it decodes under the dialect, in the direction from the switch;
-2. its MAC is verified by the token over the bytes as they came; nothing that it says is used or shown before;
+2. its MAC is verified by the token over the bytes as they came; nothing that it says is believed, kept or shown
+   before. Who waits for it may have this done together with the signature of what follows from it (`judge`): the key
+   service signs only after the MAC, and what was drafted from a message with a wrong one is dropped with it;
 3. it is no request of our own that was sent back (its MAC is right); another request is served;
 4. it is the answer to a request in flight: same MTI class, STAN, local time and date, acquirer, RRN, terminal;
 5. it repeats what its request said: PAN, processing code, amount, currency and the rest of the echo table.

@@ -6,22 +6,28 @@ STAN alone tells nothing apart: numbers repeat after a day, and a late answer wo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from gateway.errors import LinkDownError, NoAnswerError
 from shetab.dialect import Dialect
 from shetab.message import Message
 
+Judge: TypeAlias = Callable[[Message, bytes, bytes], Awaitable[bool | None]]
+"""Says of what may be an answer (the message, what its MAC is of, the MAC) whether the MAC is right: see `ports`."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Waiting:
     """A request, the number of the line that it went out on, and who waits for its answer."""
 
     request: Message
     line: int
     answer: asyncio.Future[Message]
+    judge: Judge | None = None
+    """Who waits has the MAC of an answer checked in a way of their own, of one message at a time."""
 
 
 class InFlight:
@@ -37,7 +43,7 @@ class InFlight:
         return len(self._waiting)
 
     @contextmanager
-    def entered(self, request: Message, line: int) -> Iterator[asyncio.Future[Message]]:
+    def entered(self, request: Message, line: int, judge: Judge | None = None) -> Iterator[asyncio.Future[Message]]:
         """The future of the answer; on leaving, the request waits no more.
 
         :raises LinkDownError: another request of this key is in flight: their answers could not be told apart.
@@ -46,7 +52,7 @@ class InFlight:
         if key in self._waiting:
             raise LinkDownError("a message with the same key is in flight")
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = Waiting(request, line, answer)
+        self._waiting[key] = Waiting(request, line, answer, judge)
         self._nothing.clear()
         try:
             yield answer

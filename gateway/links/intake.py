@@ -48,7 +48,7 @@ class Intake:
             meters.refuse("dialect")
             _log.error("a message from the switch breaks the dialect", error=str(error))
             return False, None
-        if not await self._authentic(raw):
+        if not await self._authentic(raw, message):
             meters.refuse("mac")
             _log.error("a message from the switch has a wrong MAC", size=len(raw))
             return False, None
@@ -73,6 +73,29 @@ class Intake:
         await self._on_unclaimed(message)
         return True, None
 
-    async def _authentic(self, raw: bytes) -> bool:
+    async def _authentic(self, raw: bytes, message: Message) -> bool:
         """Whether the MAC of a message that decodes is right."""
-        return await self._keys.verify_mac(self._dialect.mac_input(raw), self._dialect.mac_of(raw))
+        data, mac = self._dialect.mac_input(raw), self._dialect.mac_of(raw)
+        right = await self._judged(message, data, mac)
+        return await self._keys.verify_mac(data, mac) if right is None else right
+
+    async def _judged(self, message: Message, data: bytes, mac: bytes) -> bool | None:
+        """What who waits for it says of the MAC; None if nobody does, or it is not for them to say.
+
+        One message at a time: a second one that may be the answer, a copy mostly, is verified without them.
+        """
+        waiting = self._in_flight.find(message) if message.is_response else None
+        if waiting is None or waiting.judge is None:
+            return None
+        try:
+            self._dialect.check_echo(waiting.request, message)
+        except FieldPresenceError:
+            return None  # it is no answer, whatever its MAC
+        judge, waiting.judge = waiting.judge, None
+        right = None
+        try:
+            right = await judge(message, data, mac)
+        finally:
+            if not right:  # what comes next may be the answer
+                waiting.judge = judge
+        return right

@@ -11,7 +11,7 @@ import prometheus_client
 
 from gateway.errors import LinkBusyError, LinkDownError, NoAnswerError
 from gateway.links.alarms import LinkAlarms
-from gateway.links.in_flight import InFlight, abandon
+from gateway.links.in_flight import InFlight, Judge, abandon
 from gateway.links.intake import Intake, MessageAuthentication
 from gateway.links.line import ECHO, Line
 from gateway.links.meters import LineState, Meters
@@ -84,13 +84,21 @@ class SwitchLink:
         raw = self._dialect.encode(message)
         return self._dialect.with_mac(raw, await self._keys.mac(self._dialect.mac_input(raw)))
 
-    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # T1 is part of the protocol
+    async def exchange(
+        self,
+        message: Message,
+        raw: bytes,
+        timeout: float,  # noqa: ASYNC109  # T1 is part of the protocol
+        judge: Judge | None = None,
+    ) -> Message:
         """Send `raw`, the authenticated bytes of `message`, and wait `timeout` seconds for its answer.
+
+        `judge` as in `gateway.ports.Connector`.
 
         :raises LinkDownError: not signed on, or too much under way (`LinkBusyError`); no byte was written.
         :raises NoAnswerError: no believable answer in time, or the connection broke after the first byte.
         """
-        return await self._ask(self._pick(message, len(raw)), message, raw, timeout)
+        return await self._ask(self._pick(message, len(raw)), message, raw, timeout, judge)
 
     async def manage(self, code: str, more: Mapping[int, str]) -> str:
         """One network management exchange with the fields of `more`, on any line; the response code.
@@ -140,8 +148,10 @@ class SwitchLink:
             raise LinkBusyError("as much as the switch may be asked at once is under way")
         return min(room, key=lambda line: (line.meters.in_flight, line.meters.sent))
 
-    async def _ask(self, line: Line, message: Message, raw: bytes, seconds: float) -> Message:
-        with self._in_flight.entered(message, line.number) as answer:
+    async def _ask(
+        self, line: Line, message: Message, raw: bytes, seconds: float, judge: Judge | None = None
+    ) -> Message:
+        with self._in_flight.entered(message, line.number, judge) as answer:
             if not line.write(raw):
                 raise LinkDownError("not connected to the switch")
             began, in_time = line.meters.asked(), False

@@ -6,6 +6,7 @@ The parts are real; a wrapper around the two clients refuses to reach the servic
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -43,6 +44,8 @@ class Outage:
     """Which calls do not get through, and how often; the service behind is the real one."""
 
     def __init__(self) -> None:
+        self.calls: list[str] = []
+        """What the gateway asked, whether it got through or not."""
         self.failing: dict[str, int] = {}
         self.meanwhile: dict[str, Callable[[], Awaitable[None]]] = {}
         """What happens elsewhere while a call is under way; once."""
@@ -54,6 +57,7 @@ class Outage:
         self.failing.clear()
 
     async def check(self, call: str) -> None:
+        self.calls.append(call)
         left = self.failing.get(call, 0)
         if left:
             self.failing[call] = left - 1
@@ -88,6 +92,11 @@ class Keys:
     async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
         await self._outage.check("unseal")
         return await self._real.unseal_pan(xid, blob)
+
+    async def sign_answer(self, data: bytes, mac: bytes, *, key: str, content: bytes, zone: str) -> bytes | None:
+        for call in ("answer", "verify" + data[:4].decode(), "sign"):  # one request, and the others in it
+            await self._outage.check(call)
+        return await self._real.sign_answer(data, mac, key=key, content=content, zone=zone)
 
     async def mac(self, data: bytes) -> bytes:
         await self._outage.check("mac" + data[:4].decode())
@@ -175,6 +184,45 @@ def test_away_before_anything_was_sent_the_same_bytes_are_collected_later(
 
     _play(site, tmp_path / "home", buyer, play)
     assert buyer.balance == OPENING - AMOUNT
+
+
+def test_a_sale_asks_the_key_service_three_times(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        before = len(outage.calls)
+        assert purchase.checked_answer(await _collect(gateway, purchase)).approved
+        assert outage.calls[before:] == ["open", "mac0200", "answer", "verify0210", "sign"]
+
+    _play(site, tmp_path / "home", buyer, play)
+
+
+def test_what_cannot_be_asked_in_one_is_asked_one_after_the_other(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        before = len(outage.calls)
+        outage.begin("answer")
+        assert purchase.checked_answer(await _collect(gateway, purchase)).approved
+        assert outage.calls[before:] == ["open", "mac0200", "answer", "verify0210", "sign"]
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING - AMOUNT
+
+
+def test_an_answer_under_a_wrong_mac_is_drafted_and_never_signed(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    journal = site.home.audit / "hsm.jsonl"
+
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        site.switch.admin.add_fault("0200", "corrupt_mac")
+        before = len(journal.read_text().splitlines())
+        assert auth_res_of(await _collect(gateway, purchase)).auth_code is AuthCode.NO_REPLY
+        entries = [json.loads(line)["entry"] for line in journal.read_text().splitlines()[before:]]
+        refused = [each for each in entries if each["event"] == "refused" and each["reason"] == "wrong-mac"]
+        assert [(each["operation"], each["caller"]) for each in refused] == [("cms", "service:gateway")]
+        signed = [each for each in entries if each["event"] == "intent" and each["operation"] == "cms"]
+        assert signed
+        assert refused[0]["input_sha256"] not in {each["input_sha256"] for each in signed}
+        await until(lambda: _state(gateway, purchase) is OrderState.REVERSED)
+
+    _play(site, tmp_path / "home", buyer, play)
+    assert buyer.balance == OPENING
 
 
 def test_a_short_absence_while_signing_is_waited_out(site: Site, tmp_path: Path, buyer: Buyer) -> None:

@@ -273,6 +273,15 @@ TABLE = [
         GATEWAY,
     ),
     Bad(
+        "answers: no key",
+        "POST",
+        "/v1/gateway/answers:sign",
+        422,
+        "invalid-request",
+        b'{"data":"","mac":"","content":""}',
+        GATEWAY,
+    ),
+    Bad(
         "open: a hash of another length",
         "POST",
         "/v1/gateway/orders:open",

@@ -215,6 +215,7 @@ def test_routes_of_plug_ins_are_described_as_fully(document: dict[str, Any], sit
         "/v1/gateway/pans:unseal",
         "/v1/gateway/macs:generate",
         "/v1/gateway/macs:verify",
+        "/v1/gateway/answers:sign",
         "/v1/gateway/zone-keys:receive",
         "/v1/gateway/zone-keys:tend",
     }

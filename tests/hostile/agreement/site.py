@@ -40,6 +40,7 @@ from gateway_keys.orders import OrderKeys
 from kwbp.codes import ErrorCode
 from kwbp.errors import ProtocolError
 from kwbp.wallet import CheckedInvoice
+from pki.oids import CT_AUTH_RES
 from pki.path import Trust
 from runtime.database import open_database
 from runtime.problems import Problem
@@ -150,6 +151,11 @@ class _Keys:
 
     async def verify_mac(self, data: bytes, mac: bytes) -> bool:
         return await self.mac(data) == mac
+
+    async def sign_answer(self, data: bytes, mac: bytes, *, key: str, content: bytes, zone: str) -> bytes | None:
+        if not await self.verify_mac(data, mac):
+            return None
+        return await self.sign_cms(key, CT_AUTH_RES.dotted_string, content)
 
 
 class _Description:
