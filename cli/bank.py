@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
 
-from cli import bank_faults, output
+from cli import bank_faults, output, typed_days
 from cli.bank_controls import controls
 from cli.state import Installation, existing
 from runtime.language import Message
@@ -140,13 +140,15 @@ def messages(
 @app.command("cut-over")
 def cut_over(
     day: Annotated[
-        datetime | None,
-        typer.Argument(formats=["%Y-%m-%d"], help="The business day from now on; without it, the calendar's."),
+        date | None,
+        typer.Argument(
+            parser=typed_days.business_day, help="The business day from now on; without it, the calendar's."
+        ),
     ] = None,
 ) -> None:
     """Have the network count in another business day from now on (DE 15)."""
     with counter(existing()) as bank:
-        open_day = bank.cut_over(None if day is None else day.date())
+        open_day = bank.cut_over(day)
     output.emit(
         {"day": open_day.isoformat()}, [output.said(Message("The network counts in {day}.", day=open_day.isoformat()))]
     )
@@ -208,7 +210,7 @@ def change_keys(
 
 @app.command("settlement-list")
 def settlement_list(
-    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="Business day, Gregorian: 2026-03-21.")],
+    day: Annotated[date, typer.Argument(parser=typed_days.business_day, help=f"Business day: {typed_days.HELP}")],
     out: Annotated[Path, typer.Option(help="File to write.")],
 ) -> None:
     """Write the switch's signed list of what it counted of a day, for 'kwbp gateway reconcile --import'."""
@@ -217,7 +219,7 @@ def settlement_list(
     if admin is None:
         output.fail("the simulator has never run here", hint="start it with 'kwbp serve'")
     try:
-        content = admin.settlement_list(found.settings.gateway.acquirer_bin, day.date())
+        content = admin.settlement_list(found.settings.gateway.acquirer_bin, day)
     finally:
         admin.close()
     out.write_bytes(content)

@@ -1,13 +1,13 @@
 """`kwbp gateway reconcile`, `settle`, `payment …`, `ledger`, `report`: the acquirer's money, for its people.
 
 Reconcile a day with the network, decide its differences, pay out what is closed, hand the payment file to the bank,
-take in what the bank says. A payment file is sent by another person than made it: `--as` names the officer who acts.
+take in what the bank says. One officer makes a payment file, another sends it: `--as` names who acts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from cli import output
+from cli import output, typed_days
 from cli.gateway_officer import gateway_as
-from cli.gateway_orders import Person
+from cli.gateway_orders import Person, moment, reason
 from cli.key_approval import PassphraseFile
 from cli.state import existing
 from runtime.client import raise_problem
@@ -72,10 +72,12 @@ LEFT: Mapping[str, Message] = {
     ),
 }
 """Why a day is not paid out (`gateway.acquirer.payout.Left`), and what to do next."""
-_DAYS = ["%Y-%m-%d"]
-Day = Annotated[datetime | None, typer.Option("--day", formats=_DAYS, help="Business day, Gregorian: 2026-03-21.")]
+Day = Annotated[
+    date | None, typer.Option("--day", parser=typed_days.business_day, help=f"Business day: {typed_days.HELP}")
+]
+Reason = Annotated[str, typer.Option(help="Why, in 3 to 400 characters; it is kept with your name.", callback=reason)]
 MerchantId = Annotated[str | None, typer.Option("--merchant", help="Merchant id.")]
-Number = Annotated[int, typer.Argument(help="Number of the payment file.", min=1)]
+Number = Annotated[int, typer.Argument(help="Number of the payment file.", parser=typed_days.number)]
 
 
 def install(app: typer.Typer) -> None:
@@ -124,6 +126,8 @@ def reconcile(
         ],
         document=rows,
     )
+    if not rows:
+        output.note(output.said(Message("No money was moved for such a merchant on such a day.")))
     if compared["unanswered"]:
         message = Message(
             "Not compared yet, because no network has answered: {count} days.", count=compared["unanswered"]
@@ -150,13 +154,14 @@ def differences(
 
 
 def decide(
-    number: Annotated[int, typer.Argument(help="Number of the difference.", min=1)],
+    number: Annotated[int, typer.Argument(help="Number of the difference.", parser=typed_days.number)],
     decision: Annotated[Decision, typer.Argument(help="explain: no booking is needed; correct: book it to suspense.")],
-    reason: Annotated[str, typer.Option(help="Why; it is kept with your name.")],
+    reason: Reason,
     excess: Annotated[
         int | None,
         typer.Option(
-            help="Rial in the column Excess when you looked. If a newer list says otherwise by now, nothing is decided."
+            parser=typed_days.whole,
+            help="Rial in the column Excess when you looked; if a newer list says otherwise by now, nothing is done.",
         ),
     ] = None,
     person: Person = None,
@@ -202,6 +207,8 @@ def settle(
         return
     _payouts(done["made"])
     _left(done["left"])
+    if not done["made"] and not done["left"]:
+        output.note(output.said(Message("No day waits to be paid out: 'kwbp gateway settlements' shows what was.")))
 
 
 def _left(days: list[dict[str, Any]]) -> None:
@@ -232,7 +239,7 @@ def make(
     person: Person = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Make a payment file of all payouts that are in none yet (ISO 20022 pain.001)."""
+    """Make a payment file of all payouts that are in none yet (pain.001, ISO 20022). For an officer; another sends it."""
     with gateway_as(existing(), person, passphrase_file) as client:
         made = _said(client.post("/v1/payment-files"))
         if out is not None:
@@ -247,9 +254,10 @@ def list_files(person: Person = None, passphrase_file: PassphraseFile = None) ->
     """Show the payment files."""
     with gateway_as(existing(), person, passphrase_file) as client:
         rows = _said(client.get("/v1/payment-files"))
-    names = ("number", "message_id", "count", "total", "made_at", "made_by")
     titles = ("Number", "Message", "Payouts", "Rial", "Made", "By")
-    output.table("Payment files", titles, [[row[name] for name in names] for row in rows], document=rows)
+    names = ("number", "message_id", "count", "total")
+    shown = [[*(row[name] for name in names), moment(row["made_at"]), row["made_by"]] for row in rows]
+    output.table("Payment files", titles, shown, document=rows)
 
 
 @payment_app.command()
@@ -273,7 +281,7 @@ def send(
     person: Person = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Say that the bank gets this payment file now. For another person than made it."""
+    """Say that the bank gets this payment file now. For another officer than made it or its payouts."""
     digest = sha256(_read(file)).hexdigest()
     with gateway_as(existing(), person, passphrase_file) as client:
         _payouts(_said(client.post(f"/v1/payment-files/{number}:send", json={"digest": digest})))
@@ -314,7 +322,9 @@ def again(
 
 def ledger(
     account: Annotated[str | None, typer.Argument(help="An account, for its last lines; or 'verify'.")] = None,
-    through: Annotated[datetime | None, typer.Option(formats=_DAYS, help="Up to this business day.")] = None,
+    through: Annotated[
+        date | None, typer.Option(parser=typed_days.business_day, help=f"Up to this business day: {typed_days.HELP}")
+    ] = None,
     person: Person = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
@@ -329,7 +339,7 @@ def ledger(
             titles = ("Day", "Cause", "Of", "Amount", "Balance")
             output.table(account, titles, [[row[name] for name in names] for row in rows], document=rows)
             return
-        rows = _said(client.get("/v1/ledger", params=_query({"through": through and f"{through:%Y-%m-%d}"})))
+        rows = _said(client.get("/v1/ledger", params=_query({"through": through and through.isoformat()})))
     sums = [(row["account"], row["debits"], row["credits"], row["balance"]) for row in rows]
     output.table("Ledger", ("Account", "Debits", "Credits", "Balance"), sums, document=rows)
 
@@ -347,7 +357,7 @@ def _verified(findings: list[dict[str, Any]]) -> None:
 
 
 def report(
-    day: Annotated[datetime, typer.Option(formats=_DAYS, help="Business day, Gregorian: 2026-03-21.")],
+    day: Annotated[date, typer.Option(parser=typed_days.business_day, help=f"Business day: {typed_days.HELP}")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     merchant: MerchantId = None,
     form: Annotated[Format, typer.Option("--format", help="csv or pdf.")] = Format.CSV,
@@ -359,7 +369,7 @@ def report(
     """Write the report of a business day: of one merchant, or of all at a glance."""
     query = _query({"merchant_id": merchant, "format": form.value, "lang": lang.value, "bom": bom})
     with gateway_as(existing(), person, passphrase_file) as client:
-        content = raise_problem(client.get(f"/v1/reports/{day:%Y-%m-%d}", params=query)).content
+        content = raise_problem(client.get(f"/v1/reports/{day.isoformat()}", params=query)).content
     out.write_bytes(content)
     output.emit({"file": str(out), "bytes": len(content)}, [output.plain(f"Written to {out}.")])
 
@@ -382,8 +392,8 @@ def _read(path: Path) -> bytes:
         output.fail(f"{path} cannot be read: {error.strerror}")
 
 
-def _which(day: datetime | None, merchant: str | None) -> dict[str, Any]:
-    return _query({"day": day and f"{day:%Y-%m-%d}", "merchant_id": merchant})
+def _which(day: date | None, merchant: str | None) -> dict[str, Any]:
+    return _query({"day": day and day.isoformat(), "merchant_id": merchant})
 
 
 def _query(values: Mapping[str, Any]) -> dict[str, Any]:

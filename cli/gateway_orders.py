@@ -27,6 +27,13 @@ def _xid(text: str) -> str:
     return text.lower()
 
 
+def reason(text: str | None) -> str | None:
+    """What somebody wrote, if the gateway would keep it; typer's `callback`."""
+    if text is not None and (not 3 <= len(text.strip()) <= 400 or re.search(r"[\x00-\x1f\x7f]", text)):
+        output.fail(Message("a reason is a sentence of 3 to 400 characters, in one line: --reason"), code=2)
+    return text
+
+
 Xid = Annotated[str, typer.Argument(help="XID of the purchase, 40 hexadecimal digits.", callback=_xid)]
 Merchant = Annotated[
     str | None, typer.Option("--merchant", help="Merchant id; needed if two merchants have an order of this XID.")
@@ -91,7 +98,7 @@ def orders(
         page = raise_problem(client.get("/v1/orders", params=params)).json()
     rows = [
         (
-            _moment(row["received_at"]),
+            moment(row["received_at"]),
             row["xid"],
             row["merchant_id"],
             row["state"],
@@ -126,7 +133,9 @@ def order(xid: Xid, merchant: Merchant = None) -> None:
 
 def reverse(
     xid: Xid,
-    reason: Annotated[str, typer.Option(help="Why; it stays in the order's life and in the audit log.")],
+    reason: Annotated[
+        str, typer.Option(help="Why; it stays in the order's life and in the audit log.", callback=reason)
+    ],
     merchant: Merchant = None,
     person: Person = None,
     passphrase_file: PassphraseFile = None,
@@ -149,17 +158,19 @@ def resolve(
         Outcome | None,
         typer.Option(help="reversed: the money is back on the card. debited: it is not.", case_sensitive=False),
     ] = None,
-    reason: Annotated[str | None, typer.Option(help="Who at the bank told it, when, by which reference.")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="Who at the bank told it, when, by which reference.", callback=reason)
+    ] = None,
     confirm: Annotated[bool, typer.Option("--confirm", help="Confirm what another person stated.")] = False,
     withdraw: Annotated[bool, typer.Option("--withdraw", help="Forget what was stated and not confirmed.")] = False,
     merchant: Merchant = None,
     person: Person = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """State what the bank told of an order whose reversal failed; an officer, another person, confirms it.
+    """State what the bank told of an order whose reversal failed, as an officer; another officer confirms it.
 
     \b
-    kwbp gateway resolve XID --outcome debited --reason "call 31 of the bank's desk"
+    kwbp gateway resolve XID --outcome debited --reason "call 31 of the bank's desk" --as security-officer-2
     kwbp gateway resolve XID --outcome debited --confirm --as security-officer-1
     """
     found = existing()
@@ -207,7 +218,7 @@ def statements(
     output.table(
         "Statements",
         ("Number", "At", "Person", "Act"),
-        [(row["number"], _moment(row["taken_at"]), row["person"], f"{row['method']} {row['target']}") for row in rows],
+        [(row["number"], moment(row["taken_at"]), row["person"], f"{row['method']} {row['target']}") for row in rows],
         document=rows,
     )
 
@@ -251,11 +262,12 @@ def _timeline(life: dict[str, Any]) -> list[str]:
     for at, step in enumerate(steps):
         mark, colour = "└" if at == len(steps) - 1 else "├", _MARKS.get(step["state"], "cyan")
         more = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in step["what"].items())
-        lines.append(f"  {mark} {_moment(step['at'])}  [{colour}]{step['state']:<10}[/{colour}] {output.plain(more)}")
+        lines.append(f"  {mark} {moment(step['at'])}  [{colour}]{step['state']:<10}[/{colour}] {output.plain(more)}")
     return lines
 
 
-def _moment(text: str) -> str:
+def moment(text: str) -> str:
+    """A time of the gateway's, to the second, as people read it (UTC)."""
     return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S}"
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date
 from typing import Annotated, Any, Final
 
 import httpx
 import typer
 
-from cli import output
+from cli import output, typed_days
 from cli.state import Installation, existing
 from runtime.client import http_client, raise_problem
 from runtime.language import Message, Term
@@ -123,13 +123,13 @@ def show(name: Name, wish: WishName = None) -> None:
 
 def advice(
     name: Name,
-    day: Annotated[datetime, typer.Argument(help="The business day, YYYY-MM-DD.", formats=["%Y-%m-%d"])],
+    day: Annotated[date, typer.Argument(parser=typed_days.business_day, help=f"The business day: {typed_days.HELP}")],
 ) -> None:
     """Fetch the acquirer's signed advice of a business day, and name every difference from the own book.
 
     Exit code 0: they agree; 3: they differ.
     """
-    document = _get(name, f"/settlement-advices/{day:%Y-%m-%d}")
+    document = _get(name, f"/settlement-advices/{day.isoformat()}")
     if output.json_wanted():
         output.emit(document)
     else:

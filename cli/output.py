@@ -19,12 +19,14 @@ from typing import Any, Final, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from runtime.language import Language, Message, Term, Text, ToldError, of_environment, one_line, text_of
 
-_WHOLE: Final = frozenset({"Serial", "Application", "XID"})
-"""Columns that are never broken: they are copied into the next command."""
+_PROSE: Final = 3
+"""Blanks in a cell that make its column one of sentences, which may be broken; anything else stands in one line."""
+_ANY_WIDTH: Final = 10_000
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -82,14 +84,26 @@ def table(title: str, columns: Sequence[str | Term], rows: Sequence[Sequence[obj
         return
     heading = said(Term("title", title))
     view = Table(title=plain(heading), title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
+    cells = [[_cell(value) for value in row] for row in rows]
+    for at, column in enumerate(columns):
         named = Term("column", column) if isinstance(column, str) else column
-        view.add_column(said(named), overflow="fold", no_wrap=str(column) in _WHOLE)
-    for row in rows:
-        view.add_row(*map(_cell, row))
+        prose = any(row[at].count(" ") >= _PROSE for row in cells)
+        view.add_column(said(named), overflow="fold", no_wrap=not prose)
+    for row in cells:
+        view.add_row(*row)
+    view.width = _width(view)
     _out.print(view)
     if not rows:
         _out.print(said(Message("There is nothing to show.")))
+
+
+def _width(view: Table) -> int:
+    """As wide as it is where no terminal shows it; in a terminal as wide as that, but for what can be broken.
+
+    An amount or a name in two halves is misread. A row that is too long the terminal continues in its next line.
+    """
+    room = Measurement.get(_out, _out.options.update(max_width=_ANY_WIDTH), view)
+    return min(max(_out.width, room.minimum), room.maximum) if _out.is_terminal else room.maximum
 
 
 def _cell(value: object) -> str:

@@ -166,7 +166,11 @@ class Gateway:
             resources.store, resources.signer, resources.trust, key=config.signing_key, clock=resources.clock
         )
         self.commands = OrderCommands(
-            resources.store, resources.journal, clock=resources.clock, on_reversal=self._wake_reversals
+            resources.store,
+            resources.journal,
+            clock=resources.clock,
+            on_reversal=self._wake_reversals,
+            dual_control=config.acquirer.dual_control,
         )
         self.officer_acts = OfficerActs(
             resources.store,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -223,10 +224,13 @@ class LaterSteps(OrderDatabase):
 
         return await self.writer.run(job)
 
-    async def confirm_outcome(self, key: OrderKey, outcome: OrderState, *, by: str, now: datetime) -> Order:
+    async def confirm_outcome(
+        self, key: OrderKey, outcome: OrderState, *, by: str, now: datetime, counts: Callable[[str], bool]
+    ) -> Order:
         """Another person confirms what was stated, and the order becomes it: REVERSED or DEBITED.
 
-        :raises StateConflictError: nothing is stated, or something else, or by the same person.
+        :param counts: whether who stated it is one of the two persons.
+        :raises StateConflictError: nothing is stated, or something else, or by the same person or none.
         """
 
         def job(connection: Connection) -> Order:
@@ -240,6 +244,8 @@ class LaterSteps(OrderDatabase):
                 )
             if row.stated_by == by:
                 raise StateConflictError(Message("another person than who stated it"), by)
+            if not counts(row.stated_by):
+                raise StateConflictError(Message("an outcome that an officer stated"), row.stated_by)
             connection.execute(update(resolutions).where(this).values(confirmed_by=by, confirmed_at=now))
             what = {"reason": row.reason, "stated_by": row.stated_by, "by": by}
             moved = move(connection, key, (OrderState.REV_FAILED,), outcome, now, what=what, pan_sealed=None)

@@ -65,7 +65,7 @@ class Merchant:
             try:
                 iban = parse_iban(self.iban)
             except ValueFormatError as error:
-                raise MerchantRegistryError("iban is none: {fault}", fault=Message(error.rule)) from None
+                raise MerchantRegistryError("this is no IBAN: {fault}", fault=Message(error.rule)) from None
             if iban != self.iban:
                 raise MerchantRegistryError("iban must be in electronic format: IR and 24 digits without spaces")
         if self.order_limit is not None and self.order_limit <= 0:

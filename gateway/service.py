@@ -37,6 +37,7 @@ from gateway.app import create_app
 from gateway.authorization import AuthorizationSettings
 from gateway.backoff import pause
 from gateway.connectors.building import exchange_of, hosts, switch_link, table
+from gateway.dual_control import DualControl
 from gateway.gateway import Gateway, GatewayConfig, Resources
 from gateway.limits.guard import Limits
 from gateway.limits.watched import WatchedRules
@@ -107,7 +108,7 @@ def acquirer_of(home: Home, settings: Settings) -> AcquirerSettings:
     folders = ListFolderSettings(
         {route: home.path / folder for route, folder in own.list_folders.items()}, due=own.list_due
     )
-    return AcquirerSettings(payer, own.dual_control, keys, folders)
+    return AcquirerSettings(payer, DualControl(own.dual_control), keys, folders)
 
 
 def config_of(settings: Settings) -> GatewayConfig:

@@ -20,7 +20,7 @@ import tomllib
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
@@ -262,7 +262,11 @@ class GatewaySettings(_WithDatabase):
     )
     payer_name: str = Field(default="KWBP acquirer", max_length=70, description="its holder")
     payer_bic: str | None = Field(default=None, pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$", description="its bank")
-    dual_control: bool = Field(default=True, description="whether another person must send a payment file than made it")
+    dual_control: Literal["officers", "console", "off"] = Field(
+        default="officers",
+        description="whose halves count where two persons are needed: of officers alone, or the console's too; off: one"
+        " person may make and send a payment file",
+    )
     card_kept: timedelta = Field(
         default=timedelta(days=90),
         gt=timedelta(0),

@@ -7,7 +7,7 @@ life.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any, Final
@@ -20,6 +20,7 @@ from gateway.acquirer.journal import post
 from gateway.acquirer.payment_file import Payer, Transfer, pain001, payment_csv
 from gateway.acquirer.payout import Left, PaymentFile, Payout, PayoutState
 from gateway.acquirer.tables import payment_files, payouts
+from gateway.dual_control import DualControl
 from gateway.schema import merchant_accounts
 from gateway.settling.accounts import is_bound
 from gateway.store import OrderStore
@@ -30,6 +31,10 @@ from shetab.jalali import IRAN_STANDARD_TIME
 
 _log = get_logger("gateway.payouts")
 _S: Final = PayoutState
+_CLAUSE: Final = "CPS 5.2.2"
+_TWO_OFFICERS: Final = "two officers make and send a payment file, and the console is none: act with --as NAME"
+_ANOTHER: Final = "another person must send a payment file than made it or its payouts: they act with --as NAME"
+_MADE_AT_CONSOLE: Final = "this payment file was made at the console: withdraw it, and make it anew with --as NAME"
 
 
 class PaymentFiles:
@@ -41,7 +46,7 @@ class PaymentFiles:
         *,
         fees: FeeSchedule,
         payer: Payer | None,
-        dual_control: bool,
+        dual_control: DualControl,
         clock: Callable[[], datetime],
         rng: Callable[[int], bytes],
         checkpoint: Callable[[str], None],
@@ -82,9 +87,10 @@ class PaymentFiles:
     async def make_file(self, *, by: str) -> tuple[PaymentFile, list[Left]]:
         """A payment file of all that is CREATED and in none yet; those without a bound account are left.
 
-        :raises Problem: 409 there is nothing to pay, or nobody who pays.
+        :raises Problem: 409 there is nothing to pay, nobody who pays, or only an officer's half counts.
         """
         payer, now = self._the_payer(), self._clock()
+        self._require_officer(by)
         message_id = f"KWBP-{now.astimezone(IRAN_STANDARD_TIME):%Y%m%d%H%M%S}-{self._rng(4).hex()}"
 
         def job(connection: Connection) -> tuple[PaymentFile, list[Left]]:
@@ -142,8 +148,8 @@ class PaymentFiles:
         """SENT: the bank has the file, or will have it now. Said again, it changes nothing.
 
         :param digest: SHA-256 of the file that was looked at, hexadecimal.
-        :raises Problem: 404; 409 another file was looked at, the same person made it, an account is not the merchant's
-            any more, or its payouts were withdrawn.
+        :raises Problem: 404; 409 another file was looked at, this person may not send it, an account is not the
+            merchant's any more, or its payouts were withdrawn.
         """
         now = self._clock()
 
@@ -157,8 +163,8 @@ class PaymentFiles:
                 raise _withdrawn()
             waiting = [each for each in inside if each.state is _S.CREATED]
             makers = {found.made_by, *(each.created_by for each in waiting)}
-            if waiting and self._dual_control and by in makers:
-                raise Problem(409, "same-person", "another person must send a payment file than made it")
+            if waiting:
+                self._require_another(by, made_by=found.made_by, makers=makers)
             for each in waiting:
                 if _account(connection, each.merchant_id) != each.iban:
                     _log.error("account changed before the payment file was sent", payout=each.reference, alarm=True)
@@ -181,6 +187,19 @@ class PaymentFiles:
             connection.execute(update(payouts).where(payouts.c.number == each.number).values(values))
             posting = ledger.payout_sent(each.reference, merchant_id=each.merchant_id, day=each.day, amount=each.amount)
             post(connection, [posting], now)
+
+    def _require_officer(self, by: str) -> None:
+        if not self._dual_control.counts(by):
+            raise Problem(409, "officers-only", _TWO_OFFICERS, clause=_CLAUSE)
+
+    def _require_another(self, by: str, *, made_by: str, makers: Collection[str]) -> None:
+        if self._dual_control is DualControl.OFF:
+            return
+        self._require_officer(by)
+        if by in makers:
+            raise Problem(409, "same-person", _ANOTHER, clause=_CLAUSE)
+        if not self._dual_control.counts(made_by):  # before the setting was changed
+            raise Problem(409, "made-at-console", _MADE_AT_CONSOLE, clause=_CLAUSE)
 
     def _the_payer(self) -> Payer:
         if self._payer is None:

@@ -27,6 +27,7 @@ from gateway.acquirer.payout import Payout
 from gateway.acquirer.payouts import Payouts
 from gateway.acquirer.report import Report, acquirer_report, merchant_report
 from gateway.acquirer.report_csv import report_csv
+from gateway.dual_control import DualControl
 from gateway.schema import reconciliations
 from gateway.settling.days import DayState
 from gateway.store import OrderStore
@@ -46,7 +47,7 @@ class AcquirerSettings:
     """Who pays, under which control, and by which keys networks are believed."""
 
     payer: Payer | None = None
-    dual_control: bool = True
+    dual_control: DualControl = DualControl.OFFICERS
     list_keys: Mapping[str, Path] = field(default_factory=dict)
     """By route: PEM of the public key (P-256) that its network signs settlement lists with."""
     list_folders: ListFolderSettings = field(default_factory=lambda: ListFolderSettings({}))

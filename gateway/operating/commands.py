@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from audit.journal import Journal
+from gateway.dual_control import DualControl
 from gateway.errors import OrderCommandError, StateConflictError
 from gateway.order import Order, OrderKey
 from gateway.states import OrderState
@@ -43,6 +44,7 @@ _ACKNOWLEDGED: Final = (
     "KWBP row 20",
     Message("its merchant holds a signed approval: only the merchant's AuthRevReq or CredReq gives the money back"),
 )
+_TWO_OFFICERS: Final = Message("two officers state and confirm an outcome, and the console is none: act with --as NAME")
 _log = get_logger("gateway.operating")
 
 
@@ -56,11 +58,13 @@ class OrderCommands:
         *,
         clock: Callable[[], datetime],
         on_reversal: Callable[[], None],
+        dual_control: DualControl = DualControl.OFFICERS,
     ) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self._on_reversal = on_reversal
+        self._dual_control = dual_control
 
     async def reverse(self, key: OrderKey, *, by: str, reason: str) -> Order:
         """Queue the order's reversal, or queue it again.
@@ -90,8 +94,11 @@ class OrderCommands:
     async def state(self, key: OrderKey, outcome: OrderState, *, by: str, reason: str) -> Order:
         """State what the bank told of an order that could not be reversed; an officer confirms it.
 
-        :raises OrderCommandError: the order does not wait for a person, or an outcome is stated already.
+        :raises OrderCommandError: the order does not wait for a person, an outcome is stated already, or only what an
+            officer states counts.
         """
+        if not self._dual_control.counts(by):
+            raise OrderCommandError("CPS 5.2.2", _TWO_OFFICERS)
         if outcome not in OUTCOMES:
             raise OrderCommandError("CPS 5.2.2", Message("an outcome is REVERSED or DEBITED"))
         found = (await self._known(key)).state
@@ -106,11 +113,14 @@ class OrderCommands:
     async def confirm(self, key: OrderKey, outcome: OrderState, *, by: str) -> Order:
         """Confirm what another person stated; the order ends.
 
-        :raises OrderCommandError: nothing is stated, something else is, or by the same person.
+        :raises OrderCommandError: nothing is stated, something else is, or by the same person, or by the console.
         """
         await self._known(key)
         await self._put_down("order-outcome-confirmed", key, by, outcome=outcome)
-        order = await self._conflicts(self._store.confirm_outcome(key, outcome, by=by, now=self._clock()))
+        confirmed = self._store.confirm_outcome(
+            key, outcome, by=by, now=self._clock(), counts=self._dual_control.counts
+        )
+        order = await self._conflicts(confirmed)
         _log.warning("an order ended by the word of persons", order=str(key), state=order.state)
         return order
 

@@ -50,8 +50,8 @@ sys.exit(bool(differences))'
 paid_out() { # paid_out MERCHANT RIAL: one payout, in one file that another person sends than made it, and the bank's answer
   local reference file=$DEMO/payments.xml
   kwbp gateway settle --day "$DAY" >/dev/null
-  kwbp gateway payment make --out "$file" >/dev/null
-  if kwbp gateway payment send 1 --file "$file" 2>"$DEMO/steps/refused-sender"; then return 1; fi
+  kwbp gateway payment make --out "$file" $(as security-officer-2) >/dev/null
+  if kwbp gateway payment send 1 --file "$file" $(as security-officer-2) 2>"$DEMO/steps/refused-sender"; then return 1; fi
   kwbp gateway payment send 1 --file "$file" $(as security-officer-1) >/dev/null
   reference=$(kwbp --json gateway settlements --merchant "$1" | python -SEc 'import json, sys; print(json.load(sys.stdin)[0]["reference"])')
   printf 'reference,status,reason\n%s,PAID,\n' "$reference" >"$DEMO/bank-answer.csv"

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import update
 
 from audit.journal import Journal
+from gateway.dual_control import DualControl
 from gateway.errors import CardBusyError, OrderCommandError, StateConflictError
 from gateway.operating.commands import OrderCommands
 from gateway.operating.history import Step
@@ -38,7 +39,8 @@ class Desk:
         self.path = folder / "gateway.jsonl"
         self.journal = Journal.open(self.path)
         self.woken = 0
-        self.commands = OrderCommands(book, self.journal, clock=clock, on_reversal=self._wake)
+        console = DualControl.CONSOLE  # the other settings are in test_dual_control.py
+        self.commands = OrderCommands(book, self.journal, clock=clock, on_reversal=self._wake, dual_control=console)
 
     def _wake(self) -> None:
         self.woken += 1

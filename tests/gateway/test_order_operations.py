@@ -108,8 +108,10 @@ def test_a_person_queues_a_failed_reversal_again_or_states_its_outcome(site: Sit
 
     stated = failed()
     path, told = f"/v1/orders/{stated}", {"outcome": "reversed", "reason": "call 31"}
-    ask(operator(site), url, "POST", f"{path}/resolution", json=told)
     with http_client(operator(site), url) as client:
+        refused = client.post(f"{path}/resolution", json=told)
+        assert (refused.status_code, refused.json()["clause"]) == (409, "CPS 5.2.2"), "the console is no person by name"
+        ask(officer(site, "desk-officer-2"), url, "POST", f"{path}/resolution", json=told)
         assert client.post(f"{path}/confirmation", json={"outcome": "reversed"}).status_code == 403
     life = ask(officer(site), url, "POST", f"{path}/confirmation", json={"outcome": "reversed"})
     assert (life["order"]["state"], life["stated"]["confirmed_by"]) == ("REVERSED", "officer:desk-officer-1")

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from gateway.acquirer.fees import FeeSchedule
 from gateway.acquirer.payment_file import Payer
 from gateway.acquirer.service import AcquirerService, AcquirerSettings
+from gateway.dual_control import DualControl
 from gateway.merchants import MerchantRegistry
 from gateway.order import Answer, NewOrder, Order, OrderKey
 from gateway.routing import SWITCH
@@ -50,7 +51,14 @@ class Books:
 
     @classmethod
     def open(
-        cls, target: str, folder: Path, invoice: bytes, *, fees: FeeSchedule | None = None, payer: bool = True
+        cls,
+        target: str,
+        folder: Path,
+        invoice: bytes,
+        *,
+        fees: FeeSchedule | None = None,
+        payer: bool = True,
+        dual_control: DualControl = DualControl.CONSOLE,
     ) -> Books:
         store, clock = OrderStore.open(target), Clock(datetime(2026, 3, 21, 6, tzinfo=UTC))
         registry = MerchantRegistry(store)
@@ -60,7 +68,7 @@ class Books:
         key = folder / "network.pem"
         key.write_bytes(NETWORK.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
         acquirer = AcquirerService(
-            AcquirerSettings(Payer("KWBP", IBAN) if payer else None, True, {SWITCH: key, "host": key}),
+            AcquirerSettings(Payer("KWBP", IBAN) if payer else None, dual_control, {SWITCH: key, "host": key}),
             store,
             acquirer=ACQUIRER,
             fees=fees or FeeSchedule.fixed(1_000),
@@ -87,7 +95,7 @@ class Books:
             now, outcome = self.clock.now, OrderState.DEBITED
             await self.store.give_up_reversal(order, "25", now, "original not found")
             await self.store.state_outcome(order.key, outcome, by=MAKER, reason="as told", now=now)
-            return await self.store.confirm_outcome(order.key, outcome, by=SENDER, now=now)
+            return await self.store.confirm_outcome(order.key, outcome, by=SENDER, now=now, counts=lambda by: True)
 
         return run(said())
 

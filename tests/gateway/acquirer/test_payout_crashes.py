@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_killed_at_every_step_a_day_is_paid_out_once(site: Site, tmp_path: Path, buyer: Buyer) -> None:
-    home = site.gateway_home(tmp_path / "home", payer_iban=IBAN, dual_control=False)  # who sends is told elsewhere
+    home = site.gateway_home(tmp_path / "home", payer_iban=IBAN, dual_control="off")  # who sends is told elsewhere
     shop = site.new_shop()
     operator = site.tls("operator")
 

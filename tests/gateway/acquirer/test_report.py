@@ -75,7 +75,7 @@ def test_a_persian_page_is_shaped_and_read_from_right_to_left(books: Books) -> N
     document = pypdfium2.PdfDocument(pdf)
     page = document[0]
     width = page.get_width()
-    found = page.get_textpage().search("استرداد")
+    found = page.get_textpage().search("بازپرداخت")
     place = found.get_next()
     assert place is not None  # one word of joined letters, as it is written
     left = page.get_textpage().get_charbox(place[0])[0]

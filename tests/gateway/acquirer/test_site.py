@@ -82,7 +82,10 @@ def test_a_day_from_its_sales_to_the_banks_answer(
     done = said(site, gateway, "POST", "/v1/payouts", json={"merchant_id": shop.merchant_id})
     (payout,) = done["made"]
     assert (payout["gross"], payout["fees"], payout["amount"]) == (120_000, 2_000, 118_000)
-    made = said(site, gateway, "POST", "/v1/payment-files")
+    console = asked(site, gateway, "POST", "/v1/payment-files")
+    assert (console.status_code, console.json()["clause"]) == (409, "CPS 5.2.2")
+    maker = site.tls("officer-2", identity_uri("officer", "officer-2"))
+    made = said(site, gateway, "POST", "/v1/payment-files", tls=maker)
     send = f"/v1/payment-files/{made['number']}:send"
     assert asked(site, gateway, "POST", send, json={"digest": made["digest"]}).status_code == 409
     officer = site.tls("officer-1", identity_uri("officer", "officer-1"))
