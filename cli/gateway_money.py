@@ -239,7 +239,7 @@ def make(
     person: Person = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Make a payment file of all payouts that are in none yet (pain.001, ISO 20022). For an officer; another sends it."""
+    """Make a payment file (ISO 20022 pain.001) of all payouts that are in none. For an officer; another sends it."""
     with gateway_as(existing(), person, passphrase_file) as client:
         made = _said(client.post("/v1/payment-files"))
         if out is not None:

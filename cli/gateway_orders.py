@@ -16,7 +16,7 @@ from cli.gateway_officer import gateway_as
 from cli.key_approval import PassphraseFile
 from cli.state import existing
 from runtime.client import raise_problem
-from runtime.language import Message
+from runtime.language import Message, Term
 
 
 def _xid(text: str) -> str:
@@ -123,7 +123,11 @@ def order(xid: Xid, merchant: Merchant = None) -> None:
         of = {"merchant_id": life["order"]["merchant_id"]}
         row = raise_problem(client.get(f"/v1/orders/{xid}", params=of)).json()
         asked = raise_problem(client.get(f"/v1/orders/{xid}/settlings", params=of)).json()
-    lines = [f"  {name.replace('_', ' '):<16} {output.plain(row[name])}" for name in _FACTS if row[name] is not None]
+    lines = [
+        f"  {output.said(Term('fact', name.replace('_', ' '))):<16} {output.plain(row[name])}"
+        for name in _FACTS
+        if row[name] is not None
+    ]
     # What was asked for after the authorisation: captures, credits, their reversals, with what became of them.
     lines += [
         f"  {each['request']:<16} {output.plain(each['amount'])} {each['auth_code'] or each['state']}" for each in asked

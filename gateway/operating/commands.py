@@ -146,6 +146,6 @@ class OrderCommands:
         except StateConflictError as error:
             raise OrderCommandError(
                 "CPS 5.2.2",
-                Message("it must have {expected}; it has {found}", expected=error.expected, found=error.found),
+                Message("this needs {expected}; there is {found}", expected=error.expected, found=error.found),
             ) from None
         return order
