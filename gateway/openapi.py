@@ -69,7 +69,9 @@ STATUSES: Final[Mapping[int, str]] = {
 
 @cache
 def _data() -> Mapping[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(files("gateway").joinpath("openapi.yaml").read_text("utf-8"))
+    loaded: dict[str, Any] = yaml.load(
+        files("gateway").joinpath("openapi.yaml").read_text("utf-8"), Loader=yaml.CSafeLoader
+    )
     return loaded
 
 

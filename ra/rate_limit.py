@@ -53,7 +53,9 @@ class RateLimits(BaseModel):
 @cache
 def rate_limits() -> RateLimits:
     """The limits that this authority ships with."""
-    return RateLimits.model_validate(yaml.safe_load(files("ra").joinpath("rate_limits.yaml").read_text("utf-8")))
+    return RateLimits.model_validate(
+        yaml.load(files("ra").joinpath("rate_limits.yaml").read_text("utf-8"), Loader=yaml.CSafeLoader)
+    )
 
 
 class TooManyRequests(Problem):

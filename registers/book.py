@@ -48,7 +48,7 @@ class Book:
 
     def seed(self) -> None:
         """Enter the fictional records that come with the product."""
-        records = yaml.safe_load(files("registers").joinpath("seed.yaml").read_text("utf-8"))
+        records = yaml.load(files("registers").joinpath("seed.yaml").read_text("utf-8"), Loader=yaml.CSafeLoader)
         for person in records["people"]:
             self.enter_person(**person)
         for company in records["companies"]:

@@ -14,9 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shetab import tables_yaml
 from shetab.formats import FieldFormat, matches_date_pattern, split_date_pattern
 from shetab.mapping_rules import Rule
 from shetab.texts import TextRule
@@ -218,7 +218,7 @@ def tables_from(text: str) -> Tables:
 
     :raises ValueError: unknown keys, formats or fields (`pydantic.ValidationError` is one), or bases in a circle.
     """
-    data = _with_base(yaml.safe_load(text), ())
+    data = _with_base(tables_yaml.load(text), ())
     texts = data.pop("texts", {})
     wire = data.get("wire")
     if wire is not None:
@@ -238,7 +238,7 @@ def _with_base(data: dict[str, Any], above: tuple[str, ...]) -> dict[str, Any]:
         return data
     if base in above:
         raise ValueError(f"the dialect {base} is based on itself")
-    return _merged(_with_base(yaml.safe_load(text_of(base)), (*above, base)), data)
+    return _merged(_with_base(tables_yaml.load(text_of(base)), (*above, base)), data)
 
 
 def _merged(base: Mapping[Any, Any], own: Mapping[Any, Any]) -> dict[Any, Any]:

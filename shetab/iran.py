@@ -7,9 +7,9 @@ from functools import cache
 from importlib import resources
 from typing import Final, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shetab import tables_yaml
 from shetab.errors import ValueFormatError
 from shetab.types import Pan, is_ascii_digits, luhn_check_digit
 
@@ -142,7 +142,7 @@ class Banks(BaseModel):
 
         :raises ValueError: unknown keys, or a prefix or bank code given twice.
         """
-        return cls.model_validate(yaml.safe_load(text))
+        return cls.model_validate(tables_yaml.load(text))
 
     @model_validator(mode="after")
     def _prefixes_are_unique(self) -> Self:

@@ -14,8 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-import yaml
-
+from shetab import tables_yaml
 from shetab.dialect import Dialect, Direction
 from shetab.errors import MessageFormatError
 from shetab.formats import describe
@@ -154,5 +153,5 @@ def _members(raw: bytes) -> dict[str, Any]:
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = yaml.safe_load(resources.files("shetab").joinpath("json_form.yaml").read_text("utf-8"))
+    table: dict[str, Any] = tables_yaml.load(resources.files("shetab").joinpath("json_form.yaml").read_text("utf-8"))
     return table

@@ -6,8 +6,9 @@ from functools import cache
 from importlib import resources
 from typing import Final, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from shetab import tables_yaml
 
 OUT_OF_STEP: Final[dict[str, str]] = {"zone-pin": "89", "zone-mac": "87"}
 """What is said of a zone key that is not the one that the other end holds (1993: 919 and 917), by its kind."""
@@ -50,7 +51,7 @@ class ResponseCodes(BaseModel):
 
         :raises ValueError: unknown keys, or an AuthCode name without number.
         """
-        return cls.model_validate(yaml.safe_load(text))
+        return cls.model_validate(tables_yaml.load(text))
 
     @model_validator(mode="after")
     def _auth_codes_are_numbered(self) -> Self:

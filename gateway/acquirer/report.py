@@ -69,7 +69,7 @@ class Report:
 def words() -> Mapping[str, Bilingual]:
     """The words of reports."""
     text = resources.files("gateway.acquirer").joinpath("report_words.yaml").read_text("utf-8")
-    return {key: Bilingual(**each) for key, each in yaml.safe_load(text).items()}
+    return {key: Bilingual(**each) for key, each in yaml.load(text, Loader=yaml.CSafeLoader).items()}
 
 
 _KINDS: Final = tuple(EntryKind)

@@ -25,7 +25,9 @@ _RTL: Final = {Language.EN: "ltr", Language.FA: "rtl"}
 @cache
 def texts(language: Language) -> Mapping[str, str]:
     """What the page says, by name."""
-    table: dict[str, dict[str, str]] = yaml.safe_load(files("switch.page").joinpath("texts.yaml").read_text("utf-8"))
+    table: dict[str, dict[str, str]] = yaml.load(
+        files("switch.page").joinpath("texts.yaml").read_text("utf-8"), Loader=yaml.CSafeLoader
+    )
     return table[language]
 
 
