@@ -6,8 +6,9 @@
 
 What comes out is a process of its own, with its own descriptors, environment, folder and session: a signal hits it and
 nothing else, and its end is told as `subprocess` tells it. The one it is forked from has run nothing of it, has opened
-nothing but the socket it is asked through, and has one thread; there is one for each process that runs tests, begun
-with the first `Python`. What is not done again is to load two thousand modules, which costs more than most tests.
+nothing but the socket it is asked through, and has one thread; there is one for all processes of a run, begun with the
+first `Python`. What is not done again is to load two thousand modules, which costs more than most tests, and to try
+what SoftHSM2's tokens can do (`one_probe`).
 
 How programs start from nothing, scripts/demo and the tests of the installed command show.
 """
@@ -20,6 +21,7 @@ import gc
 import json
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -47,6 +49,10 @@ _IMPORTED: Final = (
     *("switch.service",),
 )
 """What services import, and what that imports; commands are added."""
+_SHARED: Final = "KWBP_TEST_READY"
+"""Variable: where the workers of a run ask, if it has workers."""
+RARELY: Final = (20_000, 10, 10)
+"""`gc.set_threshold`: as there is room for it, garbage is looked for seldom, which takes up to a tenth of all time."""
 _address: str | None = None
 """Of the process that forks, once there is one; what it forked knows it too."""
 _beginning: Final = threading.Lock()
@@ -106,20 +112,47 @@ def address() -> str:
     global _address
     with _beginning:
         if _address is None:
-            folder = tempfile.TemporaryDirectory(prefix="ready-")  # its path is a short one
-            _address = str(Path(folder.name) / "socket")
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(_address)
-                listening.listen(64)
-                process = subprocess.Popen(
-                    [sys.executable, "-m", __name__, str(listening.fileno()), _address],
-                    cwd=ROOT,
-                    pass_fds=(listening.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                )
+            _address = os.environ.get(_SHARED)
+        if _address is None:
+            folder, _address, listening = _place()
+            with listening:
+                process = _begin(listening, _address)
             atexit.register(_end, process, folder, os.getpid())
     return _address
+
+
+def share() -> None:
+    """Have one answer for all workers that this process is about to start; it begins when the first of them asks."""
+    folder, path, listening = _place()
+    os.environ[_SHARED] = path
+    mine = os.getpid()
+
+    def begin_when_asked() -> None:
+        with listening:
+            select.select([listening], [], [])
+            process = _begin(listening, path)
+        atexit.register(_end, process, folder, mine)
+
+    threading.Thread(target=begin_when_asked, daemon=True).start()
+
+
+def _place() -> tuple[tempfile.TemporaryDirectory[str], str, socket.socket]:
+    folder = tempfile.TemporaryDirectory(prefix="ready-")  # its path is a short one
+    path = str(Path(folder.name) / "socket")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen(64)
+    return folder, path, listening
+
+
+def _begin(listening: socket.socket, path: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, str(listening.fileno()), path],
+        cwd=ROOT,
+        pass_fds=(listening.fileno(),),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str], owner: int) -> None:
@@ -146,18 +179,22 @@ def ask(line: socket.socket, asked: dict[str, Any], descriptors: list[int]) -> i
 
 def _answer(descriptor: int, at: str) -> NoReturn:
     """Fork for whoever asks, until SIGTERM."""
+    gc.disable()
     main = import_module("cli.main")
     for name in (*_IMPORTED, *(command.module for command in main.COMMANDS.values())):
         with suppress(ImportError):  # it is told where the module is needed
             import_module(name)
     ready = import_module("tests.support.ready_python")  # this is __main__
     ready._address = at
+    import_module("tests.support.one_probe").probe_once(Path(at).parent)
     started = SimpleNamespace(**{name: getattr(subprocess, name) for name in ("DEVNULL", "TimeoutExpired")})
     started.Popen = lambda command, **how: ready.Python(command[1:], **how)  # `kwbp serve` starts its services so, too
     import_module("cli.serve").subprocess = started  # type: ignore[attr-defined]
     assert len(os.listdir("/proc/self/task")) == 1, "only a process of one thread may fork"  # noqa: PTH208
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*RARELY)
+    gc.enable()
     _Forks(socket.socket(fileno=descriptor)).serve()
 
 
