@@ -24,6 +24,7 @@ from sqlalchemy import (
     Engine,
     Select,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -49,6 +50,12 @@ PART: Final = 1024 * 1024
 _UNFINISHED: Final = timedelta(days=1)
 _AT_ONCE: Final = 10_000  # entries read together
 _DIGITS: Final = 16
+
+# Made once: an authority that starts or follows its replicas asks for each of them by the dozen.
+_OF: Final = (tables.crls.c.issuer == bindparam("of"), tables.crls.c.scope == bindparam("kind"))
+_LATEST: Final = select(tables.crls).where(*_OF).order_by(tables.crls.c.number.desc()).limit(1)
+_HIGHEST: Final = select(func.max(tables.crls.c.number)).where(*_OF)
+_COVERED: Final = select(func.max(tables.crls.c.epoch)).where(_OF[0], tables.crls.c.scope.in_((FULL, DELTA)))
 
 
 def partition(number: int) -> str:
@@ -172,15 +179,8 @@ class CrlStore:
 
     def latest(self, issuer: str, scope: str = FULL) -> CrlRecord | None:
         """The stored CRL of this scope with the highest number."""
-        found = tables.crls.c
-        query = (
-            select(tables.crls)
-            .where(found.issuer == issuer, found.scope == scope)
-            .order_by(found.number.desc())
-            .limit(1)
-        )
         with reading(self._engine) as db:
-            row = db.execute(query).one_or_none()
+            row = db.execute(_LATEST, {"of": issuer, "kind": scope}).one_or_none()
         return None if row is None else CrlRecord(**row._mapping)
 
     def in_force(self, issuer: str) -> list[CrlRecord]:
@@ -216,12 +216,10 @@ class CrlStore:
 
     def numbers(self, issuer: str, scopes: Iterable[str]) -> dict[str, int]:
         """The highest number of a stored CRL of each scope that has one."""
-        found = tables.crls.c
         numbers = {}
         with reading(self._engine) as db:
             for scope in scopes:  # one look into the index each, however many there ever were
-                query = select(func.max(found.number)).where(found.issuer == issuer, found.scope == scope)
-                number = db.execute(query).scalar_one()
+                number = db.execute(_HIGHEST, {"of": issuer, "kind": scope}).scalar_one()
                 if number is not None:
                     numbers[scope] = int(number)
         return numbers
@@ -250,12 +248,10 @@ class CrlStore:
         Returns the record as it is stored: with its bytes, unless they are too many for one value.
         """
         record = self._with_bytes(record, path)
-        found, row = tables.crls.c, tables.issuers.c.issuer == record.issuer
+        row = tables.issuers.c.issuer == record.issuer
         with self._engine.begin() as db:
             db.execute(update(tables.issuers).where(row).values(crl_number=tables.issuers.c.crl_number))  # the lock
-            highest = db.execute(
-                select(func.max(found.number)).where(found.issuer == record.issuer, found.scope == record.scope)
-            ).scalar_one()
+            highest = db.execute(_HIGHEST, {"of": record.issuer, "kind": record.scope}).scalar_one()
             if highest is not None and highest >= record.number:
                 raise StoreError(f"CRL number {record.number} does not follow {highest}", clause="RFC 5280 5.2.3")
             db.execute(insert(tables.crls).values(**_columns(record)))
@@ -304,10 +300,8 @@ class CrlStore:
 
     def covered(self, issuer: str) -> int:
         """Every change of status up to this epoch is covered by a full or delta list."""
-        found = tables.crls.c
-        query = select(func.max(found.epoch)).where(found.issuer == issuer, found.scope.in_((FULL, DELTA)))
         with reading(self._engine) as db:
-            return int(db.execute(query).scalar_one() or 0)
+            return int(db.execute(_COVERED, {"of": issuer}).scalar_one() or 0)
 
 
 def _in_partition(number: int, partitions: int) -> ColumnElement[bool]:
