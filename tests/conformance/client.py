@@ -35,7 +35,7 @@ class Worker:
     def _read(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if not line and (status := self._process.wait(10)) == CANNOT_START:
+        if not line and (status := self._process.wait(60)) == CANNOT_START:
             pytest.skip(f"{self.subject.name} cannot be started by this user on this machine; see standard error")
         assert line, f"the worker ended with {status}"
         return json.loads(line)

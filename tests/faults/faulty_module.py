@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).with_name("shim") / "faulty_pkcs11.c"
-PATIENCE: Final = 60.0
+PATIENCE: Final = 120.0
 """Seconds after which a test gives up waiting for something that ought to happen soon."""
 
 HANG: Final = "hang"

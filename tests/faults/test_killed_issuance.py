@@ -8,6 +8,7 @@ serials, the intents, the certificates and the journal must tell the same story.
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -39,6 +40,9 @@ from tests.support.databases import DATABASES, ca_database
 from tests.support.many_cases import merchant_cases
 from tests.support.pki_factory import PkiFactory
 
+# Only there to end a hang: it writes to the disk some ten thousand times. Who waits for the other process waits longer.
+pytestmark = pytest.mark.timeout(900 if "PYTEST_XDIST_WORKER" in os.environ else 600)
+
 STEPS = (
     "save_dossiers",
     "reserve_serials",
@@ -54,6 +58,8 @@ STEPS = (
 BOUNDARIES = tuple(f"{when} {step}" for step in STEPS for when in ("before", "after"))
 ROUNDS = 4
 SUDDEN = 30
+STUCK = 120
+"""Seconds after which a process that does not end shows the stacks of its threads, and ends: it should take one."""
 TOGETHER = 2
 """Cases that a process issues together."""
 
@@ -184,6 +190,9 @@ class Site:
 
 def forked(work: Callable[[], Any]) -> int:
     """The number of a process that does `work` and ends without any clean-up."""
+    # Of them only this one would live on in the child, and what another held would be held there for ever.
+    threads = [(each / "comm").read_text().strip() for each in Path("/proc/self/task").iterdir()]
+    assert len(threads) == 1, threads
     child = os.fork()
     if child == 0:
         _end(work)
@@ -192,6 +201,7 @@ def forked(work: Callable[[], Any]) -> int:
 
 def _end(work: Callable[[], Any]) -> NoReturn:
     try:
+        faulthandler.dump_traceback_later(STUCK, exit=True)
         work()
     except BaseException as error:  # whatever it is, the child must not go on as a second pytest
         os.write(2, f"{type(error).__name__}: {error}\n".encode())

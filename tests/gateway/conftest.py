@@ -50,7 +50,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
 
 
-async def until(condition: Callable[[], object], *, within: float = 20.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 120.0) -> None:
     """Wait until `condition()` holds; a test fails if it never does."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110  # what is waited for may be in another process

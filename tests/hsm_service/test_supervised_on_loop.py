@@ -175,7 +175,7 @@ def test_a_process_that_hangs_is_noticed_while_a_loop_hears(home: Home) -> None:
 
 
 def test_a_loop_that_stands_still_for_longer_than_the_deadline_kills_no_token(home: Home) -> None:
-    with supervise_token(home, "merchants", deadline=0.5) as token:
+    with supervise_token(home, "merchants", deadline=1.5) as token:
         assert token.wait_healthy(PATIENCE)
         process = token.process_id
 
@@ -186,7 +186,7 @@ def test_a_loop_that_stands_still_for_longer_than_the_deadline_kills_no_token(ho
             answers: list[object] = []
             for _ in range(8):
                 token.submit("random", (8,), answers.append)
-            time.sleep(2)  # noqa: ASYNC251  # as a disk that takes this long for a sync
+            time.sleep(3)  # noqa: ASYNC251  # as a disk that takes this long for a sync
             await until(lambda: len(answers) == 8)
             assert [answer for answer in answers if not isinstance(answer, bytes)] == []
 

@@ -270,7 +270,7 @@ def test_an_officer_who_is_revoked_while_the_document_comes_puts_nothing_on_file
 
     def pieces() -> Iterator[bytes]:
         yield TEXT[:1]
-        assert judged.wait(10)
+        assert judged.wait(60)
         pki.operations_ca.revoked[credential.certificate.serial_number] = world.now - timedelta(days=1)
         world.trust_source = pki.trust
         world.clock.forward(timedelta(seconds=2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ra.states import State
 from runtime.durable import Durable
 from runtime.problems import Problem
 from runtime.server import start
+from tests.faults.faulty_module import wait_until
 from tests.support.cps_cases import DAY, Office
 from tests.support.ra_world import ANONYMOUS, OPERATOR, RaWorld
 
@@ -121,10 +121,7 @@ def test_the_clock_finishes_what_was_interrupted(faulty: World, tmp_path: Path) 
     application = faulty.last_decision()
     faulty.between.on_issue = lambda issue, dossier: issue(dossier)
     with start(create_app(faulty.workflow, schedules=every_second(faulty, tmp_path)), tls=None):
-        for _ in range(500):
-            if faulty.store.application(application.id).state is State.ISSUED:
-                break
-            time.sleep(0.02)
+        wait_until(lambda: faulty.store.application(application.id).state is State.ISSUED)
     assert faulty.store.application(application.id).state is State.ISSUED
 
 
@@ -139,11 +136,7 @@ def test_a_round_of_the_clock_that_fails_is_not_the_last(
 
     monkeypatch.setattr(faulty.workflow, "sweep", broken)
     with start(create_app(faulty.workflow, schedules=every_second(faulty, tmp_path)), tls=None):
-        for _ in range(500):
-            if len(rounds) > 2:  # the start, and two ticks
-                break
-            time.sleep(0.02)
-    assert len(rounds) > 2
+        wait_until(lambda: len(rounds) > 2)  # the start, and two ticks
 
 
 def test_what_a_killed_registration_authority_left_is_finished_by_the_next(

@@ -193,8 +193,8 @@ def test_health_and_metrics_answer(ca_client: httpx.Client) -> None:
     assert "python_info" in ca_client.get("/metrics").text
 
 
-def _raw(server: str, files: TlsFiles, content: bytes) -> bytes:
-    """What the server says to these bytes until it closes, or nothing more comes for a second."""
+def _raw(server: str, files: TlsFiles, content: bytes, *, answers: int = 0) -> bytes:
+    """What the server says to these bytes until it closes, or nothing more comes for a second after so many answers."""
     host, _, port = server.removeprefix("https://").partition(":")
     said = b""
     with (
@@ -203,10 +203,11 @@ def _raw(server: str, files: TlsFiles, content: bytes) -> bytes:
     ):
         with contextlib.suppress(OSError):
             tls.sendall(content)
-        tls.settimeout(1)
         with contextlib.suppress(OSError):
+            tls.settimeout(60 if answers else 1)
             while part := tls.recv(65536):
                 said += part
+                tls.settimeout(60 if said.count(b"HTTP/1.1 ") < answers else 1)
     return said
 
 
@@ -230,7 +231,7 @@ def test_requests_on_one_connection_each_have_its_caller(issue: Callable[..., Tl
     """Pipelined, with headers that claim to be somebody else."""
     claim = b"x-client-cert: service:ca\r\nx-forwarded-for: 127.0.0.1\r\nforwarded: for=service:ca\r\n"
     request = b"GET /who HTTP/1.1\r\nhost: x\r\n" + claim + b"\r\n"
-    said = _raw(server, issue("shop-7", uri="urn:kwbp:merchant:shop-7"), request * 3)
+    said = _raw(server, issue("shop-7", uri="urn:kwbp:merchant:shop-7"), request * 3, answers=3)
     assert said.count(b'{"caller":"merchant:shop-7"}') == 3
 
 
@@ -288,10 +289,10 @@ def test_an_idle_connection_is_not_kept_by_what_is_no_request(request_: bytes, d
 
 
 def test_a_connection_serves_request_after_request_within_its_idle_time() -> None:
-    with _plain_connection(patience=60.0, keep_alive=2.0) as connection:
-        for _ in range(8):
+    with _plain_connection(patience=60.0, keep_alive=4.0) as connection:
+        for _ in range(6):
             connection.sendall(b"\r\n")
-            time.sleep(0.4)
+            time.sleep(0.8)
             connection.sendall(b"GET /who HTTP/1.1\r\nhost: x\r\n\r\n")
             assert _answer(connection).startswith(b"HTTP/1.1 200")
 

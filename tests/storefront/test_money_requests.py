@@ -40,7 +40,7 @@ def run(test: Any) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110  # what is awaited is in a database
             await asyncio.sleep(0.02)
 

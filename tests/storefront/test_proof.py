@@ -89,7 +89,7 @@ async def answered(store: OrderStore, purchase: Purchase, number: int = 0) -> by
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110  # a database tells nobody
             await asyncio.sleep(0.01)
 

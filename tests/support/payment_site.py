@@ -123,7 +123,7 @@ service.run(home, Settings.load(home), checkpoint=checkpoint)
 """
 
 
-def wait_for(condition: Callable[[], object], *, within: float = 60.0, every: float = 0.02) -> None:
+def wait_for(condition: Callable[[], object], *, within: float = 120.0, every: float = 0.02) -> None:
     """Poll until `condition()` holds; times in seconds."""
     deadline = time.monotonic() + within
     while not condition():

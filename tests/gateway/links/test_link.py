@@ -258,7 +258,7 @@ def test_an_unanswered_echo_ends_the_connection() -> None:
         async with ScriptedSwitch() as switch:
             switch.plan("0800", Step(), Step(drop=True))
             async with line(switch, echo_interval=0.02, management_timeout=0.05):
-                await until(lambda: switch.sessions == 2)
+                await until(lambda: switch.sessions >= 2)  # or more, where answers are slow
 
     run(scenario())
 
