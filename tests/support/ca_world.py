@@ -31,7 +31,7 @@ from runtime.client import TlsFiles
 from runtime.database import open_database
 from statements.published import Statements, founding_only
 from tests.support.cps_cases import Office
-from tests.support.founded import Founding
+from tests.support.founded import Founding, with_tables
 from tests.support.pki_factory import Credential, PkiFactory, pem
 from tests.support.software_signing import SoftwareSigning
 
@@ -104,7 +104,7 @@ class CaWorld:
             write_hierarchy(self.pki, self.folder)
         self.keys = software_keys(self.pki, self.clock)
         self.record = Record.open(folder / "audit" / "ca.jsonl")
-        self.engine = open_database(database or folder / "db" / "ca.db")
+        self.engine = open_database(database or with_tables(folder / "db" / "ca.db"))
         self.authority = CertificateAuthority(
             folder=self.folder,
             engine=self.engine,

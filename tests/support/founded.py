@@ -2,19 +2,24 @@
 
 A first start makes the tables and signs nine CRLs, which takes longer than most tests of what comes after it. So the
 first authority of a hierarchy leaves a copy of its files here, and the next ones start over such a copy, as the same
-authority does after a restart.
+authority does after a restart. One that does not begin there has a database with its tables (`with_tables`): migrations
+are tested where they are the subject.
 """
 
 from __future__ import annotations
 
 import stat
+import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 
+from ca.schema import bring_up_to_date
+from runtime.database import open_database
 from tests.support.cps_cases import Office
 from tests.support.pki_factory import PkiFactory
 
@@ -53,6 +58,24 @@ class _Copy:
             else:
                 path.touch(mode=mode)
                 path.write_bytes(content)
+
+
+def with_tables(path: Path) -> Path:
+    """A database file whose tables are there and empty, unless the file is there already."""
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_bytes(_tables())
+    return path
+
+
+@cache
+def _tables() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ca.db"
+        engine = open_database(path)
+        bring_up_to_date(engine)
+        engine.dispose()
+        return path.read_bytes()
 
 
 _COPIES: Final[WeakKeyDictionary[PkiFactory, dict[object, _Copy]]] = WeakKeyDictionary()
