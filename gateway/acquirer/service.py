@@ -200,7 +200,11 @@ class AcquirerService:
 
         row = await self._orders.writer.run(job)
         if row is None:
-            raise Problem(409, "no-open-difference", "there is no open difference of this number and excess")
+            raise Problem(
+                409,
+                "no-open-difference",
+                "there is no open difference of this number and excess: look again with 'kwbp gateway differences'",
+            )
         self._checkpoint("difference-decided")
         return row
 
