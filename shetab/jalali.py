@@ -14,6 +14,7 @@ from shetab.types import Expiry, is_ascii_digits
 
 IRAN_STANDARD_TIME: Final = timezone(timedelta(hours=3, minutes=30), "IRST")
 
+_AHEAD: Final = timedelta(days=30)
 _FIRST_YEAR, _LAST_YEAR = 1304, 1468
 _ANCHOR_YEAR: Final = 1403
 _ANCHOR: Final = date(2024, 3, 20)  # 1 Farvardin 1403
@@ -112,6 +113,17 @@ def local_moment(hhmmss: str, mmdd: str, near: datetime) -> datetime:
         return datetime.strptime(f"{day:%Y%m%d}{hhmmss}", "%Y%m%d%H%M%S").replace(tzinfo=IRAN_STANDARD_TIME)
     except ValueError:
         raise ValueFormatError("time of day", "must be hhmmss") from None
+
+
+def settlement_date(mmdd: str, now: datetime) -> date:
+    """Gregorian date of DE 15 of what is known at `now`: the latest such day that is not more than a month ahead.
+
+    A network counts in a day that is open or near, but what it says of it may come late: an answer to a repeat tells
+    the day of the first copy, months ago, which is nearer to the same day of next year.
+
+    :raises ValueFormatError: not four digits, or no such day in the last eight years.
+    """
+    return latest_date(mmdd, now + _AHEAD)
 
 
 def latest_date(mmdd: str, now: datetime) -> date:

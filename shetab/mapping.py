@@ -16,7 +16,7 @@ from shetab.dialect_tables import Wire
 from shetab.errors import MessageFormatError
 from shetab.formats import describe
 from shetab.mapping_base import NotMappedError, Times
-from shetab.mapping_dates import Original
+from shetab.mapping_dates import LocalTime, Original
 from shetab.mapping_rules import PartialAmount, Rule
 from shetab.message import Message
 
@@ -61,7 +61,7 @@ class Mapping8583:
 
     def _plain(self, message: Message, now: datetime) -> dict[int, str]:
         rules, taken, _, _ = self._by_mti[message.mti]
-        times = Times(now, message.original_at)
+        times = Times(now, message.original_at, message.local_at)
         fields: dict[int, str] = {}
         for field, value in message.fields.items():
             if field not in taken:
@@ -84,7 +84,8 @@ class Mapping8583:
         """
         rules, _, taken, keepable = self._by_mti[mti]
         original_at = next((rule.moment(fields) for rule in rules if isinstance(rule, Original)), None)
-        times = Times(now, original_at)
+        local_at = next((rule.moment(fields) for rule in rules if isinstance(rule, LocalTime)), None)
+        times = Times(now, original_at, local_at)
         inside: dict[int, str] = {}
         for field, value in fields.items():
             if field not in taken:
@@ -98,14 +99,16 @@ class Mapping8583:
             raise MessageFormatError(
                 mti=self.mtis[mti], field=str(error.field), rule=error.rule, value_class=value_class
             ) from None
-        again = self._plain(Message(mti, inside, original_at=original_at), now)
-        if original_at is not None and self._plain(Message(mti, inside), now) == again:
+        again = self._plain(Message(mti, inside, original_at=original_at, local_at=local_at), now)
+        if original_at is not None and self._plain(Message(mti, inside, local_at=local_at), now) == again:
             original_at = None  # DE 90 says as much
+        if local_at is not None and self._plain(Message(mti, inside, original_at=original_at), now) == again:
+            local_at = None  # its day has been no other time since
         different = {field: value for field, value in fields.items() if again.get(field) != value}
         for field in sorted(different.keys() | (again.keys() - fields.keys())):
             if field not in fields or not (field in keepable or field in self._texts):
                 raise MessageFormatError(mti=self.mtis[mti], field=str(field), rule="field_does_not_fit_the_message")
-        return Message(mti, inside, mac, different, original_at)
+        return Message(mti, inside, mac, different, original_at, local_at)
 
     def echo(self, request: Message, field: int) -> str:
         """What an answer to `request` has in a field that it repeats: of a partial amount, the part.

@@ -24,10 +24,11 @@ Written = MutableMapping[int, str]
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """What says the years that fields lack inside. `original_at` is that of the message (`shetab.message`)."""
+    """What says the years that fields lack inside; but for `now`, it is the message's own (`shetab.message`)."""
 
     now: datetime
     original_at: datetime | None = None
+    local_at: datetime | None = None
 
 
 class NotMappedError(Exception):

@@ -8,7 +8,13 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from shetab.errors import ValueFormatError
-from shetab.jalali import IRAN_STANDARD_TIME, complete_date, complete_transmission_time, latest_date, transmission_time
+from shetab.jalali import (
+    IRAN_STANDARD_TIME,
+    complete_transmission_time,
+    latest_date,
+    settlement_date,
+    transmission_time,
+)
 from shetab.mapping_base import NOT_CARRIED, NOT_KNOWN, WRONG_YEAR, BaseRule, Fields, NotMappedError, Times, Written
 from shetab.subfields import OriginalDataElements
 
@@ -18,12 +24,13 @@ _TOMORROW: Final = timedelta(days=1)
 class LocalTime(BaseRule):
     """hhmmss and MMDD inside, YYMMDDhhmmss outside: the year is the one of the latest such day, tomorrow included.
 
-    Of an advice, whose time is that of its original, it is the year of that if the message says it. In an answer any
-    year is taken, and kept: what is repeated there may be old.
+    Of an advice, whose time is that of its original, it is the year of that if the message says it. So is it of a
+    repeat, whose time is that of its first copy (`Message.local_at`). In an answer any year is taken, and kept: what is
+    repeated there may be old.
     """
 
     kind: Literal["local_time"]
-    of: Literal["message", "original", "answer"] = "message"
+    of: Literal["message", "original", "repeat", "answer"] = "message"
     time: int
     date: int
     outside: int
@@ -40,9 +47,20 @@ class LocalTime(BaseRule):
     def kept(self) -> frozenset[int]:
         return frozenset({self.outside}) if self.of == "answer" else frozenset()
 
+    def moment(self, source: Fields) -> datetime | None:
+        """When a repeat took place first, by the fields of the wire; None of anything else, or if they do not say."""
+        if self.of != "repeat":
+            return None
+        try:
+            text = source.get(self.outside, "")
+            return datetime.strptime(text, "%y%m%d%H%M%S").replace(tzinfo=IRAN_STANDARD_TIME)
+        except ValueError:
+            return None
+
     def to_wire(self, source: Fields, target: Written, times: Times, mtis: Mapping[str, str]) -> None:
-        if self.of == "original" and times.original_at is not None:
-            local = f"{times.original_at.astimezone(IRAN_STANDARD_TIME):%y%m%d%H%M%S}"
+        told = {"original": times.original_at, "repeat": times.local_at, "answer": times.local_at}.get(self.of)
+        if told is not None:
+            local = f"{told.astimezone(IRAN_STANDARD_TIME):%y%m%d%H%M%S}"
             if local[2:] == source[self.date] + source[self.time]:
                 target[self.outside] = local
                 return
@@ -52,7 +70,9 @@ class LocalTime(BaseRule):
             raise NotMappedError(self.date, NOT_CARRIED) from None
 
     def from_wire(self, source: Fields, target: Written, times: Times, mtis: Mapping[str, str]) -> None:
-        text = source[self.outside]
+        text, local = source[self.outside], self.moment(source)
+        if local is not None and local > times.now + _TOMORROW:
+            raise NotMappedError(self.outside, WRONG_YEAR)
         target[self.date], target[self.time] = text[2:6], text[6:]
         again: dict[int, str] = {}
         self.to_wire(target, again, times, mtis)
@@ -61,9 +81,10 @@ class LocalTime(BaseRule):
 
 
 class Dated(BaseRule):
-    """MMDD inside, YYMMDD outside: the year is the one that puts the day nearest to now."""
+    """MMDD inside, YYMMDD outside: the year is that of `settlement_date`. In an answer any year is taken, and kept."""
 
     kind: Literal["date"]
+    of: Literal["message", "answer"] = "message"
     field: int
 
     @property
@@ -74,10 +95,14 @@ class Dated(BaseRule):
     def taken_outside(self) -> frozenset[int]:
         return frozenset({self.field})
 
+    @property
+    def kept(self) -> frozenset[int]:
+        return frozenset({self.field}) if self.of == "answer" else frozenset()
+
     def to_wire(self, source: Fields, target: Written, times: Times, mtis: Mapping[str, str]) -> None:
         if self.field in source:
             try:
-                target[self.field] = f"{complete_date(source[self.field], times.now):%y%m%d}"
+                target[self.field] = f"{settlement_date(source[self.field], times.now):%y%m%d}"
             except ValueFormatError:
                 raise NotMappedError(self.field, NOT_CARRIED) from None
 
@@ -86,7 +111,7 @@ class Dated(BaseRule):
             target[self.field] = source[self.field][2:]
             again: dict[int, str] = {}
             self.to_wire(target, again, times, mtis)
-            if again[self.field] != source[self.field]:
+            if again[self.field] != source[self.field] and self.of != "answer":
                 raise NotMappedError(self.field, WRONG_YEAR)
 
 

@@ -18,7 +18,9 @@ class Message:
     text. `mac` is the 8 bytes of the MAC slot, None while not yet made. `kept` are fields of the wire, by their numbers
     there, that say more than the canonical fields do (one of two action codes that mean the same): what is read is
     written again as it came. `original_at` is when that took place which DE 90 names (aware; its DE 12 and 13, with the
-    year): DE 90 holds its DE 7 alone, which of an advice is another moment. None: the moment of that DE 7.
+    year): DE 90 holds its DE 7 alone, which of an advice is another moment. None: the moment of that DE 7. `local_at`
+    is when the message itself took place (its own DE 12 and 13, with the year), where that is old: it is a repeat.
+    None: the latest such moment.
     """
 
     mti: str
@@ -26,6 +28,7 @@ class Message:
     mac: bytes | None = None
     kept: Mapping[int, str] = field(default_factory=dict)
     original_at: datetime | None = None
+    local_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", MappingProxyType(dict(sorted(self.fields.items()))))

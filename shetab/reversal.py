@@ -61,4 +61,4 @@ def _about(request: Message, stan: str, transmission_time: str, pan: str | None,
 def repeated(request: Message, *, transmission_time: str) -> Message:
     """The same request sent again: MTI with last digit 1 (0201, 0421), new DE 7, everything else unchanged, no MAC."""
     fields: Mapping[int, str] = {**request.fields, 7: transmission_time}
-    return Message(f"{request.mti[:3]}1", fields, original_at=request.original_at)
+    return Message(f"{request.mti[:3]}1", fields, original_at=request.original_at, local_at=request.local_at)

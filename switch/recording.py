@@ -129,7 +129,7 @@ def repeated_answer(
     if row.fingerprint != fingerprint:
         return answer_to(connection, rules, request, "94", now, None)
     stored = {int(field): value for field, value in row.answer.items()}
-    return Message(rules.dialect.response_mti(request.mti), stored | {2: request[2]})
+    return Message(rules.dialect.response_mti(request.mti), stored | {2: request[2]}, local_at=request.local_at)
 
 
 def answer_to(
@@ -148,7 +148,7 @@ def answer_to(
     }
     if approval is not None:
         fields[38] = approval
-    return Message(rules.dialect.response_mti(request.mti), fields)
+    return Message(rules.dialect.response_mti(request.mti), fields, local_at=request.local_at)
 
 
 def stored(answer: Message) -> dict[str, str]:

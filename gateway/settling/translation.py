@@ -104,7 +104,10 @@ def _first(
 def repeated_message(row: Settling, order: Order, followed: Settling | None, pan: Pan, now: datetime) -> Message:
     """The message of a request that may have been sent: a repeat, with the same STAN, RRN and DE 90."""
     sent = row.sent
-    first = Message(sent.mti, {**sent.fields, 2: pan.reveal()}, original_at=_followed_at(order, followed))
+    fields = {**sent.fields, 2: pan.reveal()}
+    # Of an advice DE 12 and 13 are those of what it follows; a refund has its own, of when it was sent first.
+    own = local_moment(sent[12], sent[13], row.received_at) if sent.mti == "0200" else None
+    first = Message(sent.mti, fields, original_at=_followed_at(order, followed), local_at=own)
     return repeated(first, transmission_time=transmission_time(now))
 
 

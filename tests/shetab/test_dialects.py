@@ -17,7 +17,7 @@ from shetab.mac import message_mac
 from shetab.mapping_rules import Code
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
-from shetab.reversal import reversal_advice
+from shetab.reversal import repeated, reversal_advice
 from shetab.types import Rial
 from tests.shetab.test_dialect import _values
 from tests.support.bank_messages import DIALECTS, MAC_KEY, NOW, catalogue, loaded, sealed
@@ -405,6 +405,41 @@ class TestYears:
             assert found["12"] == ("261122140045" if name != "refund" else f"{26 + years}1122140045")
             assert (back.fields, back.original_at) == (message.fields, at)
             assert dialect.encode(back) == raw
+
+    @pytest.mark.parametrize("months", [5, 11, 13, 40])
+    def test_of_a_repeat_is_that_of_its_first_copy(self, months: int) -> None:
+        """A refund that was not answered for so long: by another year it is another transaction."""
+        dialect, day = loaded("shetab93_ascii", NOW), NOW - timedelta(days=30 * months)
+        at = day.astimezone(IRAN_STANDARD_TIME).replace(hour=14, minute=0, second=45, microsecond=0)
+        fields = {**catalogue(dialect)["refund"].fields, 12: "140045", 13: f"{at:%m%d}"}
+        again = repeated(Message("0200", fields, local_at=at), transmission_time="1122103100")
+        raw = dialect.encode(again)
+        back = dialect.decode(raw)
+        assert wire(dialect, raw)["12"] == f"{at:%y%m%d}140045"
+        assert (back.mti, back.fields) == ("0201", again.fields)
+        assert (back.local_at or NOW).year in (at.year, NOW.year)
+        assert (back.local_at is None) == (months < 12)  # its day has not been again since
+        assert dialect.encode(back) == raw
+        answer = catalogue(dialect)["purchase approved"]
+        told = Message("0210", {**answer.fields, 13: f"{at:%m%d}"}, local_at=back.local_at)
+        assert wire(dialect, dialect.encode(told))["12"] == f"{at:%y%m%d}140045"
+        assert dialect.decode(dialect.encode(told)).fields == told.fields
+
+    def test_of_a_repeat_that_is_still_to_come_is_refused(self) -> None:
+        later = loaded("shetab93_ascii", NOW + timedelta(days=400))
+        again = repeated(catalogue(later)["refund"], transmission_time="1122103100")
+        raw = later.encode(again)
+        with pytest.raises(MessageFormatError, match=r"field (12|56): year_is_not_that_of_now"):
+            loaded("shetab93_ascii", NOW).decode(raw)
+
+    def test_of_a_settlement_that_is_told_late_is_kept(self) -> None:
+        """The answer to a repeat of last year says the business day of its first copy."""
+        dialect = loaded("shetab93_ascii")
+        raw = dialect.encode(Message("0210", {**catalogue(dialect)["purchase approved"].fields, 15: "1122"}))
+        old = raw.replace(b"261122", b"251122")
+        back = dialect.decode(old)
+        assert (back[15], back.kept[15]) == ("1122", "251122")
+        assert dialect.encode(back) == old
 
     def test_of_an_answer_to_what_is_old_are_the_requests(self) -> None:
         dialect = loaded("shetab93_ascii")

@@ -27,7 +27,7 @@ from pki.oids import CT_BATCH_ADMIN_REQ
 from runtime.database import insert_new
 from runtime.language import Message
 from shetab.errors import ValueFormatError
-from shetab.jalali import IRAN_STANDARD_TIME, complete_date
+from shetab.jalali import IRAN_STANDARD_TIME, settlement_date
 from storefront.errors import MoneyRefused
 from storefront.merchant import recall
 from storefront.merchant.documents import Document
@@ -392,7 +392,7 @@ def business_day_of(answer: AuthResTBS | SettlingResTBS) -> date:
     given = instant(answer.date)
     if answer.settle_date is not None:
         with suppress(ValueFormatError):
-            return complete_date(answer.settle_date, given)
+            return settlement_date(answer.settle_date, given)
     return given.astimezone(IRAN_STANDARD_TIME).date()
 
 
