@@ -35,6 +35,13 @@ def _lines(shown: dict[str, Any], now: datetime) -> list[Message]:
         Message("Line {name}: signed on.", name=name) if up else Message("Line {name}: down.", name=name)
         for name, up in shown["lines"].items()
     ]
+    lines += [
+        Message("The clock is {seconds} s ahead of that of {name}.", seconds=ahead, name=name)
+        if ahead > 0
+        else Message("The clock is {seconds} s behind that of {name}.", seconds=-ahead, name=name)
+        for name, ahead in shown["clocks"].items()
+        if ahead
+    ]
     lines.append(
         Message(
             "Orders: {unknown} unknown, {waiting} reversals waiting, {handed} for a person, {working} at work.",

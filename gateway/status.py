@@ -38,6 +38,9 @@ class StatusDocument(BaseModel):
     ready: bool
     reasons: list[str] = Field(description="why an order that comes now cannot be collected, and what else is wrong")
     lines: dict[str, bool] = Field(description="connectors by name: whether each is signed on")
+    clocks: dict[str, float | None] = Field(
+        description="connectors by name: seconds that the clock is ahead of theirs at least; none: they have not said"
+    )
     open_orders: dict[str, int] = Field(description="orders that have not come to their end, by state")
     unknown: int = Field(description="orders whose outcome nobody knows and that are not being reversed yet")
     reversals_waiting: int
@@ -63,6 +66,7 @@ def create_router() -> APIRouter:
             ready=gateway.ready,
             reasons=[*gateway.reasons, *gateway.watch.degraded],
             lines=gateway.lines,
+            clocks={each.connector: each.clock_ahead for each in gateway.line_states()},
             **_told(found),
             working=gateway.admission.working,
             zone_keys=await _keys(gateway),

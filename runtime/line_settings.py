@@ -98,6 +98,7 @@ class LineLimits(_Section):
     management_timeout: float = Field(default=10.0, gt=0, description="sign-on or echo unanswered: a new connection")
     longest_pause: float = Field(default=10.0, gt=0, description="between two attempts to connect")
     alarm_after: float = Field(default=30.0, gt=0, description="how long half of the lines may be down")
+    clock_limit: float = Field(default=10.0, gt=0, description="how far the network's clock may be from ours")
 
 
 class IsoHostSettings(_Section):

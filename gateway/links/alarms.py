@@ -1,4 +1,4 @@
-"""When people must know about the lines: none is up, or half of them have been down for too long.
+"""When people must know about the lines: none is up, half of them have been down for too long, or clocks are apart.
 
 An alarm is one log line when it begins, one when it is over, and a metric in between.
 """
@@ -18,6 +18,7 @@ _raised: Final = prometheus_client.Gauge(
 _log = get_logger("gateway.link")
 NONE_UP: Final = "no line up"
 HALF_DOWN: Final = "half of the lines down"
+CLOCKS_APART: Final = "the network's clock is another"
 
 
 class LinkAlarms:
@@ -45,6 +46,13 @@ class LinkAlarms:
             self.stop()
             self._clear(HALF_DOWN)
 
+    def clock(self, *, is_off: bool, ahead: float) -> None:
+        """The clock is `ahead` seconds of the network's, which is more than people want, or it is not."""
+        if is_off:
+            self._raise(CLOCKS_APART, ahead=ahead)
+        else:
+            self._clear(CLOCKS_APART)
+
     def stop(self) -> None:
         """No timer from now on."""
         if self._timer is not None:
@@ -54,11 +62,11 @@ class LinkAlarms:
     def _overdue(self, up: int) -> None:
         self._raise(NONE_UP if up == 0 and not self._was_up else HALF_DOWN)
 
-    def _raise(self, alarm: str) -> None:
+    def _raise(self, alarm: str, **told: float) -> None:
         if alarm not in self._raised:
             self._raised.add(alarm)
             _raised.labels(self._connector, alarm).set(1)
-            _log.error(alarm, connector=self._connector, alarm=True)
+            _log.error(alarm, connector=self._connector, **told, alarm=True)
 
     def _clear(self, alarm: str) -> None:
         if alarm in self._raised:

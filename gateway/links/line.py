@@ -79,8 +79,8 @@ class Line:
         """Whether messages may go out on it."""
         return self._state == "up"
 
-    def state(self, connector: str) -> LineState:
-        """The line for people, as one of `connector`."""
+    def state(self, connector: str, clock_ahead: float | None) -> LineState:
+        """The line for people, as one of `connector`, whose clock ours is ahead of so much."""
         meters = self.meters
         return LineState(
             connector=connector,
@@ -96,6 +96,7 @@ class Line:
             reconnects=meters.reconnects,
             p50_ms=meters.quantile_ms(0.5),
             p99_ms=meters.quantile_ms(0.99),
+            clock_ahead=clock_ahead,
         )
 
     def has_room(self, size: int) -> bool:

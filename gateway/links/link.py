@@ -11,6 +11,7 @@ import prometheus_client
 
 from gateway.errors import LinkBusyError, LinkDownError, NoAnswerError
 from gateway.links.alarms import LinkAlarms
+from gateway.links.clocks import NetworkClock
 from gateway.links.in_flight import InFlight, Judge, abandon
 from gateway.links.intake import Intake, MessageAuthentication
 from gateway.links.line import ECHO, Line
@@ -65,6 +66,7 @@ class SwitchLink:
             for number, address in enumerate(addresses, start=1)
         ]
         self._alarms = LinkAlarms(name, len(self._lines), after=settings.alarm_after)
+        self._network_clock = NetworkClock(name, settings.clock_limit, self._alarms)
         self._draining = False
 
     @property
@@ -74,7 +76,7 @@ class SwitchLink:
 
     def lines(self) -> list[LineState]:
         """The lines as they are, for people."""
-        return [line.state(self.name) for line in self._lines]
+        return [line.state(self.name, self._network_clock.ahead) for line in self._lines]
 
     async def authenticate(self, message: Message) -> bytes:
         """The bytes of `message` with the token's MAC, ready for `exchange`. Nothing is sent.
@@ -154,7 +156,7 @@ class SwitchLink:
         with self._in_flight.entered(message, line.number, judge) as answer:
             if not line.write(raw):
                 raise LinkDownError("not connected to the switch")
-            began, in_time = line.meters.asked(), False
+            began, in_time, sent = line.meters.asked(), False, self._clock()
             try:
                 async with asyncio.timeout(seconds):
                     found = await answer
@@ -164,6 +166,7 @@ class SwitchLink:
                 raise NoAnswerError(f"no answer to {message.mti} within {seconds:g} s") from None
             finally:
                 line.meters.answered(began, in_time=in_time)
+            self._network_clock.answered(message, found, sent, self._clock())
             return found
 
     async def _management(self, code: str, more: Mapping[int, str]) -> Message:

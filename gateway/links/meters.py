@@ -35,7 +35,10 @@ _round_trip: Final = prometheus_client.Histogram(
 
 @dataclass(frozen=True, slots=True)
 class LineState:
-    """A line as people see it. Times of round trips in milliseconds, None before the first."""
+    """A line as people see it. Times of round trips in milliseconds, None before the first.
+
+    `clock_ahead`: seconds that our clock is ahead of the network's at least, None while it has not said.
+    """
 
     connector: str
     line: int
@@ -50,6 +53,7 @@ class LineState:
     reconnects: int
     p50_ms: float | None
     p99_ms: float | None
+    clock_ahead: float | None = None
 
 
 class Meters:

@@ -41,6 +41,9 @@ class LineDocument(BaseModel):
     reconnects: int
     p50_ms: float | None
     p99_ms: float | None
+    clock_ahead: float | None = Field(
+        description="seconds that the clock is ahead of the network's at least, by its answers; none: it has not said"
+    )
 
 
 class RouteDocument(BaseModel):

@@ -53,6 +53,8 @@ class LinkSettings:
     """How long requests of a broken line wait for their answers on the other lines."""
     alarm_after: float = 30.0
     """How long half of the lines may be down."""
+    clock_limit: float = 10.0
+    """How far the network's clock may be from ours before people are told."""
     tls: ssl.SSLContext | None = None
     server_name: str | None = None
     """What the certificate at the other end must say, where that is not the host."""

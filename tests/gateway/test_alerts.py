@@ -94,6 +94,10 @@ FIRING: Final = {
     "GatewayAway": [],
     "GatewayDependencyAway": ['kwbp_gateway_dependency_up{instance="g",what="keys"}', "0x60"],
     "GatewayNoLine": ['kwbp_gateway_link_up{instance="g",connector="switch",line="0"}', "0x60"],
+    "GatewayNetworkClock": [
+        'kwbp_gateway_link_alarm{instance="g",connector="s",alarm="the network\'s clock is another"}',
+        "1x60",
+    ],
     "GatewayAnswersNotBelieved": ['kwbp_gateway_link_refused_total{instance="g",connector="s",why="mac"}', "0+60x60"],
     "GatewayUnknownOutcomes": ['kwbp_gateway_unknown_outcomes_count{instance="g"}', "21x60"],
     "GatewayReversalOld": ['kwbp_gateway_oldest_reversal_age_seconds{instance="g"}', "901x60"],
