@@ -112,7 +112,7 @@ def reconcile(
         rows = _said(client.get("/v1/reconciliations", params=_which(day, merchant)))
     output.table(
         "Business days",
-        ("Merchant", "Day", "Route", "State", "Ours", "Theirs"),
+        ("Merchant", "Day", "Route", "State", "Ours", "Theirs", "Booked"),
         [
             (
                 row["merchant_id"],
@@ -121,6 +121,7 @@ def reconcile(
                 row["state"],
                 net_of(row["own"]),
                 net_of(row["theirs"]),
+                row["booked"],
             )
             for row in rows
         ],

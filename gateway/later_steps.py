@@ -35,7 +35,7 @@ from gateway.order_rows import (
     stated,
 )
 from gateway.schema import orders, unclaimed_answers
-from gateway.settling.days import day_of
+from gateway.settling.days import day_to_enter
 from gateway.settling.entries import enter, enter_stated, entering
 from gateway.states import OrderState
 from kwbp.common import instant
@@ -77,7 +77,7 @@ class LaterSteps(OrderDatabase):
                 connection, key, (OrderState.APPROVED,), OrderState.ACKED, now, auth_ack=auth_ack, lapses_at=lapses_at
             )
             if entry is not None:
-                day = day_of(moved.settle_date, instant(entry.date))
+                day = day_to_enter(connection, moved.settle_date, instant(entry.date))
                 enter(connection, moved.merchant_id, entry, day, moved.route, now)
             return moved
 

@@ -10,7 +10,8 @@ loses power the next moment. Jobs seldom fail, and a savepoint takes longer than
 without, and from its start again, each in a savepoint, if one fails.
 
 A PostgreSQL may have other writers. A transaction that ran into one of them (a deadlock) is run again from its start
-too. Jobs bear it: they touch nothing but their connection.
+too. Jobs bear it: they touch nothing but their connection, and what they have to say they hand over
+(`runtime.after_commit`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from runtime.after_commit import Said, Say, collecting
 from runtime.logging import get_logger
 
 T = TypeVar("T")
@@ -123,7 +125,7 @@ class GroupWriter:
         tries, apart = 1, False
         while True:
             try:
-                done, failed = self._transaction(group, apart=apart)
+                done, failed, said = self._transaction(group, apart=apart)
                 break
             except _OneFailed:
                 apart = True
@@ -136,6 +138,11 @@ class GroupWriter:
                     future.set_exception(DatabaseUnavailableError(f"the database {self._name} could not commit"))
                 return
         _GROUP.labels(self._name).observe(len(group))
+        for say in said:
+            try:
+                say()
+            except Exception as error:  # what was committed is told to those who wait, whatever becomes of a log line
+                _log.error("a job could not be heard", database=self._name, error=type(error).__name__)
         for future, result in done:
             future.set_result(result)
         for future, failure in failed:
@@ -143,14 +150,16 @@ class GroupWriter:
 
     def _transaction(
         self, group: list[_Job], *, apart: bool
-    ) -> tuple[list[tuple[Future[Any], Any]], list[tuple[Future[Any], Exception]]]:
+    ) -> tuple[list[tuple[Future[Any], Any]], list[tuple[Future[Any], Exception]], list[Say]]:
         done: list[tuple[Future[Any], Any]] = []
         failed: list[tuple[Future[Any], Exception]] = []
+        said: list[Say] = []
         with self._begin() as connection:
             alone = len(group) == 1
             for job, future in group:
+                of_job = Said()
                 try:
-                    with connection.begin_nested() if apart else nullcontext():
+                    with connection.begin_nested() if apart else nullcontext(), collecting(connection, of_job):
                         result = job(connection)
                         _require_whole(connection)
                 except Exception as error:  # belongs to whoever submitted the job
@@ -161,11 +170,13 @@ class GroupWriter:
                     if not (alone or apart):
                         raise _OneFailed from error
                     failed.append((future, self._told(error)))
+                    said += of_job.refused
                     if alone:
                         connection.rollback()
                 else:
                     done.append((future, result))
-        return done, failed
+                    said += of_job.refused + of_job.done
+        return done, failed, said
 
     @contextmanager
     def _begin(self) -> Iterator[Connection]:

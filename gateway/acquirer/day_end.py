@@ -3,7 +3,8 @@
 A day is finished once, in one transaction, when somebody needs its figures for good: its advice is signed, or it is
 paid. It must be closed on every route (`gateway.settling.reconciliation`), and nobody may still have to look at a
 difference. From then on nothing is added to it: what the network counts in it all the same is settled with the next
-day of the merchant that is finished.
+day of the merchant that is finished, and what the network pays for it is booked as that closes the day once more
+(`gateway.acquirer.network_pay`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from gateway.acquirer import ledger
 from gateway.acquirer.differences import has_open
 from gateway.acquirer.fees import ChargedFee, FeeSchedule, fees_of_day
 from gateway.acquirer.journal import post
-from gateway.acquirer.tables import charged_fees, finished_days, network_payments
+from gateway.acquirer.network_pay import book_net
+from gateway.acquirer.tables import charged_fees, finished_days
 from gateway.schema import entries, merchants, reconciliations
 from gateway.settling.book import entries_settled
 from gateway.settling.days import DayState, end_of
@@ -148,11 +150,7 @@ def _charge(
 def _book_payments(connection: Connection, merchant_id: str, day: date, now: datetime) -> None:
     """What each network said last is what it settles with the acquirer."""
     for row in connection.execute(select(reconciliations).where(_rows_of(merchant_id, day))).all():
-        net = read_net(row.theirs["97"])
-        values = {"merchant_id": merchant_id, "business_day": day.isoformat(), "route": row.route, "net": net}
-        connection.execute(insert(network_payments).values(values))
-        paid = ledger.network_paid(merchant_id=merchant_id, route=row.route, day=day, net=net)
-        post(connection, [] if paid is None else [paid], now)
+        book_net(connection, merchant_id, day, row.route, read_net(row.theirs["97"]), now)
 
 
 def _rows_of(merchant_id: str, day: date) -> ColumnElement[bool]:

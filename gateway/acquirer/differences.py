@@ -13,7 +13,8 @@ decision is a row of `corrections`, and the ledger has a posting for each.
 Lists of a day come in the order in which the network made them: one that is older than the newest is refused.
 
 A merchant's business day with an open difference is neither advised nor paid, its other days are: a signed advice
-cannot be taken back, and a day is advised and paid as a whole.
+cannot be taken back, and a day is advised and paid as a whole. What is booked of a day that is finished already has its
+network asked again: it may pay another net than was booked of it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, Literal
 
@@ -34,8 +36,10 @@ from gateway.acquirer.tables import corrections, differences, network_lists
 from gateway.order import SALE as SALE_KIND
 from gateway.schema import entries, orders, reconciliations, settlings
 from gateway.settling.days import DayState
+from gateway.settling.entries import compare_anew, is_finished, watch
 from gateway.states import OrderState
 from kwbp.codes import EntryKind
+from runtime.after_commit import after_commit
 from runtime.language import ToldError
 from runtime.logging import get_logger
 from shetab.settlement_list import SIGNS, SettlementList, SettlementListError, read_list
@@ -128,7 +132,8 @@ def take(
     waiting = select(differences.c.number).where(_of_list(route, day), differences.c.state == "OPEN")
     left = len(connection.execute(waiting).all())
     if left and not known:
-        _log.error("the network's list shows differences", route=route, day=day.isoformat(), open=left, alarm=True)
+        told = {"route": route, "day": day.isoformat(), "open": left}
+        after_commit(connection, partial(_log.error, "the network's list shows differences", **told, alarm=True))
     return Imported(number, route, day, len(found.movements), known, left)
 
 
@@ -192,7 +197,7 @@ def _keep(
             connection.execute(insert(differences).values(**values, **places))
         elif before.state in ("OPEN", "GONE") or before.excess != each.excess:
             if before.state == "CORRECTED":  # what was booked stays booked until a person decides again
-                _log.error("a corrected difference has changed", number=before.number, alarm=True)
+                _alarm(connection, "a corrected difference has changed", before.number)
             mine = differences.c.number == before.number
             connection.execute(update(differences).where(mine).values(**values, state="OPEN", found_at=now))
     for gone in kept.values():
@@ -200,9 +205,13 @@ def _keep(
         if booked == 0 and gone.state in ("OPEN", "EXPLAINED"):
             connection.execute(update(differences).where(this).values(state="GONE"))
         elif booked != 0 and (gone.state != "CORRECTED" or gone.excess) and _key(gone) not in settled:
-            _log.error("a corrected difference is not shown any more", number=gone.number, alarm=True)
+            _alarm(connection, "a corrected difference is not shown any more", gone.number)
             values = {"state": "OPEN", "excess": 0, "their_amount": None, "list_number": number, "found_at": now}
             connection.execute(update(differences).where(this).values(**values))
+
+
+def _alarm(connection: Connection, what: str, number: int) -> None:
+    after_commit(connection, partial(_log.error, what, number=number, alarm=True))
 
 
 def _key(row: Row[Any]) -> Key:
@@ -319,9 +328,14 @@ def decide(
         return None
     row = connection.execute(select(differences).where(differences.c.number == number)).one()
     day = date.fromisoformat(row.business_day)
-    _book(connection, number, (row.excess if decision == "CORRECTED" else 0) - _booked(connection, number), row)
+    booked = (row.excess if decision == "CORRECTED" else 0) - _booked(connection, number)
+    _book(connection, number, booked, row)
+    if booked and is_finished(connection, row.merchant_id, day):  # the network's payment was booked without it
+        watch(connection, row.merchant_id, day, row.route, now)
+        mine = and_(reconciliations.c.merchant_id == row.merchant_id, reconciliations.c.route == row.route)
+        compare_anew(connection, and_(mine, reconciliations.c.business_day == row.business_day), now)
     _compare_again(connection, row.route, day, now)
-    _log.info("difference decided", number=number, decision=decision, by=by)
+    after_commit(connection, partial(_log.info, "difference decided", number=number, decision=decision, by=by))
     return row
 
 

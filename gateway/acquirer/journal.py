@@ -145,7 +145,7 @@ def caused(connection: Connection) -> Iterator[Posting]:
 def _of_days(connection: Connection) -> Iterator[Posting]:
     for row in connection.execute(select(network_payments)):
         day = date.fromisoformat(row.business_day)
-        paid = ledger.network_paid(merchant_id=row.merchant_id, route=row.route, day=day, net=row.net)
+        paid = ledger.network_paid(merchant_id=row.merchant_id, route=row.route, day=day, part=row.part, net=row.net)
         if paid is not None:
             yield paid
 

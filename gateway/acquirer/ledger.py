@@ -54,7 +54,7 @@ class CauseKind(StrEnum):
     FEE = "fee"
     """A charged fee: hash of the answer that it is charged for."""
     NETWORK = "network"
-    """A closed business day: merchant, day, route."""
+    """A closed business day: merchant, day, route; with the part from the second on."""
     DIFFERENCE = "difference"
     """A difference that was corrected: its number; with the number of the decision from the second on."""
     STATED = "stated"
@@ -104,14 +104,16 @@ def fee(h_answer: bytes, *, merchant_id: str, amount: int, day: date) -> Posting
     return _moved(CauseKind.FEE, h_answer.hex(), day, payable(merchant_id), FEES, amount)
 
 
-def network_paid(*, merchant_id: str, route: str, day: date, net: int) -> Posting | None:
+def network_paid(*, merchant_id: str, route: str, day: date, part: int, net: int) -> Posting | None:
     """The network settled a merchant's business day with the acquirer; None if there was nothing to settle.
 
-    :param net: rial that the network counted, negative if the acquirer pays.
+    :param part: 2 and on for what it settles of a day that was finished before. :param net: rial that the network
+        counted, beyond the parts before; negative if the acquirer pays.
     """
     if net == 0:
         return None
-    return _moved(CauseKind.NETWORK, day_cause(merchant_id, day, route), day, INTERMEDIARY, receivable(route), net)
+    cause = day_cause(merchant_id, day, route) + ("" if part == 1 else f"/{part}")
+    return _moved(CauseKind.NETWORK, cause, day, INTERMEDIARY, receivable(route), net)
 
 
 def day_cause(merchant_id: str, day: date, route: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from datetime import date, datetime
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from gateway.dual_control import DualControl
 from gateway.schema import merchant_accounts
 from gateway.settling.accounts import is_bound
 from gateway.store import OrderStore
+from runtime.after_commit import with_refusal
 from runtime.language import Message
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -167,7 +169,9 @@ class PaymentFiles:
                 self._require_another(by, made_by=found.made_by, makers=makers)
             for each in waiting:
                 if _account(connection, each.merchant_id) != each.iban:
-                    _log.error("account changed before the payment file was sent", payout=each.reference, alarm=True)
+                    told = {"payout": each.reference, "alarm": True}
+                    what = "account changed before the payment file was sent"
+                    with_refusal(connection, partial(_log.error, what, **told))
                     raise Problem(
                         409,
                         "account-changed",
@@ -214,7 +218,8 @@ def _account(connection: Connection, merchant_id: str) -> str | Left:
     if iban is None:
         return Left(merchant_id, date.min, "no-account")
     if not is_bound(connection, merchant_id, iban):
-        _log.error("the account is not the one of the merchant's certificate", merchant=merchant_id, alarm=True)
+        what = "the account is not the one of the merchant's certificate"
+        with_refusal(connection, partial(_log.error, what, merchant=merchant_id, alarm=True))
         return Left(merchant_id, date.min, "account-not-bound")
     return iban
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, insert, select, update
@@ -29,6 +30,7 @@ from gateway.acquirer.payment_files import PaymentFiles, file_of
 from gateway.acquirer.payout import Left, Payout, PayoutState
 from gateway.acquirer.tables import payouts
 from gateway.schema import merchants, reconciliations
+from runtime.after_commit import after_commit, with_refusal
 from runtime.language import Message
 from runtime.logging import get_logger
 from runtime.problems import Problem
@@ -145,7 +147,8 @@ class Payouts(PaymentFiles):
         mine = and_(payouts.c.number == before.number, payouts.c.state == before.state)
         if before.state not in _BEFORE[state] or not _moved(connection, mine, values):
             if before.sent_at is not None:  # it has returned what it paid, or never paid: somebody must ask it
-                _log.error("the bank contradicts itself", payout=before.reference, alarm=True)
+                told = {"payout": before.reference, "alarm": True}
+                with_refusal(connection, partial(_log.error, "the bank contradicts itself", **told))
             text = Message(
                 "{payout} is {state}: it cannot become {next}",
                 payout=before.reference,
@@ -161,7 +164,8 @@ class Payouts(PaymentFiles):
             posting = ledger.payout_returned(
                 before.reference, merchant_id=before.merchant_id, day=day, amount=amount, was_paid=was_paid
             )
-            _log.error("the bank returned a payout", payout=before.reference, reason=outcome.reason, alarm=True)
+            told = {"payout": before.reference, "reason": outcome.reason}
+            after_commit(connection, partial(_log.error, "the bank returned a payout", **told, alarm=True))
         post(connection, [posting], now)
         return _of_reference(connection, outcome.reference)
 

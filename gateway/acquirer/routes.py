@@ -78,6 +78,10 @@ class ReconciliationDocument(_Document):
     rc: str | None
     own: dict[str, str] | None
     theirs: dict[str, str] | None
+    booked: int | None = Field(
+        description="rial that were booked as the network's payment; none until the day is finished. "
+        "A finished day that is OPEN again is compared anew: something came late"
+    )
 
 
 class ComparedDocument(_Document):

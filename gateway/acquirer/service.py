@@ -22,6 +22,7 @@ from gateway.acquirer.fees import FeeSchedule
 from gateway.acquirer.journal import Balance, StatementLine
 from gateway.acquirer.ledger import Finding
 from gateway.acquirer.list_folder import ListFolderSettings
+from gateway.acquirer.network_pay import booked_of
 from gateway.acquirer.payment_file import Payer
 from gateway.acquirer.payout import Payout
 from gateway.acquirer.payouts import Payouts
@@ -88,9 +89,11 @@ class AcquirerService:
     # --- days and differences -----------------------------------------------------------------------------------------
 
     def days(self, *, day: date | None = None, merchant_id: str | None = None) -> list[Row[Any]]:
-        """Rows of `reconciliations`, by day, merchant and route."""
+        """Rows of `reconciliations` by day, merchant and route, each with `booked`: what was booked of its payment."""
         columns = reconciliations.c
-        query = select(reconciliations).order_by(columns.business_day, columns.merchant_id, columns.route)
+        query = select(reconciliations, booked_of(reconciliations).label("booked")).order_by(
+            columns.business_day, columns.merchant_id, columns.route
+        )
         if day is not None:
             query = query.where(columns.business_day == day.isoformat())
         if merchant_id is not None:

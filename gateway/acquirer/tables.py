@@ -39,14 +39,16 @@ finished_days: Final = Table(
 )
 append_only(finished_days)
 
-# What each network settles with the acquirer of a finished day.
+# What each network settles with the acquirer of a finished day; they sum to what it said last.
 network_payments: Final = Table(
     "network_payments",
     metadata,
     Column("merchant_id", String, primary_key=True),
     Column("business_day", String, primary_key=True),
     Column("route", String, primary_key=True),
-    Column("net", BigInteger, nullable=False, doc="rial by DE 97 of the answer that closed the day"),
+    Column("part", Integer, primary_key=True, doc="2 and on: something came late, and the network said another net"),
+    Column("net", BigInteger, nullable=False, doc="rial by DE 97 of the answer that closed the day, less parts before"),
+    Column("booked_at", Instant, nullable=False),
 )
 append_only(network_payments)
 

@@ -19,12 +19,14 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 from sqlalchemy import Connection, select
 
 from gateway.errors import CardKeyError
 from gateway.limits.tables import card_keys
+from runtime.after_commit import after_commit
 from runtime.database import insert_new
 from runtime.logging import get_logger
 
@@ -76,7 +78,10 @@ def take_up(connection: Connection, version: int, check_value: bytes, now: datet
     if before is None or before.version < version:
         if insert_new(connection, card_keys, version=version, check_value=check_value, since=now):
             if before is not None:
-                _log.error("cards have another key: what they used is counted anew", version=version, alarm=True)
+                told = {"version": version, "alarm": True}
+                after_commit(
+                    connection, partial(_log.error, "cards have another key: what they used is counted anew", **told)
+                )
             return
     elif before.version > version and now > before.since + KEPT:
         raise CardKeyError(f"cards are told apart by version {before.version} of the key, not by {version} any more")

@@ -14,13 +14,13 @@ from typing import Final
 
 from sqlalchemy import Connection, and_, insert, select
 
-from gateway.acquirer.day_end import DayOpenError, fees_of, finish
+from gateway.acquirer.day_end import DayOpenError, fees_of, finish, finished
 from gateway.acquirer.fees import FeeSchedule
 from gateway.schema import advices, merchant_accounts
 from gateway.settling.accounts import is_bound
 from gateway.settling.book import entries_settled
 from gateway.settling.entries import summing
-from gateway.settling.reconciliation import OLDEST, Reconciliation
+from gateway.settling.reconciliation import OLDEST, Reconciliation, is_closed
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from kwbp.gateway import GatewayIdentity
@@ -75,12 +75,17 @@ class Advices:
         return kept[part - 1]
 
     async def _require_closed(self, merchant_id: str, day: date) -> None:
-        if await self._orders.look(self._reconciliation.is_closed, merchant_id, day):
+        if await self._orders.look(self._is_final, merchant_id, day):
             return
         today = self._clock().astimezone(IRAN_STANDARD_TIME).date()
         if today - OLDEST < day <= today:
             await self._reconciliation.want(merchant_id, day)
         raise _day_open()
+
+    def _is_final(self, merchant_id: str, day: date) -> bool:
+        """A finished day stays so, though it be compared again."""
+        with self._orders.reading() as connection:
+            return finished(connection, merchant_id, day) is not None or is_closed(connection, merchant_id, day)
 
     async def _made(self, merchant_id: str, day: date) -> list[bytes]:
         iban, bound = await self._orders.look(self._account, merchant_id)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from functools import partial
 
+from sqlalchemy import Connection
+
+from runtime.after_commit import after_commit
 from runtime.logging import get_logger
 from shetab.errors import ValueFormatError
-from shetab.jalali import IRAN_STANDARD_TIME, complete_date
+from shetab.jalali import IRAN_STANDARD_TIME, settlement_date
 
 _log = get_logger("gateway.days")
 
@@ -28,12 +32,22 @@ def day_of(settle_date: str | None, given: datetime) -> date:
 
     DE 15 may be no day of any year near ("0231"): the money has moved all the same, and must be entered.
     """
-    if settle_date is not None:
-        try:
-            return complete_date(settle_date, given)
-        except ValueFormatError:
-            _log.error("the network's settlement date is no day", settle_date=settle_date, alarm=True)
-    return given.astimezone(IRAN_STANDARD_TIME).date()
+    return _said(settle_date, given) or given.astimezone(IRAN_STANDARD_TIME).date()
+
+
+def day_to_enter(connection: Connection, settle_date: str | None, given: datetime) -> date:
+    """As `day_of`, in the transaction that enters the money; the operator is told of a DE 15 that is no day."""
+    if settle_date is not None and _said(settle_date, given) is None:
+        told = {"settle_date": settle_date, "alarm": True}
+        after_commit(connection, partial(_log.error, "the network's settlement date is no day", **told))
+    return day_of(settle_date, given)
+
+
+def _said(settle_date: str | None, given: datetime) -> date | None:
+    try:
+        return None if settle_date is None else settlement_date(settle_date, given)
+    except ValueFormatError:
+        return None
 
 
 def end_of(day: date) -> datetime:

@@ -1,16 +1,16 @@
 """Puts a movement of a merchant's money into the book, with the business day to be reconciled for it.
 
 A day that was closed is over for the network, so nothing should come into it any more. If something does (a network
-that was cut back to an earlier day), it is entered all the same, nothing may be lost; the operator is told, and a day
-whose books are not made up yet is compared again. If they are, it is advised and paid with a later day of the
-merchant's.
+that was cut back to an earlier day), it is entered all the same, nothing may be lost; the operator is told, and the
+day is compared again. If its books are made up already, the merchant is advised and paid of it with a later day, and
+what the network pays for it is booked when the comparison agrees (`gateway.acquirer.network_pay`).
 """
 
 from __future__ import annotations
 
 from datetime import date, datetime
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
 from gateway.acquirer import stated
 from gateway.acquirer.journal import post, post_movement
@@ -18,9 +18,10 @@ from gateway.acquirer.tables import finished_days
 from gateway.order import Order
 from gateway.routing import SWITCH
 from gateway.schema import entries, merchants, reconciliations
-from gateway.settling.days import DayState, end_of
+from gateway.settling.days import DayState, day_to_enter, end_of
 from kwbp.common import instant
 from kwbp.settling import Entry
+from runtime.after_commit import after_commit
 from runtime.database import insert_new
 from runtime.logging import get_logger
 
@@ -69,18 +70,20 @@ def enter(connection: Connection, merchant_id: str, entry: Entry, day: date, rou
     )
     post_movement(connection, merchant_id, route, entry, day, now)
     watch(connection, merchant_id, day, route, end_of(day))
-    _open_again(connection, merchant_id, day, route, finished=finished)
+    _open_again(connection, merchant_id, day, route, now, finished=finished)
 
 
 def enter_stated(connection: Connection, order: Order, now: datetime) -> None:
     """Part of the transaction in which persons say that a sale stays debited; its merchant's book is not touched."""
     if not stated.is_movement(order):
         return
-    posting, day, route = stated.posting_of(connection, order), stated.day_of_order(order), stated.route_of(order)
+    posting, route = stated.posting_of(connection, order), stated.route_of(order)
+    day = day_to_enter(connection, order.settle_date, order.received_at)
     post(connection, [] if posting is None else [posting], now)
     stated.settle_differences(connection, order)
     watch(connection, order.merchant_id, day, route, end_of(day))
-    _open_again(connection, order.merchant_id, day, route, finished=is_finished(connection, order.merchant_id, day))
+    finished = is_finished(connection, order.merchant_id, day)
+    _open_again(connection, order.merchant_id, day, route, now, finished=finished)
 
 
 def watch(connection: Connection, merchant_id: str, day: date, route: str, next_at: datetime) -> None:
@@ -89,16 +92,26 @@ def watch(connection: Connection, merchant_id: str, day: date, route: str, next_
     insert_new(connection, reconciliations, state=DayState.OPEN, attempts=0, **values)
 
 
-def _open_again(connection: Connection, merchant_id: str, day: date, route: str, *, finished: bool) -> None:
+def _open_again(
+    connection: Connection, merchant_id: str, day: date, route: str, now: datetime, *, finished: bool
+) -> None:
     columns = reconciliations.c
     this = and_(columns.merchant_id == merchant_id, columns.business_day == day.isoformat(), columns.route == route)
     state = connection.execute(select(columns.state).where(this).with_for_update()).scalar_one()
     if state != DayState.CLOSED and not finished:
         return
     told = {"merchant": merchant_id, "day": day.isoformat(), "route": route, "finished": finished}
-    _log.error("money moved in a business day that is closed", **told, alarm=True)
-    if not finished:
-        connection.execute(update(reconciliations).where(this).values(state=DayState.OPEN))
+    after_commit(connection, lambda: _log.error("money moved in a business day that is closed", **told, alarm=True))
+    compare_anew(connection, this, now)
+
+
+def compare_anew(connection: Connection, which: ColumnElement[bool], now: datetime) -> None:
+    """These days are open, as if nobody had compared them: whether the network is past them is asked anew.
+
+    What is under way now can become a movement of theirs too, so it is not enough that nothing of before is.
+    """
+    fresh = {"state": DayState.OPEN, "next_at": now, "attempts": 0, "over_at": None, "compared_at": None}
+    connection.execute(update(reconciliations).where(which).values(fresh))
 
 
 def is_finished(connection: Connection, merchant_id: str, day: date) -> bool:

@@ -9,6 +9,9 @@ nothing of the merchant's that was under way before is undecided, totals that ag
 do not are told to the operator and compared again: people must find the transaction. When they have (the network's list
 was imported, every difference is decided, and they explain the totals to the rial), that closes the day too.
 
+A day that was closed is open again when something comes late. If its books are made up by then, what its network says
+now is booked beyond what was booked of it, in the transaction that closes it once more.
+
 Only what is signed counts on our side: sales that were acknowledged, and what rows 19 to 21 did. An order that was
 given back because nobody knew its outcome counts on neither side.
 """
@@ -28,12 +31,13 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, updat
 
 from gateway.acquirer import stated
 from gateway.acquirer.differences import accounted
+from gateway.acquirer.network_pay import book_net
 from gateway.backoff import pause
 from gateway.errors import LinkDownError, NoAnswerError
 from gateway.routing import SWITCH, Routes
 from gateway.schema import entries, orders, reconciliations, settlings
 from gateway.settling.days import DayState, end_of
-from gateway.settling.entries import summing, watch
+from gateway.settling.entries import is_finished, summing, watch
 from gateway.settling.states import SettlingState
 from gateway.states import OrderState
 from gateway.store import OrderStore
@@ -194,11 +198,6 @@ class Reconciliation:
             except TimeoutError:
                 pass
 
-    def is_closed(self, merchant_id: str, day: date) -> bool:
-        """Whether all networks that a merchant's day went by have closed it; False if nobody was asked yet."""
-        with self._store.reading() as connection:
-            return is_closed(connection, merchant_id, day)
-
     def days(self, merchant_id: str) -> list[Row[Any]]:
         """The rows of a merchant, oldest first."""
         mine = reconciliations.c.merchant_id == merchant_id
@@ -244,6 +243,7 @@ class Reconciliation:
         self._checkpoint("reconciliation-answered")
         now = self._clock()
         verdict = await self._store.writer.run(lambda connection: self._judge(connection, snapshot, answer, now))
+        self._checkpoint("reconciliation-judged")
         if verdict is not None:
             _tell(verdict, snapshot, answer)
         if verdict is _Verdict.ENDED:
@@ -297,9 +297,15 @@ class Reconciliation:
         if over and row.over_at is None:
             verdict = _Verdict.ENDED
             values |= {"over_at": now, "next_at": now, "attempts": 0}
+        elif over and sums(_counted(connection, snapshot.merchant_id, snapshot.day, snapshot.route)) != snapshot.own:
+            verdict = _Verdict.OPEN  # something came in while the network was asked
+            values |= {"next_at": now}
         elif over and snapshot.decided and (agreed or self._explained(connection, snapshot, answer, theirs)):
             verdict = _Verdict.AGREED if agreed else _Verdict.EXPLAINED
             values |= {"state": DayState.CLOSED}
+            if is_finished(connection, snapshot.merchant_id, snapshot.day):
+                net = read_net(theirs[97])
+                book_net(connection, snapshot.merchant_id, snapshot.day, snapshot.route, net, now)
         elif over and snapshot.decided:
             verdict = _Verdict.DISAGREED
             values |= {"next_at": now + _RARELY}
@@ -332,7 +338,7 @@ def _tell(verdict: _Verdict, snapshot: _Snapshot, answer: Message) -> None:
 
 
 def is_closed(connection: Connection, merchant_id: str, day: date) -> bool:
-    """As `Reconciliation.is_closed`, in the caller's transaction."""
+    """Whether all networks that a merchant's day went by have closed it; False if nobody was asked yet."""
     query = select(reconciliations.c.state).where(_of_day(merchant_id, day))
     return set(connection.execute(query).scalars()) == {DayState.CLOSED}
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
@@ -31,6 +32,7 @@ from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.trace_numbers import next_stan
 from kwbp.codes import AuthCode
+from runtime.after_commit import after_commit
 from runtime.logging import get_logger
 
 REASON: Final = "hold lapsed"
@@ -123,7 +125,10 @@ class Releases:
             noted(connection, order, now, {"released": auth_code == AuthCode.APPROVED, "rc": rc})
             if auth_code != AuthCode.APPROVED:
                 _lapse_at(connection, order, now + _AGAIN)
-                _log.error("the network does not release what is held", order=str(order.key), rc=rc, alarm=True)
+                told = {"order": str(order.key), "rc": rc}
+                after_commit(
+                    connection, partial(_log.error, "the network does not release what is held", **told, alarm=True)
+                )
             elif row.leaves == 0:  # nothing can follow any more
                 connection.execute(update(orders).where(is_order(order.key)).values(pan_sealed=None))
             return moved

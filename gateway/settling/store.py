@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
@@ -17,7 +18,7 @@ from gateway.order import SALE, Order, OrderKey
 from gateway.order_rows import of_routes
 from gateway.schema import orders, settlings
 from gateway.settling.book import closed_until, of_order, standing_of
-from gateway.settling.days import day_of
+from gateway.settling.days import day_to_enter
 from gateway.settling.entries import enter, entering
 from gateway.settling.row import Settling
 from gateway.settling.states import SettlingState, may_follow
@@ -28,6 +29,7 @@ from kwbp.codes import AuthCode
 from kwbp.common import instant
 from kwbp.settling import CapRevReqTBS, CredReqTBS, SettlingRequest, SettlingResTBS, Standing, is_repeated
 from kwbp.settling.request import check_against_book
+from runtime.after_commit import after_commit
 from runtime.logging import get_logger
 
 T = TypeVar("T")
@@ -209,7 +211,7 @@ class SettlingStore:
                 connection.execute(update(orders).where(again).values(lapses_at=now + LET_ALONE))
             entry = before.entry(body, answer, h_answer)
             if entry is not None and order is not None:
-                day = day_of(row.settle_date, instant(entry.date))
+                day = day_to_enter(connection, row.settle_date, instant(entry.date))
                 enter(connection, row.merchant_id, entry, day, order.route, now)
             return moved
 
@@ -243,9 +245,9 @@ class SettlingStore:
                 order = Order.of(row)
                 standing = standing_of(connection, order)
                 if standing is not None and standing.captured < standing.authorised:
-                    held = standing.authorised - standing.captured
-                    _log.error("not released, and the card is forgotten: only its bank can now", order=str(order.key),
-                               held=held, alarm=True)  # fmt: skip
+                    told = {"order": str(order.key), "held": standing.authorised - standing.captured, "alarm": True}
+                    what = "not released, and the card is forgotten: only its bank can now"
+                    after_commit(connection, partial(_log.error, what, **told))
             return connection.execute(update(orders).where(old).values(pan_sealed=None)).rowcount
 
         return await self._store.writer.run(job)

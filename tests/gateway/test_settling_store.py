@@ -23,6 +23,7 @@ from gateway.settling.days import DayState
 from gateway.settling.row import Settling
 from gateway.settling.states import MOVES, SettlingState, may_follow
 from gateway.settling.store import SettlingStore
+from gateway.settling.translation import repeated_message
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.trace_numbers import business_day
@@ -34,10 +35,13 @@ from kwbp.settling.request import CheckedSettlingRequest
 from kwbp.wrapper import wrap
 from pki.der import sha256
 from pki.oids import CT_AUTH_RES
+from shetab.jalali import local_time_and_date, transmission_time
+from shetab.types import Pan
 from tests.gateway.conftest import SHOP, run
 from tests.kwbp.settling import Settling as Parties
 from tests.kwbp.world import TOTAL, Purchase, World
 from tests.support.databases import DATABASES, gateway_database
+from tests.support.iso8583_messages import PAN
 from tests.support.pki_factory import PkiFactory
 
 SECOND: Final = timedelta(seconds=1)
@@ -241,7 +245,7 @@ def test_no_answer_is_dated_before_the_end_of_a_closed_batch(desk: Desk, parties
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_money_that_moves_in_a_closed_day_is_entered_and_told(desk: Desk, parties: Parties, finished: bool) -> None:
-    """A network that is cut back to a day that was over: nothing is lost, what is not made up is compared again."""
+    """A network that is cut back to a day that was over: nothing is lost, and it is compared again."""
     day = desk.day()
     made_up = {"merchant_id": "M-1", "business_day": day.business_day, "gross": TOTAL, "fees": 0}
 
@@ -254,7 +258,7 @@ def test_money_that_moves_in_a_closed_day_is_entered_and_told(desk: Desk, partie
     with capture_logs() as logs:
         desk.answer(desk.concluded(parties.capture(1000)))
     assert desk.entries() == [(EntryKind.CAPTURE, 1000), (EntryKind.SALE, TOTAL)]
-    assert desk.day().state == (DayState.CLOSED if finished else DayState.OPEN)
+    assert (desk.day().state, desk.day().over_at) == (DayState.OPEN, None)
     (told,) = [each for each in logs if each.get("alarm")]
     assert (told["merchant"], told["day"], told["finished"]) == ("M-1", day.business_day, finished)
 
@@ -305,3 +309,20 @@ def test_the_first_word_about_an_open_outcome_stays(desk: Desk, parties: Parties
     row = desk.sent(parties.capture(1000))
     assert run(desk.store.told_open(row, b"first")).open_answer == b"first"
     assert run(desk.store.told_open(row, b"second")).open_answer == b"first"
+
+
+def test_a_refund_that_is_repeated_a_year_later_is_of_the_day_it_was_sent_on(desk: Desk, parties: Parties) -> None:
+    """In 1993 the year is on the wire: with that of today it would be another refund, and be paid twice."""
+    row, _ = desk.take(parties.credit(parties.authorisation(parties.sale), 1000))
+    order = desk.book.find(row.order)
+    assert order is not None
+    local_time, local_date = local_time_and_date(desk.now)
+    fields = {7: transmission_time(desk.now), 11: row.stan, 12: local_time, 13: local_date, 37: row.rrn}
+    sent_order = {"7": fields[7], "12": local_time, "13": local_date, "32": "603770"}
+    row = run(desk.store.sending(row, "0200", fields, desk.now, desk.now))
+    later = desk.now + timedelta(days=366)
+    again = repeated_message(row, replace(order, sent_fields=sent_order), None, Pan.parse(PAN), later)
+    assert again.mti == "0201"
+    assert again.local_at == desk.now.replace(microsecond=0)
+    assert (again[12], again[13]) == (local_time, local_date)
+    assert again[7] != fields[7]

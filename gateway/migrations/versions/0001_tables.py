@@ -195,8 +195,10 @@ def upgrade() -> None:
         sa.Column("merchant_id", sa.String(), nullable=False),
         sa.Column("business_day", sa.String(), nullable=False),
         sa.Column("route", sa.String(), nullable=False),
+        sa.Column("part", sa.Integer(), nullable=False),
         sa.Column("net", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("merchant_id", "business_day", "route"),
+        sa.Column("booked_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("merchant_id", "business_day", "route", "part"),
         info={"append_only": True},
     )
     op.create_table(

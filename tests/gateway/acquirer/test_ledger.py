@@ -54,7 +54,7 @@ def test_a_movement_is_the_networks_debt_and_the_merchants_due(kind: EntryKind, 
 
 
 def test_nothing_is_booked_where_nothing_moved() -> None:
-    assert ledger.network_paid(merchant_id="M", route="r", day=DAY, net=0) is None
+    assert ledger.network_paid(merchant_id="M", route="r", day=DAY, part=1, net=0) is None
     assert ledger.corrected(1, 1, route="r", day=DAY, excess=0) is None
 
 
@@ -138,7 +138,7 @@ def test_for_any_history_the_ledger_balances_and_every_account_explains_itself(
                     for whose, where, kind, amount, later in history
                     if (whose, where, DAY + timedelta(days=later)) == (merchant, route, day)
                 )
-                settled = ledger.network_paid(merchant_id=merchant, route=route, day=day, net=net)
+                settled = ledger.network_paid(merchant_id=merchant, route=route, day=day, part=1, net=net)
                 postings += [] if settled is None else [settled]
             due = gross - sum(each.amount for each in charged) + carried
             carried = min(due, 0)

@@ -5,6 +5,7 @@ Each process dies right after one step is durable and before its operator is tol
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,42 @@ def test_killed_at_every_step_a_day_is_paid_out_once(site: Site, tmp_path: Path,
         assert accounts == dict.fromkeys(
             ("intermediary", "payouts", "receivable:switch", f"payable:{shop.merchant_id}"), 0
         )
+
+
+def test_killed_at_every_step_what_came_late_is_booked_once(site: Site, tmp_path: Path, buyer: Buyer) -> None:
+    """The network counts a sale in a day that is finished; each gateway dies as it asks the network again for it."""
+    home = site.gateway_home(tmp_path / "home", payer_iban=IBAN)
+    shop, day = site.new_shop(), site.switch.admin.business_day()
+    operator = site.tls("operator")
+
+    def said(url: str, method: str, path: str, **more: Any) -> Any:
+        with http_client(operator, url) as client:
+            return client.request(method, f"/v1/{path}", **more).json()
+
+    compare: dict[str, Any] = {"method": "POST", "path": "reconciliations:compare", "json": {}, "params": {"wait": 20}}
+    try:
+        with site.gateway(home) as url:
+            site.register(url, shop, iban=IBAN)
+            collected(site, url, shop, buyer, 150_000)
+            site.switch.admin.cut_over(day + timedelta(days=1))
+            said(url, **compare)
+            said(url, "POST", "payouts", json={})
+            site.switch.admin.cut_over(day)
+            collected(site, url, shop, buyer, 70_000)
+        site.switch.admin.cut_over(day + timedelta(days=1))
+        # The one that finds the network past the day is killed too: it judges twice before the day is closed.
+        steps = ("reconciliation-kept", "reconciliation-answered", "reconciliation-judged", "reconciliation-judged")
+        for step in steps:
+            with site.gateway_process(home, fatal=step) as dying:
+                with contextlib.suppress(httpx.TransportError):
+                    said(dying.url, **compare)
+                dying.wait_killed()
+        with site.gateway_process(home) as last:
+            said(last.url, **compare)
+            (row,) = said(last.url, "GET", "reconciliations")
+            assert (row["state"], row["booked"]) == ("CLOSED", 220_000)
+            accounts = {each["account"]: each["balance"] for each in said(last.url, "GET", "ledger")}
+            assert (accounts["receivable:switch"], accounts["intermediary"]) == (0, 220_000)
+            assert said(last.url, "GET", "ledger-verification") == []
+    finally:
+        site.switch.admin.cut_over(None)

@@ -109,6 +109,40 @@ def test_a_day_from_its_sales_to_the_banks_answer(
     assert foreign.status_code == 403
 
 
+def test_a_network_that_is_cut_back_to_a_paid_day_settles_what_it_counts_then(
+    site: Site, gateway: str, buyer: Buyer, cut_over: date
+) -> None:
+    """The real switch is asked again for the finished day (0500), and what it says is booked by the change."""
+    day, shop = cut_over, site.new_shop()
+    site.register(gateway, shop, iban=IBAN)
+    mine = {"merchant_id": shop.merchant_id}
+
+    def rows() -> list[tuple[str, str, int | None]]:
+        found = said(site, gateway, "GET", "/v1/reconciliations", params=mine)
+        return [(row["business_day"], row["state"], row["booked"]) for row in found]
+
+    def compared() -> None:
+        said(site, gateway, "POST", "/v1/reconciliations:compare", params={"wait": 20}, json=mine)
+
+    collected(site, gateway, shop, buyer, 150_000)
+    site.switch.admin.cut_over(day + timedelta(days=1))
+    compared()
+    said(site, gateway, "POST", "/v1/payouts", json=mine)
+    assert rows() == [(day.isoformat(), "CLOSED", 150_000)]
+    before = {row["account"]: row["balance"] for row in said(site, gateway, "GET", "/v1/ledger")}
+
+    site.switch.admin.cut_over(day)
+    collected(site, gateway, shop, buyer, 70_000)
+    assert rows() == [(day.isoformat(), "OPEN", 150_000)]
+    site.switch.admin.cut_over(day + timedelta(days=1))
+    compared()
+    assert rows() == [(day.isoformat(), "CLOSED", 220_000)]
+    after = {row["account"]: row["balance"] for row in said(site, gateway, "GET", "/v1/ledger")}
+    assert after["receivable:switch"] == before["receivable:switch"]
+    assert after["intermediary"] == before["intermediary"] + 70_000
+    assert said(site, gateway, "GET", "/v1/ledger-verification") == []
+
+
 @pytest.fixture
 def command(site: Site, gateway: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Runs a command of people who see to money, asked for JSON."""
