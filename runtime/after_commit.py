@@ -47,9 +47,10 @@ def with_refusal(connection: Connection, say: Say) -> None:
 @contextmanager
 def collecting(connection: Connection, said: Said) -> Iterator[None]:
     """What a job on `connection` hands over meanwhile goes into `said`, for the one who commits it."""
-    connection.info[_KEY] = said
+    info = connection.info  # taken once: of a connection that was cut under the job it cannot be had
+    info[_KEY] = said
     try:
         yield
     finally:
         # The connection goes back to a pool, where others have it who call nothing.
-        connection.info.pop(_KEY, None)
+        info.pop(_KEY, None)

@@ -104,3 +104,25 @@ def test_in_a_transaction_of_somebody_else_it_is_said_at_once(writer: GroupWrite
     with engine.begin() as connection:
         saying(said, "2")(connection)
         assert said == ["did 1", "did 2"]
+
+
+def test_a_connection_that_is_cut_under_a_job_is_told_as_the_database_being_away(tmp_path: Path) -> None:
+    engine = open_database(empty_database("postgresql", tmp_path))
+    metadata.create_all(engine)
+    writer = GroupWriter(engine, "test")
+    writer.start()
+    said: list[str] = []
+
+    def cut(connection: Connection) -> None:
+        after_commit(connection, lambda: said.append("did it"))
+        connection.execute(select(func.pg_terminate_backend(func.pg_backend_pid())))
+
+    try:
+        with pytest.raises(DatabaseUnavailableError):
+            writer.submit(cut).result(20)
+        assert said == []
+        writer.submit(saying(said, "1")).result(20)
+        assert said == ["did 1"]
+    finally:
+        writer.close()
+        engine.dispose()
