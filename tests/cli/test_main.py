@@ -48,7 +48,7 @@ try:
     start.main()
 except SystemExit:
     pass
-assert gc.isenabled() and gc.get_freeze_count()
+assert gc.isenabled() and gc.get_freeze_count() and gc.get_threshold()[0] > 700
 """
     subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
