@@ -50,6 +50,8 @@ from shetab.zone import SWITCH_ZONE, Zone
 _XID_BYTES: Final = 20
 _NOT_OPENED: Final = ("decoding-failure", "the sealed data could not be opened")
 _OUT_OF_USE: Final = "key-not-enabled"
+_OF_A_VERSION: Final = frozenset({_OUT_OF_USE, "key-not-yet-valid", "key-expired", "key-used-up", "key-not-usable"})
+"""Problems of one version of a key, which say nothing of the others: limits are each version's own, so is its place."""
 _WITHHELD: Final = frozenset({KeyState.DISABLED, KeyState.DESTROY_SCHEDULED})
 """States of a version that the token still holds, and that can be enabled again."""
 _HASH_BYTES: Final = 32
@@ -392,8 +394,8 @@ class GatewayKeys:
     def unseal_pan(self, vault: Vault, caller: str, request: wire.UnsealPanRequest) -> Steps[wire.UnsealPanAnswer]:
         """The PAN of an order, for its reversal; Problem 422 `decoding-failure` if the blob is not of this order.
 
-        Problem 409 `key-not-enabled` if a version that is out of use may be the one that sealed it: that is no fault of
-        the order, and can be mended.
+        Problem 409 `key-not-enabled`, or whatever else keeps a version from serving, if such a version may be the one
+        that sealed it: that is no fault of the order, and can be mended.
         """
         name, digest = self._names.vault, sha256(request.pan_sealed)
         try:
@@ -402,7 +404,7 @@ class GatewayKeys:
             yield from vault.lending.refuse(caller, "unseal-pan", [name], error, input_sha256=digest)
         # The blob does not say which version sealed it; after a rotation, the older ones are tried too.
         versions = vault.versions(name)
-        out_of_use: Problem | None = None
+        kept_from_it: Problem | None = None
         serving: list[int | None] = [key.row.version for key in versions if _opens_still(key)]
         for version in serving or [None]:
             try:
@@ -410,11 +412,11 @@ class GatewayKeys:
             except _NotThisVersion:
                 continue
             except Problem as problem:
-                if problem.type != _OUT_OF_USE:
+                if problem.type not in _OF_A_VERSION:
                     raise
-                out_of_use = problem  # since this asked for its turn: another version may open it all the same
-        if out_of_use is not None:
-            raise out_of_use
+                kept_from_it = problem  # another version may open it all the same
+        if kept_from_it is not None:
+            raise kept_from_it
         if any(key.row.state in _WITHHELD for key in versions):
             withheld = Problem(409, _OUT_OF_USE, f"no enabled version of {name} opens this; one that is disabled may")
             yield from vault.lending.refuse(caller, "unseal-pan", [name], withheld, input_sha256=digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from gateway_keys.plugin import GatewayKeys
 from hsm_service.steps import Turn
 from runtime.problems import Problem
 from tests.gateway_keys.test_plugin import Site, card, running_site
+from tests.support.pki_factory import NOW
 from tests.support.sealed_orders import BuyersCard
 
 __all__ = ["card"]
@@ -78,3 +80,32 @@ def test_a_sealed_number_is_tried_with_every_version_that_serves_and_a_disabled_
     with pytest.raises(Problem) as refused:
         site.ask(lambda client: client.unseal_pan(fresh.xid, sealed_by_1))
     assert refused.value.type == "decoding-failure"
+
+
+@pytest.mark.parametrize(
+    ("limits", "refusal"),
+    [
+        ({"not_after": NOW - timedelta(days=1)}, (403, "key-expired")),
+        ({"not_before": NOW + timedelta(days=1)}, (403, "key-not-yet-valid")),
+        ({"uses": 1}, (403, "key-used-up")),
+    ],
+    ids=["over", "to come", "used up"],
+)
+def test_the_limits_of_one_version_keep_no_other_from_opening_a_number(
+    site: Site, card: BuyersCard, limits: dict[str, Any], refusal: tuple[int, str]
+) -> None:
+    pan, vault = card.pan.reveal(), "gateway-vault"
+    old = site.orders.order(card)
+    sealed_before = site.open(old).pan_sealed
+    newest = site.vault.life.rotate("ceremony", vault).version
+    fresh = site.orders.order(card)
+    sealed_after = site.open(fresh).pan_sealed
+    site.vault.life.limit("ceremony", vault, newest, limits)
+    try:
+        assert site.ask(lambda client: client.unseal_pan(old.xid, sealed_before)).reveal() == pan
+        with pytest.raises(Problem) as refused:
+            site.ask(lambda client: client.unseal_pan(fresh.xid, sealed_after))
+        assert (refused.value.status, refused.value.type) == refusal
+    finally:
+        site.vault.life.limit("ceremony", vault, newest, {})
+    assert site.ask(lambda client: client.unseal_pan(fresh.xid, sealed_after)).reveal() == pan
