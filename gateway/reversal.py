@@ -168,6 +168,8 @@ class Reversals:
         self._runs = runs(self)
         self._unprepared: Counter[OrderKey] = Counter()
         """How often in a row the key service was not there for a reversal."""
+        self._waiting_for_keys: set[OrderKey] = set()
+        """Of which it was said already that they wait for people."""
 
     @property
     def tick(self) -> float:
@@ -299,10 +301,11 @@ class Reversals:
                 _log.error("a reversal cannot be made", order=str(key), problem=problem.type)
                 await self._give_up(order, None, problem.type)
                 return None
-            if is_refused and not self._unprepared[key]:
+            if is_refused and key not in self._waiting_for_keys:
+                self._waiting_for_keys.add(key)
                 _log.error("a reversal waits for a key", order=str(key), problem=problem.type, alarm=True)
             return await self._postpone(order, problem.type)
-        self._unprepared.pop(key, None)
+        self._forget(key)
         wait = pause(
             order.reversal_attempts + 1, first=settings.first_pause, longest=settings.longest_pause, rng=self._rng
         )
@@ -371,7 +374,12 @@ class Reversals:
         await self._store.reversal_answered(order, rc, self._clock())
         return self._until(order.reversal_next_at or self._clock())
 
+    def _forget(self, key: OrderKey) -> None:
+        self._unprepared.pop(key, None)
+        self._waiting_for_keys.discard(key)
+
     async def _give_up(self, order: Order, rc: str | None, reason: str) -> None:
         await self._store.give_up_reversal(order, rc, self._clock(), reason)
+        self._forget(order.key)
         _ended.labels(OrderState.REV_FAILED).inc()
         _log.error("a reversal needs a person", order=str(order.key), rc=rc, reason=reason, alarm=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from structlog.testing import capture_logs
 
 from gateway.errors import StanExhaustedError
 from gateway.links.link import SwitchLink
@@ -477,6 +478,36 @@ def test_a_key_that_is_out_of_use_delays_a_reversal_and_loses_none(book: OrderSt
     run(scenario())
 
 
+def test_a_key_that_is_out_of_use_is_told_of_once_also_after_its_service_was_away(
+    book: OrderStore, clock: Clock
+) -> None:
+    async def scenario() -> None:
+        await unknown(book)
+        disabled = Problem(409, "key-not-enabled", "no enabled version opens this; one that is disabled may")
+        refusals = iter([Problem(503, "hsm-unreachable", "the HSM service does not answer"), disabled, disabled])
+
+        class Disabled(Vault):
+            async def unseal_pan(self, xid: bytes, blob: bytes) -> Pan:
+                if (refused := next(refusals, None)) is not None:
+                    raise refused
+                return await super().unseal_pan(xid, blob)
+
+        async with ScriptedSwitch() as switch, line(switch) as link:
+            reversals = worker(book, link, clock)
+            reversals._keys = Disabled()
+            task, ticking = asyncio.create_task(reversals.run()), asyncio.create_task(_tick(clock))
+            await until(lambda: state(book) is OrderState.REVERSED)
+            for each in (task, ticking):
+                each.cancel()
+            await asyncio.gather(task, ticking, return_exceptions=True)
+            assert not reversals._unprepared
+
+    with capture_logs() as logs:
+        run(scenario())
+    told = [each for each in logs if each["event"] == "a reversal waits for a key"]
+    assert [(each["problem"], each["alarm"]) for each in told] == [("key-not-enabled", True)]
+
+
 def test_a_key_that_stays_out_of_use_leaves_an_old_reversal_to_a_person(book: OrderStore, clock: Clock) -> None:
     async def scenario() -> None:
         await unknown(book)
@@ -497,6 +528,7 @@ def test_a_key_that_stays_out_of_use_leaves_an_old_reversal_to_a_person(book: Or
                 each.cancel()
             await asyncio.gather(task, ticking, return_exceptions=True)
             assert switch.count("0420") == 0
+            assert not reversals._unprepared  # nothing is kept of what ended
 
     run(scenario())
 
