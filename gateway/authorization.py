@@ -89,6 +89,8 @@ _OUTCOMES: Final = {
     "declined": OrderState.DECLINED,
     "unknown": OrderState.UNKNOWN,
 }
+_TOGETHER: Final = 1 / 3
+"""The part of T1 that is waited at most for the MAC and the signature in one request: see `gateway.provisional`."""
 RC_LIMIT: Final = "61"
 """DE 39 "exceeds amount limit", given by the gateway itself."""
 RC_NO_ROUTE: Final = "92"
@@ -338,6 +340,7 @@ class Authorization:
         provisional = Provisional(
             lambda answer: self._drafted(verified, order, read_answer(self._codes, answer)),
             partial(self._sign_if_authentic, self._routes.zone_of(connector.name)),
+            self._settings.answer_timeout * _TOGETHER,
         )
         try:
             answer = await connector.exchange(request, raw, self._settings.answer_timeout, provisional.judge)

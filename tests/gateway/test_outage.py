@@ -206,6 +206,31 @@ def test_what_cannot_be_asked_in_one_is_asked_one_after_the_other(site: Site, tm
     assert buyer.balance == OPENING - AMOUNT
 
 
+@pytest.mark.parametrize(
+    ("balance", "rc", "code", "state"),
+    [(OPENING, "00", AuthCode.APPROVED, OrderState.APPROVED), (100, "51", AuthCode.DECLINED, OrderState.DECLINED)],
+    ids=["approved", "declined"],
+)
+def test_a_signature_that_is_long_in_coming_does_not_cost_the_network_s_answer(
+    site: Site, tmp_path: Path, balance: int, rc: str, code: AuthCode, state: OrderState
+) -> None:
+    hanging = asyncio.Event()
+
+    async def hang() -> None:
+        hanging.set()
+        await asyncio.Event().wait()
+
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        before = len(outage.calls)
+        outage.meanwhile["sign"] = hang  # the MAC is verified by then, and nobody has been told
+        answer = auth_res_of(await _collect(gateway, purchase))
+        assert hanging.is_set()
+        assert outage.calls[before:] == ["open", "mac0200", "answer", "verify0210", "sign", "verify0210", "sign"]
+        assert (answer.auth_code, answer.rc, _state(gateway, purchase)) == (code, rc, state)
+
+    _play(site, tmp_path / "home", site.buyer(balance=balance), play)
+
+
 def test_an_answer_under_a_wrong_mac_is_drafted_and_never_signed(site: Site, tmp_path: Path, buyer: Buyer) -> None:
     journal = site.home.audit / "hsm.jsonl"
 
