@@ -524,11 +524,11 @@ def test_a_key_that_stays_out_of_use_leaves_an_old_reversal_to_a_person(book: Or
             assert state(book) is OrderState.REV_QUEUED
             clock.advance(2 * 86_400)
             await until(lambda: state(book) is OrderState.REV_FAILED)
+            await until(lambda: not reversals._unprepared)  # nothing is kept of what ended
             for each in (task, ticking):
                 each.cancel()
             await asyncio.gather(task, ticking, return_exceptions=True)
             assert switch.count("0420") == 0
-            assert not reversals._unprepared  # nothing is kept of what ended
 
     run(scenario())
 
