@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Final
+from weakref import WeakValueDictionary
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509 import Certificate
@@ -82,6 +83,8 @@ class Shop:
         self._contracts = Contracts(resources)
         self._passwords = PasswordRelay(rules, resources)
         self._answering: dict[bytes, asyncio.Task[bytes | None]] = {}
+        self._by_xid: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
+        self._by_rrpid: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
         self._gateway = NamedGateway(self.merchant, resources)
         self.money = MoneyOffice(self.merchant, self._gateway, resources, patience=rules.money_patience)
 
@@ -233,12 +236,15 @@ class Shop:
             raise ProtocolError(ErrorCode.INVOICE_EXPIRED, "M2", "the invoice is no longer in force")
         trust = await self._resources.trust.trust(now)
         purchase = protocol.check_purchase(received, issued=issued, trust=trust, now=now)  # M3 to M8
-        # Signed before, so that order and AuthReq share a commit; who comes second (M9) has signed in vain.
-        auth_req = await self._collection.request(purchase)
         try:
-            await self._store.order(
-                order.xid, rrpid=message.rrpid, purchase=data, now=now, auth_req=auth_req, crls_used=crls_of(trust)
-            )
+            # Of orders for one invoice, and of those with one RRPID, one is accepted at a time, with its AuthReq signed
+            # before, so that both share a commit: the token signs nothing for those who come too late (threat 40).
+            async with _turn(self._by_xid, order.xid), _turn(self._by_rrpid, message.rrpid):
+                self._store.require_free(order.xid, message.rrpid)
+                auth_req = await self._collection.request(purchase)
+                await self._store.order(
+                    order.xid, rrpid=message.rrpid, purchase=data, now=now, auth_req=auth_req, crls_used=crls_of(trust)
+                )
         except RrpidAlreadyUsed:
             raise _rrpid_used() from None
         except XidAlreadyUsed:
@@ -294,6 +300,11 @@ class Shop:
         if answer is None:
             raise ProtocolError(ErrorCode.UNKNOWN_OUTCOME, "M10", "the gateway has not answered yet; ask again")
         return answer
+
+
+def _turn(locks: WeakValueDictionary[bytes, asyncio.Lock], name: bytes) -> asyncio.Lock:
+    """The lock of that name, which lasts as long as somebody holds it or waits for it."""
+    return locks.setdefault(name, asyncio.Lock())
 
 
 def _rrpid_used() -> ProtocolError:

@@ -224,6 +224,15 @@ class OrderStore:
 
         await self._writer.run(job)
 
+    def require_free(self, xid: bytes, rrpid: bytes) -> None:
+        """Raises what `order` would if it had to judge by what is stored now."""
+        with self.reading() as connection:
+            if connection.execute(_RRPID_USED, {"value": rrpid, "this": xid}).first() is not None:
+                raise RrpidAlreadyUsed
+            row = connection.execute(_BY_XID, {"value": xid}).first()
+        if row is None or row.state != OrderState.INVOICED:
+            raise XidAlreadyUsed
+
     async def order(
         self,
         xid: bytes,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from hsm_service.client import AsyncHsmClient
+from kwbp import wallet as protocol
+from kwbp.codes import ErrorCode
 from kwbp.common import read_signed
 from kwbp.fields import VERSION, to_time
 from kwbp.messages import AuthAckTBS
@@ -137,3 +141,58 @@ def test_an_order_is_accepted_although_its_request_cannot_be_signed_yet(
 ) -> None:
     asked = pays(front, customer, purchases, Grudging(file_signer(front), kinds=[CT_AUTH_REQ]))
     assert asked == [[CT_INVOICE], [CT_AUTH_REQ], [CT_AUTH_REQ], [CT_AUTH_ACK, CT_RECEIPT]]
+
+
+def ordered(front: Front, customer: Customer, *, invoices: int, orders: int, rrpid: bytes | None = None) -> list[bytes]:
+    """So many different orders (PReq) for each of so many invoices, all of them good; `rrpid`: of all of them."""
+    messages = []
+    for _ in range(invoices):
+        request = customer.ask()
+        answer = front.post("/kwbp/invoice-request", customer.signed(request)).content
+        for _ in range(orders):
+            order = customer.accept(request, answer, front)
+            if rrpid is not None:
+                order = protocol.build_purchase(
+                    order.checked, customer.bank.card, rrpid=rrpid, now=now(), rng=os.urandom
+                )
+            messages.append(customer.dual_signed(order))
+    return messages
+
+
+class Deliberate(Grudging):
+    """Signs AuthReq only after everything that has come to the shop was judged, as a token that is busy does."""
+
+    async def sign(self, content_type: x509.ObjectIdentifier, content: bytes) -> bytes:
+        if content_type == CT_AUTH_REQ:
+            await asyncio.sleep(0.5)
+        return await super().sign(content_type, content)
+
+
+@pytest.mark.parametrize(
+    ("invoices", "orders", "rrpid"),
+    [(1, 10, None), (5, 1, b"r" * 20)],
+    ids=["for one invoice", "with one RRPID"],
+)
+def test_of_many_orders_at_once_the_token_signs_the_request_of_one(
+    front: Front, customer: Customer, invoices: int, orders: int, rrpid: bytes | None
+) -> None:
+    signer = Deliberate(file_signer(front))
+    front.signer = lambda: signer
+    with front.serving(), ThreadPoolExecutor(10) as pool:
+        messages = ordered(front, customer, invoices=invoices, orders=orders, rrpid=rrpid)
+        list(pool.map(lambda each: front.post("/kwbp/purchase", each), messages))
+    assert signer.asked.count([CT_AUTH_REQ]) == front.line.count("/v1/auth") == 1
+    assert (customer.balance, front.debits()) == (OPENING - TOTAL, 1)
+
+
+def test_for_an_order_whose_rrpid_is_used_the_token_signs_no_request(front: Front, customer: Customer) -> None:
+    signer = Grudging(file_signer(front))
+    front.signer = lambda: signer
+    with front.serving():
+        first, second = ordered(front, customer, invoices=2, orders=1, rrpid=b"r" * 20)
+        front.post("/kwbp/purchase", first)
+        for _ in range(3):
+            refused = front.refused("/kwbp/purchase", second).body
+            assert (refused.error_code, refused.clause) == (ErrorCode.BAD_MESSAGE_HEADER, "K3")
+    assert signer.asked.count([CT_AUTH_REQ]) == 1
+    assert front.debits() == 1
