@@ -255,3 +255,42 @@ def test_a_receipt_that_was_signed_with_an_acknowledgement_in_vain_is_never_seen
         assert buyer.resume(xid).state is PurchaseState.REVERSED
     assert front.document(xid, Document.RECEIPT) is None
     assert (customer.balance, front.debits()) == (OPENING, 0)
+
+
+@pytest.mark.parametrize("after", [OrderState.ACKED, OrderState.UNKNOWN])
+def test_a_receipt_that_waits_in_memory_counts_only_for_an_order_that_nobody_else_has_moved(
+    front: Front, customer: Customer, purchases: Path, after: OrderState
+) -> None:
+    """Two processes on one order book: the other one heard of the acknowledgement first, or that it was too late."""
+    front.rules["patience"] = 1.0
+
+    async def moved_meanwhile(request: httpx.Request, forward: Forward) -> httpx.Response:
+        response = await forward(request)
+        if request.url.path == "/v1/ack":
+            with front.book() as other:
+                (order,) = other.newest(1)
+                told = {} if after is OrderState.ACKED else {Document.ANSWER: b"too late"}
+                await other.move(order.xid, OrderState.AUTHORISED, after, now=now(), stored=told)
+        return response
+
+    front.line.always = moved_meanwhile
+    with front.serving():
+        xid = unreceipted(front, customer) if after is OrderState.UNKNOWN else receipted(front, customer, purchases)
+    assert (front.document(xid, Document.RECEIPT) is not None) == (after is OrderState.ACKED)
+    assert state_of(front, xid) is (OrderState.RECEIPTED if after is OrderState.ACKED else OrderState.UNKNOWN)
+    assert front.line.count("/v1/ack") == 1
+
+
+def receipted(front: Front, customer: Customer, purchases: Path) -> bytes:
+    with customer.shopping(front, purchases) as buyer:
+        outcome = buyer.order(buyer.request_invoice(BASKET), **customer.typed)
+    assert outcome.state is PurchaseState.PAID
+    return outcome.xid
+
+
+def unreceipted(front: Front, customer: Customer) -> bytes:
+    request = customer.ask()
+    answer = front.post("/kwbp/invoice-request", customer.signed(request)).content
+    order = customer.accept(request, answer, front)
+    assert front.post("/kwbp/purchase", customer.dual_signed(order)).content == b"too late"
+    return order.oi.xid
