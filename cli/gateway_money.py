@@ -11,7 +11,7 @@ from datetime import date
 from enum import Enum
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx
 import typer
@@ -72,6 +72,15 @@ LEFT: Mapping[str, Message] = {
     ),
 }
 """Why a day is not paid out (`gateway.acquirer.payout.Left`), and what to do next."""
+_AMONG_DIFFERENCES: Final = Message(
+    "No such difference: 'kwbp gateway reconcile' shows which merchants and days there are, --all what is decided."
+)
+_AMONG_PAYOUTS: Final = Message(
+    "Nothing was paid to such a merchant for such a day: 'kwbp gateway reconcile' shows which there are."
+)
+_AMONG_ACCOUNTS: Final = Message(
+    "Nothing was ever booked in an account of this name: 'kwbp gateway ledger' shows the accounts."
+)
 Day = Annotated[
     date | None, typer.Option("--day", parser=typed_days.business_day, help=f"Business day: {typed_days.HELP}")
 ]
@@ -188,6 +197,8 @@ def _differences(client: httpx.Client, which: Mapping[str, Any]) -> None:
     names = (*numbers, *amounts, "excess", "state")
     titles = ("Number", "Merchant", "Day", "Kind", "RRN", "STAN", "Ours", "Theirs", "Excess", "State")
     output.table("Differences", titles, [[row[name] for name in names] for row in rows], document=rows)
+    if not rows and ("day" in which or "merchant_id" in which):
+        _nothing_of_these(_AMONG_DIFFERENCES)
 
 
 # --- payouts ----------------------------------------------------------------------------------------------------------
@@ -225,7 +236,10 @@ def settlements(
 ) -> None:
     """Show what is paid to merchants, and how far it is."""
     with gateway_as(existing(), person, passphrase_file) as client:
-        _payouts(_said(client.get("/v1/payouts", params=_which(day, merchant))))
+        rows = _said(client.get("/v1/payouts", params=_which(day, merchant)))
+    _payouts(rows)
+    if not rows and (day, merchant) != (None, None):
+        _nothing_of_these(_AMONG_PAYOUTS)
 
 
 def _payouts(rows: list[dict[str, Any]]) -> None:
@@ -339,6 +353,8 @@ def ledger(
             names = ("business_day", "cause_kind", "cause", "amount", "balance")
             titles = ("Day", "Cause", "Of", "Amount", "Balance")
             output.table(account, titles, [[row[name] for name in names] for row in rows], document=rows)
+            if not rows:
+                _nothing_of_these(_AMONG_ACCOUNTS)
             return
         rows = _said(client.get("/v1/ledger", params=_query({"through": through and through.isoformat()})))
     sums = [(row["account"], row["debits"], row["credits"], row["balance"]) for row in rows]
@@ -391,6 +407,11 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         output.fail(f"{path} cannot be read: {error.strerror}")
+
+
+def _nothing_of_these(told: Message) -> None:
+    """An empty table may be good news, or a name that is mistyped."""
+    output.note(output.said(told))
 
 
 def _which(day: date | None, merchant: str | None) -> dict[str, Any]:

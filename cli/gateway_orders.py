@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from cli import output
+from cli import output, typed_days
 from cli.gateway_officer import gateway_as
 from cli.key_approval import PassphraseFile
 from cli.state import existing
@@ -78,8 +78,11 @@ class Outcome(StrEnum):
 def orders(
     state: Annotated[State | None, typer.Option(help="Only orders in this state.", case_sensitive=False)] = None,
     merchant: Annotated[str | None, typer.Option("--merchant", help="Only orders of this merchant.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="Received from then on (UTC).")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Received before (UTC).")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=typed_days.moment, help=f"Received from then on (UTC): {typed_days.HELP} Or with 13:45."),
+    ] = None,
+    until: Annotated[datetime | None, typer.Option(parser=typed_days.moment, help="Received before (UTC).")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 50,
     after: Annotated[str | None, typer.Option(help="The page after this one: what the page before ended with.")] = None,
 ) -> None:

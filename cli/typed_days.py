@@ -1,10 +1,10 @@
-"""Business days and numbers as people type them: a day of either calendar, digits of any script."""
+"""Days, moments and numbers as people type them: a day of either calendar, digits of any script."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import date
+from datetime import UTC, date, datetime, time
 from typing import Final
 
 import typer
@@ -15,6 +15,7 @@ from shetab.errors import ValueFormatError
 from shetab.jalali import to_gregorian
 
 _DAY: Final = re.compile(r"([0-9]{4})[-/]([0-9]{1,2})[-/]([0-9]{1,2})", re.ASCII)
+_MOMENT: Final = re.compile(r"(\S+?)(?:[T ]+([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?)?", re.ASCII)
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 _LAST_JALALI: Final = 1599
 """Years up to here are of the Jalali calendar, those after it of the Gregorian: neither reaches the other's here."""
@@ -37,6 +38,24 @@ def business_day(text: str | date) -> date:
         return to_gregorian(year, month, day) if year <= _LAST_JALALI else date(year, month, day)
     except (ValueFormatError, ValueError):
         raise typer.BadParameter(_told()) from None
+
+
+def moment(text: str | datetime) -> datetime:
+    """The moment (aware, UTC) that `text` names: the beginning of a day, or its hour and minute; typer's `parser`.
+
+    :raises typer.BadParameter: it names none.
+    """
+    if isinstance(text, datetime):
+        return text
+    found = _MOMENT.fullmatch(plain_digits(text.strip()))
+    if found is None:
+        raise typer.BadParameter(_told())
+    day, hour, minute, second = found.groups(default="0")
+    try:
+        at = time(int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        raise typer.BadParameter(_told()) from None
+    return datetime.combine(business_day(day), at)
 
 
 def whole(text: str | int) -> int:

@@ -130,7 +130,9 @@ class DecisionBody(_Body):
     """What a person says of a difference."""
 
     decision: Literal["EXPLAINED", "CORRECTED"]
-    excess: int | None = Field(default=None, description="rial that was looked at: another one is not decided")
+    excess: int | None = Field(
+        default=None, gt=-(10**18), lt=10**18, description="rial that was looked at: another one is not decided"
+    )
     reason: Annotated[str, Field(min_length=3, max_length=500)]
 
 
