@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gateway_keys.answers import sign_answer
 from gateway_keys.client import GatewayKeysClient
 from gateway_keys.plugin import GatewayKeys
 from gateway_keys.routes import CALLER
+from gateway_keys.zone_exchange import index_of
 from gateway_keys.zones import HostZone
 from hsm_service.app import create_app
 from hsm_service.steps import Call, Record
@@ -261,3 +263,23 @@ def test_who_dies_between_the_two_has_signed_nothing_and_claimed_nothing(served:
     assert served.told(before) == CHECKED
     assert served.signatures() == signatures
     assert served.ask(served.mac()) is not None
+
+
+def test_a_mac_under_the_key_that_was_just_replaced_is_right_and_both_looks_are_on_record(served: Served) -> None:
+    agreed, zone = AGREED[HOST], served.plugin.zones.find(HOST)
+    master = zone_keys.read_components(served.home.secrets, zone_keys.ZoneKey("zone-master", HOST), agreed)
+    value, index = agreed.new_key("zone-mac", os.urandom), index_of(served.vault.key(zone.mac).row.version + 1)
+    wrapped = agreed.wrap("zone-mac", combine([part.reveal() for part in master]), value)
+    check = bytes.fromhex(agreed.kcv("zone-mac", value))
+    received = wire.ReceiveZoneKeyRequest(key="zone-mac", index=index, wrapped=wrapped, check_value=check, zone=HOST)
+    served.plugin.zones.receive(served.vault, CALLER, received)
+    before, signatures = len(served.journal()), served.signatures()
+    assert served.ask(zone_mac(agreed.mac_algorithm, value, DATA), zone=HOST) is not None
+    assert served.told(before) == CHECKED + SIGNED
+    before = len(served.journal())
+    assert served.ask(served.mac(HOST), zone=HOST) is not None  # under the old one
+    assert served.told(before) == CHECKED + CHECKED + SIGNED
+    before = len(served.journal())
+    assert served.ask(bytes(8), zone=HOST) is None
+    assert served.told(before) == [*CHECKED, *CHECKED, ("refused", "cms", "wrong-mac")]
+    assert served.signatures() == signatures + 2

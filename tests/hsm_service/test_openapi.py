@@ -16,6 +16,7 @@ from hsm_service.app import create_app
 from hsm_service.key_states import Change, KeyState
 from pki.roles import Role
 from runtime.server import start
+from tests.hsm_service.test_authorisation import CALLERS
 from tests.support.signing_site import (
     ACK,
     CA,
@@ -219,16 +220,26 @@ def test_routes_of_plug_ins_are_described_as_fully(document: dict[str, Any], sit
         "/v1/gateway/zone-keys:receive",
         "/v1/gateway/zone-keys:tend",
     }
-    for path, route in routes.items():
+    for route in routes.values():
         assert route["summary"]
         assert route[openapi.CALLERS] == ["service:gateway"]
         body = route["requestBody"]["content"]["application/json"]["schema"]["$ref"]
         assert document["components"]["schemas"][body.rpartition("/")[2]]["additionalProperties"] is False
         assert "422" in route["responses"]
-        with site.http(CA) as client:
-            entries = len(site.world.journal())
-            assert client.post(path, json={}).status_code == 403
-            assert [each["reason"] for each in site.world.journal()[entries:]] == ["caller-not-allowed"]
+    for caller in CALLERS:
+        with site.http(caller) as client:
+            for path in routes:
+                entries = len(site.world.journal())
+                status = client.post(path, json={}).status_code
+                reasons = [each["reason"] for each in site.world.journal()[entries:]]
+                if caller == "service:gateway":
+                    assert status in {200, 422}, path  # looked at
+                    continue
+                # Of nobody there is nothing to record.
+                expected = (401, []) if caller == "anonymous" else (403, ["caller-not-allowed"])
+                assert (status, reasons) == expected, f"{caller}: {path}"
+    signing = routes["/v1/gateway/answers:sign"]
+    assert signing[openapi.KEYS] == {"zone-mac": "verify-mac", "gateway-signing": "cms"}
     opening = routes["/v1/gateway/orders:open"]
     assert opening[openapi.KEYS] == {
         "gateway-encryption": "open",
