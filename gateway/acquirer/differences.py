@@ -13,8 +13,8 @@ decision is a row of `corrections`, and the ledger has a posting for each.
 Lists of a day come in the order in which the network made them: one that is older than the newest is refused.
 
 A merchant's business day with an open difference is neither advised nor paid, its other days are: a signed advice
-cannot be taken back, and a day is advised and paid as a whole. What is booked of a day that is finished already has its
-network asked again: it may pay another net than was booked of it.
+cannot be taken back, and a day is advised and paid as a whole. What is decided of a day that is closed or finished
+already has its network asked again: it may pay another net than it said then.
 """
 
 from __future__ import annotations
@@ -32,27 +32,17 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, selec
 from gateway.acquirer import ledger, stated
 from gateway.acquirer.journal import post
 from gateway.acquirer.matching import Difference, Key, OwnMovement, match
+from gateway.acquirer.own_movements import movements
 from gateway.acquirer.tables import corrections, differences, network_lists
-from gateway.order import SALE as SALE_KIND
-from gateway.schema import entries, orders, reconciliations, settlings
+from gateway.schema import entries, orders, reconciliations
 from gateway.settling.days import DayState
 from gateway.settling.entries import compare_anew, is_finished, watch
 from gateway.states import OrderState
-from kwbp.codes import EntryKind
 from runtime.after_commit import after_commit
 from runtime.language import ToldError
 from runtime.logging import get_logger
 from shetab.settlement_list import SIGNS, SettlementList, SettlementListError, read_list
 
-MOVEMENTS: Final = {
-    EntryKind.SALE: "debit",
-    EntryKind.CAPTURE: "debit",
-    EntryKind.SALE_REVERSAL: "debit_reversal",
-    EntryKind.CAPTURE_REVERSAL: "debit_reversal",
-    EntryKind.CREDIT: "credit",
-    EntryKind.CREDIT_REVERSAL: "credit_reversal",
-}
-"""What a kind of entry is called in a settlement list."""
 _GIVEN_BACK: Final = (OrderState.REV_QUEUED, OrderState.REVERSED, OrderState.REV_FAILED)
 _NEIGHBOURS: Final = timedelta(days=7)
 """How far around a day lists of other days are looked at, for what was counted in those."""
@@ -259,46 +249,20 @@ def _own(
 ) -> tuple[dict[Key, OwnMovement], set[Key]]:
     """Our movements of the day and those that the list names; and the sales it names that we have given back."""
     of_route = entries.c.route == route
-    own = {each.key: each for each in _movements(connection, of_route, entries.c.business_day == day.isoformat())}
+    own = {each.key: each for each in movements(connection, of_route, entries.c.business_day == day.isoformat())}
     own |= {each.key: each for each in map(stated.own_movement, stated.of_day(connection, route, day))}
     given_back: set[Key] = set()
     unknown = [key for key in listed if key not in own]
     for at in range(0, len(unknown), _AT_ONCE):
         some = unknown[at : at + _AT_ONCE]
         rrns = {key[3] for key in some}
-        own |= {each.key: each for each in _movements(connection, of_route, rrns=rrns)}
+        own |= {each.key: each for each in movements(connection, of_route, rrns=rrns)}
         stay = [each for each in stated.all_of(connection, orders.c.rrn.in_(rrns)) if stated.route_of(each) == route]
         own |= {each.key: each for each in map(stated.own_movement, stay)}
         taken = and_(orders.c.rrn.in_(rrns), orders.c.state.in_(_GIVEN_BACK))
         for row in connection.execute(select(orders).where(taken)):
             given_back.add((row.merchant_id, row.terminal_id, row.stan, row.rrn, "debit"))
     return own, given_back
-
-
-def _movements(
-    connection: Connection, *where: ColumnElement[bool], rrns: Collection[str] | None = None
-) -> Iterable[OwnMovement]:
-    """Entries with the numbers that the network knows them by: a sale by its order's, all else by its request's."""
-    its_order = and_(
-        orders.c.merchant_id == entries.c.merchant_id, orders.c.xid == entries.c.xid, orders.c.kind == SALE_KIND
-    )
-    its_request = settlings.c.h_answer == entries.c.h_answer
-    columns = (entries.c.merchant_id, entries.c.kind, entries.c.amount, entries.c.business_day, orders.c.terminal_id)
-    sale = entries.c.kind == int(EntryKind.SALE)
-    sales = select(*columns, orders.c.stan, orders.c.rrn).join(orders, its_order).where(sale, *where)
-    others = (
-        select(*columns, settlings.c.stan, settlings.c.rrn)
-        .join(orders, its_order)
-        .join(settlings, its_request)
-        .where(~sale, *where)
-    )
-    if rrns is not None:
-        sales, others = sales.where(orders.c.rrn.in_(rrns)), others.where(settlings.c.rrn.in_(rrns))
-    for query in (sales, others):
-        for row in connection.execute(query):
-            movement = MOVEMENTS[EntryKind(row.kind)]
-            day = date.fromisoformat(row.business_day)
-            yield OwnMovement(row.merchant_id, row.terminal_id, row.stan, row.rrn, movement, row.amount, day)
 
 
 # --- people -----------------------------------------------------------------------------------------------------------
@@ -330,13 +294,23 @@ def decide(
     day = date.fromisoformat(row.business_day)
     booked = (row.excess if decision == "CORRECTED" else 0) - _booked(connection, number)
     _book(connection, number, booked, row)
-    if booked and is_finished(connection, row.merchant_id, day):  # the network's payment was booked without it
-        watch(connection, row.merchant_id, day, row.route, now)
-        mine = and_(reconciliations.c.merchant_id == row.merchant_id, reconciliations.c.route == row.route)
-        compare_anew(connection, and_(mine, reconciliations.c.business_day == row.business_day), now)
+    if booked or row.excess:
+        _ask_anew(connection, row, now)
     _compare_again(connection, row.route, day, now)
     after_commit(connection, partial(_log.info, "difference decided", number=number, decision=decision, by=by))
     return row
+
+
+def _ask_anew(connection: Connection, decided: Row[Any], now: datetime) -> None:
+    """If the network's last word on the day is there already, it was said without this: it pays another net by now."""
+    mine = and_(reconciliations.c.merchant_id == decided.merchant_id, reconciliations.c.route == decided.route)
+    mine = and_(mine, reconciliations.c.business_day == decided.business_day)
+    day = date.fromisoformat(decided.business_day)
+    if is_finished(connection, decided.merchant_id, day):
+        watch(connection, decided.merchant_id, day, decided.route, now)
+    else:
+        mine = and_(mine, reconciliations.c.state == DayState.CLOSED)
+    compare_anew(connection, mine, now)
 
 
 def _book(connection: Connection, number: int, excess: int, decided: Row[Any]) -> None:

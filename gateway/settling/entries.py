@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, insert, select, update
 
 from gateway.acquirer import stated
 from gateway.acquirer.journal import post, post_movement
+from gateway.acquirer.own_movements import settle_shown
 from gateway.acquirer.tables import finished_days
 from gateway.order import Order
 from gateway.routing import SWITCH
@@ -69,6 +70,7 @@ def enter(connection: Connection, merchant_id: str, entry: Entry, day: date, rou
         )
     )
     post_movement(connection, merchant_id, route, entry, day, now)
+    settle_shown(connection, entry.h_answer, merchant_id, route, day, now)
     watch(connection, merchant_id, day, route, end_of(day))
     _open_again(connection, merchant_id, day, route, now, finished=finished)
 

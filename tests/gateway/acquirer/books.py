@@ -84,6 +84,14 @@ class Books:
         """An acknowledged sale that the network counts in `day`."""
         return run(self._sale(amount, merchant, day, route, OrderState.APPROVED))
 
+    def approved(self, amount: int = 150_000, *, merchant: str = "M-1", day: date = DAY) -> Order:
+        """A sale that the network counts in `day`, and whose merchant has not acknowledged the approval yet."""
+        return run(self._concluded(amount, merchant, day, SWITCH, OrderState.APPROVED))
+
+    def acknowledged(self, order: Order) -> Order:
+        """What becomes of an approved one."""
+        return run(self._acknowledged(order))
+
     def given_back(self, amount: int = 150_000, *, merchant: str = "M-1") -> Order:
         """A sale whose outcome nobody knew."""
         return run(self._sale(amount, merchant, DAY, SWITCH, OrderState.UNKNOWN))
@@ -100,6 +108,16 @@ class Books:
         return run(said())
 
     async def _sale(self, amount: int, merchant: str, day: date, route: str, outcome: OrderState) -> Order:
+        order = await self._concluded(amount, merchant, day, route, outcome)
+        if outcome is OrderState.APPROVED:
+            return await self._acknowledged(order)
+        return await self.store.queue_reversal(order.key, OrderState.UNKNOWN, "timeout", self.clock.now)
+
+    async def _acknowledged(self, order: Order) -> Order:
+        entry = self._entry(EntryKind.SALE, order.xid, order.amount)
+        return await self.store.acknowledge(order.key, b"ack", self.clock.now, entry=entry)
+
+    async def _concluded(self, amount: int, merchant: str, day: date, route: str, outcome: OrderState) -> Order:
         self.number += 1
         key, now = OrderKey(merchant, self.number.to_bytes(20, "big")), self.clock.now
         terminal = "T0000001" if merchant == "M-1" else "T0000002"
@@ -110,12 +128,9 @@ class Books:
         approved = outcome is OrderState.APPROVED
         answer = Answer(b"answer", 0) if approved else None
         ack_by = now if approved else None
-        await self.store.conclude(
+        return await self.store.conclude(
             key, outcome, now, approved=approved, settle_date=f"{day:%m%d}", ack_by=ack_by, answer=answer
         )
-        if not approved:
-            return await self.store.queue_reversal(key, OrderState.UNKNOWN, "timeout", now)
-        return await self.store.acknowledge(key, b"ack", now, entry=self._entry(EntryKind.SALE, key.xid, amount))
 
     def credit(self, order: Order, amount: int, *, day: date = DAY) -> None:
         """Money of a sale given back to the card."""

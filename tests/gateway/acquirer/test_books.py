@@ -421,7 +421,8 @@ def test_an_open_difference_keeps_a_day_from_being_paid_until_somebody_decides(b
         reversed_.rrn: ("reversed_here", 70_000),
         foreign.rrn: ("other_day", 50_000),
     }
-    books.close(excess=sum(row.excess for row in rows))
+    excess = sum(row.excess for row in rows)
+    books.close(excess=excess)
     assert [each.reason for each in create(books, day=DAY)[1]] == ["differences-open"]
     with books.store.reading() as connection:
         assert differences.accounted(connection, "M-1", DAY, "switch") is None
@@ -436,6 +437,8 @@ def test_an_open_difference_keeps_a_day_from_being_paid_until_somebody_decides(b
     with books.store.reading() as connection:
         assert differences.accounted(connection, "M-1", DAY, "switch") == {"debit": 20_000}
         assert differences.accounted(connection, "M-1", NEXT, "switch") is None  # no list of it
+    assert [each.reason for each in create(books, day=DAY)[1]] == ["not-compared"]  # its last word was of before
+    books.close(excess=excess)
     (payout,), _ = create(books, day=DAY)
     assert payout.amount == 99_000  # what we have signed is paid, whatever the network pays
     found = balances(books)

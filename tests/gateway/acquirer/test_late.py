@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from gateway.acquirer.network_pay import book_net
 from gateway.acquirer.tables import network_payments
@@ -196,3 +197,99 @@ def test_nobody_books_a_part_twice_or_takes_one_back(books: Books) -> None:
     for change in (insert(network_payments).values(**values, booked_at=books.clock.now), delete(network_payments)):
         with pytest.raises(DBAPIError):
             run(books.store.writer.run(lambda connection, change=change: connection.execute(change)))
+
+
+def test_what_a_person_books_of_a_closed_day_is_paid_though_nobody_had_finished_it(books: Books) -> None:
+    network = Network(NEXT)
+    books.clock.now = end_of(DAY) + timedelta(hours=1)
+    order = books.sale(100_000)
+    network.count("M-1", DAY, SALE, 100_000)
+    run(compared(books, network))
+    assert books.rows()[0].state == DayState.CLOSED
+    network.counted = {("M-1", f"{DAY:%m%d}"): [(SALE, 170_000)]}
+    books.take([listed(order, amount=170_000)])
+    (row,) = books.acquirer.differences(state="OPEN")
+    run(books.acquirer.decide(row.number, "CORRECTED", by=SENDER, reason="it has been paid"))
+    run(compared(books, network))
+    run(books.acquirer.payouts.create(by=MAKER))
+    assert booked(books) == [(1, 170_000)]
+    assert (balance(books, "receivable:switch"), balance(books, "suspense")) == (0, -70_000)
+    assert run(books.acquirer.verify()) == []
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_comes_after_it_was_corrected_is_a_difference_again_and_stands_in_the_books_once(
+    books: Books, finished: bool
+) -> None:
+    network = Network(NEXT)
+    books.clock.now = end_of(DAY) + timedelta(hours=1)
+    first, second = books.sale(100_000), books.sale(1_000, merchant="M-2")
+    if finished:
+        network.count("M-1", DAY, SALE, 100_000)
+        run(compared(books, network))
+        run(books.acquirer.payouts.create(by=MAKER, merchant_id="M-1"))
+    else:
+        network.count("M-1", DAY, SALE, 100_000)
+    coming = books.approved(60_000)
+    network.count("M-1", DAY, SALE, 60_000)
+    books.take([listed(first), listed(second), listed(coming)])
+    (row,) = books.acquirer.differences(state="OPEN")
+    run(books.acquirer.decide(row.number, "CORRECTED", by=SENDER, reason="the network pays it"))
+    assert balance(books, "suspense") == -60_000
+    with capture_logs() as logs:
+        books.acknowledged(coming)
+    assert "what was corrected has come into the books" in [each["event"] for each in logs if each.get("alarm")]
+    (row,) = books.acquirer.differences(state="OPEN")
+    assert (row.number, row.excess) == (1, 0)
+    run(books.acquirer.decide(row.number, "CORRECTED", by=SENDER, reason="it is here"))
+    run(compared(books, network))
+    run(books.acquirer.payouts.create(by=MAKER, merchant_id="M-1"))
+    assert sum(net for _, net in booked(books)) == 160_000
+    assert (balance(books, "receivable:switch"), balance(books, "suspense")) == (1_000, 0)
+    assert run(books.acquirer.verify()) == []
+
+
+def test_what_was_shown_and_not_booked_is_settled_by_the_movement_that_comes(books: Books) -> None:
+    """Another movement's difference is left alone."""
+    first, coming, other = books.sale(100_000), books.approved(60_000), books.approved(7_000)
+    books.take([listed(first), listed(coming), listed(other)])
+    books.acknowledged(coming)
+    assert [(row.their_amount, row.state) for row in books.acquirer.differences()] == [
+        (60_000, "GONE"),
+        (7_000, "OPEN"),
+    ]
+
+
+def test_of_what_comes_with_another_amount_the_rest_is_left(books: Books) -> None:
+    coming = books.approved(60_000)
+    books.take([listed(coming, amount=65_000)])
+    (row,) = books.acquirer.differences(state="OPEN")
+    run(books.acquirer.decide(row.number, "CORRECTED", by=SENDER, reason="the network pays it"))
+    books.acknowledged(coming)
+    (row,) = books.acquirer.differences(state="OPEN")
+    run(books.acquirer.decide(row.number, "CORRECTED", excess=5_000, by=SENDER, reason="it pays more"))
+    assert (balance(books, "receivable:switch"), balance(books, "suspense")) == (65_000, -5_000)
+    assert run(books.acquirer.verify()) == []
+
+
+def test_what_is_explained_by_another_day_has_the_network_of_a_finished_day_asked_again(books: Books) -> None:
+    network = Network(NEXT)
+    books.clock.now = end_of(DAY) + timedelta(hours=1)
+    first = books.sale(100_000)
+    network.count("M-1", DAY, SALE, 100_000)
+    run(compared(books, network))
+    run(books.acquirer.payouts.create(by=MAKER))
+    moved = books.sale(60_000, day=NEXT)
+    network.count("M-1", DAY, SALE, 60_000)  # ours is the next day's
+    books.take([listed(first), listed(moved)])
+    network.today = NEXT + timedelta(days=1)
+    books.clock.now = end_of(NEXT) + timedelta(hours=1)
+    books.take([], day=NEXT)
+    for row in books.acquirer.differences(state="OPEN"):
+        run(books.acquirer.decide(row.number, "EXPLAINED", by=SENDER, reason="it is the day before's"))
+    run(compared(books, network))
+    run(books.acquirer.payouts.create(by=MAKER))
+    assert [row.booked for row in books.rows()] == [160_000]
+    assert [row.booked for row in books.rows(NEXT)] == [0]
+    assert (balance(books, "receivable:switch"), balance(books, "suspense")) == (0, 0)
+    assert run(books.acquirer.verify()) == []
