@@ -18,7 +18,7 @@ from shetab.jalali import complete_transmission_time
 from shetab.message import Message
 
 _IN_A_ROW: Final = 3
-"""Answers that must say so before people are told: one may come from a machine of its own."""
+"""Answers that must say so before people are told of either: one may come from a machine of its own."""
 _SECOND: Final = timedelta(seconds=1)
 _ahead: Final = prometheus_client.Gauge(
     "kwbp_gateway_network_clock_ahead_seconds",
@@ -40,9 +40,10 @@ class NetworkClock:
     def __init__(self, connector: str, limit: float, alarm: ClockAlarm) -> None:
         self.ahead: float | None = None
         self._metric = _ahead.labels(connector)
-        self._limit = limit
+        self._limit = timedelta(seconds=limit)
         self._alarm = alarm
         self._beyond = 0
+        self._within = 0
 
     def answered(self, request: Message, answer: Message, sent: datetime, received: datetime) -> None:
         """`sent` and `received` by our clock."""
@@ -55,8 +56,13 @@ class NetworkClock:
             return
         least, most = sent - written - _SECOND, received - written
         apart = max(least, timedelta(0)) + min(most, timedelta(0))
+        is_beyond = abs(apart) > self._limit
+        is_within = -self._limit <= least and most <= self._limit
+        if not is_beyond and not is_within and self.ahead is not None:
+            return  # it was so long under way that it contradicts nothing
         self.ahead = round(apart.total_seconds(), 1)
         self._metric.set(self.ahead)
-        self._beyond = self._beyond + 1 if abs(self.ahead) > self._limit else 0
-        if self._beyond == 0 or self._beyond >= _IN_A_ROW:
-            self._alarm.clock(is_off=self._beyond > 0, ahead=self.ahead)
+        self._beyond = self._beyond + 1 if is_beyond else 0
+        self._within = self._within + 1 if is_within else 0
+        if max(self._beyond, self._within) >= _IN_A_ROW:
+            self._alarm.clock(is_off=is_beyond, ahead=self.ahead)

@@ -59,14 +59,32 @@ def test_what_repeats_the_request_says_nothing() -> None:
     assert apart(40 * SECOND, mti="0421") is None  # the answer may be that to its first copy
 
 
-def test_people_are_told_of_three_answers_in_a_row_and_of_the_end() -> None:
+def told_of(*answers: tuple[float, float]) -> tuple[list[bool], float | None]:
+    """What people are told by answers, each of how many seconds we are ahead and how many it took; what is known."""
     told = Told()
     clock = NetworkClock("unit", 10.0, told)
-    for ahead in (40, 40, 0.9, 40, 40, 40, 40, 0.9):
+    for ahead, took in answers:
         request = Message("0800", {7: transmission_time(NOW)})
         said = transmission_time(NOW - ahead * SECOND)
-        clock.answered(request, Message("0810", {7: said}), NOW, NOW + 0.1 * SECOND)
-    assert told.off == [False, True, True, False]
+        clock.answered(request, Message("0810", {7: said}), NOW, NOW + took * SECOND)
+    return told.off, clock.ahead
+
+
+def test_people_are_told_of_three_answers_in_a_row_and_of_the_end() -> None:
+    off, on = (40, 0.1), (0.9, 0.1)
+    assert told_of(off, off, on, off, off)[0] == []
+    assert told_of(off, off, off, off)[0] == [True, True]
+    assert told_of(off, off, off, on, on)[0] == [True]
+    assert told_of(off, off, off, on, on, on)[0] == [True, False]
+
+
+def test_an_answer_that_was_long_under_way_contradicts_nothing() -> None:
+    on, off, slow = (0.9, 0.1), (40, 0.1), (-20, 60)  # it can have been written at any time of that minute
+    told, ahead = told_of(off, slow, off, slow, off)
+    assert told == [True]
+    assert ahead == told_of(off)[1]
+    assert told_of(on, on, on, slow, slow, slow)[0] == [False]
+    assert told_of(slow)[1] == 0
 
 
 def test_a_link_tells_of_a_network_with_another_time_and_its_answers_count_all_the_same() -> None:
