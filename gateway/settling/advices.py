@@ -19,8 +19,9 @@ from gateway.acquirer.fees import FeeSchedule
 from gateway.schema import advices, merchant_accounts
 from gateway.settling.accounts import is_bound
 from gateway.settling.book import entries_settled
+from gateway.settling.days import OLDEST
 from gateway.settling.entries import summing
-from gateway.settling.reconciliation import OLDEST, Reconciliation, is_closed
+from gateway.settling.reconciliation import Reconciliation, is_closed
 from gateway.signing import AnswerSigner
 from gateway.store import OrderStore
 from kwbp.gateway import GatewayIdentity

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -12,6 +13,9 @@ from runtime.after_commit import after_commit
 from runtime.logging import get_logger
 from shetab.errors import ValueFormatError
 from shetab.jalali import IRAN_STANDARD_TIME, settlement_date
+
+OLDEST: Final = timedelta(days=150)
+"""Days of longer ago are not compared any more: DE 15 has no year."""
 
 _log = get_logger("gateway.days")
 

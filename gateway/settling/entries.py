@@ -19,7 +19,7 @@ from gateway.acquirer.tables import finished_days
 from gateway.order import Order
 from gateway.routing import SWITCH
 from gateway.schema import entries, merchants, reconciliations
-from gateway.settling.days import DayState, day_to_enter, end_of
+from gateway.settling.days import OLDEST, DayState, day_to_enter, end_of
 from kwbp.common import instant
 from kwbp.settling import Entry
 from runtime.after_commit import after_commit
@@ -100,9 +100,12 @@ def _open_again(
     columns = reconciliations.c
     this = and_(columns.merchant_id == merchant_id, columns.business_day == day.isoformat(), columns.route == route)
     state = connection.execute(select(columns.state).where(this).with_for_update()).scalar_one()
+    told = {"merchant": merchant_id, "day": day.isoformat(), "route": route, "finished": finished}
+    if day < (now - OLDEST).date():  # nobody else would say that it is never compared, so never paid
+        event = "money moved in a business day that is too old to be compared"
+        after_commit(connection, lambda: _log.error(event, **told, alarm=True))
     if state != DayState.CLOSED and not finished:
         return
-    told = {"merchant": merchant_id, "day": day.isoformat(), "route": route, "finished": finished}
     after_commit(connection, lambda: _log.error("money moved in a business day that is closed", **told, alarm=True))
     compare_anew(connection, this, now)
 

@@ -36,7 +36,7 @@ from gateway.backoff import pause
 from gateway.errors import LinkDownError, NoAnswerError
 from gateway.routing import SWITCH, Routes
 from gateway.schema import entries, orders, reconciliations, settlings
-from gateway.settling.days import DayState, end_of
+from gateway.settling.days import OLDEST, DayState, end_of
 from gateway.settling.entries import is_finished, summing, watch
 from gateway.settling.states import SettlingState
 from gateway.states import OrderState
@@ -61,8 +61,6 @@ _UNDER_WAY: Final = (
 )
 COMPARED_A_MINUTE: Final = 60
 """Of one merchant's days, on its own asking."""
-OLDEST: Final = timedelta(days=150)
-"""Days of longer ago are not compared any more: DE 15 has no year."""
 _RARELY: Final = timedelta(minutes=10)
 """How often totals that do not agree are compared again."""
 

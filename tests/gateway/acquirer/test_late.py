@@ -74,6 +74,15 @@ def test_what_comes_late_has_the_network_asked_again_and_its_payment_booked(book
     assert run(books.acquirer.verify()) == []
 
 
+@pytest.mark.parametrize(("days", "told"), [(150, False), (151, True)])
+def test_money_of_a_day_that_is_never_compared_is_told(books: Books, days: int, *, told: bool) -> None:
+    """A DE 15 of over a month ahead is read as one of a year ago."""
+    with capture_logs() as logs:
+        books.sale(60_000, day=books.clock.now.date() - timedelta(days=days))
+    alarms = [each["event"] for each in logs if each.get("alarm")]
+    assert alarms == (["money moved in a business day that is too old to be compared"] if told else [])
+
+
 def test_asked_again_and_again_the_change_is_booked_once(books: Books) -> None:
     network = Network(NEXT)
     finished_day(books, network)
