@@ -234,13 +234,18 @@ def test_zone_keys_that_both_are_told_to_change_are_changed_one_after_the_other(
     assert changed >= 1
     assert all(outcome.approved for outcome in outcomes)
     after = keys(site, one.url)
-    assert keys(site, other.url) == after
+    assert in_use(keys(site, other.url)) == in_use(after)
     for kind in ZONE_KEY_KINDS:
         index = before[kind]["index"]
         for _ in range(changed):
             index = next_index(index)
         assert after[kind]["index"] == index
         assert agreed(site, kind, (index, after[kind]["check_value"]))
+
+
+def in_use(keys: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without the replaced ones that are still taken, whose time may end between two looks."""
+    return {name: {**key, "replaced_still_valid": None} for name, key in keys.items()}
 
 
 def agreed(site: Site, kind: ZoneKeyKind, ours: tuple[int, str]) -> bool:
