@@ -34,9 +34,6 @@ from shetab.jalali import IRAN_STANDARD_TIME
 _log = get_logger("gateway.payouts")
 _S: Final = PayoutState
 _CLAUSE: Final = "CPS 5.2.2"
-_TWO_OFFICERS: Final = "two officers make and send a payment file, and the console is none: act with --as NAME"
-_ANOTHER: Final = "another person must send a payment file than made it or its payouts: they act with --as NAME"
-_MADE_AT_CONSOLE: Final = "this payment file was made at the console: withdraw it, and make it anew with --as NAME"
 
 
 class PaymentFiles:
@@ -194,16 +191,31 @@ class PaymentFiles:
 
     def _require_officer(self, by: str) -> None:
         if not self._dual_control.counts(by):
-            raise Problem(409, "officers-only", _TWO_OFFICERS, clause=_CLAUSE)
+            raise Problem(
+                409,
+                "officers-only",
+                "two officers make and send a payment file, and the console is none: act with --as NAME",
+                clause=_CLAUSE,
+            )
 
     def _require_another(self, by: str, *, made_by: str, makers: Collection[str]) -> None:
         if self._dual_control is DualControl.OFF:
             return
         self._require_officer(by)
         if by in makers:
-            raise Problem(409, "same-person", _ANOTHER, clause=_CLAUSE)
+            raise Problem(
+                409,
+                "same-person",
+                "another person must send a payment file than made it or its payouts: they act with --as NAME",
+                clause=_CLAUSE,
+            )
         if not self._dual_control.counts(made_by):  # before the setting was changed
-            raise Problem(409, "made-at-console", _MADE_AT_CONSOLE, clause=_CLAUSE)
+            raise Problem(
+                409,
+                "made-at-console",
+                "this payment file was made at the console: withdraw it, and make it anew with --as NAME",
+                clause=_CLAUSE,
+            )
 
     def _the_payer(self) -> Payer:
         if self._payer is None:

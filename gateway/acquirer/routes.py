@@ -34,6 +34,7 @@ from gateway.acquirer import bank_answer
 from gateway.acquirer.payout import PayoutState
 from gateway.acquirer.service import LONGEST_STATEMENT, LONGEST_WAIT, AcquirerService
 from gateway.operating.officer_acts import acting
+from gateway.operating.reasons import Reason
 from gateway.routing import SWITCH
 from runtime.identity import Caller
 from runtime.language import Language
@@ -133,7 +134,7 @@ class DecisionBody(_Body):
     excess: int | None = Field(
         default=None, gt=-(10**18), lt=10**18, description="rial that was looked at: another one is not decided"
     )
-    reason: Annotated[str, Field(min_length=3, max_length=500)]
+    reason: Reason
 
 
 class WhichBody(_Body):

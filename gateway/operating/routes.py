@@ -33,6 +33,7 @@ from gateway.limits.rules import Rule
 from gateway.operating.commands import OrderCommands
 from gateway.operating.officer_acts import OfficerActs, acting
 from gateway.operating.orders import MOST, Life, Selection, key_of, life_of, listed
+from gateway.operating.reasons import Reason
 from gateway.order import Order, OrderKey
 from gateway.states import OrderState
 from gateway.store import OrderStore
@@ -51,7 +52,6 @@ XidHex = Annotated[str, Path(pattern=r"^[0-9a-f]{40}$", description="XID, 20 byt
 MerchantId = Annotated[str | None, Query(max_length=15, description="needed if two merchants have this XID")]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,17}-[0-9a-f]{40}$", description="`next` of the page before")]
 Outcome = Literal["reversed", "debited"]
-Reason = Annotated[str, Field(min_length=3, max_length=400, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class _Document(BaseModel):

@@ -10,9 +10,23 @@ from hsm_service.token_layout import configuration_of, pin_file
 from runtime.settings import Home
 from tests.faults.faulty_module import FaultyModule, build
 from tests.faults.one_token import OneToken
+from tests.support.forks import alone, is_alone
 from tests.support.softhsm import run_python
 
 TOKENS = ("ca", "gateway")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and item.get_closest_marker("alone") and not is_alone():
+        item.fixturenames = []  # they are made in the other process
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not pyfuncitem.get_closest_marker("alone") or is_alone():
+        return None
+    alone(pyfuncitem.nodeid, pyfuncitem.config.rootpath)
+    return True
 
 
 @pytest.fixture(scope="session")

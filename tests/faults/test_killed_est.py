@@ -19,11 +19,13 @@ from cryptography import x509
 
 from ra.est import EstDesk, OneTimeCode
 from ra.est_answer import Waiting
-from tests.faults.test_killed_issuance import ended, forked
 from tests.ra.test_est import next_request
 from tests.support.cps_cases import Office, csr
+from tests.support.forks import ended, forked
 from tests.support.pki_factory import PkiFactory, p256
 from tests.support.ra_world import OPERATOR, RaWorld, merchant_subject
+
+pytestmark = pytest.mark.alone
 
 LONGEST: Final = 30
 """More steps than either has."""

@@ -8,21 +8,18 @@ serials, the intents, the certificates and the journal must tell the same story.
 
 from __future__ import annotations
 
-import faulthandler
 import hashlib
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -37,11 +34,12 @@ from statements.published import founding_only
 from tests.support.ca_world import PUBLICATION, CaWorld, Clock
 from tests.support.cps_cases import Office
 from tests.support.databases import DATABASES, ca_database
+from tests.support.forks import ended, forked
 from tests.support.many_cases import merchant_cases
 from tests.support.pki_factory import PkiFactory
 
-# Only there to end a hang: it writes to the disk some ten thousand times. Who waits for the other process waits longer.
-pytestmark = pytest.mark.timeout(900 if "PYTEST_XDIST_WORKER" in os.environ else 600)
+# The time is only there to end a hang: it writes to the disk some ten thousand times.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]
 
 STEPS = (
     "save_dossiers",
@@ -58,8 +56,6 @@ STEPS = (
 BOUNDARIES = tuple(f"{when} {step}" for step in STEPS for when in ("before", "after"))
 ROUNDS = 4
 SUDDEN = 30
-STUCK = 120
-"""Seconds after which a process that does not end shows the stacks of its threads, and ends: it should take one."""
 TOGETHER = 2
 """Cases that a process issues together."""
 
@@ -188,31 +184,6 @@ class Site:
         assert ended(child) in {0, -signal.SIGKILL}
 
 
-def forked(work: Callable[[], Any]) -> int:
-    """The number of a process that does `work` and ends without any clean-up."""
-    # Of them only this one would live on in the child, and what another held would be held there for ever.
-    threads = [(each / "comm").read_text().strip() for each in Path("/proc/self/task").iterdir()]
-    assert len(threads) == 1, threads
-    child = os.fork()
-    if child == 0:
-        _end(work)
-    return child
-
-
-def _end(work: Callable[[], Any]) -> NoReturn:
-    try:
-        faulthandler.dump_traceback_later(STUCK, exit=True)
-        work()
-    except BaseException as error:  # whatever it is, the child must not go on as a second pytest
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        os._exit(70)
-    os._exit(0)
-
-
-def ended(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 @pytest.fixture(scope="module")
 def office() -> Office:
     return Office(PkiFactory())
@@ -227,19 +198,6 @@ def founded(folder: Path, office: Office, database: str) -> Site:
     made = Site(folder, office, ca_database(database, folder))
     made.open(start=True).close()
     return made
-
-
-def alone(test: str) -> None:
-    """Run a test in a process of its own.
-
-    Of a process that is forked only the thread lives that forked it: a lock that another test's service held just then
-    is held for ever.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", test]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
 
 
 def account(site: Site, world: CaWorld) -> Counter[str]:
@@ -284,13 +242,8 @@ def account(site: Site, world: CaWorld) -> Counter[str]:
 
 @pytest.mark.parametrize("database", DATABASES)
 def test_an_authority_that_is_killed_at_every_step_loses_doubles_and_forgets_nothing(
-    database: str, request: pytest.FixtureRequest, tmp_path: Path
+    database: str, office: Office, cases: list[Dossier], tmp_path: Path
 ) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        alone(f"{__file__}::{request.node.name}")
-        return
-    office: Office = request.getfixturevalue("office")
-    cases: list[Dossier] = request.getfixturevalue("cases")
     site = founded(tmp_path, office, database)
     left = iter(cases)
     tried: list[Dossier] = []

@@ -32,11 +32,13 @@ from ra.states import State
 from ra.submission import Submission
 from runtime.database import reading
 from tests.cps.test_model import TEXT
-from tests.faults.test_killed_issuance import ended, forked
 from tests.support.ca_world import CaWorld, Clock
 from tests.support.cps_cases import DAY, Office, csr
+from tests.support.forks import ended, forked
 from tests.support.pki_factory import Key, PkiFactory, p256
 from tests.support.ra_world import OPERATOR, RaWorld, merchant_subject, officer
+
+pytestmark = pytest.mark.alone
 
 HOUR = timedelta(hours=1)
 LONGEST = 60

@@ -21,11 +21,13 @@ from cps.model import load_pack
 from ra.orders import Orders
 from ra.states import State
 from tests.cps.test_model import TEXT
-from tests.faults.test_killed_issuance import ended, forked
 from tests.faults.test_killed_registration import DEEDS, LONGEST, Stage, Steps, _account, _certified
 from tests.support.cps_cases import Office
+from tests.support.forks import ended, forked
 from tests.support.pki_factory import PkiFactory
 from tests.support.ra_world import RaWorld
+
+pytestmark = pytest.mark.alone
 
 
 @dataclass
