@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.errors import LinkDownError, NoAnswerError
 from shetab.dialect import Dialect
@@ -17,6 +17,9 @@ from shetab.message import Message
 
 Judge: TypeAlias = Callable[[Message, bytes, bytes], Awaitable[bool | None]]
 """Says of what may be an answer (the message, what its MAC is of, the MAC) whether the MAC is right: see `ports`."""
+
+_WHOSE: Final = (33, 53, 70)
+"""Who sends a management request, which key it is about, and what it wants: no two that cross have these in common."""
 
 
 @dataclass(slots=True)
@@ -69,8 +72,11 @@ class InFlight:
     def holds(self, request: Message) -> bool:
         """Whether a request that came is one of our own. One key makes the MACs of both directions: to answer it would
         be to answer ourselves.
+
+        The other end numbers its requests by itself, so one of them can have the key of ours by chance.
         """
-        return self._dialect.match_key(request) in self._waiting
+        waiting = self._waiting.get(self._dialect.match_key(request))
+        return waiting is not None and all(request.get(field) == waiting.request.get(field) for field in _WHOSE)
 
     def of_line(self, line: int) -> list[Waiting]:
         """What went out on a line and waits."""

@@ -289,6 +289,25 @@ def test_it_answers_an_echo_of_the_switch() -> None:
     run(scenario())
 
 
+def test_it_answers_an_echo_of_the_switch_that_has_the_number_of_ours_by_chance() -> None:
+    """Both ends number by themselves, and one of our own may be under way that was sent in the same second."""
+
+    async def scenario() -> None:
+        async with ScriptedSwitch() as switch:
+            switch.plan("0800", Step(), Step(drop=True))
+            async with line(switch, echo_interval=0.05, management_timeout=3) as link:
+                await until(lambda: switch.count("0800") == 2)
+                ours = switch.of("0800")[-1]
+                assert ours[70] == "301"
+                theirs = Message("0800", {**ours.fields, 33: "581672000"})
+                await switch.send(Message("0800", {each: theirs[each] for each in (7, 11, 12, 13, 33, 70)}))
+                await until(lambda: switch.count("0810") == 1)
+                assert switch.of("0810")[0][11] == ours[11]
+                assert link.lines()[0].refused == 0
+
+    run(scenario())
+
+
 def test_it_signs_off_when_it_stops() -> None:
     async def scenario() -> None:
         async with ScriptedSwitch() as switch:

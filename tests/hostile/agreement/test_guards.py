@@ -35,6 +35,7 @@ from kwbp.wrapper import unwrap, wrap
 from pki import oids
 from pki.der import sha256
 from shetab.dialect import Dialect
+from shetab.message import Message
 from tests.hostile.agreement.attack import Attack
 from tests.hostile.agreement.cast import ADDRESS, ARTICLE, SKU, cast
 from tests.hostile.agreement.disk import LoopWriter
@@ -107,7 +108,7 @@ def answers_not_matched() -> Iterator[None]:
 def mac_not_verified() -> AbstractContextManager[Any]:
     """What comes over the line is believed."""
 
-    async def believed(self: Intake, raw: bytes) -> bool:
+    async def believed(self: Intake, raw: bytes, message: Message) -> bool:
         return True
 
     return mock.patch.object(Intake, "_authentic", believed)
