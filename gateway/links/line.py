@@ -106,9 +106,12 @@ class Line:
     def write(self, raw: bytes) -> bool:
         """Send a message; False if it was not sent, because there is no connection or the peer reads nothing."""
         writer = self._writer
-        if writer is None or writer.is_closing() or self._unsent(len(raw)) > self._settings.write_buffer:
+        if writer is None or writer.is_closing():
             return False
-        writer.write(self._settings.framing.frame(raw))
+        framed = self._settings.framing.frame(raw)
+        if self._unsent(len(framed)) > self._settings.write_buffer:
+            return False
+        writer.write(framed)
         self.meters.wrote()
         return True
 
