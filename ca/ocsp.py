@@ -40,6 +40,7 @@ from ca.ocsp_request import SHA1, SHA256, MalformedRequestError, OcspRequest, re
 from ca.ocsp_store import OcspStore
 from pki.algorithms import SHA256_IDENTIFIER
 from pki.ocsp_structures import SHA1_IDENTIFIER, issuer_hashes
+from runtime.lasting import lasting
 from runtime.logging import get_logger
 from runtime.problems import Problem
 
@@ -103,7 +104,7 @@ class OcspResponder:
         async with contextlib.AsyncExitStack() as stack:
             signer = await stack.enter_async_context(self._connect())
             self._live = LiveResponder(self._store, signer, self._policy, self._clock)
-            poller = asyncio.create_task(self._poll())
+            poller = asyncio.create_task(lasting("changes of status", self._poll))
             try:
                 yield
             finally:

@@ -8,7 +8,7 @@ answered 503.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -55,6 +55,7 @@ from gateway.store import OrderStore
 from gateway.translation import unclaimed
 from runtime.flood_settings import FloodSettings
 from runtime.language import Message as Told
+from runtime.lasting import lasting, until_done
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from runtime.settings import OrderAlarms
@@ -237,10 +238,14 @@ class Gateway:
         recovered = await self._resources.store.recover_own(now)
         for order in recovered:
             _log.warning("outcome unknown after a restart", order=str(order.key))
-        self._tasks.append(asyncio.create_task(self.watch.run()))
-        self._tasks.append(asyncio.create_task(self._orders.run()))
-        self._tasks.append(asyncio.create_task(self._lists.run()))
-        self._tasks.append(asyncio.create_task(self._begin()))
+        self._keep("watch over what is needed", self.watch.run)
+        self._keep("watch over orders", self._orders.run)
+        if self._config.acquirer.list_folders.folders:
+            self._keep("folders of lists", self._lists.run)
+        self._tasks.append(asyncio.create_task(until_done("beginning", self._begin)))
+
+    def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self._tasks.append(asyncio.create_task(lasting(name, work)))
 
     async def stop(self) -> None:
         """Let the orders under way come to their end, then close the line."""
@@ -322,12 +327,12 @@ class Gateway:
     async def _begin(self) -> None:
         certificates = await self._load_certificates()
         self._parts = self._assemble(certificates)
-        for connector in self._parts.connectors.values():
-            self._tasks.append(asyncio.create_task(connector.run()))
-        for exchange, with_whom in self._parts.key_exchanges.values():
-            self._tasks.append(asyncio.create_task(exchange.run(with_whom)))
-        self._tasks.append(asyncio.create_task(self._parts.reversals.run()))
-        self._tasks.append(asyncio.create_task(self._parts.settling.run()))
+        for name, connector in self._parts.connectors.items():
+            self._keep(f"connector {name}", connector.run)
+        for zone, (exchange, with_whom) in self._parts.key_exchanges.items():
+            self._keep(f"keys of zone {zone}", partial(exchange.run, with_whom))
+        self._keep("reversals", self._parts.reversals.run)
+        self._keep("settling", self._parts.settling.run)
 
     def _key_exchange(self, zone: str, settings: KeyExchangeSettings) -> KeyExchange:
         resources = self._resources

@@ -18,6 +18,7 @@ from gateway.links.line import ECHO, Line
 from gateway.links.meters import LineState, Meters
 from gateway.links.settings import LinkSettings
 from gateway.translation import ORDERS, times
+from runtime.lasting import lasting
 from runtime.logging import get_logger
 from shetab.dialect import Dialect
 from shetab.message import Message
@@ -115,7 +116,7 @@ class SwitchLink:
         """Keep the lines up until cancelled; then let what is under way end, sign off and close."""
         self._draining = False
         self._alarms.look(0)
-        running = [asyncio.create_task(line.run()) for line in self._lines]
+        running = [asyncio.create_task(lasting(f"line {line.number} of {self.name}", line.run)) for line in self._lines]
         try:
             await asyncio.wait(running)
         finally:

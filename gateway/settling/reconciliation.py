@@ -182,19 +182,29 @@ class Reconciliation:
         self.wake()
 
     async def run(self) -> None:
-        """Compare what is due until cancelled. An error of one day never ends it."""
+        """Compare what is due until cancelled. An error of one day or one look never ends it."""
         while True:
             self._woken.clear()
-            if self._routes.signed_on:
-                due = await self._store.look(self._due)
-                await asyncio.gather(*(self._guarded(*each) for each in due))
-                if len(due) == _TOGETHER:
-                    continue
+            try:
+                more = await self._compare_due()
+            except Exception as error:  # the database cannot be read, say: the next look may find it better
+                more = False
+                _log.error("days could not be looked through", error=type(error).__name__)
+            if more:
+                continue
             try:
                 async with asyncio.timeout(self._tick):
                     await self._woken.wait()
             except TimeoutError:
                 pass
+
+    async def _compare_due(self) -> bool:
+        """Compare some of what is due; whether there may be more."""
+        if not self._routes.signed_on:
+            return False
+        due = await self._store.look(self._due)
+        await asyncio.gather(*(self._guarded(*each) for each in due))
+        return len(due) == _TOGETHER
 
     def days(self, merchant_id: str) -> list[Row[Any]]:
         """The rows of a merchant, oldest first."""

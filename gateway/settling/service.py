@@ -25,6 +25,7 @@ from kwbp.gateway import GatewayIdentity
 from kwbp.settling import REQUESTS
 from kwbp.wrapper import KwbpMessage
 from pki.oids import CT_BATCH_ADMIN_REQ
+from runtime.lasting import lasting
 from shetab.dialect import Dialect
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
@@ -117,7 +118,9 @@ class SettlingService:
 
     async def run(self) -> None:
         """Work on what nobody waits for, until cancelled."""
-        await asyncio.gather(self._forwarding.run(), self.reconciliation.run())
+        await asyncio.gather(
+            lasting("requests of merchants", self._forwarding.run), lasting("reconciliation", self.reconciliation.run)
+        )
 
     async def claims(self, answer: Message) -> bool:
         """Whether an answer that nobody waited for is of an open request; the switch is asked for it again at once."""

@@ -31,6 +31,7 @@ from pki.errors import PkiError
 from pki.oids import CT_AUTH_RES, CT_DUAL_SIGNATURE, CT_INVOICE
 from pki.path import Trust
 from pki.timestamp import Timestamp
+from runtime.lasting import lasting
 from runtime.logging import get_logger
 from storefront.errors import StorefrontError
 from storefront.merchant import recall
@@ -91,7 +92,7 @@ class Proofs:
 
     def start(self) -> None:
         """Take up every order whose proofs are not complete."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(lasting("proofs", self._run))
 
     async def stop(self) -> None:
         """Stop collecting; the rest is taken up by the next `start`."""

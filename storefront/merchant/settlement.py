@@ -23,6 +23,7 @@ from kwbp.parties import GatewayIdentity
 from kwbp.wrapper import unwrap
 from pki.oids import CT_ERROR, CT_INQ_RES
 from pki.path import Trust
+from runtime.lasting import lasting
 from runtime.logging import get_logger
 from storefront.errors import GatewayUnreachable, UnsignedRefusal, XidAlreadyUsed
 from storefront.merchant import recall
@@ -91,7 +92,7 @@ class Settlement:
 
     def start(self) -> None:
         """Take up every order that was left open."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(lasting("open orders", self._run))
 
     async def stop(self) -> None:
         """Stop asking; the next `start` takes up what is open."""

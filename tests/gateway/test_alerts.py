@@ -33,6 +33,7 @@ NEEDED: Final = {
     "kwbp_gateway_open_differences_count",
     "kwbp_gateway_returned_payouts_count",
     "kwbp_gateway_oldest_unanswered_payout_seconds",
+    "kwbp_work_ended_total",
 }
 
 
@@ -51,7 +52,7 @@ def metrics() -> set[str]:
     for family in REGISTRY.collect():
         found |= {family.name, *(sample.name for sample in family.samples)}
         found |= {f"{family.name}_total"} if family.type == "counter" else set()
-    return {name for name in found if name.startswith(("kwbp_gateway", "kwbp_log", "kwbp_server"))}
+    return {name for name in found if name.startswith(("kwbp_gateway", "kwbp_log", "kwbp_server", "kwbp_work"))}
 
 
 def test_every_metric_of_a_rule_is_one_of_the_gateways() -> None:
@@ -76,7 +77,7 @@ def test_the_guide_explains_every_metric(guide: str) -> None:
     families = {
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in REGISTRY.collect()
-        if family.name.startswith(("kwbp_gateway", "kwbp_server")) and metrics()
+        if family.name.startswith(("kwbp_gateway", "kwbp_server", "kwbp_work")) and metrics()
     }
     assert sorted(name for name in families if f"`{name}`" not in text) == []
 
@@ -114,6 +115,7 @@ FIRING: Final = {
     "GatewayListMissing": ['kwbp_gateway_missing_lists_count{instance="g",route="switch"}', "1x60"],
     "GatewayListRefused": ['kwbp_gateway_refused_lists_count{instance="g",route="switch"}', "1x60"],
     "GatewayListWaiting": ['kwbp_gateway_waiting_lists_count{instance="g",route="switch"}', "1x60"],
+    "GatewayWorkEnded": ['kwbp_work_ended_total{instance="g",work="reconciliation"}', "0+1x60"],
     "GatewayPayoutReturned": ['kwbp_gateway_returned_payouts_count{instance="g"}', "1x60"],
     "GatewayPayoutNotAnswered": ['kwbp_gateway_oldest_unanswered_payout_seconds{instance="g"}', "172801x60"],
 }

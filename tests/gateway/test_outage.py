@@ -14,15 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from audit.journal import Journal
 from ca.hierarchy import load_hierarchy
 from ca.status_client import AsyncStatusCache
 from gateway.gateway import Gateway, Resources
+from gateway.guarding.watch import Watch
+from gateway.key_exchange import KeyExchange
+from gateway.links.line import Line
+from gateway.links.link import SwitchLink
 from gateway.merchants import Merchant
+from gateway.operating.watching import OrderWatch
 from gateway.order import OrderKey
 from gateway.ports import CmsSigner, OpenedOrder, OrderKeys
+from gateway.reversal import Reversals
 from gateway.service import RepositoryTrust, config_of
+from gateway.settling.forwarding import Forwarding
+from gateway.settling.reconciliation import Reconciliation
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway_keys.client import GatewayKeysClient
@@ -409,3 +418,49 @@ def test_a_refusal_by_the_key_service_alone_tells_no_more_than_any_other(
         assert (told.error_code.protocol_name, told.clause) == ("decodingFailure", "G8")
 
     _play(site, tmp_path / "home", buyer, play)
+
+
+def test_work_that_fails_at_its_first_try_is_begun_again(
+    site: Site, tmp_path: Path, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that a gateway does by itself: nothing of it ends without a word."""
+    works = {
+        (Watch, "run"): "watch over what is needed",
+        (OrderWatch, "run"): "watch over orders",
+        (Gateway, "_begin"): "beginning",
+        (SwitchLink, "run"): "connector switch",
+        (Line, "run"): "line 1 of switch",
+        (KeyExchange, "run"): "keys of zone switch",
+        (Reversals, "run"): "reversals",
+        (Forwarding, "run"): "requests of merchants",
+        (Reconciliation, "run"): "reconciliation",
+    }
+    for owner, name in works:
+        monkeypatch.setattr(owner, name, _failing_first(getattr(owner, name)))
+
+    async def play(gateway: Gateway, outage: Outage, purchase: Purchase) -> None:
+        assert purchase.checked_answer(await _collect(gateway, purchase)).approved
+
+    with capture_logs() as logs:
+        _play(site, tmp_path / "home", buyer, play)
+    ended = [log for log in logs if log["event"].endswith("begun again")]
+    assert sorted(log["work"] for log in ended) == sorted(works.values())
+    assert {log["error"] for log in ended} == {"_FirstTry"}
+    assert buyer.balance == OPENING - AMOUNT
+
+
+class _FirstTry(Exception):
+    pass
+
+
+def _failing_first(work: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    tried = False
+
+    async def failing(*arguments: Any) -> None:
+        nonlocal tried
+        if not tried:
+            tried = True
+            raise _FirstTry
+        await work(*arguments)
+
+    return failing

@@ -49,9 +49,9 @@ class Network:
         raise AssertionError
 
 
-async def compared(books: Books, *networks: Network) -> None:
-    """Have the gateway's worker compare what is due, one by one, until nothing is."""
-    worker = Reconciliation(
+def comparing(books: Books, *networks: Network, tick: float = 1.0) -> Reconciliation:
+    """The gateway's worker, for these networks."""
+    return Reconciliation(
         books.store,
         Routes({each.name: each for each in networks}),
         Dialect.load("shetab87_ascii"),
@@ -61,7 +61,13 @@ async def compared(books: Books, *networks: Network) -> None:
         clock=books.clock,
         rng=bytes,
         checkpoint=lambda step: None,
+        tick=tick,
     )
+
+
+async def compared(books: Books, *networks: Network) -> None:
+    """Have the gateway's worker compare what is due, one by one, until nothing is."""
+    worker = comparing(books, *networks)
     while due := worker._due():
         for each in due:
             await worker._compare(*each)
