@@ -61,6 +61,8 @@ _UNDER_WAY: Final = (
 )
 COMPARED_A_MINUTE: Final = 60
 """Of one merchant's days, on its own asking."""
+_BESIDE: Final = 60.0
+"""Seconds that a comparison may take beside the network's answer: one that hangs must not keep the others waiting."""
 _RARELY: Final = timedelta(minutes=10)
 """How often totals that do not agree are compared again."""
 
@@ -229,7 +231,8 @@ class Reconciliation:
     async def _guarded(self, merchant_id: str, day: date, route: str) -> None:
         told = {"merchant": merchant_id, "day": day.isoformat(), "route": route}
         try:
-            await self._compare(merchant_id, day, route)
+            async with asyncio.timeout(self._answer_timeout + _BESIDE):
+                await self._compare(merchant_id, day, route)
         except (LinkDownError, NoAnswerError, Problem) as error:
             _log.warning("not reconciled", **told, error=str(error))
         except Exception as error:  # of one day; the others must not wait for it

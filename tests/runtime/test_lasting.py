@@ -83,24 +83,24 @@ def test_whatever_ends_it_it_is_begun_again(
 
 def test_the_metric_is_there_before_anything_ended() -> None:
     async def scenario() -> None:
-        task = asyncio.create_task(lasting("never ends", _never_ends, pause=0.0))
+        task = asyncio.create_task(lasting("of a test, never ends", _never_ends, pause=0.0))
         await asyncio.sleep(0)
-        assert _ended("never ends") == 0.0
+        assert _ended("of a test, never ends") == 0.0
         await _cancelled(task)
 
     asyncio.run(scenario())
-    assert _ended("never ends") == 0.0
+    assert _ended("of a test, never ends") == 0.0
 
 
 def test_who_cancels_it_in_its_pause_ends_it() -> None:
     async def scenario() -> None:
-        task = asyncio.create_task(lasting("paused", _fails, pause=3600.0))
+        task = asyncio.create_task(lasting("of a test, paused", _fails, pause=3600.0))
         for _ in range(3):
             await asyncio.sleep(0)
         await _cancelled(task)
 
     asyncio.run(scenario())
-    assert _ended("paused") == 1.0
+    assert _ended("of a test, paused") == 1.0
 
 
 def test_work_that_ends_is_begun_again_only_where_it_failed() -> None:
@@ -113,13 +113,13 @@ def test_work_that_ends_is_begun_again_only_where_it_failed() -> None:
             if begun <= 2:
                 await _fails()
 
-        await until_done("beginning", work, pause=0.0)
+        await until_done("of a test, beginning", work, pause=0.0)
         return begun
 
     with capture_logs() as logs:
         assert asyncio.run(scenario()) == 3
     assert [(log["event"], log["error"]) for log in logs] == [("work failed and is begun again", "_Secret")] * 2
-    assert _ended("beginning") == 2.0
+    assert _ended("of a test, beginning") == 2.0
 
 
 def test_who_cancels_work_that_ends_ends_it() -> None:
@@ -127,9 +127,9 @@ def test_who_cancels_work_that_ends_ends_it() -> None:
         async def work() -> None:
             await asyncio.Event().wait()
 
-        task = asyncio.create_task(until_done("waits", work))
+        task = asyncio.create_task(until_done("of a test, waits", work))
         await asyncio.sleep(0)
         await _cancelled(task)
 
     asyncio.run(scenario())
-    assert _ended("waits") == 0.0
+    assert _ended("of a test, waits") == 0.0

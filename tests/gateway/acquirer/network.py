@@ -49,14 +49,14 @@ class Network:
         raise AssertionError
 
 
-def comparing(books: Books, *networks: Network, tick: float = 1.0) -> Reconciliation:
+def comparing(books: Books, *networks: Network, tick: float = 1.0, answer_timeout: float = 10.0) -> Reconciliation:
     """The gateway's worker, for these networks."""
     return Reconciliation(
         books.store,
         Routes({each.name: each for each in networks}),
         Dialect.load("shetab87_ascii"),
         acquirer=ACQUIRER,
-        answer_timeout=10.0,
+        answer_timeout=answer_timeout,
         first_pause=0.1,
         clock=books.clock,
         rng=bytes,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.settling import reconciliation
 from gateway.settling.days import DayState, end_of
 from gateway.settling.reconciliation import Reconciliation
 from kwbp.codes import EntryKind
@@ -83,6 +84,32 @@ def test_a_day_that_fails_is_compared_again(books: Books) -> None:
     assert (told["error"], told["day"]) == ("RuntimeError", DAY.isoformat())
     assert "6037701234567890" not in str(logs)
     assert len(network.asked) == 3  # the one that failed, whether the day is over, its last word
+
+
+class Hanging(Network):
+    """Never comes to the end of its first exchange."""
+
+    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in ports
+        if not self.asked:
+            self.asked.append(message)
+            await asyncio.Event().wait()
+        return await super().exchange(message, raw, timeout)
+
+
+def test_a_day_that_hangs_is_left_and_compared_again(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciliation, "_BESIDE", 0.5)
+    network = Hanging(NEXT)
+    due(books, network)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(_later(books, network))
+        await closed(books, comparing(books, network, tick=0.01, answer_timeout=0.0))
+        await task
+
+    with capture_logs() as logs:
+        run(scenario())
+    assert [log["error"] for log in logs if log["event"] == "not reconciled"] == ["TimeoutError"]
+    assert len(network.asked) == 3
 
 
 async def _later(books: Books, network: Network) -> None:
