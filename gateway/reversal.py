@@ -33,6 +33,7 @@ from gateway.routing import Routes
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import reversal_request
+from runtime.lasting import is_ending
 from runtime.logging import get_logger
 from runtime.problems import Problem
 from shetab.message import Message
@@ -197,7 +198,8 @@ class Reversals:
                 except TimeoutError:
                     pass
         finally:
-            await self._runs.close()
+            if is_ending():  # begun again, it goes on with the same runs
+                await self._runs.close()
 
     async def _tidy(self) -> None:
         """What a run that ended before its time left behind: orders half-way, sealed PANs that are of no more use."""

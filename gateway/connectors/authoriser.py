@@ -38,6 +38,7 @@ from gateway.links.intake import MessageAuthentication
 from gateway.links.meters import LineState, Meters
 from gateway.translation import ORDERS
 from runtime.client import AsyncTransport
+from runtime.lasting import is_ending
 from runtime.logging import get_logger
 from shetab.dialect import MAC_SIZE, Dialect
 from shetab.json_form import JsonForm
@@ -224,7 +225,8 @@ class HttpAuthoriser:
             for task in self._under_way:
                 task.cancel()
             await asyncio.gather(*self._under_way, *self._filing, return_exceptions=True)
-            await self._transport.aclose()
+            if is_ending():
+                await self._transport.aclose()
 
     async def drain(self) -> bool:
         """Take nothing new and wait for what has its deadline to come; whether nothing is left of it."""

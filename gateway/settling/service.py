@@ -118,9 +118,9 @@ class SettlingService:
 
     async def run(self) -> None:
         """Work on what nobody waits for, until cancelled."""
-        await asyncio.gather(
-            lasting("requests of merchants", self._forwarding.run), lasting("reconciliation", self.reconciliation.run)
-        )
+        async with asyncio.TaskGroup() as works:
+            works.create_task(lasting("requests of merchants", self._forwarding.run))
+            works.create_task(lasting("reconciliation", self.reconciliation.run))
 
     async def claims(self, answer: Message) -> bool:
         """Whether an answer that nobody waited for is of an open request; the switch is asked for it again at once."""

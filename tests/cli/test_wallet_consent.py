@@ -182,9 +182,10 @@ class Screen:
         self.leader, follower = pty.openpty()
         self._follower = follower
         there = follower if terminal else subprocess.DEVNULL
-        # What a shell starts in the background has SIGINT ignored, and Python leaves it so.
+        # What a shell starts in the background has SIGINT ignored, and under nohup SIGHUP; Python leaves it so.
         program = (
             "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
             "from cli.typed import hidden; hidden('Secret: ')"
         )
         self.process = subprocess.Popen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,12 +16,13 @@ from gateway.errors import StanExhaustedError
 from gateway.links.link import SwitchLink
 from gateway.order import Order, OrderKey, Promise
 from gateway.patience import Patience
-from gateway.reversal import Reversals, ReversalSettings
+from gateway.reversal import Attempts, LoopRuns, ReversalRuns, Reversals, ReversalSettings
 from gateway.routing import Routes
 from gateway.schema import trace_numbers
 from gateway.states import OrderState
 from gateway.store import OrderStore
 from gateway.translation import order_request, reversible_fields, unclaimed
+from runtime.lasting import lasting
 from runtime.problems import Problem
 from shetab.message import Message
 from shetab.response_codes import ResponseCodes
@@ -79,7 +80,13 @@ async def approved(
 
 
 def worker(
-    book: OrderStore, link: SwitchLink, clock: Clock, *, passed: Clock | None = None, **settings: Any
+    book: OrderStore,
+    link: SwitchLink,
+    clock: Clock,
+    *,
+    passed: Clock | None = None,
+    runs: Callable[[Attempts], ReversalRuns] = LoopRuns,
+    **settings: Any,
 ) -> Reversals:
     """`passed`: the time that passes, where the clock is wrong."""
     quick = {"answer_timeout": 2.0, "first_pause": 0.01, "longest_pause": 0.02, "tick": 0.01, **settings}
@@ -93,6 +100,7 @@ def worker(
         clock=clock,
         rng=lambda size: bytes(size),
         checkpoint=lambda step: None,
+        runs=runs,
     )
 
 
@@ -123,6 +131,50 @@ def state(book: OrderStore, number: int = 1) -> OrderState:
     order = book.find(new_order(number).key)
     assert order is not None
     return order.state
+
+
+class _Runs:
+    """Notes when it is closed, and what is begun then."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+        self.begun = 0
+
+    def begin(self, due: Sequence[Order]) -> None:
+        assert not self.closed
+        self.begun += len(due)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def test_begun_again_it_goes_on_with_the_same_runs(
+    book: OrderStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = _Runs()
+
+    async def scenario() -> None:
+        await unknown(book)
+        async with ScriptedSwitch() as switch, line(switch) as link:
+            reversals = worker(book, link, clock, runs=lambda attempts: runs)
+            queue, tried = reversals._queue, 0
+
+            async def cancelled_first() -> None:
+                nonlocal tried
+                tried += 1
+                if tried == 1:
+                    raise asyncio.CancelledError  # of something that it waited for
+                await queue()
+
+            monkeypatch.setattr(reversals, "_queue", cancelled_first)
+            task = asyncio.create_task(lasting("of a test, reversals", reversals.run, pause=0.0))
+            await until(lambda: runs.begun)
+            assert runs.closed == 0
+            task.cancel()
+            await asyncio.wait({task})
+
+    run(scenario())
+    assert runs.closed == 1
 
 
 def test_an_unknown_outcome_is_taken_back(book: OrderStore, clock: Clock) -> None:

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from runtime.lasting import lasting, until_done
+import runtime.lasting
+from runtime.lasting import is_ending, lasting, until_done
 
 
 class _Secret(Exception):
@@ -76,6 +77,7 @@ def test_whatever_ends_it_it_is_begun_again(
     with capture_logs() as logs:
         assert asyncio.run(scenario()) == 3
     said = {"event": "work ended by itself and is begun again", "work": name, "error": told, "alarm": True}
+    assert all((log["place"] is None) == (told is None) for log in logs)
     assert [{key: log[key] for key in said} for log in logs] == [said, said]
     assert "6037701234567890" not in str(logs)
     assert _ended(name) == 2.0
@@ -133,3 +135,63 @@ def test_who_cancels_work_that_ends_ends_it() -> None:
 
     asyncio.run(scenario())
     assert _ended("of a test, waits") == 0.0
+
+
+@pytest.mark.parametrize("keeper", [lasting, until_done])
+@pytest.mark.parametrize("raises", [True, False], ids=["its end fails", "it ends all the same"])
+def test_what_is_cancelled_is_not_begun_again_whatever_its_end(keeper: Callable[..., Any], raises: bool) -> None:
+    begun = 0
+
+    async def work() -> None:
+        nonlocal begun
+        begun += 1
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            assert is_ending()
+            if raises:
+                raise _Secret from None
+
+    async def scenario() -> None:
+        task = asyncio.create_task(keeper("of a test, cancelled", work, pause=0.0))
+        await asyncio.sleep(0)
+        assert not is_ending()
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)
+        assert task.cancelled() or (keeper is until_done and not raises and task.done())
+
+    asyncio.run(scenario())
+    assert begun == 1
+
+
+def test_the_place_is_told_and_the_pause_grows() -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 9:
+            raise _Enough
+
+    async def scenario() -> None:
+        with pytest.raises(_Enough), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runtime.lasting, "asyncio", _With(sleep))
+            await lasting("of a test, again and again", _fails)
+
+    with capture_logs() as logs:
+        asyncio.run(scenario())
+    assert slept == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert {log["place"].partition(":")[0] for log in logs} == {"test_lasting.py"}
+
+
+class _Enough(Exception):
+    pass
+
+
+class _With:
+    """The module asyncio with another sleep."""
+
+    def __init__(self, sleep: Callable[[float], Any]) -> None:
+        self.sleep = sleep
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)

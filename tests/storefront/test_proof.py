@@ -206,8 +206,11 @@ def test_an_order_book_that_cannot_be_read_is_read_again(
 def test_what_was_stored_before_a_fall_is_not_asked_for_again(
     tmp_path: Path, purchase: Purchase, public: Public
 ) -> None:
+    fallen = asyncio.Event()
+
     def fall(step: str) -> None:
         assert step == "stamped"
+        fallen.set()
         raise asyncio.CancelledError
 
     async def first() -> bytes:
@@ -215,8 +218,8 @@ def test_what_was_stored_before_a_fall_is_not_asked_for_again(
         xid = await answered(store, purchase)
         proofs = collector(store, public, fall)
         proofs.start()
-        assert proofs._task is not None
-        await asyncio.wait({proofs._task})
+        await fallen.wait()
+        await proofs.stop()
         assert store.unproven() == []
         assert len(store.proofs(xid)) == len(public.asked) > 0
         store.close()

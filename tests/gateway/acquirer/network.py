@@ -32,7 +32,7 @@ class Network:
     async def authenticate(self, message: Message) -> bytes:
         return b""
 
-    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109
+    async def exchange(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in ports
         self.asked.append(message)
         found: dict[EntryKind, tuple[int, int]] = {}
         for kind, amount in self.counted.get((message[42].rstrip(), message[15]), ()):

@@ -54,22 +54,22 @@ class Honest:
 
 
 class TellsUnknownAsDeclined(Honest):
-    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109
+    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in ports
         return answer_to(message, Step(rc="05"))
 
 
 class TellsUnknownAsApproved(Honest):
-    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109
+    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in ports
         return answer_to(message, Step())
 
 
 class TellsUnknownAsNotSent(Honest):
-    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109
+    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in ports
         raise LinkDownError("not sent, it says")
 
 
 class SendsAgain(Honest):
-    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109
+    async def unknown(self, message: Message, raw: bytes, timeout: float) -> Message:  # noqa: ASYNC109  # as in ports
         return await self._true.exchange(message, raw, 5.0)
 
 
